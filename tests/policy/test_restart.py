@@ -1,0 +1,321 @@
+"""Restart decisions against an oracle that remembers everything and computes anew."""
+
+from __future__ import annotations
+
+import math
+from itertools import takewhile
+from typing import Any, TypeAlias
+
+import pytest
+from hypothesis import example, given
+from hypothesis import strategies as st
+
+from trio_supervisor.policy.restart import (
+    Backoff,
+    Cause,
+    Decision,
+    Ending,
+    GiveUp,
+    Leave,
+    Restart,
+    RestartHistory,
+    RestartPolicy,
+    RestartRules,
+)
+
+ALWAYS, ON_FAILURE, NEVER = RestartPolicy
+CRASH = Ending(cause=Cause.EXIT, returncode=1)
+PLAIN = RestartRules(backoff=None, intensity=None)
+
+# Quarters of a second add up exactly: both ends of the window can be hit.
+quarters = st.integers(0, 80).map(lambda n: n / 4)
+jitters = st.floats(0, 1, exclude_max=True)
+endings = st.builds(
+    Ending,
+    cause=st.sampled_from(Cause),
+    returncode=st.sampled_from([None, 0, 1, 137, -9, -15]),
+    ready_for=st.none() | st.sampled_from([0.0, 9.75, 10.0, 11.0, 1e6]),
+)
+rules = st.builds(
+    RestartRules,
+    policy=st.sampled_from(RestartPolicy),
+    backoff=st.none()
+    | st.builds(
+        Backoff,
+        base=st.sampled_from([0.05, 0.5, 3]),
+        cap=st.sampled_from([0.5, 8.0, 60]),
+        stable_after=st.sampled_from([0.0, 10, 11.0, 1e9]),
+    ),
+    intensity=st.none() | st.integers(0, 4),
+    period=st.sampled_from([0.25, 5, 20.0, math.inf]),
+)
+Story: TypeAlias = list[tuple[float, Ending, float]]
+"""What happened: time since the last ending [s], the ending, the jitter."""
+stories: st.SearchStrategy[Story] = st.lists(
+    st.tuples(quarters, endings, jitters), max_size=30
+)
+
+
+class Oracle:
+    """Decides from the whole past each time."""
+
+    def __init__(self, rules: RestartRules) -> None:
+        self.rules = rules
+        self.past: list[tuple[float, Ending, Decision]] = []
+
+    def decide(self, ending: Ending, now: float, u: float) -> Decision:
+        decision = self._decide(ending, now, u)
+        self.past.append((now, ending, decision))
+        return decision
+
+    def _decide(self, ending: Ending, now: float, u: float) -> Decision:
+        if ending.cause is Cause.RESTART:
+            return Restart(0.0)
+        if ending.cause is Cause.STOP or not self._is_wanted(ending):
+            return Leave()
+        recent = [t for t in self._unplanned_restarts() if now - t <= self.rules.period]
+        if self.rules.intensity is not None and len(recent) >= self.rules.intensity:
+            return GiveUp(len(recent), self.rules.period)
+        if (backoff := self.rules.backoff) is None:
+            return Restart(0.0)
+        in_a_row = self._in_a_row(ending, backoff.stable_after)
+        if in_a_row == 0:
+            return Restart(0.0)
+        return Restart(u * min(backoff.cap, backoff.base * 2 ** (in_a_row - 1)))
+
+    def _is_wanted(self, ending: Ending) -> bool:
+        failed = ending.cause is not Cause.EXIT or ending.returncode != 0
+        return {ALWAYS: True, ON_FAILURE: failed, NEVER: False}[self.rules.policy]
+
+    def _unplanned_restarts(self) -> list[float]:
+        return [
+            now
+            for now, ending, decision in self.past
+            if isinstance(decision, Restart) and ending.cause is not Cause.RESTART
+        ]
+
+    def _in_a_row(self, ending: Ending, stable_after: float) -> int:
+        def was_stable(ending: Ending) -> bool:
+            return ending.ready_for is not None and ending.ready_for >= stable_after
+
+        count = 0
+        endings = [ending, *(ending for _, ending, _ in reversed(self.past))]
+        decisions = [decision for _, _, decision in reversed(self.past)]
+        unstable = takewhile(lambda e: not was_stable(e), endings)
+        for _, earlier, decision in zip(unstable, endings[1:], decisions, strict=False):
+            count += isinstance(decision, Restart) and earlier.cause != Cause.RESTART
+        return count
+
+
+@given(rules, stories)
+def test_history_decides_as_the_oracle_until_it_gives_up(
+    rules: RestartRules, story: Story
+) -> None:
+    """Any story of endings, under any rules."""
+    history, oracle, now = RestartHistory(), Oracle(rules), 0.0
+    for dt, ending, u in story:
+        now += dt
+        decision = history.decide(rules, ending, now=now, u=u)
+        assert decision == oracle.decide(ending, now, u)
+        if isinstance(decision, GiveUp):
+            break
+
+
+@given(rules, stories, st.data())
+def test_planned_endings_count_for_nothing(
+    rules: RestartRules, story: Story, data: st.DataObject
+) -> None:
+    """A story tells the same with planned restarts of fresh processes strewn in."""
+    planned = Ending(cause=Cause.RESTART, returncode=data.draw(st.integers(-15, 1)))
+    plain, strewn, now = RestartHistory(), RestartHistory(), 0.0
+    for dt, ending, u in story:
+        now += dt
+        for _ in range(data.draw(st.integers(0, 3), label="planned restarts")):
+            assert strewn.decide(rules, planned, now=now, u=u) == Restart(0.0)
+        expected = plain.decide(rules, ending, now=now, u=u)
+        assert strewn.decide(rules, ending, now=now, u=u) == expected
+
+
+# What follows each ending under always, on-failure and never.
+TABLE = [
+    (Cause.EXIT, 0, (True, False, False)),
+    (Cause.EXIT, 1, (True, True, False)),
+    (Cause.EXIT, -9, (True, True, False)),
+    (Cause.SPAWN, None, (True, True, False)),
+    (Cause.STARTUP_TIMEOUT, 0, (True, True, False)),
+    (Cause.STARTUP_TIMEOUT, -15, (True, True, False)),
+    (Cause.UNHEALTHY, 0, (True, True, False)),
+    (Cause.UNHEALTHY, -9, (True, True, False)),
+    (Cause.RESTART, 0, (True, True, True)),
+    (Cause.RESTART, -9, (True, True, True)),
+    (Cause.STOP, 0, (False, False, False)),
+    (Cause.STOP, -9, (False, False, False)),
+]
+
+
+@pytest.mark.parametrize(("cause", "returncode", "is_restarted"), TABLE)
+def test_policy_and_ending_decide_whether_it_is_restarted(
+    cause: Cause, returncode: int | None, is_restarted: tuple[bool, bool, bool]
+) -> None:
+    """The table, one row at a time, in the order of the policies."""
+    ending = Ending(cause=cause, returncode=returncode)
+    for policy, expected in zip(RestartPolicy, is_restarted, strict=True):
+        rules = RestartRules(policy=policy)
+        decision = RestartHistory().decide(rules, ending, now=0.0, u=0.5)
+        assert decision == (Restart(0.0) if expected else Leave()), policy
+
+
+def test_the_table_knows_every_cause() -> None:
+    """A new cause needs a row."""
+    assert {cause for cause, _, _ in TABLE} == set(Cause)
+
+
+@pytest.mark.parametrize("cause", Cause)
+@pytest.mark.parametrize("returncode", [None, 0, 1, -9])
+def test_a_planned_ending_is_no_failure(cause: Cause, returncode: int | None) -> None:
+    """Nor is an exit with 0; every other ending is one."""
+    ending = Ending(cause=cause, returncode=returncode)
+    assert ending.is_planned == (cause in {Cause.RESTART, Cause.STOP})
+    is_clean_exit = cause is Cause.EXIT and returncode == 0
+    assert ending.is_failure == (not ending.is_planned and not is_clean_exit)
+
+
+def _decide_all(rules: RestartRules, times: list[float]) -> list[Decision]:
+    history = RestartHistory()
+    return [history.decide(rules, CRASH, now=now, u=0.0) for now in times]
+
+
+@pytest.mark.parametrize(
+    ("times", "last"),
+    [
+        pytest.param([0, 1, 2], Restart(0.0), id="as many as are borne"),
+        pytest.param([0, 1, 2, 3], GiveUp(3, 5.0), id="one more"),
+        pytest.param([0, 0, 0, 0], GiveUp(3, 5.0), id="all at once"),
+        pytest.param([0, 1, 2, 5], GiveUp(3, 5.0), id="the first just in the window"),
+        pytest.param([0, 1, 2, 5.25], Restart(0.0), id="the first just out of it"),
+        pytest.param([0, 3, 6, 9, 12], Restart(0.0), id="spread out"),
+        pytest.param([0, 3, 4, 5.5, 6], GiveUp(3, 5.0), id="the window slides"),
+    ],
+)
+def test_one_restart_more_than_the_intensity_within_the_period_is_the_end(
+    times: list[float], last: Decision
+) -> None:
+    """Intensity 3 within 5 s; both ends of the window count."""
+    *before, decision = _decide_all(
+        RestartRules(backoff=None, intensity=3, period=5.0), times
+    )
+    assert before == [Restart(0.0)] * (len(times) - 1)
+    assert decision == last
+
+
+def test_intensity_zero_bears_no_restart() -> None:
+    """OTP's meaning of 0: the first crash is one too many."""
+    assert _decide_all(RestartRules(intensity=0, period=7), [0.0]) == [GiveUp(0, 7)]
+
+
+def test_without_intensity_any_number_of_restarts_is_borne() -> None:
+    """And none of them is remembered."""
+    history = RestartHistory()
+    for _ in range(1_000):
+        assert history.decide(PLAIN, CRASH, now=0.0, u=0.9) == Restart(0.0)
+    assert not history._restarts
+
+
+def test_restarts_that_left_the_window_are_forgotten() -> None:
+    """A process that crashes daily for years takes no memory for it."""
+    rules = RestartRules(intensity=3, period=60.0)
+    history = RestartHistory()
+    for day in range(1_000):
+        decision = history.decide(rules, CRASH, now=day * 86_400.0, u=0.0)
+        assert isinstance(decision, Restart)
+    assert len(history._restarts) == 1
+
+
+def test_delays_double_from_nothing_to_the_cap() -> None:
+    """With the largest jitter: what a crash loop looks like."""
+    rules = RestartRules(backoff=Backoff(base=1, cap=5), intensity=None)
+    history = RestartHistory()
+    decisions = [history.decide(rules, CRASH, now=0.0, u=1.0) for _ in range(6)]
+    assert decisions == [Restart(d) for d in (0, 1, 2, 4, 5, 5)]
+    assert history.attempt == 6
+
+
+@pytest.mark.parametrize(
+    ("ready_for", "delay"),
+    [
+        pytest.param(None, 2.0, id="never ready"),
+        pytest.param(0.0, 2.0, id="ready for no time"),
+        pytest.param(9.75, 2.0, id="not quite long enough"),
+        pytest.param(10.0, 0.0, id="exactly long enough"),
+        pytest.param(1e6, 0.0, id="for days"),
+    ],
+)
+@pytest.mark.parametrize("cause", [Cause.EXIT, Cause.RESTART])
+def test_a_stable_run_resets_the_backoff(
+    ready_for: float | None, delay: float, cause: Cause
+) -> None:
+    """Even one that ended in a planned restart: the delay after the next crash."""
+    rules = RestartRules(backoff=Backoff(base=1, cap=60), intensity=None)
+    history = RestartHistory()
+    for _ in range(2):
+        history.decide(rules, CRASH, now=0.0, u=1.0)
+    ending = Ending(cause=cause, returncode=1, ready_for=ready_for)
+    decision = history.decide(rules, ending, now=0.0, u=1.0)
+    if cause is Cause.RESTART:
+        assert decision == Restart(0.0)
+        decision = history.decide(rules, CRASH, now=0.0, u=1.0)
+    assert decision == Restart(delay)
+
+
+@given(
+    st.builds(Backoff, base=st.floats(1e-3, 1e3), cap=st.floats(1e-3, 1e6)),
+    st.integers(0, 10_000),
+    jitters,
+)
+@example(Backoff(base=1e3, cap=1e6), 10_000, 0.999)  # 2.0**10_000 overflows
+def test_a_delay_is_finite_and_under_its_cap(
+    backoff: Backoff, attempt: int, u: float
+) -> None:
+    """However long the crash loop has gone on."""
+    assert 0 <= backoff.delay(attempt, u) <= backoff.cap
+
+
+@given(
+    st.builds(Backoff, base=st.floats(1e-3, 1e3), cap=st.floats(1e-3, 1e6)),
+    st.integers(0, 200),
+    jitters,
+)
+def test_a_later_delay_is_no_shorter(backoff: Backoff, attempt: int, u: float) -> None:
+    """With the same jitter, that is."""
+    assert backoff.delay(attempt, u) <= backoff.delay(attempt + 1, u)
+
+
+@given(jitters)
+def test_full_jitter_draws_evenly_from_nothing_to_the_ceiling(u: float) -> None:
+    """The delay is the jitter's share of what it could be."""
+    backoff = Backoff(base=1.0, cap=1000.0)
+    assert backoff.delay(4, u) == u * 8.0
+
+
+@pytest.mark.parametrize(
+    ("type_", "arguments"),
+    [
+        (Backoff, {"base": 0}),
+        (Backoff, {"base": -1.0}),
+        (Backoff, {"base": "1"}),
+        (Backoff, {"cap": 0.0}),
+        (Backoff, {"cap": math.nan}),
+        (Backoff, {"stable_after": -0.5}),
+        (RestartRules, {"intensity": -1}),
+        (RestartRules, {"intensity": 2.5}),
+        (RestartRules, {"period": 0}),
+        (RestartRules, {"period": None}),
+    ],
+)
+def test_rules_that_make_no_sense_are_refused(
+    type_: type[Backoff | RestartRules], arguments: dict[str, Any]
+) -> None:
+    """And the message names the field."""
+    (name,) = arguments
+    with pytest.raises((ValueError, TypeError), match=name):
+        type_(**arguments)
