@@ -1,0 +1,302 @@
+"""Fields to typed objects and back; what does not fit is refused by name."""
+
+from __future__ import annotations
+
+import json
+import types
+from typing import Any, TypeVar, Union, get_args, get_origin, get_type_hints
+
+import attrs
+import pytest
+from hypothesis import example, given
+from hypothesis import strategies as st
+
+from tests.wire.examples import CALLS, OPERATION_TYPES, RESULTS, TYPES
+from tests.wire.strategies import (
+    finite,
+    ints,
+    json_values,
+    nested,
+    objects,
+    texts,
+)
+from trio_supervisor.errors import (
+    BadRequestError,
+    RemoteProtocolError,
+    UnknownOperationError,
+)
+from trio_supervisor.wire import codec
+from trio_supervisor.wire import messages as m
+from trio_supervisor.wire.messages import NAMES, OPERATIONS
+from trio_supervisor.wire.session import CallReceived, Session
+
+T = TypeVar("T")
+
+EXAMPLES = {type(example): example for example in reversed((*CALLS, *RESULTS))}
+"""The first example of each type: the one with every field set."""
+
+# What JSON has, and what Python's types take of it. The oracle of strictness.
+SAMPLES: dict[str, Any] = {
+    "null": None,
+    "bool": True,
+    "int": 7,
+    "float": 7.5,
+    "string": "true",
+    "empty string": "",
+    "digits": "7",
+    "array": [],
+    "array of arrays": [[]],
+    "object": {},
+}
+
+
+def _kinds(type_: Any) -> set[str]:
+    if type_ is type(None):
+        return {"null"}
+    if get_origin(type_) in (Union, types.UnionType):
+        return set().union(*map(_kinds, get_args(type_)))
+    if attrs.has(type_) or get_origin(type_) is dict:
+        return {"object"}
+    if get_origin(type_) is tuple:
+        return {"array"}
+    return {
+        bool: {"bool"},
+        int: {"int"},
+        float: {"int", "float"},
+        str: {"string", "empty string", "digits"},
+    }[type_]
+
+
+def _parse(type_: type[attrs.AttrsInstance], fields: dict[str, Any]) -> object:
+    if type_ in OPERATION_TYPES:
+        return codec.parse_operation(NAMES[type_], fields)
+    return codec.parse_result(fields, type_)
+
+
+FIELDS = [
+    pytest.param(type_, name, hint, id=f"{type_.__name__}.{name}")
+    for type_ in sorted(TYPES, key=lambda type_: type_.__name__)
+    for name, hint in get_type_hints(type_).items()
+]
+
+
+@pytest.mark.parametrize(("type_", "name", "hint"), FIELDS)
+def test_a_wrong_type_is_refused_and_the_message_names_the_field(
+    type_: type[attrs.AttrsInstance], name: str, hint: Any
+) -> None:
+    """Never converted: "true" is no bool, 7.5 no int, "web" no list of names."""
+    good = codec.to_fields(EXAMPLES[type_])
+    for kind, value in SAMPLES.items():
+        if kind in _kinds(hint):
+            continue
+        with pytest.raises((BadRequestError, RemoteProtocolError)) as caught:
+            _parse(type_, good | {name: value})
+        assert f"$.{name}" in str(caught.value), kind
+        is_operation = type_ in OPERATION_TYPES
+        assert isinstance(caught.value, BadRequestError) == is_operation
+
+
+@pytest.mark.parametrize(("type_", "name", "hint"), FIELDS)
+def test_a_field_without_a_default_is_required(
+    type_: type[attrs.AttrsInstance], name: str, hint: Any
+) -> None:
+    """One with a default is not: older peers do not send it."""
+    fields = codec.to_fields(EXAMPLES[type_])
+    del fields[name]
+    default = getattr(attrs.fields(type_), name).default
+    if default is attrs.NOTHING:
+        with pytest.raises(
+            (BadRequestError, RemoteProtocolError),
+            match=rf"required field missing @ \$\.{name}",
+        ):
+            _parse(type_, fields)
+    else:
+        assert getattr(_parse(type_, fields), name) == default
+
+
+@pytest.mark.parametrize("type_", TYPES, ids=lambda type_: type_.__name__)
+def test_unknown_fields_are_ignored(type_: type[attrs.AttrsInstance]) -> None:
+    """Newer peers send them."""
+    example = EXAMPLES[type_]
+    fields = codec.to_fields(example)
+    assert _parse(type_, fields | {"new_in_2": [1, {"a": None}]}) == example
+
+
+def test_every_problem_is_named_with_its_path() -> None:
+    """All at once: a client is not corrected one field at a time."""
+    (status,) = (r for r in RESULTS if isinstance(r, m.StatusReport) and r.connections)
+    fields = codec.to_fields(status)
+    fields["workers"][0]["restarts"] = "2"
+    fields["connections"][0] |= {"process_id": True, "state": []}
+    del fields["supervisor"]["uptime"]
+    with pytest.raises(RemoteProtocolError) as caught:
+        codec.parse_result(fields, m.StatusReport)
+    assert sorted(str(caught.value).split("; ")) == [
+        "expected an object, got [] @ $.connections[0].state",
+        "expected int, got '2' @ $.workers[0].restarts",
+        "expected int, got True @ $.connections[0].process_id",
+        "required field missing @ $.supervisor.uptime",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("do", "arguments", "complaint"),
+    [
+        ("forward", {"timeout": 0}, r"'timeout' must be > 0"),
+        ("forward", {"timeout": -1.0}, r"'timeout' must be > 0"),
+        ("forward", {"timeout": 86_401}, r"'timeout' must be <= 86400"),
+        ("forward", {"timeout": 10**400}, r"\$\.timeout"),
+        ("forward", {"timeout": "60"}, r"expected a number, got '60' @ \$\.timeout"),
+        ("restart", {"names": "web"}, r"expected an array, got 'web' @ \$\.names"),
+        ("restart", {"names": ["a", 1]}, r"expected str, got 1 @ \$\.names\[1\]"),
+        ("restart", {"names": ["a", ""]}, r"'names'"),
+        ("stop", {"names": []}, r"'names'"),
+        ("stop", {"names": [""]}, r"'names'"),
+        ("stop", {"names": None}, r"expected an array, got None @ \$\.names"),
+        ("start", {"names": []}, r"'names'"),
+        ("start", {"names": {"web": 1}}, r"expected an array"),
+        ("cancel", {"call": -1}, r"'call' must be >= 0"),
+        ("update", {"workers": [], "restarts": -1}, r"'restarts' must be >= 0"),
+        ("update", {"workers": {}}, r"expected an array, got {} @ \$\.workers"),
+    ],
+)
+def test_an_argument_out_of_bounds_is_refused_by_name(
+    do: str, arguments: dict[str, Any], complaint: str
+) -> None:
+    """As a bad request: the connection goes on."""
+    with pytest.raises(BadRequestError, match=complaint):
+        codec.parse_operation(do, {"operation": {}} | arguments)
+
+
+def test_a_worker_record_counts_from_zero() -> None:
+    """Of incarnations and of restarts there is no negative number."""
+    for name in ("incarnation", "restarts"):
+        fields = codec.to_fields(EXAMPLES[m.WorkerRecord]) | {name: -1}
+        with pytest.raises(RemoteProtocolError, match=f"'{name}' must be >= 0"):
+            codec.parse_result(fields, m.WorkerRecord)
+
+
+def test_what_is_wrong_is_quoted_and_not_repeated() -> None:
+    """However long it is."""
+    with pytest.raises(BadRequestError) as caught:
+        codec.parse_operation("restart", {"reason": ["x" * 10_000]})
+    assert len(str(caught.value)) < 200
+
+
+@pytest.mark.parametrize("do", ["", "Ping", "memory_sample", "__class__", "x" * 10_000])
+def test_an_operation_that_nobody_knows_is_refused_by_name(do: str) -> None:
+    """What a service registered itself is not for this table."""
+    with pytest.raises(UnknownOperationError, match=f"no operation '{do[:50]}") as e:
+        codec.parse_operation(do, {})
+    assert len(str(e.value)) < 200
+
+
+def test_every_operation_has_one_name() -> None:
+    """And every name one operation."""
+    assert {NAMES[type_]: type_ for type_ in OPERATIONS.values()} == OPERATIONS
+    assert set(get_args(m.Operation)) == set(OPERATIONS.values())
+
+
+def test_a_number_may_come_without_its_point() -> None:
+    """JavaScript and Ruby write 60.0 as they like; it is a float here."""
+    forward = codec.parse_operation("forward", {"operation": {}, "timeout": 60})
+    assert isinstance(forward, m.Forward)
+    assert type(forward.timeout) is float
+
+
+# Any object of any type.
+
+names = st.lists(texts.filter(bool), min_size=1, max_size=3).map(tuple)
+counts = st.integers(0, 2**63 - 1)
+STRATEGIES: dict[Any, st.SearchStrategy[Any]] = {
+    type(None): st.none(),
+    bool: st.booleans(),
+    int: counts,
+    float: finite,
+    str: texts,
+    m.Names: names,
+    dict[str, Any]: objects,
+}
+BOUNDS: dict[tuple[type, str], st.SearchStrategy[Any]] = {
+    (m.Forward, "timeout"): st.floats(0, 86_400, exclude_min=True),
+}
+
+
+def _values(type_: Any) -> st.SearchStrategy[Any]:
+    if type_ in STRATEGIES:
+        return STRATEGIES[type_]
+    if attrs.has(type_):
+        fields = {
+            name: BOUNDS.get((type_, name), _values(hint))
+            for name, hint in get_type_hints(type_).items()
+        }
+        return st.builds(type_, **fields)
+    if get_origin(type_) is tuple:
+        return st.lists(_values(get_args(type_)[0]), max_size=2).map(tuple)
+    return st.one_of([_values(t) for t in get_args(type_)])
+
+
+@given(st.one_of([_values(type_) for type_ in OPERATIONS.values()]))
+def test_every_operation_survives_the_wire(operation: m.Operation) -> None:
+    """Through both sessions, as bytes."""
+    do, arguments = codec.unparse_operation(operation)
+    _, line = Session(is_connecting=True).call(do, arguments)
+    (event,) = Session(is_connecting=False).receive_data(line)
+    assert isinstance(event, CallReceived)
+    assert codec.parse_operation(event.do, event.arguments) == operation
+
+
+RESULT_TYPES = sorted(TYPES - OPERATION_TYPES, key=lambda type_: type_.__name__)
+
+
+@given(st.one_of([_values(type_) for type_ in RESULT_TYPES]))
+def test_every_result_survives_json(result: attrs.AttrsInstance) -> None:
+    """As another JSON library writes and reads it."""
+    fields = json.loads(json.dumps(codec.to_fields(result)))
+    assert codec.parse_result(fields, type(result)) == result
+
+
+argument_names = sorted({name for t in TYPES for name in get_type_hints(t)})
+arguments = st.dictionaries(st.sampled_from(argument_names), json_values | ints)
+
+
+@given(st.sampled_from(sorted(OPERATIONS)) | st.text(), arguments)
+@example("cancel", {"call": "\ud800"})
+@example("\ud800", {})
+def test_any_arguments_are_an_operation_or_a_bad_request(
+    do: str, arguments: dict[str, Any]
+) -> None:
+    """Never another exception."""
+    try:
+        operation = codec.parse_operation(do, arguments)
+    except (BadRequestError, UnknownOperationError):
+        return
+    assert NAMES[type(operation)] == do
+
+
+@pytest.mark.parametrize(
+    ("do", "arguments"),
+    [
+        pytest.param("register", {"state": nested(100_000)}, id="deep, no object"),
+        pytest.param("stop", {"names": nested(100_000)}, id="deep, no names"),
+        pytest.param("cancel", {"call": -(10**5_000)}, id="a number of 5,000 digits"),
+        pytest.param("forward", {"timeout": 10**5_000}, id="past all floats"),
+    ],
+)
+def test_what_is_too_much_to_be_quoted_is_refused_all_the_same(
+    do: str, arguments: dict[str, Any]
+) -> None:
+    """The message is about an object whose repr() raises an error of its own."""
+    with pytest.raises(BadRequestError):
+        codec.parse_operation(do, arguments)
+
+
+@given(st.sampled_from(RESULT_TYPES), arguments)
+def test_any_fields_are_a_result_or_a_remote_error(
+    type_: type[attrs.AttrsInstance], fields: dict[str, Any]
+) -> None:
+    """Never another exception."""
+    try:
+        assert type(codec.parse_result(fields, type_)) is type_
+    except RemoteProtocolError:
+        return

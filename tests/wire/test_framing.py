@@ -1,0 +1,125 @@
+"""Bytes to lines, however the bytes were cut."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import example, given
+from hypothesis import strategies as st
+
+from tests.wire.strategies import chopped
+from trio_supervisor.errors import LimitExceededError, RemoteProtocolError
+from trio_supervisor.wire.framing import LineBuffer
+from trio_supervisor.wire.limits import DEFAULT_LIMITS
+
+# Newlines must be likely for a stream to have lines.
+streams = st.lists(st.binary(max_size=5) | st.just(b"\n")).map(b"".join)
+
+
+def _feed(buffer: LineBuffer, pieces: list[bytes], lines: list[bytes]) -> None:
+    for piece in pieces:
+        for line in buffer.receive_data(piece):
+            lines.append(line)  # noqa: PERF402 (what came before an error is kept)
+
+
+@given(streams, st.data())
+def test_lines_survive_any_cut_of_the_stream(
+    stream: bytes, data: st.DataObject
+) -> None:
+    """The oracle: put it all together, then split."""
+    lines: list[bytes] = []
+    _feed(LineBuffer(), data.draw(chopped(stream)), lines)
+    assert b"\n".join([*lines, b""]) == stream[: stream.rfind(b"\n") + 1]
+
+
+@pytest.mark.parametrize("size", [1, 2, 3, 100])
+def test_a_line_comes_as_soon_as_its_newline_does(size: int) -> None:
+    """No line waits for the bytes after it."""
+    stream, buffer, seen = b"one\ntwo\n\nthr", LineBuffer(), b""
+    for start in range(0, len(stream), size):
+        piece = stream[start : start + size]
+        lines = list(buffer.receive_data(piece))
+        assert len(lines) == piece.count(b"\n")
+        seen += b"".join(line + b"\n" for line in lines)
+    assert seen == b"one\ntwo\n\n"
+
+
+def test_a_bytearray_that_is_used_again_does_no_harm() -> None:
+    """What is kept is a copy: a reader may have one buffer for all reads."""
+    buffer, data = LineBuffer(), bytearray(b"half")
+    assert list(buffer.receive_data(data)) == []
+    data[:] = b"XXXX"
+    assert list(buffer.receive_data(b" a line\n")) == [b"half a line"]
+    (line,) = buffer.receive_data(bytearray(b"whole\n"))
+    assert type(line) is bytes
+
+
+def test_only_a_newline_ends_a_line() -> None:
+    """Not what str.splitlines() takes for one."""
+    line = b"a\rb\x0bc\x0cd\x1ce\xc2\x85f\xe2\x80\xa8g\r"
+    assert list(LineBuffer().receive_data(line + b"\n")) == [line]
+
+
+@given(st.data(), st.integers(0, 20))
+def test_a_line_of_the_limit_is_accepted_and_one_byte_more_is_not(
+    data: st.DataObject, limit: int
+) -> None:
+    """However they are cut; the good lines before the long one still come."""
+    lines: list[bytes] = []
+    good = [b"", b"x" * limit]
+    stream = b"\n".join([*good, b"y" * (limit + 1), b""])
+    with pytest.raises(LimitExceededError, match=f"longer than {limit} bytes"):
+        _feed(LineBuffer(limit), data.draw(chopped(stream)), lines)
+    assert lines == good
+
+
+@given(streams, st.integers(0, 4), st.data())
+@example(b"12345", 4, None)
+def test_a_limit_is_noticed_without_waiting_for_the_newline(
+    stream: bytes, limit: int, data: st.DataObject | None
+) -> None:
+    """A peer that never ends its line is not kept in memory for long."""
+    buffer, start = LineBuffer(limit), 0
+    for piece in data.draw(chopped(stream)) if data else [stream]:
+        start += len(piece)
+        is_too_long = any(len(s) > limit for s in stream[:start].split(b"\n"))
+        try:
+            list(buffer.receive_data(piece))
+        except LimitExceededError:
+            assert is_too_long
+            return
+        assert not is_too_long
+
+
+def test_each_line_is_measured_by_itself() -> None:
+    """However many pieces the lines before it came in."""
+    buffer = LineBuffer(3)
+    stream = b"abc\n" * 100
+    lines = [line for n in stream for line in buffer.receive_data(bytes([n]))]
+    assert lines == [b"abc"] * 100
+
+
+def test_the_longest_line_by_default_is_that_of_the_protocol() -> None:
+    """8 MiB, and in one piece or two, it makes no difference."""
+    line = b"x" * DEFAULT_LIMITS.line
+    assert list(LineBuffer().receive_data(line + b"\n")) == [line]
+    buffer = LineBuffer()
+    assert list(buffer.receive_data(line)) == []
+    with pytest.raises(LimitExceededError):
+        list(buffer.receive_data(b"x"))
+
+
+@pytest.mark.parametrize("stream", [b"", b"\n", b"a line\n", b"two\nlines\n"])
+def test_a_stream_may_end_between_lines(stream: bytes) -> None:
+    """That is how a peer says goodbye."""
+    buffer = LineBuffer()
+    list(buffer.receive_data(stream))
+    buffer.receive_eof()
+
+
+@pytest.mark.parametrize("stream", [b" ", b"a line\nhalf", b"half a line"])
+def test_a_stream_that_ends_inside_a_line_broke_the_protocol(stream: bytes) -> None:
+    """The peer died while it wrote."""
+    buffer = LineBuffer()
+    list(buffer.receive_data(stream))
+    with pytest.raises(RemoteProtocolError, match="inside a line"):
+        buffer.receive_eof()

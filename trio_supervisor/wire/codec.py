@@ -1,0 +1,125 @@
+"""Operations and results to the fields of a message and back, typed by cattrs."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any, TypeVar, get_args, get_origin
+
+import cattrs
+from cattrs.cols import list_structure_factory
+from cattrs.preconf.orjson import make_converter
+from cattrs.v import format_exception
+
+from trio_supervisor.errors import (
+    BadRequestError,
+    RemoteProtocolError,
+    UnknownOperationError,
+)
+from trio_supervisor.wire.json_line import Object
+from trio_supervisor.wire.messages import NAMES, OPERATIONS, Operation
+
+T = TypeVar("T")
+
+
+def _exactly(value: object, type_: type) -> object:
+    # By default cattrs *converts* primitives: "false" becomes True and 3.7 becomes 3.
+    # On a wire, the wrong type is the peer's bug: say so.
+    if type(value) is not type_:
+        raise TypeError(f"expected {type_.__name__}, got {value!r:.80}")
+    return value
+
+
+def _number(value: object, _: type) -> float:
+    # A peer in another language may write 3.0 as 3. A bool is no number.
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        raise TypeError(f"expected a number, got {value!r:.80}")
+    return float(value)
+
+
+def _object(value: object, _: type) -> Object:
+    if type(value) is not dict:
+        raise TypeError(f"expected an object, got {value!r:.80}")
+    return value
+
+
+def _is_array(type_: object) -> bool:
+    return get_origin(type_) is tuple and get_args(type_)[-1] is Ellipsis
+
+
+def _array_hook(
+    type_: type, converter: cattrs.BaseConverter
+) -> Callable[[object, type], tuple[object, ...]]:
+    structure_items = list_structure_factory(type_, converter)
+
+    def structure(value: object, _: type) -> tuple[object, ...]:
+        # Strings and objects are iterable: cattrs would make "web.0" five names.
+        if type(value) is not list:
+            raise TypeError(f"expected an array, got {value!r:.80}")
+        return tuple(structure_items(value, type_))
+
+    return structure
+
+
+def make_strict_converter() -> cattrs.Converter:
+    """Return a converter that refuses wrong types and ignores unknown fields."""
+    converter = make_converter()
+    for primitive in (str, int, bool):
+        converter.register_structure_hook(primitive, _exactly)
+    converter.register_structure_hook(float, _number)
+    converter.register_structure_hook_func(lambda t: t == dict[str, Any], _object)
+    converter.register_structure_hook_factory(_is_array, _array_hook)
+    return converter
+
+
+_converter = make_strict_converter()
+
+
+def parse_operation(do: str, arguments: Mapping[str, object]) -> Operation:
+    """Give a call its type.
+
+    Raises:
+        UnknownOperationError: the protocol has no operation *do*.
+        BadRequestError: *arguments* do not fit it; the message names each bad field.
+    """
+    if (type_ := OPERATIONS.get(do)) is None:
+        raise UnknownOperationError(f"there is no operation {do!r:.80}")
+    return _structure(arguments, type_, BadRequestError)
+
+
+def unparse_operation(operation: Operation) -> tuple[str, Object]:
+    """Return the ``do`` and the arguments of *operation*."""
+    return NAMES[type(operation)], to_fields(operation)
+
+
+def to_fields(value: object) -> Object:
+    """Return the fields of the attrs object *value*, down to what JSON has."""
+    fields: Object = _converter.unstructure(value)
+    return fields
+
+
+def parse_result(fields: Mapping[str, object], type_: type[T]) -> T:
+    """Give the fields of an answer their type.
+
+    Raises:
+        RemoteProtocolError: they do not fit; the message names each bad field.
+    """
+    return _structure(fields, type_, RemoteProtocolError)
+
+
+def _in_words(exc: BaseException, type_: type | None) -> str:
+    # What our hooks and attrs' validators say is better than "invalid value".
+    if type(exc) in (TypeError, ValueError) and exc.args:
+        return str(exc.args[0])
+    return format_exception(exc, type_)
+
+
+def _structure(
+    fields: Mapping[str, object], type_: type[T], error: type[Exception]
+) -> T:
+    try:
+        return _converter.structure(fields, type_)
+    except cattrs.BaseValidationError as exc:
+        problems = cattrs.transform_error(exc, format_exception=_in_words)
+        raise error("; ".join(problems)) from None
+    except (ValueError, KeyError, TypeError, RecursionError) as exc:
+        raise error(f"{type(exc).__name__}: {exc}") from None

@@ -1,0 +1,268 @@
+"""Calls and answers over one connection, as a state machine without I/O.
+
+The connecting side numbers its calls 2, 4, 6 …, the accepting side 3, 5, 7 …; both may
+call. What comes in under an id that is in flight here is an answer; under another id
+with ``do`` it is a call; without ``do`` it is a late answer and is dropped.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import NamedTuple, TypeAlias
+
+from trio_supervisor.errors import (
+    CallFailedError,
+    LimitExceededError,
+    LocalProtocolError,
+    RemoteProtocolError,
+    SupervisorError,
+    UnavailableError,
+)
+from trio_supervisor.wire.framing import LineBuffer
+from trio_supervisor.wire.json_line import (
+    Object,
+    decode_object,
+    encode_object,
+    is_deeper,
+)
+from trio_supervisor.wire.limits import DEFAULT_LIMITS, Limits
+
+# What fits a signed 64-bit integer, which is what peers in other languages have.
+MAX_ID = 2**63 - 1
+_ENVELOPE = frozenset({"id", "do", "finished", "failed", "error"})
+
+
+class CallReceived(NamedTuple):
+    """The peer calls; `Session.answer` or `Session.fail` is due."""
+
+    id: int
+    do: str
+    arguments: Object
+
+
+class AnswerReceived(NamedTuple):
+    """The peer answered one of our calls; exactly one answer of a call is the last."""
+
+    id: int
+    fields: Object
+    is_last: bool
+    error: CallFailedError | None
+
+
+class CallRefused(NamedTuple):
+    """The peer called in a way that is answered at once with *reply*, and not run."""
+
+    reply: bytes
+
+
+Event: TypeAlias = CallReceived | AnswerReceived | CallRefused
+
+
+class Session:
+    """One side of one connection.
+
+    Args:
+        is_connecting: Whether this side connected, rather than accepted.
+        limits: What the peer may ask of this side.
+    """
+
+    __slots__ = (
+        "_forgotten",
+        "_incoming",
+        "_lines",
+        "_next_id",
+        "_outgoing",
+        "limits",
+    )
+
+    def __init__(self, *, is_connecting: bool, limits: Limits = DEFAULT_LIMITS) -> None:
+        self.limits = limits
+        self._lines = LineBuffer(limits.line)
+        self._next_id = 2 if is_connecting else 3
+        self._outgoing: set[int] = set()
+        # The peer still runs these: they count against what it may bear.
+        self._forgotten: set[int] = set()
+        self._incoming: set[int] = set()
+
+    @property
+    def calls_in_flight(self) -> int:
+        """How many calls of this side wait for their last answer."""
+        return len(self._outgoing)
+
+    def call(self, do: str, arguments: Mapping[str, object]) -> tuple[int, bytes]:
+        """Begin a call; return its id and the line to send.
+
+        Raises:
+            LocalProtocolError: *arguments* have a field of the envelope, a value that
+                JSON has not, or more than a line holds; or no id is left.
+            UnavailableError: as many calls are in flight as the peer may bear, those
+                given up included.
+        """
+        if self._is_full(len(self._outgoing) + len(self._forgotten), do):
+            raise UnavailableError(f"{self.limits.calls} calls are in flight already")
+        _check_names(arguments)
+        while self._next_id in self._incoming:  # a peer that counts wrongly
+            self._next_id += 2
+        if self._next_id > MAX_ID:
+            raise LocalProtocolError("no call ids are left: connect again")
+        line = self._encode({"id": self._next_id, "do": do, **arguments})
+        id_ = self._next_id
+        self._next_id += 2
+        self._outgoing.add(id_)
+        return id_, line
+
+    def forget(self, id_: int) -> None:
+        """Give up call *id_*: its answers are late ones from now on."""
+        if id_ in self._outgoing:
+            self._outgoing.discard(id_)
+            self._forgotten.add(id_)
+
+    def progress(self, id_: int, fields: Mapping[str, object]) -> bytes:
+        """Return an intermediate answer to the peer's call *id_*.
+
+        Raises:
+            LocalProtocolError: as for `call`.
+        """
+        self._check_incoming(id_)
+        _check_names(fields)
+        return self._encode({"id": id_, **fields})
+
+    def answer(self, id_: int, fields: Mapping[str, object]) -> bytes:
+        """Return the last answer to the peer's call *id_*.
+
+        Raises:
+            LocalProtocolError: as for `call`; the call is still to be answered.
+        """
+        self._check_incoming(id_)
+        _check_names(fields)
+        line = self._encode({"id": id_, "finished": True, **fields})
+        self._incoming.discard(id_)
+        return line
+
+    def fail(
+        self,
+        id_: int,
+        error: SupervisorError,
+        fields: Mapping[str, object] | None = None,
+    ) -> bytes:
+        """Return a last answer that says that the peer's call *id_* failed.
+
+        Raises:
+            LocalProtocolError: as for `call`; the call is still to be answered.
+        """
+        self._check_incoming(id_)
+        _check_names(fields or {})
+        line = self._encode({"id": id_, **failure(error), **(fields or {})})
+        self._incoming.discard(id_)
+        return line
+
+    def receive_data(self, data: bytes | bytearray) -> Iterator[Event]:
+        """Yield what *data* completes. To be exhausted before the next call.
+
+        Raises:
+            RemoteProtocolError: the peer broke the protocol, after all that was good.
+                The session is over.
+        """
+        for line in self._lines.receive_data(data):
+            if line and (event := self._receive_line(line)) is not None:
+                yield event
+
+    def receive_eof(self) -> None:
+        """Say that the stream ended.
+
+        Raises:
+            RemoteProtocolError: it ended inside a line.
+        """
+        self._lines.receive_eof()
+
+    def _receive_line(self, line: bytes) -> Event | None:
+        tree = decode_object(line, self.limits.depth)
+        id_ = tree.get("id")
+        if id_ is None and tree.get("failed") is True:
+            raise RemoteProtocolError(f"the peer hung up: {_failure_of(tree)}")
+        if type(id_) is not int or not 0 <= id_ <= MAX_ID:
+            raise RemoteProtocolError(f"id: expected a call's number, got {id_!r:.80}")
+        if id_ in self._outgoing:
+            return self._receive_answer(id_, tree)
+        if "do" not in tree:
+            if tree.get("finished") is True:
+                self._forgotten.discard(id_)
+            return None
+        return self._receive_call(id_, tree)
+
+    def _receive_answer(self, id_: int, tree: Object) -> AnswerReceived:
+        is_last = _flag(tree, "finished")
+        error = _failure_of(tree) if _flag(tree, "failed") else None
+        if is_last:
+            self._outgoing.discard(id_)
+        fields = {k: v for k, v in tree.items() if k not in _ENVELOPE}
+        return AnswerReceived(id_, fields, is_last, error if is_last else None)
+
+    def _receive_call(self, id_: int, tree: Object) -> Event:
+        do = tree["do"]
+        if type(do) is not str:
+            raise RemoteProtocolError(f"do: expected a name, got {do!r:.80}")
+        if id_ in self._incoming:
+            problem = f"call {id_} is in flight: its id cannot be used again yet"
+            reply = {"id": id_, **failure(RemoteProtocolError(problem))}
+            return CallRefused(encode_object(reply))
+        if self._is_full(len(self._incoming), do):
+            raise LimitExceededError(f"more than {self.limits.calls} calls in flight")
+        self._incoming.add(id_)
+        arguments = {k: v for k, v in tree.items() if k not in ("id", "do")}
+        return CallReceived(id_, do, arguments)
+
+    def _is_full(self, in_flight: int, do: str) -> bool:
+        # There is room for a cancel of each call, or a full connection stays full.
+        return in_flight >= self.limits.calls * (2 if do == "cancel" else 1)
+
+    def _check_incoming(self, id_: int) -> None:
+        if id_ not in self._incoming:
+            raise LocalProtocolError(f"call {id_} is not in flight")
+
+    def _encode(self, tree: Mapping[str, object]) -> bytes:
+        line = encode_object(tree)
+        if len(line) - 1 > self.limits.line:
+            raise LocalProtocolError(
+                f"a message of {len(line)} bytes is longer than the protocol's "
+                f"{self.limits.line}"
+            )
+        if is_deeper(line, tree, self.limits.depth):
+            raise LocalProtocolError(
+                f"a message is nested deeper than the protocol's {self.limits.depth}"
+            )
+        return line
+
+
+def failure(error: SupervisorError) -> Object:
+    """Return the fields that say *error*, without an id."""
+    message = error.message if isinstance(error, CallFailedError) else str(error)
+    return {
+        "finished": True,
+        "failed": True,
+        "error": {"class": error.wire_name, "message": message},
+    }
+
+
+def _check_names(fields: Mapping[str, object]) -> None:
+    if not _ENVELOPE.isdisjoint(fields):
+        names = ", ".join(sorted(_ENVELOPE.intersection(fields)))
+        raise LocalProtocolError(f"not the name of an argument or result: {names}")
+
+
+def _flag(tree: Object, name: str) -> bool:
+    value = tree.get(name, False)
+    if type(value) is not bool:
+        raise RemoteProtocolError(f"{name}: expected true or false, got {value!r:.80}")
+    return value
+
+
+def _failure_of(tree: Object) -> CallFailedError:
+    """Return the error in a failed answer: an object, or a plain string (Ruby)."""
+    match tree.get("error"):
+        case {"class": str(name), "message": str(message)}:
+            return CallFailedError(name, message)
+        case str(message):
+            return CallFailedError("", message)
+        case error:
+            return CallFailedError("", f"the peer gave no reason: {error!r:.80}")
