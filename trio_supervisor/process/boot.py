@@ -1,0 +1,155 @@
+"""What a child that runs this package is told at its start, and how it gets it.
+
+The document is pickled into an anonymous file whose descriptor the child inherits: it
+comes from nobody but its own parent, and can be of any size.
+"""
+
+from __future__ import annotations
+
+import os
+import pickle
+import signal
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any, Final, TypeVar
+
+from attrs import frozen
+
+from trio_supervisor.errors import SpecError
+from trio_supervisor.spec import Backend
+
+T = TypeVar("T")
+
+SOCKET_VARIABLE: Final = "TRIO_SUPERVISOR_SOCKET"
+"""Where the supervisor listens; clients look here too."""
+MARKER_VARIABLE: Final = "TRIO_SUPERVISOR_CONTROLLER"
+"""Tells whose child a process is, however far it went."""
+NAME_VARIABLE: Final = "TRIO_SUPERVISOR_NAME"
+"""The name of the worker that a process is, or is of."""
+
+
+@frozen
+class Reference:
+    """A target by name, as ``/path/service.py:application``."""
+
+    target: str
+    path: tuple[str, ...]
+    """``sys.path`` of the controller."""
+
+
+@frozen
+class Pickled:
+    """An object by value; what it refers to is imported by name."""
+
+    preparation: dict[str, Any]
+    """As of multiprocessing's spawn method: sys.path, and where ``__main__`` is."""
+    data: bytes
+
+
+@frozen(kw_only=True)
+class WorkerBoot:
+    """All that a worker process is told."""
+
+    source: Reference | Pickled
+    """The application, or the target alone."""
+    name: str
+    service: str
+    index: int
+    incarnation: int
+    backend: Backend
+    state: dict[str, Any]
+    directory: str | None
+    """Working directory; None: stay."""
+    socket_path: str
+    notify_path: str
+    stop_signal: signal.Signals
+    stop_timeout: float
+    heartbeat: float | None
+    """Interval between heartbeats [s]."""
+    switch_interval: float | None
+
+
+@frozen(kw_only=True)
+class SupervisorBoot:
+    """All that the supervisor process is told."""
+
+    source: Reference | Pickled
+    """The application, or its monitors alone."""
+    incarnation: int
+    notify_path: str
+    heartbeat: float | None
+    controller_pid: int
+    log_format: str
+
+
+def pickle_source(field: str, value: object) -> Pickled:
+    """Pickle *value* for a child.
+
+    Raises:
+        SpecError: it refers to something that a child cannot import: a lambda, a
+            function within a function, an open file …
+    """
+    # Imported here: the standard library's own way to make a child's modules like its
+    # parent's costs 20 ms, and `serve` does not need it.
+    from multiprocessing.spawn import get_preparation_data
+
+    try:
+        data = pickle.dumps(value)
+    except Exception as exc:  # pickle raises whatever a __reduce__ raises
+        raise SpecError(
+            field,
+            f"cannot be imported by a process of its own ({exc}); define it at the top "
+            f"level of a module",
+        ) from exc
+    preparation = dict(get_preparation_data("trio_supervisor"))
+    preparation.pop("authkey", None)  # a secret that no child of ours needs
+    preparation.pop("start_method", None)
+    return Pickled(preparation, data)
+
+
+def unpickle_source(source: Pickled) -> Any:
+    """Make this process's modules like its parent's, and return the object."""
+    from multiprocessing.spawn import prepare
+
+    prepare(source.preparation)
+    return pickle.loads(source.data)
+
+
+@contextmanager
+def open_document(data: bytes) -> Iterator[int]:
+    """Yield the descriptor of an anonymous file that holds *data*."""
+    if hasattr(os, "memfd_create"):
+        descriptor = os.memfd_create("trio_supervisor")
+    else:
+        with tempfile.TemporaryFile() as file:
+            descriptor = os.dup(file.fileno())
+    try:
+        with os.fdopen(os.dup(descriptor), "wb") as file:
+            file.write(data)
+        yield descriptor
+    finally:
+        os.close(descriptor)
+
+
+def interpreter_flags() -> list[str]:
+    """Return the flags that make a child's interpreter like ours: -X dev, -W … ."""
+    # Private, and what multiprocessing uses for the same purpose since 3.4.
+    flags: list[str] = subprocess._args_from_interpreter_flags()  # type: ignore[attr-defined]
+    return flags
+
+
+def read_boot(type_: type[T]) -> tuple[T, tuple[int, ...]]:
+    """Return the document and the descriptors that this program's arguments name."""
+    words = sys.argv[1:]
+    if not words or not all(word.isdecimal() for word in words):
+        sys.exit("This module is started by a trio_supervisor controller, not by hand.")
+    document, *descriptors = map(int, words)
+    sys.argv[1:] = []
+    with os.fdopen(document, "rb") as file:
+        file.seek(0)
+        boot = pickle.load(file)  # written by our own parent
+    assert isinstance(boot, type_)
+    return boot, tuple(descriptors)

@@ -1,0 +1,159 @@
+"""A child process and its group: wait for it, signal it, know when nothing is left."""
+
+from __future__ import annotations
+
+import os
+import signal
+from contextlib import ExitStack
+from typing import Protocol
+
+import trio
+from attrs import define, field
+
+from trio_supervisor.process.groups import (
+    IS_LINUX,
+    group_exists,
+    is_live_member,
+    open_members,
+    signal_descriptor,
+)
+
+
+class Process(Protocol):
+    """What a controller uses of a process; ``testing.FakeProcess`` has it too."""
+
+    @property
+    def pid(self) -> int:
+        """Its number, and that of its group."""
+        ...
+
+    @property
+    def returncode(self) -> int | None:
+        """0 is success, -n is "killed by signal n", None is "still running"."""
+        ...
+
+    @property
+    def is_gone(self) -> bool:
+        """Whether it ended and nothing is left of its group."""
+        ...
+
+    def signal(self, sig: int) -> None:
+        """Send *sig* to all of its group; nothing, where nothing is left."""
+        ...
+
+    async def wait(self) -> int:
+        """Wait until the process itself ended; return its `returncode`.
+
+        A cancellation leaves everything as it was.
+        """
+        ...
+
+    async def wait_gone(self) -> None:
+        """Wait until `is_gone`. A cancellation leaves everything as it was."""
+        ...
+
+    def close(self) -> None:
+        """Give back what this object holds; the process is not touched."""
+        ...
+
+
+@define(eq=False)
+class ChildProcess:
+    """A child of this process that leads a group of its own.
+
+    Its end is seen through a pidfd (Linux), or by asking every now and then. Only
+    `wait` reaps it, and its number is used for signals only as long as it is not
+    reaped. One task at a time may wait.
+    """
+
+    pid: int
+    returncode: int | None = field(default=None, init=False)
+    _pidfd: int | None = field(init=False)
+
+    def __attrs_post_init__(self) -> None:
+        self._pidfd = os.pidfd_open(self.pid) if hasattr(os, "pidfd_open") else None
+
+    @property
+    def is_gone(self) -> bool:
+        """Whether it ended and nothing but zombies is left of its group."""
+        if self.returncode is None:
+            return False
+        if not group_exists(self.pid):
+            return True
+        return IS_LINUX and not self._open_rest(ExitStack())
+
+    def signal(self, sig: int) -> None:
+        """Send *sig* to all of the group."""
+        if self.returncode is None:  # not reaped: the number is still its own
+            try:
+                os.killpg(self.pid, sig)
+            except (ProcessLookupError, PermissionError):
+                # macOS: not permitted where only zombies are left.
+                return
+        elif IS_LINUX:
+            with ExitStack() as stack:
+                for descriptor in self._open_rest(stack):
+                    signal_descriptor(descriptor, sig)
+        elif group_exists(self.pid):
+            os.killpg(self.pid, sig)
+
+    async def wait(self) -> int:
+        """Wait until the process itself ended, and reap it."""
+        if self.returncode is None and self._pidfd is not None:
+            await trio.lowlevel.wait_readable(self._pidfd)
+        while self.returncode is None:
+            self._reap()
+            if self.returncode is None:  # only where there are no pidfds
+                await trio.sleep(0.02)
+        return self.returncode
+
+    async def wait_gone(self) -> None:
+        """Wait until it ended and nothing is left of its group."""
+        await self.wait()
+        pause = 0.001
+        while group_exists(self.pid):
+            if not IS_LINUX:
+                await trio.sleep(pause)
+                pause = min(pause * 2, 0.05)
+                continue
+            with ExitStack() as stack:
+                rest = self._open_rest(stack)
+                if not rest:
+                    return
+                async with trio.open_nursery() as nursery:
+                    for descriptor in rest:
+                        nursery.start_soon(trio.lowlevel.wait_readable, descriptor)
+
+    def close(self) -> None:
+        """Close the pidfd."""
+        if self._pidfd is not None:
+            os.close(self._pidfd)
+            self._pidfd = None
+
+    def _open_rest(self, stack: ExitStack) -> list[int]:
+        descriptors = open_members(is_live_member(self.pid))
+        for descriptor in descriptors:
+            stack.callback(os.close, descriptor)
+        return descriptors
+
+    def _reap(self) -> None:
+        try:
+            pid, status = os.waitpid(self.pid, os.WNOHANG)
+        except ChildProcessError:
+            # Somebody else in this program reaped it: its status is lost.
+            self.returncode = 255
+        else:
+            if pid:
+                self.returncode = os.waitstatus_to_exitcode(status)
+
+
+def describe_exit(returncode: int | None) -> str:
+    """Return in words how a process ended."""
+    if returncode is None:
+        return "not started"
+    if returncode >= 0:
+        return f"exit code {returncode}"
+    try:
+        return signal.Signals(-returncode).name
+    except ValueError:
+        return f"signal {-returncode}"

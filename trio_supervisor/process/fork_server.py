@@ -1,0 +1,346 @@
+"""A process that has imported the application once, and forks children from it.
+
+``python -m trio_supervisor.process.fork_server CONTROL SOURCES`` with two descriptors:
+a SOCK_SEQPACKET socket to the controller, and a file with what to import. It stays
+single-threaded and never runs an event loop. Each request is one packet with the
+descriptors of `Request`; what comes of it is said over the request's own ``birth``
+socket, by the child itself, so that a child is born exactly once or not at all:
+
+    child -> controller    its pid
+    controller -> child    a byte: go on      (end-of-file: never mind, and it ends)
+
+A child is forked twice, so that it is nobody's but the controller's, which is a
+subreaper: it can be waited for there, and outlives this process. One spare child is
+always ready, forked and parked, so that what follows a crash has no fork to wait for.
+"""
+
+from __future__ import annotations
+
+import atexit
+import gc
+import importlib
+import os
+import pickle
+import random
+import select
+import signal
+import socket
+import sys
+import threading
+import traceback
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+from typing import Any, Final, NamedTuple, NoReturn
+
+import setproctitle
+
+MAX_DESCRIPTORS: Final = 8
+_SPARE_OF: Final = b"s"
+_WARNING: Final = b"w"
+
+
+class Request(NamedTuple):
+    """The descriptors of one request, in the order in which they travel."""
+
+    document: int
+    """A file: the pickled `Birth`."""
+    birth: int
+    """A stream socket to whoever asked."""
+    others: tuple[int, ...]
+    """For the child, as its entry expects them."""
+
+
+class Birth(NamedTuple):
+    """What a child is to become."""
+
+    entry: str
+    """``module:function``, called with *boot* and the other descriptors."""
+    environment: dict[str, str]
+    title: str
+    """Of the process, for ps and top."""
+    boot: Any
+
+
+class Plan(NamedTuple):
+    """What a server does before it serves."""
+
+    title: str
+    modules: tuple[str, ...]
+    """To import: what the children's entries need."""
+    preload: str
+    """``module:function``, called with *argument*; returns a list of problems."""
+    argument: Any
+
+
+class ForkServer:
+    """The server's side."""
+
+    def __init__(self, control: socket.socket) -> None:
+        self._control = control
+        self._spare: socket.socket | None = None
+
+    def serve(self) -> None:
+        """Answer requests until the controller is gone."""
+        while True:
+            requests = self._receive()
+            if requests is None:
+                return
+            if len(requests) > 1 or not self._give_to_spare(requests[0]):
+                self._fork(requests)
+            if self._spare is None and not self._is_readable():
+                self._make_spare()
+
+    def _receive(self) -> list[Request] | None:
+        """Wait for a request, and take all that are there; None: nobody asks."""
+        requests: list[Request] = []
+        while not requests or self._is_readable():
+            data, descriptors, _, _ = socket.recv_fds(self._control, 1, MAX_DESCRIPTORS)
+            if not data:
+                return None
+            if len(descriptors) >= 2:
+                document, birth, *others = descriptors
+                requests.append(Request(document, birth, tuple(others)))
+        return requests
+
+    def _is_readable(self) -> bool:
+        return bool(select.select([self._control], [], [], 0)[0])
+
+    def _give_to_spare(self, request: Request) -> bool:
+        if self._spare is None:
+            return False
+        spare, self._spare = self._spare, None
+        descriptors = [request.document, request.birth, *request.others]
+        with spare:
+            try:
+                socket.send_fds(spare, [b"r"], descriptors)
+            except OSError:  # somebody killed it
+                return False
+        _close(request)
+        return True
+
+    def _fork(self, requests: list[Request]) -> None:
+        """Fork a child for each request; one process in between for all of them."""
+        try:
+            is_between = _fork_between()
+        except OSError as exc:
+            _refuse(requests, f"cannot fork: {exc}")
+            return
+        if is_between:
+            for request in requests:
+                try:
+                    is_child = os.fork() == 0
+                except OSError as exc:
+                    _refuse([request], f"cannot fork: {exc}")
+                    continue
+                if is_child:
+                    for other in requests:
+                        if other is not request:
+                            _close(other)
+                    self._leave()
+                    _be_born(request)
+            os._exit(0)
+        for request in requests:
+            _close(request)
+
+    def _make_spare(self) -> None:
+        ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        try:
+            is_between = _fork_between()
+        except OSError:  # the next request will say so
+            ours.close()
+            theirs.close()
+            return
+        if is_between:
+            pid = os.fork()
+            if pid == 0:
+                ours.close()
+                self._leave()
+                _park(theirs)
+            with suppress(OSError):
+                self._control.send(_SPARE_OF + str(pid).encode())
+            os._exit(0)
+        theirs.close()
+        self._spare = ours
+
+    def _leave(self) -> None:
+        """In a child: let go of what is the server's."""
+        self._control.close()
+        if self._spare is not None:
+            self._spare.close()
+            self._spare = None
+
+
+def _fork_between() -> bool:
+    """Fork the process in between, and wait until it ended; True: this is it."""
+    pid = os.fork()
+    if pid == 0:
+        return True
+    os.waitpid(pid, 0)
+    return False
+
+
+def _refuse(requests: list[Request], problem: str) -> None:
+    for request in requests:
+        with suppress(OSError), socket.socket(fileno=os.dup(request.birth)) as birth:
+            birth.send(b"!" + problem.encode())
+
+
+def _close(request: Request) -> None:
+    for descriptor in (request.document, request.birth, *request.others):
+        os.close(descriptor)
+
+
+def _park(inbox: socket.socket) -> NoReturn:
+    """Be the spare: wait to be needed."""
+    with inbox:
+        data, descriptors, _, _ = socket.recv_fds(inbox, 1, MAX_DESCRIPTORS)
+    if not data or len(descriptors) < 2:
+        os._exit(0)  # the server is gone
+    document, birth, *others = descriptors
+    _be_born(Request(document, birth, tuple(others)))
+
+
+def _be_born(request: Request) -> NoReturn:
+    """In a child: become what is asked for; never return to the server's frames."""
+    code = 1
+    try:
+        code = _live(request)
+    except SystemExit as exc:
+        code = _exit_code(exc)
+    except BaseException:
+        traceback.print_exc()
+    finally:
+        # What multiprocessing does at the end of a forked child, and exit handlers.
+        # Taking the interpreter apart would touch every page shared with the server.
+        with suppress(Exception):
+            threading._shutdown()  # type: ignore[attr-defined]
+        with suppress(Exception):
+            atexit._run_exitfuncs()
+        for stream in (sys.stdout, sys.stderr):
+            with suppress(Exception):
+                stream.flush()
+        os._exit(code)
+
+
+def _live(request: Request) -> int:
+    os.setpgid(0, 0)
+    signal.pthread_sigmask(signal.SIG_SETMASK, ())
+    with os.fdopen(request.document, "rb") as file:
+        file.seek(0)
+        birth: Birth = pickle.load(file)
+    with socket.socket(fileno=request.birth) as announcement:
+        announcement.setblocking(True)
+        announcement.send(str(os.getpid()).encode())
+        _differ(birth.environment)
+        set_title(birth.title)
+        entry = _import_entry(birth.entry)
+        if not announcement.recv(1):
+            return 0  # whoever asked has given up
+    entry(birth.boot, request.others)
+    return 0
+
+
+def _import_entry(name: str) -> Callable[..., Any]:
+    module, _, function = name.partition(":")
+    entry: Callable[..., Any]
+    entry = getattr(importlib.import_module(module), function)
+    return entry
+
+
+def _differ(environment: Mapping[str, str]) -> None:
+    """Make what has to differ between children differ."""
+    os.environ.clear()
+    os.environ.update(environment)
+    gc.enable()
+    random.seed()  # the module's own; it does so by itself, and here it can be seen
+    if "numpy" in sys.modules:
+        sys.modules["numpy"].random.seed()
+    if (ssl := sys.modules.get("ssl")) is not None:
+        # OpenSSL notices a fork by itself since 1.1.1; more randomness does no harm.
+        ssl.RAND_add(os.urandom(32), 0.0)
+
+
+def set_title(title: str) -> None:
+    """Name this process for ps and top.
+
+    The server was started with SPT_NOENV: without it setproctitle would write over the
+    environment that /proc shows, in which the guardian looks for the marker.
+    """
+    setproctitle.setproctitle(f"trio_supervisor: {title}")
+
+
+def _exit_code(exc: SystemExit) -> int:
+    if exc.code is None:
+        return 0
+    if isinstance(exc.code, int):
+        return exc.code & 0xFF
+    print(exc.code, file=sys.stderr)
+    return 1
+
+
+def describe_unsafe() -> list[str]:
+    """Return what an import has left behind that a fork does not copy well."""
+    found = [
+        f"the thread {thread.name!r}"
+        for thread in threading.enumerate()
+        if thread is not threading.main_thread()
+    ]
+    with suppress(OSError):
+        unknown = len(os.listdir("/proc/self/task")) - 1 - len(found)
+        if unknown > 0:
+            found.append(f"{unknown} threads that are not Python's")
+    return found
+
+
+def open_connections(known: set[int]) -> list[str]:
+    """Return the sockets among this process's descriptors, but for those *known*."""
+    found = []
+    with suppress(OSError):
+        for name in os.listdir("/proc/self/fd"):
+            if int(name) in known:
+                continue
+            with suppress(OSError):
+                if os.readlink(f"/proc/self/fd/{name}").startswith("socket:"):
+                    found.append(_describe_socket(int(name)))
+    return found
+
+
+def _describe_socket(descriptor: int) -> str:
+    with socket.socket(fileno=os.dup(descriptor)) as connection:
+        try:
+            return f"a connection to {connection.getpeername()!r}"
+        except OSError:
+            return f"a socket at {connection.getsockname()!r}"
+
+
+def _warning(unsafe: list[str]) -> str:
+    return (
+        f"importing the application left {', '.join(unsafe)}, which a fork does not "
+        f'copy well; open it in the target, or use start_method="exec"'
+    )
+
+
+def main() -> None:
+    """Import everything, then serve."""
+    control_descriptor, document = map(int, sys.argv[1:3])
+    sys.argv[:] = ["trio_supervisor"]
+    control = socket.socket(fileno=control_descriptor)
+    gc.disable()
+    with os.fdopen(document, "rb") as file:
+        file.seek(0)
+        plan: Plan = pickle.load(file)
+    set_title(plan.title)
+    for module in plan.modules:
+        importlib.import_module(module)
+    problems = _import_entry(plan.preload)(plan.argument)
+    unsafe = describe_unsafe() + open_connections({0, 1, 2, control_descriptor})
+    for text in [*problems, *([_warning(unsafe)] if unsafe else [])]:
+        control.send(_WARNING + text.encode()[:4000])
+    sys.stdout.flush()
+    gc.collect()
+    gc.freeze()
+    ForkServer(control).serve()
+
+
+if __name__ == "__main__":
+    main()

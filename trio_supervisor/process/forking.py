@@ -1,0 +1,210 @@
+"""The controller's side of the fork server: keep one alive, and let it fork."""
+
+from __future__ import annotations
+
+import logging
+import pickle
+import socket
+import sys
+from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import asynccontextmanager
+from typing import Any, Final
+
+import trio
+from attrs import define, field, frozen
+
+from trio_supervisor.process.boot import interpreter_flags, open_document
+from trio_supervisor.process.child import ChildProcess, describe_exit
+from trio_supervisor.process.exec import spawn_exec
+from trio_supervisor.process.fork_server import Birth, Plan
+from trio_supervisor.process.stopping import StopPlan, stop
+
+logger = logging.getLogger(__name__)
+
+# After so many the application itself is likely to end its process when imported.
+_MAX_FAILURES: Final = 3
+_STOP: Final = StopPlan(timeout=2.0)
+# The first replacement is immediate; one that dies at once is tried again more slowly.
+_RETRIES: Final = (0.0, 0.1, 0.5, 2.0, 5.0)
+# Room in its argv for titles: see fork_server.set_title.
+_PADDING: Final = "-" * 80
+
+
+@frozen(kw_only=True)
+class ForkServerPlan:
+    """How the server is started."""
+
+    plan: Plan
+    environment: Mapping[str, str]
+
+
+@define(eq=False)
+class Forker:
+    """Forks children; made by `open_forker`."""
+
+    _plan: ForkServerPlan
+    _control: trio.socket.SocketType | None = field(default=None, init=False)
+    _is_there: trio.Event = field(factory=trio.Event, init=False)
+    _failures: int = field(default=0, init=False)
+    """Servers in a row that ended soon."""
+    process_id: int | None = field(default=None, init=False)
+    """Of the server; None: there is none at the moment."""
+    spares: set[int] = field(factory=set, init=False)
+    """Children of ours that are parked, or were; their zombies are to be reaped."""
+
+    async def fork(
+        self,
+        entry: str,
+        boot: Any,
+        *,
+        environment: Mapping[str, str],
+        title: str,
+        descriptors: Sequence[int],
+    ) -> ChildProcess:
+        """Have a child forked, and return its process, which the caller has to stop.
+
+        A server that dies meanwhile is replaced and asked again: the child is started
+        once. A cancellation leaves no child behind: what was not confirmed ends itself.
+
+        Args:
+            entry: ``module:function`` that the child calls with *boot* and its copies
+                of *descriptors*.
+
+        Raises:
+            OSError: the system does not let the server fork, or the server ends again
+                and again.
+        """
+        birth = Birth(entry, dict(environment), title, boot)
+        with open_document(pickle.dumps(birth)) as document:
+            while True:
+                control = await self._server()
+                process = await self._ask(control, [document, *descriptors])
+                if process is not None:
+                    return process
+                if control is self._control:
+                    raise OSError("the forked child died before it began")
+                if self._failures >= _MAX_FAILURES:
+                    raise OSError("the fork server ends again and again")
+
+    async def _ask(
+        self, control: trio.socket.SocketType, descriptors: Sequence[int]
+    ) -> ChildProcess | None:
+        """Make one request; None: nothing came of it."""
+        ours, theirs = trio.socket.socketpair()
+        with ours:
+            document, *others = descriptors
+            with theirs:
+                try:
+                    await _send(control, [document, theirs.fileno(), *others])
+                except OSError:
+                    await trio.lowlevel.checkpoint()
+                    return None
+            try:
+                answer = await ours.recv(4096)
+            except OSError:
+                return None
+            if answer.startswith(b"!"):
+                raise OSError(answer[1:].decode())
+            if not answer:
+                return None
+            # It waits for our word, so that its number is its own until then.
+            process = ChildProcess(int(answer))
+            try:
+                await ours.send(b"g")
+            except OSError:
+                logger.debug("a forked child ended before it began")
+            except BaseException:
+                with trio.CancelScope(shield=True):
+                    await stop(process, _STOP)
+                process.close()
+                raise
+            return process
+
+    async def _server(self) -> trio.socket.SocketType:
+        while self._control is None:
+            await self._is_there.wait()
+        return self._control
+
+    async def _keep(self) -> None:
+        """Keep one server alive until cancelled."""
+        while True:
+            try:
+                began = trio.current_time()
+                process = await self._run_one()
+            except OSError as exc:
+                logger.error("no fork server: %s; trying again", exc)
+            else:
+                how = describe_exit(process.returncode)
+                logger.warning("the fork server ended (%s); starting another", how)
+                if trio.current_time() - began > _RETRIES[-1]:
+                    self._failures = 0
+            pause = _RETRIES[min(self._failures, len(_RETRIES) - 1)]
+            self._failures += 1
+            await trio.sleep(pause)
+
+    async def _run_one(self) -> ChildProcess:
+        ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        ours.setblocking(False)
+        control = trio.socket.from_stdlib_socket(ours)
+        with control:
+            with theirs, open_document(pickle.dumps(self._plan.plan)) as document:
+                process = await spawn_exec(
+                    [
+                        sys.executable,
+                        *interpreter_flags(),
+                        "-m",
+                        "trio_supervisor.process.fork_server",
+                        str(theirs.fileno()),
+                        str(document),
+                        _PADDING,
+                    ],
+                    environment={**self._plan.environment, "SPT_NOENV": "1"},
+                    inherit=[theirs.fileno(), document],
+                )
+            try:
+                # It takes requests while it still imports, and answers them after.
+                self._control, self.process_id = control, process.pid
+                self._is_there.set()
+                await self._listen(control)
+            finally:
+                self._control = self.process_id = None
+                self._is_there = trio.Event()
+                with trio.CancelScope(shield=True):
+                    await stop(process, _STOP)
+                process.close()
+        return process
+
+    async def _listen(self, control: trio.socket.SocketType) -> None:
+        """Hear what the server has to say, until it is gone."""
+        while True:
+            try:
+                data = await control.recv(4096)
+            except OSError:
+                return
+            match data[:1], data[1:]:
+                case b"", _:
+                    return
+                case b"s", pid:
+                    self.spares.add(int(pid))
+                case b"w", text:
+                    logger.warning("%s", text.decode("utf-8", "replace"))
+
+
+async def _send(control: trio.socket.SocketType, descriptors: Sequence[int]) -> None:
+    """Send one packet with *descriptors*; a cancellation sends all of it or nothing."""
+    data = b"".join(d.to_bytes(4, sys.byteorder) for d in descriptors)
+    rights = [(socket.SOL_SOCKET, socket.SCM_RIGHTS, data)]
+    await control.sendmsg([b"f"], rights)
+
+
+@asynccontextmanager
+async def open_forker(plan: ForkServerPlan) -> AsyncIterator[Forker]:
+    """Have a fork server for the length of the block.
+
+    Its children are not touched at the end: whoever asked for them stops them.
+    """
+    forker = Forker(plan)
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(forker._keep)
+        yield forker
+        nursery.cancel_scope.cancel()

@@ -1,0 +1,153 @@
+"""What is left to do when the controller is killed: end all that it had started.
+
+A process of its own, in a session of its own, that reads the controller's table of
+process groups from a pipe. When the pipe ends without a word of farewell, it asks every
+group to stop, waits for each as long as its service allows, kills what remains, and
+goes on until nothing is left: also what left its group, as long as it still has the
+controller's marker in its environment. It loads neither trio nor this package's other
+rooms.
+
+    + GROUP SIGNAL TIMEOUT      watch this group
+    - GROUP                     it is gone
+    quit                        the controller ends as it should
+"""
+
+from __future__ import annotations
+
+import os
+import select
+import shutil
+import signal
+import sys
+import time
+from collections.abc import Sequence
+from typing import NamedTuple
+
+from trio_supervisor.process.groups import (
+    IS_LINUX,
+    group_exists,
+    is_live_member,
+    open_members,
+    signal_descriptor,
+)
+
+# After SIGKILL only a process in an uninterruptible wait stays; that can be long.
+_AFTER_KILL = 60.0
+
+
+class Watched(NamedTuple):
+    """One process group."""
+
+    stop_signal: int
+    stop_timeout: float
+    """[s]"""
+
+
+class Table:
+    """The groups to end; fed with what the controller writes."""
+
+    def __init__(self) -> None:
+        self.groups: dict[int, Watched] = {}
+        self.is_dismissed = False
+        self._rest = b""
+
+    def receive_data(self, data: bytes) -> None:
+        """Take in *data*, in pieces of any size."""
+        *lines, self._rest = (self._rest + data).split(b"\n")
+        for line in lines:
+            match line.split():
+                case [b"+", group, sig, timeout]:
+                    self.groups[int(group)] = Watched(int(sig), float(timeout))
+                case [b"-", group]:
+                    self.groups.pop(int(group), None)
+                case [b"quit"]:
+                    self.is_dismissed = True
+
+
+def end_all(table: Table, marker: str) -> None:
+    """Ask all that is left to stop, then kill it; return when nothing is left."""
+    began = time.monotonic()
+    asked: set[int] = set()
+    longest = max((w.stop_timeout for w in table.groups.values()), default=0.0)
+    while time.monotonic() - began < longest + _AFTER_KILL:
+        elapsed = time.monotonic() - began
+        groups = {g: w for g, w in table.groups.items() if group_exists(g)}
+        is_left = False
+        for group, watched in groups.items():
+            if elapsed >= watched.stop_timeout:
+                is_left |= _signal_group(group, [signal.SIGKILL])
+            elif group not in asked:
+                asked.add(group)
+                is_left |= _signal_group(group, [watched.stop_signal, signal.SIGCONT])
+            else:
+                is_left |= _signal_group(group, [])
+        sig = [signal.SIGKILL] if elapsed >= longest else []
+        if elapsed >= longest and marker:
+            is_left |= _signal_marked(marker, sig)
+        elif not is_left and marker:
+            # The groups are gone; strangers to them get the same grace, once.
+            if -1 not in asked:
+                asked.add(-1)
+                sig = [signal.SIGTERM, signal.SIGCONT]
+            is_left |= _signal_marked(marker, sig)
+        if not is_left:
+            return
+        time.sleep(0.02)
+
+
+def _signal_group(group: int, signals: Sequence[int]) -> bool:
+    """Send *signals* to the living members; say whether there are any."""
+    if not IS_LINUX:
+        for sig in signals:
+            os.killpg(group, sig)
+        return group_exists(group)
+    return _signal_descriptors(open_members(is_live_member(group)), signals)
+
+
+def _signal_marked(marker: str, signals: Sequence[int]) -> bool:
+    """Send *signals* to what has *marker* in its environment, in any group."""
+    if not IS_LINUX:
+        return False
+    needle = marker.encode()
+
+    def belongs(pid: int) -> bool:
+        if pid == os.getpid():
+            return False
+        try:
+            with open(f"/proc/{pid}/environ", "rb") as file:
+                return needle in file.read().split(b"\0")
+        except OSError:
+            return False
+
+    return _signal_descriptors(open_members(belongs), signals)
+
+
+def _signal_descriptors(descriptors: list[int], signals: Sequence[int]) -> bool:
+    for descriptor in descriptors:
+        for sig in signals:
+            signal_descriptor(descriptor, sig)
+        os.close(descriptor)
+    return bool(descriptors)
+
+
+def main() -> None:
+    """``guardian MARKER DIRECTORY``, with the pipe as standard input.
+
+    DIRECTORY, the controller's private one, is removed at the end.
+    """
+    marker, directory = sys.argv[1:]
+    for sig in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT):
+        signal.signal(sig, signal.SIG_IGN)
+    table = Table()
+    while data := os.read(0, 65536):
+        table.receive_data(data)
+        if table.is_dismissed:
+            return
+        select.select([0], [], [])
+    end_all(table, marker)
+    if directory:
+        shutil.rmtree(directory, ignore_errors=True)
+
+
+if __name__ == "__main__":
+    main()

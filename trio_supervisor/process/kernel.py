@@ -1,0 +1,61 @@
+"""What the standard library does not wrap: prctl(2), and /proc where it is."""
+
+from __future__ import annotations
+
+import ctypes
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from typing import Final
+
+from trio_supervisor.process.groups import IS_LINUX
+
+# Source: linux/prctl.h.
+_PR_SET_CHILD_SUBREAPER: Final = 36
+_PR_GET_CHILD_SUBREAPER: Final = 37
+
+
+def is_subreaper() -> bool:
+    """Whether orphaned descendants of this process become its children."""
+    if not IS_LINUX:
+        return False
+    value = ctypes.c_int(0)
+    libc = ctypes.CDLL(None, use_errno=True)
+    libc.prctl(_PR_GET_CHILD_SUBREAPER, ctypes.byref(value), 0, 0, 0)
+    return bool(value.value)
+
+
+def set_subreaper(is_on: bool) -> bool:
+    """Have orphaned descendants become children of this process; say whether it did.
+
+    Source: prctl(2), PR_SET_CHILD_SUBREAPER, Linux 3.4.
+    """
+    if not IS_LINUX:
+        return False
+    libc = ctypes.CDLL(None, use_errno=True)
+    return bool(libc.prctl(_PR_SET_CHILD_SUBREAPER, int(is_on), 0, 0, 0) == 0)
+
+
+@contextmanager
+def be_subreaper() -> Iterator[bool]:
+    """Have orphaned descendants become children of this process for the block.
+
+    Yields whether that is so; it is not where the system has no subreapers.
+    """
+    was_on = is_subreaper()
+    is_on = was_on or set_subreaper(True)
+    try:
+        yield is_on
+    finally:
+        if is_on and not was_on:
+            set_subreaper(False)
+
+
+def child_pids() -> set[int]:
+    """Return the children of this process, zombies included; empty where unknown."""
+    found: set[int] = set()
+    with suppress(OSError):
+        for thread in os.listdir("/proc/self/task"):
+            with suppress(OSError), open(f"/proc/self/task/{thread}/children") as file:
+                found.update(map(int, file.read().split()))
+    return found

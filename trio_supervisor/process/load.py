@@ -1,0 +1,154 @@
+"""Import the application that a target names, and blame the right line if it fails."""
+
+from __future__ import annotations
+
+import importlib
+import importlib.util
+import os
+import sys
+import traceback
+from pathlib import Path
+from types import ModuleType
+from typing import Final
+
+from trio_supervisor.errors import SpecError, TargetError
+from trio_supervisor.spec import Application
+
+DEFAULT_NAME: Final = "application"
+_OWN: Final = os.path.join(os.path.dirname(os.path.dirname(__file__)), "")
+
+
+def split_target(target: str) -> tuple[str, str]:
+    """Return the path or module of *target*, and the name in it."""
+    where, colon, name = target.rpartition(":")
+    if not colon:
+        return target, DEFAULT_NAME
+    return where, name or DEFAULT_NAME
+
+
+def is_path(where: str) -> bool:
+    """Whether a target names a file, rather than a module."""
+    return where.endswith(".py") or os.sep in where
+
+
+def absolute_target(target: str) -> str:
+    """Return *target* so that it means the same in any directory."""
+    where, name = split_target(target)
+    return f"{os.path.abspath(where)}:{name}" if is_path(where) else f"{where}:{name}"
+
+
+def load_application(target: str) -> Application:
+    """Import *target*: a path or a module, either with ``:name``.
+
+    The directory of a path, and the current one for a module, comes first on
+    ``sys.path``, as for a script.
+
+    Raises:
+        TargetError: it cannot be imported, or there is no application in it.
+        SpecError: there is one, with a mistake in it.
+    """
+    where, name = split_target(target)
+    if not where:
+        raise TargetError(f"{target!r} names no file and no module")
+    module = _import_path(where) if is_path(where) else _import_module(where)
+    found: object = module
+    for part in name.split("."):
+        if not hasattr(found, part):
+            raise TargetError(f"{where} has no {name!r}; {_hint(module, where)}")
+        found = getattr(found, part)
+    if not isinstance(found, Application):
+        kind = type(found).__name__
+        raise TargetError(
+            f"{where}: {name!r} is no Application, but of type {kind}; "
+            f"{_hint(module, where)}"
+        )
+    return found
+
+
+def _hint(module: ModuleType, where: str) -> str:
+    names = [n for n, value in vars(module).items() if isinstance(value, Application)]
+    if names:
+        return "name one of: " + ", ".join(f"{where}:{name}" for name in names)
+    return "define one as: application = Application(services=[...])"
+
+
+def _import_path(where: str) -> ModuleType:
+    path = Path(where).absolute()
+    if not path.is_file():
+        what = "is a directory" if path.is_dir() else "does not exist"
+        raise TargetError(f"{where}: the file {what}")
+    directory = str(path.parent)
+    if directory not in sys.path:
+        sys.path.insert(0, directory)
+    name = path.stem
+    loaded = sys.modules.get(name)
+    if loaded is not None:
+        if getattr(loaded, "__file__", None) == str(path):
+            return loaded
+        name = f"trio_supervisor_target_{name}"  # a service file may be called json.py
+    spec = importlib.util.spec_from_file_location(name, path)
+    if spec is None or spec.loader is None:
+        raise TargetError(f"{where}: not a Python file")
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[name] = module
+    try:
+        with _Blame(where):
+            spec.loader.exec_module(module)
+    except BaseException:
+        sys.modules.pop(name, None)
+        raise
+    return module
+
+
+def _import_module(where: str) -> ModuleType:
+    if os.getcwd() not in sys.path and "" not in sys.path:
+        sys.path.insert(0, os.getcwd())
+    if not all(part.isidentifier() for part in where.split(".")):
+        raise TargetError(
+            f"{where!r} is neither a path ending in .py nor the name of a module"
+        )
+    with _Blame(where):
+        return importlib.import_module(where)
+
+
+class _Blame:
+    """Turns whatever an import raises into one line that names the place."""
+
+    def __init__(self, where: str) -> None:
+        self._where = where
+
+    def __enter__(self) -> None:
+        return
+
+    def __exit__(
+        self, type_: type[BaseException] | None, exc: BaseException | None, _: object
+    ) -> None:
+        if exc is None or isinstance(exc, KeyboardInterrupt):
+            return
+        if (
+            isinstance(exc, ModuleNotFoundError)
+            and exc.name
+            and f"{self._where}.".startswith(f"{exc.name}.")
+        ):
+            raise TargetError(f"there is no module {exc.name!r}") from None
+        place = self._where
+        if isinstance(exc, SyntaxError):
+            if exc.filename:
+                place = f"{_relative(exc.filename)}, line {exc.lineno}"
+            raise TargetError(f"{place}: SyntaxError: {exc.msg}") from None
+        frames = [
+            frame
+            for frame in traceback.extract_tb(exc.__traceback__)
+            if "importlib" not in frame.filename and not frame.filename.startswith(_OWN)
+        ]
+        if frames:
+            place = f"{_relative(frames[-1].filename)}, line {frames[-1].lineno}"
+        if isinstance(exc, SpecError):
+            raise SpecError(f"{place}: {exc.field}", exc.problem) from None
+        what = f"{type(exc).__name__}: {exc}" if str(exc) else type(exc).__name__
+        raise TargetError(f"{place}: {what}") from None
+
+
+def _relative(filename: str) -> str:
+    path = os.path.relpath(filename)
+    return filename if path.startswith("..") else path
