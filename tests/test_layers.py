@@ -1,0 +1,128 @@
+"""Who may import whom, as a test. DESIGN.md, section 2, says why."""
+
+from __future__ import annotations
+
+import ast
+import subprocess
+import sys
+from collections.abc import Iterator
+from graphlib import TopologicalSorter
+from pathlib import Path
+
+import pytest
+
+PACKAGE = "trio_supervisor"
+ROOT = Path(__file__).parents[1] / PACKAGE
+PATHS = sorted(ROOT.rglob("*.py"))
+
+_PURE = {"errors", "policy", "wire"}
+_BELOW_THE_LAYERS = _PURE | {"spec", "probe", "process", "link"}
+MAY_IMPORT = {
+    "_version": set[str](),
+    "errors": set[str](),
+    "policy": {"errors"},
+    "wire": {"errors"},
+    "spec": {"errors", "policy", "wire"},
+    "probe": {"errors", "wire"},
+    # These two never each other.
+    "process": {"errors", "spec", "policy", "wire", "probe"},
+    "link": {"errors", "spec", "policy", "wire", "probe"},
+    # Nor these three: they meet on the wire and in spec.
+    "controller": _BELOW_THE_LAYERS,
+    "supervisor": _BELOW_THE_LAYERS,
+    "worker": _BELOW_THE_LAYERS,
+}
+MAY_IMPORT_ALL = {"export", "cli", "web", "testing", "__init__", "__main__"}
+ROOMS = MAY_IMPORT.keys() | MAY_IMPORT_ALL
+
+PURE = _PURE | {"spec"}
+WORLD = {"trio", "anyio", "psutil", "os", "random", "socket", "subprocess", "time"}
+
+
+def _module(path: Path) -> str:
+    parts = path.relative_to(ROOT).with_suffix("").parts
+    return ".".join([PACKAGE, *parts]).removesuffix(".__init__")
+
+
+MODULES = {_module(path): path for path in PATHS}
+
+
+def _room(module: str) -> str:
+    """The room that *module* is in: the part after the package's name."""
+    return module.split(".")[1] if "." in module else "__init__"
+
+
+def _imports(path: Path) -> Iterator[str]:
+    """Every module that *path* imports, in functions too."""
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        match node:
+            case ast.Import(names=names):
+                yield from (alias.name for alias in names)
+            case ast.ImportFrom(module=module, names=names, level=level):
+                assert level == 0, f"{path}: a relative import"
+                assert module
+                for alias in names:
+                    submodule = f"{module}.{alias.name}"
+                    yield submodule if _is_module(submodule) else module
+            case ast.Call(
+                func=ast.Name(id="import_module" | "__import__")
+                | ast.Attribute(attr="import_module"),
+                args=[ast.Constant(value=str(name)), *_],
+            ):
+                yield name
+
+
+def _is_module(name: str) -> bool:
+    # A folder that is still empty is one as well.
+    top, *parts = name.split(".")
+    return top == PACKAGE and (name in MODULES or ROOT.joinpath(*parts).is_dir())
+
+
+@pytest.mark.parametrize("module", MODULES)
+def test_imports_point_down(module: str) -> None:
+    """Within a room, or to the rooms below it."""
+    room = _room(module)
+    assert room in ROOMS, f"{room}: a room that DESIGN.md does not know"
+    if room in MAY_IMPORT_ALL:
+        return
+    for name in _imports(MODULES[module]):
+        if name.split(".")[0] == PACKAGE:
+            assert _room(name) in MAY_IMPORT[room] | {room, "_version"}, name
+
+
+@pytest.mark.parametrize("module", [name for name in MODULES if _room(name) in PURE])
+def test_a_pure_room_knows_nothing_of_the_world(module: str) -> None:
+    """No event loop, no clock, no randomness, no operating system."""
+    for name in _imports(MODULES[module]):
+        assert name.split(".")[0] not in WORLD, name
+
+
+def test_the_version_imports_nothing() -> None:
+    """Builds read it without installing anything."""
+    assert not list(_imports(ROOT / "_version.py"))
+
+
+def test_no_import_cycles() -> None:
+    """The error, if any, names the cycle."""
+    graph = {
+        module: MODULES.keys() & set(_imports(path)) - {module}
+        for module, path in MODULES.items()
+    }
+    TopologicalSorter(graph).prepare()
+
+
+@pytest.mark.parametrize(
+    ("module", "not_loaded"),
+    [
+        ("wire.session", {"trio", "anyio", "attrs", "cattrs", "click", "rich"}),
+        ("policy.restart", {"trio", "anyio", "cattrs"}),
+    ],
+)
+def test_a_light_module_loads_no_heavy_one(module: str, not_loaded: set[str]) -> None:
+    """Not by a detour either: a short command speaks the protocol in milliseconds."""
+    program = f"import sys, {PACKAGE}.{module}; print(*sys.modules)"
+    loaded = subprocess.check_output(
+        [sys.executable, "-c", program], cwd=ROOT.parent, text=True
+    )
+    assert f"{PACKAGE}.{module}" in loaded.split()
+    assert not not_loaded.intersection(loaded.split())

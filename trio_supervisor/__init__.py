@@ -1,0 +1,109 @@
+"""A process supervisor for Python.
+
+What a service file needs is loaded when it is first used: a short command that only
+talks to a supervisor pays for none of it.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+from trio_supervisor._version import __version__
+
+if TYPE_CHECKING:  # the one place: what loads lazily must still have types
+    from trio_supervisor.controller.controller import Controller, open_controller
+    from trio_supervisor.errors import (
+        AlreadyServingError,
+        CallFailedError,
+        ConnectionLostError,
+        NoSupervisorError,
+        RestartLimitError,
+        SocketPathError,
+        SpecError,
+        SupervisorError,
+        TargetError,
+    )
+    from trio_supervisor.link.client import Client, open_client
+    from trio_supervisor.policy.restart import Backoff, RestartPolicy
+    from trio_supervisor.process.load import load_application
+    from trio_supervisor.spec import Application, Command, Service
+    from trio_supervisor.supervisor.monitors.base import Monitor, MonitoredWorker
+    from trio_supervisor.supervisor.monitors.memory import MemoryMonitor
+    from trio_supervisor.worker.instance import (
+        Stopping,
+        SyncStopping,
+        SyncWorker,
+        Worker,
+    )
+
+_HOMES = {
+    "AlreadyServingError": "errors",
+    "Application": "spec",
+    "Backoff": "policy.restart",
+    "CallFailedError": "errors",
+    "Client": "link.client",
+    "Command": "spec",
+    "ConnectionLostError": "errors",
+    "Controller": "controller.controller",
+    "MemoryMonitor": "supervisor.monitors.memory",
+    "Monitor": "supervisor.monitors.base",
+    "MonitoredWorker": "supervisor.monitors.base",
+    "NoSupervisorError": "errors",
+    "RestartLimitError": "errors",
+    "RestartPolicy": "policy.restart",
+    "Service": "spec",
+    "SocketPathError": "errors",
+    "SpecError": "errors",
+    "Stopping": "worker.instance",
+    "SupervisorError": "errors",
+    "SyncStopping": "worker.instance",
+    "SyncWorker": "worker.instance",
+    "TargetError": "errors",
+    "Worker": "worker.instance",
+    "load_application": "process.load",
+    "open_client": "link.client",
+    "open_controller": "controller.controller",
+}
+
+__all__ = [
+    "AlreadyServingError",
+    "Application",
+    "Backoff",
+    "CallFailedError",
+    "Client",
+    "Command",
+    "ConnectionLostError",
+    "Controller",
+    "MemoryMonitor",
+    "Monitor",
+    "MonitoredWorker",
+    "NoSupervisorError",
+    "RestartLimitError",
+    "RestartPolicy",
+    "Service",
+    "SocketPathError",
+    "SpecError",
+    "Stopping",
+    "SupervisorError",
+    "SyncStopping",
+    "SyncWorker",
+    "TargetError",
+    "Worker",
+    "__version__",
+    "load_application",
+    "open_client",
+    "open_controller",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if (home := _HOMES.get(name)) is None:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    value = getattr(importlib.import_module(f"{__name__}.{home}"), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

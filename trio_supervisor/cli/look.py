@@ -1,0 +1,110 @@
+"""``status``, ``workers`` and ``ping``: look, and touch nothing."""
+
+from __future__ import annotations
+
+from argparse import Namespace
+from typing import Any
+
+from trio_supervisor.cli.connection import (
+    Connection,
+    Deadline,
+    connect_patiently,
+    socket_path,
+)
+from trio_supervisor.cli.output import format_duration, print_json, print_table
+from trio_supervisor.errors import (
+    CallFailedError,
+    ConnectionLostError,
+    DeadlineExceededError,
+)
+from trio_supervisor.wire.json_line import Object
+
+
+def run_ping(arguments: Namespace) -> None:
+    """Say that the supervisor is there."""
+    path = socket_path(arguments.socket)
+    with Connection(path, Deadline(arguments.timeout)) as connection:
+        connection.call("ping")
+    if arguments.json:
+        print_json({"socket": path, "answered": True})
+    else:
+        print(f"the supervisor at {path} answers")
+
+
+def run_status(arguments: Namespace) -> None:
+    """Show supervisor, controller, workers and monitors."""
+    deadline = Deadline(arguments.timeout)
+    path = socket_path(arguments.socket)
+    if arguments.wait_ready:
+        _wait_ready(path, deadline)
+    monitors: Object = {}
+    with Connection(path, deadline) as connection:
+        report = connection.call("status", on_progress=monitors.update)
+    if arguments.json:
+        print_json({**report, "monitors": monitors})
+        return
+    supervisor, controller = report["supervisor"], report["controller"]
+    print(
+        f"supervisor pid {supervisor['process_id']}, incarnation "
+        f"{supervisor['incarnation']}, up {format_duration(supervisor['uptime'])}; "
+        f"controller pid {controller['process_id']}"
+    )
+    _print_workers(report["workers"])
+    for name, status in monitors.items():
+        if "problem" in status:
+            print(f"monitor {name}: {status['problem']}")
+
+
+def run_workers(arguments: Namespace) -> None:
+    """Show the workers alone."""
+    path = socket_path(arguments.socket)
+    with Connection(path, Deadline(arguments.timeout)) as connection:
+        report = connection.call("workers")
+    if arguments.json:
+        print_json(report["workers"])
+    else:
+        _print_workers(report["workers"])
+
+
+def _wait_ready(path: str, deadline: Deadline) -> None:
+    """Wait, through any number of supervisors, until everything is ready."""
+    while True:
+        with connect_patiently(path, deadline) as connection:
+            try:
+                connection.call("workers", {"wait_ready": True})
+            except ConnectionLostError:
+                continue
+            except CallFailedError as exc:
+                if exc.error_class != "UnknownOperation":
+                    raise
+                continue
+            except DeadlineExceededError:
+                raise DeadlineExceededError(
+                    f"not all workers were ready within {deadline.timeout:g} s"
+                ) from None
+            return
+
+
+def _print_workers(workers: list[dict[str, Any]]) -> None:
+    header = ["NAME", "PID", "STATE", "CONNECTED", "UPTIME", "RESTARTS", "STATUS"]
+    rows = [
+        [
+            worker["name"],
+            "-" if worker["process_id"] is None else str(worker["process_id"]),
+            worker["state"],
+            "yes" if worker["connected"] else "no",
+            format_duration(worker["uptime"]),
+            str(worker["restarts"]),
+            worker["status"] or _remark(worker),
+        ]
+        for worker in workers
+    ]
+    print_table(header, rows)
+
+
+def _remark(worker: dict[str, Any]) -> str:
+    if not worker["is_managed"]:
+        return "(not of this controller)"
+    if worker["last_exit"] and worker["state"] != "ready":
+        return f"(last: {worker['last_exit']})"
+    return ""

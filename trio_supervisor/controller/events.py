@@ -1,0 +1,244 @@
+"""What a controller has to tell: one object an event, in words and as fields."""
+
+from __future__ import annotations
+
+import logging
+from typing import Any, ClassVar, Final, TypeAlias
+
+from attrs import asdict, frozen
+
+from trio_supervisor.policy.restart import Cause
+from trio_supervisor.process.child import describe_exit
+
+logger = logging.getLogger("trio_supervisor.controller")
+
+_CAUSES: Final = {
+    Cause.STARTUP_TIMEOUT: "not ready in time",
+    Cause.UNHEALTHY: "no heartbeat",
+    Cause.RESTART: "restart",
+    Cause.STOP: "stop",
+}
+
+
+@frozen(kw_only=True)
+class Started:
+    """A process was started."""
+
+    kind: ClassVar[str] = "started"
+    level: ClassVar[int] = logging.INFO
+    name: str
+    process_id: int
+    incarnation: int
+
+    def __str__(self) -> str:
+        again = f", incarnation {self.incarnation}" if self.incarnation > 1 else ""
+        return f"started (pid {self.process_id}{again})"
+
+
+@frozen(kw_only=True)
+class Ready:
+    """It said that it is ready."""
+
+    kind: ClassVar[str] = "ready"
+    level: ClassVar[int] = logging.INFO
+    name: str
+    process_id: int
+    seconds: float
+    """Since it was started [s]."""
+
+    def __str__(self) -> str:
+        return f"ready in {self.seconds * 1000:.0f} ms (pid {self.process_id})"
+
+
+@frozen(kw_only=True)
+class Stopping:
+    """It was asked to end."""
+
+    kind: ClassVar[str] = "stopping"
+    level: ClassVar[int] = logging.INFO
+    name: str
+    process_id: int
+    cause: str
+    reason: str
+    """Who asked, and why; may be empty."""
+
+    def __str__(self) -> str:
+        cause = _CAUSES.get(Cause(self.cause), self.cause)
+        why = f": {self.reason}" if self.reason else ""
+        return f"stopping (pid {self.process_id}), {cause}{why}"
+
+
+@frozen(kw_only=True)
+class Exited:
+    """It ended, and nothing of its group is left."""
+
+    kind: ClassVar[str] = "exited"
+    name: str
+    process_id: int
+    returncode: int | None
+    is_planned: bool
+    next_step: str
+    """What is done about it."""
+
+    @property
+    def level(self) -> int:
+        """A warning where it was not planned."""
+        is_fine = self.is_planned or self.returncode == 0
+        return logging.INFO if is_fine else logging.WARNING
+
+    def __str__(self) -> str:
+        how = describe_exit(self.returncode)
+        if self.returncode is not None and self.returncode < 0:
+            how = f"killed by {how}"
+        return f"exited: {how} (pid {self.process_id}); {self.next_step}"
+
+
+@frozen(kw_only=True)
+class NotStarted:
+    """The system could not start it."""
+
+    kind: ClassVar[str] = "not_started"
+    level: ClassVar[int] = logging.ERROR
+    name: str
+    problem: str
+    next_step: str
+
+    def __str__(self) -> str:
+        return f"cannot be started: {self.problem}; {self.next_step}"
+
+
+@frozen(kw_only=True)
+class GaveUp:
+    """It ended too often: everything is stopped."""
+
+    kind: ClassVar[str] = "gave_up"
+    level: ClassVar[int] = logging.ERROR
+    name: str
+    problem: str
+
+    def __str__(self) -> str:
+        return f"gave up: {self.problem}"
+
+
+@frozen(kw_only=True)
+class Stuck:
+    """It was killed, and the kernel has not let it go yet."""
+
+    kind: ClassVar[str] = "stuck"
+    level: ClassVar[int] = logging.ERROR
+    name: str
+    process_id: int
+    seconds: float
+    """Since it was asked to end [s]."""
+
+    def __str__(self) -> str:
+        return (
+            f"still there {self.seconds:.0f} s after it was asked to end and killed "
+            f"(pid {self.process_id}): an uninterruptible wait in the kernel"
+        )
+
+
+@frozen(kw_only=True)
+class Serving:
+    """The socket listens, and everything is being started."""
+
+    kind: ClassVar[str] = "serving"
+    level: ClassVar[int] = logging.INFO
+    name: str
+    process_id: int
+    socket: str
+
+    def __str__(self) -> str:
+        return f"serving at {self.socket} (pid {self.process_id})"
+
+
+@frozen(kw_only=True)
+class AllReady:
+    """Every worker is ready, for the first time."""
+
+    kind: ClassVar[str] = "all_ready"
+    level: ClassVar[int] = logging.INFO
+    name: str
+    workers: int
+    seconds: float
+
+    def __str__(self) -> str:
+        return f"all {self.workers} workers ready after {self.seconds * 1000:.0f} ms"
+
+
+@frozen(kw_only=True)
+class Supervised:
+    """The supervisor listens to the controller: at first, and after each loss."""
+
+    kind: ClassVar[str] = "supervisor_connected"
+    level: ClassVar[int] = logging.INFO
+    name: str
+    is_back: bool
+
+    def __str__(self) -> str:
+        return "supervisor is back" if self.is_back else "supervisor connected"
+
+
+@frozen(kw_only=True)
+class Unsupervised:
+    """The supervisor is gone; the workers go on."""
+
+    kind: ClassVar[str] = "supervisor_lost"
+    level: ClassVar[int] = logging.WARNING
+    name: str
+
+    def __str__(self) -> str:
+        return "supervisor lost; the workers go on, and another is started"
+
+
+@frozen(kw_only=True)
+class ShuttingDown:
+    """Everything is being stopped."""
+
+    kind: ClassVar[str] = "shutting_down"
+    level: ClassVar[int] = logging.INFO
+    name: str
+    reason: str
+
+    def __str__(self) -> str:
+        return f"stopping everything: {self.reason}"
+
+
+@frozen(kw_only=True)
+class Stopped:
+    """Nothing is left."""
+
+    kind: ClassVar[str] = "stopped"
+    level: ClassVar[int] = logging.INFO
+    name: str
+    seconds: float
+
+    def __str__(self) -> str:
+        return f"everything stopped after {self.seconds * 1000:.0f} ms"
+
+
+Event: TypeAlias = (
+    Started
+    | Ready
+    | Stopping
+    | Exited
+    | NotStarted
+    | GaveUp
+    | Stuck
+    | Serving
+    | AllReady
+    | Supervised
+    | Unsupervised
+    | ShuttingDown
+    | Stopped
+)
+
+
+def event_fields(event: Event) -> dict[str, Any]:
+    """Return *event* as JSON values, with its kind as ``event``."""
+    return {"event": event.kind, **asdict(event)}
+
+
+def log_event(event: Event) -> None:
+    """Write *event* to this package's log."""
+    logger.log(event.level, "%s", event, extra={"event": event_fields(event)})

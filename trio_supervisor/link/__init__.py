@@ -1,0 +1,1 @@
+"""The wire over a trio stream: listen, connect, call, answer, connect again."""

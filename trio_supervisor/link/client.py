@@ -1,0 +1,119 @@
+"""The API of a client: what the command line does, for programs."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from typing import Any
+
+import trio
+from attrs import define
+
+from trio_supervisor.errors import NoSupervisorError
+from trio_supervisor.link.connect import connect_unix
+from trio_supervisor.link.peer import OnProgress, Peer, open_peer
+from trio_supervisor.wire.codec import parse_result, unparse_operation
+from trio_supervisor.wire.json_line import Object
+from trio_supervisor.wire.messages import (
+    Forward,
+    Operation,
+    Ping,
+    Restart,
+    Shutdown,
+    Start,
+    Status,
+    StatusReport,
+    Stop,
+    ThreadReport,
+    Workers,
+)
+from trio_supervisor.wire.session import Session
+
+
+@define(eq=False)
+class Client:
+    """A connection to a supervisor; made by `open_client`.
+
+    No method has a timeout: put `trio.fail_after` around it. All raise
+
+    - `CallFailedError`: the supervisor, or a worker, answered that it failed;
+    - `ConnectionLostError`: the connection ended first, the outcome is unknown.
+    """
+
+    _peer: Peer
+
+    async def call(
+        self, operation: Operation, on_progress: OnProgress | None = None
+    ) -> Object:
+        """Make any call of the protocol; return the fields of its last answer."""
+        do, arguments = unparse_operation(operation)
+        return await self._peer.call(do, arguments, on_progress)
+
+    async def ping(self) -> None:
+        """Return when the supervisor answered."""
+        await self.call(Ping())
+
+    async def status(self, on_monitor: OnProgress | None = None) -> StatusReport:
+        """Return what supervisor and controller know of all workers.
+
+        Args:
+            on_monitor: Called with ``{monitor name: its status}`` for each monitor.
+        """
+        return parse_result(await self.call(Status(), on_monitor), StatusReport)
+
+    async def workers(self) -> StatusReport:
+        """Return the same without the monitors and connections."""
+        return parse_result(await self.call(Workers()), StatusReport)
+
+    async def restart(self, names: Sequence[str] | None = None) -> None:
+        """Restart *names* (workers or services), or all; return when they are ready."""
+        await self.call(Restart(names=None if names is None else tuple(names)))
+
+    async def stop(self, names: Sequence[str]) -> None:
+        """Stop *names*, and leave them stopped; return when nothing of them is left."""
+        await self.call(Stop(names=tuple(names)))
+
+    async def start(self, names: Sequence[str]) -> None:
+        """Start those of *names* that do not run; return when they are ready."""
+        await self.call(Start(names=tuple(names)))
+
+    async def shutdown(self) -> None:
+        """Have the controller stop everything, and itself; return when it begins."""
+        await self.call(Shutdown())
+
+    async def forward(
+        self,
+        name: str,
+        do: str,
+        *,
+        timeout: float = 60.0,  # noqa: ASYNC109 (an argument of the call itself)
+        on_progress: OnProgress | None = None,
+        **arguments: Any,
+    ) -> Object:
+        """Have worker *name* run the operation *do*; return its last answer.
+
+        Args:
+            timeout: After it the supervisor answers DeadlineExceeded [s].
+        """
+        operation = {"do": do, **arguments}
+        call = Forward(operation=operation, name=name, timeout=timeout)
+        return await self.call(call, on_progress)
+
+    async def thread_dump(self, name: str) -> ThreadReport:
+        """Return the stacks of all threads of worker *name*."""
+        return parse_result(await self.forward(name, "thread_dump"), ThreadReport)
+
+
+@asynccontextmanager
+async def open_client(path: str) -> AsyncIterator[Client]:
+    """Connect to the supervisor whose socket is at *path*, for the length of the block.
+
+    Raises:
+        NoSupervisorError: nobody accepts connections there.
+    """
+    try:
+        stream: trio.abc.Stream = await connect_unix(path)
+    except OSError as exc:
+        raise NoSupervisorError(f"no supervisor at {path}: {exc}") from exc
+    async with open_peer(stream, Session(is_connecting=True)) as peer:
+        yield Client(peer)

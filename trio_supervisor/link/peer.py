@@ -1,0 +1,347 @@
+"""Calls in both directions over one stream, many in flight at a time."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import AsyncIterator, Callable, Coroutine, Mapping
+from contextlib import asynccontextmanager
+from typing import Any, TypeAlias
+
+import trio
+from attrs import define, field
+
+from trio_supervisor.errors import (
+    BadRequestError,
+    ConnectionLostError,
+    LimitExceededError,
+    LocalProtocolError,
+    OperationFailedError,
+    RemoteProtocolError,
+    SupervisorError,
+    UnknownOperationError,
+)
+from trio_supervisor.wire.json_line import Object, encode_object
+from trio_supervisor.wire.session import (
+    AnswerReceived,
+    CallReceived,
+    CallRefused,
+    Session,
+    failure,
+)
+
+logger = logging.getLogger(__name__)
+
+Fields: TypeAlias = Mapping[str, object]
+OnProgress: TypeAlias = Callable[[Object], None]
+
+# One read takes what a pipelining peer has sent; larger ones only cost memory.
+_CHUNK = 65536
+
+
+class Cancelled(SupervisorError):  # noqa: N818 (the name on the wire)
+    """The caller gave the call up."""
+
+
+@define(eq=False)
+class IncomingCall:
+    """A call that the peer made, on its way to an answer."""
+
+    do: str
+    arguments: Object
+    peer: Peer
+    _id: int
+
+    def progress(self, fields: Fields) -> None:
+        """Send an intermediate answer.
+
+        Raises:
+            ConnectionLostError: nobody is there to read it.
+        """
+        self.peer._send(self.peer._session.progress(self._id, fields))
+
+
+Answer: TypeAlias = Fields | Coroutine[Any, Any, Fields]
+Dispatch: TypeAlias = Callable[[IncomingCall], Answer]
+"""Answers a call: with fields at once, or with a coroutine that is run in a task.
+
+What it raises of `SupervisorError` is the answer, by name; anything else is logged here
+and named without details to the peer.
+"""
+
+
+def refuse_calls(call: IncomingCall) -> Answer:
+    """The dispatch of a side that takes no calls."""
+    raise UnknownOperationError(f"this side takes no calls: {call.do!r:.80}")
+
+
+@define(eq=False)
+class _Pending:
+    """One of our calls, waiting for its answers."""
+
+    on_progress: OnProgress | None
+    answered: trio.Event = field(factory=trio.Event)
+    fields: Object | None = None
+    error: Exception | None = None
+
+
+@define(eq=False)
+class Peer:
+    """One connection; made by `open_peer`.
+
+    One task reads the stream and one writes it. Callers only leave lines to be sent,
+    so a cancelled call can never leave half a line on the wire; what gathers while a
+    line is being sent goes off in one piece.
+    """
+
+    _stream: trio.abc.Stream
+    _session: Session
+    _dispatch: Dispatch
+    closed: trio.Event = field(factory=trio.Event, init=False)
+    """Set when the connection is over; no call succeeds after that."""
+    error: Exception | None = field(default=None, init=False)
+    """Why it is over; None: the peer hung up, or we did."""
+    _pending: dict[int, _Pending] = field(factory=dict, init=False)
+    _running: dict[int, trio.CancelScope] = field(factory=dict, init=False)
+    _outbox: list[bytes] = field(factory=list, init=False)
+    _queued: int = field(default=0, init=False)
+    _sendable: trio.Event = field(factory=trio.Event, init=False)
+    _hung_up: trio.Event = field(factory=trio.Event, init=False)
+    _sent: trio.Event = field(factory=trio.Event, init=False)
+    _scope: trio.CancelScope = field(factory=trio.CancelScope, init=False)
+    has_called: trio.Event = field(factory=trio.Event, init=False)
+    """Set by the peer's first call."""
+
+    async def call(
+        self, do: str, arguments: Fields, on_progress: OnProgress | None = None
+    ) -> Object:
+        """Have the peer run *do*; return the fields of its last answer.
+
+        There is no timeout: put `trio.fail_after` around it. A cancellation tells the
+        peer that nobody waits any more; what it answers after that is dropped.
+
+        Args:
+            on_progress: Called with the fields of each intermediate answer.
+
+        Raises:
+            CallFailedError: the peer answered that the call failed.
+            ConnectionLostError: the connection ended first. The peer may or may not
+                have run the call.
+            LocalProtocolError: *arguments* cannot be sent.
+            UnavailableError: too many calls are in flight to this peer.
+        """
+        await trio.lowlevel.checkpoint_if_cancelled()
+        if self.closed.is_set():
+            raise self._lost(do)
+        id_, line = self._session.call(do, arguments)
+        pending = self._pending[id_] = _Pending(on_progress)
+        try:
+            self._send(line)
+            await pending.answered.wait()
+        finally:
+            self._pending.pop(id_, None)
+            if not pending.answered.is_set():
+                self._give_up(id_)
+        if pending.error is not None:
+            raise pending.error
+        if pending.fields is None:
+            raise self._lost(do)
+        return pending.fields
+
+    def close(self) -> None:
+        """End the connection at once; calls in flight end in ConnectionLostError."""
+        self._scope.cancel()
+
+    def hang_up(self, error: RemoteProtocolError) -> None:
+        """Tell the peer what it did wrong, then end the connection."""
+        if self.error is None:
+            self.error = error
+            self._send_quietly(encode_object(failure(error)))
+            self._hung_up.set()
+
+    def _lost(self, do: str) -> ConnectionLostError:
+        why = f": {self.error}" if self.error else ""
+        return ConnectionLostError(f"the connection ended during {do!r}{why}")
+
+    def _give_up(self, id_: int) -> None:
+        self._session.forget(id_)
+        if not self.closed.is_set():
+            cancel_id, line = self._session.call("cancel", {"call": id_})
+            self._session.forget(cancel_id)  # no answer of use
+            self._send_quietly(line)
+
+    def _send(self, line: bytes) -> None:
+        if self.closed.is_set():
+            raise ConnectionLostError("the connection has ended")
+        self._queued += len(line)
+        if self._queued > self._session.limits.queued:
+            # What is queued now would never be read: a typed error cannot be sent.
+            self._end(
+                LimitExceededError(
+                    f"the peer does not read: {self._queued} bytes are queued for it"
+                )
+            )
+            raise ConnectionLostError("the peer does not read")
+        self._outbox.append(line)
+        self._sendable.set()
+
+    def _end(self, error: Exception) -> None:
+        if self.error is None:
+            self.error = error
+        self._scope.cancel()
+
+    async def _run(self) -> None:
+        """Read and write until the connection ends, for whatever reason."""
+        try:
+            with self._scope:
+                async with trio.open_nursery() as nursery:
+                    nursery.start_soon(self._write)
+                    nursery.start_soon(self._read, nursery)
+                    await self._hung_up.wait()
+                    await self._drain()
+                    nursery.cancel_scope.cancel()
+        finally:
+            self.closed.set()
+            for pending in self._pending.values():
+                pending.answered.set()
+            self._pending.clear()
+
+    async def _write(self) -> None:
+        while True:
+            await self._sendable.wait()
+            data = b"".join(self._outbox)
+            self._outbox.clear()
+            self._sendable = trio.Event()
+            try:
+                await self._stream.send_all(data)
+            except trio.BrokenResourceError as exc:
+                self._end(ConnectionLostError(f"the peer hung up: {exc}"))
+                await trio.sleep_forever()
+            except trio.ClosedResourceError:
+                return
+            self._queued -= len(data)
+            self._sent.set()
+
+    async def _read(self, nursery: trio.Nursery) -> None:
+        try:
+            while data := await self._receive():
+                for event in self._session.receive_data(data):
+                    self._receive_event(event, nursery)
+            self._session.receive_eof()
+        except RemoteProtocolError as exc:
+            self.hang_up(exc)
+        except trio.BrokenResourceError as exc:
+            self.error = self.error or ConnectionLostError(str(exc))
+        except trio.ClosedResourceError:
+            pass
+        # At a clean end of what it writes the peer may still read, as `nc -N` does.
+        self._hung_up.set()
+
+    async def _receive(self) -> bytes:
+        return bytes(await self._stream.receive_some(_CHUNK))
+
+    async def _drain(self) -> None:
+        """Wait until all that is queued is sent, a second at most."""
+        with trio.move_on_after(1):
+            while self._queued:
+                self._sent = trio.Event()
+                await self._sent.wait()
+
+    def _receive_event(
+        self, event: CallReceived | AnswerReceived | CallRefused, nursery: trio.Nursery
+    ) -> None:
+        match event:
+            case AnswerReceived(id, fields, is_last, error):
+                if (pending := self._pending.get(id)) is None:
+                    return
+                if is_last:
+                    pending.fields = fields
+                    pending.error = error
+                    pending.answered.set()
+                elif pending.on_progress is not None:
+                    pending.on_progress(fields)
+            case CallReceived(id, do, arguments):
+                self.has_called.set()
+                self._receive_call(id, do, arguments, nursery)
+            case CallRefused(reply):
+                self._send_quietly(reply)
+
+    def _receive_call(
+        self, id_: int, do: str, arguments: Object, nursery: trio.Nursery
+    ) -> None:
+        call = IncomingCall(do, arguments, self, id_)
+        try:
+            answer = self._cancel(arguments) if do == "cancel" else self._dispatch(call)
+        except Exception as exc:
+            self._fail(id_, do, exc)
+            return
+        if isinstance(answer, Coroutine):
+            nursery.start_soon(self._run_call, id_, do, answer)
+        else:
+            self._answer(id_, do, answer)
+
+    async def _run_call(
+        self, id_: int, do: str, answer: Coroutine[Any, Any, Fields]
+    ) -> None:
+        with trio.CancelScope() as scope:
+            self._running[id_] = scope
+            try:
+                fields = await answer
+            except Exception as exc:
+                self._fail(id_, do, exc)
+            else:
+                self._answer(id_, do, fields)
+            finally:
+                del self._running[id_]
+        if scope.cancelled_caught:
+            self._fail(id_, do, Cancelled("the caller gave it up"))
+
+    def _cancel(self, arguments: Object) -> Fields:
+        id_ = arguments.get("call")
+        if type(id_) is not int:
+            raise BadRequestError(f"call: expected a call's number, got {id_!r:.80}")
+        if (scope := self._running.get(id_)) is not None:
+            scope.cancel()
+        return {}
+
+    def _answer(self, id_: int, do: str, fields: Fields) -> None:
+        try:
+            line = self._session.answer(id_, fields)
+        except LocalProtocolError as exc:
+            self._fail(id_, do, exc)
+        else:
+            self._send_quietly(line)
+
+    def _fail(self, id_: int, do: str, exc: Exception) -> None:
+        if isinstance(exc, ExceptionGroup) and len(exc.exceptions) == 1:
+            exc = exc.exceptions[0]
+        if isinstance(exc, SupervisorError):
+            error = exc
+        else:
+            logger.error("%r failed", do, exc_info=exc)
+            name = type(exc).__name__
+            error = OperationFailedError(f"{do!r:.80} failed ({name}); see the log")
+        self._send_quietly(self._session.fail(id_, error))
+
+    def _send_quietly(self, line: bytes) -> None:
+        try:
+            self._send(line)
+        except ConnectionLostError as exc:
+            logger.debug("an answer was not sent: %s", exc)
+
+
+@asynccontextmanager
+async def open_peer(
+    stream: trio.abc.Stream, session: Session, dispatch: Dispatch = refuse_calls
+) -> AsyncIterator[Peer]:
+    """Call and be called over *stream* for the length of the block; close it after.
+
+    The block is not left by the end of the connection: wait for `Peer.closed`.
+    """
+    async with stream, trio.open_nursery() as nursery:
+        peer = Peer(stream, session, dispatch)
+        nursery.start_soon(peer._run)
+        try:
+            yield peer
+        finally:
+            peer.close()
+            nursery.cancel_scope.cancel()

@@ -1,0 +1,1 @@
+"""Reads a process: memory, stacks. Synchronous; no event loop."""

@@ -1,0 +1,9 @@
+"""``python -m trio_supervisor.supervisor``: how a controller starts a supervisor."""
+
+from __future__ import annotations
+
+from trio_supervisor.process.boot import SupervisorBoot, read_boot
+from trio_supervisor.supervisor.main import run_supervisor
+
+if __name__ == "__main__":
+    run_supervisor(*read_boot(SupervisorBoot))

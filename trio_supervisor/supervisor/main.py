@@ -1,0 +1,108 @@
+"""The supervisor process, from its first line to its last."""
+
+from __future__ import annotations
+
+import logging
+import os
+import signal
+import socket
+from collections.abc import Sequence
+
+import trio
+
+from trio_supervisor._version import __version__
+from trio_supervisor.errors import SupervisorError
+from trio_supervisor.process.boot import SupervisorBoot
+from trio_supervisor.process.logs import configure_logging
+from trio_supervisor.process.notify import Notifier
+from trio_supervisor.process.preload import load_source
+from trio_supervisor.spec import MonitorLike
+from trio_supervisor.supervisor.monitoring import Monitoring
+from trio_supervisor.supervisor.registry import Registry
+from trio_supervisor.supervisor.server import Server, serve_listener
+
+logger = logging.getLogger(__name__)
+
+
+def run_supervisor(boot: SupervisorBoot, descriptors: Sequence[int]) -> None:
+    """Be the supervisor until the controller says stop, or is gone.
+
+    Args:
+        descriptors: The lifeline, the listening socket, the stream to the controller.
+    """
+    configure_logging(boot.log_format)
+    # The controller decides when this ends, not a Ctrl-C that reaches all.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    trio.run(_main, boot, descriptors, _load_monitors(boot))
+
+
+run_forked = run_supervisor
+"""The entry of a child of the fork server."""
+
+
+def _load_monitors(boot: SupervisorBoot) -> Sequence[MonitorLike]:
+    """Import the monitors; without them the workers can still be seen and steered."""
+    try:
+        source = load_source(boot.source)
+    except SupervisorError as exc:
+        logger.error("the supervisor runs without monitors: %s", exc)
+    except Exception:
+        logger.exception("the supervisor runs without monitors")
+    else:
+        # The application as a whole, or its monitors alone.
+        monitors: Sequence[MonitorLike] = getattr(source, "monitors", source)
+        return monitors
+    return ()
+
+
+async def _main(
+    boot: SupervisorBoot, descriptors: Sequence[int], monitors: Sequence[MonitorLike]
+) -> None:
+    lifeline, listening, controlling = descriptors
+    monitoring = Monitoring(monitors)
+    server = Server(
+        registry=Registry(),
+        monitoring=monitoring,
+        process_id=os.getpid(),
+        incarnation=boot.incarnation,
+        controller_pid=boot.controller_pid,
+        version=__version__,
+    )
+    listener = trio.SocketListener(
+        trio.socket.from_stdlib_socket(socket.socket(fileno=listening))
+    )
+    control = trio.SocketStream(
+        trio.socket.from_stdlib_socket(socket.socket(fileno=controlling))
+    )
+    with (
+        Notifier(boot.notify_path) as notifier,
+        trio.open_signal_receiver(signal.SIGTERM) as signals,
+    ):
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(_serve_controller, server, control, nursery)
+            nursery.start_soon(_watch_lifeline, lifeline, nursery)
+            nursery.start_soon(monitoring.run)
+            nursery.start_soon(serve_listener, server, listener)
+            nursery.start_soon(_notify, notifier, boot.heartbeat)
+            async for _ in signals:
+                nursery.cancel_scope.cancel()
+
+
+async def _serve_controller(
+    server: Server, control: trio.abc.Stream, nursery: trio.Nursery
+) -> None:
+    await server.serve_controller(control)
+    nursery.cancel_scope.cancel()  # without a controller there is nothing to do
+
+
+async def _watch_lifeline(lifeline: int, nursery: trio.Nursery) -> None:
+    await trio.lowlevel.wait_readable(lifeline)
+    nursery.cancel_scope.cancel()
+
+
+async def _notify(notifier: Notifier, heartbeat: float | None) -> None:
+    while not notifier.send("READY=1"):  # noqa: ASYNC110 (a full socket)
+        await trio.sleep(0.01)
+    while heartbeat is not None:
+        notifier.send("WATCHDOG=1")
+        await trio.sleep(heartbeat)

@@ -1,0 +1,208 @@
+"""Restarts workers that use too much memory, or leak."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping
+
+import trio
+from attrs import define
+
+from trio_supervisor.errors import SpecError, SupervisorError
+from trio_supervisor.policy.memory import (
+    DEFAULT_THRESHOLD,
+    BelowBaseline,
+    HostShort,
+    MemoryHistory,
+    MemoryUse,
+    TotalTooLarge,
+    largest,
+    total_size,
+)
+from trio_supervisor.probe.memory import host_free_memory, read_memory
+from trio_supervisor.supervisor.monitors.base import Monitor, MonitoredWorker
+
+logger = logging.getLogger(__name__)
+
+
+@define(eq=False)
+class _Watched:
+    worker: MonitoredWorker
+    history: MemoryHistory
+
+
+class MemoryMonitor(Monitor):
+    """Samples the memory of all workers; has those over a limit restarted gracefully.
+
+    A replacement is waited for before anything else is restarted. Where it is over the
+    limit as well, within two intervals of its start, the limit is below the baseline:
+    that is said once, and it is restarted only if it grows by ``threshold_size`` more.
+
+    Args:
+        interval: Time between two samples [s].
+        maximum_size_limit: For each process: resident memory (rss) [bytes].
+        total_size_limit: For all together, the largest shared part plus the sum of the
+            private ones [bytes]; beyond it the one with the largest private memory
+            goes first.
+        free_size_minimum: What the host is to have left [bytes]; the same.
+        threshold_size: Growth beyond the high-water mark that counts [bytes].
+        increase_limit: So many times it may grow like that before it counts as leaking.
+
+    Raises:
+        SpecError: an argument does not fit; the message names it.
+    """
+
+    def __init__(
+        self,
+        *,
+        interval: float = 10.0,
+        maximum_size_limit: int | None = None,
+        total_size_limit: int | None = None,
+        free_size_minimum: int | None = None,
+        threshold_size: int = DEFAULT_THRESHOLD,
+        increase_limit: int | None = None,
+    ) -> None:
+        super().__init__(interval=interval)
+        self.maximum_size_limit = _size("maximum_size_limit", maximum_size_limit)
+        self.total_size_limit = _size("total_size_limit", total_size_limit)
+        self.free_size_minimum = _size("free_size_minimum", free_size_minimum)
+        self.threshold_size = _size("threshold_size", threshold_size) or 0
+        self.increase_limit = _size("increase_limit", increase_limit)
+        self._watched: dict[str, _Watched] = {}
+        self._restarted: set[str] = set()
+        """Names whose last restart was ours."""
+        self._total_size: int | None = None
+        self._is_helpless = False
+
+    def register(self, worker: MonitoredWorker) -> None:
+        """Begin a history for *worker*."""
+        history = MemoryHistory(
+            maximum_size_limit=self.maximum_size_limit,
+            threshold_size=self.threshold_size,
+            increase_limit=self.increase_limit,
+        )
+        self._watched[worker.connection_id] = _Watched(worker, history)
+
+    def remove(self, worker: MonitoredWorker) -> None:
+        """Forget *worker*."""
+        self._watched.pop(worker.connection_id, None)
+
+    async def run_once(self) -> None:
+        """Sample all workers that are ready; have at most one restarted."""
+        uses: dict[str, MemoryUse] = {}
+        for key, watched in list(self._watched.items()):
+            if not watched.worker.is_ready:
+                continue
+            use = await self._sample(watched.worker.process_id)
+            if use is not None and key in self._watched:
+                uses[key] = use
+        for key, use in uses.items():
+            if key in self._watched and await self._judge(self._watched[key], use):
+                return  # it is replaced; the others are sampled afresh next time
+        self._total_size = total_size(uses.values())
+        await self._judge_all(uses)
+
+    def status(self) -> Mapping[str, object]:
+        """Return the figures of the last samples [bytes], by process id."""
+        return {
+            "total_size": self._total_size,
+            "total_size_limit": self.total_size_limit,
+            "free_size_minimum": self.free_size_minimum,
+            "processes": {
+                str(watched.worker.process_id): _status_of(watched)
+                for watched in self._watched.values()
+            },
+        }
+
+    async def _sample(self, process_id: int) -> MemoryUse | None:
+        is_full = (
+            self.total_size_limit is not None or self.free_size_minimum is not None
+        )
+
+        def read() -> MemoryUse | None:
+            if (found := read_memory(process_id, is_full=is_full)) is None:
+                return None
+            return MemoryUse(size=found[0], private=found[1])
+
+        # A process that maps memory just now holds the lock that this read needs.
+        return await trio.to_thread.run_sync(read) if is_full else read()
+
+    async def _judge(self, watched: _Watched, use: MemoryUse) -> bool:
+        """Act on the sample of one worker; say whether it was restarted."""
+        worker = watched.worker
+        was_futile = self._was_futile(worker)
+        verdict = watched.history.add(use, was_futile=was_futile)
+        if verdict is None:
+            if not self._is_young(worker):
+                self._restarted.discard(worker.name)
+            return False
+        if isinstance(verdict, BelowBaseline):
+            logger.warning("%s: %s", worker.name, verdict)
+            return False
+        return await self._restart(worker, str(verdict))
+
+    async def _judge_all(self, uses: Mapping[str, MemoryUse]) -> None:
+        assert self._total_size is not None
+        limit, minimum = self.total_size_limit, self.free_size_minimum
+        verdict: TotalTooLarge | HostShort | None = None
+        if limit is not None and self._total_size > limit:
+            verdict = TotalTooLarge(total=self._total_size, limit=limit)
+        elif minimum is not None and (free := host_free_memory()) < minimum:
+            verdict = HostShort(free=free, minimum=minimum)
+        if verdict is None:
+            self._is_helpless = False
+            return
+        candidates = {
+            key: use
+            for key, use in uses.items()
+            if key in self._watched and not self._was_futile(self._watched[key].worker)
+        }
+        if (key := largest(candidates)) is not None:
+            await self._restart(self._watched[key].worker, str(verdict))
+        elif not self._is_helpless:
+            self._is_helpless = True
+            logger.warning("no worker is left whose restart would help: %s", verdict)
+
+    def _is_young(self, worker: MonitoredWorker) -> bool:
+        return worker.uptime is not None and worker.uptime < 2 * self.interval
+
+    def _was_futile(self, worker: MonitoredWorker) -> bool:
+        return worker.name in self._restarted and self._is_young(worker)
+
+    async def _restart(self, worker: MonitoredWorker, reason: str) -> bool:
+        logger.warning("%s is restarted: %s", worker.name, reason)
+        try:
+            await worker.restart(reason)
+        except SupervisorError as exc:
+            logger.error("%s was not restarted: %s", worker.name, exc)
+            return False
+        self._restarted.add(worker.name)
+        return True
+
+
+def _status_of(watched: _Watched) -> dict[str, object]:
+    history = watched.history
+    use = history.current
+    return {
+        "process_id": watched.worker.process_id,
+        "name": watched.worker.name,
+        "sample_count": history.sample_count,
+        "current_size": use and use.size,
+        "current_shared_size": use and use.private and use.shared,
+        "current_private_size": use and use.private,
+        "maximum_size": history.maximum_size,
+        "maximum_size_limit": history.maximum_size_limit,
+        "threshold_size": history.threshold_size,
+        "increase_count": history.increase_count,
+        "increase_limit": history.increase_limit,
+    }
+
+
+def _size(field: str, value: object) -> int | None:
+    if value is None:
+        return None
+    if isinstance(value, bool) or not isinstance(value, int):
+        raise SpecError(field, f"expected a whole number, got {value!r:.80}")
+    if value < 0:
+        raise SpecError(field, f"expected 0 or more, got {value}")
+    return value

@@ -1,0 +1,251 @@
+"""Who is connected, and what the controller says of its workers, in one picture."""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any
+
+import trio
+from attrs import define, field
+
+from trio_supervisor.errors import (
+    NoSuchWorkerError,
+    NotConnectedError,
+    UnavailableError,
+)
+from trio_supervisor.link.peer import Peer
+from trio_supervisor.wire.messages import Connection, WorkerRecord, WorkerStatus
+
+
+@define(eq=False)
+class Registered:
+    """A worker's connection that has registered."""
+
+    peer: Peer
+    process_id: int
+    state: dict[str, Any]
+    connection_id: str = field(factory=lambda: str(uuid.uuid4()))
+
+    @property
+    def own_name(self) -> str | None:
+        """What it calls itself, where that is a name at all."""
+        name = self.state.get("name")
+        return name if isinstance(name, str) and name else None
+
+    def to_connection(self) -> Connection:
+        """Return it as Ruby's clients expect it."""
+        return Connection(
+            connection_id=self.connection_id,
+            process_id=self.process_id,
+            state={**self.state, "connection_id": self.connection_id},
+        )
+
+
+@define(eq=False)
+class Registry:
+    """All workers: the controller's, and those that came by themselves."""
+
+    records: dict[str, WorkerRecord] = field(factory=dict, init=False)
+    """By name, as the controller last said."""
+    connections: dict[str, Registered] = field(factory=dict, init=False)
+    """By connection id."""
+    restarts: int = field(default=0, init=False)
+    """Of the supervisor itself."""
+
+    _is_informed: bool = field(default=False, init=False)
+    """Whether the controller has said anything yet."""
+    _news: trio.Event = field(factory=trio.Event, init=False)
+
+    def add(self, worker: Registered) -> None:
+        """Take in a connection."""
+        self.connections[worker.connection_id] = worker
+        self._tell()
+
+    def remove(self, worker: Registered) -> None:
+        """Forget a connection."""
+        self.connections.pop(worker.connection_id, None)
+
+    def update(self, records: Iterable[WorkerRecord], restarts: int) -> None:
+        """Take in what the controller said."""
+        self.records.update((record.name, record) for record in records)
+        self.restarts = restarts
+        self._is_informed = True
+        self._tell()
+
+    async def wait_ready(self) -> None:
+        """Wait until all workers are ready and connected.
+
+        Raises:
+            UnavailableError: one failed for good; the message names it.
+        """
+        while not self._is_informed or not self._all_ready():
+            for record in self.records.values():
+                if record.state == "failed":
+                    raise UnavailableError(f"{record.name} failed: {record.last_exit}")
+            await self._news.wait()
+
+    def _all_ready(self) -> bool:
+        names = {self._name_of(worker) for worker in self.connections.values()}
+        return all(
+            record.state == "stopped"
+            or (
+                record.state == "ready"
+                and (not record.connects or record.name in names)
+            )
+            for record in self.records.values()
+        )
+
+    def _tell(self) -> None:
+        news, self._news = self._news, trio.Event()
+        news.set()
+
+    def record_of(self, worker: Registered) -> WorkerRecord | None:
+        """Return what the controller says of the process behind a connection."""
+        name = worker.own_name
+        record = self.records.get(name) if name is not None else None
+        if record is not None and record.process_id == worker.process_id:
+            return record
+        return None
+
+    def find(self, connection_id: str | None, name: str | None) -> Registered:
+        """Return the connection of that id, or the newest of the worker of that name.
+
+        Raises:
+            NoSuchWorkerError: neither exists.
+            NotConnectedError: the worker exists, and is not connected.
+        """
+        if connection_id is not None:
+            if (found := self.connections.get(connection_id)) is not None:
+                return found
+            raise NoSuchWorkerError(f"no connection has the id {connection_id!r:.80}")
+        for worker in reversed(self.connections.values()):
+            if name == self._name_of(worker):
+                return worker
+        if name in self.records:
+            state = self.records[name].state
+            raise NotConnectedError(f"{name} is not connected; it is {state}")
+        raise NoSuchWorkerError(f"no worker has the name {name!r:.80}{self._hint()}")
+
+    def statuses(self, now: float) -> tuple[WorkerStatus, ...]:
+        """Return the picture, the controller's workers first.
+
+        Args:
+            now: By the system's monotonic clock [s].
+        """
+        connected = {
+            (name, worker.process_id): worker
+            for worker in self.connections.values()
+            if (name := worker.own_name) is not None
+        }
+        managed = tuple(
+            _managed(record, connected.get((record.name, record.process_id or 0)), now)
+            for record in self.records.values()
+        )
+        strangers = tuple(
+            _unmanaged(self._name_of(worker), worker)
+            for worker in self.connections.values()
+            if self.record_of(worker) is None
+        )
+        return managed + strangers
+
+    def _name_of(self, worker: Registered) -> str:
+        """Its own name if the controller knows it by that, or else a name of ours.
+
+        A stranger cannot take the name of one of the controller's workers.
+        """
+        if (record := self.record_of(worker)) is not None:
+            return record.name
+        name = worker.own_name
+        if name is None or name in self.records:
+            return f"pid-{worker.process_id}"
+        return name
+
+    def _hint(self) -> str:
+        names = sorted(self.records)
+        return f"; there are: {', '.join(names[:10])}" if names else ""
+
+
+def _managed(
+    record: WorkerRecord, worker: Registered | None, now: float
+) -> WorkerStatus:
+    return WorkerStatus(
+        name=record.name,
+        service=record.service,
+        process_id=record.process_id,
+        state=record.state,
+        connected=worker is not None,
+        connection_id=worker.connection_id if worker else None,
+        incarnation=record.incarnation,
+        restarts=record.restarts,
+        uptime=_since(record.started_at, now),
+        ready_for=_since(record.ready_at, now),
+        status=record.status,
+        last_exit=record.last_exit,
+    )
+
+
+def _unmanaged(name: str, worker: Registered) -> WorkerStatus:
+    return WorkerStatus(
+        name=name,
+        service=None,
+        process_id=worker.process_id,
+        state="ready",
+        connected=True,
+        connection_id=worker.connection_id,
+        incarnation=1,
+        restarts=0,
+        uptime=None,
+        is_managed=False,
+    )
+
+
+def _since(moment: float | None, now: float) -> float | None:
+    return None if moment is None else round(max(0.0, now - moment), 3)
+
+
+@define(eq=False)
+class WorkerHandle:
+    """A `Registered` as the monitors see it: see `MonitoredWorker`."""
+
+    _worker: Registered
+    _registry: Registry
+    _restart: Callable[[str, int, str], Any]
+    _clock: Callable[[], float]
+
+    @property
+    def connection_id(self) -> str:
+        return self._worker.connection_id
+
+    @property
+    def name(self) -> str:
+        return self._registry._name_of(self._worker)
+
+    @property
+    def process_id(self) -> int:
+        return self._worker.process_id
+
+    @property
+    def state(self) -> Mapping[str, Any]:
+        return self._worker.state
+
+    @property
+    def is_ready(self) -> bool:
+        record = self._registry.record_of(self._worker)
+        return record is None or record.state == "ready"
+
+    @property
+    def uptime(self) -> float | None:
+        record = self._registry.record_of(self._worker)
+        return None if record is None else _since(record.started_at, self._clock())
+
+    async def call(self, do: str, **arguments: Any) -> dict[str, Any]:
+        return await self._worker.peer.call(do, arguments)
+
+    async def restart(self, reason: str) -> None:
+        record = self._registry.record_of(self._worker)
+        if record is None:
+            raise NoSuchWorkerError(
+                f"{self.name} is no child of the controller; it cannot be restarted"
+            )
+        await self._restart(record.name, record.incarnation, reason)

@@ -1,0 +1,271 @@
+"""Answers workers, people and the controller."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Mapping
+from functools import partial
+from typing import Any, Final
+
+import trio
+from attrs import define, field
+
+from trio_supervisor.errors import (
+    BadRequestError,
+    ConnectionLostError,
+    DeadlineExceededError,
+    LimitExceededError,
+    NotPermittedError,
+    UnavailableError,
+    UnknownOperationError,
+)
+from trio_supervisor.link.credentials import Credentials, peer_credentials
+from trio_supervisor.link.peer import Answer, IncomingCall, Peer, open_peer
+from trio_supervisor.supervisor.monitoring import Monitoring
+from trio_supervisor.supervisor.registry import Registered, Registry, WorkerHandle
+from trio_supervisor.wire.codec import parse_operation, to_fields, unparse_operation
+from trio_supervisor.wire.json_line import Object, encode_object
+from trio_supervisor.wire.limits import DEFAULT_LIMITS, Limits
+from trio_supervisor.wire.messages import (
+    ControllerStatus,
+    Forward,
+    Operation,
+    Ping,
+    Register,
+    Restart,
+    Shutdown,
+    Start,
+    Status,
+    StatusReport,
+    Stop,
+    SupervisorStatus,
+    Update,
+    Workers,
+)
+from trio_supervisor.wire.messages import Registered as RegisteredResult
+from trio_supervisor.wire.session import Session, failure
+
+logger = logging.getLogger(__name__)
+
+# Ruby's clients name a signal. None of them is ever sent.
+_RESTART_SIGNALS: Final = frozenset({None, "HUP", "INT", "TERM"})
+
+
+@define(eq=False, kw_only=True)
+class Server:
+    """The supervisor's side of all connections."""
+
+    registry: Registry
+    monitoring: Monitoring
+    process_id: int
+    incarnation: int
+    controller_pid: int
+    version: str
+    limits: Limits = DEFAULT_LIMITS
+    _started_at: float = field(factory=trio.current_time, init=False)
+    _controller: Peer | None = field(default=None, init=False)
+
+    # Connections.
+
+    async def serve_connection(
+        self, stream: trio.abc.Stream, credentials: Credentials
+    ) -> None:
+        """Answer one client or worker until it is gone. Never raises for its sake."""
+        if not credentials.is_trusted:
+            problem = f"user {credentials.user_id} may not connect here"
+            async with stream:
+                with trio.move_on_after(1):
+                    line = encode_object(failure(NotPermittedError(problem)))
+                    await _send_quietly(stream, line)
+            return
+        session = Session(is_connecting=False, limits=self.limits)
+        caller = _Caller(self, credentials)
+        async with open_peer(stream, session, caller.dispatch) as peer:
+            try:
+                await self._expect_call(peer)
+                await peer.closed.wait()
+            finally:
+                caller.leave()
+        if peer.error is not None:
+            logger.info("a connection ended: %s", peer.error)
+
+    async def serve_socket(self, stream: trio.SocketStream) -> None:
+        """The same for a connection that was just accepted."""
+        try:
+            credentials = peer_credentials(stream.socket)
+        except OSError:  # it has hung up already
+            await trio.aclose_forcefully(stream)
+            return
+        await self.serve_connection(stream, credentials)
+
+    async def serve_controller(self, stream: trio.abc.Stream) -> None:
+        """Hear and steer the controller until its end of *stream* is closed."""
+        session = Session(is_connecting=False, limits=self.limits)
+        async with open_peer(stream, session, self._dispatch_controller) as peer:
+            self._controller = peer
+            await peer.closed.wait()
+        self._controller = None
+
+    async def _expect_call(self, peer: Peer) -> None:
+        with trio.move_on_after(self.limits.first_call) as scope:
+            await peer.has_called.wait()
+        if scope.cancelled_caught and not peer.closed.is_set():
+            seconds = self.limits.first_call
+            problem = f"no call within {seconds:g} s of connecting"
+            peer.hang_up(LimitExceededError(problem))
+
+    def _dispatch_controller(self, call: IncomingCall) -> Answer:
+        match parse_operation(call.do, call.arguments):
+            case Update(workers=records, restarts=restarts):
+                self.registry.update(records, restarts)
+                return {}
+            case Ping():
+                return {}
+        raise UnknownOperationError(f"not for the controller: {call.do!r:.80}")
+
+    # Calls of clients and workers.
+
+    def status(self, *, is_full: bool) -> Object:
+        """Return the `StatusReport` as fields."""
+        now = trio.current_time()
+        connections = self.registry.connections.values() if is_full else ()
+        return to_fields(
+            StatusReport(
+                supervisor=SupervisorStatus(
+                    process_id=self.process_id,
+                    incarnation=self.incarnation,
+                    uptime=round(now - self._started_at, 3),
+                ),
+                controller=ControllerStatus(
+                    process_id=self.controller_pid, version=self.version
+                ),
+                workers=self.registry.statuses(time.monotonic()),
+                connections=tuple(worker.to_connection() for worker in connections),
+            )
+        )
+
+    async def when_ready(self) -> Object:
+        """Return the `StatusReport` once all workers are ready and connected."""
+        await self.registry.wait_ready()
+        return self.status(is_full=False)
+
+    async def forward(self, call: IncomingCall, forward: Forward) -> Object:
+        """Have a worker run an operation, and pass on what it answers."""
+        operation = dict(forward.operation)
+        do = operation.pop("do", None)
+        if not isinstance(do, str):
+            raise BadRequestError("operation.do: expected the name of an operation")
+        if (forward.connection_id is None) == (forward.name is None):
+            raise BadRequestError("expected either connection_id or name")
+        if reserved := {"id", "finished", "failed", "error"}.intersection(operation):
+            names = ", ".join(sorted(reserved))
+            raise BadRequestError(f"operation: not the name of an argument: {names}")
+        worker = self.registry.find(forward.connection_id, forward.name)
+        with trio.move_on_after(forward.timeout) as scope:
+            return await worker.peer.call(do, operation, call.progress)
+        assert scope.cancelled_caught
+        name = forward.name or forward.connection_id
+        raise DeadlineExceededError(
+            f"{name} (pid {worker.process_id}) gave no answer to {do!r:.80} within "
+            f"{forward.timeout:g} s"
+        )
+
+    async def steer(self, operation: Operation) -> Object:
+        """Have the controller carry out *operation*."""
+        if self._controller is None:
+            raise UnavailableError("the controller is not connected at the moment")
+        do, arguments = unparse_operation(operation)
+        try:
+            return await self._controller.call(do, arguments)
+        except ConnectionLostError as exc:
+            raise UnavailableError(f"the controller is gone: {exc}") from exc
+
+    async def restart_worker(self, name: str, incarnation: int, reason: str) -> None:
+        """What monitors use: replace *name*, if it is still in *incarnation*."""
+        await self.steer(Restart(names=(name,), incarnation=incarnation, reason=reason))
+
+
+@define(eq=False)
+class _Caller:
+    """One connection to the server: a client, or a worker once it registered."""
+
+    _server: Server
+    _credentials: Credentials
+    _worker: Registered | None = field(default=None, init=False)
+    _handle: WorkerHandle | None = field(default=None, init=False)
+
+    def dispatch(self, call: IncomingCall) -> Answer:
+        """Answer *call*, or return what does."""
+        server = self._server
+        match parse_operation(call.do, call.arguments):
+            case Ping():
+                return {}
+            case Status():
+                for name, status in server.monitoring.statuses().items():
+                    call.progress({name: status})
+                return server.status(is_full=True)
+            case Workers(wait_ready=True):
+                return server.when_ready()
+            case Workers():
+                return server.status(is_full=False)
+            case Register(state=state):
+                return self._register(call.peer, state)
+            case Forward() as forward:
+                return server.forward(call, forward)
+            case Restart(signal=signal) as restart:
+                if signal not in _RESTART_SIGNALS:
+                    raise BadRequestError(
+                        f"signal: expected HUP, INT or TERM, got {signal!r:.80}"
+                    )
+                return server.steer(restart)
+            case Stop() | Start() | Shutdown() as operation:
+                return server.steer(operation)
+        raise UnknownOperationError(f"the supervisor does not answer {call.do!r:.80}")
+
+    def leave(self) -> None:
+        """The connection is over."""
+        if self._worker is not None and self._handle is not None:
+            self._server.registry.remove(self._worker)
+            self._server.monitoring.remove(self._handle)
+
+    def _register(self, peer: Peer, state: dict[str, Any]) -> Mapping[str, object]:
+        process_id = state.get("process_id")
+        if type(process_id) is not int:
+            problem = f"expected a process id, got {process_id!r:.80}"
+            raise BadRequestError(f"state.process_id: {problem}")
+        known = self._credentials.process_id
+        if known is not None and known != process_id:
+            raise NotPermittedError(
+                f"process {known} may not register as process {process_id}"
+            )
+        if self._worker is None:
+            server = self._server
+            self._worker = Registered(peer, process_id, state)
+            self._handle = WorkerHandle(
+                self._worker, server.registry, server.restart_worker, time.monotonic
+            )
+            server.registry.add(self._worker)
+            server.monitoring.register(self._handle)
+        else:
+            self._worker.state = state  # the same one, with news of itself
+        return to_fields(RegisteredResult(connection_id=self._worker.connection_id))
+
+
+async def serve_listener(server: Server, listener: trio.SocketListener) -> None:
+    """Accept until cancelled; one connection that fails is not the others' trouble."""
+    await trio.serve_listeners(partial(_serve_one, server), [listener])
+
+
+async def _serve_one(server: Server, stream: trio.SocketStream) -> None:
+    try:
+        await server.serve_socket(stream)
+    except Exception:
+        logger.exception("a connection failed")
+
+
+async def _send_quietly(stream: trio.abc.Stream, line: bytes) -> None:
+    try:
+        await stream.send_all(line)
+    except trio.BrokenResourceError:
+        logger.debug("a peer that was refused hung up")

@@ -1,0 +1,146 @@
+"""The agent: a thread with a trio loop of its own, beside whatever the worker runs.
+
+It keeps the connection to the supervisor, answers calls while the main thread is busy
+or stuck, and notices when the worker is to end: by a signal, or because the controller
+is gone.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import random
+import signal
+import threading
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+from typing import Any, Final
+
+import trio
+from attrs import define, field
+
+from trio_supervisor.errors import DeadlineExceededError, SupervisorError
+from trio_supervisor.link.connect import connect_unix
+from trio_supervisor.link.peer import open_peer
+from trio_supervisor.link.reconnect import ReconnectPlan, keep_connected
+from trio_supervisor.process.boot import WorkerBoot
+from trio_supervisor.wire.session import Session
+from trio_supervisor.worker.operations import dispatch
+
+logger = logging.getLogger(__name__)
+
+_REGISTER_TIMEOUT: Final = 10.0
+FORCE_AFTER: Final = 0.8
+"""The part of the stop timeout after which a target that should return is cancelled."""
+
+
+@define(eq=False)
+class Agent:
+    """Runs from `start` to `stop`; both are called by the main thread.
+
+    Args:
+        lifeline: Descriptor that reads end-of-file when the controller is gone.
+        read_state: Returns what is sent on registering.
+        on_stop: Called in the agent's thread when the worker is to end, with False;
+            and with True if it still runs after `FORCE_AFTER` of its time.
+    """
+
+    _boot: WorkerBoot
+    _lifeline: int
+    _read_state: Callable[[], Mapping[str, Any]]
+    _on_stop: Callable[[bool], None]
+    _thread: threading.Thread | None = field(default=None, init=False)
+    _token: trio.lowlevel.TrioToken | None = field(default=None, init=False)
+    _scope: trio.CancelScope = field(factory=trio.CancelScope, init=False)
+    _has_started: threading.Event = field(factory=threading.Event, init=False)
+    _wake_write: int = field(default=-1, init=False)
+    _wake_read: int = field(default=-1, init=False)
+
+    def start(self) -> None:
+        """Start the thread; return when it runs."""
+        self._wake_read, self._wake_write = os.pipe()
+        os.set_blocking(self._wake_write, False)
+        self._thread = threading.Thread(
+            target=self._run, name="trio_supervisor agent", daemon=True
+        )
+        self._thread.start()
+        self._has_started.wait()
+
+    def request_stop(self) -> None:
+        """Have the worker end; for signal handlers: only writes to a pipe."""
+        with suppress(BlockingIOError):  # it was asked often enough
+            os.write(self._wake_write, b"\0")
+
+    def stop(self) -> None:
+        """End the thread."""
+        assert self._thread is not None
+        assert self._token is not None
+        with suppress(trio.RunFinishedError):
+            self._token.run_sync_soon(self._scope.cancel)
+        # It has no work of its own that could take long; if it is stuck all the same
+        # it is a daemon, and the process ends without it.
+        self._thread.join(2.0)
+
+    def _run(self) -> None:
+        # Signals are the main thread's.
+        signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())
+        try:
+            trio.run(self._main)
+        except BaseException:
+            logger.exception("the agent failed: this worker is on its own")
+        finally:
+            self._has_started.set()
+
+    async def _main(self) -> None:
+        self._token = trio.lowlevel.current_trio_token()
+        self._has_started.set()
+        with self._scope:
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(self._watch_signals)
+                nursery.start_soon(self._watch_lifeline)
+                await keep_connected(
+                    lambda: connect_unix(self._boot.socket_path),
+                    self._session,
+                    ReconnectPlan(),
+                    random.Random(),
+                )
+
+    async def _session(self, stream: trio.abc.Stream) -> None:
+        session = Session(is_connecting=True)
+        async with open_peer(stream, session, dispatch) as peer:
+            try:
+                with trio.fail_after(_REGISTER_TIMEOUT):
+                    await peer.call("register", {"state": self._state()})
+            except trio.TooSlowError:
+                raise DeadlineExceededError("no answer to register") from None
+            except SupervisorError as exc:
+                logger.debug("not registered: %s", exc)
+                raise
+            await peer.closed.wait()
+
+    def _state(self) -> dict[str, Any]:
+        return {
+            **self._read_state(),
+            "process_id": os.getpid(),
+            "name": self._boot.name,
+            "service": self._boot.service,
+            "index": self._boot.index,
+            "incarnation": self._boot.incarnation,
+        }
+
+    async def _watch_signals(self) -> None:
+        async with trio.lowlevel.FdStream(self._wake_read) as wake:
+            await wake.receive_some(64)
+            self._on_stop(False)
+            await trio.sleep(self._boot.stop_timeout * FORCE_AFTER)
+            self._on_stop(True)
+            await trio.sleep_forever()
+
+    async def _watch_lifeline(self) -> None:
+        await trio.lowlevel.wait_readable(self._lifeline)
+        logger.warning("%s: the controller is gone; stopping", self._boot.name)
+        self.request_stop()
+        await trio.sleep(self._boot.stop_timeout)
+        # The guardian does the same, unless it was killed, too.
+        if os.getpgrp() == os.getpid():
+            os.killpg(os.getpgrp(), signal.SIGKILL)

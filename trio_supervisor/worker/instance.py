@@ -1,0 +1,188 @@
+"""What a target gets: `Worker` for async functions, `SyncWorker` for blocking ones."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable
+from typing import Any, Final
+
+import anyio
+from attrs import define, field
+
+from trio_supervisor.process.boot import WorkerBoot
+from trio_supervisor.process.notify import Notifier
+
+# The controller reads its socket within milliseconds; it is full only in a storm.
+_RETRY: Final = 0.01
+
+
+class _Instance:
+    """What both have."""
+
+    def __init__(self, boot: WorkerBoot, notifier: Notifier) -> None:
+        self._boot = boot
+        self._notifier = notifier
+        self.state: dict[str, Any] = dict(boot.state)
+        """The application's own: sent whenever this worker registers. JSON values."""
+
+    @property
+    def name(self) -> str:
+        """``service.index``."""
+        return self._boot.name
+
+    @property
+    def service(self) -> str:
+        """The name of its service."""
+        return self._boot.service
+
+    @property
+    def index(self) -> int:
+        """Its number among the workers of its service, from 0; stable."""
+        return self._boot.index
+
+    @property
+    def incarnation(self) -> int:
+        """1 in the first process of this name, one more in each later one."""
+        return self._boot.incarnation
+
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__} {self.name} incarnation {self.incarnation}>"
+
+
+@define(eq=False)
+class Stopping:
+    """Set when this worker is asked to end."""
+
+    is_noticed: bool = field(default=False, init=False)
+    """Whether the target has looked at it, and so will end by itself."""
+    _event: anyio.Event = field(factory=anyio.Event, init=False)
+
+    def is_set(self) -> bool:
+        """Whether the worker was asked to end."""
+        return self._event.is_set()
+
+    async def wait(self) -> None:
+        """Wait until it is."""
+        await self._event.wait()
+
+    def _set(self) -> None:
+        self._event.set()
+
+
+class Worker(_Instance):
+    """One worker process, as its async target sees it, under trio and asyncio alike."""
+
+    def __init__(self, boot: WorkerBoot, notifier: Notifier) -> None:
+        super().__init__(boot, notifier)
+        self._stopping = Stopping()
+
+    @property
+    def stopping(self) -> Stopping:
+        """Set when the worker is to end.
+
+        A target that never looks here is cancelled when it is time to end. One that
+        does is trusted to return; it is cancelled after four fifths of the service's
+        ``stop_timeout``, and killed at its end.
+        """
+        self._stopping.is_noticed = True
+        return self._stopping
+
+    async def ready(self) -> None:
+        """Say that this worker does its work from now on."""
+        await self._send("READY=1")
+
+    async def status(self, text: str) -> None:
+        """Say in one line what this worker is doing; shown by ``status``."""
+        await self._send(f"STATUS={' '.join(text.splitlines())}")
+
+    async def healthy(self) -> None:
+        """Give a heartbeat, beside those that this worker's loop gives by itself."""
+        await self._send("WATCHDOG=1")
+
+    async def _send(self, text: str) -> None:
+        await anyio.lowlevel.checkpoint()
+        while not self._notifier.send(text):  # noqa: ASYNC110 (a full socket)
+            await anyio.sleep(_RETRY)
+
+
+@define(eq=False)
+class SyncStopping:
+    """Set when this worker is asked to end. Looking at it is a heartbeat, too."""
+
+    _heartbeat: Callable[[], None]
+    _interval: float
+    is_noticed: bool = field(default=False, init=False)
+    """Whether the target has looked at it, and so will end by itself."""
+    _event: threading.Event = field(factory=threading.Event, init=False)
+
+    def is_set(self) -> bool:
+        """Whether the worker was asked to end."""
+        self.is_noticed = True
+        self._heartbeat()
+        return self._event.is_set()
+
+    def wait(self, timeout: float | None = None) -> bool:
+        """Wait until it is, or for *timeout* [s]; return whether it is.
+
+        ``while not worker.stopping.wait(1): ...`` is the usual loop of a sync worker.
+        """
+        self.is_noticed = True
+        end = None if timeout is None else time.monotonic() + timeout
+        while True:
+            self._heartbeat()
+            left = self._interval if end is None else end - time.monotonic()
+            if self._event.wait(max(0.0, min(left, self._interval))):
+                return True
+            if end is not None and time.monotonic() >= end:
+                return False
+
+    def _set(self) -> None:
+        self._event.set()
+
+
+class SyncWorker(_Instance):
+    """One worker process, as its blocking target sees it.
+
+    It has no loop that could give heartbeats: they come from `healthy` and from looking
+    at `stopping`, and the health check begins with the first of them.
+    """
+
+    def __init__(self, boot: WorkerBoot, notifier: Notifier) -> None:
+        super().__init__(boot, notifier)
+        self._interval = boot.heartbeat if boot.heartbeat is not None else 60.0
+        self._next_heartbeat = 0.0
+        self._stopping = SyncStopping(self._beat, self._interval)
+
+    @property
+    def stopping(self) -> SyncStopping:
+        """Set when the worker is to end.
+
+        A target that never looks here gets a SystemExit, wherever it is, when it is
+        time to end. One that does is trusted to return; it gets one after four fifths
+        of the service's ``stop_timeout``, and is killed at its end.
+        """
+        self._stopping.is_noticed = True
+        return self._stopping
+
+    def ready(self) -> None:
+        """Say that this worker does its work from now on."""
+        self._send("READY=1")
+
+    def status(self, text: str) -> None:
+        """Say in one line what this worker is doing; shown by ``status``."""
+        self._send(f"STATUS={' '.join(text.splitlines())}")
+
+    def healthy(self) -> None:
+        """Give a heartbeat."""
+        self._send("WATCHDOG=1")
+
+    def _beat(self) -> None:
+        now = time.monotonic()
+        if now >= self._next_heartbeat:
+            self._next_heartbeat = now + self._interval / 2
+            self.healthy()
+
+    def _send(self, text: str) -> None:
+        while not self._notifier.send(text):
+            time.sleep(_RETRY)

@@ -1,0 +1,140 @@
+"""The worker process, from its first line to its last."""
+
+from __future__ import annotations
+
+import logging
+import os
+import signal
+import sys
+import traceback
+from collections.abc import Callable, Sequence
+from types import FrameType
+from typing import Any, Final
+
+from trio_supervisor.errors import SupervisorError
+from trio_supervisor.process.boot import WorkerBoot
+from trio_supervisor.process.notify import Notifier
+from trio_supervisor.process.preload import load_source
+from trio_supervisor.spec import Application, Service
+from trio_supervisor.worker.agent import Agent
+from trio_supervisor.worker.instance import SyncWorker, Worker
+from trio_supervisor.worker.runtimes import AsyncRuntime, Runtime, SyncRuntime
+
+logger = logging.getLogger(__name__)
+
+_OWN: Final = os.path.join(os.path.dirname(os.path.dirname(__file__)), "")
+
+
+def run_worker(boot: WorkerBoot, descriptors: Sequence[int]) -> None:
+    """Be the worker until its target has ended. Ends the process if that failed.
+
+    Args:
+        descriptors: The lifeline, which reads end-of-file when the controller is gone.
+    """
+    (lifeline,) = descriptors
+    signal.pthread_sigmask(signal.SIG_SETMASK, ())
+    if boot.switch_interval is not None:
+        # A main loop that goes from system call to system call would starve the agent:
+        # the waiter's 5 ms begin anew at each. Measured in benchmarks/.
+        sys.setswitchinterval(boot.switch_interval)
+    with Notifier(boot.notify_path) as notifier:
+        main = _Main(boot, notifier, lifeline)
+        try:
+            main.run()
+        except SupervisorError as exc:
+            sys.exit(f"{boot.name}: {exc}")
+        except Exception as exc:
+            _print_error(boot.name, exc)
+            sys.exit(1)
+
+
+run_forked = run_worker
+"""The entry of a child of the fork server."""
+
+
+class _Main:
+    def __init__(self, boot: WorkerBoot, notifier: Notifier, lifeline: int) -> None:
+        self._boot = boot
+        self._notifier = notifier
+        self._runtime: Runtime | None = None
+        self._read_state: Callable[[], dict[str, Any]] = lambda: boot.state
+        self._is_stopped = False
+        self._agent = Agent(boot, lifeline, lambda: self._read_state(), self._stop)
+
+    def run(self) -> None:
+        self._agent.start()
+        try:
+            _enter_directory(self._boot.directory)
+            target = _load_target(self._boot)
+            self._runtime = runtime = self._make_runtime(target)
+            stop_signals = {signal.SIGTERM, signal.SIGINT, self._boot.stop_signal}
+            for sig in stop_signals - {signal.SIGKILL}:
+                signal.signal(sig, self._handle_signal)
+            if self._is_stopped:
+                return
+            runtime.run()
+        finally:
+            self._agent.stop()
+
+    def _make_runtime(self, target: Callable[[Any], Any]) -> Runtime:
+        boot, notifier = self._boot, self._notifier
+        if boot.backend == "sync":
+            sync_worker = SyncWorker(boot, notifier)
+            self._read_state = lambda: sync_worker.state
+            return SyncRuntime(sync_worker, target)
+
+        def make_worker() -> Worker:
+            # Inside the loop: its event belongs to it.
+            worker = Worker(boot, notifier)
+            self._read_state = lambda: worker.state
+            return worker
+
+        return AsyncRuntime(boot, make_worker, notifier, target, boot.backend)
+
+    def _handle_signal(self, _sig: int, _frame: FrameType | None) -> None:
+        assert self._runtime is not None
+        self._agent.request_stop()
+        self._runtime.handle_signal()
+
+    def _stop(self, is_forced: bool) -> None:
+        self._is_stopped = True
+        if self._runtime is not None:
+            self._runtime.stop(is_forced)
+
+
+def _enter_directory(directory: str | None) -> None:
+    if directory is not None:
+        try:
+            os.chdir(directory)
+        except OSError as exc:
+            raise SupervisorError(f"cannot work in {directory}: {exc}") from exc
+
+
+def _load_target(boot: WorkerBoot) -> Callable[[Any], Any]:
+    source = load_source(boot.source)
+    if not isinstance(source, Application):
+        target: Callable[[Any], Any] = source
+        return target
+    try:
+        service = source.service(boot.service)
+    except KeyError:
+        raise SupervisorError(
+            f"the application has no service {boot.service!r} any more"
+        ) from None
+    if not isinstance(service, Service):
+        raise SupervisorError(f"{boot.service!r} is a command now; reload")
+    return service.target
+
+
+def _print_error(name: str, exc: BaseException) -> None:
+    """Print a traceback that begins in the user's own code."""
+    frames = traceback.extract_tb(exc.__traceback__)
+    first = max(
+        (i + 1 for i, f in enumerate(frames) if f.filename.startswith(_OWN)), default=0
+    )
+    skipped = exc.__traceback__
+    for _ in range(first):
+        skipped = skipped and skipped.tb_next
+    error = exc.with_traceback(skipped or exc.__traceback__)
+    text = "".join(traceback.format_exception(error))
+    print(f"{name} failed\n{text}", end="", file=sys.stderr, flush=True)

@@ -1,0 +1,158 @@
+"""Run a target in the main thread: under trio, asyncio, or as a plain call."""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+import threading
+from collections.abc import Awaitable, Callable
+from contextlib import suppress
+from typing import Protocol
+
+import anyio
+import trio
+from attrs import define, field
+
+from trio_supervisor.process.boot import WorkerBoot
+from trio_supervisor.process.notify import Notifier
+from trio_supervisor.worker.instance import SyncWorker, Worker
+
+
+class Runtime(Protocol):
+    """Runs one target, once."""
+
+    def run(self) -> None:
+        """Run it to its end; raise what it raises."""
+        ...
+
+    def handle_signal(self) -> bool:
+        """A stop signal came, in the main thread; return whether the agent is to know.
+
+        May raise SystemExit.
+        """
+        ...
+
+    def stop(self, is_forced: bool) -> None:
+        """Have the target end; called in the agent's thread."""
+        ...
+
+
+@define(eq=False)
+class AsyncRuntime:
+    """For trio and asyncio, through anyio."""
+
+    _boot: WorkerBoot
+    _worker_of: Callable[[], Worker]
+    _notifier: Notifier
+    _target: Callable[[Worker], Awaitable[object]]
+    _backend: str
+    _scope: anyio.CancelScope | None = field(default=None, init=False)
+    _worker: Worker | None = field(default=None, init=False)
+    _soon: Callable[[Callable[[], object]], object] | None = field(
+        default=None, init=False
+    )
+    _lock: threading.Lock = field(factory=threading.Lock, init=False)
+    _is_stopped: bool = field(default=False, init=False)
+    _error: BaseException | None = field(default=None, init=False)
+
+    def run(self) -> None:
+        """Run the target under its loop, with heartbeats beside it."""
+        anyio.run(self._main, backend=self._backend)
+        if self._error is not None:
+            raise self._error
+
+    def handle_signal(self) -> bool:
+        """Leave it to the agent: a handler may not touch the loop."""
+        return True
+
+    def stop(self, is_forced: bool) -> None:
+        """Set ``stopping``; cancel a target that does not look at it, or if forced."""
+        with self._lock:
+            self._is_stopped = True
+            soon = self._soon
+        if soon is not None:
+            # RuntimeError, trio.RunFinishedError included: it has ended already.
+            with suppress(RuntimeError):
+                soon(self._force if is_forced else self._stop)
+
+    async def _main(self) -> None:
+        self._worker = worker = self._worker_of()
+        async with anyio.create_task_group() as group:
+            group.start_soon(self._beat)
+            with anyio.CancelScope() as self._scope:
+                with self._lock:
+                    self._soon = _soon()
+                    was_stopped = self._is_stopped
+                if was_stopped:
+                    self._stop()
+                try:
+                    await self._target(worker)
+                except BaseException as exc:
+                    if isinstance(exc, anyio.get_cancelled_exc_class()):
+                        raise
+                    # Raised outside of the task group, which would wrap it.
+                    self._error = exc
+            group.cancel_scope.cancel()
+
+    async def _beat(self) -> None:
+        while self._boot.heartbeat is not None:
+            self._notifier.send("WATCHDOG=1")
+            await anyio.sleep(self._boot.heartbeat)
+
+    def _stop(self) -> None:
+        assert self._worker is not None
+        stopping = self._worker._stopping
+        stopping._set()
+        if not stopping.is_noticed:
+            self._force()
+
+    def _force(self) -> None:
+        assert self._scope is not None
+        self._scope.cancel()
+
+
+def _soon() -> Callable[[Callable[[], object]], object]:
+    """Return what runs a function in this loop, called from any thread."""
+    try:
+        return trio.lowlevel.current_trio_token().run_sync_soon
+    except RuntimeError:
+        return asyncio.get_running_loop().call_soon_threadsafe
+
+
+@define(eq=False)
+class SyncRuntime:
+    """For a blocking function."""
+
+    _worker: SyncWorker
+    _target: Callable[[SyncWorker], object]
+    _is_forced: bool = field(default=False, init=False)
+    _is_running: bool = field(default=False, init=False)
+
+    def run(self) -> None:
+        """Call the target."""
+        self._is_running = True
+        try:
+            self._target(self._worker)
+        finally:
+            self._is_running = False
+
+    def handle_signal(self) -> bool:
+        """End a target that would not look at ``stopping``, where it stands."""
+        if self._is_forced or not self._worker._stopping.is_noticed:
+            self._end()
+        return True
+
+    def stop(self, is_forced: bool) -> None:
+        """Set ``stopping``; if forced, interrupt the main thread."""
+        self._worker._stopping._set()
+        if is_forced or not self._worker._stopping.is_noticed:
+            self._is_forced = True
+            main = threading.main_thread().ident
+            assert main is not None
+            signal.pthread_kill(main, signal.SIGTERM)
+
+    def _end(self) -> None:
+        if self._is_running:
+            self._is_running = False  # once: a second one could hit its clean-up
+            raise SystemExit(0)
+        return
