@@ -9,7 +9,15 @@ from __future__ import annotations
 import re
 import signal
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, Final, Literal, Protocol, TypeAlias, runtime_checkable
+from typing import (
+    Any,
+    Final,
+    Literal,
+    Protocol,
+    TypeAlias,
+    TypeGuard,
+    runtime_checkable,
+)
 
 from trio_supervisor.errors import SpecError
 from trio_supervisor.policy.restart import Backoff, RestartPolicy, RestartRules
@@ -23,6 +31,8 @@ SUPERVISOR_NAME: Final = "supervisor"
 RESERVED_NAMES: Final = frozenset({SUPERVISOR_NAME, "controller", "guardian", "all"})
 MAX_COUNT: Final = 10_000
 _MAX_SECONDS: Final = 366 * 86_400.0
+# Half of what a message may have: messages carry a state within a state.
+_MAX_DEPTH: Final = 32
 
 
 @runtime_checkable
@@ -93,7 +103,7 @@ class Service:
     ) -> None:
         self.name = _check_name("name", name)
         if not callable(target):
-            raise SpecError("target", f"expected a function, got {target!r:.80}")
+            raise SpecError("target", f"expected a function, got {_shown(target)}")
         self.target = target
         self.count = _integer("count", count, least=0, most=MAX_COUNT)
         self.backend: Backend = _one_of("backend", backend, ("trio", "asyncio", "sync"))
@@ -104,8 +114,10 @@ class Service:
         )
         self.stop_signal = _signal("stop_signal", stop_signal)
         self.stop_timeout = _seconds("stop_timeout", stop_timeout, least=0)
-        self.state = _json_object("state", state or {})
-        self.environment = _strings("environment", environment or {})
+        self.state = _json_object("state", state)
+        self.environment = _strings(
+            "environment", {} if environment is None else environment
+        )
         self.directory = _text_or_none("directory", directory)
         self.start_method: StartMethod = _one_of(
             "start_method", start_method, ("fork_server", "exec")
@@ -154,7 +166,7 @@ class Command:
         self.arguments = _arguments("arguments", arguments)
         self.count = _integer("count", count, least=0, most=MAX_COUNT)
         if not isinstance(notify, bool):
-            raise SpecError("notify", f"expected True or False, got {notify!r:.80}")
+            raise SpecError("notify", f"expected True or False, got {_shown(notify)}")
         self.notify = notify
         self.rules = _rules(restart, backoff, intensity, period)
         self.startup_timeout = _seconds_or_none("startup_timeout", startup_timeout)
@@ -165,7 +177,9 @@ class Command:
             raise SpecError("health_check_timeout", "needs notify=True")
         self.stop_signal = _signal("stop_signal", stop_signal)
         self.stop_timeout = _seconds("stop_timeout", stop_timeout, least=0)
-        self.environment = _strings("environment", environment or {})
+        self.environment = _strings(
+            "environment", {} if environment is None else environment
+        )
         self.directory = _text_or_none("directory", directory)
 
     def __repr__(self) -> str:
@@ -215,11 +229,11 @@ class Application:
 
 def _services(services: object) -> tuple[AnyService, ...]:
     if isinstance(services, str) or not isinstance(services, Sequence):
-        raise SpecError("services", f"expected a list, got {services!r:.80}")
+        raise SpecError("services", f"expected a list, got {_shown(services)}")
     seen: dict[str, int] = {}
     for index, service in enumerate(services):
         if not isinstance(service, Service | Command):
-            problem = f"expected a Service or a Command, got {service!r:.80}"
+            problem = f"expected a Service or a Command, got {_shown(service)}"
             raise SpecError(f"services[{index}]", problem)
         if service.name in seen:
             problem = f"services[{seen[service.name]}] has the name {service.name!r}"
@@ -230,13 +244,13 @@ def _services(services: object) -> tuple[AnyService, ...]:
 
 def _monitors(monitors: object) -> tuple[MonitorLike, ...]:
     if isinstance(monitors, str) or not isinstance(monitors, Sequence):
-        raise SpecError("monitors", f"expected a list, got {monitors!r:.80}")
+        raise SpecError("monitors", f"expected a list, got {_shown(monitors)}")
     for index, monitor in enumerate(monitors):
         if isinstance(monitor, type) or not isinstance(monitor, MonitorLike):
             raise SpecError(
                 f"monitors[{index}]",
                 f"expected a Monitor (with interval, register, remove, run_once and "
-                f"status), got {monitor!r:.80}",
+                f"status), got {_shown(monitor)}",
             )
     return tuple(monitors)
 
@@ -248,7 +262,7 @@ def _rules(
         values = tuple(policy.value for policy in RestartPolicy)
         restart = RestartPolicy(_one_of("restart", restart, values))
     if backoff is not None and not isinstance(backoff, Backoff):
-        raise SpecError("backoff", f"expected a Backoff or None, got {backoff!r:.80}")
+        raise SpecError("backoff", f"expected a Backoff or None, got {_shown(backoff)}")
     if intensity is not None:
         intensity = _integer("intensity", intensity, least=0)
     return RestartRules(
@@ -266,7 +280,7 @@ def _check_name(
         raise SpecError(
             field,
             f"expected up to 64 letters, digits, '-' and '_', starting with a letter "
-            f"or digit, got {value!r:.80}",
+            f"or digit, got {_shown(value)}",
         )
     if value in reserved:
         raise SpecError(field, f"{value!r} is reserved; choose another name")
@@ -275,19 +289,20 @@ def _check_name(
 
 def _integer(field: str, value: object, *, least: int, most: int | None = None) -> int:
     if isinstance(value, bool) or not isinstance(value, int):
-        raise SpecError(field, f"expected a whole number, got {value!r:.80}")
+        raise SpecError(field, f"expected a whole number, got {_shown(value)}")
     if value < least:
-        raise SpecError(field, f"expected {least} or more, got {value}")
+        raise SpecError(field, f"expected {least} or more, got {_shown(value)}")
     if most is not None and value > most:
-        raise SpecError(field, f"expected {most} or less, got {value}")
+        raise SpecError(field, f"expected {most} or less, got {_shown(value)}")
     return value
 
 
 def _seconds(field: str, value: object, *, least: float) -> float:
     if isinstance(value, bool) or not isinstance(value, int | float):
-        raise SpecError(field, f"expected a number of seconds, got {value!r:.80}")
+        raise SpecError(field, f"expected a number of seconds, got {_shown(value)}")
     if not least <= value <= _MAX_SECONDS:
-        raise SpecError(field, f"expected {least} to {_MAX_SECONDS} s, got {value}")
+        problem = f"expected {least} to {_MAX_SECONDS} s, got {_shown(value)}"
+        raise SpecError(field, problem)
     return float(value)
 
 
@@ -298,7 +313,7 @@ def _seconds_or_none(field: str, value: object) -> float | None:
 def _one_of(field: str, value: object, choices: tuple[Any, ...]) -> Any:
     if value not in choices:
         expected = ", ".join(map(repr, choices))
-        raise SpecError(field, f"expected one of {expected}, got {value!r:.80}")
+        raise SpecError(field, f"expected one of {expected}, got {_shown(value)}")
     return value
 
 
@@ -312,7 +327,7 @@ def _signal(field: str, value: object) -> signal.Signals:
         found = None
     if found is None:
         raise SpecError(
-            field, f"expected a signal such as 'SIGTERM', got {value!r:.80}"
+            field, f"expected a signal such as 'SIGTERM', got {_shown(value)}"
         )
     if found in (signal.SIGSTOP, signal.SIGCONT, signal.SIGCHLD):
         raise SpecError(field, f"{found.name} does not end a process")
@@ -321,49 +336,79 @@ def _signal(field: str, value: object) -> signal.Signals:
 
 def _arguments(field: str, value: object) -> tuple[str, ...]:
     if isinstance(value, str) or not isinstance(value, Sequence) or not value:
-        problem = f"expected a list: the program and its arguments, got {value!r:.80}"
+        problem = f"expected a list: the program and its arguments, got {_shown(value)}"
         raise SpecError(field, problem)
     for index, item in enumerate(value):
-        if not isinstance(item, str) or "\0" in item:
-            raise SpecError(f"{field}[{index}]", f"expected a string, got {item!r:.80}")
+        if not _is_text(item):
+            raise SpecError(
+                f"{field}[{index}]", f"expected a string, got {_shown(item)}"
+            )
     return tuple(value)
 
 
 def _strings(field: str, value: object) -> dict[str, str]:
+    if value is None:
+        return {}
     if not isinstance(value, Mapping):
-        raise SpecError(field, f"expected a dictionary, got {value!r:.80}")
+        raise SpecError(field, f"expected a dictionary, got {_shown(value)}")
     for key, item in value.items():
-        if not isinstance(key, str) or not key or "=" in key or "\0" in key:
-            raise SpecError(field, f"not the name of a variable: {key!r:.80}")
-        if not isinstance(item, str) or "\0" in item:
-            raise SpecError(f"{field}[{key!r}]", f"expected a string, got {item!r:.80}")
+        if not _is_text(key) or not key or "=" in key:
+            raise SpecError(field, f"not the name of a variable: {_shown(key)}")
+        if not _is_text(item):
+            raise SpecError(
+                f"{field}[{key!r}]", f"expected a string, got {_shown(item)}"
+            )
     return dict(value)
 
 
 def _text_or_none(field: str, value: object) -> str | None:
-    if value is not None and (not isinstance(value, str) or "\0" in value):
-        raise SpecError(field, f"expected a path as a string, got {value!r:.80}")
+    if value is not None and not _is_text(value):
+        raise SpecError(field, f"expected a path as a string, got {_shown(value)}")
     return value
 
 
-def _json_object(field: str, value: object) -> dict[str, Any]:
+def _is_text(value: object) -> TypeGuard[str]:
+    """Whether a system call takes *value*: see `os.fsencode`."""
+    if not isinstance(value, str) or "\0" in value:
+        return False
+    try:
+        value.encode("utf-8", "surrogateescape")
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
+def _json_object(field: str, value: object, depth: int = 0) -> dict[str, Any]:
+    if value is None:
+        return {}
     if not isinstance(value, Mapping):
-        raise SpecError(field, f"expected a dictionary, got {value!r:.80}")
+        raise SpecError(field, f"expected a dictionary, got {_shown(value)}")
     for key, item in value.items():
         if not isinstance(key, str):
-            raise SpecError(field, f"expected strings as keys, got {key!r:.80}")
-        _check_json(f"{field}[{key!r}]", item)
+            raise SpecError(field, f"expected strings as keys, got {_shown(key)}")
+        _check_json(f"{field}[{key!r}]", item, depth + 1)
     return dict(value)
 
 
-def _check_json(field: str, value: object) -> None:
+def _check_json(field: str, value: object, depth: int) -> None:
+    if depth > _MAX_DEPTH:
+        raise SpecError(field, f"nested deeper than {_MAX_DEPTH} levels")
     match value:
+        case int() if not -(2**63) <= value < 2**64:
+            raise SpecError(field, f"expected 64 bits at most, got {_shown(value)}")
         case None | bool() | int() | float() | str():
             return
         case list() | tuple():
             for index, item in enumerate(value):
-                _check_json(f"{field}[{index}]", item)
+                _check_json(f"{field}[{index}]", item, depth + 1)
         case dict():
-            _json_object(field, value)
+            _json_object(field, value, depth)
         case _:
-            raise SpecError(field, f"expected a JSON value, got {value!r:.80}")
+            raise SpecError(field, f"expected a JSON value, got {_shown(value)}")
+
+
+def _shown(value: object) -> str:
+    try:
+        return f"{value!r:.80}"
+    except Exception:  # whatever a __repr__ raises; an integer of 5,000 digits does
+        return f"a value of type {type(value).__name__}"

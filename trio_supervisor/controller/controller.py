@@ -61,6 +61,7 @@ from trio_supervisor.process.boot import (
     SOCKET_VARIABLE,
     Pickled,
     Reference,
+    check_not_importing,
 )
 from trio_supervisor.process.child import Process
 from trio_supervisor.process.forking import Forker, open_forker
@@ -372,7 +373,10 @@ class Controller:
         raise UnknownOperationError(f"the controller does not answer {call.do!r:.80}")
 
     async def _done(self, work: Coroutine[Any, Any, None]) -> Fields:
-        await work
+        try:
+            await work
+        finally:
+            self.link.flush()  # so that whoever asked sees what was done
         return {}
 
     async def _restart(self, chosen: Sequence[Child], reason: str) -> None:
@@ -437,9 +441,11 @@ async def open_controller(
         SocketPathError: the socket cannot be made there.
         AlreadyServingError: somebody serves there.
         RestartLimitError: a worker ended too often, and everything was stopped.
-        PlatformError: exit statuses of children are lost in this process.
+        PlatformError: exit statuses of children are lost in this process; or this is a
+            child that imports a main module without ``if __name__ == "__main__"``.
     """
     path = _absolute(socket_path or os.environ.get(SOCKET_VARIABLE) or DEFAULT_SOCKET)
+    check_not_importing()
     check_socket_path(path)
     _check_platform()
     reference = None

@@ -327,20 +327,28 @@ def fork_plan(
     """Return how a fork server for *application* is started; None: it needs none."""
     if not IS_LINUX:
         return None  # its children would not be ours: no subreapers elsewhere
-    wanted = [
-        sources[service.name]
+    services = [
+        service
         for service in application.services
         if isinstance(service, Service) and service.start_method == "fork_server"
     ]
-    if not wanted:
+    if not services:
         return None
+    wanted = [sources[service.name] for service in services]
+    backends = {service.backend for service in services} - {"sync"}
     unique = [source for i, source in enumerate(wanted) if source not in wanted[:i]]
     return ForkServerPlan(
         plan=Plan(
             title=f"fork server ({surroundings.title})",
-            modules=("trio_supervisor.worker.main", "trio_supervisor.supervisor.main"),
+            modules=(
+                "trio_supervisor.worker.main",
+                "trio_supervisor.supervisor.main",
+                # anyio loads these when it first runs, which takes it 20 ms.
+                *(f"anyio._backends._{backend}" for backend in sorted(backends)),
+            ),
             preload="trio_supervisor.process.preload:preload",
             argument=unique,
+            warm_up="trio_supervisor.worker.main:warm_up",
         ),
         environment=surroundings.child_environment({}),
     )

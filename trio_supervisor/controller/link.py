@@ -2,18 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Protocol
+import logging
+from collections.abc import Callable, Iterable
+from typing import Final, Protocol
 
 import trio
 from attrs import define, field
 
 from trio_supervisor.controller.child import Child
-from trio_supervisor.errors import ConnectionLostError
+from trio_supervisor.errors import ConnectionLostError, UnavailableError
 from trio_supervisor.link.peer import Dispatch, Peer, open_peer
 from trio_supervisor.wire.codec import unparse_operation
+from trio_supervisor.wire.json_line import Object
 from trio_supervisor.wire.messages import Update, WorkerRecord
 from trio_supervisor.wire.session import Session
+
+logger = logging.getLogger(__name__)
+
+# How long changes are gathered before the supervisor is told [s].
+_GATHER: Final = 0.005
 
 
 class HasChildren(Protocol):
@@ -49,12 +56,24 @@ class SupervisorLink:
     _on_connected: Callable[[bool], None]
     _changed: dict[str, Child] = field(factory=dict, init=False)
     _wake: trio.Event = field(factory=trio.Event, init=False)
+    _peer: Peer | None = field(default=None, init=False)
     is_connected: bool = field(default=False, init=False)
 
     def tell(self, child: Child) -> None:
         """Have the supervisor told of *child*, with all that changes until then."""
         self._changed[child.name] = child
         self._wake.set()
+
+    def flush(self) -> None:
+        """Tell what is known now, ahead of whatever is said next."""
+        if self._peer is None or not self._changed:
+            return
+        changed, self._changed = self._changed, {}
+        try:
+            self._peer.post(*self._update(changed.values()))
+        except (ConnectionLostError, UnavailableError) as exc:
+            logger.debug("the supervisor was not told: %s", exc)
+            self._peer.close()  # the next one is told everything
 
     async def serve(self, control: trio.abc.Stream) -> None:
         """Serve one supervisor until its end of *control* is closed."""
@@ -66,30 +85,33 @@ class SupervisorLink:
             nursery.start_soon(self._send_changes, peer)
             await peer.closed.wait()
             nursery.cancel_scope.cancel()
+        self._peer = None
         if self.is_connected:
             self.is_connected = False
             self._on_connected(False)
 
     async def _send_changes(self, peer: Peer) -> None:
         # A new supervisor knows nothing: everything is news.
-        self._changed = dict(self._owner.children)
+        self._changed = {}
         try:
-            while True:
-                changed, self._changed = self._changed, {}
-                await self._send(peer, list(changed.values()))
-                if not self.is_connected:
-                    self.is_connected = True
-                    self._on_connected(True)
-                if not self._changed:
-                    self._wake = trio.Event()
-                    await self._wake.wait()
+            await peer.call(*self._update(self._owner.children.values()))
         except ConnectionLostError:
             return
+        self._peer = peer
+        self.is_connected = True
+        self._on_connected(True)
+        while True:
+            if not self._changed:
+                self._wake = trio.Event()
+                await self._wake.wait()
+            # A restart is five changes; none of them is worth a wake-up of the
+            # supervisor's process while the new worker needs the processor.
+            await trio.sleep(_GATHER)
+            self.flush()
 
-    async def _send(self, peer: Peer, children: list[Child]) -> None:
+    def _update(self, children: Iterable[Child]) -> tuple[str, Object]:
         update = Update(
             workers=tuple(record_of(child) for child in children),
             restarts=self._owner.supervisor.restarts,
         )
-        do, arguments = unparse_operation(update)
-        await peer.call(do, arguments)
+        return unparse_operation(update)

@@ -96,6 +96,9 @@ def _locked(path: str) -> Iterator[None]:
                     f"another controller serves at {path}; stop it, or choose another "
                     f"socket with --socket"
                 ) from None
+            # Whatever the umask: one without rights could not be locked by the next.
+            with suppress(OSError):
+                os.fchmod(lock, 0o600)
             held = os.fstat(lock)
             with suppress(FileNotFoundError):
                 found = os.lstat(lock_path)

@@ -20,6 +20,7 @@ from trio_supervisor.errors import (
     SupervisorError,
     UnknownOperationError,
 )
+from trio_supervisor.link.transport import Transport, transport_of
 from trio_supervisor.wire.json_line import Object, encode_object
 from trio_supervisor.wire.session import (
     AnswerReceived,
@@ -33,9 +34,6 @@ logger = logging.getLogger(__name__)
 
 Fields: TypeAlias = Mapping[str, object]
 OnProgress: TypeAlias = Callable[[Object], None]
-
-# One read takes what a pipelining peer has sent; larger ones only cost memory.
-_CHUNK = 65536
 
 
 class Cancelled(SupervisorError):  # noqa: N818 (the name on the wire)
@@ -76,24 +74,30 @@ def refuse_calls(call: IncomingCall) -> Answer:
 
 @define(eq=False)
 class _Pending:
-    """One of our calls, waiting for its answers."""
+    """One of our calls, and the task that waits for its answers."""
 
+    task: trio.lowlevel.Task
     on_progress: OnProgress | None
-    answered: trio.Event = field(factory=trio.Event)
+    is_over: bool = False
     fields: Object | None = None
     error: Exception | None = None
+
+    def wake(self) -> None:
+        """Have the task go on."""
+        self.is_over = True
+        trio.lowlevel.reschedule(self.task)
 
 
 @define(eq=False)
 class Peer:
     """One connection; made by `open_peer`.
 
-    One task reads the stream and one writes it. Callers only leave lines to be sent,
-    so a cancelled call can never leave half a line on the wire; what gathers while a
-    line is being sent goes off in one piece.
+    One task reads, and a line that the socket does not take at once is left to another
+    one that writes; so a cancelled call can never leave half a line on the wire. What
+    gathers, while many calls are made or answered, goes off in one piece.
     """
 
-    _stream: trio.abc.Stream
+    _transport: Transport
     _session: Session
     _dispatch: Dispatch
     closed: trio.Event = field(factory=trio.Event, init=False)
@@ -104,6 +108,12 @@ class Peer:
     _running: dict[int, trio.CancelScope] = field(factory=dict, init=False)
     _outbox: list[bytes] = field(factory=list, init=False)
     _queued: int = field(default=0, init=False)
+    _is_gathering: bool = field(default=False, init=False)
+    """Whether answers are kept back until all that was read is dealt with."""
+    _is_writing: bool = field(default=False, init=False)
+    """Whether the writing task is in the middle of something."""
+    _is_mute: bool = field(default=False, init=False)
+    """Whether nothing can be sent any more; the peer's last words may still come."""
     _sendable: trio.Event = field(factory=trio.Event, init=False)
     _hung_up: trio.Event = field(factory=trio.Event, init=False)
     _sent: trio.Event = field(factory=trio.Event, init=False)
@@ -133,19 +143,41 @@ class Peer:
         if self.closed.is_set():
             raise self._lost(do)
         id_, line = self._session.call(do, arguments)
-        pending = self._pending[id_] = _Pending(on_progress)
+        pending = _Pending(trio.lowlevel.current_task(), on_progress)
+        self._pending[id_] = pending
         try:
-            self._send(line)
-            await pending.answered.wait()
+            self._send(line, is_alone=self._session.calls_in_flight == 1)
+
+            def abort(_: object) -> trio.lowlevel.Abort:
+                # From here on the task is as good as awake: nobody may wake it twice.
+                del self._pending[id_]
+                return trio.lowlevel.Abort.SUCCEEDED
+
+            await trio.lowlevel.wait_task_rescheduled(abort)
         finally:
             self._pending.pop(id_, None)
-            if not pending.answered.is_set():
+            if not pending.is_over:
                 self._give_up(id_)
         if pending.error is not None:
             raise pending.error
         if pending.fields is None:
             raise self._lost(do)
         return pending.fields
+
+    def post(self, do: str, arguments: Fields) -> None:
+        """Have the peer run *do*, and take no notice of its answer.
+
+        What was posted is run before whatever is called, or answered, after.
+
+        Raises:
+            ConnectionLostError: the connection has ended.
+            LocalProtocolError, UnavailableError: as for `call`.
+        """
+        if self.closed.is_set():
+            raise self._lost(do)
+        id_, line = self._session.call(do, arguments)
+        self._session.forget(id_)
+        self._send(line)
 
     def close(self) -> None:
         """End the connection at once; calls in flight end in ConnectionLostError."""
@@ -169,20 +201,46 @@ class Peer:
             self._session.forget(cancel_id)  # no answer of use
             self._send_quietly(line)
 
-    def _send(self, line: bytes) -> None:
-        if self.closed.is_set():
+    def _send(self, line: bytes, *, is_alone: bool = False) -> None:
+        """Have *line* sent: at once where it is alone, else with others."""
+        if self._is_mute or self.closed.is_set():
             raise ConnectionLostError("the connection has ended")
         self._queued += len(line)
         if self._queued > self._session.limits.queued:
             # What is queued now would never be read: a typed error cannot be sent.
-            self._end(
-                LimitExceededError(
-                    f"the peer does not read: {self._queued} bytes are queued for it"
-                )
-            )
+            problem = f"the peer does not read: {self._queued} bytes are queued for it"
+            self._end(LimitExceededError(problem))
             raise ConnectionLostError("the peer does not read")
         self._outbox.append(line)
-        self._sendable.set()
+        if is_alone and not self._is_gathering:
+            self._flush()
+        else:
+            self._sendable.set()
+
+    def _flush(self) -> None:
+        """Send what is queued, as far as the socket takes it now."""
+        if self._is_writing or not self._outbox:
+            return
+        data = b"".join(self._outbox)
+        self._outbox.clear()
+        try:
+            sent = self._transport.send_now(data)
+        except (trio.BrokenResourceError, trio.ClosedResourceError) as exc:
+            self._fall_mute(exc)
+            return
+        self._queued -= sent
+        self._sent.set()
+        if sent < len(data):
+            self._outbox.append(data[sent:] if sent else data)
+            self._sendable.set()
+
+    def _fall_mute(self, exc: Exception) -> None:
+        """Nothing can be sent any more. What the peer said before can still be read."""
+        self._is_mute = True
+        self._queued = 0
+        self._sent.set()
+        if self.error is None:
+            self.error = ConnectionLostError(f"the peer hung up: {exc}")
 
     def _end(self, error: Exception) -> None:
         if self.error is None:
@@ -201,31 +259,33 @@ class Peer:
                     nursery.cancel_scope.cancel()
         finally:
             self.closed.set()
-            for pending in self._pending.values():
-                pending.answered.set()
-            self._pending.clear()
+            pending, self._pending = self._pending, {}
+            for call in pending.values():
+                call.wake()
 
     async def _write(self) -> None:
-        while True:
+        """Send what could not be sent at once, until there is nobody to send it to."""
+        while not self._is_mute:
             await self._sendable.wait()
+            self._sendable = trio.Event()
             data = b"".join(self._outbox)
             self._outbox.clear()
-            self._sendable = trio.Event()
+            if not data:
+                continue
+            self._is_writing = True
             try:
-                await self._stream.send_all(data)
-            except trio.BrokenResourceError as exc:
-                self._end(ConnectionLostError(f"the peer hung up: {exc}"))
-                await trio.sleep_forever()
-            except trio.ClosedResourceError:
+                await self._transport.send_all(data)
+            except (trio.BrokenResourceError, trio.ClosedResourceError) as exc:
+                self._fall_mute(exc)
                 return
+            self._is_writing = False
             self._queued -= len(data)
             self._sent.set()
 
     async def _read(self, nursery: trio.Nursery) -> None:
         try:
-            while data := await self._receive():
-                for event in self._session.receive_data(data):
-                    self._receive_event(event, nursery)
+            while data := await self._transport.receive():
+                self._receive_data(data, nursery)
             self._session.receive_eof()
         except RemoteProtocolError as exc:
             self.hang_up(exc)
@@ -236,8 +296,14 @@ class Peer:
         # At a clean end of what it writes the peer may still read, as `nc -N` does.
         self._hung_up.set()
 
-    async def _receive(self) -> bytes:
-        return bytes(await self._stream.receive_some(_CHUNK))
+    def _receive_data(self, data: bytes, nursery: trio.Nursery) -> None:
+        self._is_gathering = True
+        try:
+            for event in self._session.receive_data(data):
+                self._receive_event(event, nursery)
+        finally:
+            self._is_gathering = False
+            self._flush()
 
     async def _drain(self) -> None:
         """Wait until all that is queued is sent, a second at most."""
@@ -254,9 +320,10 @@ class Peer:
                 if (pending := self._pending.get(id)) is None:
                     return
                 if is_last:
+                    del self._pending[id]
                     pending.fields = fields
                     pending.error = error
-                    pending.answered.set()
+                    pending.wake()
                 elif pending.on_progress is not None:
                     pending.on_progress(fields)
             case CallReceived(id, do, arguments):
@@ -275,15 +342,20 @@ class Peer:
             self._fail(id_, do, exc)
             return
         if isinstance(answer, Coroutine):
-            nursery.start_soon(self._run_call, id_, do, answer)
+            # Made here, so that a cancel that follows at once finds it.
+            scope = self._running[id_] = trio.CancelScope()
+            nursery.start_soon(self._run_call, id_, do, answer, scope)
         else:
             self._answer(id_, do, answer)
 
     async def _run_call(
-        self, id_: int, do: str, answer: Coroutine[Any, Any, Fields]
+        self,
+        id_: int,
+        do: str,
+        answer: Coroutine[Any, Any, Fields],
+        scope: trio.CancelScope,
     ) -> None:
-        with trio.CancelScope() as scope:
-            self._running[id_] = scope
+        with scope:
             try:
                 fields = await answer
             except Exception as exc:
@@ -309,7 +381,7 @@ class Peer:
         except LocalProtocolError as exc:
             self._fail(id_, do, exc)
         else:
-            self._send_quietly(line)
+            self._send_quietly(line, is_alone=len(self._running) <= 1)
 
     def _fail(self, id_: int, do: str, exc: Exception) -> None:
         if isinstance(exc, ExceptionGroup) and len(exc.exceptions) == 1:
@@ -322,9 +394,9 @@ class Peer:
             error = OperationFailedError(f"{do!r:.80} failed ({name}); see the log")
         self._send_quietly(self._session.fail(id_, error))
 
-    def _send_quietly(self, line: bytes) -> None:
+    def _send_quietly(self, line: bytes, *, is_alone: bool = False) -> None:
         try:
-            self._send(line)
+            self._send(line, is_alone=is_alone)
         except ConnectionLostError as exc:
             logger.debug("an answer was not sent: %s", exc)
 
@@ -338,7 +410,7 @@ async def open_peer(
     The block is not left by the end of the connection: wait for `Peer.closed`.
     """
     async with stream, trio.open_nursery() as nursery:
-        peer = Peer(stream, session, dispatch)
+        peer = Peer(transport_of(stream), session, dispatch)
         nursery.start_soon(peer._run)
         try:
             yield peer

@@ -18,7 +18,7 @@ from typing import Any, Final, TypeVar
 
 from attrs import frozen
 
-from trio_supervisor.errors import SpecError
+from trio_supervisor.errors import PlatformError, SpecError
 from trio_supervisor.spec import Backend
 
 T = TypeVar("T")
@@ -29,6 +29,10 @@ MARKER_VARIABLE: Final = "TRIO_SUPERVISOR_CONTROLLER"
 """Tells whose child a process is, however far it went."""
 NAME_VARIABLE: Final = "TRIO_SUPERVISOR_NAME"
 """The name of the worker that a process is, or is of."""
+
+
+_is_importing = False
+"""Whether a child is making its modules like its parent's."""
 
 
 @frozen
@@ -110,12 +114,30 @@ def pickle_source(field: str, value: object) -> Pickled:
     return Pickled(preparation, data)
 
 
+def check_not_importing() -> None:
+    """Refuse to start a controller in a child that only imports a program's modules.
+
+    Raises:
+        PlatformError: the program's main module is not guarded.
+    """
+    if _is_importing:
+        raise PlatformError(
+            "a controller is opened while a child process imports the main module; "
+            'put what starts it under: if __name__ == "__main__":'
+        )
+
+
 def unpickle_source(source: Pickled) -> Any:
     """Make this process's modules like its parent's, and return the object."""
     from multiprocessing.spawn import prepare
 
-    prepare(source.preparation)
-    return pickle.loads(source.data)
+    global _is_importing
+    _is_importing = True
+    try:
+        prepare(source.preparation)
+        return pickle.loads(source.data)
+    finally:
+        _is_importing = False
 
 
 @contextmanager

@@ -15,6 +15,7 @@ from trio_supervisor.process.groups import (
     group_exists,
     is_live_member,
     open_members,
+    read_stat,
     signal_descriptor,
 )
 
@@ -103,8 +104,8 @@ class ChildProcess:
             await trio.lowlevel.wait_readable(self._pidfd)
         while self.returncode is None:
             self._reap()
-            if self.returncode is None:  # only where there are no pidfds
-                await trio.sleep(0.02)
+            if self.returncode is None:  # no pidfds here, or not ours to reap yet
+                await trio.sleep(0.02 if self._pidfd is None else 0.001)
         return self.returncode
 
     async def wait_gone(self) -> None:
@@ -140,8 +141,10 @@ class ChildProcess:
         try:
             pid, status = os.waitpid(self.pid, os.WNOHANG)
         except ChildProcessError:
-            # Somebody else in this program reaped it: its status is lost.
-            self.returncode = 255
+            # A forked one is ours once the process that forked it has ended, too.
+            if not IS_LINUX or read_stat(self.pid) is None:
+                # Somebody else in this program reaped it: its status is lost.
+                self.returncode = 255
         else:
             if pid:
                 self.returncode = os.waitstatus_to_exitcode(status)

@@ -21,13 +21,13 @@ import gc
 import importlib
 import os
 import pickle
-import random
 import select
 import signal
 import socket
 import sys
 import threading
 import traceback
+from collections import deque
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from typing import Any, Final, NamedTuple, NoReturn
@@ -35,6 +35,10 @@ from typing import Any, Final, NamedTuple, NoReturn
 import setproctitle
 
 MAX_DESCRIPTORS: Final = 8
+# Two, so that a second crash right after the first finds one, too.
+_SPARES: Final = 2
+# How long nothing may have been asked for before a spare is made [s].
+_IDLE: Final = 0.02
 _SPARE_OF: Final = b"s"
 _WARNING: Final = b"w"
 
@@ -70,14 +74,17 @@ class Plan(NamedTuple):
     preload: str
     """``module:function``, called with *argument*; returns a list of problems."""
     argument: Any
+    warm_up: str
+    """``module:function``, called without arguments in each spare."""
 
 
 class ForkServer:
     """The server's side."""
 
-    def __init__(self, control: socket.socket) -> None:
+    def __init__(self, control: socket.socket, warm_up: Callable[[], None]) -> None:
         self._control = control
-        self._spare: socket.socket | None = None
+        self._warm_up = warm_up
+        self._spares: deque[socket.socket] = deque()
 
     def serve(self) -> None:
         """Answer requests until the controller is gone."""
@@ -87,7 +94,11 @@ class ForkServer:
                 return
             if len(requests) > 1 or not self._give_to_spare(requests[0]):
                 self._fork(requests)
-            if self._spare is None and not self._is_readable():
+            while len(self._spares) < _SPARES:
+                # The first one at once: a process that crashes again and again must not
+                # find none. The others when what was asked for has had the processor.
+                if self._is_readable(_IDLE if self._spares else 0.0):
+                    break
                 self._make_spare()
 
     def _receive(self) -> list[Request] | None:
@@ -102,21 +113,20 @@ class ForkServer:
                 requests.append(Request(document, birth, tuple(others)))
         return requests
 
-    def _is_readable(self) -> bool:
-        return bool(select.select([self._control], [], [], 0)[0])
+    def _is_readable(self, timeout: float = 0.0) -> bool:
+        return bool(select.select([self._control], [], [], timeout)[0])
 
     def _give_to_spare(self, request: Request) -> bool:
-        if self._spare is None:
-            return False
-        spare, self._spare = self._spare, None
         descriptors = [request.document, request.birth, *request.others]
-        with spare:
-            try:
-                socket.send_fds(spare, [b"r"], descriptors)
-            except OSError:  # somebody killed it
-                return False
-        _close(request)
-        return True
+        while self._spares:
+            with self._spares.popleft() as spare:
+                try:
+                    socket.send_fds(spare, [b"r"], descriptors)
+                except OSError:  # somebody killed it
+                    continue
+            _close(request)
+            return True
+        return False
 
     def _fork(self, requests: list[Request]) -> None:
         """Fork a child for each request; one process in between for all of them."""
@@ -155,19 +165,18 @@ class ForkServer:
             if pid == 0:
                 ours.close()
                 self._leave()
-                _park(theirs)
+                _park(theirs, self._warm_up)
             with suppress(OSError):
                 self._control.send(_SPARE_OF + str(pid).encode())
             os._exit(0)
         theirs.close()
-        self._spare = ours
+        self._spares.append(ours)
 
     def _leave(self) -> None:
         """In a child: let go of what is the server's."""
         self._control.close()
-        if self._spare is not None:
-            self._spare.close()
-            self._spare = None
+        while self._spares:
+            self._spares.pop().close()
 
 
 def _fork_between() -> bool:
@@ -190,9 +199,18 @@ def _close(request: Request) -> None:
         os.close(descriptor)
 
 
-def _park(inbox: socket.socket) -> NoReturn:
-    """Be the spare: wait to be needed."""
+def _park(inbox: socket.socket, warm_up: Callable[[], None]) -> NoReturn:
+    """Be a spare: get used to it, then wait to be needed.
+
+    Most of what a forked child does at first is to copy the pages that it touches; a
+    spare that has done it all once, for nothing, has them.
+    """
     with inbox:
+        try:
+            warm_up()
+        except BaseException:
+            traceback.print_exc()
+            os._exit(1)
         data, descriptors, _, _ = socket.recv_fds(inbox, 1, MAX_DESCRIPTORS)
     if not data or len(descriptors) < 2:
         os._exit(0)  # the server is gone
@@ -252,12 +270,9 @@ def _differ(environment: Mapping[str, str]) -> None:
     os.environ.clear()
     os.environ.update(environment)
     gc.enable()
-    random.seed()  # the module's own; it does so by itself, and here it can be seen
+    # The random module, tempfile, uuid and OpenSSL (since 1.1.1) see a fork themselves.
     if "numpy" in sys.modules:
         sys.modules["numpy"].random.seed()
-    if (ssl := sys.modules.get("ssl")) is not None:
-        # OpenSSL notices a fork by itself since 1.1.1; more randomness does no harm.
-        ssl.RAND_add(os.urandom(32), 0.0)
 
 
 def set_title(title: str) -> None:
@@ -325,7 +340,7 @@ def main() -> None:
     control_descriptor, document = map(int, sys.argv[1:3])
     sys.argv[:] = ["trio_supervisor"]
     control = socket.socket(fileno=control_descriptor)
-    gc.disable()
+    gc.disable()  # what it would collect is copied by every child
     with os.fdopen(document, "rb") as file:
         file.seek(0)
         plan: Plan = pickle.load(file)
@@ -339,7 +354,7 @@ def main() -> None:
     sys.stdout.flush()
     gc.collect()
     gc.freeze()
-    ForkServer(control).serve()
+    ForkServer(control, _import_entry(plan.warm_up)).serve()
 
 
 if __name__ == "__main__":

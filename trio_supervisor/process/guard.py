@@ -19,6 +19,8 @@ from trio_supervisor.process.stopping import StopPlan
 logger = logging.getLogger(__name__)
 
 _RETRY: Final = 1.0
+# How long news for the guardian is gathered [s].
+_GATHER: Final = 0.01
 
 
 @define(eq=False)
@@ -92,6 +94,9 @@ class Guard:
     async def _write(self, pipe: trio.lowlevel.FdStream) -> None:
         try:
             while True:
+                # Many children come and go at once; and a child that comes needs the
+                # processor more than we do. Its own lifeline covers it until then.
+                await trio.sleep(_GATHER)
                 lines, self._unsent = self._unsent, []
                 if lines:
                     await pipe.send_all("".join(lines).encode())

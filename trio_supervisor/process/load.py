@@ -145,7 +145,8 @@ class _Blame:
             place = f"{_relative(frames[-1].filename)}, line {frames[-1].lineno}"
         if isinstance(exc, SpecError):
             raise SpecError(f"{place}: {exc.field}", exc.problem) from None
-        what = f"{type(exc).__name__}: {exc}" if str(exc) else type(exc).__name__
+        text = " ".join(str(exc).split())
+        what = f"{type(exc).__name__}: {text}" if text else type(exc).__name__
         raise TargetError(f"{place}: {what}") from None
 
 

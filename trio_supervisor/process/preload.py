@@ -8,6 +8,7 @@ from typing import Any
 
 from trio_supervisor.process.boot import Pickled, Reference, unpickle_source
 from trio_supervisor.process.load import load_application
+from trio_supervisor.wire.codec import prepare
 
 
 def load_source(source: Reference | Pickled) -> Any:
@@ -28,6 +29,7 @@ def preload(sources: Sequence[Reference | Pickled]) -> list[str]:
     A child loads its own again, which costs nothing where this succeeded, and fails
     with its own message where it did not.
     """
+    prepare()
     problems = []
     for source in sources:
         try:

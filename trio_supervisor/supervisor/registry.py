@@ -15,6 +15,8 @@ from trio_supervisor.errors import (
     UnavailableError,
 )
 from trio_supervisor.link.peer import Peer
+from trio_supervisor.wire.codec import to_fields
+from trio_supervisor.wire.json_line import Object
 from trio_supervisor.wire.messages import Connection, WorkerRecord, WorkerStatus
 
 
@@ -26,6 +28,7 @@ class Registered:
     process_id: int
     state: dict[str, Any]
     connection_id: str = field(factory=lambda: str(uuid.uuid4()))
+    _connection: Object | None = field(default=None, init=False)
 
     @property
     def own_name(self) -> str | None:
@@ -33,13 +36,20 @@ class Registered:
         name = self.state.get("name")
         return name if isinstance(name, str) and name else None
 
-    def to_connection(self) -> Connection:
-        """Return it as Ruby's clients expect it."""
-        return Connection(
-            connection_id=self.connection_id,
-            process_id=self.process_id,
-            state={**self.state, "connection_id": self.connection_id},
-        )
+    def to_connection(self) -> Object:
+        """Return the fields of its `Connection`, as Ruby's clients expect it."""
+        if self._connection is None:
+            connection = Connection(
+                connection_id=self.connection_id,
+                process_id=self.process_id,
+                state={**self.state, "connection_id": self.connection_id},
+            )
+            self._connection = to_fields(connection)
+        return self._connection
+
+    def renew(self, state: dict[str, Any]) -> None:
+        """Take in what it says of itself now."""
+        self.state, self._connection = state, None
 
 
 @define(eq=False)
@@ -53,6 +63,11 @@ class Registry:
     restarts: int = field(default=0, init=False)
     """Of the supervisor itself."""
 
+    _by_process: dict[tuple[str | None, int], Registered] = field(
+        factory=dict, init=False
+    )
+    """By its own name and process id; the newest of them."""
+    _rows: dict[str, _Row] = field(factory=dict, init=False)
     _is_informed: bool = field(default=False, init=False)
     """Whether the controller has said anything yet."""
     _news: trio.Event = field(factory=trio.Event, init=False)
@@ -60,11 +75,16 @@ class Registry:
     def add(self, worker: Registered) -> None:
         """Take in a connection."""
         self.connections[worker.connection_id] = worker
+        self._by_process[worker.own_name, worker.process_id] = worker
         self._tell()
 
     def remove(self, worker: Registered) -> None:
         """Forget a connection."""
         self.connections.pop(worker.connection_id, None)
+        key = (worker.own_name, worker.process_id)
+        if self._by_process.get(key) is worker:
+            del self._by_process[key]
+        self._tell()
 
     def update(self, records: Iterable[WorkerRecord], restarts: int) -> None:
         """Take in what the controller said."""
@@ -119,35 +139,43 @@ class Registry:
             if (found := self.connections.get(connection_id)) is not None:
                 return found
             raise NoSuchWorkerError(f"no connection has the id {connection_id!r:.80}")
+        if name is not None and (record := self.records.get(name)) is not None:
+            if (worker := self._worker_of(record)) is not None:
+                return worker
+            raise NotConnectedError(f"{name} is not connected; it is {record.state}")
         for worker in reversed(self.connections.values()):
             if name == self._name_of(worker):
                 return worker
-        if name in self.records:
-            state = self.records[name].state
-            raise NotConnectedError(f"{name} is not connected; it is {state}")
         raise NoSuchWorkerError(f"no worker has the name {name!r:.80}{self._hint()}")
 
-    def statuses(self, now: float) -> tuple[WorkerStatus, ...]:
-        """Return the picture, the controller's workers first.
+    def statuses(self, now: float) -> list[Object]:
+        """Return the fields of a `WorkerStatus` each, the controller's workers first.
+
+        What does not change with time is kept from one call to the next: with a
+        thousand workers, putting it together takes longer than sending it.
 
         Args:
             now: By the system's monotonic clock [s].
         """
-        connected = {
-            (name, worker.process_id): worker
-            for worker in self.connections.values()
-            if (name := worker.own_name) is not None
-        }
-        managed = tuple(
-            _managed(record, connected.get((record.name, record.process_id or 0)), now)
-            for record in self.records.values()
-        )
-        strangers = tuple(
-            _unmanaged(self._name_of(worker), worker)
-            for worker in self.connections.values()
-            if self.record_of(worker) is None
-        )
-        return managed + strangers
+        managed = []
+        for name, record in self.records.items():
+            worker = self._worker_of(record)
+            row = self._rows.get(name)
+            if row is None or row.record is not record or row.worker is not worker:
+                row = self._rows[name] = _Row(record, worker)
+            managed.append(row.fields_at(now))
+        if len(self.connections) > sum(row["connected"] for row in managed):
+            managed += [
+                to_fields(_unmanaged(self._name_of(worker), worker))
+                for worker in self.connections.values()
+                if self.record_of(worker) is None
+            ]
+        return managed
+
+    def _worker_of(self, record: WorkerRecord) -> Registered | None:
+        if record.process_id is None:
+            return None
+        return self._by_process.get((record.name, record.process_id))
 
     def _name_of(self, worker: Registered) -> str:
         """Its own name if the controller knows it by that, or else a name of ours.
@@ -166,23 +194,36 @@ class Registry:
         return f"; there are: {', '.join(names[:10])}" if names else ""
 
 
-def _managed(
-    record: WorkerRecord, worker: Registered | None, now: float
-) -> WorkerStatus:
-    return WorkerStatus(
-        name=record.name,
-        service=record.service,
-        process_id=record.process_id,
-        state=record.state,
-        connected=worker is not None,
-        connection_id=worker.connection_id if worker else None,
-        incarnation=record.incarnation,
-        restarts=record.restarts,
-        uptime=_since(record.started_at, now),
-        ready_for=_since(record.ready_at, now),
-        status=record.status,
-        last_exit=record.last_exit,
-    )
+@define(eq=False)
+class _Row:
+    """One of the controller's workers, and what `status` says of it."""
+
+    record: WorkerRecord
+    worker: Registered | None
+    _fields: Object = field(init=False)
+
+    def __attrs_post_init__(self) -> None:
+        record, worker = self.record, self.worker
+        status = WorkerStatus(
+            name=record.name,
+            service=record.service,
+            process_id=record.process_id,
+            state=record.state,
+            connected=worker is not None,
+            connection_id=worker.connection_id if worker else None,
+            incarnation=record.incarnation,
+            restarts=record.restarts,
+            uptime=None,
+            status=record.status,
+            last_exit=record.last_exit,
+        )
+        self._fields = to_fields(status)
+
+    def fields_at(self, now: float) -> Object:
+        """Return the fields of its `WorkerStatus`, valid until the next call."""
+        self._fields["uptime"] = _since(self.record.started_at, now)
+        self._fields["ready_for"] = _since(self.record.ready_at, now)
+        return self._fields
 
 
 def _unmanaged(name: str, worker: Registered) -> WorkerStatus:

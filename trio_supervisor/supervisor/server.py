@@ -128,22 +128,23 @@ class Server:
 
     def status(self, *, is_full: bool) -> Object:
         """Return the `StatusReport` as fields."""
-        now = trio.current_time()
         connections = self.registry.connections.values() if is_full else ()
-        return to_fields(
-            StatusReport(
-                supervisor=SupervisorStatus(
-                    process_id=self.process_id,
-                    incarnation=self.incarnation,
-                    uptime=round(now - self._started_at, 3),
-                ),
-                controller=ControllerStatus(
-                    process_id=self.controller_pid, version=self.version
-                ),
-                workers=self.registry.statuses(time.monotonic()),
-                connections=tuple(worker.to_connection() for worker in connections),
-            )
+        report = StatusReport(
+            supervisor=SupervisorStatus(
+                process_id=self.process_id,
+                incarnation=self.incarnation,
+                uptime=round(trio.current_time() - self._started_at, 3),
+            ),
+            controller=ControllerStatus(
+                process_id=self.controller_pid, version=self.version
+            ),
+            workers=(),
         )
+        return {
+            **to_fields(report),
+            "workers": self.registry.statuses(time.monotonic()),
+            "connections": [worker.to_connection() for worker in connections],
+        }
 
     async def when_ready(self) -> Object:
         """Return the `StatusReport` once all workers are ready and connected."""
@@ -248,7 +249,10 @@ class _Caller:
             server.registry.add(self._worker)
             server.monitoring.register(self._handle)
         else:
-            self._worker.state = state  # the same one, with news of itself
+            # The same one, with news of itself; its name may be one of them.
+            self._server.registry.remove(self._worker)
+            self._worker.renew(state)
+            self._server.registry.add(self._worker)
         return to_fields(RegisteredResult(connection_id=self._worker.connection_id))
 
 

@@ -16,7 +16,7 @@ from trio_supervisor.errors import (
     UnknownOperationError,
 )
 from trio_supervisor.wire.json_line import Object
-from trio_supervisor.wire.messages import NAMES, OPERATIONS, Operation
+from trio_supervisor.wire.messages import NAMES, OPERATIONS, RESULTS, Operation
 
 T = TypeVar("T")
 
@@ -72,6 +72,13 @@ def make_strict_converter() -> cattrs.Converter:
 
 
 _converter = make_strict_converter()
+
+
+def prepare() -> None:
+    """Build at once what is otherwise built at the first message of each type."""
+    for type_ in (*OPERATIONS.values(), *RESULTS):
+        _converter.get_structure_hook(type_)
+        _converter.get_unstructure_hook(type_)
 
 
 def parse_operation(do: str, arguments: Mapping[str, object]) -> Operation:

@@ -280,3 +280,7 @@ class ThreadReport:
     data: str = field(validator=instance_of(str))
     """The whole as text, as Ruby's clients expect it."""
     threads: tuple[ThreadStack, ...] = ()
+
+
+RESULTS: Final = (Registered, StatusReport, ThreadReport)
+"""The types of last answers."""

@@ -11,6 +11,7 @@ import logging
 import os
 import random
 import signal
+import sys
 import threading
 from collections.abc import Callable, Mapping
 from contextlib import suppress
@@ -57,14 +58,13 @@ class Agent:
     _wake_read: int = field(default=-1, init=False)
 
     def start(self) -> None:
-        """Start the thread; return when it runs."""
+        """Start the thread. Returns at once: the worker's own code need not wait."""
         self._wake_read, self._wake_write = os.pipe()
         os.set_blocking(self._wake_write, False)
         self._thread = threading.Thread(
             target=self._run, name="trio_supervisor agent", daemon=True
         )
         self._thread.start()
-        self._has_started.wait()
 
     def request_stop(self) -> None:
         """Have the worker end; for signal handlers: only writes to a pipe."""
@@ -74,9 +74,10 @@ class Agent:
     def stop(self) -> None:
         """End the thread."""
         assert self._thread is not None
-        assert self._token is not None
-        with suppress(trio.RunFinishedError):
-            self._token.run_sync_soon(self._scope.cancel)
+        self._has_started.wait()
+        if self._token is not None:
+            with suppress(trio.RunFinishedError):
+                self._token.run_sync_soon(self._scope.cancel)
         # It has no work of its own that could take long; if it is stuck all the same
         # it is a daemon, and the process ends without it.
         self._thread.join(2.0)
@@ -84,6 +85,11 @@ class Agent:
     def _run(self) -> None:
         # Signals are the main thread's.
         signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())
+        if self._boot.switch_interval is not None:
+            # A main loop that goes from system call to system call would starve us: the
+            # waiter's 5 ms begin anew at each. Not set before we run, so that the main
+            # thread has these 5 ms for itself when it begins.
+            sys.setswitchinterval(self._boot.switch_interval)
         try:
             trio.run(self._main)
         except BaseException:

@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+import gc
 import logging
 import os
 import signal
 import sys
+import threading
 import traceback
 from collections.abc import Callable, Sequence
 from types import FrameType
 from typing import Any, Final
+
+import anyio
+import anyio.lowlevel
+import trio
 
 from trio_supervisor.errors import SupervisorError
 from trio_supervisor.process.boot import WorkerBoot
@@ -33,10 +39,6 @@ def run_worker(boot: WorkerBoot, descriptors: Sequence[int]) -> None:
     """
     (lifeline,) = descriptors
     signal.pthread_sigmask(signal.SIG_SETMASK, ())
-    if boot.switch_interval is not None:
-        # A main loop that goes from system call to system call would starve the agent:
-        # the waiter's 5 ms begin anew at each. Measured in benchmarks/.
-        sys.setswitchinterval(boot.switch_interval)
     with Notifier(boot.notify_path) as notifier:
         main = _Main(boot, notifier, lifeline)
         try:
@@ -50,6 +52,21 @@ def run_worker(boot: WorkerBoot, descriptors: Sequence[int]) -> None:
 
 run_forked = run_worker
 """The entry of a child of the fork server."""
+
+
+def warm_up() -> None:
+    """Rehearse what every worker does, in a spare child of the fork server."""
+    gc.enable()
+    backends = [name for name in ("trio", "asyncio") if _is_loaded(name)]
+    agent = threading.Thread(target=trio.run, args=(trio.lowlevel.checkpoint,))
+    agent.start()
+    for backend in backends:
+        anyio.run(anyio.lowlevel.checkpoint, backend=backend)
+    agent.join()
+
+
+def _is_loaded(backend: str) -> bool:
+    return f"anyio._backends._{backend}" in sys.modules
 
 
 class _Main:
