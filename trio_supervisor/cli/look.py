@@ -95,7 +95,8 @@ def _print_workers(workers: list[dict[str, Any]]) -> None:
             "yes" if worker["connected"] else "no",
             format_duration(worker["uptime"]),
             str(worker["restarts"]),
-            worker["status"] or _remark(worker),
+            # What one that has ended last said of itself is not true any more.
+            (worker["process_id"] and worker["status"]) or _remark(worker),
         ]
         for worker in workers
     ]

@@ -1,53 +1,58 @@
-"""``serve``: run an application in the foreground until a signal says stop."""
+"""``serve``: start the fork server first, then load all that a controller needs.
+
+Both import trio and the application, which takes most of the time until all workers are
+ready; so they do it at the same time.
+"""
 
 from __future__ import annotations
 
 import os
-import signal
+import sys
+import uuid
 from argparse import Namespace
 
-import trio
-
-from trio_supervisor.cli.connection import DEFAULT_SOCKET, SOCKET_VARIABLE
-from trio_supervisor.controller.controller import Controller, open_controller
-from trio_supervisor.process.load import is_path, load_application, split_target
-from trio_supervisor.process.logs import configure_logging
-from trio_supervisor.spec import Application
+from trio_supervisor.cli.connection import DEFAULT_SOCKET
+from trio_supervisor.process.environment import SOCKET_VARIABLE, child_environment
+from trio_supervisor.process.fork_server_start import (
+    EarlyServer,
+    fork_server_plan,
+    start_fork_server,
+)
+from trio_supervisor.process.sources import (
+    Reference,
+    absolute_target,
+    is_path,
+    split_target,
+)
 
 
 def run_serve(arguments: Namespace) -> None:
-    """Serve the target. Raises what `open_controller` and `load_application` raise."""
-    configure_logging(arguments.log_format, source="controller")
-    # An ignored SIGCHLD is inherited; exit codes would be lost.
-    signal.signal(signal.SIGCHLD, signal.SIG_DFL)
-    application = load_application(arguments.target)
-    trio.run(_serve, arguments, application)
+    """Serve the target in the foreground."""
+    socket_path = serve_socket(arguments.socket, arguments.target)
+    early = _start_early(arguments.target, socket_path)
+    try:
+        from trio_supervisor.cli.serving import serve
+
+        serve(arguments, socket_path, early)
+    finally:
+        if early is not None:
+            early.started.control.close()  # and so it ends, if nobody has adopted it
 
 
-async def _serve(arguments: Namespace, application: Application) -> None:
-    with trio.open_signal_receiver(
-        signal.SIGINT, signal.SIGTERM, signal.SIGHUP
-    ) as signals:
-        async with open_controller(
-            application,
-            socket_path=serve_socket(arguments.socket, arguments.target),
-            source=arguments.target,
-            log_format=arguments.log_format,
-        ) as controller:
-            is_stopping = False
-            async for number in signals:
-                if number == signal.SIGHUP:
-                    _restart_all(controller)
-                elif is_stopping:
-                    controller.hurry()
-                else:
-                    is_stopping = True
-                    controller.shutdown(f"by {signal.Signals(number).name}")
-
-
-def _restart_all(controller: Controller) -> None:
-    for child in controller.children.values():
-        child.request_restart("by SIGHUP")
+def _start_early(target: str, socket_path: str) -> EarlyServer | None:
+    where, _ = split_target(target)
+    if sys.platform != "linux" or (is_path(where) and not os.path.isfile(where)):
+        return None
+    marker = str(uuid.uuid4())
+    reference = Reference(
+        absolute_target(target), tuple(map(os.path.abspath, sys.path))
+    )
+    environment = child_environment(os.environ, socket_path, marker)
+    plan = fork_server_plan(os.path.basename(where), [reference], environment)
+    try:
+        return EarlyServer(marker, start_fork_server(plan))
+    except OSError:
+        return None  # the controller tries again, and says what is wrong
 
 
 def serve_socket(option: str | None, target: str) -> str:

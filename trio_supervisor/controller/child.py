@@ -111,6 +111,8 @@ class Child:
     _process_id: int = field(default=0, init=False)
     """Of the last process, for what is said once it is gone."""
     _spawned: float = field(default=0.0, init=False)
+    _starting_since: float = field(default=0.0, init=False)
+    """From when on the startup timeout counts."""
     _was_ready: float | None = field(default=None, init=False)
     _heartbeat: float | None = field(default=None, init=False)
 
@@ -192,7 +194,9 @@ class Child:
         try:
             process = await self._spawn(self.incarnation)
         except OSError as exc:
-            return Ending(cause=Cause.SPAWN, returncode=None), str(exc)
+            # What was asked for meanwhile is done at once, not after a backoff.
+            cause = self._request or Cause.SPAWN
+            return Ending(cause=cause, returncode=None), str(exc)
         cause = Cause.EXIT
         try:
             self._begin(process)
@@ -212,7 +216,7 @@ class Child:
     def _begin(self, process: Process) -> None:
         self.process = process
         self._process_id = process.pid
-        self._spawned = trio.current_time()
+        self._spawned = self._starting_since = trio.current_time()
         self.started_at = time.monotonic()
         self._watcher.on_event(
             Started(
@@ -246,9 +250,11 @@ class Child:
             late = trio.current_time() - deadline
             if late > _SUSPENDED:
                 # It was us who slept (SIGSTOP, a suspended host): what the process had
-                # to say meanwhile is still unread.
-                self._spawned += late
-                self._heartbeat = trio.current_time()
+                # to say meanwhile is still unread. It gets the whole time again.
+                if self._was_ready is None:
+                    self._starting_since = trio.current_time()
+                else:
+                    self._heartbeat = trio.current_time()
                 continue
             if late >= 0:
                 return cause
@@ -261,7 +267,8 @@ class Child:
         plan = self.plan
         if self._was_ready is None:
             if plan.startup_timeout is not None:
-                return self._spawned + plan.startup_timeout, Cause.STARTUP_TIMEOUT
+                deadline = self._starting_since + plan.startup_timeout
+                return deadline, Cause.STARTUP_TIMEOUT
         elif plan.health_check_timeout is not None:
             last = self._heartbeat
             if plan.beats_from_ready:
@@ -342,7 +349,7 @@ class Child:
                 next_step = "left ended"
             case GiveUp():
                 next_step = "giving up"
-        if ending.cause is Cause.SPAWN:
+        if ending.returncode is None:
             self.last_exit = problem
             return NotStarted(name=self.name, problem=problem, next_step=next_step)
         return Exited(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import random
+import resource
 import signal
 import sys
 import tempfile
@@ -19,7 +20,6 @@ from collections.abc import (
     Sequence,
 )
 from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
-from functools import partial
 from typing import Any, Final, TypeAlias
 
 import trio
@@ -56,18 +56,17 @@ from trio_supervisor.errors import (
 from trio_supervisor.link.listener import check_socket_path, open_listener
 from trio_supervisor.link.peer import Answer, Fields, IncomingCall
 from trio_supervisor.policy.lifecycle import State
-from trio_supervisor.process.boot import (
+from trio_supervisor.process.boot import check_not_importing
+from trio_supervisor.process.child import Process
+from trio_supervisor.process.environment import (
     MARKER_VARIABLE,
     SOCKET_VARIABLE,
-    Pickled,
-    Reference,
-    check_not_importing,
+    stranger_environment,
 )
-from trio_supervisor.process.child import Process
+from trio_supervisor.process.fork_server_start import EarlyServer
 from trio_supervisor.process.forking import Forker, open_forker
 from trio_supervisor.process.guard import Guard, open_guard
 from trio_supervisor.process.kernel import be_subreaper
-from trio_supervisor.process.load import absolute_target, split_target
 from trio_supervisor.process.logs import TEXT
 from trio_supervisor.process.notify import (
     Notification,
@@ -75,6 +74,12 @@ from trio_supervisor.process.notify import (
     open_notify_socket,
 )
 from trio_supervisor.process.orphans import Orphans
+from trio_supervisor.process.sources import (
+    Pickled,
+    Reference,
+    absolute_target,
+    split_target,
+)
 from trio_supervisor.process.stopping import Patience
 from trio_supervisor.spec import AnyService, Application
 from trio_supervisor.wire.codec import parse_operation
@@ -89,6 +94,8 @@ from trio_supervisor.wire.messages import (
 DEFAULT_SOCKET: Final = "supervisor.ipc"
 # Twice this long a zombie that is nobody's may wait [s].
 _REAP_INTERVAL: Final = 1.0
+# Beside one for each worker: its pidfd here, its connection in the supervisor.
+_DESCRIPTORS: Final = 64
 # More than the kernel queues for a datagram socket.
 _EARLY: Final = 1024
 OnEvent: TypeAlias = Callable[[Event], None]
@@ -419,6 +426,7 @@ async def open_controller(
     source: str | None = None,
     on_event: OnEvent = log_event,
     log_format: str = TEXT,
+    early: EarlyServer | None = None,
 ) -> AsyncIterator[Controller]:
     """Run *application* for the length of the block.
 
@@ -435,36 +443,38 @@ async def open_controller(
             and so have to be importable.
         on_event: Called with everything that happens; the default logs it.
         log_format: Of the supervisor process, ``"text"`` or ``"json"``.
+        early: A fork server for *source* that was started already.
 
     Raises:
         SpecError: something cannot be pickled.
         SocketPathError: the socket cannot be made there.
         AlreadyServingError: somebody serves there.
         RestartLimitError: a worker ended too often, and everything was stopped.
-        PlatformError: exit statuses of children are lost in this process; or this is a
+        PlatformError: too few file descriptors are allowed for so many workers; or exit
+            statuses of children are lost in this process; or this is a
             child that imports a main module without ``if __name__ == "__main__"``.
     """
     path = _absolute(socket_path or os.environ.get(SOCKET_VARIABLE) or DEFAULT_SOCKET)
     check_not_importing()
     check_socket_path(path)
-    _check_platform()
+    _check_platform(application)
     reference = None
+    title = application.name
     if source is not None:
         reference = Reference(absolute_target(source), _import_path())
-    own = partial(
-        _own,
-        application,
-        path,
-        sources_of(application, reference),
-        on_event,
-        log_format,
-        application.name
-        if source is None
-        else os.path.basename(split_target(source)[0]),
+        title = os.path.basename(split_target(source)[0])
+    setup = _Setup(
+        application=application,
+        path=path,
+        sources=sources_of(application, reference),
+        on_event=on_event,
+        log_format=log_format,
+        title=title,
+        early=early,
     )
     try:
         async with trio.open_nursery() as nursery:
-            controller = await nursery.start(own, nursery.cancel_scope)
+            controller = await nursery.start(_own, setup, nursery.cancel_scope)
             try:
                 yield controller
             finally:
@@ -479,13 +489,21 @@ async def open_controller(
     raise error
 
 
+@frozen(kw_only=True)
+class _Setup:
+    """What `open_controller` was told, and made of it."""
+
+    application: Application
+    path: str
+    sources: Mapping[str, Reference | Pickled]
+    on_event: OnEvent
+    log_format: str
+    title: str
+    early: EarlyServer | None
+
+
 async def _own(
-    application: Application,
-    path: str,
-    sources: Mapping[str, Reference | Pickled],
-    on_event: OnEvent,
-    log_format: str,
-    title: str,
+    setup: _Setup,
     block: trio.CancelScope,
     *,
     task_status: trio.TaskStatus[Controller],
@@ -495,36 +513,38 @@ async def _own(
     Shielded: what cancels the block asks for a shutdown, and that is waited for with
     all that it needs. When it is done, *block* is cancelled.
     """
-    marker = str(uuid.uuid4())
+    marker = setup.early.marker if setup.early else str(uuid.uuid4())
     with trio.CancelScope(shield=True):
         async with AsyncExitStack() as stack:
-            listener = stack.enter_context(open_listener(path))
+            listener = stack.enter_context(open_listener(setup.path))
             directory = stack.enter_context(
                 tempfile.TemporaryDirectory(prefix="trio_supervisor-")
             )
             notify = await stack.enter_async_context(open_notify_socket(directory))
             surroundings = Surroundings(
-                socket_path=path,
+                socket_path=setup.path,
                 listener=listener,
                 notify_path=notify.path,
                 lifeline=stack.enter_context(_open_lifeline()),
                 marker=marker,
-                log_format=log_format,
-                title=title,
+                log_format=setup.log_format,
+                title=setup.title,
             )
             guard = await stack.enter_async_context(
                 open_guard(
                     f"{MARKER_VARIABLE}={marker}",
                     directory,
-                    surroundings.guardian_environment(),
+                    stranger_environment(os.environ),
                 )
             )
-            forker = None
-            plan = fork_plan(application, sources, surroundings)
-            if plan is not None and stack.enter_context(be_subreaper()):
-                forker = await stack.enter_async_context(open_forker(plan))
             controller = Controller(
-                application, path, sources, surroundings, guard, forker, on_event
+                setup.application,
+                setup.path,
+                setup.sources,
+                surroundings,
+                guard,
+                await _open_forker(stack, setup, surroundings),
+                setup.on_event,
             )
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(controller._route_notifications, notify)
@@ -534,6 +554,19 @@ async def _own(
                 nursery.cancel_scope.cancel()
     controller._raise_failure()
     block.cancel()
+
+
+async def _open_forker(
+    stack: AsyncExitStack, setup: _Setup, surroundings: Surroundings
+) -> Forker | None:
+    """Return what forks children; None: they are started by exec."""
+    plan = fork_plan(setup.application, setup.sources, surroundings)
+    early = setup.early.started if setup.early is not None else None
+    if plan is None or not stack.enter_context(be_subreaper()):
+        if early is not None:
+            early.control.close()  # and so it ends
+        return None
+    return await stack.enter_async_context(open_forker(plan, early))
 
 
 @contextmanager
@@ -547,11 +580,20 @@ def _open_lifeline() -> Iterator[int]:
         os.close(write)
 
 
-def _check_platform() -> None:
+def _check_platform(application: Application) -> None:
     if signal.getsignal(signal.SIGCHLD) is signal.SIG_IGN:
         raise PlatformError(
             "SIGCHLD is ignored in this process, so the kernel throws away how a child "
             "ended; call signal.signal(signal.SIGCHLD, signal.SIG_DFL) first"
+        )
+    workers = sum(service.count for service in application.services)
+    needed = _DESCRIPTORS + workers
+    limit, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if needed > limit:
+        raise PlatformError(
+            f"{workers} workers need {needed} file descriptors in the controller and "
+            f"in the supervisor, and the limit is {limit}; raise it first, as with "
+            f"`ulimit -n {2 * needed}`, or LimitNOFILE= in a systemd unit"
         )
 
 

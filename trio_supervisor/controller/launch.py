@@ -15,23 +15,18 @@ from attrs import define, field, frozen
 
 from trio_supervisor.controller.child import ChildPlan, Spawn
 from trio_supervisor.policy.restart import Backoff, RestartRules
-from trio_supervisor.process.boot import (
-    MARKER_VARIABLE,
-    NAME_VARIABLE,
-    SOCKET_VARIABLE,
-    Pickled,
-    Reference,
-    SupervisorBoot,
-    WorkerBoot,
-    interpreter_flags,
-    open_document,
-    pickle_source,
-)
+from trio_supervisor.process.boot import SupervisorBoot, WorkerBoot, pickle_source
 from trio_supervisor.process.child import ChildProcess
+from trio_supervisor.process.documents import interpreter_flags, open_document
+from trio_supervisor.process.environment import NAME_VARIABLE, child_environment
 from trio_supervisor.process.exec import spawn_exec
-from trio_supervisor.process.fork_server import Plan
-from trio_supervisor.process.forking import Forker, ForkServerPlan
+from trio_supervisor.process.fork_server_start import (
+    ForkServerPlan,
+    fork_server_plan,
+)
+from trio_supervisor.process.forking import Forker
 from trio_supervisor.process.groups import IS_LINUX
+from trio_supervisor.process.sources import Pickled, Reference
 from trio_supervisor.process.stopping import StopPlan
 from trio_supervisor.spec import (
     SUPERVISOR_NAME,
@@ -53,17 +48,6 @@ _SUPERVISOR_STOP: Final = StopPlan(timeout=5.0)
 _SUPERVISOR_HEALTH: Final = 30.0
 # Three heartbeats within the time after which their absence counts: one may be lost.
 _BEATS: Final = 3
-# Not passed on: they speak of us, or of a controller above us.
-_DROPPED: Final = (
-    "NOTIFY_SOCKET",
-    "WATCHDOG_USEC",
-    "WATCHDOG_PID",
-    "LISTEN_FDS",
-    "LISTEN_PID",
-    "LISTEN_FDNAMES",
-    MARKER_VARIABLE,
-    SOCKET_VARIABLE,
-)
 
 
 @frozen(kw_only=True)
@@ -82,17 +66,8 @@ class Surroundings:
 
     def child_environment(self, additions: Mapping[str, str]) -> dict[str, str]:
         """Return the environment of a child."""
-        kept = {k: v for k, v in self.environment.items() if k not in _DROPPED}
-        return {
-            **kept,
-            SOCKET_VARIABLE: self.socket_path,
-            MARKER_VARIABLE: self.marker,
-            **additions,
-        }
-
-    def guardian_environment(self) -> dict[str, str]:
-        """Return that of the guardian, which must not end itself."""
-        return {k: v for k, v in self.environment.items() if k not in _DROPPED}
+        common = child_environment(self.environment, self.socket_path, self.marker)
+        return {**common, **additions}
 
 
 def plan_of(service: AnyService, index: int) -> ChildPlan:
@@ -335,22 +310,9 @@ def fork_plan(
     if not services:
         return None
     wanted = [sources[service.name] for service in services]
-    backends = {service.backend for service in services} - {"sync"}
     unique = [source for i, source in enumerate(wanted) if source not in wanted[:i]]
-    return ForkServerPlan(
-        plan=Plan(
-            title=f"fork server ({surroundings.title})",
-            modules=(
-                "trio_supervisor.worker.main",
-                "trio_supervisor.supervisor.main",
-                # anyio loads these when it first runs, which takes it 20 ms.
-                *(f"anyio._backends._{backend}" for backend in sorted(backends)),
-            ),
-            preload="trio_supervisor.process.preload:preload",
-            argument=unique,
-            warm_up="trio_supervisor.worker.main:warm_up",
-        ),
-        environment=surroundings.child_environment({}),
+    return fork_server_plan(
+        surroundings.title, unique, surroundings.child_environment({})
     )
 
 

@@ -119,7 +119,7 @@ class Peer:
     _sent: trio.Event = field(factory=trio.Event, init=False)
     _scope: trio.CancelScope = field(factory=trio.CancelScope, init=False)
     has_called: trio.Event = field(factory=trio.Event, init=False)
-    """Set by the peer's first call."""
+    """Set by the peer's first call, or by the end of the connection."""
 
     async def call(
         self, do: str, arguments: Fields, on_progress: OnProgress | None = None
@@ -259,6 +259,7 @@ class Peer:
                     nursery.cancel_scope.cancel()
         finally:
             self.closed.set()
+            self.has_called.set()  # nobody is to wait for that any longer
             pending, self._pending = self._pending, {}
             for call in pending.values():
                 call.wake()
@@ -325,7 +326,13 @@ class Peer:
                     pending.error = error
                     pending.wake()
                 elif pending.on_progress is not None:
-                    pending.on_progress(fields)
+                    try:
+                        pending.on_progress(fields)
+                    except Exception as exc:  # its caller's trouble, and nobody else's
+                        del self._pending[id]
+                        self._give_up(id)
+                        pending.error = exc
+                        pending.wake()
             case CallReceived(id, do, arguments):
                 self.has_called.set()
                 self._receive_call(id, do, arguments, nursery)
@@ -355,17 +362,20 @@ class Peer:
         answer: Coroutine[Any, Any, Fields],
         scope: trio.CancelScope,
     ) -> None:
-        with scope:
-            try:
+        fields: Fields = {}
+        # Outside of the scope: what fails in a clean-up comes out of it in a group.
+        try:
+            with scope:
                 fields = await answer
-            except Exception as exc:
-                self._fail(id_, do, exc)
+        except Exception as exc:
+            self._fail(id_, do, exc)
+        else:
+            if scope.cancelled_caught:
+                self._fail(id_, do, Cancelled("the caller gave it up"))
             else:
                 self._answer(id_, do, fields)
-            finally:
-                del self._running[id_]
-        if scope.cancelled_caught:
-            self._fail(id_, do, Cancelled("the caller gave it up"))
+        finally:
+            del self._running[id_]
 
     def _cancel(self, arguments: Object) -> Fields:
         id_ = arguments.get("call")
@@ -392,7 +402,13 @@ class Peer:
             logger.error("%r failed", do, exc_info=exc)
             name = type(exc).__name__
             error = OperationFailedError(f"{do!r:.80} failed ({name}); see the log")
-        self._send_quietly(self._session.fail(id_, error))
+        try:
+            line = self._session.fail(id_, error)
+        except LocalProtocolError:  # longer than a line
+            logger.error("%r failed: %s", do, error)
+            text = f"{do!r:.80} failed; what it said is too long, see the log"
+            line = self._session.fail(id_, OperationFailedError(text))
+        self._send_quietly(line)
 
     def _send_quietly(self, line: bytes, *, is_alone: bool = False) -> None:
         try:

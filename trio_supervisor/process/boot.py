@@ -9,48 +9,19 @@ from __future__ import annotations
 import os
 import pickle
 import signal
-import subprocess
 import sys
-import tempfile
-from collections.abc import Iterator
-from contextlib import contextmanager
-from typing import Any, Final, TypeVar
+from typing import Any, TypeVar
 
 from attrs import frozen
 
 from trio_supervisor.errors import PlatformError, SpecError
+from trio_supervisor.process.sources import Pickled, Reference
 from trio_supervisor.spec import Backend
 
 T = TypeVar("T")
 
-SOCKET_VARIABLE: Final = "TRIO_SUPERVISOR_SOCKET"
-"""Where the supervisor listens; clients look here too."""
-MARKER_VARIABLE: Final = "TRIO_SUPERVISOR_CONTROLLER"
-"""Tells whose child a process is, however far it went."""
-NAME_VARIABLE: Final = "TRIO_SUPERVISOR_NAME"
-"""The name of the worker that a process is, or is of."""
-
-
 _is_importing = False
 """Whether a child is making its modules like its parent's."""
-
-
-@frozen
-class Reference:
-    """A target by name, as ``/path/service.py:application``."""
-
-    target: str
-    path: tuple[str, ...]
-    """``sys.path`` of the controller."""
-
-
-@frozen
-class Pickled:
-    """An object by value; what it refers to is imported by name."""
-
-    preparation: dict[str, Any]
-    """As of multiprocessing's spawn method: sys.path, and where ``__main__`` is."""
-    data: bytes
 
 
 @frozen(kw_only=True)
@@ -138,29 +109,6 @@ def unpickle_source(source: Pickled) -> Any:
         return pickle.loads(source.data)
     finally:
         _is_importing = False
-
-
-@contextmanager
-def open_document(data: bytes) -> Iterator[int]:
-    """Yield the descriptor of an anonymous file that holds *data*."""
-    if hasattr(os, "memfd_create"):
-        descriptor = os.memfd_create("trio_supervisor")
-    else:
-        with tempfile.TemporaryFile() as file:
-            descriptor = os.dup(file.fileno())
-    try:
-        with os.fdopen(os.dup(descriptor), "wb") as file:
-            file.write(data)
-        yield descriptor
-    finally:
-        os.close(descriptor)
-
-
-def interpreter_flags() -> list[str]:
-    """Return the flags that make a child's interpreter like ours: -X dev, -W … ."""
-    # Private, and what multiprocessing uses for the same purpose since 3.4.
-    flags: list[str] = subprocess._args_from_interpreter_flags()  # type: ignore[attr-defined]
-    return flags
 
 
 def read_boot(type_: type[T]) -> tuple[T, tuple[int, ...]]:

@@ -34,6 +34,8 @@ from typing import Any, Final, NamedTuple, NoReturn
 
 import setproctitle
 
+from trio_supervisor.process.fork_server_start import Birth, Plan
+
 MAX_DESCRIPTORS: Final = 8
 # Two, so that a second crash right after the first finds one, too.
 _SPARES: Final = 2
@@ -52,30 +54,6 @@ class Request(NamedTuple):
     """A stream socket to whoever asked."""
     others: tuple[int, ...]
     """For the child, as its entry expects them."""
-
-
-class Birth(NamedTuple):
-    """What a child is to become."""
-
-    entry: str
-    """``module:function``, called with *boot* and the other descriptors."""
-    environment: dict[str, str]
-    title: str
-    """Of the process, for ps and top."""
-    boot: Any
-
-
-class Plan(NamedTuple):
-    """What a server does before it serves."""
-
-    title: str
-    modules: tuple[str, ...]
-    """To import: what the children's entries need."""
-    preload: str
-    """``module:function``, called with *argument*; returns a list of problems."""
-    argument: Any
-    warm_up: str
-    """``module:function``, called without arguments in each spare."""
 
 
 class ForkServer:

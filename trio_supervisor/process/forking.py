@@ -11,12 +11,16 @@ from contextlib import asynccontextmanager
 from typing import Any, Final
 
 import trio
-from attrs import define, field, frozen
+from attrs import define, field
 
-from trio_supervisor.process.boot import interpreter_flags, open_document
 from trio_supervisor.process.child import ChildProcess, describe_exit
-from trio_supervisor.process.exec import spawn_exec
-from trio_supervisor.process.fork_server import Birth, Plan
+from trio_supervisor.process.documents import open_document
+from trio_supervisor.process.fork_server_start import (
+    Birth,
+    ForkServerPlan,
+    Started,
+    start_fork_server,
+)
 from trio_supervisor.process.stopping import StopPlan, stop
 
 logger = logging.getLogger(__name__)
@@ -26,16 +30,6 @@ _MAX_FAILURES: Final = 3
 _STOP: Final = StopPlan(timeout=2.0)
 # The first replacement is immediate; one that dies at once is tried again more slowly.
 _RETRIES: Final = (0.0, 0.1, 0.5, 2.0, 5.0)
-# Room in its argv for titles: see fork_server.set_title.
-_PADDING: Final = "-" * 80
-
-
-@frozen(kw_only=True)
-class ForkServerPlan:
-    """How the server is started."""
-
-    plan: Plan
-    environment: Mapping[str, str]
 
 
 @define(eq=False)
@@ -43,6 +37,7 @@ class Forker:
     """Forks children; made by `open_forker`."""
 
     _plan: ForkServerPlan
+    _started: Started | None
     _control: trio.socket.SocketType | None = field(default=None, init=False)
     _is_there: trio.Event = field(factory=trio.Event, init=False)
     _failures: int = field(default=0, init=False)
@@ -143,24 +138,12 @@ class Forker:
             await trio.sleep(pause)
 
     async def _run_one(self) -> ChildProcess:
-        ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-        ours.setblocking(False)
-        control = trio.socket.from_stdlib_socket(ours)
+        started, self._started = self._started, None
+        if started is None:
+            started = await trio.to_thread.run_sync(start_fork_server, self._plan)
+        process = ChildProcess(started.process_id)
+        control = trio.socket.from_stdlib_socket(started.control)
         with control:
-            with theirs, open_document(pickle.dumps(self._plan.plan)) as document:
-                process = await spawn_exec(
-                    [
-                        sys.executable,
-                        *interpreter_flags(),
-                        "-m",
-                        "trio_supervisor.process.fork_server",
-                        str(theirs.fileno()),
-                        str(document),
-                        _PADDING,
-                    ],
-                    environment={**self._plan.environment, "SPT_NOENV": "1"},
-                    inherit=[theirs.fileno(), document],
-                )
             try:
                 # It takes requests while it still imports, and answers them after.
                 self._control, self.process_id = control, process.pid
@@ -198,12 +181,17 @@ async def _send(control: trio.socket.SocketType, descriptors: Sequence[int]) -> 
 
 
 @asynccontextmanager
-async def open_forker(plan: ForkServerPlan) -> AsyncIterator[Forker]:
+async def open_forker(
+    plan: ForkServerPlan, started: Started | None = None
+) -> AsyncIterator[Forker]:
     """Have a fork server for the length of the block.
 
     Its children are not touched at the end: whoever asked for them stops them.
+
+    Args:
+        started: The first server, where it was started already.
     """
-    forker = Forker(plan)
+    forker = Forker(plan, started)
     async with trio.open_nursery() as nursery:
         nursery.start_soon(forker._keep)
         yield forker

@@ -12,29 +12,10 @@ from types import ModuleType
 from typing import Final
 
 from trio_supervisor.errors import SpecError, TargetError
+from trio_supervisor.process.sources import is_path, split_target
 from trio_supervisor.spec import Application
 
-DEFAULT_NAME: Final = "application"
 _OWN: Final = os.path.join(os.path.dirname(os.path.dirname(__file__)), "")
-
-
-def split_target(target: str) -> tuple[str, str]:
-    """Return the path or module of *target*, and the name in it."""
-    where, colon, name = target.rpartition(":")
-    if not colon:
-        return target, DEFAULT_NAME
-    return where, name or DEFAULT_NAME
-
-
-def is_path(where: str) -> bool:
-    """Whether a target names a file, rather than a module."""
-    return where.endswith(".py") or os.sep in where
-
-
-def absolute_target(target: str) -> str:
-    """Return *target* so that it means the same in any directory."""
-    where, name = split_target(target)
-    return f"{os.path.abspath(where)}:{name}" if is_path(where) else f"{where}:{name}"
 
 
 def load_application(target: str) -> Application:
@@ -139,7 +120,8 @@ class _Blame:
         frames = [
             frame
             for frame in traceback.extract_tb(exc.__traceback__)
-            if "importlib" not in frame.filename and not frame.filename.startswith(_OWN)
+            if "importlib" not in frame.filename
+            and not frame.filename.startswith((_OWN, "<frozen "))
         ]
         if frames:
             place = f"{_relative(frames[-1].filename)}, line {frames[-1].lineno}"

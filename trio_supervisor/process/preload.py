@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import importlib
 import sys
 from collections.abc import Sequence
 from typing import Any
 
-from trio_supervisor.process.boot import Pickled, Reference, unpickle_source
+from trio_supervisor.process.boot import unpickle_source
 from trio_supervisor.process.load import load_application
+from trio_supervisor.process.sources import Pickled, Reference
+from trio_supervisor.spec import Application, Service
 from trio_supervisor.wire.codec import prepare
 
 
@@ -30,10 +33,22 @@ def preload(sources: Sequence[Reference | Pickled]) -> list[str]:
     with its own message where it did not.
     """
     prepare()
+    # anyio loads a backend when it first runs, which takes it 20 ms.
+    importlib.import_module("anyio._backends._trio")
     problems = []
     for source in sources:
         try:
-            load_source(source)
+            loaded = load_source(source)
         except Exception as exc:
             problems.append(f"{type(exc).__name__}: {exc}")
+            continue
+        if _needs_asyncio(loaded):
+            importlib.import_module("anyio._backends._asyncio")
     return problems
+
+
+def _needs_asyncio(loaded: object) -> bool:
+    return isinstance(loaded, Application) and any(
+        isinstance(service, Service) and service.backend == "asyncio"
+        for service in loaded.services
+    )

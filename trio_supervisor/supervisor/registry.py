@@ -63,10 +63,10 @@ class Registry:
     restarts: int = field(default=0, init=False)
     """Of the supervisor itself."""
 
-    _by_process: dict[tuple[str | None, int], Registered] = field(
+    _by_process: dict[tuple[str | None, int], list[Registered]] = field(
         factory=dict, init=False
     )
-    """By its own name and process id; the newest of them."""
+    """By its own name and process id; the newest is the last."""
     _rows: dict[str, _Row] = field(factory=dict, init=False)
     _is_informed: bool = field(default=False, init=False)
     """Whether the controller has said anything yet."""
@@ -75,14 +75,17 @@ class Registry:
     def add(self, worker: Registered) -> None:
         """Take in a connection."""
         self.connections[worker.connection_id] = worker
-        self._by_process[worker.own_name, worker.process_id] = worker
+        key = (worker.own_name, worker.process_id)
+        self._by_process.setdefault(key, []).append(worker)
         self._tell()
 
     def remove(self, worker: Registered) -> None:
         """Forget a connection."""
-        self.connections.pop(worker.connection_id, None)
+        if self.connections.pop(worker.connection_id, None) is None:
+            return
         key = (worker.own_name, worker.process_id)
-        if self._by_process.get(key) is worker:
+        self._by_process[key].remove(worker)
+        if not self._by_process[key]:
             del self._by_process[key]
         self._tell()
 
@@ -175,7 +178,8 @@ class Registry:
     def _worker_of(self, record: WorkerRecord) -> Registered | None:
         if record.process_id is None:
             return None
-        return self._by_process.get((record.name, record.process_id))
+        workers = self._by_process.get((record.name, record.process_id))
+        return workers[-1] if workers else None
 
     def _name_of(self, worker: Registered) -> str:
         """Its own name if the controller knows it by that, or else a name of ours.

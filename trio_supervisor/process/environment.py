@@ -1,0 +1,43 @@
+"""What children find in their environment, and what is kept from them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Final
+
+SOCKET_VARIABLE: Final = "TRIO_SUPERVISOR_SOCKET"
+"""Where the supervisor listens; clients look here too."""
+MARKER_VARIABLE: Final = "TRIO_SUPERVISOR_CONTROLLER"
+"""Tells whose child a process is, however far it went."""
+NAME_VARIABLE: Final = "TRIO_SUPERVISOR_NAME"
+"""The name of the worker that a process is, or is of."""
+
+# Not passed on: they speak of us, or of a controller above us.
+_DROPPED: Final = (
+    "NOTIFY_SOCKET",
+    "WATCHDOG_USEC",
+    "WATCHDOG_PID",
+    "LISTEN_FDS",
+    "LISTEN_PID",
+    "LISTEN_FDNAMES",
+    "SPT_NOENV",
+    MARKER_VARIABLE,
+    SOCKET_VARIABLE,
+    NAME_VARIABLE,
+)
+
+
+def stranger_environment(base: Mapping[str, str]) -> dict[str, str]:
+    """Return *base* without what would make a process look like a child."""
+    return {k: v for k, v in base.items() if k not in _DROPPED}
+
+
+def child_environment(
+    base: Mapping[str, str], socket_path: str, marker: str
+) -> dict[str, str]:
+    """Return what every child has."""
+    return {
+        **stranger_environment(base),
+        SOCKET_VARIABLE: socket_path,
+        MARKER_VARIABLE: marker,
+    }

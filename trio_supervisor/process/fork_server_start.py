@@ -1,0 +1,126 @@
+"""Start a fork server, and what is said to it.
+
+Standard library only: the server is started before its controller loads anything else.
+These types are not in `fork_server`, which runs as ``__main__``: a child that unpickles
+one would import that module a second time.
+"""
+
+from __future__ import annotations
+
+import pickle
+import socket
+import subprocess
+import sys
+from collections.abc import Mapping, Sequence
+from typing import Any, Final, NamedTuple
+
+from trio_supervisor.process.documents import interpreter_flags, open_document
+from trio_supervisor.process.sources import Pickled, Reference
+
+# Room in its argv for titles: see fork_server.set_title.
+_PADDING: Final = "-" * 80
+MODULES: Final = (
+    "trio_supervisor.worker.main",
+    "trio_supervisor.supervisor.main",
+)
+"""What the children of a fork server need."""
+PRELOAD: Final = "trio_supervisor.process.preload:preload"
+WARM_UP: Final = "trio_supervisor.worker.main:warm_up"
+
+
+class Plan(NamedTuple):
+    """What a server does before it serves."""
+
+    title: str
+    modules: tuple[str, ...]
+    """To import: what the children's entries need."""
+    preload: str
+    """``module:function``, called with *argument*; returns a list of problems."""
+    argument: Any
+    warm_up: str
+    """``module:function``, called without arguments in each spare."""
+
+
+class Birth(NamedTuple):
+    """What a child is to become."""
+
+    entry: str
+    """``module:function``, called with *boot* and the other descriptors."""
+    environment: dict[str, str]
+    title: str
+    """Of the process, for ps and top."""
+    boot: Any
+
+
+class ForkServerPlan(NamedTuple):
+    """How a server is started."""
+
+    plan: Plan
+    environment: Mapping[str, str]
+
+
+class Started(NamedTuple):
+    """A server that was started."""
+
+    process_id: int
+    control: socket.socket
+    """Requests go here. Closing it ends the server."""
+
+
+class EarlyServer(NamedTuple):
+    """A server that was started before its controller."""
+
+    marker: str
+    """What it, and so each child, has in its environment."""
+    started: Started
+
+
+def start_fork_server(plan: ForkServerPlan) -> Started:
+    """Start a server in a process group of its own; it is the caller's to reap.
+
+    Raises:
+        OSError: it cannot be started.
+    """
+    ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    try:
+        with theirs, open_document(pickle.dumps(plan.plan)) as document:
+            process = subprocess.Popen(
+                [
+                    sys.executable,
+                    *interpreter_flags(),
+                    "-m",
+                    "trio_supervisor.process.fork_server",
+                    str(theirs.fileno()),
+                    str(document),
+                    _PADDING,
+                ],
+                env={**plan.environment, "SPT_NOENV": "1"},
+                stdin=subprocess.DEVNULL,
+                pass_fds=[theirs.fileno(), document],
+                process_group=0,
+            )
+    except BaseException:
+        ours.close()
+        raise
+    process.returncode = 0  # not Popen's to reap: see spawn_exec
+    ours.setblocking(False)
+    return Started(process.pid, ours)
+
+
+def fork_server_plan(
+    title: str, sources: Sequence[Reference | Pickled], environment: Mapping[str, str]
+) -> ForkServerPlan:
+    """Return how a server that loads *sources* is started.
+
+    Args:
+        title: Of the application.
+        environment: Of all children, and so the server's own.
+    """
+    plan = Plan(
+        title=f"fork server ({title})",
+        modules=MODULES,
+        preload=PRELOAD,
+        argument=list(sources),
+        warm_up=WARM_UP,
+    )
+    return ForkServerPlan(plan, environment)

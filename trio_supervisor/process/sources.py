@@ -1,0 +1,43 @@
+"""Where a child gets the user's code from. Standard library only."""
+
+from __future__ import annotations
+
+import os
+from typing import Any, Final, NamedTuple
+
+DEFAULT_NAME: Final = "application"
+
+
+class Reference(NamedTuple):
+    """A target by name, as ``/path/service.py:application``."""
+
+    target: str
+    path: tuple[str, ...]
+    """``sys.path`` of the controller."""
+
+
+class Pickled(NamedTuple):
+    """An object by value; what it refers to is imported by name."""
+
+    preparation: dict[str, Any]
+    """As of multiprocessing's spawn method: sys.path, and where ``__main__`` is."""
+    data: bytes
+
+
+def split_target(target: str) -> tuple[str, str]:
+    """Return the path or module of *target*, and the name in it."""
+    where, colon, name = target.rpartition(":")
+    if not colon:
+        return target, DEFAULT_NAME
+    return where, name or DEFAULT_NAME
+
+
+def is_path(where: str) -> bool:
+    """Whether a target names a file, rather than a module."""
+    return where.endswith(".py") or os.sep in where
+
+
+def absolute_target(target: str) -> str:
+    """Return *target* so that it means the same in any directory."""
+    where, name = split_target(target)
+    return f"{os.path.abspath(where)}:{name}" if is_path(where) else f"{where}:{name}"
