@@ -124,7 +124,7 @@ def test_unknown_fields_are_ignored(type_: type[attrs.AttrsInstance]) -> None:
 
 def test_every_problem_is_named_with_its_path() -> None:
     """All at once: a client is not corrected one field at a time."""
-    (status,) = (r for r in RESULTS if isinstance(r, m.StatusReport) and r.connections)
+    (status,) = (r for r in RESULTS if isinstance(r, m.StatusReport) and r.workers)
     fields = codec.to_fields(status)
     fields["workers"][0]["restarts"] = "2"
     fields["connections"][0] |= {"process_id": True, "state": []}

@@ -14,7 +14,8 @@ from trio_supervisor.errors import (
     DeadlineExceededError,
     NoSupervisorError,
 )
-from trio_supervisor.wire.json_line import Object
+from trio_supervisor.wire import json_plain
+from trio_supervisor.wire.json_tree import Object
 from trio_supervisor.wire.session import AnswerReceived, Session
 
 SOCKET_VARIABLE = "TRIO_SUPERVISOR_SOCKET"
@@ -56,7 +57,7 @@ class Connection:
 
     def __init__(self, path: str, deadline: Deadline) -> None:
         self._deadline = deadline
-        self._session = Session(is_connecting=True)
+        self._session = Session(is_connecting=True, json=json_plain)
         self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
         try:
             self._connect(path)

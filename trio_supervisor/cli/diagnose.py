@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from trio_supervisor.cli.connection import Connection, Deadline, socket_path
 from trio_supervisor.cli.output import print_json
 from trio_supervisor.errors import NoSuchWorkerError, SupervisorError
-from trio_supervisor.wire.json_line import Object
+from trio_supervisor.wire.json_tree import Object
 
 
 class UsageError(SupervisorError):

@@ -13,11 +13,10 @@ from trio_supervisor.cli.connection import (
 )
 from trio_supervisor.cli.output import format_duration, print_json, print_table
 from trio_supervisor.errors import (
-    CallFailedError,
     ConnectionLostError,
     DeadlineExceededError,
 )
-from trio_supervisor.wire.json_line import Object
+from trio_supervisor.wire.json_tree import Object
 
 
 def run_ping(arguments: Namespace) -> None:
@@ -43,6 +42,9 @@ def run_status(arguments: Namespace) -> None:
     if arguments.json:
         print_json({**report, "monitors": monitors})
         return
+    if "workers" not in report:
+        _print_connections(report.get("connections", []))
+        return
     supervisor, controller = report["supervisor"], report["controller"]
     print(
         f"supervisor pid {supervisor['process_id']}, incarnation "
@@ -66,6 +68,19 @@ def run_workers(arguments: Namespace) -> None:
         _print_workers(report["workers"])
 
 
+def _print_connections(connections: list[dict[str, Any]]) -> None:
+    """Show what a server that is not ours, as Ruby's, says of its workers."""
+    rows = [
+        [
+            str(connection.get("state", {}).get("name", "-")),
+            str(connection.get("process_id", "-")),
+            str(connection.get("connection_id", "-")),
+        ]
+        for connection in connections
+    ]
+    print_table(["NAME", "PID", "CONNECTION"], rows)
+
+
 def _wait_ready(path: str, deadline: Deadline) -> None:
     """Wait, through any number of supervisors, until everything is ready."""
     while True:
@@ -73,10 +88,6 @@ def _wait_ready(path: str, deadline: Deadline) -> None:
             try:
                 connection.call("workers", {"wait_ready": True})
             except ConnectionLostError:
-                continue
-            except CallFailedError as exc:
-                if exc.error_class != "UnknownOperation":
-                    raise
                 continue
             except DeadlineExceededError:
                 raise DeadlineExceededError(

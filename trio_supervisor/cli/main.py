@@ -71,7 +71,10 @@ def make_parser() -> argparse.ArgumentParser:
         "target",
         help="service.py or package.module, with :name if it is not `application`",
     )
-    _add_socket(serve, "where to listen; default: supervisor.ipc beside the file")
+    _add_socket(
+        serve,
+        "default: $TRIO_SUPERVISOR_SOCKET, or supervisor.ipc beside the file",
+    )
     serve.add_argument(
         "--log-format", choices=("text", "json"), default="text", help="of the log"
     )
@@ -126,7 +129,10 @@ def _add_socket(parser: argparse.ArgumentParser, text: str) -> None:
 
 
 def _seconds(text: str) -> float:
-    value = float(text)
+    try:
+        value = float(text)
+    except ValueError:
+        value = math.nan
     if not 0 < value < math.inf:
-        raise argparse.ArgumentTypeError("expected more than 0 seconds")
+        raise argparse.ArgumentTypeError(f"expected seconds, more than 0, not {text!r}")
     return value

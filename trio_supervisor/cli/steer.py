@@ -6,7 +6,7 @@ from argparse import Namespace
 
 from trio_supervisor.cli.connection import Connection, Deadline, socket_path
 from trio_supervisor.cli.output import print_json
-from trio_supervisor.wire.json_line import Object
+from trio_supervisor.wire.json_tree import Object
 
 
 def run_restart(arguments: Namespace) -> None:

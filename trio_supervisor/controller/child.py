@@ -108,6 +108,8 @@ class Child:
     _news: trio.Event = field(factory=trio.Event, init=False)
     """Wakes those who wait for a state."""
     _history: RestartHistory = field(factory=RestartHistory, init=False)
+    _starting: trio.CancelScope | None = field(default=None, init=False)
+    """Around the start of a process, while it lasts."""
     _process_id: int = field(default=0, init=False)
     """Of the last process, for what is said once it is gone."""
     _spawned: float = field(default=0.0, init=False)
@@ -192,11 +194,14 @@ class Child:
         self._was_ready = self._heartbeat = None
         self._step(Step.SPAWN)
         try:
-            process = await self._spawn(self.incarnation)
+            process = await self._start()
         except OSError as exc:
             # What was asked for meanwhile is done at once, not after a backoff.
             cause = self._request or Cause.SPAWN
             return Ending(cause=cause, returncode=None), str(exc)
+        if process is None:
+            cause = self._request or Cause.STARTUP_TIMEOUT
+            return Ending(cause=cause, returncode=None), "not started in time"
         cause = Cause.EXIT
         try:
             self._begin(process)
@@ -212,6 +217,20 @@ class Child:
             ready_for = trio.current_time() - self._was_ready
         ending = Ending(cause=cause, returncode=process.returncode, ready_for=ready_for)
         return ending, ""
+
+    async def _start(self) -> Process | None:
+        """Start the process; None: it took too long, or a stop was asked for.
+
+        A fork server that imports the application for ever must not keep us.
+        """
+        timeout = self.plan.startup_timeout
+        with trio.move_on_after(float("inf") if timeout is None else timeout) as scope:
+            self._starting = scope
+            try:
+                return await self._spawn(self.incarnation)
+            finally:
+                self._starting = None
+        return None
 
     def _begin(self, process: Process) -> None:
         self.process = process
@@ -386,6 +405,8 @@ class Child:
 
     def _ask(self, cause: Cause, reason: str) -> None:
         self._request, self._reason = cause, reason
+        if cause is Cause.STOP and self._starting is not None:
+            self._starting.cancel()
         self._changed.set()
 
     def _step(self, step: Step) -> None:

@@ -13,7 +13,7 @@ from trio_supervisor.controller.child import Child
 from trio_supervisor.errors import ConnectionLostError, UnavailableError
 from trio_supervisor.link.peer import Dispatch, Peer, open_peer
 from trio_supervisor.wire.codec import unparse_operation
-from trio_supervisor.wire.json_line import Object
+from trio_supervisor.wire.json_tree import Object
 from trio_supervisor.wire.messages import Update, WorkerRecord
 from trio_supervisor.wire.session import Session
 

@@ -13,7 +13,7 @@ from trio_supervisor.errors import NoSupervisorError
 from trio_supervisor.link.connect import connect_unix
 from trio_supervisor.link.peer import OnProgress, Peer, open_peer
 from trio_supervisor.wire.codec import parse_result, unparse_operation
-from trio_supervisor.wire.json_line import Object
+from trio_supervisor.wire.json_tree import Object
 from trio_supervisor.wire.messages import (
     Forward,
     Operation,

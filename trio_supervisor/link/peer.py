@@ -21,7 +21,8 @@ from trio_supervisor.errors import (
     UnknownOperationError,
 )
 from trio_supervisor.link.transport import Transport, transport_of
-from trio_supervisor.wire.json_line import Object, encode_object
+from trio_supervisor.wire.json_line import encode_object
+from trio_supervisor.wire.json_tree import Object
 from trio_supervisor.wire.session import (
     AnswerReceived,
     CallReceived,
@@ -219,7 +220,10 @@ class Peer:
 
     def _flush(self) -> None:
         """Send what is queued, as far as the socket takes it now."""
-        if self._is_writing or not self._outbox:
+        if not self._outbox:
+            return
+        if self._is_writing:
+            self._sendable.set()  # it is sent after what is being sent
             return
         data = b"".join(self._outbox)
         self._outbox.clear()

@@ -17,7 +17,8 @@ from trio_supervisor.policy.restart import Backoff
 logger = logging.getLogger(__name__)
 
 Connect: TypeAlias = Callable[[], Awaitable[trio.abc.Stream]]
-Session: TypeAlias = Callable[[trio.abc.Stream], Awaitable[None]]
+Session: TypeAlias = Callable[[trio.abc.Stream], Awaitable[bool | None]]
+"""Uses a stream until it ends; returns True if it came to do what it is for."""
 
 
 @frozen(kw_only=True)
@@ -46,7 +47,8 @@ async def keep_connected(
 
     Args:
         connect: Opens a stream, or raises OSError.
-        session: Uses the stream until it ends.
+        session: Uses the stream until it ends. The attempt after a good one is
+            immediate.
     """
     attempt = 0
     while True:
@@ -60,15 +62,15 @@ async def keep_connected(
                 logger.debug("attempt %d: no connection: %s", attempt, exc)
 
         if stream is not None:
-            began = trio.current_time()
+            began, is_good = trio.current_time(), False
             # except*, for a nursery inside a session wraps what it raises.
             try:
                 async with stream:
-                    await session(stream)
+                    is_good = await session(stream) is True
             except* (SupervisorError, OSError, trio.BrokenResourceError) as group:
                 logger.debug("attempt %d: lost: %r", attempt, group.exceptions)
             # A peer that accepts and hangs up at once never resets the backoff.
-            if trio.current_time() - began >= plan.backoff.stable_after:
+            if is_good or trio.current_time() - began >= plan.backoff.stable_after:
                 attempt = 0
 
         await trio.sleep(plan.backoff.delay(attempt, rng.random()))

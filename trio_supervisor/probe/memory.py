@@ -1,19 +1,35 @@
-"""Memory of processes and of the host, by psutil."""
+"""Memory of processes and of the host: by /proc where it is, else by psutil.
+
+psutil opens several files for what one line of /proc tells: with a thousand workers
+that is the difference between 12 ms and 130 ms.
+"""
 
 from __future__ import annotations
 
+import os
+import sys
 from contextlib import suppress
+from typing import Final
 
 import psutil
+
+_PAGE: Final = os.sysconf("SC_PAGE_SIZE")
 
 
 def read_memory(process_id: int, *, is_full: bool) -> tuple[int, int | None] | None:
     """Return rss and uss of a process [bytes]; None: it is gone, or not to be read.
 
+    Source: proc_pid_statm(5), proc_pid_smaps(5); uss as psutil defines it, the private
+    pages, clean and dirty.
+
     Args:
         is_full: Whether to read the uss, too. The kernel walks all of the process's
             pages for it: 0.7 ms for a small worker, 26 ms for one of 2 GiB.
     """
+    if sys.platform == "linux":
+        with suppress(OSError, ValueError, IndexError):
+            return _read_rollup(process_id) if is_full else _read_statm(process_id)
+        return None
     with suppress(psutil.Error, ProcessLookupError):
         process = psutil.Process(process_id)
         if not is_full:
@@ -23,11 +39,23 @@ def read_memory(process_id: int, *, is_full: bool) -> tuple[int, int | None] | N
     return None
 
 
+def _read_statm(process_id: int) -> tuple[int, None]:
+    with open(f"/proc/{process_id}/statm", "rb", buffering=0) as file:
+        return int(file.read().split()[1]) * _PAGE, None
+
+
+def _read_rollup(process_id: int) -> tuple[int, int]:
+    rss = uss = 0
+    with open(f"/proc/{process_id}/smaps_rollup", "rb", buffering=0) as file:
+        for line in file.read().splitlines()[1:]:
+            name, kilobytes, *_ = line.split()
+            if name == b"Rss:":
+                rss = int(kilobytes) * 1024
+            elif name in (b"Private_Clean:", b"Private_Dirty:", b"Private_Hugetlb:"):
+                uss += int(kilobytes) * 1024
+    return rss, uss
+
+
 def host_free_memory() -> int:
     """Return the memory that processes can get without swapping [bytes]."""
     return int(psutil.virtual_memory().available)
-
-
-def host_total_memory() -> int:
-    """Return the host's memory [bytes]."""
-    return int(psutil.virtual_memory().total)

@@ -83,7 +83,12 @@ class ForkServer:
         """Wait for a request, and take all that are there; None: nobody asks."""
         requests: list[Request] = []
         while not requests or self._is_readable():
-            data, descriptors, _, _ = socket.recv_fds(self._control, 1, MAX_DESCRIPTORS)
+            try:
+                data, descriptors, _, _ = socket.recv_fds(
+                    self._control, 1, MAX_DESCRIPTORS
+                )
+            except ConnectionResetError:  # it left what we had to say unread
+                return None
             if not data:
                 return None
             if len(descriptors) >= 2:
@@ -328,7 +333,8 @@ def main() -> None:
     problems = _import_entry(plan.preload)(plan.argument)
     unsafe = describe_unsafe() + open_connections({0, 1, 2, control_descriptor})
     for text in [*problems, *([_warning(unsafe)] if unsafe else [])]:
-        control.send(_WARNING + text.encode()[:4000])
+        with suppress(BrokenPipeError, ConnectionResetError):  # the controller is gone
+            control.send(_WARNING + text.encode()[:4000])
     sys.stdout.flush()
     gc.collect()
     gc.freeze()

@@ -40,6 +40,7 @@ class Forker:
     _started: Started | None
     _control: trio.socket.SocketType | None = field(default=None, init=False)
     _is_there: trio.Event = field(factory=trio.Event, init=False)
+    _sending: trio.Lock = field(factory=trio.Lock, init=False)
     _failures: int = field(default=0, init=False)
     """Servers in a row that ended soon."""
     process_id: int | None = field(default=None, init=False)
@@ -90,7 +91,8 @@ class Forker:
             document, *others = descriptors
             with theirs:
                 try:
-                    await _send(control, [document, theirs.fileno(), *others])
+                    async with self._sending:  # it may wait, and one at a time may
+                        await _send(control, [document, theirs.fileno(), *others])
                 except OSError:
                     await trio.lowlevel.checkpoint()
                     return None

@@ -14,11 +14,13 @@ import trio
 from attrs import define, field
 
 from trio_supervisor.process.child import ChildProcess
-from trio_supervisor.process.stopping import StopPlan
+from trio_supervisor.process.stopping import StopPlan, stop
 
 logger = logging.getLogger(__name__)
 
 _RETRY: Final = 1.0
+# It ignores signals, so that it outlives whatever ends the controller.
+_STOP: Final = StopPlan(timeout=2.0)
 # How long news for the guardian is gathered [s].
 _GATHER: Final = 0.01
 
@@ -87,8 +89,8 @@ class Guard:
             pass
         finally:
             self.process_id = None
-            with trio.CancelScope(shield=True):
-                await child.wait()
+            # It was dismissed, and ends; one that hangs does not keep us.
+            await stop(child, _STOP)
             child.close()
 
     async def _write(self, pipe: trio.lowlevel.FdStream) -> None:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import logging
+import os
 import sys
 import time
 from typing import Final
@@ -85,7 +86,8 @@ def configure_logging(format_: str, source: str = "supervisor") -> None:
     if format_ == JSON:
         handler.setFormatter(JsonFormatter(source))
     else:
-        is_terminal = sys.stderr.isatty()
+        # NO_COLOR: see no-color.org.
+        is_terminal = sys.stderr.isatty() and not os.environ.get("NO_COLOR")
         handler.setFormatter(TextFormatter(source, has_colours=is_terminal))
     root = logging.getLogger()
     root.handlers[:] = [handler]

@@ -16,7 +16,7 @@ from trio_supervisor.errors import (
 )
 from trio_supervisor.link.peer import Peer
 from trio_supervisor.wire.codec import to_fields
-from trio_supervisor.wire.json_line import Object
+from trio_supervisor.wire.json_tree import Object
 from trio_supervisor.wire.messages import Connection, WorkerRecord, WorkerStatus
 
 

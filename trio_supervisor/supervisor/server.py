@@ -25,7 +25,8 @@ from trio_supervisor.link.peer import Answer, IncomingCall, Peer, open_peer
 from trio_supervisor.supervisor.monitoring import Monitoring
 from trio_supervisor.supervisor.registry import Registered, Registry, WorkerHandle
 from trio_supervisor.wire.codec import parse_operation, to_fields, unparse_operation
-from trio_supervisor.wire.json_line import Object, encode_object
+from trio_supervisor.wire.json_line import encode_object
+from trio_supervisor.wire.json_tree import Object
 from trio_supervisor.wire.limits import DEFAULT_LIMITS, Limits
 from trio_supervisor.wire.messages import (
     ControllerStatus,

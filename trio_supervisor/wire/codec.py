@@ -15,7 +15,7 @@ from trio_supervisor.errors import (
     RemoteProtocolError,
     UnknownOperationError,
 )
-from trio_supervisor.wire.json_line import Object
+from trio_supervisor.wire.json_tree import Object
 from trio_supervisor.wire.messages import NAMES, OPERATIONS, RESULTS, Operation
 
 T = TypeVar("T")

@@ -3,18 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, TypeAlias, cast
 
 import orjson
 
-from trio_supervisor.errors import (
-    LimitExceededError,
-    LocalProtocolError,
-    RemoteProtocolError,
-)
-
-Object: TypeAlias = dict[str, Any]
-"""A JSON object: values are str, int, float, bool, None, lists and objects."""
+from trio_supervisor.errors import LocalProtocolError, RemoteProtocolError
+from trio_supervisor.wire.json_tree import Object, check_object, excerpt
 
 
 def encode_object(tree: Mapping[str, object]) -> bytes:
@@ -48,34 +41,8 @@ def decode_object(line: bytes, max_depth: int) -> Object:
     try:
         tree = orjson.loads(line)
     except ValueError as exc:
-        raise RemoteProtocolError(f"not JSON: {exc}: {_excerpt(line)}") from None
-    if type(tree) is not dict:
-        raise RemoteProtocolError(f"not a JSON object: {_excerpt(line)}")
-    if is_deeper(line, tree, max_depth):
-        raise LimitExceededError(f"nested deeper than {max_depth} levels")
-    return cast("Object", tree)
-
-
-def is_deeper(line: bytes, tree: object, max_depth: int) -> bool:
-    """Say whether *tree*, which *line* encodes, nests deeper than *max_depth*."""
-    # Fewer brackets than levels, as in nearly all lines: no need to look.
-    if line.count(b"[") + line.count(b"{") <= max_depth:
-        return False
-    level: list[Any] = [tree]
-    for _ in range(max_depth):
-        level = [
-            child
-            for parent in level
-            for child in (parent.values() if isinstance(parent, dict) else parent)
-            if isinstance(child, dict | list | tuple)
-        ]
-        if not level:
-            return False
-    return True
-
-
-def _excerpt(line: bytes) -> str:
-    return ascii(line[:80])
+        raise RemoteProtocolError(f"not JSON: {exc}: {excerpt(line)}") from None
+    return check_object(line, tree, max_depth)
 
 
 def _without_surrogates(value: object) -> object:

@@ -245,9 +245,10 @@ class ControllerStatus:
 class StatusReport:
     """The last answer to `Status` and to `Workers`."""
 
-    supervisor: SupervisorStatus
-    controller: ControllerStatus
-    workers: tuple[WorkerStatus, ...]
+    supervisor: SupervisorStatus | None = None
+    """None: a server that is not ours, as Ruby's, which knows connections alone."""
+    controller: ControllerStatus | None = None
+    workers: tuple[WorkerStatus, ...] = ()
     connections: tuple[Connection, ...] = ()
 
 

@@ -19,12 +19,7 @@ from trio_supervisor.errors import (
     UnavailableError,
 )
 from trio_supervisor.wire.framing import LineBuffer
-from trio_supervisor.wire.json_line import (
-    Object,
-    decode_object,
-    encode_object,
-    is_deeper,
-)
+from trio_supervisor.wire.json_tree import JsonLines, Object, is_deeper
 from trio_supervisor.wire.limits import DEFAULT_LIMITS, Limits
 
 # What fits a signed 64-bit integer, which is what peers in other languages have.
@@ -64,19 +59,33 @@ class Session:
     Args:
         is_connecting: Whether this side connected, rather than accepted.
         limits: What the peer may ask of this side.
+        json: What reads and writes lines; `json_line` if none is given.
     """
 
     __slots__ = (
         "_forgotten",
         "_incoming",
+        "_json",
         "_lines",
         "_next_id",
         "_outgoing",
         "limits",
     )
 
-    def __init__(self, *, is_connecting: bool, limits: Limits = DEFAULT_LIMITS) -> None:
+    def __init__(
+        self,
+        *,
+        is_connecting: bool,
+        limits: Limits = DEFAULT_LIMITS,
+        json: JsonLines | None = None,
+    ) -> None:
         self.limits = limits
+        if json is None:
+            # Only now: a short command does without it.
+            from trio_supervisor.wire import json_line
+
+            json = json_line
+        self._json: JsonLines = json
         self._lines = LineBuffer(limits.line)
         self._next_id = 2 if is_connecting else 3
         self._outgoing: set[int] = set()
@@ -176,7 +185,7 @@ class Session:
         self._lines.receive_eof()
 
     def _receive_line(self, line: bytes) -> Event | None:
-        tree = decode_object(line, self.limits.depth)
+        tree = self._json.decode_object(line, self.limits.depth)
         id_ = tree.get("id")
         if id_ is None and tree.get("failed") is True:
             raise RemoteProtocolError(f"the peer hung up: {_failure_of(tree)}")
@@ -205,7 +214,7 @@ class Session:
         if id_ in self._incoming:
             problem = f"call {id_} is in flight: its id cannot be used again yet"
             reply = {"id": id_, **failure(RemoteProtocolError(problem))}
-            return CallRefused(encode_object(reply))
+            return CallRefused(self._json.encode_object(reply))
         if self._is_full(len(self._incoming), do):
             raise LimitExceededError(f"more than {self.limits.calls} calls in flight")
         self._incoming.add(id_)
@@ -221,7 +230,7 @@ class Session:
             raise LocalProtocolError(f"call {id_} is not in flight")
 
     def _encode(self, tree: Mapping[str, object]) -> bytes:
-        line = encode_object(tree)
+        line = self._json.encode_object(tree)
         if len(line) - 1 > self.limits.line:
             raise LocalProtocolError(
                 f"a message of {len(line)} bytes is longer than the protocol's "

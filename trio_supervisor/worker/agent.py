@@ -68,7 +68,7 @@ class Agent:
 
     def request_stop(self) -> None:
         """Have the worker end; for signal handlers: only writes to a pipe."""
-        with suppress(BlockingIOError):  # it was asked often enough
+        with suppress(OSError):  # it was asked often enough, or has ended already
             os.write(self._wake_write, b"\0")
 
     def stop(self) -> None:
@@ -111,7 +111,7 @@ class Agent:
                     random.Random(),
                 )
 
-    async def _session(self, stream: trio.abc.Stream) -> None:
+    async def _session(self, stream: trio.abc.Stream) -> bool:
         session = Session(is_connecting=True)
         async with open_peer(stream, session, dispatch) as peer:
             try:
@@ -123,6 +123,7 @@ class Agent:
                 logger.debug("not registered: %s", exc)
                 raise
             await peer.closed.wait()
+        return True
 
     def _state(self) -> dict[str, Any]:
         return {

@@ -57,16 +57,12 @@ run_forked = run_worker
 def warm_up() -> None:
     """Rehearse what every worker does, in a spare child of the fork server."""
     gc.enable()
-    backends = [name for name in ("trio", "asyncio") if _is_loaded(name)]
     agent = threading.Thread(target=trio.run, args=(trio.lowlevel.checkpoint,))
     agent.start()
-    for backend in backends:
-        anyio.run(anyio.lowlevel.checkpoint, backend=backend)
+    trio.run(trio.lowlevel.checkpoint)
+    if "anyio._backends._asyncio" in sys.modules:
+        anyio.run(anyio.lowlevel.checkpoint, backend="asyncio")
     agent.join()
-
-
-def _is_loaded(backend: str) -> bool:
-    return f"anyio._backends._{backend}" in sys.modules
 
 
 class _Main:

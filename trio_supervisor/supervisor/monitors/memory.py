@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping
+from typing import Final
 
 import trio
 from attrs import define
@@ -16,6 +17,7 @@ from trio_supervisor.policy.memory import (
     MemoryHistory,
     MemoryUse,
     TotalTooLarge,
+    Verdict,
     largest,
     total_size,
 )
@@ -24,18 +26,38 @@ from trio_supervisor.supervisor.monitors.base import Monitor, MonitoredWorker
 
 logger = logging.getLogger(__name__)
 
+# So many are sampled, about 1 ms, before others have their turn.
+_AT_ONCE: Final = 50
+
+
+# In so many samples a replacement shows what it needs anyway.
+_BASELINE_SAMPLES: Final = 2
+
 
 @define(eq=False)
 class _Watched:
     worker: MonitoredWorker
     history: MemoryHistory
+    needs: int | None = None
+    """What a replacement needed right after its start [bytes]."""
+
+    def add(self, use: MemoryUse, *, is_replacement: bool) -> Verdict:
+        """Take in a sample; return what is wrong with the process, if anything."""
+        is_new = self.history.sample_count < _BASELINE_SAMPLES
+        if is_replacement and is_new:
+            self.needs = use.size
+        return self.history.add(use, was_futile=is_replacement and is_new)
+
+    def has_grown(self, use: MemoryUse) -> bool:
+        """Whether a restart could help: not where a replacement is as it began."""
+        return self.needs is None or use.size > self.needs + self.history.threshold_size
 
 
 class MemoryMonitor(Monitor):
     """Samples the memory of all workers; has those over a limit restarted gracefully.
 
     A replacement is waited for before anything else is restarted. Where it is over the
-    limit as well, within two intervals of its start, the limit is below the baseline:
+    limit as well, in one of its first two samples, the limit is below the baseline:
     that is said once, and it is restarted only if it grows by ``threshold_size`` more.
 
     Args:
@@ -70,7 +92,7 @@ class MemoryMonitor(Monitor):
         self.increase_limit = _size("increase_limit", increase_limit)
         self._watched: dict[str, _Watched] = {}
         self._restarted: set[str] = set()
-        """Names whose last restart was ours."""
+        """Names of which one was restarted for its memory."""
         self._total_size: int | None = None
         self._is_helpless = False
 
@@ -90,16 +112,20 @@ class MemoryMonitor(Monitor):
     async def run_once(self) -> None:
         """Sample all workers that are ready; have at most one restarted."""
         uses: dict[str, MemoryUse] = {}
-        for key, watched in list(self._watched.items()):
+        for index, (key, watched) in enumerate(list(self._watched.items())):
+            if index % _AT_ONCE == 0:
+                await trio.lowlevel.checkpoint()
             if not watched.worker.is_ready:
                 continue
             use = await self._sample(watched.worker.process_id)
             if use is not None and key in self._watched:
                 uses[key] = use
-        for key, use in uses.items():
-            if key in self._watched and await self._judge(self._watched[key], use):
-                return  # it is replaced; the others are sampled afresh next time
         self._total_size = total_size(uses.values())
+        # All are judged before the first is restarted: that takes its time, after
+        # which nobody could tell what a replacement began with.
+        for worker, reason in self._judge(uses):
+            if await self._restart(worker, reason):
+                return  # the others are sampled afresh next time
         await self._judge_all(uses)
 
     def status(self) -> Mapping[str, object]:
@@ -127,19 +153,22 @@ class MemoryMonitor(Monitor):
         # A process that maps memory just now holds the lock that this read needs.
         return await trio.to_thread.run_sync(read) if is_full else read()
 
-    async def _judge(self, watched: _Watched, use: MemoryUse) -> bool:
-        """Act on the sample of one worker; say whether it was restarted."""
-        worker = watched.worker
-        was_futile = self._was_futile(worker)
-        verdict = watched.history.add(use, was_futile=was_futile)
-        if verdict is None:
-            if not self._is_young(worker):
-                self._restarted.discard(worker.name)
-            return False
-        if isinstance(verdict, BelowBaseline):
-            logger.warning("%s: %s", worker.name, verdict)
-            return False
-        return await self._restart(worker, str(verdict))
+    def _judge(
+        self, uses: Mapping[str, MemoryUse]
+    ) -> list[tuple[MonitoredWorker, str]]:
+        """Take in a sample of each; return who is to be restarted, and why."""
+        found = []
+        for key, use in uses.items():
+            if (watched := self._watched.get(key)) is None:
+                continue  # it went away while the others were sampled
+            # Not known when it registered: the restart was still under way.
+            is_replacement = watched.worker.name in self._restarted
+            verdict = watched.add(use, is_replacement=is_replacement)
+            if isinstance(verdict, BelowBaseline):
+                logger.warning("%s: %s", watched.worker.name, verdict)
+            elif verdict is not None:
+                found.append((watched.worker, str(verdict)))
+        return found
 
     async def _judge_all(self, uses: Mapping[str, MemoryUse]) -> None:
         assert self._total_size is not None
@@ -155,7 +184,7 @@ class MemoryMonitor(Monitor):
         candidates = {
             key: use
             for key, use in uses.items()
-            if key in self._watched and not self._was_futile(self._watched[key].worker)
+            if key in self._watched and self._watched[key].has_grown(use)
         }
         if (key := largest(candidates)) is not None:
             await self._restart(self._watched[key].worker, str(verdict))
@@ -163,20 +192,15 @@ class MemoryMonitor(Monitor):
             self._is_helpless = True
             logger.warning("no worker is left whose restart would help: %s", verdict)
 
-    def _is_young(self, worker: MonitoredWorker) -> bool:
-        return worker.uptime is not None and worker.uptime < 2 * self.interval
-
-    def _was_futile(self, worker: MonitoredWorker) -> bool:
-        return worker.name in self._restarted and self._is_young(worker)
-
     async def _restart(self, worker: MonitoredWorker, reason: str) -> bool:
-        logger.warning("%s is restarted: %s", worker.name, reason)
+        name = worker.name  # of its successor, once that is there
+        logger.warning("%s is restarted: %s", name, reason)
         try:
             await worker.restart(reason)
         except SupervisorError as exc:
-            logger.error("%s was not restarted: %s", worker.name, exc)
+            logger.error("%s was not restarted: %s", name, exc)
             return False
-        self._restarted.add(worker.name)
+        self._restarted.add(name)
         return True
 
 

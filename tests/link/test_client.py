@@ -1,0 +1,207 @@
+"""The client's API over a real socket: what it sends, and what it makes of answers."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import AsyncIterator, Callable, Coroutine
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+import trio
+
+from trio_supervisor.errors import (
+    CallFailedError,
+    ConnectionLostError,
+    NoSuchWorkerError,
+    NoSupervisorError,
+    RemoteProtocolError,
+)
+from trio_supervisor.link.client import Client, open_client
+from trio_supervisor.link.listener import open_listener
+from trio_supervisor.link.peer import Answer, Dispatch, Fields, IncomingCall, open_peer
+from trio_supervisor.wire.codec import to_fields
+from trio_supervisor.wire.messages import (
+    ControllerStatus,
+    Frame,
+    StatusReport,
+    SupervisorStatus,
+    ThreadReport,
+    ThreadStack,
+)
+from trio_supervisor.wire.session import Session
+
+REPORT = StatusReport(
+    supervisor=SupervisorStatus(process_id=2, incarnation=1, uptime=1.5),
+    controller=ControllerStatus(process_id=1, version="1.0"),
+    workers=(),
+)
+THREADS = ThreadReport(
+    data="text",
+    threads=(
+        ThreadStack(
+            name="MainThread",
+            ident=1,
+            is_daemon=False,
+            is_main=True,
+            frames=(Frame(file="app.py", line=7, function="main"),),
+        ),
+    ),
+)
+
+
+@asynccontextmanager
+async def open_both(dispatch: Dispatch) -> AsyncIterator[Client]:
+    """A client of a server that answers by *dispatch*."""
+
+    async def serve(stream: trio.abc.Stream) -> None:
+        async with open_peer(stream, Session(is_connecting=False), dispatch) as peer:
+            await peer.closed.wait()
+
+    with tempfile.TemporaryDirectory(prefix="ts") as directory, trio.fail_after(30):
+        path = f"{directory}/s.ipc"
+        with open_listener(path) as socket:
+            listener = trio.SocketListener(trio.socket.from_stdlib_socket(socket))
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(trio.serve_listeners, serve, [listener])
+                async with open_client(path) as client:
+                    yield client
+                nursery.cancel_scope.cancel()
+
+
+@pytest.mark.parametrize(
+    ("use", "expected"),
+    [
+        (lambda c: c.ping(), {"do": "ping"}),
+        (
+            lambda c: c.restart(),
+            {
+                "do": "restart",
+                "names": None,
+                "signal": None,
+                "reason": "",
+                "incarnation": None,
+            },
+        ),
+        (
+            lambda c: c.restart(["web.0", "jobs"]),
+            {
+                "do": "restart",
+                "names": ["web.0", "jobs"],
+                "signal": None,
+                "reason": "",
+                "incarnation": None,
+            },
+        ),
+        (lambda c: c.stop(["web"]), {"do": "stop", "names": ["web"]}),
+        (lambda c: c.start(["web"]), {"do": "start", "names": ["web"]}),
+        (lambda c: c.shutdown(), {"do": "shutdown"}),
+        (
+            lambda c: c.forward("web.0", "garbage_profile_start", timeout=5, every=2),
+            {
+                "do": "forward",
+                "operation": {"do": "garbage_profile_start", "every": 2},
+                "connection_id": None,
+                "name": "web.0",
+                "timeout": 5,
+            },
+        ),
+    ],
+)
+async def test_a_method_is_one_call(
+    use: Callable[[Client], Coroutine[Any, Any, object]], expected: Fields
+) -> None:
+    calls: list[Fields] = []
+
+    def dispatch(call: IncomingCall) -> Answer:
+        calls.append({"do": call.do, **call.arguments})
+        return {}
+
+    async with open_both(dispatch) as client:
+        await use(client)
+    assert calls == [expected]
+
+
+async def test_a_status_has_its_types_and_its_monitors_one_by_one() -> None:
+    def dispatch(call: IncomingCall) -> Answer:
+        if call.do == "status":
+            call.progress({"memory_monitor": {"total": 7}})
+            call.progress({"other": {}})
+        return to_fields(REPORT)
+
+    monitors: list[Fields] = []
+    async with open_both(dispatch) as client:
+        assert await client.status(monitors.append) == REPORT
+        assert await client.status() == REPORT
+        assert await client.workers() == REPORT
+    assert monitors == [{"memory_monitor": {"total": 7}}, {"other": {}}]
+
+
+async def test_a_thread_dump_has_its_types() -> None:
+    async with open_both(lambda call: to_fields(THREADS)) as client:
+        assert await client.thread_dump("web.0") == THREADS
+
+
+async def test_an_answer_of_the_wrong_types_is_the_peers_mistake() -> None:
+    """The message names the field; the client goes on."""
+    async with open_both(lambda call: {"supervisor": 7, "workers": []}) as client:
+        with pytest.raises(RemoteProtocolError, match="supervisor"):
+            await client.status()
+        await client.ping()
+
+
+async def test_a_failure_keeps_its_name() -> None:
+    def dispatch(call: IncomingCall) -> Answer:
+        raise NoSuchWorkerError("no worker has the name 'x'")
+
+    async with open_both(dispatch) as client:
+        with pytest.raises(CallFailedError) as caught:
+            await client.restart(["x"])
+        assert caught.value.error_class == "NoSuchWorker"
+
+
+async def test_a_supervisor_that_goes_away_is_a_connection_lost() -> None:
+    async def go_away(call: IncomingCall) -> Fields:
+        call.peer.close()
+        await trio.sleep_forever()
+        return {}
+
+    async with open_both(lambda call: go_away(call)) as client:
+        with pytest.raises(ConnectionLostError):
+            await client.ping()
+        with pytest.raises(ConnectionLostError):
+            await client.ping()
+
+
+@pytest.mark.parametrize("kind", ["nothing", "file"])
+async def test_no_supervisor_is_said_with_its_path(tmp_path: Path, kind: str) -> None:
+    path = tmp_path / "s.ipc"
+    if kind == "file":
+        path.touch()
+    with pytest.raises(NoSupervisorError, match=str(path)):
+        async with open_client(str(path)):
+            pytest.fail("there is nobody")
+
+
+async def test_ten_thousand_lines_of_progress_arrive_in_order() -> None:
+    """More than a socket holds at a time, in both directions of the wait."""
+
+    async def count(call: IncomingCall) -> Fields:
+        for number in range(10_000):
+            call.progress({"number": number, "padding": 100 * "x"})
+        return {}
+
+    numbers: list[int] = []
+    async with open_both(lambda call: count(call)) as client:
+        await client.forward(
+            "web.0", "count", on_progress=lambda f: numbers.append(f["number"])
+        )
+    assert numbers == list(range(10_000))
+
+
+async def test_a_long_argument_arrives_whole_and_so_does_its_answer() -> None:
+    """Far more than a socket takes at once."""
+    text = 3_000_000 * "x"
+    async with open_both(lambda call: {"text": call.arguments["name"]}) as client:
+        assert await client.forward(text, "echo") == {"text": text}

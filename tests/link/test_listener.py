@@ -1,0 +1,334 @@
+"""The listening socket, made by several at a time, whatever lies at its path."""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import stat
+import subprocess
+import sys
+import tempfile
+import threading
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack, contextmanager, suppress
+from pathlib import Path
+
+import pytest
+
+from trio_supervisor.errors import AlreadyServingError, SocketPathError
+from trio_supervisor.link.listener import MAX_PATH, check_socket_path, open_listener
+
+
+@pytest.fixture
+def directory() -> Iterator[Path]:
+    """A directory whose path is short: pytest's own leave little room."""
+    with tempfile.TemporaryDirectory(prefix="ts") as name:
+        yield Path(name)
+
+
+@pytest.fixture
+def path(directory: Path) -> str:
+    """Where to listen."""
+    return str(directory / "supervisor.ipc")
+
+
+@contextmanager
+def umask(mask: int) -> Iterator[None]:
+    old = os.umask(mask)
+    try:
+        yield
+    finally:
+        os.umask(old)
+
+
+def mode(path: str) -> int:
+    return stat.S_IMODE(os.lstat(path).st_mode)
+
+
+def left(path: str) -> list[str]:
+    """What lies in the directory of *path*."""
+    return sorted(os.listdir(os.path.dirname(path)))
+
+
+def connect(path: str) -> socket.socket:
+    connection = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    connection.setblocking(False)
+    try:
+        connection.connect(path)
+    except BaseException:
+        connection.close()
+        raise
+    return connection
+
+
+def make_stale(path: str, type_: socket.SocketKind = socket.SOCK_STREAM) -> None:
+    """What a server leaves behind that was killed."""
+    with socket.socket(socket.AF_UNIX, type_) as dead:
+        dead.bind(path)
+
+
+@pytest.mark.parametrize("mask", [0, 0o022, 0o077, 0o777])
+def test_only_this_user_may_connect_whatever_the_umask(path: str, mask: int) -> None:
+    """Both files: one that its owner may not open cannot be locked by the next."""
+    with umask(mask), open_listener(path):
+        assert mode(path) == 0o600
+        assert mode(f"{path}.lock") == 0o600
+
+
+def test_it_listens_without_blocking(path: str) -> None:
+    with open_listener(path) as listener, connect(path):
+        accepted, _ = listener.accept()
+        accepted.close()
+        with pytest.raises(BlockingIOError):
+            listener.accept()
+
+
+def test_nothing_is_left_behind(path: str) -> None:
+    with open_listener(path):
+        assert left(path) == ["supervisor.ipc", "supervisor.ipc.lock"]
+    assert left(path) == []
+
+
+def test_nothing_is_left_behind_by_a_block_that_fails(path: str) -> None:
+    with pytest.raises(ZeroDivisionError), open_listener(path):
+        raise ZeroDivisionError
+    assert left(path) == []
+    with open_listener(path):
+        pass
+
+
+def test_no_descriptor_is_left_open(path: str) -> None:
+    before = set(os.listdir("/proc/self/fd"))
+    with open_listener(path), pytest.raises(AlreadyServingError), open_listener(path):
+        pass
+    assert set(os.listdir("/proc/self/fd")) == before
+
+
+def test_what_others_put_in_its_place_is_left_alone(path: str) -> None:
+    with open_listener(path):
+        os.unlink(path)
+        make_stale(path)
+    assert left(path) == ["supervisor.ipc"]
+
+
+def test_files_that_somebody_removed_are_no_trouble(path: str) -> None:
+    with open_listener(path):
+        os.unlink(path)
+        os.unlink(f"{path}.lock")
+    assert left(path) == []
+
+
+@pytest.mark.parametrize("stale", ["supervisor.ipc", "supervisor.ipc.lock", "both"])
+def test_what_a_killed_one_left_is_taken_over(path: str, stale: str) -> None:
+    if stale != "supervisor.ipc.lock":
+        make_stale(path)
+    if stale != "supervisor.ipc":
+        Path(f"{path}.lock").touch(0o600)
+    with open_listener(path), connect(path):
+        assert mode(path) == 0o600
+    assert left(path) == []
+
+
+def test_a_living_one_without_a_lock_is_refused(path: str) -> None:
+    """Such as a server of another kind, or one whose lock file was removed."""
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as living:
+        living.bind(path)
+        living.listen()
+        with pytest.raises(AlreadyServingError, match="--socket"), open_listener(path):
+            pass
+        connect(path).close()  # it still serves
+    assert left(path) == ["supervisor.ipc"]
+
+
+def test_a_living_one_that_is_too_busy_to_accept_is_refused(path: str) -> None:
+    """Its backlog is full: a connect says neither yes nor no."""
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as living:
+        living.bind(path)
+        living.listen(0)
+        with ExitStack() as waiting:
+            with suppress(BlockingIOError):
+                while True:
+                    waiting.enter_context(connect(path))
+            with pytest.raises(AlreadyServingError), open_listener(path):
+                pass
+    assert left(path) == ["supervisor.ipc"]
+
+
+def test_a_second_one_is_refused_until_the_first_ends(path: str) -> None:
+    with open_listener(path):
+        with (
+            pytest.raises(AlreadyServingError, match="another controller"),
+            open_listener(path),
+        ):
+            pass
+        connect(path).close()
+    with open_listener(path):
+        pass
+
+
+@pytest.mark.parametrize("kind", ["file", "directory", "fifo", "link", "dangling"])
+def test_something_that_is_no_socket_is_never_removed(path: str, kind: str) -> None:
+    other = f"{path}.other"
+    match kind:
+        case "file":
+            Path(path).write_text("precious")
+        case "directory":
+            os.mkdir(path)
+        case "fifo":
+            os.mkfifo(path)
+        case "link":
+            Path(other).write_text("precious")
+            os.symlink(other, path)
+        case "dangling":
+            os.symlink(other, path)
+    before = left(path)
+    with pytest.raises(SocketPathError, match="no socket"), open_listener(path):
+        pass
+    assert left(path) == before
+
+
+def test_a_socket_of_another_kind_is_never_removed(path: str) -> None:
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as other:
+        other.bind(path)
+        with pytest.raises(SocketPathError, match="another kind"), open_listener(path):
+            pass
+        assert left(path) == ["supervisor.ipc"]
+
+
+def test_a_path_that_is_too_long_says_its_length(directory: Path) -> None:
+    """In bytes: an umlaut counts twice."""
+    room = MAX_PATH - len(str(directory)) - 1
+    path = str(directory / ("ü" + "x" * (room - 1)))
+    with pytest.raises(SocketPathError, match=f"{MAX_PATH + 1} bytes long"):
+        check_socket_path(path)
+    with open_listener(str(directory / ("x" * room))):
+        pass
+
+
+def test_a_missing_directory_is_named(directory: Path) -> None:
+    with pytest.raises(SocketPathError, match=f"does not exist: {directory}/absent"):
+        check_socket_path(f"{directory}/absent/supervisor.ipc")
+
+
+def test_a_file_in_place_of_the_directory_is_named(directory: Path) -> None:
+    (directory / "file").touch()
+    with pytest.raises(SocketPathError, match="does not exist"):
+        check_socket_path(f"{directory}/file/supervisor.ipc")
+
+
+def test_a_bare_name_is_in_the_current_directory(
+    directory: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(directory)
+    with open_listener("s.ipc"):
+        assert (directory / "s.ipc").is_socket()
+
+
+def test_a_directory_that_may_not_be_written_is_named(directory: Path) -> None:
+    """As nobody, where this is root, who may write everywhere."""
+    program = (
+        "import os, sys\n"
+        "from trio_supervisor.errors import SocketPathError\n"
+        "from trio_supervisor.link.listener import open_listener\n"
+        "if os.getuid() == 0: os.setuid(65534)\n"
+        "try:\n"
+        "    with open_listener(sys.argv[1]): pass\n"
+        "except SocketPathError as exc:\n"
+        "    print(exc)\n"
+    )
+    directory.chmod(0o555)
+    done = subprocess.run(
+        [sys.executable, "-c", program, f"{directory}/s.ipc"],
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert "not writable" in done.stdout
+    assert "--socket" in done.stdout
+    directory.chmod(0o755)
+
+
+def test_a_lock_file_that_is_a_link_is_refused(path: str) -> None:
+    """It could have been made by somebody else, to have us open another file."""
+    Path(f"{path}.precious").touch()
+    os.symlink(f"{path}.precious", f"{path}.lock")
+    with pytest.raises(SocketPathError, match="cannot lock"), open_listener(path):
+        pass
+
+
+def test_a_killed_process_gives_its_place_free(path: str) -> None:
+    program = (
+        "import sys, time\n"
+        "from trio_supervisor.link.listener import open_listener\n"
+        "with open_listener(sys.argv[1]):\n"
+        "    print(flush=True)\n"
+        "    time.sleep(3600)\n"
+    )
+    with subprocess.Popen(
+        [sys.executable, "-c", program, path], stdout=subprocess.PIPE
+    ) as process:
+        assert process.stdout is not None
+        process.stdout.read(1)
+        with pytest.raises(AlreadyServingError), open_listener(path):
+            pass
+        process.send_signal(signal.SIGKILL)
+        process.wait()
+    assert left(path) == ["supervisor.ipc", "supervisor.ipc.lock"]
+    with open_listener(path):
+        pass
+    assert left(path) == []
+
+
+def test_of_many_at_once_exactly_one_serves(path: str) -> None:
+    makers = 8
+    barrier, tried = threading.Barrier(makers), threading.Barrier(makers)
+    make_stale(path)
+
+    def make() -> bool:
+        barrier.wait()
+        try:
+            with open_listener(path):
+                tried.wait()
+                return True
+        except AlreadyServingError:
+            tried.wait()
+            return False
+
+    with ThreadPoolExecutor(makers) as pool:
+        served = [pool.submit(make) for _ in range(makers)]
+        assert sum(future.result() for future in served) == 1
+    assert left(path) == []
+
+
+@pytest.fixture
+def hasty_threads() -> Iterator[None]:
+    """Threads that take turns after a few lines, not after five milliseconds."""
+    interval = sys.getswitchinterval()
+    sys.setswitchinterval(1e-6)
+    yield
+    sys.setswitchinterval(interval)
+
+
+@pytest.mark.usefixtures("hasty_threads")
+def test_of_many_that_come_and_go_never_two_serve(path: str) -> None:
+    """A lock file that its holder is about to remove is no lock."""
+    serving = threading.Lock()
+
+    def come_and_go() -> int:
+        served = 0
+        for _ in range(1000):
+            try:
+                with open_listener(path):
+                    assert serving.acquire(blocking=False)
+                    serving.release()
+                    served += 1
+            except AlreadyServingError:
+                continue
+        return served
+
+    with ThreadPoolExecutor(4) as pool:
+        futures = [pool.submit(come_and_go) for _ in range(4)]
+        assert sum(future.result() for future in futures) > 0
+    assert left(path) == []

@@ -1,0 +1,176 @@
+"""Verdicts on memory against an oracle that remembers every sample."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, TypeAlias
+
+from hypothesis import example, given
+from hypothesis import strategies as st
+
+from trio_supervisor.policy.memory import (
+    BelowBaseline,
+    HostShort,
+    Leaking,
+    MemoryHistory,
+    MemoryUse,
+    TooLarge,
+    TotalTooLarge,
+    largest,
+    mebibytes,
+    total_size,
+)
+
+Story: TypeAlias = Sequence[tuple[int, bool]]
+"""Samples of one process: its size, and whether its restart was futile."""
+
+# Few and small, so that limits and marks are hit exactly, and passed by one.
+sizes = st.integers(0, 12)
+stories: st.SearchStrategy[Story] = st.lists(st.tuples(sizes, st.booleans()))
+settings = st.fixed_dictionaries(
+    {
+        "maximum_size_limit": st.none() | sizes,
+        "threshold_size": st.integers(0, 4),
+        "increase_limit": st.none() | st.integers(0, 3),
+    }
+)
+uses = st.builds(
+    lambda size, shared: MemoryUse(size=size, private=max(0, size - shared)),
+    sizes,
+    sizes,
+)
+
+
+def marks(sizes: Sequence[int], threshold: int) -> list[int]:
+    """Every value that the high-water mark had, the first sample's included."""
+    found = list(sizes[:1])
+    for size in sizes[1:]:
+        if size - threshold > found[-1]:
+            found.append(size)
+    return found
+
+
+def baselines(story: Story, limit: int | None) -> list[int]:
+    """The sizes at which a restart would have been in vain."""
+    if limit is None:
+        return []
+    return [size for size, was_futile in story if size > limit and was_futile]
+
+
+def expected(story: Story, settings: dict[str, Any]) -> str | None:
+    """What is wrong with a process after all of *story*, from its whole past."""
+    limit, threshold = settings["maximum_size_limit"], settings["threshold_size"]
+    size, was_futile = story[-1]
+    if limit is not None and size > limit:
+        before = baselines(story[:-1], limit)
+        if was_futile:
+            return None if before else "BelowBaseline"
+        if not before or size - threshold > before[-1]:
+            return "TooLarge"
+    increases = len(marks([s for s, _ in story], threshold)) - 1
+    limit_of_increases = settings["increase_limit"]
+    if limit_of_increases is not None and increases >= limit_of_increases:
+        return "Leaking"
+    return None
+
+
+@given(stories, settings)
+@example(
+    [(5, False), (5, True), (5, False), (6, False), (9, False)],
+    {"maximum_size_limit": 4, "threshold_size": 1, "increase_limit": None},
+)
+def test_every_verdict_is_that_of_the_oracle(
+    story: Story, settings: dict[str, Any]
+) -> None:
+    history = MemoryHistory(**settings)
+    for count, (size, was_futile) in enumerate(story, start=1):
+        verdict = history.add(MemoryUse(size=size), was_futile=was_futile)
+
+        name = None if verdict is None else type(verdict).__name__
+        assert name == expected(story[:count], settings)
+        assert history.sample_count == count
+        seen = marks([s for s, _ in story[:count]], settings["threshold_size"])
+        assert history.maximum_size == seen[-1]
+        assert history.increase_count == len(seen) - 1
+
+
+@given(stories, settings)
+def test_a_verdict_carries_the_figures_that_led_to_it(
+    story: Story, settings: dict[str, Any]
+) -> None:
+    history = MemoryHistory(**settings)
+    for size, was_futile in story:
+        match history.add(MemoryUse(size=size), was_futile=was_futile):
+            case TooLarge() | BelowBaseline() as verdict:
+                assert (verdict.size, verdict.limit) == (
+                    size,
+                    settings["maximum_size_limit"],
+                )
+            case Leaking() as leaking:
+                assert (leaking.size, leaking.increases) == (
+                    size,
+                    history.increase_count,
+                )
+
+
+@given(st.lists(sizes, min_size=1), settings)
+def test_a_limit_below_the_baseline_is_said_once(
+    sizes: list[int], settings: dict[str, Any]
+) -> None:
+    """However often a process that was restarted in vain is looked at."""
+    history = MemoryHistory(**settings)
+    verdicts = [history.add(MemoryUse(size=size), was_futile=True) for size in sizes]
+
+    assert sum(isinstance(verdict, BelowBaseline) for verdict in verdicts) <= 1
+    assert not any(isinstance(verdict, TooLarge) for verdict in verdicts)
+
+
+@given(st.lists(uses))
+def test_the_total_is_the_private_parts_and_the_largest_shared_one(
+    uses: list[MemoryUse],
+) -> None:
+    private = 0
+    shared = 0
+    for use in uses:
+        assert use.private is not None
+        private += use.private
+        if use.size - use.private > shared:
+            shared = use.size - use.private
+    assert total_size(uses) == private + shared
+
+
+@given(st.dictionaries(st.text(max_size=2), uses))
+def test_the_largest_has_no_larger_beside_it(uses: dict[str, MemoryUse]) -> None:
+    found = largest(uses)
+
+    if found is None:
+        assert not uses
+        return
+    most = max(use.private or 0 for use in uses.values())
+    assert uses[found].private == most
+
+
+def test_without_figures_of_what_is_shared_all_counts_as_private() -> None:
+    assert MemoryUse(size=7).shared == 0
+    assert total_size([MemoryUse(size=7), MemoryUse(size=2, private=1)]) == 9
+
+
+def test_each_verdict_is_a_sentence_for_the_log() -> None:
+    size, limit = 600 * 2**20, 500 * 2**20
+
+    assert mebibytes(3 * 2**19) == "1.5 MiB"
+    assert str(TooLarge(size=size, limit=limit)) == (
+        "its memory of 600.0 MiB is over 500.0 MiB"
+    )
+    assert str(BelowBaseline(size=size, limit=limit)).startswith(
+        "the limit of 500.0 MiB is below the 600.0 MiB that it needs right after"
+    )
+    assert str(Leaking(size=size, increases=3)) == (
+        "its memory reached a new maximum 3 times, 600.0 MiB at last"
+    )
+    assert str(TotalTooLarge(total=size, limit=limit)).startswith(
+        "all workers together use 600.0 MiB, over 500.0 MiB"
+    )
+    assert str(HostShort(free=limit, minimum=size)).startswith(
+        "the host has 500.0 MiB left, under 600.0 MiB"
+    )

@@ -1,0 +1,49 @@
+"""What forked children of the tests become. Imported by a fork server."""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import secrets
+import signal
+import ssl
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+
+def preload(argument: object) -> list[str]:
+    """Load nothing; the argument is what is to be said."""
+    return [str(item) for item in argument] if isinstance(argument, list) else []
+
+
+def warm_up() -> None:
+    """Nothing to get used to."""
+
+
+def tell(boot: dict[str, object], descriptors: Sequence[int]) -> None:
+    """Write down what this child is, then do as *boot* says."""
+    (output,) = descriptors
+    told = {
+        "pid": os.getpid(),
+        "parent": os.getppid(),
+        "group": os.getpgrp(),
+        "environment": dict(os.environ),
+        "open": sorted(int(name) for name in os.listdir("/proc/self/fd")),
+        "mask": len(signal.pthread_sigmask(signal.SIG_BLOCK, ())),
+        "random": random.random(),
+        "secret": secrets.token_hex(8),
+        "openssl": ssl.RAND_bytes(8).hex(),
+        "title": Path("/proc/self/cmdline").read_text().rstrip("\0"),
+        "boot": boot,
+    }
+    os.write(output, json.dumps(told).encode() + b"\n")
+    match boot.get("then"):
+        case "exit":
+            sys.exit(int(str(boot["code"])))
+        case "fail":
+            raise ValueError("as asked")
+        case "sleep":
+            time.sleep(3600)
