@@ -1,0 +1,100 @@
+"""``python -m benchmarks [NAME...]``."""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import json
+import sys
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Final
+
+import trio
+
+from benchmarks.frame import (
+    Frame,
+    Options,
+    describe_machine,
+    format_comparison,
+    format_table,
+    write_results,
+)
+
+ENTRIES: Final = (
+    "round_trip",
+    "cli_call",
+    "crash_to_ready",
+    "supervisor_reregister",
+    "start_stop",
+    "idle",
+    "memory_tick",
+    "peers",
+)
+_QUICK_REPEATS: Final = 2
+
+
+def main(words: Sequence[str] | None = None) -> int:
+    """Measure what was asked for; return 0, whether or not targets were reached."""
+    arguments = _parse(words)
+    options = Options(
+        repeats=arguments.repeats or (_QUICK_REPEATS if arguments.quick else 30),
+        is_quick=arguments.quick,
+    )
+    if sys.platform != "linux":
+        print("The benchmarks read /proc, and need Linux.", file=sys.stderr)
+        return 2
+    before = json.loads(arguments.compare.read_text()) if arguments.compare else None
+    started = datetime.now(UTC).isoformat(timespec="seconds")
+    frame = Frame(options)
+    try:
+        trio.run(_run, frame, arguments.names or ENTRIES)
+    except KeyboardInterrupt:
+        print("interrupted: what was measured until here follows", file=sys.stderr)
+    machine = describe_machine()
+    print(
+        f"{machine['processor']}, {machine['cores']} cores, {machine['system']}, "
+        f"Python {machine['python']}, trio {machine['packages']['trio']}; "
+        f"{options.repeats} repeats"
+    )
+    print(format_table(frame.rows), end="")
+    for name, why in frame.skipped.items():
+        print(f"{name}: skipped: {why}")
+    if arguments.json:
+        write_results(arguments.json, frame, started)
+    if before is not None:
+        print(format_comparison(frame.rows, before), end="")
+    return 0
+
+
+async def _run(frame: Frame, names: Sequence[str]) -> None:
+    for name in names:
+        frame.entry = name
+        await importlib.import_module(f"benchmarks.{name}").run(frame)
+
+
+def _parse(words: Sequence[str] | None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
+    parser.add_argument(
+        "names", nargs="*", metavar="NAME", help=f"of: {', '.join(ENTRIES)}"
+    )
+    parser.add_argument("--repeats", type=_positive, help="of each; default: 30")
+    parser.add_argument("--quick", action="store_true", help="see whether it runs")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="write results")
+    parser.add_argument("--compare", type=Path, metavar="FILE", help="with those")
+    arguments = parser.parse_args(words)
+    if unknown := set(arguments.names) - set(ENTRIES):
+        parser.error(f"no such benchmark: {', '.join(sorted(unknown))}")
+    return arguments
+
+
+def _positive(text: str) -> int:
+    value = int(text)
+    if value < 1:
+        raise argparse.ArgumentTypeError("expected 1 or more")
+    return value
+
+
+if __name__ == "__main__":
+    sys.exit(main())

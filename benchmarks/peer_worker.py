@@ -1,0 +1,28 @@
+"""``python -m benchmarks.peer_worker SOCKET``: a trio worker of any supervisor.
+
+Says its process id to SOCKET, a datagram socket, as soon as its loop runs.
+"""
+
+from __future__ import annotations
+
+import os
+import socket
+import sys
+
+import trio
+
+
+def announce(path: str) -> None:
+    """Say that this process is ready."""
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as sender:
+        sender.sendto(str(os.getpid()).encode(), path)
+
+
+async def work(path: str) -> None:
+    """Be ready, and wait."""
+    announce(path)
+    await trio.sleep_forever()
+
+
+if __name__ == "__main__":
+    trio.run(work, sys.argv[1])

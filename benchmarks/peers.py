@@ -1,0 +1,212 @@
+"""The same worker under supervisord, circus and gunicorn, where they are installed.
+
+Ready is what the worker itself says, by a datagram, as soon as its loop runs; ours is
+measured in the same way here. Each peer is looked for in the environment (a venv) that
+a variable names.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Final, TypeAlias
+
+import trio
+from attrs import define, field, frozen
+
+from benchmarks.clock import now
+from benchmarks.floors import open_forker
+from benchmarks.frame import Frame
+from benchmarks.serving import LIMIT, command, environment
+
+_COUNT: Final = 4
+# supervisord takes a worker that ran for less than a second for one that cannot start.
+_SETTLE: Final = 1.2
+_FLOOR: Final = "kill noticed + fork to first line"
+
+Write: TypeAlias = Callable[[Path, Path, str], list[str]]
+"""Writes a configuration to a directory; returns the command that runs the peer."""
+
+
+@frozen
+class Peer:
+    """One way to run four workers."""
+
+    name: str
+    write: Write
+    variable: str = ""
+    """Names the environment that it is installed in; none: it is ours."""
+
+
+def _supervisord(venv: Path, directory: Path, worker: str) -> list[str]:
+    file = directory / "supervisord.conf"
+    file.write_text(
+        "[supervisord]\n"
+        f"nodaemon=true\nlogfile=/dev/null\nlogfile_maxbytes=0\n"
+        f"pidfile={directory}/supervisord.pid\n"
+        f"[program:worker]\ncommand={worker}\nnumprocs={_COUNT}\n"
+        "process_name=%(process_num)d\nautorestart=true\n"
+        "stdout_logfile=NONE\nstderr_logfile=NONE\n"
+    )
+    return [str(venv / "bin" / "supervisord"), "-c", str(file)]
+
+
+def _circus(venv: Path, directory: Path, worker: str) -> list[str]:
+    file = directory / "circus.ini"
+    file.write_text(
+        "[circus]\n"
+        f"endpoint=ipc://{directory}/endpoint\n"
+        f"pubsub_endpoint=ipc://{directory}/pubsub\n"
+        f"[watcher:worker]\ncmd={worker}\nnumprocesses={_COUNT}\ncopy_env=True\n"
+    )
+    return [str(venv / "bin" / "circusd"), str(file)]
+
+
+def _gunicorn(venv: Path, directory: Path, worker: str) -> list[str]:
+    file = directory / "gunicorn_settings.py"
+    file.write_text(
+        "import os\n"
+        "from benchmarks.peer_worker import announce\n"
+        f"bind = 'unix:{directory}/http'\n"
+        f"workers = {_COUNT}\npreload_app = True\naccesslog = None\n"
+        "def post_worker_init(worker):\n"
+        "    announce(os.environ['BENCHMARKS_ANNOUNCE'])\n"
+    )
+    words = ["-c", str(file), "--log-level", "critical", "benchmarks.peer_app:app"]
+    return [str(venv / "bin" / "gunicorn"), *words]
+
+
+def _ours(_: Path, directory: Path, worker: str) -> list[str]:
+    target = str(Path(__file__).with_name("peer_service.py"))
+    return command("serve", target, "--socket", str(directory / "supervisor.ipc"))
+
+
+PEERS: Final = (
+    Peer("trio_supervisor", _ours),
+    Peer("supervisord", _supervisord, "BENCHMARKS_SUPERVISORD"),
+    Peer("circus", _circus, "BENCHMARKS_CIRCUS"),
+    Peer("gunicorn --preload", _gunicorn, "BENCHMARKS_GUNICORN"),
+)
+
+
+async def run(frame: Frame) -> None:
+    """Measure start, crash and stop of four workers under each."""
+    for peer in PEERS:
+        venv = os.environ.get(peer.variable, "") if peer.variable else sys.prefix
+        if not venv:
+            why = f"{peer.variable} names no environment (nox -s benchmarks sets it)"
+            frame.skip(peer.name, why)
+            continue
+        await _measure(frame, peer, Path(venv))
+
+
+async def _measure(frame: Frame, peer: Peer, venv: Path) -> None:
+    name = f"{peer.name}: crash to ready, {_COUNT} workers"
+    started = f"{peer.name}: start of {_COUNT} workers"
+    stopped = f"{peer.name}: stop of {_COUNT} workers"
+    stops: list[float] = []
+    starts: list[float] = []
+
+    async def start() -> None:
+        async with _open(peer, venv) as running:
+            starts.append(running.ready - running.began)
+            await trio.sleep(_SETTLE)
+            stops.append(await running.stop())
+
+    with open_forker() as forker:
+        async with _open(peer, venv) as running:
+            taken = await frame.take(
+                {_FLOOR: forker.probe("crash"), name: running.crash}
+            )
+    frame.add(name, taken, floor=_FLOOR)
+    for _ in range(max(1, frame.options.repeats // 3)):
+        await start()
+    frame.add(started, {started: tuple(starts)})
+    frame.add(stopped, {stopped: tuple(stops)})
+
+
+@define(eq=False)
+class _Running:
+    """A peer with its workers, seen through their announcements."""
+
+    _process: trio.Process
+    _announced: trio.socket.SocketType
+    began: float
+    """When it was started [ms]."""
+    ready: float = 0.0
+    """When all its workers were [ms]."""
+    _process_ids: list[int] = field(factory=list)
+    """The one that has run longest first."""
+
+    async def wait_worker(self) -> float:
+        """Return when the next worker said that it is ready [ms]."""
+        with trio.fail_after(LIMIT):
+            data = await self._announced.recv(64)
+        moment = now()
+        self._process_ids.append(int(data))
+        return moment
+
+    async def crash(self) -> float:
+        """Kill the oldest worker, and measure until there is a new one [ms]."""
+        await trio.sleep(_SETTLE)
+        victim = self._process_ids.pop(0)
+        began = now()
+        os.kill(victim, signal.SIGKILL)
+        return await self.wait_worker() - began
+
+    async def stop(self) -> float:
+        """Ask it to end, and measure until it and all its workers are gone [ms]."""
+        began = now()
+        self._process.terminate()
+        with trio.fail_after(LIMIT):
+            await self._process.wait()
+            while any(map(_exists, self._process_ids)):  # noqa: ASYNC110 (no children)
+                await trio.sleep(0.001)
+        return now() - began
+
+
+def _exists(process_id: int) -> bool:
+    try:
+        os.kill(process_id, 0)
+    except ProcessLookupError:
+        return False
+    return True
+
+
+@asynccontextmanager
+async def _open(peer: Peer, venv: Path) -> AsyncIterator[_Running]:
+    with tempfile.TemporaryDirectory(prefix="benchmark-") as name:
+        directory = Path(name)
+        path = str(directory / "announce")
+        announced = trio.socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+        with announced:
+            await announced.bind(path)
+            worker = f"{sys.executable} -m benchmarks.peer_worker {path}"
+            words: Sequence[str] = peer.write(venv, directory, worker)
+            began = now()
+            process = await trio.lowlevel.open_process(
+                words,
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.DEVNULL,
+                stderr=subprocess.DEVNULL,
+                env=environment(BENCHMARKS_ANNOUNCE=path),
+                cwd=directory,
+            )
+            running = _Running(process, announced, began)
+            try:
+                for _ in range(_COUNT):
+                    running.ready = await running.wait_worker()
+                yield running
+            finally:
+                with trio.CancelScope(shield=True), contextlib.suppress(OSError):
+                    if process.returncode is None:
+                        process.terminate()
+                    await process.wait()

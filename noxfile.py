@@ -1,0 +1,68 @@
+"""``nox`` runs all that must pass; ``nox -s tests -- -k wire`` runs a part."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import nox
+
+nox.needs_version = ">=2025.2.9"
+nox.options.reuse_existing_virtualenvs = True
+nox.options.sessions = ["lint", "types", "tests", "docs"]
+
+PYPROJECT = nox.project.load_toml("pyproject.toml")
+# What each peer needs: supervisord and circus start our interpreter, gunicorn its own.
+PEERS = {
+    "supervisord": ["supervisor"],
+    "circus": ["circus"],
+    "gunicorn": ["gunicorn", "trio"],
+}
+
+
+def _group(name: str) -> list[str]:
+    return list(nox.project.dependency_groups(PYPROJECT, name))
+
+
+@nox.session
+def lint(session: nox.Session) -> None:
+    """Check style and formatting."""
+    session.install(*_group("lint"))
+    session.run("ruff", "check", ".")
+    session.run("ruff", "format", "--check", ".")
+
+
+@nox.session
+def types(session: nox.Session) -> None:
+    """Check types, in tests, benchmarks and examples too."""
+    session.install("-e.", *_group("types"))
+    session.run("mypy")
+
+
+@nox.session(python=["3.11", "3.12", "3.13"])
+def tests(session: nox.Session) -> None:
+    """Run the tests, those on real processes too."""
+    session.install("-e.", *_group("tests"))
+    session.run("python", "-m", "pytest", *session.posargs)
+
+
+@nox.session
+def docs(session: nox.Session) -> None:
+    """Build the documentation into site/; a dead link is an error."""
+    session.install(*_group("docs"))
+    session.run("mkdocs", "build", "--strict", "--quiet", *session.posargs)
+
+
+@nox.session(default=False)
+def benchmarks(session: nox.Session) -> None:
+    """Time what matters against physical floors and peers; minutes to an hour."""
+    session.install("-e.")
+    environment = {}
+    for peer, requirements in PEERS.items():
+        place = Path(session.cache_dir, "peers", peer).absolute()
+        if not place.exists():
+            session.run(sys.executable, "-m", "venv", str(place), external=True)
+        pip = str(place / "bin" / "pip")
+        session.run(pip, "install", "--quiet", *requirements, external=True)
+        environment[f"BENCHMARKS_{peer.upper()}"] = str(place)
+    session.run("python", "-m", "benchmarks", *session.posargs, env=environment)
