@@ -32,6 +32,8 @@ ENTRIES: Final = (
     "memory_tick",
     "peers",
 )
+ON_REQUEST: Final = ("growth",)
+"""Not run unless they are named."""
 _QUICK_REPEATS: Final = 2
 
 
@@ -77,14 +79,17 @@ async def _run(frame: Frame, names: Sequence[str]) -> None:
 def _parse(words: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
     parser.add_argument(
-        "names", nargs="*", metavar="NAME", help=f"of: {', '.join(ENTRIES)}"
+        "names",
+        nargs="*",
+        metavar="NAME",
+        help=f"of: {', '.join((*ENTRIES, *ON_REQUEST))}",
     )
     parser.add_argument("--repeats", type=_positive, help="of each; default: 30")
     parser.add_argument("--quick", action="store_true", help="see whether it runs")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write results")
     parser.add_argument("--compare", type=Path, metavar="FILE", help="with those")
     arguments = parser.parse_args(words)
-    if unknown := set(arguments.names) - set(ENTRIES):
+    if unknown := set(arguments.names) - {*ENTRIES, *ON_REQUEST}:
         parser.error(f"no such benchmark: {', '.join(sorted(unknown))}")
     return arguments
 

@@ -787,3 +787,15 @@ async def test_the_first_call_is_noticed() -> None:
         assert not peer.has_called.is_set()
         await ours.send_all(line(id=2, do="x"))
         await peer.has_called.wait()
+
+
+@simulated
+async def test_a_peer_that_reads_no_more_does_not_keep_calls_waiting() -> None:
+    """Nothing can be sent; that it might still say something is given a second."""
+    ours, theirs = memory_stream_pair()
+    async with open_peer(ours, Session(is_connecting=True)) as peer:
+        await theirs.receive_stream.aclose()
+        with pytest.raises(ConnectionLostError):
+            await peer.call("ping", {})
+        await peer.closed.wait()
+    assert trio.current_time() == 1

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import AsyncIterator, Callable, Coroutine, Mapping
 from contextlib import asynccontextmanager
-from typing import Any, TypeAlias
+from typing import Any, Final, TypeAlias
 
 import trio
 from attrs import define, field
@@ -32,6 +32,9 @@ from trio_supervisor.wire.session import (
 )
 
 logger = logging.getLogger(__name__)
+
+# How long a peer that takes nothing may still speak [s].
+_LAST_WORDS: Final = 1.0
 
 Fields: TypeAlias = Mapping[str, object]
 OnProgress: TypeAlias = Callable[[Object], None]
@@ -241,6 +244,8 @@ class Peer:
     def _fall_mute(self, exc: Exception) -> None:
         """Nothing can be sent any more. What the peer said before can still be read."""
         self._is_mute = True
+        # One that only stopped reading would keep our calls waiting.
+        self._scope.deadline = trio.current_time() + _LAST_WORDS
         self._queued = 0
         self._sent.set()
         if self.error is None:

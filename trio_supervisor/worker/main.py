@@ -37,21 +37,26 @@ def run_worker(boot: WorkerBoot, descriptors: Sequence[int]) -> None:
     Args:
         descriptors: The lifeline, which reads end-of-file when the controller is gone.
     """
+    _run(boot, descriptors, is_forked=False)
+
+
+def run_forked(boot: WorkerBoot, descriptors: Sequence[int]) -> None:
+    """The same, as the entry of a child of the fork server."""
+    _run(boot, descriptors, is_forked=True)
+
+
+def _run(boot: WorkerBoot, descriptors: Sequence[int], *, is_forked: bool) -> None:
     (lifeline,) = descriptors
     signal.pthread_sigmask(signal.SIG_SETMASK, ())
     with Notifier(boot.notify_path) as notifier:
         main = _Main(boot, notifier, lifeline)
         try:
-            main.run()
+            main.run(is_forked=is_forked)
         except SupervisorError as exc:
             sys.exit(f"{boot.name}: {exc}")
         except Exception as exc:
             _print_error(boot.name, exc)
             sys.exit(1)
-
-
-run_forked = run_worker
-"""The entry of a child of the fork server."""
 
 
 def warm_up() -> None:
@@ -74,7 +79,7 @@ class _Main:
         self._is_stopped = False
         self._agent = Agent(boot, lifeline, lambda: self._read_state(), self._stop)
 
-    def run(self) -> None:
+    def run(self, *, is_forked: bool) -> None:
         self._agent.start()
         try:
             _enter_directory(self._boot.directory)
@@ -87,7 +92,10 @@ class _Main:
                 return
             runtime.run()
         finally:
-            self._agent.stop()
+            # An interpreter that is taken apart must not find it running. A forked
+            # child just ends, and the kernel hangs up for it.
+            if not is_forked:
+                self._agent.stop()
 
     def _make_runtime(self, target: Callable[[Any], Any]) -> Runtime:
         boot, notifier = self._boot, self._notifier

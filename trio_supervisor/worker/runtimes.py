@@ -25,11 +25,8 @@ class Runtime(Protocol):
         """Run it to its end; raise what it raises."""
         ...
 
-    def handle_signal(self) -> bool:
-        """A stop signal came, in the main thread; return whether the agent is to know.
-
-        May raise SystemExit.
-        """
+    def handle_signal(self) -> None:
+        """A stop signal came, in the main thread. May raise SystemExit."""
         ...
 
     def stop(self, is_forced: bool) -> None:
@@ -51,7 +48,6 @@ class AsyncRuntime:
     _soon: Callable[[Callable[[], object]], object] | None = field(
         default=None, init=False
     )
-    _lock: threading.Lock = field(factory=threading.Lock, init=False)
     _is_stopped: bool = field(default=False, init=False)
     _error: BaseException | None = field(default=None, init=False)
 
@@ -64,16 +60,16 @@ class AsyncRuntime:
         if self._error is not None:
             raise self._error
 
-    def handle_signal(self) -> bool:
-        """Leave it to the agent: a handler may not touch the loop."""
-        return True
+    def handle_signal(self) -> None:
+        """Have the target end. Both loops take a call from within a signal handler."""
+        self.stop(False)
 
     def stop(self, is_forced: bool) -> None:
         """Set ``stopping``; cancel a target that does not look at it, or if forced."""
-        with self._lock:
-            self._is_stopped = True
-            soon = self._soon
-        if soon is not None:
+        # Set before `_soon` is read, while `_main` sets that before it reads this: one
+        # of the two sees the other. A lock could be held where a signal comes in.
+        self._is_stopped = True
+        if (soon := self._soon) is not None:
             # RuntimeError, trio.RunFinishedError included: it has ended already.
             with suppress(RuntimeError):
                 soon(self._force if is_forced else self._stop)
@@ -83,10 +79,8 @@ class AsyncRuntime:
         async with anyio.create_task_group() as group:
             group.start_soon(self._beat)
             with anyio.CancelScope() as self._scope:
-                with self._lock:
-                    self._soon = _soon()
-                    was_stopped = self._is_stopped
-                if was_stopped:
+                self._soon = _soon()
+                if self._is_stopped:
                     self._stop()
                 try:
                     await self._target(worker)
@@ -139,11 +133,10 @@ class SyncRuntime:
         finally:
             self._is_running = False
 
-    def handle_signal(self) -> bool:
+    def handle_signal(self) -> None:
         """End a target that would not look at ``stopping``, where it stands."""
         if self._is_forced or not self._worker._stopping.is_noticed:
             self._end()
-        return True
 
     def stop(self, is_forced: bool) -> None:
         """Set ``stopping``; if forced, interrupt the main thread."""

@@ -1,0 +1,162 @@
+"""What a controller tells, in words and as fields: every event that there is."""
+
+from __future__ import annotations
+
+import json
+import logging
+from typing import Any, get_args
+
+import pytest
+
+from trio_supervisor.controller import events
+from trio_supervisor.controller.events import (
+    AllReady,
+    Event,
+    Exited,
+    GaveUp,
+    NotStarted,
+    Ready,
+    Serving,
+    ShuttingDown,
+    Started,
+    Stopped,
+    Stopping,
+    Stuck,
+    Supervised,
+    Unsupervised,
+    event_fields,
+    log_event,
+)
+from trio_supervisor.policy.restart import Cause
+from trio_supervisor.process.logs import JsonFormatter
+
+INFO, WARNING, ERROR = logging.INFO, logging.WARNING, logging.ERROR
+
+
+def exited(returncode: int | None, *, is_planned: bool = False) -> Exited:
+    return Exited(
+        name="web.0",
+        process_id=7,
+        returncode=returncode,
+        is_planned=is_planned,
+        next_step="restarting",
+    )
+
+
+def stopping(cause: Cause, reason: str = "") -> Stopping:
+    return Stopping(name="web.0", process_id=7, cause=cause.value, reason=reason)
+
+
+EVENTS: list[tuple[Event, int, str]] = [
+    (Started(name="web.0", process_id=7, incarnation=1), INFO, "started (pid 7)"),
+    (
+        Started(name="web.0", process_id=7, incarnation=3),
+        INFO,
+        "started (pid 7, incarnation 3)",
+    ),
+    (
+        Ready(name="web.0", process_id=7, seconds=0.1434),
+        INFO,
+        "ready in 143 ms (pid 7)",
+    ),
+    (stopping(Cause.STOP), INFO, "stopping (pid 7), stop"),
+    (stopping(Cause.RESTART, "asked to"), INFO, "stopping (pid 7), restart: asked to"),
+    (stopping(Cause.UNHEALTHY), INFO, "stopping (pid 7), no heartbeat"),
+    (stopping(Cause.STARTUP_TIMEOUT), INFO, "stopping (pid 7), not ready in time"),
+    (exited(0), INFO, "exited: exit code 0 (pid 7); restarting"),
+    (exited(3), WARNING, "exited: exit code 3 (pid 7); restarting"),
+    (exited(-9), WARNING, "exited: killed by SIGKILL (pid 7); restarting"),
+    (
+        exited(-15, is_planned=True),
+        INFO,
+        "exited: killed by SIGTERM (pid 7); restarting",
+    ),
+    (
+        NotStarted(name="web.0", problem="no such file", next_step="left ended"),
+        ERROR,
+        "cannot be started: no such file; left ended",
+    ),
+    (GaveUp(name="web.0", problem="too often"), ERROR, "gave up: too often"),
+    (
+        Stuck(name="web.0", process_id=7, seconds=20.2),
+        ERROR,
+        "still there 20 s after it was asked to end and killed (pid 7): an "
+        "uninterruptible wait in the kernel",
+    ),
+    (
+        Unsupervised(name="controller"),
+        WARNING,
+        "supervisor lost; the workers go on, and another is started",
+    ),
+    (Supervised(name="controller", is_back=False), INFO, "supervisor connected"),
+    (Supervised(name="controller", is_back=True), INFO, "supervisor is back"),
+    (
+        AllReady(name="controller", workers=3, seconds=0.2),
+        INFO,
+        "all 3 workers ready after 200 ms",
+    ),
+    (
+        ShuttingDown(name="controller", reason="SIGTERM"),
+        INFO,
+        "stopping everything: SIGTERM",
+    ),
+    (
+        Stopped(name="controller", seconds=1.5),
+        INFO,
+        "everything stopped after 1500 ms",
+    ),
+]
+SERVING = Serving(name="controller", process_id=1, socket="/run/supervisor.ipc")
+every_event = pytest.mark.parametrize(
+    "event", [*(event for event, _, _ in EVENTS), SERVING]
+)
+
+
+def test_no_event_is_forgotten_here() -> None:
+    shown = {type(event) for event, _, _ in EVENTS} | {Serving}
+    assert shown == set(get_args(Event))
+
+
+@pytest.mark.parametrize(("event", "level", "words"), EVENTS)
+def test_an_event_in_words(event: Event, level: int, words: str) -> None:
+    assert str(event) == words
+    assert event.level == level
+
+
+def test_a_start_names_the_socket() -> None:
+    assert "/run/supervisor.ipc" in str(SERVING)
+    assert SERVING.level == INFO
+
+
+@every_event
+def test_an_event_is_json(event: Event) -> None:
+    """With its kind, its name, and all that it says."""
+    fields = event_fields(event)
+    assert json.loads(json.dumps(fields)) == fields
+    assert fields["event"] == event.kind
+    assert fields["name"] == event.name
+    assert set(fields) == {"event", *type(event).__annotations__} - {"kind", "level"}
+
+
+def test_no_two_events_are_of_one_kind() -> None:
+    kinds = [type_.kind for type_ in get_args(Event)]
+    assert len(set(kinds)) == len(kinds)
+
+
+@every_event
+def test_an_event_is_logged_with_its_fields(
+    event: Event, caplog: pytest.LogCaptureFixture
+) -> None:
+    with caplog.at_level(INFO, events.logger.name):
+        log_event(event)
+    [record] = caplog.records
+    assert record.levelno == event.level
+    assert record.getMessage() == str(event)
+    written: dict[str, Any] = json.loads(JsonFormatter("controller").format(record))
+    assert event_fields(event).items() <= written.items()
+
+
+@pytest.mark.parametrize("cause", Cause)
+def test_every_cause_has_words(cause: Cause) -> None:
+    assert str(stopping(cause)).startswith("stopping (pid 7), ")
+    assert "_" not in str(stopping(cause))

@@ -1,0 +1,376 @@
+"""A real ``serve`` for a test: its log as events, its processes, and what it leaves.
+
+Nothing in here sleeps: it waits for lines of the log, for answers and for the ends of
+processes, each with a deadline.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import select
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+import uuid
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, Self
+
+import trio_supervisor
+from trio_supervisor.cli.connection import Connection, Deadline, connect_patiently
+from trio_supervisor.errors import ConnectionLostError
+
+PACKAGE_DIRECTORY = Path(trio_supervisor.__file__).parents[1]
+PATIENCE = 60.0
+"""What a loaded machine may need for anything that is no promise [s]."""
+COMMAND = (sys.executable, "-m", "trio_supervisor")
+_MARK = "TRIO_SUPERVISOR_TEST"
+
+ISSUE_SERVICE = """
+import trio
+from trio_supervisor import Application, MemoryMonitor, Service, Worker
+
+async def work(worker: Worker) -> None:
+    await worker.ready()
+    while True:
+        await trio.sleep(1)
+
+application = Application(
+    services=[Service("worker", work, count=4)],
+    monitors=[MemoryMonitor(interval=10, maximum_size_limit=500 * 1024 * 1024)],
+)
+"""
+
+
+def environment_of_children(mark: str = "") -> dict[str, str]:
+    """Return an environment in which our package is found, and nothing else of ours."""
+    kept = {k: v for k, v in os.environ.items() if not k.startswith("TRIO_SUPERVISOR")}
+    return {**kept, "PYTHONPATH": str(PACKAGE_DIRECTORY), _MARK: mark}
+
+
+@contextmanager
+def short_directory() -> Iterator[Path]:
+    """Have a directory whose path leaves room for the name of a Unix socket."""
+    directory = Path(tempfile.mkdtemp(prefix="ts-", dir="/tmp"))
+    try:
+        yield directory
+    finally:
+        shutil.rmtree(directory, ignore_errors=True)
+
+
+def run_cli(
+    *words: str, directory: Path, timeout: float = PATIENCE, **environment: str
+) -> subprocess.CompletedProcess[str]:
+    """Run a command of ours to its end, in *directory*, with nothing on a terminal."""
+    return subprocess.run(
+        [*COMMAND, *words],
+        cwd=directory,
+        env={**environment_of_children(), **environment},
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        timeout=timeout,
+        check=False,
+    )
+
+
+def wait_gone(process_ids: Sequence[int], timeout: float = PATIENCE) -> None:
+    """Wait until none of *process_ids* runs any more."""
+    end = time.monotonic() + timeout
+    for process_id in process_ids:
+        try:
+            descriptor = os.pidfd_open(process_id)
+        except ProcessLookupError:
+            continue
+        try:
+            left = max(0.0, end - time.monotonic())
+            is_gone, _, _ = select.select([descriptor], [], [], left)
+            assert is_gone, f"{describe(process_id)} still runs after {timeout} s"
+        finally:
+            os.close(descriptor)
+
+
+def describe(process_id: int) -> str:
+    """Return a process's number and command, for a failure's message."""
+    try:
+        words = Path(f"/proc/{process_id}/cmdline").read_bytes().split(b"\0")
+    except OSError:
+        words = []
+    return f"process {process_id} ({b' '.join(words).decode()})"
+
+
+def is_alive(process_id: int) -> bool:
+    """Whether the process runs, and is no zombie."""
+    try:
+        stat = Path(f"/proc/{process_id}/stat").read_bytes()
+    except OSError:
+        return False
+    return stat.rpartition(b")")[2].split()[0] not in (b"Z", b"X")
+
+
+def count_descriptors(process_id: int) -> int:
+    """Return how many descriptors a process holds."""
+    return len(os.listdir(f"/proc/{process_id}/fd"))
+
+
+class RawPeer:
+    """Lines over the socket, written and read by hand."""
+
+    def __init__(self, path: Path) -> None:
+        self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        self._socket.settimeout(PATIENCE)
+        self._socket.connect(str(path))
+        self._file = self._socket.makefile("rb")
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._file.close()
+        self._socket.close()
+
+    def send(self, line: str) -> None:
+        """Send *line* as it stands."""
+        self._socket.sendall(line.encode() + b"\n")
+
+    def receive(self) -> dict[str, Any]:
+        """Return the next line; an empty object is the end."""
+        line = self._file.readline()
+        found: dict[str, Any] = json.loads(line) if line else {}
+        return found
+
+    def ask(self, line: str) -> dict[str, Any]:
+        """Send *line*, and return the next one."""
+        self.send(line)
+        return self.receive()
+
+
+class Serving:
+    """One ``serve`` that runs; made by `open_serving`."""
+
+    def __init__(
+        self, directory: Path, process: subprocess.Popen[str], mark: str
+    ) -> None:
+        self.directory = directory
+        self.process = process
+        self.socket = directory / "supervisor.ipc"
+        self.events: list[dict[str, Any]] = []
+        """What the log said, and when it was read: ``at`` [s, monotonic]."""
+        self.lines: list[str] = []
+        """All of standard error, what is no JSON included."""
+        self._mark = mark
+        self._news = threading.Condition()
+        self._is_over = False
+        self._reader = threading.Thread(target=self._read)
+        self._reader.start()
+
+    def _read(self) -> None:
+        assert self.process.stderr is not None
+        for line in self.process.stderr:
+            with self._news:
+                self.lines.append(line.rstrip("\n"))
+                if line.startswith("{"):
+                    self.events.append({**json.loads(line), "at": time.monotonic()})
+                self._news.notify_all()
+        with self._news:
+            self._is_over = True
+            self._news.notify_all()
+
+    @property
+    def text(self) -> str:
+        """All of standard error so far."""
+        return "\n".join(self.lines)
+
+    def mark(self) -> int:
+        """Return the number of the next event, for `wait_event`."""
+        return len(self.events)
+
+    def select(self, since: int = 0, **fields: object) -> list[dict[str, Any]]:
+        """Return the events from number *since* on that have these *fields*."""
+        return [
+            event
+            for event in self.events[since:]
+            if all(event.get(key) == value for key, value in fields.items())
+        ]
+
+    def wait_event(self, *, since: int = 0, **fields: object) -> dict[str, Any]:
+        """Wait for an event that has these *fields*; return the first."""
+        return self.wait_events(1, since=since, **fields)[0]
+
+    def wait_events(
+        self, count: int, *, since: int = 0, **fields: object
+    ) -> list[dict[str, Any]]:
+        """Wait for so many events that have these *fields*."""
+        end = time.monotonic() + PATIENCE
+        with self._news:
+            while len(found := self.select(since, **fields)) < count:
+                left = end - time.monotonic()
+                what = f"{count} events with {fields}, in\n{self.text}"
+                assert left > 0, f"waited in vain for {what}"
+                assert not self._is_over, f"ended without {what}"
+                self._news.wait(left)
+        return found
+
+    def wait_line(self, part: str) -> str:
+        """Wait for a line on standard error that contains *part*."""
+        end = time.monotonic() + PATIENCE
+        with self._news:
+            while not (found := [line for line in self.lines if part in line]):
+                left = end - time.monotonic()
+                assert left > 0, f"waited in vain for {part!r} in\n{self.text}"
+                assert not self._is_over, f"ended without {part!r} in\n{self.text}"
+                self._news.wait(left)
+        return found[0]
+
+    def call(self, do: str, **arguments: object) -> dict[str, Any]:
+        """Make one call of the supervisor."""
+        with Connection(str(self.socket), Deadline(PATIENCE)) as connection:
+            return connection.call(do, arguments)
+
+    def when_ready(self) -> dict[str, Any]:
+        """Return the status once all workers are ready and connected."""
+        deadline = Deadline(PATIENCE)
+        while True:
+            with connect_patiently(str(self.socket), deadline) as connection:
+                try:
+                    return connection.call("workers", {"wait_ready": True})
+                except ConnectionLostError:
+                    continue
+
+    def worker(self, name: str) -> dict[str, Any]:
+        """Return what is said of one worker."""
+        workers = self.call("workers")["workers"]
+        found: dict[str, Any]
+        (found,) = (worker for worker in workers if worker["name"] == name)
+        return found
+
+    def wait_worker(self, name: str, **fields: object) -> dict[str, Any]:
+        """Ask for one worker again and again until it has these *fields*.
+
+        The supervisor's picture follows the log by a moment.
+        """
+        end = time.monotonic() + PATIENCE
+        while True:
+            worker = self.worker(name)
+            if all(worker[key] == value for key, value in fields.items()):
+                return worker
+            assert time.monotonic() < end, f"waited in vain for {fields}: {worker}"
+
+    def cli(self, *words: str, **environment: str) -> subprocess.CompletedProcess[str]:
+        """Run a command of ours beside the socket."""
+        return run_cli(
+            *words, directory=self.directory, timeout=PATIENCE, **environment
+        )
+
+    def peer(self) -> RawPeer:
+        """Connect by hand."""
+        return RawPeer(self.socket)
+
+    def kill(self, name: str) -> int:
+        """Send SIGKILL to the worker's process, or the supervisor's; return its pid."""
+        report = self.call("workers")
+        by_name = {worker["name"]: worker for worker in report["workers"]}
+        by_name["supervisor"] = report["supervisor"]
+        process_id: int = by_name[name]["process_id"]
+        os.kill(process_id, signal.SIGKILL)
+        return process_id
+
+    def wait_exit(self, timeout: float = PATIENCE) -> int:
+        """Wait for the controller's end, and for that of its log; return its code."""
+        code = self.process.wait(timeout)
+        self._reader.join(timeout)
+        return code
+
+    def terminate(self) -> int:
+        """End everything by SIGTERM; return the exit code."""
+        self.process.send_signal(signal.SIGTERM)
+        return self.wait_exit()
+
+    def process_ids(self) -> list[int]:
+        """Return all processes that descend from this ``serve``, itself included."""
+        needle = f"{_MARK}={self._mark}".encode()
+        found = []
+        for name in os.listdir("/proc"):
+            if not name.isdigit():
+                continue
+            try:
+                variables = Path(f"/proc/{name}/environ").read_bytes().split(b"\0")
+            except OSError:
+                continue
+            if needle in variables and is_alive(int(name)):
+                found.append(int(name))
+        return found
+
+    def wait_nothing_left(self, timeout: float = PATIENCE) -> None:
+        """Wait until no process of this ``serve`` is left."""
+        end = time.monotonic() + timeout
+        while left := self.process_ids():
+            wait_gone(left, max(0.0, end - time.monotonic()))
+
+    def files(self) -> set[str]:
+        """Return the names of what it left beside the service file and in TMPDIR."""
+        own = {"service.py", "tmp", "__pycache__"}
+        beside = {path.name for path in self.directory.iterdir()} - own
+        return beside | {path.name for path in (self.directory / "tmp").iterdir()}
+
+    def _end(self) -> None:
+        if self.process.poll() is None:
+            self.process.send_signal(signal.SIGTERM)
+        try:
+            self.wait_exit()
+            self.wait_nothing_left()
+        finally:
+            for process_id in self.process_ids():
+                os.kill(process_id, signal.SIGKILL)
+            self.process.wait()
+            self._reader.join()
+            assert self.process.stderr is not None
+            self.process.stderr.close()
+
+
+@contextmanager
+def open_serving(
+    source: str = ISSUE_SERVICE,
+    *,
+    is_ready: bool = True,
+    umask: int = -1,
+    environment: Mapping[str, str] | None = None,
+) -> Iterator[Serving]:
+    """Serve *source* in a directory of its own; at the end nothing may be left of it.
+
+    Args:
+        is_ready: Whether to wait until all workers are ready and connected.
+    """
+    mark = str(uuid.uuid4())
+    with short_directory() as directory:
+        (directory / "service.py").write_text(source, encoding="utf-8")
+        (directory / "tmp").mkdir()
+        process = subprocess.Popen(
+            [*COMMAND, "serve", "service.py", "--log-format", "json"],
+            cwd=directory,
+            env={
+                **environment_of_children(mark),
+                "TMPDIR": str(directory / "tmp"),
+                **(environment or {}),
+            },
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.PIPE,
+            text=True,
+            umask=umask,
+        )
+        serving = Serving(directory, process, mark)
+        try:
+            if is_ready:
+                serving.wait_event(event="all_ready")
+                serving.when_ready()
+            yield serving
+        finally:
+            serving._end()

@@ -1,0 +1,164 @@
+"""Any other program, supervised as well."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from tests.e2e.serving import Serving, open_serving
+
+COMMANDS = '''
+import sys
+from trio_supervisor import Application, Command
+
+SHOW = [sys.executable, "-S", "-c", """
+import json, os, sys, time
+with open(sys.argv[1], "w") as file:
+    json.dump({"environment": dict(os.environ), "directory": os.getcwd(),
+               "input": sys.stdin.read()}, file)
+if "NOTIFY_SOCKET" in os.environ:
+    import socket
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as notify:
+        notify.connect(os.environ["NOTIFY_SOCKET"])
+        notify.send(b"STATUS=two lines\\\\nREADY=1")
+time.sleep(1000)
+"""]
+BEATS = [sys.executable, "-S", "-c", """
+import os, select, socket
+interval = int(os.environ["WATCHDOG_USEC"]) / 1e6 / 3
+is_first = not os.path.exists("beats-again")
+open("beats-again", "w").close()
+notify = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+notify.connect(os.environ["NOTIFY_SOCKET"])
+notify.send(b"READY=1")
+for beat in range(10**6):
+    notify.send(b"WATCHDOG=1\\\\nSTATUS=beat %d" % beat)
+    if is_first and beat == 2:
+        select.select([], [], [])
+    select.select([], [], [], interval)
+"""]
+
+application = Application(
+    services=[
+        Command("plain", SHOW + ["plain.json"], count=2, environment={"LIKE": "this"}),
+        Command("notify", SHOW + ["notify.json"], notify=True, directory="/tmp"),
+        Command("beats", BEATS, notify=True, health_check_timeout=0.9),
+        Command("silent", ["sleep", "1000"], notify=True, startup_timeout=0.3,
+                restart="never"),
+        Command("shell", ["sh", "-c", "echo off >&2; exit 3"], restart="never"),
+        Command("missing", ["no-such-program", "-v"], intensity=None),
+        Command("forbidden", ["./service.py"], intensity=None),
+        Command("nowhere", ["true"], directory="no-such-directory", intensity=None),
+    ],
+)
+'''
+
+
+@pytest.fixture(scope="module")
+def serving() -> Iterator[Serving]:
+    """Programs of all sorts; some cannot even be started."""
+    source = COMMANDS.replace('directory="/tmp"', "directory=sys.path[0] + '/tmp'")
+    source = source.replace('["notify.json"]', '["../notify.json"]')
+    with open_serving(source, is_ready=False) as serving:
+        serving.wait_event(event="supervisor_connected")
+        yield serving
+
+
+def shown(serving: Serving, name: str) -> dict[str, Any]:
+    """What the program wrote down of its surroundings."""
+    found: dict[str, Any] = json.loads((serving.directory / name).read_text())
+    return found
+
+
+def test_a_plain_one_is_ready_once_it_is_started(serving: Serving) -> None:
+    started = serving.wait_event(event="started", name="plain.0")
+    ready = serving.wait_event(event="ready", name="plain.0")
+
+    assert ready["process_id"] == started["process_id"]
+    serving.wait_worker("plain.1", state="ready", connected=False)
+
+
+def test_one_that_notifies_is_ready_when_it_says_so(serving: Serving) -> None:
+    """What it says of itself is shown."""
+    serving.wait_event(event="ready", name="notify.0")
+
+    serving.wait_worker("notify.0", state="ready", status="two lines")
+
+
+def test_its_surroundings_are_what_was_declared(serving: Serving) -> None:
+    serving.wait_event(event="ready", name="notify.0")
+    found = shown(serving, "notify.json")
+    environment = found["environment"]
+
+    assert environment["TRIO_SUPERVISOR_NAME"] == "notify.0"
+    assert environment["TRIO_SUPERVISOR_SOCKET"] == str(serving.socket)
+    assert environment["NOTIFY_SOCKET"]
+    assert "WATCHDOG_USEC" not in environment
+    assert found["directory"] == str(serving.directory / "tmp")
+    assert found["input"] == ""
+
+
+def test_a_plain_one_is_not_told_where_to_notify(serving: Serving) -> None:
+    """Both write the same file: it is there once either has run for a while."""
+    serving.wait_event(event="exited", name="beats.0")
+    environment = shown(serving, "plain.json")["environment"]
+
+    assert environment["LIKE"] == "this"
+    assert "NOTIFY_SOCKET" not in environment
+    assert environment["TRIO_SUPERVISOR_NAME"] in ("plain.0", "plain.1")
+
+
+def test_what_it_says_later_is_shown_too(serving: Serving) -> None:
+    serving.wait_events(2, event="ready", name="beats.0")
+
+    serving.wait_worker("beats.0", status="beat 1")
+
+
+def test_one_whose_watchdog_stops_is_replaced(serving: Serving) -> None:
+    stopping = serving.wait_event(event="stopping", name="beats.0")
+    ready = serving.wait_events(2, event="ready", name="beats.0")
+
+    assert stopping["cause"] == "unhealthy"
+    # Two good intervals, then the timeout.
+    assert stopping["at"] - ready[0]["at"] >= 0.6 + 0.9 - 0.1
+
+
+def test_one_that_never_notifies_is_not_ready_in_time(serving: Serving) -> None:
+    stopping = serving.wait_event(event="stopping", name="silent.0")
+
+    assert stopping["cause"] == "startup_timeout"
+    serving.wait_event(event="exited", name="silent.0")
+    serving.wait_worker("silent.0", state="failed")
+
+
+def test_what_it_writes_goes_to_our_own_standard_error(serving: Serving) -> None:
+    exited = serving.wait_event(event="exited", name="shell.0")
+
+    assert exited["returncode"] == 3
+    assert serving.wait_line("off") == "off"
+
+
+@pytest.mark.parametrize(
+    ("name", "problem"),
+    [
+        ("missing.0", "No such file or directory: 'no-such-program'"),
+        ("forbidden.0", "Permission denied: './service.py'"),
+        ("nowhere.0", "No such file or directory: 'no-such-directory'"),
+    ],
+)
+def test_one_that_cannot_be_started_is_said_and_tried_again(
+    serving: Serving, name: str, problem: str
+) -> None:
+    """Ever more slowly."""
+    failures = serving.wait_events(4, event="not_started", name=name)
+
+    assert problem in failures[0]["problem"]
+    assert failures[0]["message"].startswith("cannot be started: ")
+    assert failures[0]["level"] == "error"
+    assert failures[0]["next_step"] == "restarting"
+    assert failures[-1]["next_step"].startswith("restarting in ")
+    worker = serving.wait_worker(name, state="backoff", process_id=None)
+    assert problem in worker["last_exit"]

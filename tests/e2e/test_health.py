@@ -1,0 +1,160 @@
+"""Workers that hang: at their start, in their main loop, in a blocking call."""
+
+from __future__ import annotations
+
+import json
+import signal
+from collections.abc import Iterator
+
+import pytest
+
+from tests.e2e.serving import Serving, open_serving
+
+HANGING = """
+import time
+import trio
+from trio_supervisor import Application, Service, SyncWorker, Worker
+
+async def sleeps(worker: Worker) -> None:
+    await worker.ready()
+    if worker.incarnation == 1:
+        time.sleep(1000)  # the main loop is stuck here
+    await trio.sleep_forever()
+
+async def spins(worker: Worker) -> None:
+    await worker.ready()
+    is_stuck = worker.incarnation == 1
+    while is_stuck:
+        pass
+    await worker.stopping.wait()
+
+async def well(worker: Worker) -> None:
+    await worker.ready()
+    await worker.stopping.wait()
+
+async def never_ready(worker: Worker) -> None:
+    if worker.incarnation > 1:
+        await worker.ready()
+    await trio.sleep_forever()
+
+def looks_no_more(worker: SyncWorker) -> None:
+    worker.ready()
+    worker.stopping.is_set()
+    if worker.incarnation == 1:
+        time.sleep(1000)
+    worker.stopping.wait()
+
+def blocks(worker: SyncWorker) -> None:
+    worker.ready()
+    time.sleep(1000)  # a long blocking call
+
+application = Application(
+    services=[
+        Service("sleeps", sleeps, health_check_timeout=2, stop_timeout=0.5),
+        Service("spins", spins, backend="asyncio", health_check_timeout=2,
+                stop_timeout=0.5),
+        Service("well", well, health_check_timeout=1),
+        Service("well-too", well, backend="asyncio", health_check_timeout=1),
+        Service("never-ready", never_ready, startup_timeout=3),
+        Service("looks-no-more", looks_no_more, backend="sync", health_check_timeout=2,
+                stop_timeout=0.5),
+        Service("blocks", blocks, backend="sync", health_check_timeout=1),
+    ],
+)
+"""
+
+
+@pytest.fixture(scope="module")
+def serving() -> Iterator[Serving]:
+    """The services above, from the moment that the two stuck ones are ready."""
+    with open_serving(HANGING, is_ready=False) as serving:
+        yield serving
+
+
+@pytest.mark.parametrize(
+    ("name", "lines"),
+    [
+        ("sleeps.0", {"time.sleep(1000)  # the main loop is stuck here"}),
+        ("spins.0", {"while is_stuck:", "pass"}),
+    ],
+)
+def test_a_stuck_loop_is_shown_line_and_all(
+    serving: Serving, name: str, lines: set[str]
+) -> None:
+    """The agent answers beside it, long before the worker is replaced."""
+    serving.wait_event(event="ready", name=name)
+    serving.wait_event(event="supervisor_connected")
+    while not serving.worker(name)["connected"]:
+        assert not serving.select(event="stopping", name=name)
+
+    answer = serving.call("forward", name=name, operation={"do": "thread_dump"})
+
+    assert serving.worker(name)["incarnation"] == 1
+    main = answer["threads"][0]
+    assert main["is_main"]
+    innermost = main["frames"][-1]
+    assert innermost["file"] == str(serving.directory / "service.py")
+    assert innermost["function"] == name.removesuffix(".0")
+    assert innermost["source"] in lines
+    source = serving.directory / "service.py"
+    shown = source.read_text().splitlines()[innermost["line"] - 1].strip()
+    assert shown == innermost["source"]
+    assert innermost["source"] in answer["data"]
+
+
+@pytest.mark.parametrize("name", ["sleeps.0", "spins.0", "looks-no-more.0"])
+def test_a_stuck_loop_is_replaced(serving: Serving, name: str) -> None:
+    stopping = serving.wait_event(event="stopping", name=name)
+    ready = serving.wait_events(2, event="ready", name=name)
+
+    assert stopping["cause"] == "unhealthy"
+    assert stopping["message"].endswith("no heartbeat")
+    assert 1.9 < stopping["at"] - ready[0]["at"] < 10
+    exited = serving.wait_event(event="exited", name=name)
+    assert exited["is_planned"] is False
+    # A spinning loop cannot be ended in Python, only by force.
+    assert exited["returncode"] in (0, -signal.SIGKILL)
+
+
+def test_one_that_is_not_ready_in_time_is_replaced(serving: Serving) -> None:
+    stopping = serving.wait_event(event="stopping", name="never-ready.0")
+    started = serving.select(event="started", name="never-ready.0")[0]
+    serving.wait_event(event="ready", name="never-ready.0")
+
+    assert stopping["cause"] == "startup_timeout"
+    assert stopping["message"].endswith("not ready in time")
+    assert 2.9 < stopping["at"] - started["at"] < 10
+    assert serving.worker("never-ready.0")["incarnation"] == 2
+
+
+def test_loops_that_turn_are_left_alone(serving: Serving) -> None:
+    """By now, several times their timeout has gone by."""
+    for name in ("well.0", "well-too.0"):
+        assert serving.worker(name)["uptime"] > 3
+        assert serving.worker(name)["incarnation"] == 1
+
+
+def test_a_long_blocking_call_of_a_sync_worker_is_no_hang(serving: Serving) -> None:
+    """It never looked at `stopping`: no heartbeats are due. And it can be looked at."""
+    answer = serving.cli("thread-dump", "blocks.0", "--json")
+
+    worker = serving.worker("blocks.0")
+    assert worker["uptime"] > 3
+    assert worker["incarnation"] == 1
+    main = json.loads(answer.stdout)["threads"][0]
+    assert main["frames"][-1]["source"] == "time.sleep(1000)  # a long blocking call"
+    assert main["frames"][-1]["function"] == "blocks"
+
+
+def test_all_that_hung_is_well_in_the_end(serving: Serving) -> None:
+    report = serving.when_ready()
+
+    assert {worker["name"]: worker["restarts"] for worker in report["workers"]} == {
+        "sleeps.0": 1,
+        "spins.0": 1,
+        "well.0": 0,
+        "well-too.0": 0,
+        "never-ready.0": 1,
+        "looks-no-more.0": 1,
+        "blocks.0": 0,
+    }

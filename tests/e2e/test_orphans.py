@@ -1,0 +1,185 @@
+"""The controller is killed: nothing it started may outlive it for long."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import time
+from pathlib import Path
+
+from tests.e2e.serving import PATIENCE, Serving, describe, open_serving, wait_gone
+
+STOP_TIMEOUT = 1.0
+SUPERVISOR_STOP_TIMEOUT = 5.0
+
+FAMILIES = f"""
+import json, os, subprocess, sys, time
+import trio
+from trio_supervisor import Application, Command, Service, SyncWorker, Worker
+
+def record(name: str) -> None:
+    with open(f"ended-{{name}}", "w") as file:
+        json.dump(time.monotonic(), file)
+
+async def cleans_up(worker: Worker) -> None:
+    await worker.ready()
+    try:
+        await trio.sleep_forever()
+    finally:
+        record(worker.name)
+
+async def says_goodbye(worker: Worker) -> None:
+    await worker.ready()
+    await worker.stopping.wait()
+    record(worker.name)
+
+def sync(worker: SyncWorker) -> None:
+    worker.ready()
+    worker.stopping.wait()
+    record(worker.name)
+
+IGNORES = "trap '' TERM; echo ready; while :; do sleep 1000; done"
+
+def spawn(program: str, **how: bool) -> int:
+    child = subprocess.Popen(["sh", "-c", program], stdout=subprocess.PIPE, **how)
+    child.stdout.readline()
+    return child.pid
+
+def has_family(worker: SyncWorker) -> None:
+    family = [
+        spawn("echo ready; exec sleep 1000"),
+        spawn("echo ready; exec sleep 1000", start_new_session=True),
+        spawn(IGNORES),
+        spawn(IGNORES, start_new_session=True),
+    ]
+    worker.status(json.dumps(family))
+    worker.ready()
+    worker.stopping.wait()
+
+async def deaf(worker: Worker) -> None:
+    await worker.ready()
+    while True:
+        with trio.CancelScope(shield=True):
+            await trio.sleep_forever()
+
+ASKED = '''
+import os, signal, socket, sys, time
+def end(*_):
+    with open("ended-asked.0", "w") as file:
+        file.write(repr(time.monotonic()))
+    sys.exit()
+signal.signal(signal.SIGTERM, end)
+notify = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+notify.sendto(b"READY=1", os.environ["NOTIFY_SOCKET"])
+time.sleep(1000)
+'''
+
+def settings() -> dict:
+    return dict(stop_timeout={STOP_TIMEOUT})
+
+application = Application(
+    services=[
+        Service("cleans-up", cleans_up, count=2, **settings()),
+        Service("says-goodbye", says_goodbye, backend="asyncio", **settings()),
+        Service("sync", sync, backend="sync", **settings()),
+        Service("family", has_family, backend="sync", **settings()),
+        Service("deaf", deaf, **settings()),
+        Command("asked", [sys.executable, "-S", "-c", ASKED], notify=True,
+                **settings()),
+        Command("plain", ["sleep", "1000"], **settings()),
+        Command("stubborn", ["sh", "-c", IGNORES], **settings()),
+    ],
+)
+"""
+GRACEFUL = ("cleans-up.0", "cleans-up.1", "says-goodbye.0", "sync.0")
+
+
+def ended_at(directory: Path, name: str) -> float:
+    """When the worker's own code was told to end [s, monotonic]."""
+    when: float = json.loads((directory / f"ended-{name}").read_text())
+    return when
+
+
+def find_guardian(serving: Serving) -> int | None:
+    """Return the process that is there for the controller's death."""
+    for process_id in serving.process_ids():
+        if "trio_supervisor.process.guardian" in describe(process_id):
+            return process_id
+    return None
+
+
+def guardian_of(serving: Serving) -> int:
+    """The same where there has to be one."""
+    found = find_guardian(serving)
+    assert found is not None
+    return found
+
+
+def test_nothing_outlives_a_killed_controller() -> None:
+    """Not grandchildren in other sessions, nor what ignores SIGTERM, nor commands."""
+    with open_serving(FAMILIES) as serving:
+        family = set(json.loads(serving.worker("family.0")["status"]))
+        everything = set(serving.process_ids())
+        strays = {pid for pid in everything if os.getpgid(pid) in family}
+        assert len(family) == 4
+        assert len(strays & family) == 2
+        assert family < everything
+        guardian = guardian_of(serving)
+
+        began = time.monotonic()
+        serving.process.kill()
+
+        # A little more than the stop timeout: the kernel, and whoever looks last.
+        late = STOP_TIMEOUT + 1.5
+        wait_gone([*everything - strays - {guardian}], late)
+        # What left its group gets the longest grace there is, the supervisor's.
+        wait_gone([*everything], SUPERVISOR_STOP_TIMEOUT + 1.5)
+        serving.wait_nothing_left(1)
+        for name in (*GRACEFUL, "asked.0"):
+            assert ended_at(serving.directory, name) - began < 1
+        assert serving.wait_exit() == -signal.SIGKILL
+        # The guardian removes the controller's directory; a socket and its lock stay,
+        # for the next `serve` to take over.
+        assert {f for f in serving.files() if not f.startswith("ended-")} == {
+            "supervisor.ipc",
+            "supervisor.ipc.lock",
+        }
+
+
+def test_a_killed_guardian_is_replaced_and_its_successor_knows_all() -> None:
+    with open_serving(FAMILIES) as serving:
+        first = guardian_of(serving)
+
+        os.kill(first, signal.SIGKILL)
+
+        serving.wait_line("the guardian was killed")
+        wait_gone([first])
+        end = time.monotonic() + PATIENCE
+        while not (found := find_guardian(serving)):  # it tells nobody that it is there
+            assert time.monotonic() < end
+        assert found != first
+        everything = serving.process_ids()
+        serving.process.kill()
+        wait_gone(everything, SUPERVISOR_STOP_TIMEOUT + 1.5)
+
+
+def test_workers_end_by_themselves_where_the_guardian_is_killed_too() -> None:
+    """They hold a lifeline each; what knows nothing of it is beyond help then."""
+    with open_serving(FAMILIES) as serving:
+        report = serving.when_ready()
+        workers = [
+            worker["process_id"] for worker in report["workers"] if worker["connected"]
+        ]
+        assert len(workers) == 6
+        supervisor = report["supervisor"]["process_id"]
+
+        began = time.monotonic()
+        os.kill(guardian_of(serving), signal.SIGKILL)
+        serving.process.kill()
+
+        wait_gone([*workers, supervisor], STOP_TIMEOUT + 1.5)
+        for name in GRACEFUL:
+            assert ended_at(serving.directory, name) - began < 1
+        for process_id in serving.process_ids():
+            os.kill(process_id, signal.SIGKILL)

@@ -1,0 +1,238 @@
+"""Peers of the Ruby system that is our model, by their own words, at a real server.
+
+The lines are those of real dialogues (tests/wire/golden/ has them whole): a worker and
+a client of async-container-supervisor 0.10.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+import trio
+
+from tests.e2e.serving import PATIENCE, RawPeer, Serving, open_serving
+from trio_supervisor import open_client
+
+RUBY_BACKTRACE = (
+    "#<Thread:0x00007ff6a6cda9c0 run>\n"
+    "gems/async-container-supervisor/lib/async/container/supervisor/worker.rb:136:in "
+    "`backtrace'\n"
+)
+
+SMALL = """
+from trio_supervisor import Application, MemoryMonitor, Service, SyncWorker
+
+def work(worker: SyncWorker) -> None:
+    worker.ready()
+    worker.stopping.wait()
+
+application = Application(
+    services=[Service("web", work, backend="sync", count=2, intensity=0)],
+    monitors=[MemoryMonitor(interval=0.05, maximum_size_limit=2**40)],
+)
+"""
+
+
+@pytest.fixture(scope="module")
+def serving() -> Iterator[Serving]:
+    """Two workers of ours."""
+    with open_serving(SMALL) as serving:
+        yield serving
+
+
+@pytest.fixture
+def ruby_worker(serving: Serving) -> Iterator[RawPeer]:
+    """A Ruby worker that has registered: its state is no more than its pid."""
+    with serving.peer() as peer:
+        answer = peer.ask(
+            f'{{"id":2,"do":"register","state":{{"process_id":{os.getpid()}}}}}'
+        )
+        assert set(answer) == {"id", "finished", "connection_id"}
+        assert (answer["id"], answer["finished"]) == (2, True)
+        yield peer
+
+
+def ruby_row(serving: Serving) -> dict[str, Any]:
+    """What is said of the Ruby worker."""
+    return serving.worker(f"pid-{os.getpid()}")
+
+
+def test_a_worker_shows_in_status(serving: Serving, ruby_worker: RawPeer) -> None:
+    row = ruby_row(serving)
+
+    assert row["process_id"] == os.getpid()
+    assert (row["state"], row["connected"], row["service"]) == ("ready", True, None)
+    shown = serving.cli("status").stdout
+    (line,) = (line for line in shown.splitlines() if f"pid-{os.getpid()}" in line)
+    assert line.split()[:4] == [f"pid-{os.getpid()}", str(os.getpid()), "ready", "yes"]
+    assert "(not of this controller)" in line
+
+
+def test_it_is_watched_by_the_monitors(serving: Serving, ruby_worker: RawPeer) -> None:
+    """The MemoryMonitor samples it like any worker."""
+    end = time.monotonic() + PATIENCE
+    while True:
+        status = json.loads(serving.cli("status", "--json").stdout)
+        process = status["monitors"]["memory_monitor"]["processes"][str(os.getpid())]
+        if process["sample_count"]:
+            break
+        assert time.monotonic() < end
+    assert process["current_size"] > 1024 * 1024
+    assert process["maximum_size_limit"] == 2**40
+    assert process["threshold_size"] == 10 * 1024 * 1024
+
+
+async def test_it_answers_a_forwarded_thread_dump(serving: Serving) -> None:
+    """By connection id, as Ruby's clients call, and by name, as ours do."""
+    with trio.fail_after(PATIENCE), RawPeer(serving.socket) as worker:
+        answer = worker.ask(
+            f'{{"id":2,"do":"register","state":{{"process_id":{os.getpid()}}}}}'
+        )
+        ruby_client = RawPeer(serving.socket)
+        with ruby_client:
+            connection_id = answer["connection_id"]
+            ruby_client.send(
+                f'{{"id":6,"do":"forward","connection_id":"{connection_id}",'
+                f'"operation":{{"do":"thread_dump"}}}}'
+            )
+            call = await trio.to_thread.run_sync(worker.receive)
+            assert call == {"id": 3, "do": "thread_dump"}
+            reply = {"id": 3, "finished": True, "data": RUBY_BACKTRACE}
+            worker.send(json.dumps(reply))
+            forwarded = await trio.to_thread.run_sync(ruby_client.receive)
+            assert forwarded == {"id": 6, "finished": True, "data": RUBY_BACKTRACE}
+
+        async with open_client(str(serving.socket)) as client:
+            async with trio.open_nursery() as nursery:
+
+                async def answer_it() -> None:
+                    call = await trio.to_thread.run_sync(worker.receive)
+                    assert call == {"id": 5, "do": "thread_dump"}
+                    worker.send(json.dumps({**reply, "id": 5}))
+
+                nursery.start_soon(answer_it)
+                report = await client.thread_dump(f"pid-{os.getpid()}")
+            assert report.data == RUBY_BACKTRACE
+            assert report.threads == ()
+
+
+def test_what_it_does_not_know_fails_by_the_name_that_it_says(
+    serving: Serving, ruby_worker: RawPeer
+) -> None:
+    """With backtrace and all from there; our answer has a class and a message."""
+    with serving.peer() as client:
+        client.send(
+            f'{{"id":8,"do":"forward","name":"pid-{os.getpid()}",'
+            f'"operation":{{"do":"xyz","depth":3}}}}'
+        )
+        assert ruby_worker.receive() == {"id": 3, "do": "xyz", "depth": 3}
+        ruby_worker.send(
+            '{"id":3,"finished":true,"failed":true,"error":{"class":"NoMethodError",'
+            '"message":"undefined method `do_xyz\' for an instance of '
+            'Async::Container::Supervisor::Worker","backtrace":["gems/x.rb:23"]}}'
+        )
+        answer = client.receive()
+    assert (answer["id"], answer["finished"], answer["failed"]) == (8, True, True)
+    assert answer["error"] == {
+        "class": "NoMethodError",
+        "message": (
+            "undefined method `do_xyz' for an instance of "
+            "Async::Container::Supervisor::Worker"
+        ),
+    }
+
+
+def test_progress_streams_through(serving: Serving, ruby_worker: RawPeer) -> None:
+    with serving.peer() as client:
+        client.send(
+            f'{{"id":2,"do":"forward","name":"pid-{os.getpid()}",'
+            f'"operation":{{"do":"memory_sample","duration":1}}}}'
+        )
+        assert ruby_worker.receive() == {"id": 3, "do": "memory_sample", "duration": 1}
+        ruby_worker.send('{"id":3,"progress":0.5}')
+        assert client.receive() == {"id": 2, "progress": 0.5}
+        ruby_worker.send('{"id":3,"finished":true,"data":"{\\"total\\":1}"}')
+        assert client.receive() == {"id": 2, "finished": True, "data": '{"total":1}'}
+
+
+def test_a_worker_that_hangs_up_is_forgotten(
+    serving: Serving, ruby_worker: RawPeer
+) -> None:
+    connection_id = ruby_row(serving)["connection_id"]
+    with serving.peer() as client:
+        client.send(
+            f'{{"id":2,"do":"forward","connection_id":"{connection_id}",'
+            f'"operation":{{"do":"thread_dump"}}}}'
+        )
+        ruby_worker.receive()
+
+        ruby_worker.__exit__()
+
+        answer = client.receive()
+        assert answer["error"]["class"] == "ConnectionLost"
+        again = client.ask(
+            f'{{"id":4,"do":"forward","connection_id":"{connection_id}",'
+            f'"operation":{{"do":"thread_dump"}}}}'
+        )
+        assert again["error"]["class"] == "NoSuchWorker"
+
+
+def test_a_client_gets_the_monitors_first_then_the_connections(
+    serving: Serving,
+) -> None:
+    with serving.peer() as client:
+        monitor = client.ask('{"id":2,"do":"status"}')
+        status = client.receive()
+
+    assert set(monitor) == {"id", "memory_monitor"}
+    assert set(monitor["memory_monitor"]) == {
+        "total_size",
+        "total_size_limit",
+        "free_size_minimum",
+        "processes",
+    }
+    assert (status["id"], status["finished"]) == (2, True)
+    pids = {w["process_id"] for w in serving.call("workers")["workers"]}
+    connections = status["connections"]
+    assert {connection["process_id"] for connection in connections} == pids
+    for connection in connections:
+        assert set(connection) == {"connection_id", "process_id", "state"}
+        assert connection["state"]["process_id"] == connection["process_id"]
+        assert connection["state"]["connection_id"] == connection["connection_id"]
+
+
+@pytest.mark.parametrize("signal", ['"HUP"', '"INT"', '"TERM"', "null"])
+def test_a_client_restarts_everything(serving: Serving, signal: str) -> None:
+    """Gracefully: no signal is sent as such, and nothing counts as a crash."""
+    before = [worker["process_id"] for worker in serving.when_ready()["workers"]]
+
+    with serving.peer() as client:
+        answer = client.ask(f'{{"id":4,"do":"restart","signal":{signal}}}')
+
+    assert answer == {"id": 4, "finished": True}
+    after = [worker["process_id"] for worker in serving.when_ready()["workers"]]
+    assert not set(before) & set(after)
+    exits = serving.select(event="exited")
+    assert {(event["returncode"], event["is_planned"]) for event in exits} == {
+        (0, True)
+    }
+
+
+@pytest.mark.parametrize("signal", ['"KILL"', '"STOP"', '"SIGHUP"', '""', "9"])
+def test_no_other_signal_is_taken(serving: Serving, signal: str) -> None:
+    before = serving.when_ready()
+
+    with serving.peer() as client:
+        answer = client.ask(f'{{"id":4,"do":"restart","signal":{signal}}}')
+
+    assert (answer["failed"], answer["error"]["class"]) == (True, "BadRequest")
+    assert "signal" in answer["error"]["message"]
+    after = serving.when_ready()
+    assert after["supervisor"]["process_id"] == before["supervisor"]["process_id"]
+    pids = [[w["process_id"] for w in report["workers"]] for report in (before, after)]
+    assert pids[0] == pids[1]

@@ -1,0 +1,294 @@
+"""Mistakes of whoever serves: one message that says what to do, and an own code."""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from tests.e2e.serving import (
+    COMMAND,
+    PATIENCE,
+    RawPeer,
+    environment_of_children,
+    open_serving,
+    run_cli,
+    short_directory,
+)
+
+HEADER = """
+from trio_supervisor import *
+async def work(worker): await worker.ready()
+"""
+SERVICE = "Service('web', work)"
+
+BAD_TARGETS = {
+    "no file": (None, "service.py: the file does not exist"),
+    "no application": ("x = 1", "service.py has no 'application'; define one as: "),
+    "another name": (
+        f"app = Application(services=[{SERVICE}])",
+        "service.py has no 'application'; name one of: service.py:app",
+    ),
+    "no Application": (
+        "application = [1]",
+        "service.py: 'application' is no Application, but of type list",
+    ),
+    "not Python": ("def", "service.py, line 5: SyntaxError: "),
+    "an import that fails": (
+        "import no_such_module",
+        "service.py, line 5: ModuleNotFoundError: No module named 'no_such_module'",
+    ),
+    "an error of its own": (
+        "def fail():\n    raise LookupError('so there')\nfail()",
+        "service.py, line 6: LookupError: so there",
+    ),
+    "it ends the process": ("exit(3)", "service.py, line 5: SystemExit: 3"),
+    "wrong type": (
+        "application = Application(services=[Service('web', work, count='4')])",
+        "service.py, line 5: count: expected a whole number, got '4'",
+    ),
+    "count below zero": (
+        "application = Application(services=[Service('web', work, count=-1)])",
+        "service.py, line 5: count: expected 0 or more, got -1",
+    ),
+    "unknown field": (
+        "application = Application(services=[Service('web', work, cuont=4)])",
+        "service.py, line 5: TypeError: Service.__init__() got an unexpected keyword "
+        "argument 'cuont'",
+    ),
+    "two services of one name": (
+        f"application = Application(services=[{SERVICE}, {SERVICE}])",
+        "service.py, line 5: services[1].name: services[0] has the name 'web' already",
+    ),
+    "no service": (
+        "application = Application(services=[work])",
+        "service.py, line 5: services[0]: expected a Service or a Command, got ",
+    ),
+    "no function": (
+        "application = Application(services=[Service('web', 'work')])",
+        "service.py, line 5: target: expected a function, got 'work'",
+    ),
+    "a bad name": (
+        "application = Application(services=[Service('web.0', work)])",
+        "service.py, line 5: name: expected up to 64 letters, digits, ",
+    ),
+    "an unknown backend": (
+        "application = Application(services=[Service('web', work, backend='curio')])",
+        "service.py, line 5: backend: expected one of 'trio', 'asyncio', 'sync', got ",
+    ),
+    "a policy that is none": (
+        "application = Application(services=[Service('web', work, restart='maybe')])",
+        "service.py, line 5: restart: expected one of 'always', 'on-failure', 'never'",
+    ),
+    "a monitor's mistake": (
+        "MemoryMonitor(interval=0)",
+        "service.py, line 5: interval: expected more than 0 s, got 0",
+    ),
+    "no monitor": (
+        "application = Application(services=[], monitors=[MemoryMonitor])",
+        "service.py, line 5: monitors[0]: expected a Monitor ",
+    ),
+    "a command's mistake": (
+        "application = Application(services=[Command('redis', 'redis-server')])",
+        "service.py, line 5: arguments: expected a list: the program and its arguments",
+    ),
+}
+
+
+@pytest.mark.parametrize(("source", "message"), BAD_TARGETS.values(), ids=BAD_TARGETS)
+def test_a_bad_target_is_one_message(source: str | None, message: str) -> None:
+    """It names the place and the field; nothing was started, nothing is left."""
+    with short_directory() as directory:
+        if source is not None:
+            (directory / "service.py").write_text(f"{HEADER}\n{source}\n")
+
+        finished = run_cli("serve", "service.py", directory=directory)
+
+        assert finished.stderr.startswith(f"trio_supervisor: {message}")
+        assert finished.returncode == 10
+        assert finished.stderr.count("\n") == 1
+        assert finished.stdout == ""
+        assert set(os.listdir(directory)) <= {"service.py", "__pycache__"}
+
+
+@pytest.mark.parametrize(
+    ("target", "message"),
+    [
+        ("no_such_module", "there is no module 'no_such_module'"),
+        ("package.no_such", "there is no module 'package.no_such'"),
+        ("package.module:nothing", "package.module has no 'nothing'; name one of: "),
+        (":application", "':application' names no file and no module"),
+        ("a-b", "'a-b' is neither a path ending in .py nor the name of a module"),
+    ],
+)
+def test_a_bad_module_is_one_message(target: str, message: str) -> None:
+    with short_directory() as directory:
+        write_package(directory)
+
+        finished = run_cli("serve", target, directory=directory)
+
+        assert finished.stderr.startswith(f"trio_supervisor: {message}")
+        assert finished.returncode == 10
+        assert "Traceback" not in finished.stderr
+
+
+def write_package(directory: Path) -> None:
+    """Make `package.module`, with an application of another name as well."""
+    (directory / "package").mkdir()
+    (directory / "package" / "__init__.py").write_text("")
+    (directory / "package" / "module.py").write_text(
+        f"{HEADER}\napplication = Application(services=[])\nother = application\n"
+    )
+
+
+@pytest.mark.parametrize(
+    ("target", "where"),
+    [
+        ("package.module", "supervisor.ipc"),
+        ("package.module:other", "supervisor.ipc"),
+        ("package/module.py", "package/supervisor.ipc"),
+        ("./package/module.py:other", "package/supervisor.ipc"),
+    ],
+)
+def test_a_target_is_a_path_or_a_module_with_or_without_a_name(
+    target: str, where: str
+) -> None:
+    """The socket is beside a file, and here for a module."""
+    with short_directory() as directory:
+        write_package(directory)
+        with subprocess.Popen(
+            [*COMMAND, "serve", target],
+            cwd=directory,
+            env=environment_of_children(),
+            stderr=subprocess.PIPE,
+            text=True,
+        ) as process:
+            try:
+                finished = run_cli(
+                    *("status", "--wait-ready", "--socket", where), directory=directory
+                )
+            finally:
+                process.send_signal(signal.SIGINT)
+                _, log = process.communicate(timeout=PATIENCE)
+
+        assert finished.returncode == 0, log
+        assert process.returncode == 0
+        assert f"serving at {directory / where}" in log
+        assert not (directory / where).exists()
+
+
+def test_a_second_serve_at_a_living_socket_is_refused() -> None:
+    with open_serving() as serving:
+        before = serving.call("workers")["workers"]
+
+        finished = serving.cli("serve", "service.py")
+
+        assert finished.returncode == 11
+        assert finished.stderr == (
+            f"trio_supervisor: another controller serves at {serving.socket}; stop it, "
+            f"or choose another socket with --socket\n"
+        )
+        after = serving.call("workers")["workers"]
+        assert [w["process_id"] for w in after] == [w["process_id"] for w in before]
+
+
+def test_anybody_elses_living_socket_is_respected() -> None:
+    with short_directory() as directory:
+        (directory / "service.py").write_text(
+            f"{HEADER}\napplication = Application(services=[])"
+        )
+        with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as living:
+            living.bind(str(directory / "supervisor.ipc"))
+            living.listen()
+
+            finished = run_cli("serve", "service.py", directory=directory)
+
+            assert finished.returncode == 11
+            assert "somebody serves at" in finished.stderr
+            assert (directory / "supervisor.ipc").is_socket()
+
+
+def test_a_stale_socket_is_taken_over() -> None:
+    """What kill -9 of a controller leaves behind."""
+    with open_serving() as serving:
+        serving.process.kill()
+        serving.wait_exit()
+        serving.wait_nothing_left()
+        assert serving.socket.is_socket()
+        with subprocess.Popen(
+            [*COMMAND, "serve", "service.py"],
+            cwd=serving.directory,
+            env=environment_of_children(),
+            stderr=subprocess.DEVNULL,
+        ) as process:
+            try:
+                finished = serving.cli("status", "--wait-ready", "--timeout", "30")
+            finally:
+                process.send_signal(signal.SIGTERM)
+
+        assert finished.returncode == 0
+        assert process.returncode == 0
+        assert serving.files() == set()
+
+
+def test_a_path_too_long_is_said_with_its_length_before_anything_starts() -> None:
+    with short_directory() as directory:
+        deep = directory / ("d" * 50) / ("e" * 50)
+        deep.mkdir(parents=True)
+        (deep / "service.py").write_text(
+            f"{HEADER}\nprint('imported')\napplication = Application([{SERVICE}])"
+        )
+        path = deep / "supervisor.ipc"
+
+        finished = run_cli("serve", "service.py", directory=deep)
+
+        assert finished.returncode == 12
+        assert finished.stderr == (
+            f"trio_supervisor: the socket's path is {len(str(path))} bytes long, and "
+            f"at most 107 are possible; choose a shorter one with --socket: {path}\n"
+        )
+
+
+@pytest.mark.parametrize(
+    ("where", "message"),
+    [
+        ("missing/s.ipc", "the socket's directory does not exist: "),
+        ("service.py", "there is something that is no socket at "),
+    ],
+)
+def test_a_socket_that_cannot_be_made_is_said(where: str, message: str) -> None:
+    with short_directory() as directory:
+        (directory / "service.py").write_text(
+            f"{HEADER}\napplication = Application([{SERVICE}])"
+        )
+
+        finished = run_cli(
+            "serve", "service.py", "--socket", where, directory=directory
+        )
+
+        assert finished.returncode == 12
+        assert finished.stderr.startswith(f"trio_supervisor: {message}")
+        assert finished.stderr.count("\n") == 1
+
+
+def test_it_listens_where_it_is_told() -> None:
+    with (
+        short_directory() as elsewhere,
+        open_serving(
+            environment={"TRIO_SUPERVISOR_SOCKET": str(elsewhere / "s.ipc")},
+            is_ready=False,
+        ) as serving,
+    ):
+        serving.wait_event(event="serving", socket=str(elsewhere / "s.ipc"))
+        with RawPeer(elsewhere / "s.ipc") as peer:
+            assert peer.ask('{"id": 2, "do": "ping"}') == {"id": 2, "finished": True}
+        found = run_cli(
+            *("ping", "--json"),
+            directory=Path("/"),
+            TRIO_SUPERVISOR_SOCKET=str(elsewhere / "s.ipc"),
+        )
+        assert found.returncode == 0

@@ -1,0 +1,184 @@
+"""How everything ends: in reverse order, by force if need be, and without a trace."""
+
+from __future__ import annotations
+
+import os
+import signal
+import time
+from collections.abc import Iterator
+
+import pytest
+
+from tests.e2e.serving import Serving, open_serving
+
+THREE_SERVICES = """
+from trio_supervisor import Application, Command, Service, Worker
+
+async def work(worker: Worker) -> None:
+    await worker.ready()
+    await worker.stopping.wait()
+
+application = Application(
+    services=[
+        Service("first", work, count=2),
+        Command("second", ["sleep", "1000"]),
+        Service("third", work),
+    ],
+)
+"""
+
+STUBBORN = """
+import signal
+import subprocess
+import time
+from trio_supervisor import Application, Command, Service, SyncWorker, Worker
+import trio
+
+def deaf(worker: SyncWorker) -> None:
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    worker.ready()
+    while True:
+        time.sleep(1000)
+
+def parent(worker: SyncWorker) -> None:
+    ignore = "trap '' TERM; echo ready; while :; do sleep 1000; done"
+    child = subprocess.Popen(["sh", "-c", ignore], stdout=subprocess.PIPE)
+    child.stdout.readline()
+    worker.status(str(child.pid))
+    worker.ready()
+    worker.stopping.wait()
+
+async def frozen(worker: Worker) -> None:
+    await worker.ready()
+    await trio.sleep_forever()
+
+application = Application(
+    services=[
+        Service("deaf", deaf, backend="sync", stop_timeout=0.5),
+        Service("parent", parent, backend="sync", stop_timeout=0.5),
+        Service("frozen", frozen, stop_timeout=20),
+        Command("usr1", ["sh", "-c", "trap 'exit 5' USR1; sleep 1000 & wait"],
+                stop_signal="USR1", stop_timeout=20),
+        Service("patient", deaf, backend="sync", stop_timeout=1000),
+    ],
+)
+"""
+
+
+@pytest.mark.parametrize("way", ["SIGTERM", "SIGINT", "the shutdown verb"])
+def test_all_end_in_reverse_order_and_leave_nothing(way: str) -> None:
+    with open_serving(THREE_SERVICES) as serving:
+        mark = serving.mark()
+
+        if way.startswith("SIG"):
+            serving.process.send_signal(signal.Signals[way])
+        else:
+            assert serving.cli("shutdown").stdout == "shutting down\n"
+
+        assert serving.wait_exit() == 0
+        assert serving.process_ids() == []
+        assert serving.files() == set()
+        steps = [
+            (event["event"], event["name"])
+            for event in serving.events[mark:]
+            if event["event"] in ("shutting_down", "stopping", "exited", "stopped")
+        ]
+        assert steps[:5] == [
+            ("shutting_down", "controller"),
+            ("stopping", "third.0"),
+            ("exited", "third.0"),
+            ("stopping", "second.0"),
+            ("exited", "second.0"),
+        ]
+        # Workers of one service end side by side.
+        assert sorted(steps[5:7]) == [("stopping", "first.0"), ("stopping", "first.1")]
+        assert sorted(steps[7:9]) == [("exited", "first.0"), ("exited", "first.1")]
+        assert steps[9:] == [
+            ("stopping", "supervisor"),
+            ("exited", "supervisor"),
+            ("stopped", "controller"),
+        ]
+        codes = {e["name"]: e["returncode"] for e in serving.select(event="exited")}
+        assert codes == {
+            "first.0": 0,
+            "first.1": 0,
+            "second.0": -signal.SIGTERM,
+            "third.0": 0,
+            "supervisor": 0,
+        }
+
+
+def test_a_signal_during_the_start_ends_it_all_the_same() -> None:
+    with open_serving(THREE_SERVICES, is_ready=False) as serving:
+        serving.wait_event(event="started", name="first.0")
+
+        assert serving.terminate() == 0
+
+        assert serving.process_ids() == []
+        assert serving.files() == set()
+
+
+@pytest.fixture(scope="module")
+def stubborn() -> Iterator[Serving]:
+    """Services that do not end when asked; each test stops another one."""
+    with open_serving(STUBBORN) as serving:
+        yield serving
+
+
+def test_sigkill_follows_the_stop_timeout(stubborn: Serving) -> None:
+    began = time.monotonic()
+
+    stubborn.call("stop", names=["deaf"])
+
+    assert 0.5 <= time.monotonic() - began < 10
+    exited = stubborn.wait_event(event="exited", name="deaf.0")
+    assert exited["returncode"] == -signal.SIGKILL
+    assert exited["is_planned"]
+    assert stubborn.worker("deaf.0")["state"] == "stopped"
+
+
+def test_its_group_is_waited_for_and_killed_too(stubborn: Serving) -> None:
+    """The worker returns at once; its child ignores the signal."""
+    child = int(stubborn.worker("parent.0")["status"])
+    began = time.monotonic()
+
+    stubborn.call("stop", names=["parent"])
+
+    assert 0.5 <= time.monotonic() - began < 10
+    assert not os.path.exists(f"/proc/{child}/fd/0")
+    assert child not in stubborn.process_ids()
+    exited = stubborn.wait_event(event="exited", name="parent.0")
+    assert exited["returncode"] == 0
+
+
+def test_one_that_is_stopped_is_continued_and_ends(stubborn: Serving) -> None:
+    process_id = stubborn.worker("frozen.0")["process_id"]
+    os.kill(process_id, signal.SIGSTOP)
+    began = time.monotonic()
+
+    stubborn.call("stop", names=["frozen.0"])
+
+    assert time.monotonic() - began < 15
+    exited = stubborn.wait_event(event="exited", name="frozen.0")
+    assert exited["returncode"] == 0
+
+
+def test_a_service_has_its_own_stop_signal(stubborn: Serving) -> None:
+    stubborn.call("stop", names=["usr1"])
+
+    exited = stubborn.wait_event(event="exited", name="usr1.0")
+    assert exited["returncode"] == 5
+
+
+def test_a_second_signal_hurries(stubborn: Serving) -> None:
+    """One of them has a stop timeout of a quarter of an hour."""
+    stubborn.process.send_signal(signal.SIGTERM)
+    stubborn.wait_event(event="stopping", name="patient.0")
+    assert stubborn.process.poll() is None
+
+    assert stubborn.terminate() == 0
+
+    exited = stubborn.wait_event(event="exited", name="patient.0")
+    assert exited["returncode"] == -signal.SIGKILL
+    assert stubborn.process_ids() == []
+    assert stubborn.files() == set()

@@ -1,0 +1,132 @@
+"""Monitors that fail, and what the supervisor makes of it. In virtual time."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping
+
+import pytest
+import trio
+
+from tests.supervisor.fake_workers import FakeWorker
+from trio_supervisor import Monitor
+from trio_supervisor.supervisor.monitoring import Monitoring
+from trio_supervisor.testing import simulated
+
+Log = pytest.LogCaptureFixture
+
+
+class Counting(Monitor):
+    """Counts its runs, and fails in those that it is told to."""
+
+    def __init__(self, interval: float, *, fails_in: range = range(0)) -> None:
+        super().__init__(interval=interval)
+        self.fails_in = fails_in
+        self.runs: list[float] = []
+        self.names: list[str] = []
+
+    def register(self, worker: object) -> None:
+        assert isinstance(worker, FakeWorker)
+        self.names.append(worker.name)
+
+    def remove(self, worker: object) -> None:
+        assert isinstance(worker, FakeWorker)
+        self.names.remove(worker.name)
+
+    async def run_once(self) -> None:
+        self.runs.append(trio.current_time())
+        if len(self.runs) in self.fails_in:
+            raise LookupError("lost it")
+
+    def status(self) -> Mapping[str, object]:
+        return {"runs": len(self.runs)}
+
+
+class Hostile(Monitor):
+    """Fails in everything."""
+
+    def register(self, worker: object) -> None:
+        raise LookupError("no register")
+
+    def remove(self, worker: object) -> None:
+        raise LookupError("no remove")
+
+    async def run_once(self) -> None:
+        raise LookupError("no run")
+
+    def status(self) -> Mapping[str, object]:
+        raise LookupError("no status")
+
+
+async def run_for(monitoring: Monitoring, seconds: float) -> None:
+    """Run it for so long."""
+    with trio.move_on_after(seconds):
+        await monitoring.run()
+
+
+@simulated
+async def test_each_runs_at_its_own_interval() -> None:
+    often, seldom = Counting(2), Counting(5)
+
+    await run_for(Monitoring([often, seldom]), 11)
+
+    assert often.runs == [2, 4, 6, 8, 10]
+    assert seldom.runs == [5, 10]
+
+
+@simulated
+async def test_one_that_fails_runs_on_and_nobody_else_minds() -> None:
+    failing, well = Counting(2, fails_in=range(1, 100)), Counting(2)
+
+    await run_for(Monitoring([failing, Hostile(interval=1), well]), 7)
+
+    assert failing.runs == well.runs == [2, 4, 6]
+
+
+@simulated
+async def test_a_failure_is_a_problem_until_it_runs_well_again() -> None:
+    failing = Counting(2, fails_in=range(2, 4))
+    monitoring = Monitoring([failing])
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(monitoring.run)
+        await trio.sleep(3)
+        assert monitoring.statuses() == {"counting": {"runs": 1}}
+        await trio.sleep(2)
+        assert monitoring.statuses() == {
+            "counting": {"runs": 2, "problem": "run_once(): LookupError: lost it"}
+        }
+        await trio.sleep(4)
+        assert monitoring.statuses() == {"counting": {"runs": 4}}
+        nursery.cancel_scope.cancel()
+
+
+def test_the_same_failure_is_logged_once(caplog: Log) -> None:
+    @simulated
+    async def run() -> None:
+        await run_for(Monitoring([Counting(1, fails_in=range(1, 100))]), 10)
+
+    run()
+
+    (record,) = caplog.records
+    assert record.levelno == logging.ERROR
+    assert record.getMessage() == "monitor counting failed in run_once()"
+    assert record.exc_info is not None
+
+
+def test_workers_come_and_go_in_spite_of_a_hostile_one() -> None:
+    counting = Counting(1)
+    monitoring = Monitoring([Hostile(), counting])
+    worker = FakeWorker(name="web.7")
+
+    monitoring.register(worker)
+    assert counting.names == ["web.7"]
+    status = monitoring.statuses()["hostile"]
+    assert status == {"problem": "status(): LookupError: no status"}
+    monitoring.remove(worker)
+    assert counting.names == []
+
+
+def test_two_of_a_kind_are_told_apart() -> None:
+    monitoring = Monitoring([Counting(1), Counting(2), Hostile()])
+
+    assert list(monitoring.statuses()) == ["counting", "counting_1", "hostile"]

@@ -1,0 +1,611 @@
+"""The supervisor's side of its connections: memory streams, virtual time."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any
+
+import pytest
+import trio
+from trio.testing import memory_stream_pair, wait_all_tasks_blocked
+
+from tests.supervisor.fake_workers import FakeWorker
+from trio_supervisor import Monitor
+from trio_supervisor.errors import (
+    CallFailedError,
+    NoSuchWorkerError,
+)
+from trio_supervisor.link.credentials import Credentials
+from trio_supervisor.link.peer import (
+    Answer,
+    Dispatch,
+    IncomingCall,
+    Peer,
+    open_peer,
+    refuse_calls,
+)
+from trio_supervisor.supervisor.monitoring import Monitoring
+from trio_supervisor.supervisor.monitors.base import MonitoredWorker
+from trio_supervisor.supervisor.registry import Registry
+from trio_supervisor.supervisor.server import Server
+from trio_supervisor.testing import simulated
+from trio_supervisor.wire.codec import unparse_operation
+from trio_supervisor.wire.limits import DEFAULT_LIMITS, Limits
+from trio_supervisor.wire.messages import Update, WorkerRecord
+from trio_supervisor.wire.session import Session
+
+ROOT = 0
+NOBODY = 65534
+
+
+class Watching(Monitor):
+    """Remembers whom it was given."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.workers: list[MonitoredWorker] = []
+
+    def register(self, worker: MonitoredWorker) -> None:
+        self.workers.append(worker)
+
+    def remove(self, worker: MonitoredWorker) -> None:
+        self.workers.remove(worker)
+
+    def status(self) -> dict[str, object]:
+        return {"names": [worker.name for worker in self.workers]}
+
+
+class House:
+    """A server, and whoever connects to it."""
+
+    def __init__(self, nursery: trio.Nursery, limits: Limits) -> None:
+        self.monitor = Watching()
+        self.server = Server(
+            registry=Registry(),
+            monitoring=Monitoring([self.monitor]),
+            process_id=50,
+            incarnation=3,
+            controller_pid=40,
+            version="1.2.3",
+            limits=limits,
+        )
+        self._nursery = nursery
+
+    def connect_stream(self, process_id: int, user_id: int = ROOT) -> trio.abc.Stream:
+        """Connect as that process, and return our end."""
+        ours, theirs = memory_stream_pair()
+        credentials = Credentials(
+            process_id=process_id, user_id=user_id, group_id=user_id
+        )
+        self._nursery.start_soon(self.server.serve_connection, theirs, credentials)
+        return ours
+
+    @asynccontextmanager
+    async def connect(
+        self, process_id: int = 7, dispatch: Dispatch = refuse_calls
+    ) -> AsyncIterator[Peer]:
+        """Connect as that process for the length of the block."""
+        session = Session(is_connecting=True)
+        stream = self.connect_stream(process_id)
+        async with open_peer(stream, session, dispatch) as peer:
+            yield peer
+
+    @asynccontextmanager
+    async def control(self, dispatch: Dispatch) -> AsyncIterator[Peer]:
+        """Be the controller for the length of the block."""
+        ours, theirs = memory_stream_pair()
+        self._nursery.start_soon(self.server.serve_controller, theirs)
+        async with open_peer(ours, Session(is_connecting=True), dispatch) as peer:
+            do, arguments = unparse_operation(
+                Update(workers=(record("web.0", 100), record("web.1", None)))
+            )
+            await peer.call(do, arguments)
+            yield peer
+
+
+def record(name: str, process_id: int | None) -> WorkerRecord:
+    """What the controller says of a worker."""
+    return WorkerRecord(
+        name=name,
+        service="web",
+        state="ready" if process_id else "backoff",
+        process_id=process_id,
+        incarnation=2,
+        restarts=1,
+        started_at=0.0,
+    )
+
+
+@asynccontextmanager
+async def open_house(limits: Limits = DEFAULT_LIMITS) -> AsyncIterator[House]:
+    """Have a server for the length of the block."""
+    async with trio.open_nursery() as nursery:
+        yield House(nursery, limits)
+        nursery.cancel_scope.cancel()
+
+
+async def register(peer: Peer, process_id: int, **state: object) -> str:
+    """Register as that process; return the connection's id."""
+    fields = {"state": {"process_id": process_id, **state}}
+    connection_id = (await peer.call("register", fields))["connection_id"]
+    assert isinstance(connection_id, str)
+    return connection_id
+
+
+def expect(name: str, text: str = "") -> pytest.RaisesExc[CallFailedError]:
+    """Expect an error of that name on the wire, whose message contains *text*."""
+    return pytest.RaisesExc(
+        CallFailedError,
+        check=lambda exc: exc.error_class == name and text in exc.message,
+    )
+
+
+def echo(call: IncomingCall) -> Answer:
+    """A worker that says what it was asked."""
+    return {"asked": call.do, "arguments": call.arguments}
+
+
+@simulated
+async def test_status_tells_monitors_first_then_everything() -> None:
+    progress: list[Any] = []
+    async with (
+        open_house() as house,
+        house.control(echo),
+        house.connect(100) as worker,
+        house.connect() as client,
+    ):
+        id_ = await register(worker, 100, name="web.0", mood="good")
+        await trio.sleep(5)
+
+        report = await client.call("status", {}, progress.append)
+
+    assert progress == [{"watching": {"names": ["web.0"]}}]
+    assert report["supervisor"] == {"process_id": 50, "incarnation": 3, "uptime": 5.0}
+    assert report["controller"] == {"process_id": 40, "version": "1.2.3"}
+    rows = [(w["name"], w["connected"], w["connection_id"]) for w in report["workers"]]
+    assert rows == [("web.0", True, id_), ("web.1", False, None)]
+    (connection,) = report["connections"]
+    assert connection["connection_id"] == id_
+    assert connection["state"]["mood"] == "good"
+
+
+@simulated
+async def test_a_worker_is_forgotten_when_it_hangs_up() -> None:
+    async with open_house() as house, house.control(echo):
+        async with house.connect(100) as worker:
+            await register(worker, 100, name="web.0")
+            assert [w.name for w in house.monitor.workers] == ["web.0"]
+        await wait_all_tasks_blocked()
+
+        assert house.monitor.workers == []
+        assert house.server.registry.connections == {}
+
+
+@simulated
+async def test_a_client_that_never_registered_is_no_worker() -> None:
+    async with open_house() as house:
+        async with house.connect() as client:
+            await client.call("ping", {})
+        await wait_all_tasks_blocked()
+        assert house.monitor.workers == []
+
+
+@simulated
+async def test_nobody_registers_as_another_process() -> None:
+    async with open_house() as house, house.connect(666) as peer:
+        with expect("NotPermitted", "process 666 may not register as process 100"):
+            await register(peer, 100, name="web.0")
+        for process_id in (None, "666", 666.0, True):
+            with expect("BadRequest", "state.process_id: expected a process id"):
+                await peer.call("register", {"state": {"process_id": process_id}})
+        assert house.server.registry.connections == {}
+
+
+@simulated
+async def test_registering_again_is_news_of_the_same_worker() -> None:
+    async with open_house() as house, house.connect(7) as worker:
+        first = await register(worker, 7, name="Falcon")
+        second = await register(worker, 7, name="Puma", mood="good")
+
+        assert first == second
+        (connection,) = (await worker.call("status", {}))["connections"]
+        assert connection["state"]["mood"] == "good"
+        assert [w.name for w in house.monitor.workers] == ["Puma"]
+
+
+@simulated
+async def test_a_stranger_does_not_get_a_workers_calls() -> None:
+    async with (
+        open_house() as house,
+        house.control(echo),
+        house.connect(666, echo) as stranger,
+        house.connect(100, echo) as worker,
+        house.connect() as client,
+    ):
+        await register(worker, 100, name="web.0")
+        await register(stranger, 666, name="web.0", is_newer=True)
+        operation = {"do": "who", "loud": True}
+
+        answer = await client.call("forward", {"name": "web.0", "operation": operation})
+
+        assert answer == {"asked": "who", "arguments": {"loud": True}}
+        find = house.server.registry.find
+        assert find(None, "web.0").process_id == 100
+        assert find(None, "pid-666").process_id == 666
+
+
+@simulated
+async def test_a_forwarded_call_streams_its_progress() -> None:
+    def count(call: IncomingCall) -> Answer:
+        for number in range(3):
+            call.progress({"number": number})
+        return {"total": 3}
+
+    progress: list[Any] = []
+    async with (
+        open_house() as house,
+        house.connect(7, count) as worker,
+        house.connect() as client,
+    ):
+        id_ = await register(worker, 7)
+        arguments = {"connection_id": id_, "operation": {"do": "count"}}
+
+        answer = await client.call("forward", arguments, progress.append)
+
+    assert (progress, answer) == ([{"number": n} for n in range(3)], {"total": 3})
+
+
+@pytest.mark.parametrize(
+    ("arguments", "name", "text"),
+    [
+        pytest.param({"name": "nope"}, "NoSuchWorker", "'nope'", id="no such worker"),
+        pytest.param(
+            {"connection_id": "nope"}, "NoSuchWorker", "'nope'", id="no connection"
+        ),
+        pytest.param(
+            {"name": "web.1"},
+            "NotConnected",
+            "web.1 is not connected; it is backoff",
+            id="not connected",
+        ),
+        pytest.param({}, "BadRequest", "either connection_id or name", id="nobody"),
+        pytest.param(
+            {"name": "web.0", "connection_id": "x"}, "BadRequest", "either", id="two"
+        ),
+        pytest.param(
+            {"name": "web.0", "operation": {}}, "BadRequest", "operation.do", id="no do"
+        ),
+        pytest.param(
+            {"name": "web.0", "operation": {"do": 3}},
+            "BadRequest",
+            "operation.do",
+            id="do is no name",
+        ),
+        pytest.param(
+            {"name": "web.0", "operation": {"do": "x", "id": 3, "failed": True}},
+            "BadRequest",
+            "not the name of an argument: failed, id",
+            id="an envelope within",
+        ),
+        pytest.param(
+            {"name": "web.0", "operation": "x"}, "BadRequest", "operation", id="no call"
+        ),
+        pytest.param(
+            {"name": "web.0", "timeout": 0}, "BadRequest", "timeout", id="no time"
+        ),
+        pytest.param(
+            {"name": "web.0", "operation": {"do": "fail"}},
+            "Sulking",
+            "not today",
+            id="the worker's own failure",
+        ),
+    ],
+)
+@simulated
+async def test_a_call_that_cannot_be_forwarded_says_why(
+    arguments: dict[str, object], name: str, text: str
+) -> None:
+    def sulk(call: IncomingCall) -> Answer:
+        raise CallFailedError("Sulking", "not today")
+
+    async with (
+        open_house() as house,
+        house.control(echo),
+        house.connect(100, sulk) as worker,
+        house.connect() as client,
+    ):
+        await register(worker, 100, name="web.0")
+        with expect(name, text):
+            await client.call("forward", {"operation": {"do": "x"}, **arguments})
+        assert await client.call("ping", {}) == {}
+
+
+@simulated
+async def test_a_worker_that_does_not_answer_costs_the_timeout() -> None:
+    """The worker is told that nobody waits any more."""
+    is_given_up = trio.Event()
+
+    async def think() -> dict[str, object]:
+        try:
+            await trio.sleep_forever()
+        finally:
+            is_given_up.set()
+        raise AssertionError
+
+    async with (
+        open_house() as house,
+        house.connect(7, lambda call: think()) as worker,
+        house.connect() as client,
+    ):
+        await register(worker, 7, name="Falcon")
+        arguments = {"name": "Falcon", "operation": {"do": "x"}, "timeout": 5}
+
+        with expect("DeadlineExceeded", "Falcon (pid 7) gave no answer to 'x' wit"):
+            await client.call("forward", arguments)
+
+        assert trio.current_time() == 5
+        await is_given_up.wait()
+        assert trio.current_time() == 5
+
+
+@simulated
+async def test_a_worker_that_hangs_up_during_a_call_fails_it_at_once() -> None:
+    async with open_house() as house, house.connect() as client:
+        async with trio.open_nursery() as nursery:
+            stream = house.connect_stream(7)
+            line = {"id": 2, "do": "register", "state": {"process_id": 7}}
+            await stream.send_all(json.dumps(line).encode() + b"\n")
+            await stream.receive_some()
+
+            async def call() -> None:
+                with expect("ConnectionLost"):
+                    await client.call(
+                        "forward", {"name": "pid-7", "operation": {"do": "x"}}
+                    )
+
+            nursery.start_soon(call)
+            await stream.receive_some()
+            await stream.aclose()
+        assert trio.current_time() == 0
+
+
+@simulated
+async def test_a_peer_that_never_calls_is_cut_in_time() -> None:
+    """With the reason; one that calls once may stay as long as it likes."""
+    async with open_house() as house:
+        silent, quiet = house.connect_stream(7), house.connect_stream(8)
+        await quiet.send_all(b'{"id": 2, "do": "ping"}\n')
+        assert json.loads(await quiet.receive_some()) == {"id": 2, "finished": True}
+
+        answer = json.loads(await silent.receive_some())
+
+        assert trio.current_time() == DEFAULT_LIMITS.first_call
+        assert answer["error"] == {
+            "class": "LimitExceeded",
+            "message": "no call within 10 s of connecting",
+        }
+        assert await silent.receive_some() == b""
+        await trio.sleep(1000)
+        await quiet.send_all(b'{"id": 4, "do": "ping"}\n')
+        assert json.loads(await quiet.receive_some()) == {"id": 4, "finished": True}
+
+
+@simulated
+async def test_one_that_hangs_up_without_a_call_is_let_go_at_once() -> None:
+    """Its descriptor is not kept until the time for a first call is over."""
+    async with open_house() as house:
+        stream = house.connect_stream(7)
+        await wait_all_tasks_blocked()
+        assert isinstance(stream, trio.StapledStream)
+        await stream.send_stream.aclose()
+
+        assert await stream.receive_some() == b""
+        assert trio.current_time() == 0
+
+
+@simulated
+async def test_a_peer_past_a_limit_is_cut_and_the_others_are_not() -> None:
+    limits = DEFAULT_LIMITS._replace(line=100, calls=2)
+    async with (
+        open_house(limits) as house,
+        house.connect() as another,
+    ):
+        stream = house.connect_stream(7)
+        await stream.send_all(b"x" * 200)
+        answer = json.loads(await stream.receive_some())
+        assert answer["error"]["class"] == "LimitExceeded"
+        assert await stream.receive_some() == b""
+
+        stream = house.connect_stream(8)
+        for id_ in (2, 4, 6):
+            line = {"id": id_, "do": "workers", "wait_ready": True}
+            await stream.send_all(json.dumps(line).encode() + b"\n")
+        answer = json.loads(await stream.receive_some())
+        assert answer["error"]["class"] == "LimitExceeded"
+        assert "more than 2 calls in flight" in answer["error"]["message"]
+
+        assert await another.call("ping", {}) == {}
+
+
+@simulated
+async def test_another_user_hears_that_it_may_not_and_no_more() -> None:
+    async with open_house() as house:
+        stream = house.connect_stream(7, user_id=NOBODY)
+        await stream.send_all(b'{"id": 2, "do": "ping"}\n')
+
+        answer = json.loads(await stream.receive_some())
+
+        assert answer["error"] == {
+            "class": "NotPermitted",
+            "message": f"user {NOBODY} may not connect here",
+        }
+        assert await stream.receive_some() == b""
+
+
+@pytest.mark.parametrize(
+    ("do", "arguments"),
+    [
+        ("restart", {}),
+        ("restart", {"names": ["web.0"], "reason": "why not"}),
+        ("restart", {"signal": "HUP"}),
+        ("stop", {"names": ["web"]}),
+        ("start", {"names": ["web"]}),
+        ("shutdown", {}),
+    ],
+)
+@simulated
+async def test_steering_is_the_controllers(
+    do: str, arguments: dict[str, object]
+) -> None:
+    """Its answer, and its failures, are passed on."""
+    asked: list[tuple[str, dict[str, Any]]] = []
+
+    def controller(call: IncomingCall) -> Answer:
+        asked.append((call.do, call.arguments))
+        if len(asked) > 1:
+            raise NoSuchWorkerError("nobody of that name")
+        return {}
+
+    async with open_house() as house, house.connect() as client:
+        with expect("Unavailable", "the controller is not connected"):
+            await client.call(do, arguments)
+        async with house.control(controller):
+            assert await client.call(do, arguments) == {}
+            with expect("NoSuchWorker", "nobody of that name"):
+                await client.call(do, arguments)
+        await wait_all_tasks_blocked()
+        with expect("Unavailable"):
+            await client.call(do, arguments)
+
+    assert [name for name, _ in asked] == [do, do]
+    assert arguments.items() <= asked[0][1].items()
+
+
+@pytest.mark.parametrize("signal", ["KILL", "SIGHUP", "", "hup"])
+@simulated
+async def test_no_signal_is_sent_because_a_peer_named_it(signal: str) -> None:
+    async with open_house() as house, house.control(echo), house.connect() as client:
+        with expect("BadRequest", "signal: expected HUP, INT or TERM, got"):
+            await client.call("restart", {"signal": signal})
+
+
+@simulated
+async def test_a_monitor_restarts_the_incarnation_that_it_saw() -> None:
+    asked: list[dict[str, Any]] = []
+
+    def controller(call: IncomingCall) -> Answer:
+        asked.append(call.arguments)
+        return {}
+
+    async with (
+        open_house() as house,
+        house.control(controller),
+        house.connect(100) as worker,
+        house.connect(666) as stranger,
+    ):
+        await register(worker, 100, name="web.0")
+        await register(stranger, 666, name="Falcon")
+        managed, unmanaged = house.monitor.workers
+
+        assert managed.is_ready
+        await managed.restart("too large")
+        with pytest.raises(NoSuchWorkerError, match="Falcon is no child of the co"):
+            await unmanaged.restart("too large")
+
+    (arguments,) = asked
+    assert arguments["names"] == ["web.0"]
+    assert (arguments["incarnation"], arguments["reason"]) == (2, "too large")
+
+
+@simulated
+async def test_a_monitor_can_call_its_worker() -> None:
+    async with open_house() as house, house.connect(7, echo) as worker:
+        await register(worker, 7, name="Falcon")
+        (handle,) = house.monitor.workers
+
+        answer = await handle.call("memory_sample", duration=3)
+
+        assert answer == {"asked": "memory_sample", "arguments": {"duration": 3}}
+        assert (handle.name, handle.process_id, handle.uptime) == ("Falcon", 7, None)
+        assert handle.state == {"process_id": 7, "name": "Falcon"}
+
+
+@simulated
+async def test_what_it_cannot_do_is_said() -> None:
+    async with (
+        open_house() as house,
+        house.control(echo) as controller,
+        house.connect() as client,
+    ):
+        with expect("UnknownOperation", "'dance'"):
+            await client.call("dance", {})
+        with expect("UnknownOperation", "'thread_dump'"):
+            await client.call("thread_dump", {})
+        with expect("UnknownOperation", "'update'"):
+            await client.call("update", {"workers": []})
+        with expect("UnknownOperation", "'status'"):
+            await controller.call("status", {})
+        with expect("BadRequest", "names"):
+            await client.call("stop", {"names": []})
+
+
+@simulated
+async def test_a_wait_for_readiness_is_answered_when_it_comes() -> None:
+    async with open_house() as house, house.connect() as client:
+        with trio.move_on_after(3):
+            await client.call("workers", {"wait_ready": True})
+            raise AssertionError("nothing was ready")
+        async with trio.open_nursery() as nursery:
+
+            async def wait() -> None:
+                report = await client.call("workers", {"wait_ready": True})
+                assert [w["name"] for w in report["workers"]] == ["web.0"]
+
+            nursery.start_soon(wait)
+            await trio.sleep(2)
+            house.server.registry.update([record("web.0", 100)], 0)
+            async with house.connect(100) as worker:
+                await register(worker, 100, name="web.0")
+                await wait_all_tasks_blocked()
+        assert trio.current_time() == 5
+
+
+def test_the_fake_worker_is_what_monitors_expect() -> None:
+    worker: MonitoredWorker = FakeWorker()
+    assert worker.is_ready
+
+
+@simulated
+async def test_an_answer_is_not_forgotten_behind_one_that_is_being_sent() -> None:
+    """As to a client that reads slowly."""
+    ours, theirs = memory_stream_pair()
+    reads_on = trio.Event()
+
+    async def answer_after_progress(call: IncomingCall) -> dict[str, object]:
+        call.progress({"half": True})
+        await wait_all_tasks_blocked()
+        return {"half": False}
+
+    pump = theirs.send_stream.send_all_hook
+    assert pump is not None
+
+    async def pump_later() -> None:
+        await reads_on.wait()
+        await pump()
+
+    theirs.send_stream.send_all_hook = pump_later
+    async with (
+        open_peer(theirs, Session(is_connecting=False), answer_after_progress),
+        open_peer(ours, Session(is_connecting=True)) as client,
+        trio.open_nursery() as nursery,
+    ):
+
+        async def call() -> None:
+            assert await client.call("x", {}) == {"half": False}
+
+        nursery.start_soon(call)
+        await trio.sleep(5)
+        reads_on.set()
+    assert trio.current_time() == 5

@@ -1,0 +1,292 @@
+"""The agent: a real thread with a real loop, a supervisor made of a bare socket."""
+
+from __future__ import annotations
+
+import json
+import os
+import queue
+import signal
+import socket
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.e2e.serving import PATIENCE, short_directory
+from tests.worker.worker_kit import make_boot
+from trio_supervisor.worker.agent import FORCE_AFTER, Agent
+
+
+@pytest.fixture
+def directory() -> Iterator[Path]:
+    """Where the sockets are."""
+    with short_directory() as directory:
+        yield directory
+
+
+class Supervisor:
+    """Accepts agents, and speaks to them by hand."""
+
+    def __init__(self, directory: Path) -> None:
+        self._listener = socket.socket(socket.AF_UNIX)
+        self._listener.settimeout(PATIENCE)
+        self._listener.bind(str(directory / "supervisor.ipc"))
+        self._listener.listen()
+
+    @contextmanager
+    def accept(self) -> Iterator[Talk]:
+        """Talk to the next agent for the length of the block."""
+        connection, _ = self._listener.accept()
+        connection.settimeout(PATIENCE)
+        with connection, connection.makefile("rwb", buffering=0) as file:
+            yield Talk(file)
+
+    def close(self) -> None:
+        """Listen no more."""
+        self._listener.close()
+
+
+class Talk:
+    """One connection."""
+
+    def __init__(self, file: Any) -> None:
+        self._file = file
+
+    def hear(self) -> dict[str, Any]:
+        """Return the next line."""
+        found: dict[str, Any] = json.loads(self._file.readline())
+        return found
+
+    def say(self, **fields: object) -> None:
+        """Send a line."""
+        self._file.write(json.dumps(fields).encode() + b"\n")
+
+    def ask(self, **fields: object) -> dict[str, Any]:
+        """Send a line and return the next one."""
+        self.say(**fields)
+        return self.hear()
+
+    def welcome(self) -> dict[str, Any]:
+        """Accept its registration; return the state that it sent."""
+        call = self.hear()
+        assert call["do"] == "register"
+        self.say(id=call["id"], finished=True, connection_id="x")
+        state: dict[str, Any] = call["state"]
+        return state
+
+
+@pytest.fixture
+def supervisor(directory: Path) -> Iterator[Supervisor]:
+    """Somebody to connect to."""
+    supervisor = Supervisor(directory)
+    yield supervisor
+    supervisor.close()
+
+
+class Running:
+    """An agent that runs, and what it said to the runtime: whether it was forced."""
+
+    def __init__(self, directory: Path, lifeline: int, **settings: Any) -> None:
+        self.state: dict[str, Any] = {"counter": 1}
+        self.stops: queue.Queue[bool] = queue.Queue()
+        self.agent = Agent(
+            make_boot(directory, **{"stop_timeout": 1000.0, **settings}),
+            lifeline,
+            lambda: self.state,
+            self.stops.put,
+        )
+
+
+@contextmanager
+def running(directory: Path, **settings: Any) -> Iterator[Running]:
+    """Have an agent for the length of the block, with a lifeline of its own."""
+    lifeline, end = os.pipe()
+    running = Running(directory, lifeline, **settings)
+    running.agent.start()
+    try:
+        yield running
+    finally:
+        running.agent.stop()
+        os.close(lifeline)
+        os.close(end)
+
+
+def test_it_registers_with_all_that_it_is(
+    directory: Path, supervisor: Supervisor
+) -> None:
+    with running(directory), supervisor.accept() as talk:
+        assert talk.welcome() == {
+            "counter": 1,
+            "process_id": os.getpid(),
+            "name": "web.3",
+            "service": "web",
+            "index": 3,
+            "incarnation": 2,
+        }
+
+
+def test_no_state_of_the_application_can_hide_who_it_is(
+    directory: Path, supervisor: Supervisor
+) -> None:
+    with running(directory) as worker:
+        worker.state["process_id"] = 1
+        worker.state["name"] = "root"
+        with supervisor.accept() as talk:
+            talk.hear()
+        with supervisor.accept() as talk:
+            state = talk.welcome()
+
+    assert (state["process_id"], state["name"]) == (os.getpid(), "web.3")
+
+
+def test_it_comes_again_with_its_state_of_then(
+    directory: Path, supervisor: Supervisor
+) -> None:
+    """However often the supervisor goes away, and whatever it does before."""
+    with running(directory) as worker:
+        for counter in range(1, 5):
+            worker.state["counter"] = counter
+            with supervisor.accept() as talk:
+                if counter % 2:
+                    talk.welcome()
+        with supervisor.accept() as talk:
+            assert talk.welcome()["counter"] == 4
+
+
+def test_it_waits_for_a_supervisor_that_is_not_there_yet(directory: Path) -> None:
+    with running(directory):
+        late = Supervisor(directory)
+        with late.accept() as talk:
+            assert talk.welcome()["name"] == "web.3"
+        late.close()
+
+
+def test_a_refusal_is_no_end(directory: Path, supervisor: Supervisor) -> None:
+    with running(directory), supervisor.accept() as talk:
+        id_ = talk.hear()["id"]
+        error = {"class": "NotPermitted", "message": "not you"}
+        talk.say(id=id_, finished=True, failed=True, error=error)
+        with supervisor.accept() as second:
+            second.welcome()
+
+
+def test_it_answers_while_the_main_thread_is_busy(
+    directory: Path, supervisor: Supervisor
+) -> None:
+    """With where that is; the agent's own thread is in it too."""
+    answers: list[dict[str, Any]] = []
+    is_done = threading.Event()
+
+    def ask() -> None:
+        with supervisor.accept() as talk:
+            talk.welcome()
+            answers.append(talk.ask(id=3, do="ping"))
+            answers.append(talk.ask(id=5, do="thread_dump"))
+            answers.append(talk.ask(id=7, do="dance"))
+        is_done.set()
+
+    interval = sys.getswitchinterval()
+    try:
+        with running(directory, switch_interval=1e-4):
+            thread = threading.Thread(target=ask, name="the asker")
+            thread.start()
+            while not is_done.is_set():
+                pass  # busy
+            thread.join()
+            assert sys.getswitchinterval() == pytest.approx(1e-4)
+    finally:
+        sys.setswitchinterval(interval)
+
+    ping, dump, dance = answers
+    assert ping == {"id": 3, "finished": True}
+    names = [thread["name"] for thread in dump["threads"]]
+    assert names[0] == "MainThread"
+    assert {"the asker", "trio_supervisor agent"} <= set(names)
+    main = dump["threads"][0]
+    assert (main["is_main"], main["is_daemon"]) == (True, False)
+    own = [frame for frame in main["frames"] if frame["file"] == __file__]
+    assert own[-1]["function"] == "test_it_answers_while_the_main_thread_is_busy"
+    assert own[-1]["source"] in ("while not is_done.is_set():", "pass  # busy")
+    assert own[-1]["source"] in dump["data"]
+    assert dance["failed"]
+    assert dance["error"]["class"] == "UnknownOperation"
+
+
+def test_a_request_to_stop_is_passed_on_and_then_insisted_on(directory: Path) -> None:
+    """Once each, however often it is asked."""
+    with running(directory, stop_timeout=0.2) as worker:
+        began = time.monotonic()
+        for _ in range(100_000):
+            worker.agent.request_stop()
+
+        assert worker.stops.get(timeout=PATIENCE) is False
+        assert worker.stops.get(timeout=PATIENCE) is True
+        assert time.monotonic() - began >= 0.2 * FORCE_AFTER
+    assert worker.stops.empty()
+
+
+def test_a_controller_that_is_gone_is_a_request_to_stop(directory: Path) -> None:
+    lifeline, end = os.pipe()
+    worker = Running(directory, lifeline)
+    worker.agent.start()
+    try:
+        os.close(end)
+        assert worker.stops.get(timeout=PATIENCE) is False
+    finally:
+        worker.agent.stop()
+        os.close(lifeline)
+
+
+def test_signals_stay_with_the_main_thread(
+    directory: Path, supervisor: Supervisor
+) -> None:
+    """A handler runs while the agent's thread alone could take the signal."""
+    handled: list[str] = []
+    before = signal.signal(
+        signal.SIGTERM, lambda *_: handled.append(threading.current_thread().name)
+    )
+    try:
+        with running(directory), supervisor.accept() as talk:
+            talk.welcome()
+            masked = {}
+            for task in os.listdir("/proc/self/task"):
+                status = Path(f"/proc/self/task/{task}/status").read_text()
+                bits = int(status.partition("SigBlk:")[2].split()[0], 16)
+                masked[int(task)] = bool(bits >> (signal.SIGTERM - 1) & 1)
+            assert masked.pop(os.getpid()) is False
+            agents = [
+                thread.native_id
+                for thread in threading.enumerate()
+                if thread.name == "trio_supervisor agent"
+            ]
+            assert [masked[native_id or 0] for native_id in agents] == [True]
+            os.kill(os.getpid(), signal.SIGTERM)
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+    assert handled == ["MainThread"]
+
+
+def test_it_leaves_neither_thread_nor_descriptor() -> None:
+    def descriptors() -> int:
+        return len(os.listdir("/proc/self/fd"))
+
+    def live() -> None:
+        with short_directory() as directory:
+            supervisor = Supervisor(directory)
+            with running(directory), supervisor.accept() as talk:
+                talk.welcome()
+            supervisor.close()
+
+    live()
+    before = descriptors()
+    for _ in range(5):
+        live()
+
+    assert not [t for t in threading.enumerate() if "agent" in t.name]
+    assert descriptors() - before <= 5  # of each, the end that is written to
