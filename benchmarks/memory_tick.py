@@ -28,6 +28,7 @@ class _Worker:
     connection_id: str
     state: Mapping[str, Any] = field(factory=dict)
     is_ready: bool = True
+    is_managed: bool = True
     uptime: float | None = 100.0
 
     async def call(self, do: str, **arguments: Any) -> dict[str, Any]:

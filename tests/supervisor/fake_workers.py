@@ -18,6 +18,7 @@ class FakeWorker:
     connection_id: str = field(default="")
     uptime: float | None = 1000.0
     is_ready: bool = True
+    is_managed: bool = True
     state: Mapping[str, Any] = field(factory=dict)
     refuses: Exception | None = None
     """What a restart ends in."""

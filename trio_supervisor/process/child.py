@@ -81,7 +81,10 @@ class ChildProcess:
             return False
         if not group_exists(self.pid):
             return True
-        return IS_LINUX and not self._open_rest(ExitStack())
+        if not IS_LINUX:
+            return False
+        with ExitStack() as stack:
+            return not self._open_rest(stack)
 
     def signal(self, sig: int) -> None:
         """Send *sig* to all of the group."""

@@ -41,6 +41,8 @@ MAX_DESCRIPTORS: Final = 8
 _SPARES: Final = 2
 # How long nothing may have been asked for before a spare is made [s].
 _IDLE: Final = 0.02
+# So many children have one process in between. All wait for it to end.
+_BATCH: Final = 8
 _SPARE_OF: Final = b"s"
 _WARNING: Final = b"w"
 
@@ -71,7 +73,8 @@ class ForkServer:
             if requests is None:
                 return
             if len(requests) > 1 or not self._give_to_spare(requests[0]):
-                self._fork(requests)
+                for first in range(0, len(requests), _BATCH):
+                    self._fork(requests[first : first + _BATCH])
             while len(self._spares) < _SPARES:
                 # The first one at once: a process that crashes again and again must not
                 # find none. The others when what was asked for has had the processor.
@@ -112,10 +115,17 @@ class ForkServer:
         return False
 
     def _fork(self, requests: list[Request]) -> None:
-        """Fork a child for each request; one process in between for all of them."""
+        """Fork a child for each request; one process in between for all of them.
+
+        A child begins when that one has ended, and so is the controller's: its end is
+        read off a pipe.
+        """
+        read, write = os.pipe()
         try:
             is_between = _fork_between()
         except OSError as exc:
+            os.close(read)
+            os.close(write)
             _refuse(requests, f"cannot fork: {exc}")
             return
         if is_between:
@@ -130,8 +140,13 @@ class ForkServer:
                         if other is not request:
                             _close(other)
                     self._leave()
+                    os.close(write)
+                    os.read(read, 1)
+                    os.close(read)
                     _be_born(request)
             os._exit(0)
+        os.close(read)
+        os.close(write)
         for request in requests:
             _close(request)
 

@@ -27,6 +27,8 @@ logger = logging.getLogger(__name__)
 
 # After so many the application itself is likely to end its process when imported.
 _MAX_FAILURES: Final = 3
+# A spare child may be killed just when it is needed; hardly three in a row.
+_MAX_ATTEMPTS: Final = 3
 _STOP: Final = StopPlan(timeout=2.0)
 # The first replacement is immediate; one that dies at once is tried again more slowly.
 _RETRIES: Final = (0.0, 0.1, 0.5, 2.0, 5.0)
@@ -72,15 +74,18 @@ class Forker:
         """
         birth = Birth(entry, dict(environment), title, boot)
         with open_document(pickle.dumps(birth)) as document:
-            while True:
+            attempts, last = 0, None
+            while attempts < _MAX_ATTEMPTS:
                 control = await self._server()
+                attempts, last = (attempts if control is last else 0), control
                 process = await self._ask(control, [document, *descriptors])
                 if process is not None:
                     return process
                 if control is self._control:
-                    raise OSError("the forked child died before it began")
-                if self._failures >= _MAX_FAILURES:
+                    attempts += 1  # killed; or the server was, and that comes next
+                elif self._failures >= _MAX_FAILURES:
                     raise OSError("the fork server ends again and again")
+            raise OSError("forked children die before they begin")
 
     async def _ask(
         self, control: trio.socket.SocketType, descriptors: Sequence[int]
@@ -93,7 +98,8 @@ class Forker:
                 try:
                     async with self._sending:  # it may wait, and one at a time may
                         await _send(control, [document, theirs.fileno(), *others])
-                except OSError:
+                except OSError:  # it has ended, before that was noticed
+                    self._lose(control)
                     await trio.lowlevel.checkpoint()
                     return None
             try:
@@ -121,6 +127,11 @@ class Forker:
         while self._control is None:
             await self._is_there.wait()
         return self._control
+
+    def _lose(self, control: trio.socket.SocketType) -> None:
+        if self._control is control:
+            self._control = self.process_id = None
+            self._is_there = trio.Event()
 
     async def _keep(self) -> None:
         """Keep one server alive until cancelled."""
@@ -152,8 +163,7 @@ class Forker:
                 self._is_there.set()
                 await self._listen(control)
             finally:
-                self._control = self.process_id = None
-                self._is_there = trio.Event()
+                self._lose(control)
                 with trio.CancelScope(shield=True):
                     await stop(process, _STOP)
                 process.close()

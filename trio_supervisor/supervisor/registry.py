@@ -280,6 +280,10 @@ class WorkerHandle:
         return record is None or record.state == "ready"
 
     @property
+    def is_managed(self) -> bool:
+        return self._registry.record_of(self._worker) is not None
+
+    @property
     def uptime(self) -> float | None:
         record = self._registry.record_of(self._worker)
         return None if record is None else _since(record.started_at, self._clock())

@@ -30,6 +30,11 @@ class MonitoredWorker(Protocol):
     def is_ready(self) -> bool: ...
 
     @property
+    def is_managed(self) -> bool:
+        """Whether it is the controller's, and so can be restarted."""
+        ...
+
+    @property
     def uptime(self) -> float | None:
         """Since its process was started [s]; None: not known."""
         ...

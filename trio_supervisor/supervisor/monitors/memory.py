@@ -166,7 +166,7 @@ class MemoryMonitor(Monitor):
             verdict = watched.add(use, is_replacement=is_replacement)
             if isinstance(verdict, BelowBaseline):
                 logger.warning("%s: %s", watched.worker.name, verdict)
-            elif verdict is not None:
+            elif verdict is not None and watched.worker.is_managed:
                 found.append((watched.worker, str(verdict)))
         return found
 
@@ -184,7 +184,9 @@ class MemoryMonitor(Monitor):
         candidates = {
             key: use
             for key, use in uses.items()
-            if key in self._watched and self._watched[key].has_grown(use)
+            if (watched := self._watched.get(key)) is not None
+            and watched.worker.is_managed
+            and watched.has_grown(use)
         }
         if (key := largest(candidates)) is not None:
             await self._restart(self._watched[key].worker, str(verdict))
