@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING, Any
 from trio_supervisor._version import __version__
 
 if TYPE_CHECKING:  # the one place: what loads lazily must still have types
-    from trio_supervisor.controller.controller import Controller, open_controller
+    from trio_supervisor.controller.controller import Controller
+    from trio_supervisor.controller.opening import open_controller
     from trio_supervisor.errors import (
         AlreadyServingError,
         CallFailedError,
@@ -69,7 +70,7 @@ _HOMES = {
     "Worker": "worker.instance",
     "load_application": "process.load",
     "open_client": "link.client",
-    "open_controller": "controller.controller",
+    "open_controller": "controller.opening",
 }
 
 __all__ = [

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.e2e.serving import Serving, open_serving
+from tests.e2e.serving import Serving, open_serving, wait_gone
 
 THREE_SERVICES = """
 from trio_supervisor import Application, Command, Service, Worker
@@ -182,3 +182,29 @@ def test_a_second_signal_hurries(stubborn: Serving) -> None:
     assert exited["returncode"] == -signal.SIGKILL
     assert stubborn.process_ids() == []
     assert stubborn.files() == set()
+
+
+DAEMONS = """
+import os, signal, subprocess
+from trio_supervisor import Application, Service, Worker
+
+async def work(worker: Worker) -> None:
+    ignore = "trap '' TERM; echo ready; while :; do sleep 1000; done"
+    deaf = subprocess.Popen(["setsid", "sh", "-c", ignore], stdout=subprocess.PIPE)
+    deaf.stdout.readline()
+    polite = subprocess.Popen(["setsid", "sleep", "1000"])
+    await worker.status(f"{deaf.pid} {polite.pid}")
+    await worker.ready()
+    await worker.stopping.wait()
+
+application = Application(services=[Service("worker", work, stop_timeout=1)])
+"""
+
+
+def test_what_left_its_group_by_setsid_is_ended_too() -> None:
+    with open_serving(DAEMONS) as serving:
+        serving.when_ready()
+        pids = list(map(int, serving.worker("worker.0")["status"].split()))
+        assert all(os.path.exists(f"/proc/{pid}") for pid in pids)
+        assert serving.terminate() == 0
+    wait_gone(pids, timeout=0)

@@ -7,7 +7,8 @@ from argparse import Namespace
 
 import trio
 
-from trio_supervisor.controller.controller import Controller, open_controller
+from trio_supervisor.controller.controller import Controller
+from trio_supervisor.controller.opening import open_controller
 from trio_supervisor.process.fork_server_start import EarlyServer
 from trio_supervisor.process.load import load_application
 from trio_supervisor.process.logs import configure_logging

@@ -4,22 +4,14 @@ from __future__ import annotations
 
 import os
 import random
-import resource
-import signal
-import sys
-import tempfile
-import uuid
 from collections import deque
 from collections.abc import (
-    AsyncIterator,
     Callable,
     Coroutine,
     Iterable,
-    Iterator,
     Mapping,
     Sequence,
 )
-from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
 from typing import Any, Final, TypeAlias
 
 import trio
@@ -34,53 +26,36 @@ from trio_supervisor.controller.events import (
     Stopped,
     Supervised,
     Unsupervised,
-    log_event,
 )
 from trio_supervisor.controller.launch import (
     SUPERVISOR_PLAN,
     Surroundings,
-    fork_plan,
     make_launcher,
     make_supervisor_launcher,
     plan_of,
-    sources_of,
 )
 from trio_supervisor.controller.link import SupervisorLink, record_of
 from trio_supervisor.controller.names import choose
 from trio_supervisor.errors import (
-    PlatformError,
     RestartLimitError,
     UnavailableError,
     UnknownOperationError,
 )
-from trio_supervisor.link.listener import check_socket_path, open_listener
 from trio_supervisor.link.peer import Answer, Fields, IncomingCall
 from trio_supervisor.policy.lifecycle import State
-from trio_supervisor.process.boot import check_not_importing
 from trio_supervisor.process.child import Process
-from trio_supervisor.process.environment import (
-    MARKER_VARIABLE,
-    SOCKET_VARIABLE,
-    stranger_environment,
-)
-from trio_supervisor.process.fork_server_start import EarlyServer
-from trio_supervisor.process.forking import Forker, open_forker
-from trio_supervisor.process.guard import Guard, open_guard
-from trio_supervisor.process.kernel import be_subreaper
-from trio_supervisor.process.logs import TEXT
+from trio_supervisor.process.forking import Forker
+from trio_supervisor.process.guard import Guard
 from trio_supervisor.process.notify import (
     Notification,
     NotifySocket,
-    open_notify_socket,
 )
 from trio_supervisor.process.orphans import Orphans
 from trio_supervisor.process.sources import (
     Pickled,
     Reference,
-    absolute_target,
-    split_target,
 )
-from trio_supervisor.process.stopping import Patience
+from trio_supervisor.process.stopping import Patience, StopPlan
 from trio_supervisor.spec import AnyService, Application
 from trio_supervisor.wire.codec import parse_operation
 from trio_supervisor.wire.messages import (
@@ -91,11 +66,10 @@ from trio_supervisor.wire.messages import (
     WorkerRecord,
 )
 
-DEFAULT_SOCKET: Final = "supervisor.ipc"
 # Twice this long a zombie that is nobody's may wait [s].
 _REAP_INTERVAL: Final = 1.0
-# Beside one for each worker: its pidfd here, its connection in the supervisor.
-_DESCRIPTORS: Final = 64
+# A supervisor without a controller has nothing to finish.
+_SUPERVISOR_ALONE: Final = StopPlan(timeout=0.0)
 # More than the kernel queues for a datagram socket.
 _EARLY: Final = 1024
 OnEvent: TypeAlias = Callable[[Event], None]
@@ -120,13 +94,14 @@ class Controller:
         surroundings: Surroundings,
         guard: Guard,
         forker: Forker | None,
+        patience: Patience,
         on_event: OnEvent,
     ) -> None:
         self.application = application
         self.socket_path = socket_path
         self._guard = guard
         self._on_event = on_event
-        self._patience = Patience()
+        self._patience = patience
         self._rng = random.Random()
         self._launcher = make_supervisor_launcher(sources, surroundings, forker)
         self.supervisor = self._make_child(SUPERVISOR_PLAN, self._launcher)
@@ -256,7 +231,8 @@ class Controller:
         if is_running:
             self._by_pid[process.pid] = child
             self._orphans.watch(process.pid)
-            self._guard.watch(process.pid, child.plan.stop)
+            plan = _SUPERVISOR_ALONE if child is self.supervisor else child.plan.stop
+            self._guard.watch(process.pid, plan)
             # What it said before we knew its number.
             early = [n for n in self._early if n.process_id == process.pid]
             for notification in early:
@@ -416,190 +392,3 @@ def _group_of(process_id: int) -> int:
         return os.getpgid(process_id)
     except ProcessLookupError:
         return 0
-
-
-@asynccontextmanager
-async def open_controller(
-    application: Application,
-    *,
-    socket_path: str | None = None,
-    source: str | None = None,
-    on_event: OnEvent = log_event,
-    log_format: str = TEXT,
-    early: EarlyServer | None = None,
-) -> AsyncIterator[Controller]:
-    """Run *application* for the length of the block.
-
-    The block is entered at once; `Controller.wait_ready` waits for the workers. Leaving
-    or cancelling it stops everything in reverse order of start, shielded, which takes
-    at most each service's ``stop_timeout`` in turn; nothing is left after. Signals are
-    not touched, so it works in any thread and in guest mode.
-
-    Args:
-        socket_path: Where the supervisor listens; else what ``TRIO_SUPERVISOR_SOCKET``
-            says, else ``supervisor.ipc`` in the current directory.
-        source: The target, as ``service.py:application``, that *application* comes
-            from. Without it its functions and monitors are pickled for the children,
-            and so have to be importable.
-        on_event: Called with everything that happens; the default logs it.
-        log_format: Of the supervisor process, ``"text"`` or ``"json"``.
-        early: A fork server for *source* that was started already.
-
-    Raises:
-        SpecError: something cannot be pickled.
-        SocketPathError: the socket cannot be made there.
-        AlreadyServingError: somebody serves there.
-        RestartLimitError: a worker ended too often, and everything was stopped.
-        PlatformError: too few file descriptors are allowed for so many workers; or exit
-            statuses of children are lost in this process; or this is a
-            child that imports a main module without ``if __name__ == "__main__"``.
-    """
-    path = _absolute(socket_path or os.environ.get(SOCKET_VARIABLE) or DEFAULT_SOCKET)
-    check_not_importing()
-    check_socket_path(path)
-    _check_platform(application)
-    reference = None
-    title = application.name
-    if source is not None:
-        reference = Reference(absolute_target(source), _import_path())
-        title = os.path.basename(split_target(source)[0])
-    setup = _Setup(
-        application=application,
-        path=path,
-        sources=sources_of(application, reference),
-        on_event=on_event,
-        log_format=log_format,
-        title=title,
-        early=early,
-    )
-    try:
-        async with trio.open_nursery() as nursery:
-            controller = await nursery.start(_own, setup, nursery.cancel_scope)
-            try:
-                yield controller
-            finally:
-                controller.shutdown("the block was left")
-    except BaseExceptionGroup as group:
-        if len(group.exceptions) > 1:
-            raise
-        # The nursery is ours: nobody outside should have to know of it.
-        error = group.exceptions[0]
-    else:
-        return
-    raise error
-
-
-@frozen(kw_only=True)
-class _Setup:
-    """What `open_controller` was told, and made of it."""
-
-    application: Application
-    path: str
-    sources: Mapping[str, Reference | Pickled]
-    on_event: OnEvent
-    log_format: str
-    title: str
-    early: EarlyServer | None
-
-
-async def _own(
-    setup: _Setup,
-    block: trio.CancelScope,
-    *,
-    task_status: trio.TaskStatus[Controller],
-) -> None:
-    """Own everything that a controller has, from before the first child to the last.
-
-    Shielded: what cancels the block asks for a shutdown, and that is waited for with
-    all that it needs. When it is done, *block* is cancelled.
-    """
-    marker = setup.early.marker if setup.early else str(uuid.uuid4())
-    with trio.CancelScope(shield=True):
-        async with AsyncExitStack() as stack:
-            listener = stack.enter_context(open_listener(setup.path))
-            directory = stack.enter_context(
-                tempfile.TemporaryDirectory(prefix="trio_supervisor-")
-            )
-            notify = await stack.enter_async_context(open_notify_socket(directory))
-            surroundings = Surroundings(
-                socket_path=setup.path,
-                listener=listener,
-                notify_path=notify.path,
-                lifeline=stack.enter_context(_open_lifeline()),
-                marker=marker,
-                log_format=setup.log_format,
-                title=setup.title,
-            )
-            guard = await stack.enter_async_context(
-                open_guard(
-                    f"{MARKER_VARIABLE}={marker}",
-                    directory,
-                    stranger_environment(os.environ),
-                )
-            )
-            controller = Controller(
-                setup.application,
-                setup.path,
-                setup.sources,
-                surroundings,
-                guard,
-                await _open_forker(stack, setup, surroundings),
-                setup.on_event,
-            )
-            async with trio.open_nursery() as nursery:
-                nursery.start_soon(controller._route_notifications, notify)
-                nursery.start_soon(controller._reap)
-                task_status.started(controller)
-                await controller._run()
-                nursery.cancel_scope.cancel()
-    controller._raise_failure()
-    block.cancel()
-
-
-async def _open_forker(
-    stack: AsyncExitStack, setup: _Setup, surroundings: Surroundings
-) -> Forker | None:
-    """Return what forks children; None: they are started by exec."""
-    plan = fork_plan(setup.application, setup.sources, surroundings)
-    early = setup.early.started if setup.early is not None else None
-    if plan is None or not stack.enter_context(be_subreaper()):
-        if early is not None:
-            early.control.close()  # and so it ends
-        return None
-    return await stack.enter_async_context(open_forker(plan, early))
-
-
-@contextmanager
-def _open_lifeline() -> Iterator[int]:
-    """Yield a descriptor that reads end-of-file once this process is gone."""
-    read, write = os.pipe()
-    try:
-        yield read
-    finally:
-        os.close(read)
-        os.close(write)
-
-
-def _check_platform(application: Application) -> None:
-    if signal.getsignal(signal.SIGCHLD) is signal.SIG_IGN:
-        raise PlatformError(
-            "SIGCHLD is ignored in this process, so the kernel throws away how a child "
-            "ended; call signal.signal(signal.SIGCHLD, signal.SIG_DFL) first"
-        )
-    workers = sum(service.count for service in application.services)
-    needed = _DESCRIPTORS + workers
-    limit, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
-    if needed > limit:
-        raise PlatformError(
-            f"{workers} workers need {needed} file descriptors in the controller and "
-            f"in the supervisor, and the limit is {limit}; raise it first, as with "
-            f"`ulimit -n {2 * needed}`, or LimitNOFILE= in a systemd unit"
-        )
-
-
-def _absolute(path: str) -> str:
-    return os.path.abspath(path)
-
-
-def _import_path() -> tuple[str, ...]:
-    return tuple(os.path.abspath(entry) for entry in sys.path)

@@ -64,12 +64,20 @@ class Table:
                     self.is_dismissed = True
 
 
-def end_all(table: Table, marker: str) -> None:
-    """Ask all that is left to stop, then kill it; return when nothing is left."""
+def end_all(table: Table, marker: str, grace: float | None = None) -> int:
+    """Ask all that is left to stop, then kill it; return when nothing is left.
+
+    Args:
+        marker: ``NAME=VALUE``: what has it in its environment is ended, too, once the
+            groups are gone. The number of these is returned.
+        grace: Time that these have to end [s]; None: as the most patient group.
+    """
     began = time.monotonic()
     asked: set[int] = set()
+    strays = 0
     longest = max((w.stop_timeout for w in table.groups.values()), default=0.0)
-    while time.monotonic() - began < longest + _AFTER_KILL:
+    grace = longest if grace is None else grace
+    while time.monotonic() - began < max(longest, grace) + _AFTER_KILL:
         elapsed = time.monotonic() - began
         groups = {g: w for g, w in table.groups.items() if group_exists(g)}
         is_left = False
@@ -81,18 +89,21 @@ def end_all(table: Table, marker: str) -> None:
                 is_left |= _signal_group(group, [watched.stop_signal, signal.SIGCONT])
             else:
                 is_left |= _signal_group(group, [])
-        sig = [signal.SIGKILL] if elapsed >= longest else []
-        if elapsed >= longest and marker:
-            is_left |= _signal_marked(marker, sig)
-        elif not is_left and marker:
-            # The groups are gone; strangers to them get the same grace, once.
-            if -1 not in asked:
-                asked.add(-1)
-                sig = [signal.SIGTERM, signal.SIGCONT]
-            is_left |= _signal_marked(marker, sig)
+        if marker and elapsed >= grace:
+            found = _signal_marked(marker, [signal.SIGKILL])
+            strays, is_left = max(strays, found), is_left or found > 0
+        elif marker and not is_left:
+            # The groups are gone; what had left them is asked, once.
+            is_new = -1 not in asked
+            asked.add(-1)
+            found = _signal_marked(
+                marker, [signal.SIGTERM, signal.SIGCONT] if is_new else []
+            )
+            strays, is_left = max(strays, found), found > 0
         if not is_left:
-            return
+            return strays
         time.sleep(0.02)
+    return strays
 
 
 def _signal_group(group: int, signals: Sequence[int]) -> bool:
@@ -101,13 +112,13 @@ def _signal_group(group: int, signals: Sequence[int]) -> bool:
         for sig in signals:
             os.killpg(group, sig)
         return group_exists(group)
-    return _signal_descriptors(open_members(is_live_member(group)), signals)
+    return _signal_descriptors(open_members(is_live_member(group)), signals) > 0
 
 
-def _signal_marked(marker: str, signals: Sequence[int]) -> bool:
-    """Send *signals* to what has *marker* in its environment, in any group."""
+def _signal_marked(marker: str, signals: Sequence[int]) -> int:
+    """Signal what has *marker* in its environment, in any group; say how many."""
     if not IS_LINUX:
-        return False
+        return 0
     needle = marker.encode()
 
     def belongs(pid: int) -> bool:
@@ -122,12 +133,12 @@ def _signal_marked(marker: str, signals: Sequence[int]) -> bool:
     return _signal_descriptors(open_members(belongs), signals)
 
 
-def _signal_descriptors(descriptors: list[int], signals: Sequence[int]) -> bool:
+def _signal_descriptors(descriptors: list[int], signals: Sequence[int]) -> int:
     for descriptor in descriptors:
         for sig in signals:
             signal_descriptor(descriptor, sig)
         os.close(descriptor)
-    return bool(descriptors)
+    return len(descriptors)
 
 
 def main() -> None:

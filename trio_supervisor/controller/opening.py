@@ -1,0 +1,253 @@
+"""Open a controller, with all that it needs from its first child to its last."""
+
+from __future__ import annotations
+
+import logging
+import os
+import resource
+import signal
+import sys
+import tempfile
+import uuid
+from collections.abc import AsyncIterator, Iterator, Mapping
+from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
+from functools import partial
+from typing import Final
+
+import trio
+from attrs import frozen
+
+from trio_supervisor.controller.controller import Controller, OnEvent
+from trio_supervisor.controller.events import log_event
+from trio_supervisor.controller.launch import Surroundings, fork_plan, sources_of
+from trio_supervisor.errors import PlatformError
+from trio_supervisor.link.listener import check_socket_path, open_listener
+from trio_supervisor.process.boot import check_not_importing
+from trio_supervisor.process.environment import (
+    MARKER_VARIABLE,
+    SOCKET_VARIABLE,
+    stranger_environment,
+)
+from trio_supervisor.process.fork_server_start import EarlyServer
+from trio_supervisor.process.forking import Forker, open_forker
+from trio_supervisor.process.guard import open_guard
+from trio_supervisor.process.guardian import Table, end_all
+from trio_supervisor.process.kernel import be_subreaper
+from trio_supervisor.process.logs import TEXT
+from trio_supervisor.process.notify import open_notify_socket
+from trio_supervisor.process.sources import (
+    Pickled,
+    Reference,
+    absolute_target,
+    split_target,
+)
+from trio_supervisor.process.stopping import Patience
+from trio_supervisor.spec import Application
+
+logger = logging.getLogger(__name__)
+
+DEFAULT_SOCKET: Final = "supervisor.ipc"
+# Beside one for each worker: its pidfd here, its connection in the supervisor.
+_DESCRIPTORS: Final = 64
+
+
+@asynccontextmanager
+async def open_controller(
+    application: Application,
+    *,
+    socket_path: str | None = None,
+    source: str | None = None,
+    on_event: OnEvent = log_event,
+    log_format: str = TEXT,
+    early: EarlyServer | None = None,
+) -> AsyncIterator[Controller]:
+    """Run *application* for the length of the block.
+
+    The block is entered at once; `Controller.wait_ready` waits for the workers. Leaving
+    or cancelling it stops everything in reverse order of start, shielded, which takes
+    at most each service's ``stop_timeout`` in turn; nothing is left after. Signals are
+    not touched, so it works in any thread and in guest mode.
+
+    Args:
+        socket_path: Where the supervisor listens; else what ``TRIO_SUPERVISOR_SOCKET``
+            says, else ``supervisor.ipc`` in the current directory.
+        source: The target, as ``service.py:application``, that *application* comes
+            from. Without it its functions and monitors are pickled for the children,
+            and so have to be importable.
+        on_event: Called with everything that happens; the default logs it.
+        log_format: Of the supervisor process, ``"text"`` or ``"json"``.
+        early: A fork server for *source* that was started already.
+
+    Raises:
+        SpecError: something cannot be pickled.
+        SocketPathError: the socket cannot be made there.
+        AlreadyServingError: somebody serves there.
+        RestartLimitError: a worker ended too often, and everything was stopped.
+        PlatformError: too few file descriptors are allowed for so many workers; or exit
+            statuses of children are lost in this process; or this is a
+            child that imports a main module without ``if __name__ == "__main__"``.
+    """
+    path = _absolute(socket_path or os.environ.get(SOCKET_VARIABLE) or DEFAULT_SOCKET)
+    check_not_importing()
+    check_socket_path(path)
+    _check_platform(application)
+    reference = None
+    title = application.name
+    if source is not None:
+        reference = Reference(absolute_target(source), _import_path())
+        title = os.path.basename(split_target(source)[0])
+    setup = _Setup(
+        application=application,
+        path=path,
+        sources=sources_of(application, reference),
+        on_event=on_event,
+        log_format=log_format,
+        title=title,
+        early=early,
+    )
+    try:
+        async with trio.open_nursery() as nursery:
+            controller = await nursery.start(_own, setup, nursery.cancel_scope)
+            try:
+                yield controller
+            finally:
+                controller.shutdown("the block was left")
+    except BaseExceptionGroup as group:
+        if len(group.exceptions) > 1:
+            raise
+        # The nursery is ours: nobody outside should have to know of it.
+        error = group.exceptions[0]
+    else:
+        return
+    raise error
+
+
+@frozen(kw_only=True)
+class _Setup:
+    """What `open_controller` was told, and made of it."""
+
+    application: Application
+    path: str
+    sources: Mapping[str, Reference | Pickled]
+    on_event: OnEvent
+    log_format: str
+    title: str
+    early: EarlyServer | None
+
+
+async def _own(
+    setup: _Setup,
+    block: trio.CancelScope,
+    *,
+    task_status: trio.TaskStatus[Controller],
+) -> None:
+    """Own everything that a controller has, from before the first child to the last.
+
+    Shielded: what cancels the block asks for a shutdown, and that is waited for with
+    all that it needs. When it is done, *block* is cancelled.
+    """
+    marker = setup.early.marker if setup.early else str(uuid.uuid4())
+    with trio.CancelScope(shield=True):
+        async with AsyncExitStack() as stack:
+            listener = stack.enter_context(open_listener(setup.path))
+            directory = stack.enter_context(
+                tempfile.TemporaryDirectory(prefix="trio_supervisor-")
+            )
+            notify = await stack.enter_async_context(open_notify_socket(directory))
+            surroundings = Surroundings(
+                socket_path=setup.path,
+                listener=listener,
+                notify_path=notify.path,
+                lifeline=stack.enter_context(_open_lifeline()),
+                marker=marker,
+                log_format=setup.log_format,
+                title=setup.title,
+            )
+            guard = await stack.enter_async_context(
+                open_guard(
+                    f"{MARKER_VARIABLE}={marker}",
+                    directory,
+                    stranger_environment(os.environ),
+                )
+            )
+            patience = Patience()
+            # Behind the fork server, whose spare children have the marker, too.
+            stack.push_async_callback(_end_strays, setup.application, marker, patience)
+            controller = Controller(
+                setup.application,
+                setup.path,
+                setup.sources,
+                surroundings,
+                guard,
+                await _open_forker(stack, setup, surroundings),
+                patience,
+                setup.on_event,
+            )
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(controller._route_notifications, notify)
+                nursery.start_soon(controller._reap)
+                task_status.started(controller)
+                await controller._run()
+                nursery.cancel_scope.cancel()
+    controller._raise_failure()
+    block.cancel()
+
+
+async def _open_forker(
+    stack: AsyncExitStack, setup: _Setup, surroundings: Surroundings
+) -> Forker | None:
+    """Return what forks children; None: they are started by exec."""
+    plan = fork_plan(setup.application, setup.sources, surroundings)
+    early = setup.early.started if setup.early is not None else None
+    if plan is None or not stack.enter_context(be_subreaper()):
+        if early is not None:
+            early.control.close()  # and so it ends
+        return None
+    return await stack.enter_async_context(open_forker(plan, early))
+
+
+async def _end_strays(
+    application: Application, marker: str, patience: Patience
+) -> None:
+    """End what had left the groups of its worker, as a daemon does by setsid(2)."""
+    timeouts = [service.stop_timeout for service in application.services]
+    grace = 0.0 if patience.is_lost else max(timeouts, default=0.0)
+    end = partial(end_all, Table(), f"{MARKER_VARIABLE}={marker}", grace)
+    if strays := await trio.to_thread.run_sync(end):
+        logger.warning("%d processes had left their groups; they were ended", strays)
+
+
+@contextmanager
+def _open_lifeline() -> Iterator[int]:
+    """Yield a descriptor that reads end-of-file once this process is gone."""
+    read, write = os.pipe()
+    try:
+        yield read
+    finally:
+        os.close(read)
+        os.close(write)
+
+
+def _check_platform(application: Application) -> None:
+    if signal.getsignal(signal.SIGCHLD) is signal.SIG_IGN:
+        raise PlatformError(
+            "SIGCHLD is ignored in this process, so the kernel throws away how a child "
+            "ended; call signal.signal(signal.SIGCHLD, signal.SIG_DFL) first"
+        )
+    workers = sum(service.count for service in application.services)
+    needed = _DESCRIPTORS + workers
+    limit, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if needed > limit:
+        raise PlatformError(
+            f"{workers} workers need {needed} file descriptors in the controller and "
+            f"in the supervisor, and the limit is {limit}; raise it first, as with "
+            f"`ulimit -n {2 * needed}`, or LimitNOFILE= in a systemd unit"
+        )
+
+
+def _absolute(path: str) -> str:
+    return os.path.abspath(path)
+
+
+def _import_path() -> tuple[str, ...]:
+    return tuple(os.path.abspath(entry) for entry in sys.path)
