@@ -18,7 +18,7 @@ def thread_report() -> ThreadReport:
     """Return the stacks of all threads, the main thread first.
 
     Any thread may call it; its own frames that belong to the taking of this report are
-    left out.
+    left out, and so are the outermost ones that tell how the process was started.
     """
     named = {thread.ident: thread for thread in threading.enumerate()}
     main = threading.main_thread().ident
@@ -56,6 +56,8 @@ def _stack_of(
     while innermost is not None:
         frames.append(_frame_of(innermost))
         innermost = innermost.f_back
+    while len(frames) > 1 and _is_boot(frames[-1]):
+        frames.pop()
     return ThreadStack(
         name=thread.name if thread else f"thread {ident}",
         ident=ident,
@@ -63,6 +65,11 @@ def _stack_of(
         is_main=is_main,
         frames=tuple(reversed(frames)),
     )
+
+
+def _is_boot(frame: Frame) -> bool:
+    """Whether an outermost frame only tells how this process was started."""
+    return frame.file.startswith((_OWN, "<frozen runpy>"))
 
 
 def _frame_of(frame: FrameType) -> Frame:
