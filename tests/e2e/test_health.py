@@ -53,8 +53,8 @@ application = Application(
         Service("sleeps", sleeps, health_check_timeout=2, stop_timeout=0.5),
         Service("spins", spins, backend="asyncio", health_check_timeout=2,
                 stop_timeout=0.5),
-        Service("well", well, health_check_timeout=1),
-        Service("well-too", well, backend="asyncio", health_check_timeout=1),
+        Service("well", well, health_check_timeout=1.5),
+        Service("well-too", well, backend="asyncio", health_check_timeout=1.5),
         Service("never-ready", never_ready, startup_timeout=3),
         Service("looks-no-more", looks_no_more, backend="sync", health_check_timeout=2,
                 stop_timeout=0.5),
@@ -128,7 +128,7 @@ def test_one_that_is_not_ready_in_time_is_replaced(serving: Serving) -> None:
 
 
 def test_loops_that_turn_are_left_alone(serving: Serving) -> None:
-    """By now, several times their timeout has gone by."""
+    """By now, twice their timeout has gone by."""
     for name in ("well.0", "well-too.0"):
         assert serving.worker(name)["uptime"] > 3
         assert serving.worker(name)["incarnation"] == 1

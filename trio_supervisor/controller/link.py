@@ -12,6 +12,7 @@ from attrs import define, field
 from trio_supervisor.controller.child import Child
 from trio_supervisor.errors import ConnectionLostError, UnavailableError
 from trio_supervisor.link.peer import Dispatch, Peer, open_peer
+from trio_supervisor.policy.lifecycle import State
 from trio_supervisor.wire.codec import unparse_operation
 from trio_supervisor.wire.json_tree import Object
 from trio_supervisor.wire.messages import Update, WorkerRecord
@@ -19,6 +20,7 @@ from trio_supervisor.wire.session import Session
 
 logger = logging.getLogger(__name__)
 
+_AT_REST: Final = frozenset({State.READY, State.STOPPED, State.FAILED})
 # How long changes are gathered before the supervisor is told [s].
 _GATHER: Final = 0.005
 
@@ -60,9 +62,14 @@ class SupervisorLink:
     is_connected: bool = field(default=False, init=False)
 
     def tell(self, child: Child) -> None:
-        """Have the supervisor told of *child*, with all that changes until then."""
+        """Have the supervisor told of *child*: at once of where it has come to rest,
+        and of what it goes through together with what comes next.
+        """
         self._changed[child.name] = child
-        self._wake.set()
+        if child.state in _AT_REST:
+            self.flush()
+        else:
+            self._wake.set()
 
     def flush(self) -> None:
         """Tell what is known now, ahead of whatever is said next."""
@@ -104,8 +111,8 @@ class SupervisorLink:
             if not self._changed:
                 self._wake = trio.Event()
                 await self._wake.wait()
-            # A restart is five changes; none of them is worth a wake-up of the
-            # supervisor's process while the new worker needs the processor.
+            # A restart is five changes; all but the last are not worth a wake-up of
+            # the supervisor's process while the new worker needs the processor.
             await trio.sleep(_GATHER)
             self.flush()
 
