@@ -36,6 +36,7 @@ _EPILOG: Final = (
 
 def main(words: Sequence[str] | None = None) -> int:
     """Run one command; return its exit code."""
+    _open_missing_streams()
     arguments = make_parser().parse_args(words)
     module, _, function = _VERBS[arguments.verb].partition(":")
     run: Callable[[argparse.Namespace], None] = getattr(
@@ -54,6 +55,24 @@ def main(words: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         return 130
     return 0
+
+
+def _open_missing_streams() -> None:
+    """Have standard streams where the shell has closed them (``2>&-``).
+
+    Else the next socket would get their numbers, and every line of a log with them.
+    """
+    for number in range(3):
+        try:
+            os.fstat(number)
+        except OSError:
+            null = os.open(os.devnull, os.O_RDWR)
+            if null != number:
+                os.dup2(null, number)
+                os.close(null)
+            os.set_inheritable(number, True)  # our children need them as well
+    sys.stdout = sys.stdout or open(1, "w", closefd=False)  # noqa: SIM115
+    sys.stderr = sys.stderr or open(2, "w", closefd=False)  # noqa: SIM115
 
 
 def make_parser() -> argparse.ArgumentParser:

@@ -7,14 +7,17 @@ ready; so they do it at the same time.
 from __future__ import annotations
 
 import os
+import signal
 import sys
 import uuid
 from argparse import Namespace
 
 from trio_supervisor.cli.connection import DEFAULT_SOCKET
+from trio_supervisor.link.listener import check_socket_path
 from trio_supervisor.process.environment import SOCKET_VARIABLE, child_environment
 from trio_supervisor.process.fork_server_start import (
     EarlyServer,
+    end_early,
     fork_server_plan,
     start_fork_server,
 )
@@ -26,17 +29,32 @@ from trio_supervisor.process.sources import (
 )
 
 
+class _Terminated(KeyboardInterrupt):
+    """SIGTERM came while everything was still being loaded."""
+
+
 def run_serve(arguments: Namespace) -> None:
     """Serve the target in the foreground."""
     socket_path = serve_socket(arguments.socket, arguments.target)
-    early = _start_early(arguments.target, socket_path)
+    check_socket_path(socket_path)
+    # Now: a service file may go to another directory when it is imported.
+    source = absolute_target(arguments.target)
+    signal.signal(signal.SIGTERM, _terminate)
+    early = _start_early(source, socket_path)
     try:
         from trio_supervisor.cli.serving import serve
 
-        serve(arguments, socket_path, early)
+        serve(arguments, source, socket_path, early)
+    except _Terminated:
+        sys.exit(128 + signal.SIGTERM)
     finally:
-        if early is not None:
-            early.started.control.close()  # and so it ends, if nobody has adopted it
+        # Where nobody came to adopt it: end it, in the middle of its import.
+        if early is not None and (unused := early.adopt()) is not None:
+            end_early(unused)
+
+
+def _terminate(_number: int, _frame: object) -> None:
+    raise _Terminated
 
 
 def _start_early(target: str, socket_path: str) -> EarlyServer | None:
@@ -44,11 +62,10 @@ def _start_early(target: str, socket_path: str) -> EarlyServer | None:
     if sys.platform != "linux" or (is_path(where) and not os.path.isfile(where)):
         return None
     marker = str(uuid.uuid4())
-    reference = Reference(
-        absolute_target(target), tuple(map(os.path.abspath, sys.path))
-    )
+    reference = Reference(target, tuple(map(os.path.abspath, sys.path)))
     environment = child_environment(os.environ, socket_path, marker)
-    plan = fork_server_plan(os.path.basename(where), [reference], environment)
+    title = os.path.basename(where)
+    plan = fork_server_plan(title, [reference], environment, is_early=True)
     try:
         return EarlyServer(marker, start_fork_server(plan))
     except OSError:

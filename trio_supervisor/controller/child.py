@@ -124,6 +124,11 @@ class Child:
         return self.plan.name
 
     @property
+    def is_wanted(self) -> bool:
+        """Whether it is to run, whatever it does at the moment."""
+        return self._is_wanted
+
+    @property
     def restarts(self) -> int:
         """Incarnations after the first."""
         return max(0, self.incarnation - 1)
@@ -298,6 +303,8 @@ class Child:
 
     def _announce_stop(self, process: Process, cause: Cause) -> None:
         if process.returncode is not None:
+            if not process.is_gone:  # what is left of its group is ended first
+                self._step(Step.STOP)
             return
         if cause is Cause.UNHEALTHY:
             self._step(Step.SICKEN)

@@ -96,6 +96,8 @@ class Controller:
         forker: Forker | None,
         patience: Patience,
         on_event: OnEvent,
+        *,
+        owns_process: bool,
     ) -> None:
         self.application = application
         self.socket_path = socket_path
@@ -124,7 +126,7 @@ class Controller:
         self.link = SupervisorLink(self, self._answer, self._on_connected)
         self._by_pid: dict[int, Child] = {}
         self._forker = forker
-        self._orphans = Orphans()
+        self._orphans = Orphans(is_alone=owns_process)
         self._early: deque[Notification] = deque(maxlen=_EARLY)
         """From processes that nobody has told us of yet."""
         self._not_ready = set(self.children)
@@ -194,12 +196,23 @@ class Controller:
             UnavailableError: one ended for good instead.
         """
         chosen = self._choose(names)
+        self._check_open()
         running = (State.STARTING, State.READY, State.UNHEALTHY)
         since = [c.incarnation + (c.state not in running) for c in chosen]
         for child in chosen:
             child.request_start()
         for child, incarnation in zip(chosen, since, strict=True):
             await _until_ready(child, incarnation)
+
+    def request_restart(self, reason: str = "") -> None:
+        """Have all workers replaced that run, or are to; return at once.
+
+        Does nothing once everything is being stopped.
+        """
+        if not self._shutdown.is_set():
+            for child in self.children.values():
+                if child.is_wanted:
+                    child.request_restart(reason)
 
     def shutdown(self, reason: str = "asked to") -> None:
         """Begin to stop everything in order; the block is cancelled when it is done."""
@@ -239,6 +252,8 @@ class Controller:
                 self._early.remove(notification)
                 child.notified(notification)
         else:
+            if child is self.supervisor:
+                self.link.hang_up()
             self._by_pid.pop(process.pid, None)
             self._guard.forget(process.pid)
 
@@ -363,13 +378,16 @@ class Controller:
         return {}
 
     async def _restart(self, chosen: Sequence[Child], reason: str) -> None:
-        if self._shutdown.is_set():
-            raise UnavailableError("everything is being stopped")
+        self._check_open()
         before = [(child, child.incarnation) for child in chosen]
         for child in chosen:
             child.request_restart(reason)
         for child, incarnation in before:
             await _until_ready(child, incarnation + 1)
+
+    def _check_open(self) -> None:
+        if self._shutdown.is_set():
+            raise UnavailableError("everything is being stopped")
 
     def _choose(self, names: Iterable[str] | None) -> list[Child]:
         if names is None:
@@ -380,10 +398,14 @@ class Controller:
 
 async def _until_ready(child: Child, since: int) -> None:
     ends = (State.READY, State.STOPPED, State.FAILED)
-    state = await child.wait_state(*ends, since=since)
-    if state is not State.READY:
+    # At rest and not wanted: a stop has overtaken us.
+    while not (child.incarnation >= since and child.state in ends):
+        if not child.is_wanted and child.state in (State.STOPPED, State.FAILED):
+            break
+        await child.wait_news()
+    if child.state is not State.READY:
         raise UnavailableError(
-            f"{child.name} is not ready, but {state.value} ({child.last_exit})"
+            f"{child.name} is not ready, but {child.state.value} ({child.last_exit})"
         )
 
 

@@ -58,7 +58,9 @@ class SupervisorLink:
     _on_connected: Callable[[bool], None]
     _changed: dict[str, Child] = field(factory=dict, init=False)
     _wake: trio.Event = field(factory=trio.Event, init=False)
+    _serving: Peer | None = field(default=None, init=False)
     _peer: Peer | None = field(default=None, init=False)
+    """The same, once the supervisor knows everything."""
     is_connected: bool = field(default=False, init=False)
 
     def tell(self, child: Child) -> None:
@@ -82,6 +84,14 @@ class SupervisorLink:
             logger.debug("the supervisor was not told: %s", exc)
             self._peer.close()  # the next one is told everything
 
+    def hang_up(self) -> None:
+        """End the connection to a supervisor that is gone.
+
+        It ends by itself, unless somebody has a copy of the other end.
+        """
+        if self._serving is not None:
+            self._serving.close()
+
     async def serve(self, control: trio.abc.Stream) -> None:
         """Serve one supervisor until its end of *control* is closed."""
         session = Session(is_connecting=True)
@@ -89,10 +99,11 @@ class SupervisorLink:
             open_peer(control, session, self._dispatch) as peer,
             trio.open_nursery() as nursery,
         ):
+            self._serving = peer
             nursery.start_soon(self._send_changes, peer)
             await peer.closed.wait()
             nursery.cancel_scope.cancel()
-        self._peer = None
+        self._peer = self._serving = None
         if self.is_connected:
             self.is_connected = False
             self._on_connected(False)

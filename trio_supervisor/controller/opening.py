@@ -28,7 +28,7 @@ from trio_supervisor.process.environment import (
     SOCKET_VARIABLE,
     stranger_environment,
 )
-from trio_supervisor.process.fork_server_start import EarlyServer
+from trio_supervisor.process.fork_server_start import EarlyServer, end_early
 from trio_supervisor.process.forking import Forker, open_forker
 from trio_supervisor.process.guard import open_guard
 from trio_supervisor.process.guardian import Table, end_all
@@ -60,6 +60,7 @@ async def open_controller(
     on_event: OnEvent = log_event,
     log_format: str = TEXT,
     early: EarlyServer | None = None,
+    owns_process: bool = False,
 ) -> AsyncIterator[Controller]:
     """Run *application* for the length of the block.
 
@@ -77,6 +78,8 @@ async def open_controller(
         on_event: Called with everything that happens; the default logs it.
         log_format: Of the supervisor process, ``"text"`` or ``"json"``.
         early: A fork server for *source* that was started already.
+        owns_process: Whether nobody else in this process waits for children; then
+            orphans that come to it are buried, whoever's they were.
 
     Raises:
         SpecError: something cannot be pickled.
@@ -104,6 +107,7 @@ async def open_controller(
         log_format=log_format,
         title=title,
         early=early,
+        owns_process=owns_process,
     )
     try:
         async with trio.open_nursery() as nursery:
@@ -133,6 +137,7 @@ class _Setup:
     log_format: str
     title: str
     early: EarlyServer | None
+    owns_process: bool
 
 
 async def _own(
@@ -150,10 +155,18 @@ async def _own(
     with trio.CancelScope(shield=True):
         async with AsyncExitStack() as stack:
             listener = stack.enter_context(open_listener(setup.path))
-            directory = stack.enter_context(
-                tempfile.TemporaryDirectory(prefix="trio_supervisor-")
-            )
-            notify = await stack.enter_async_context(open_notify_socket(directory))
+            try:
+                directory = stack.enter_context(
+                    tempfile.TemporaryDirectory(
+                        prefix="trio_supervisor-", ignore_cleanup_errors=True
+                    )
+                )
+                notify = await stack.enter_async_context(open_notify_socket(directory))
+            except OSError as exc:
+                raise PlatformError(
+                    f"no socket can be made in the directory for temporary files, "
+                    f"{tempfile.gettempdir()} ({exc}); set TMPDIR to another one"
+                ) from exc
             surroundings = Surroundings(
                 socket_path=setup.path,
                 listener=listener,
@@ -182,6 +195,7 @@ async def _own(
                 await _open_forker(stack, setup, surroundings),
                 patience,
                 setup.on_event,
+                owns_process=setup.owns_process,
             )
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(controller._route_notifications, notify)
@@ -198,10 +212,10 @@ async def _open_forker(
 ) -> Forker | None:
     """Return what forks children; None: they are started by exec."""
     plan = fork_plan(setup.application, setup.sources, surroundings)
-    early = setup.early.started if setup.early is not None else None
+    early = setup.early.adopt() if setup.early is not None else None
     if plan is None or not stack.enter_context(be_subreaper()):
         if early is not None:
-            early.control.close()  # and so it ends
+            end_early(early)
         return None
     return await stack.enter_async_context(open_forker(plan, early))
 

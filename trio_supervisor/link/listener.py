@@ -136,7 +136,7 @@ def _remove_stale(path: str) -> None:
 
 
 def _remove_own(path: str, made: os.stat_result) -> None:
-    with suppress(FileNotFoundError):
+    with suppress(OSError):  # gone already; or its directory was made read-only
         found = os.lstat(path)
         if (found.st_dev, found.st_ino) == (made.st_dev, made.st_ino):
             os.unlink(path)

@@ -28,13 +28,14 @@ import sys
 import threading
 import traceback
 from collections import deque
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from typing import Any, Final, NamedTuple, NoReturn
 
 import setproctitle
 
 from trio_supervisor.process.fork_server_start import Birth, Plan
+from trio_supervisor.process.kernel import die_with_parent, forget_parent
 
 MAX_DESCRIPTORS: Final = 8
 # Two, so that a second crash right after the first finds one, too.
@@ -74,7 +75,9 @@ class ForkServer:
                 return
             if len(requests) > 1 or not self._give_to_spare(requests[0]):
                 for first in range(0, len(requests), _BATCH):
-                    self._fork(requests[first : first + _BATCH])
+                    self._fork(requests[first : first + _BATCH], requests)
+                for request in requests:
+                    _close(request)
             while len(self._spares) < _SPARES:
                 # The first one at once: a process that crashes again and again must not
                 # find none. The others when what was asked for has had the processor.
@@ -94,6 +97,7 @@ class ForkServer:
                 return None
             if not data:
                 return None
+            _keep(descriptors)
             if len(descriptors) >= 2:
                 document, birth, *others = descriptors
                 requests.append(Request(document, birth, tuple(others)))
@@ -114,11 +118,11 @@ class ForkServer:
             return True
         return False
 
-    def _fork(self, requests: list[Request]) -> None:
+    def _fork(self, requests: list[Request], everyone: list[Request]) -> None:
         """Fork a child for each request; one process in between for all of them.
 
         A child begins when that one has ended, and so is the controller's: its end is
-        read off a pipe.
+        read off a pipe. Of *everyone* that asked, it keeps what is its own alone.
         """
         read, write = os.pipe()
         try:
@@ -136,7 +140,7 @@ class ForkServer:
                     _refuse([request], f"cannot fork: {exc}")
                     continue
                 if is_child:
-                    for other in requests:
+                    for other in everyone:
                         if other is not request:
                             _close(other)
                     self._leave()
@@ -147,8 +151,6 @@ class ForkServer:
             os._exit(0)
         os.close(read)
         os.close(write)
-        for request in requests:
-            _close(request)
 
     def _make_spare(self) -> None:
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
@@ -192,6 +194,12 @@ def _refuse(requests: list[Request], problem: str) -> None:
             birth.send(b"!" + problem.encode())
 
 
+def _keep(descriptors: Sequence[int]) -> None:
+    """Keep what was received from programs that a child executes."""
+    for descriptor in descriptors:
+        os.set_inheritable(descriptor, False)
+
+
 def _close(request: Request) -> None:
     for descriptor in (request.document, request.birth, *request.others):
         os.close(descriptor)
@@ -212,6 +220,7 @@ def _park(inbox: socket.socket, warm_up: Callable[[], None]) -> NoReturn:
         data, descriptors, _, _ = socket.recv_fds(inbox, 1, MAX_DESCRIPTORS)
     if not data or len(descriptors) < 2:
         os._exit(0)  # the server is gone
+    _keep(descriptors)
     document, birth, *others = descriptors
     _be_born(Request(document, birth, tuple(others)))
 
@@ -241,12 +250,13 @@ def _be_born(request: Request) -> NoReturn:
 def _live(request: Request) -> int:
     os.setpgid(0, 0)
     signal.pthread_sigmask(signal.SIG_SETMASK, ())
-    with os.fdopen(request.document, "rb") as file:
-        file.seek(0)
-        birth: Birth = pickle.load(file)
     with socket.socket(fileno=request.birth) as announcement:
         announcement.setblocking(True)
+        # First of all: whoever asked gets ready for us while we get ready.
         announcement.send(str(os.getpid()).encode())
+        with os.fdopen(request.document, "rb") as file:
+            file.seek(0)
+            birth: Birth = pickle.load(file)
         _differ(birth.environment)
         set_title(birth.title)
         entry = _import_entry(birth.entry)
@@ -279,7 +289,8 @@ def set_title(title: str) -> None:
     The server was started with SPT_NOENV: without it setproctitle would write over the
     environment that /proc shows, in which the guardian looks for the marker.
     """
-    setproctitle.setproctitle(f"trio_supervisor: {title}")
+    clean = title.encode("utf-8", "replace").decode()  # the name of a file may be any
+    setproctitle.setproctitle(f"trio_supervisor: {clean}")
 
 
 def _exit_code(exc: SystemExit) -> int:
@@ -337,11 +348,14 @@ def main() -> None:
     """Import everything, then serve."""
     control_descriptor, document = map(int, sys.argv[1:3])
     sys.argv[:] = ["trio_supervisor"]
+    parent = os.getppid()
     control = socket.socket(fileno=control_descriptor)
     gc.disable()  # what it would collect is copied by every child
     with os.fdopen(document, "rb") as file:
         file.seek(0)
         plan: Plan = pickle.load(file)
+    if plan.is_early:
+        die_with_parent(parent)
     set_title(plan.title)
     for module in plan.modules:
         importlib.import_module(module)
@@ -350,7 +364,10 @@ def main() -> None:
     for text in [*problems, *([_warning(unsafe)] if unsafe else [])]:
         with suppress(BrokenPipeError, ConnectionResetError):  # the controller is gone
             control.send(_WARNING + text.encode()[:4000])
-    sys.stdout.flush()
+    with suppress(Exception):  # closed, or a pipe that nobody reads
+        sys.stdout.flush()
+    if plan.is_early:
+        forget_parent()  # from here on the end of the control socket tells
     gc.collect()
     gc.freeze()
     ForkServer(control, _import_entry(plan.warm_up)).serve()

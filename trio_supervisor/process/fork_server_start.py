@@ -7,11 +7,14 @@ one would import that module a second time.
 
 from __future__ import annotations
 
+import os
 import pickle
+import signal
 import socket
 import subprocess
 import sys
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from typing import Any, Final, NamedTuple
 
 from trio_supervisor.process.documents import interpreter_flags, open_document
@@ -39,6 +42,9 @@ class Plan(NamedTuple):
     argument: Any
     warm_up: str
     """``module:function``, called without arguments in each spare."""
+    is_early: bool = False
+    """Whether it dies with the thread that started it, which is a main thread: while
+    it imports, it cannot see that its controller is gone."""
 
 
 class Birth(NamedTuple):
@@ -67,12 +73,30 @@ class Started(NamedTuple):
     """Requests go here. Closing it ends the server."""
 
 
-class EarlyServer(NamedTuple):
-    """A server that was started before its controller."""
+class EarlyServer:
+    """A server that was started before its controller.
 
-    marker: str
-    """What it, and so each child, has in its environment."""
-    started: Started
+    Args:
+        marker: What it, and so each child, has in its environment.
+    """
+
+    def __init__(self, marker: str, started: Started) -> None:
+        self.marker = marker
+        self._started: Started | None = started
+
+    def adopt(self) -> Started | None:
+        """Return the server, once; it is the caller's to end and to reap."""
+        started, self._started = self._started, None
+        return started
+
+
+def end_early(started: Started) -> None:
+    """End a server that is not needed, in the middle of an import if need be."""
+    started.control.close()
+    with suppress(ProcessLookupError):
+        os.killpg(started.process_id, signal.SIGKILL)
+    with suppress(ChildProcessError):
+        os.waitpid(started.process_id, 0)
 
 
 def start_fork_server(plan: ForkServerPlan) -> Started:
@@ -108,13 +132,18 @@ def start_fork_server(plan: ForkServerPlan) -> Started:
 
 
 def fork_server_plan(
-    title: str, sources: Sequence[Reference | Pickled], environment: Mapping[str, str]
+    title: str,
+    sources: Sequence[Reference | Pickled],
+    environment: Mapping[str, str],
+    *,
+    is_early: bool = False,
 ) -> ForkServerPlan:
     """Return how a server that loads *sources* is started.
 
     Args:
         title: Of the application.
         environment: Of all children, and so the server's own.
+        is_early: See `Plan`.
     """
     plan = Plan(
         title=f"fork server ({title})",
@@ -122,5 +151,6 @@ def fork_server_plan(
         preload=PRELOAD,
         argument=list(sources),
         warm_up=WARM_UP,
+        is_early=is_early,
     )
     return ForkServerPlan(plan, environment)

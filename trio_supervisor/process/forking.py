@@ -44,7 +44,7 @@ class Forker:
     _is_there: trio.Event = field(factory=trio.Event, init=False)
     _sending: trio.Lock = field(factory=trio.Lock, init=False)
     _failures: int = field(default=0, init=False)
-    """Servers in a row that ended soon."""
+    """Servers in a row that ended without a child."""
     process_id: int | None = field(default=None, init=False)
     """Of the server; None: there is none at the moment."""
     spares: set[int] = field(factory=set, init=False)
@@ -112,6 +112,8 @@ class Forker:
                 return None
             # It waits for our word, so that its number is its own until then.
             process = ChildProcess(int(answer))
+            self.spares.discard(process.pid)
+            self._failures = 0
             try:
                 await ours.send(b"g")
             except OSError:
@@ -137,15 +139,12 @@ class Forker:
         """Keep one server alive until cancelled."""
         while True:
             try:
-                began = trio.current_time()
                 process = await self._run_one()
             except OSError as exc:
                 logger.error("no fork server: %s; trying again", exc)
             else:
                 how = describe_exit(process.returncode)
                 logger.warning("the fork server ended (%s); starting another", how)
-                if trio.current_time() - began > _RETRIES[-1]:
-                    self._failures = 0
             pause = _RETRIES[min(self._failures, len(_RETRIES) - 1)]
             self._failures += 1
             await trio.sleep(pause)

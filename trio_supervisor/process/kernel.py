@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ctypes
 import os
+import signal
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from typing import Final
@@ -11,6 +12,7 @@ from typing import Final
 from trio_supervisor.process.groups import IS_LINUX
 
 # Source: linux/prctl.h.
+_PR_SET_PDEATHSIG: Final = 1
 _PR_SET_CHILD_SUBREAPER: Final = 36
 _PR_GET_CHILD_SUBREAPER: Final = 37
 
@@ -36,18 +38,46 @@ def set_subreaper(is_on: bool) -> bool:
     return bool(libc.prctl(_PR_SET_CHILD_SUBREAPER, int(is_on), 0, 0, 0) == 0)
 
 
+def die_with_parent(parent: int) -> None:
+    """Have this process killed when the thread that started it ends.
+
+    Source: prctl(2), PR_SET_PDEATHSIG. It is of that *thread*: only for what a main
+    thread has started.
+    """
+    if IS_LINUX:
+        ctypes.CDLL(None, use_errno=True).prctl(
+            _PR_SET_PDEATHSIG, int(signal.SIGKILL), 0, 0, 0
+        )
+        if os.getppid() != parent:  # it ended before that
+            os._exit(1)
+
+
+def forget_parent() -> None:
+    """Undo `die_with_parent`."""
+    if IS_LINUX:
+        ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_PDEATHSIG, 0, 0, 0, 0)
+
+
+_subreapers = 0
+"""Blocks of `be_subreaper` that are open: it is the process that is one, not they."""
+
+
 @contextmanager
 def be_subreaper() -> Iterator[bool]:
     """Have orphaned descendants become children of this process for the block.
 
     Yields whether that is so; it is not where the system has no subreapers.
     """
+    global _subreapers
     was_on = is_subreaper()
     is_on = was_on or set_subreaper(True)
+    is_counted = is_on and (not was_on or _subreapers > 0)
+    _subreapers += is_counted
     try:
         yield is_on
     finally:
-        if is_on and not was_on:
+        _subreapers -= is_counted
+        if is_counted and not _subreapers:
             set_subreaper(False)
 
 

@@ -7,6 +7,7 @@ import importlib.util
 import os
 import sys
 import traceback
+from contextlib import suppress
 from pathlib import Path
 from types import ModuleType
 from typing import Final
@@ -55,6 +56,9 @@ def _hint(module: ModuleType, where: str) -> str:
 
 def _import_path(where: str) -> ModuleType:
     path = Path(where).absolute()
+    for module in list(sys.modules.values()):
+        if getattr(module, "__file__", None) == str(path):
+            return module  # its file may be gone by now
     if not path.is_file():
         what = "is a directory" if path.is_dir() else "does not exist"
         raise TargetError(f"{where}: the file {what}")
@@ -62,10 +66,7 @@ def _import_path(where: str) -> ModuleType:
     if directory not in sys.path:
         sys.path.insert(0, directory)
     name = path.stem
-    loaded = sys.modules.get(name)
-    if loaded is not None:
-        if getattr(loaded, "__file__", None) == str(path):
-            return loaded
+    if name in sys.modules:
         name = f"trio_supervisor_target_{name}"  # a service file may be called json.py
     spec = importlib.util.spec_from_file_location(name, path)
     if spec is None or spec.loader is None:
@@ -82,8 +83,11 @@ def _import_path(where: str) -> ModuleType:
 
 
 def _import_module(where: str) -> ModuleType:
-    if os.getcwd() not in sys.path and "" not in sys.path:
-        sys.path.insert(0, os.getcwd())
+    if where in sys.modules:
+        return sys.modules[where]
+    with suppress(OSError):  # the directory may be gone
+        if os.getcwd() not in sys.path and "" not in sys.path:
+            sys.path.insert(0, os.getcwd())
     if not all(part.isidentifier() for part in where.split(".")):
         raise TargetError(
             f"{where!r} is neither a path ending in .py nor the name of a module"

@@ -7,7 +7,7 @@ import socket
 import struct
 import sys
 from collections.abc import AsyncIterator, Mapping
-from contextlib import asynccontextmanager, suppress
+from contextlib import asynccontextmanager
 from types import TracebackType
 from typing import Final, Self
 
@@ -152,9 +152,11 @@ class Notifier:
         if sys.platform != "linux":
             text += f"\nMAINPID={os.getpid()}"
         address = "\0" + self.path[1:] if self.path.startswith("@") else self.path
-        with suppress(FileNotFoundError, ConnectionRefusedError):
-            try:
-                self._socket.sendto(text.encode("utf-8", "replace"), address)
-            except BlockingIOError:
-                return False
+        data = text.encode("utf-8", "replace")[:_MAX_DATAGRAM]
+        try:
+            self._socket.sendto(data, address)
+        except BlockingIOError:
+            return False
+        except OSError:
+            pass  # nobody is there, or may be reached by what we have become
         return True

@@ -21,10 +21,15 @@ class Orphans:
     """Zombies that came to this process when their parents ended.
 
     A program that embeds a controller has children of its own, whose exit status it
-    will ask for. So only what is, or was, in a group of ours is buried, and only when
-    it has been a zombie from one call to the next.
+    will ask for. So only what is, or was, in a group of ours is buried there, and only
+    when it has been a zombie from one call to the next.
+
+    Args:
+        is_alone: Whether nobody else in this process waits for children: then all are
+            buried for whom nobody waits here.
     """
 
+    _is_alone: bool = False
     _groups: dict[int, None] = field(factory=dict, init=False)
     _suspects: set[int] = field(factory=set, init=False)
 
@@ -46,7 +51,8 @@ class Orphans:
             if pid in owned or (stat := read_stat(pid)) is None:
                 continue
             state, group = stat
-            if state == "Z" and (group in self._groups or pid in spares):
+            is_ours = self._is_alone or group in self._groups or pid in spares
+            if state == "Z" and is_ours:
                 suspects.add(pid)
         for pid in suspects & self._suspects:
             with suppress(ChildProcessError):

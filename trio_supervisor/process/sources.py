@@ -27,8 +27,8 @@ class Pickled(NamedTuple):
 def split_target(target: str) -> tuple[str, str]:
     """Return the path or module of *target*, and the name in it."""
     where, colon, name = target.rpartition(":")
-    if not colon:
-        return target, DEFAULT_NAME
+    if not colon or (name and not name.replace(".", "").isidentifier()):
+        return target, DEFAULT_NAME  # a colon may be part of a directory's name
     return where, name or DEFAULT_NAME
 
 

@@ -53,14 +53,18 @@ class Agent:
     _thread: threading.Thread | None = field(default=None, init=False)
     _token: trio.lowlevel.TrioToken | None = field(default=None, init=False)
     _scope: trio.CancelScope = field(factory=trio.CancelScope, init=False)
+    _has_complained: bool = field(default=False, init=False)
     _has_started: threading.Event = field(factory=threading.Event, init=False)
-    _wake_write: int = field(default=-1, init=False)
-    _wake_read: int = field(default=-1, init=False)
+    _wake_read: int = field(init=False)
+    _wake_write: int = field(init=False)
+
+    def __attrs_post_init__(self) -> None:
+        # There before the thread is: a signal that comes in between is kept for it.
+        self._wake_read, self._wake_write = os.pipe()
+        os.set_blocking(self._wake_write, False)
 
     def start(self) -> None:
         """Start the thread. Returns at once: the worker's own code need not wait."""
-        self._wake_read, self._wake_write = os.pipe()
-        os.set_blocking(self._wake_write, False)
         self._thread = threading.Thread(
             target=self._run, name="trio_supervisor agent", daemon=True
         )
@@ -120,7 +124,9 @@ class Agent:
             except trio.TooSlowError:
                 raise DeadlineExceededError("no answer to register") from None
             except SupervisorError as exc:
-                logger.debug("not registered: %s", exc)
+                if not self._has_complained:
+                    self._has_complained = True
+                    logger.warning("%s is not registered: %s", self._boot.name, exc)
                 raise
             await peer.closed.wait()
         return True

@@ -181,7 +181,8 @@ class SyncWorker(_Instance):
         now = time.monotonic()
         if now >= self._next_heartbeat:
             self._next_heartbeat = now + self._interval / 2
-            self.healthy()
+            # Once: where the controller does not read, work is not to wait for it.
+            self._notifier.send("WATCHDOG=1")
 
     def _send(self, text: str) -> None:
         while not self._notifier.send(text):

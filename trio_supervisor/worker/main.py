@@ -24,7 +24,12 @@ from trio_supervisor.process.preload import load_source
 from trio_supervisor.spec import Application, Service
 from trio_supervisor.worker.agent import Agent
 from trio_supervisor.worker.instance import SyncWorker, Worker
-from trio_supervisor.worker.runtimes import AsyncRuntime, Runtime, SyncRuntime
+from trio_supervisor.worker.runtimes import (
+    AsyncRuntime,
+    Runtime,
+    SyncRuntime,
+    do_nothing,
+)
 
 logger = logging.getLogger(__name__)
 
@@ -73,6 +78,7 @@ def warm_up() -> None:
 class _Main:
     def __init__(self, boot: WorkerBoot, notifier: Notifier, lifeline: int) -> None:
         self._boot = boot
+        self._process_id = os.getpid()
         self._notifier = notifier
         self._runtime: Runtime | None = None
         self._read_state: Callable[[], dict[str, Any]] = lambda: boot.state
@@ -80,7 +86,9 @@ class _Main:
         self._agent = Agent(boot, lifeline, lambda: self._read_state(), self._stop)
 
     def run(self, *, is_forked: bool) -> None:
-        self._agent.start()
+        if not is_forked:
+            # An application that takes long to import, or hangs, can be looked at.
+            self._agent.start()
         try:
             _enter_directory(self._boot.directory)
             target = _load_target(self._boot)
@@ -90,7 +98,9 @@ class _Main:
                 signal.signal(sig, self._handle_signal)
             if self._is_stopped:
                 return
-            runtime.run()
+            # A forked child has imported everything: what is left to do before its
+            # target runs need not share the processor with the agent.
+            runtime.run(self._agent.start if is_forked else do_nothing)
         finally:
             # An interpreter that is taken apart must not find it running. A forked
             # child just ends, and the kernel hangs up for it.
@@ -112,7 +122,12 @@ class _Main:
 
         return AsyncRuntime(boot, make_worker, notifier, target, boot.backend)
 
-    def _handle_signal(self, _sig: int, _frame: FrameType | None) -> None:
+    def _handle_signal(self, sig: int, _frame: FrameType | None) -> None:
+        if os.getpid() != self._process_id:
+            # A child that the target has forked: this is none of our business.
+            signal.signal(sig, signal.SIG_DFL)
+            os.kill(os.getpid(), sig)
+            return
         assert self._runtime is not None
         self._agent.request_stop()
         self._runtime.handle_signal()

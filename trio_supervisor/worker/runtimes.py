@@ -18,11 +18,15 @@ from trio_supervisor.process.notify import Notifier
 from trio_supervisor.worker.instance import SyncWorker, Worker
 
 
+def do_nothing() -> None:
+    """What is done before a target where nothing is left to do."""
+
+
 class Runtime(Protocol):
     """Runs one target, once."""
 
-    def run(self) -> None:
-        """Run it to its end; raise what it raises."""
+    def run(self, before_target: Callable[[], None] = do_nothing) -> None:
+        """Call *before_target*, then run it to its end; raise what it raises."""
         ...
 
     def handle_signal(self) -> None:
@@ -51,12 +55,13 @@ class AsyncRuntime:
     _is_stopped: bool = field(default=False, init=False)
     _error: BaseException | None = field(default=None, init=False)
 
-    def run(self) -> None:
+    def run(self, before_target: Callable[[], None] = do_nothing) -> None:
         """Run the target under its loop, with heartbeats beside it."""
         if self._backend == "trio":
-            trio.run(self._main)  # anyio's own way there costs every worker 1 ms
+            # anyio's own way there costs every worker 1 ms.
+            trio.run(self._main, before_target)
         else:
-            anyio.run(self._main, backend=self._backend)
+            anyio.run(self._main, before_target, backend=self._backend)
         if self._error is not None:
             raise self._error
 
@@ -74,7 +79,7 @@ class AsyncRuntime:
             with suppress(RuntimeError):
                 soon(self._force if is_forced else self._stop)
 
-    async def _main(self) -> None:
+    async def _main(self, before_target: Callable[[], None] = do_nothing) -> None:
         self._worker = worker = self._worker_of()
         async with anyio.create_task_group() as group:
             group.start_soon(self._beat)
@@ -82,6 +87,7 @@ class AsyncRuntime:
                 self._soon = _soon()
                 if self._is_stopped:
                     self._stop()
+                before_target()
                 try:
                     await self._target(worker)
                 except BaseException as exc:
@@ -125,8 +131,9 @@ class SyncRuntime:
     _is_forced: bool = field(default=False, init=False)
     _is_running: bool = field(default=False, init=False)
 
-    def run(self) -> None:
+    def run(self, before_target: Callable[[], None] = do_nothing) -> None:
         """Call the target."""
+        before_target()
         self._is_running = True
         try:
             self._target(self._worker)
