@@ -1,4 +1,4 @@
-"""What a reader with fresh eyes broke, each with real processes."""
+"""What was once broken from outside, each with real processes."""
 
 from __future__ import annotations
 
