@@ -56,8 +56,10 @@ def _hint(module: ModuleType, where: str) -> str:
 
 def _import_path(where: str) -> ModuleType:
     path = Path(where).absolute()
-    for module in list(sys.modules.values()):
-        if getattr(module, "__file__", None) == str(path):
+    name, other = path.stem, f"trio_supervisor_target_{path.stem}"
+    for known in (name, other):
+        module = sys.modules.get(known)
+        if module is not None and getattr(module, "__file__", None) == str(path):
             return module  # its file may be gone by now
     if not path.is_file():
         what = "is a directory" if path.is_dir() else "does not exist"
@@ -65,9 +67,8 @@ def _import_path(where: str) -> ModuleType:
     directory = str(path.parent)
     if directory not in sys.path:
         sys.path.insert(0, directory)
-    name = path.stem
     if name in sys.modules:
-        name = f"trio_supervisor_target_{name}"  # a service file may be called json.py
+        name = other  # a service file may be called json.py
     spec = importlib.util.spec_from_file_location(name, path)
     if spec is None or spec.loader is None:
         raise TargetError(f"{where}: not a Python file")

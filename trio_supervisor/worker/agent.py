@@ -13,6 +13,7 @@ import random
 import signal
 import sys
 import threading
+import time
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from typing import Any, Final
@@ -31,6 +32,8 @@ from trio_supervisor.worker.operations import dispatch
 logger = logging.getLogger(__name__)
 
 _REGISTER_TIMEOUT: Final = 10.0
+_HEAD_START: Final = 0.003
+"""What the worker's own code has for itself at first [s]."""
 FORCE_AFTER: Final = 0.8
 """The part of the stop timeout after which a target that should return is cancelled."""
 
@@ -87,6 +90,9 @@ class Agent:
         self._thread.join(2.0)
 
     def _run(self) -> None:
+        # Its loop takes 3 ms to begin, which would be so many that the worker's own
+        # code is ready later.
+        time.sleep(_HEAD_START)
         # Signals are the main thread's.
         signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())
         if self._boot.switch_interval is not None:
