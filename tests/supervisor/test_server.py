@@ -609,3 +609,32 @@ async def test_an_answer_is_not_forgotten_behind_one_that_is_being_sent() -> Non
         await trio.sleep(5)
         reads_on.set()
     assert trio.current_time() == 5
+
+
+@pytest.mark.parametrize("do", ["status", "workers"])
+@simulated
+async def test_a_new_supervisor_waits_for_what_the_controller_knows(do: str) -> None:
+    """Else it would take workers that registered quickly for strangers."""
+    async with open_house() as house, house.connect() as client:
+        found: list[dict[str, Any]] = []
+
+        async def ask() -> None:
+            found.append(await client.call(do, {}))
+
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(ask)
+            await trio.sleep(1)
+            assert found == []
+            async with house.control(refuse_calls):
+                await wait_all_tasks_blocked()
+        assert trio.current_time() == 1
+        (report,) = found
+        assert [worker["name"] for worker in report["workers"]] == ["web.0", "web.1"]
+
+
+@simulated
+async def test_a_controller_that_says_nothing_keeps_nobody_waiting_for_long() -> None:
+    async with open_house() as house, house.connect() as client:
+        report = await client.call("status", {})
+        assert report["workers"] == []
+        assert trio.current_time() == 2

@@ -96,6 +96,16 @@ class Registry:
         self._is_informed = True
         self._tell()
 
+    @property
+    def is_informed(self) -> bool:
+        """Whether the controller has said what it knows."""
+        return self._is_informed
+
+    async def wait_informed(self) -> None:
+        """Wait until it has."""
+        while not self._is_informed:
+            await self._news.wait()
+
     async def wait_ready(self) -> None:
         """Wait until all workers are ready and connected.
 

@@ -49,6 +49,8 @@ from trio_supervisor.wire.session import Session, failure
 
 logger = logging.getLogger(__name__)
 
+# The controller speaks first of all; one that is stopped keeps nobody waiting for long.
+_INFORMED_WITHIN: Final = 2.0
 # Ruby's clients name a signal. None of them is ever sent.
 _RESTART_SIGNALS: Final = frozenset({None, "HUP", "INT", "TERM"})
 
@@ -147,6 +149,21 @@ class Server:
             "connections": [worker.to_connection() for worker in connections],
         }
 
+    def full_status(self, call: IncomingCall) -> Object:
+        """Send each monitor's status, and return the `StatusReport` as fields."""
+        for name, status in self.monitoring.statuses().items():
+            call.progress({name: status})
+        return self.status(is_full=True)
+
+    async def when_informed(self, call: IncomingCall, *, is_full: bool) -> Object:
+        """Return the same once the controller has said what it knows, or soon.
+
+        Else a supervisor that has just begun would take its workers for strangers.
+        """
+        with trio.move_on_after(_INFORMED_WITHIN):
+            await self.registry.wait_informed()
+        return self.full_status(call) if is_full else self.status(is_full=False)
+
     async def when_ready(self) -> Object:
         """Return the `StatusReport` once all workers are ready and connected."""
         await self.registry.wait_ready()
@@ -203,14 +220,16 @@ class _Caller:
         match parse_operation(call.do, call.arguments):
             case Ping():
                 return {}
+            case Status() if server.registry.is_informed:
+                return server.full_status(call)
             case Status():
-                for name, status in server.monitoring.statuses().items():
-                    call.progress({name: status})
-                return server.status(is_full=True)
+                return server.when_informed(call, is_full=True)
             case Workers(wait_ready=True):
                 return server.when_ready()
-            case Workers():
+            case Workers() if server.registry.is_informed:
                 return server.status(is_full=False)
+            case Workers():
+                return server.when_informed(call, is_full=False)
             case Register(state=state):
                 return self._register(call.peer, state)
             case Forward() as forward:
