@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import socket
 import sys
+import tempfile
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -196,3 +197,17 @@ async def test_a_cancelled_receive_loses_nothing(tmp_path: Path) -> None:
             await receiver.receive()
         assert scope.cancelled_caught
         assert (await receiver.receive()).status == "kept"
+
+
+async def test_what_is_there_already_can_be_had_without_waiting() -> None:
+    """A process's last words, when its end is noticed."""
+    with tempfile.TemporaryDirectory(dir="/tmp") as directory:
+        async with open_notify_socket(directory) as notify:
+            assert notify.receive_now() == []
+            with Notifier(notify.path) as notifier:
+                assert notifier.send("READY=1")
+                assert notifier.send("STATUS=last words")
+            first, second = notify.receive_now()
+            assert first.is_ready
+            assert second.status == "last words"
+            assert notify.receive_now() == []

@@ -91,6 +91,8 @@ class Child:
     _watcher: Watcher
     _rng: random.Random
     patience: Patience = field(factory=Patience)
+    _hear: Callable[[], None] = field(default=lambda: None)
+    """Has `notified` called with what was said already, and is still unread."""
     state: State = field(default=State.STOPPED, init=False)
     process: Process | None = field(default=None, init=False)
     incarnation: int = field(default=0, init=False)
@@ -262,6 +264,7 @@ class Child:
 
     async def _await_exit(self, process: Process) -> None:
         await process.wait()
+        self._hear()  # its last words count
         self._changed.set()
 
     async def _await_cause(self, process: Process) -> Cause:

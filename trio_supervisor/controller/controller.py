@@ -126,6 +126,7 @@ class Controller:
         self.link = SupervisorLink(self, self._answer, self._on_connected)
         self._by_pid: dict[int, Child] = {}
         self._forker = forker
+        self._notify: NotifySocket | None = None
         self._orphans = Orphans(is_alone=owns_process)
         self._early: deque[Notification] = deque(maxlen=_EARLY)
         """From processes that nobody has told us of yet."""
@@ -140,7 +141,7 @@ class Controller:
         self._failure: RestartLimitError | None = None
 
     def _make_child(self, plan: ChildPlan, spawn: Spawn) -> Child:
-        return Child(plan, spawn, self, self._rng, self._patience)
+        return Child(plan, spawn, self, self._rng, self._patience, self._hear)
 
     # For the program that embeds it.
 
@@ -310,16 +311,24 @@ class Controller:
         await self.supervisor.wait_state(State.STOPPED)
 
     async def _route_notifications(self, notify: NotifySocket) -> None:
+        self._notify = notify
         while True:
-            notification = await notify.receive()
-            child = self._by_pid.get(notification.process_id)
-            if child is None:
-                # A helper of a command, as systemd-notify in a shell script.
-                child = self._by_pid.get(_group_of(notification.process_id))
-            if child is not None:
-                child.notified(notification)
-            else:
-                self._early.append(notification)
+            self._route(await notify.receive())
+
+    def _hear(self) -> None:
+        if self._notify is not None:
+            for notification in self._notify.receive_now():
+                self._route(notification)
+
+    def _route(self, notification: Notification) -> None:
+        child = self._by_pid.get(notification.process_id)
+        if child is None:
+            # A helper of a command, as systemd-notify in a shell script.
+            child = self._by_pid.get(_group_of(notification.process_id))
+        if child is not None:
+            child.notified(notification)
+        else:
+            self._early.append(notification)
 
     async def _reap(self) -> None:
         """Bury what was orphaned and came to us, being a subreaper."""

@@ -66,6 +66,8 @@ class NotifySocket:
 
     path: str
     _socket: trio.socket.SocketType
+    _plain: socket.socket
+    """The same, for what is not to wait."""
 
     async def receive(self) -> Notification:
         """Wait for the next notification. A cancellation loses none.
@@ -76,12 +78,36 @@ class NotifySocket:
             data, ancillary, flags, _ = await self._socket.recvmsg(
                 _MAX_DATAGRAM, socket.CMSG_SPACE(_UCRED.size)
             )
-            if flags & socket.MSG_TRUNC:
-                continue
-            fields = parse_fields(data)
-            process_id = _sender(ancillary, fields)
-            if process_id is not None:
-                return Notification(process_id=process_id, fields=fields)
+            if (found := _notification(data, ancillary, flags)) is not None:
+                return found
+
+    def receive_now(self) -> list[Notification]:
+        """Return those that are there already.
+
+        What a process says before it ends is there when its end is noticed.
+        """
+        found: list[Notification] = []
+        while True:
+            try:
+                data, ancillary, flags, _ = self._plain.recvmsg(
+                    _MAX_DATAGRAM, socket.CMSG_SPACE(_UCRED.size)
+                )
+            except OSError:  # none is left
+                return found
+            if (notification := _notification(data, ancillary, flags)) is not None:
+                found.append(notification)
+
+
+def _notification(
+    data: bytes, ancillary: list[tuple[int, int, bytes]], flags: int
+) -> Notification | None:
+    if flags & socket.MSG_TRUNC:
+        return None
+    fields = parse_fields(data)
+    process_id = _sender(ancillary, fields)
+    if process_id is None:
+        return None
+    return Notification(process_id=process_id, fields=fields)
 
 
 def _sender(
@@ -110,7 +136,10 @@ async def open_notify_socket(directory: str) -> AsyncIterator[NotifySocket]:
         if sys.platform == "linux":
             receiver.setsockopt(socket.SOL_SOCKET, socket.SO_PASSCRED, 1)
         await receiver.bind(path)
-        yield NotifySocket(path, receiver)
+        # The same socket, by another descriptor: non-blocking, as trio has made it.
+        with socket.socket(fileno=os.dup(receiver.fileno())) as plain:
+            plain.setblocking(False)
+            yield NotifySocket(path, receiver, plain)
 
 
 @define(eq=False)
