@@ -14,12 +14,11 @@ from trio_supervisor.errors import (
     DeadlineExceededError,
     NoSupervisorError,
 )
+from trio_supervisor.process.environment import DEFAULT_SOCKET, SOCKET_VARIABLE
 from trio_supervisor.wire import json_plain
 from trio_supervisor.wire.json_tree import Object
 from trio_supervisor.wire.session import AnswerReceived, Session
 
-SOCKET_VARIABLE = "TRIO_SUPERVISOR_SOCKET"
-DEFAULT_SOCKET = "supervisor.ipc"
 _RETRY = 0.02
 
 

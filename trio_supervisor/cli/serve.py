@@ -12,9 +12,12 @@ import sys
 import uuid
 from argparse import Namespace
 
-from trio_supervisor.cli.connection import DEFAULT_SOCKET
 from trio_supervisor.link.listener import check_socket_path
-from trio_supervisor.process.environment import SOCKET_VARIABLE, child_environment
+from trio_supervisor.process.environment import (
+    DEFAULT_SOCKET,
+    SOCKET_VARIABLE,
+    child_environment,
+)
 from trio_supervisor.process.fork_server_start import (
     EarlyServer,
     end_early,

@@ -24,6 +24,7 @@ from trio_supervisor.errors import PlatformError
 from trio_supervisor.link.listener import check_socket_path, open_listener
 from trio_supervisor.process.boot import check_not_importing
 from trio_supervisor.process.environment import (
+    DEFAULT_SOCKET,
     MARKER_VARIABLE,
     SOCKET_VARIABLE,
     stranger_environment,
@@ -46,7 +47,6 @@ from trio_supervisor.spec import Application
 
 logger = logging.getLogger(__name__)
 
-DEFAULT_SOCKET: Final = "supervisor.ipc"
 # Beside one for each worker: its pidfd here, its connection in the supervisor.
 _DESCRIPTORS: Final = 64
 

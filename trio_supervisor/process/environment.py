@@ -7,6 +7,8 @@ from typing import Final
 
 SOCKET_VARIABLE: Final = "TRIO_SUPERVISOR_SOCKET"
 """Where the supervisor listens; clients look here too."""
+DEFAULT_SOCKET: Final = "supervisor.ipc"
+"""The name of its socket where nobody says anything else."""
 MARKER_VARIABLE: Final = "TRIO_SUPERVISOR_CONTROLLER"
 """Tells whose child a process is, however far it went."""
 NAME_VARIABLE: Final = "TRIO_SUPERVISOR_NAME"
