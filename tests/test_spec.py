@@ -21,6 +21,9 @@ from trio_supervisor.spec import (
     RESERVED_NAMES,
     Application,
     Command,
+    Group,
+    Listen,
+    Probe,
     Service,
 )
 from trio_supervisor.wire.json_line import decode_object, encode_object
@@ -57,6 +60,13 @@ def application(**changes: Any) -> Application:
     return Application(**({"services": [service(), command()]} | changes))
 
 
+LISTEN: Final = Listen("tcp://127.0.0.1:8000")
+
+
+def group(**changes: Any) -> Group:
+    return Group(**({"children": [service(), command()]} | changes))
+
+
 both = pytest.mark.parametrize("make", [service, command])
 endless: list[object] = []
 endless.append(endless)
@@ -81,7 +91,29 @@ def test_what_is_not_said_has_its_documented_default() -> None:
     redis = command()
     assert redis.arguments == ("redis-server",)
     assert (redis.notify, redis.health_check_timeout) == (False, None)
-    assert application().name == "application"
+    made = application()
+    assert (made.name, made.auto_shutdown) == ("application", "any")
+    assert made.max_restarts_concurrently is None
+    assert made.root.strategy == "one_for_one"
+    assert (made.root.intensity, made.root.period) == (None, 60.0)
+    group = Group([])
+    assert (group.strategy, group.intensity, group.period) == ("one_for_one", 10, 60.0)
+    assert group.name is None
+
+
+@both
+def test_what_is_not_said_of_either_kind_has_its_documented_default(make: Make) -> None:
+    made = make()
+    assert (made.success_exit_codes, made.give_up_on) == ({0}, set())
+    assert (made.depends_on, made.sockets, made.forward_signals) == ({}, {}, ())
+    assert (made.kill_mode, made.pre_stop, made.max_lifetime) == ("group", None, None)
+    assert (made.significant, made.log_file) == (False, None)
+
+
+def test_only_a_command_is_taken_for_one_that_has_to_be_alone() -> None:
+    """A reload runs old and new workers side by side, where nothing else is said."""
+    assert service().overlap
+    assert not command().overlap
 
 
 @both
@@ -101,6 +133,27 @@ def test_what_is_not_said_has_its_documented_default() -> None:
         ("environment", {"A": "", "B_1": "caf\udce9"}, {"A": "", "B_1": "caf\udce9"}),
         ("environment", None, {}),
         ("directory", "/tmp", "/tmp"),
+        ("log_file", "log/web.log", "log/web.log"),
+        ("success_exit_codes", [0, 255, 0], {0, 255}),
+        ("success_exit_codes", range(3), {0, 1, 2}),
+        ("success_exit_codes", [], set()),
+        ("give_up_on", [78, "SEGV", "SIGABRT", signal.SIGILL], {78, -11, -6, -4}),
+        ("depends_on", {"b": "ready", "c": "started"}, {"b": "ready", "c": "started"}),
+        ("depends_on", None, {}),
+        ("significant", True, True),
+        ("overlap", True, True),
+        ("overlap", False, False),
+        ("sockets", {"a-B_9": LISTEN}, {"a-B_9": LISTEN}),
+        ("kill_mode", "leader", "leader"),
+        ("pre_stop", ["curl", "-f", "x"], ("curl", "-f", "x")),
+        ("max_lifetime", 3600, 3600.0),
+        ("max_lifetime", 0.1, 0.1),
+        (
+            "forward_signals",
+            ["USR2", signal.SIGWINCH, "SIGUSR2"],
+            (signal.SIGUSR2, signal.SIGWINCH),
+        ),
+        ("forward_signals", ["QUIT", "TTIN", "TTOU"], (3, 21, 22)),
     ],
 )
 def test_a_good_value_is_kept(
@@ -181,6 +234,26 @@ def test_the_rules_of_restarts_are_gathered(make: Make) -> None:
         ("directory", b"/tmp", "a path as a string"),
         ("directory", "a\0b", "a path as a string"),
         ("directory", LONE, "a path as a string"),
+        ("log_file", 7, "a path as a string"),
+        ("log_file", "a\0b", "a path as a string"),
+        ("success_exit_codes", 0, "a list"),
+        ("success_exit_codes", b"\0", "a list"),
+        ("give_up_on", "SEGV", "a list"),
+        ("give_up_on", None, "a list"),
+        ("depends_on", ["redis"], "a dictionary"),
+        ("depends_on", {1: "ready"}, "name of a service"),
+        ("significant", 1, "True or False"),
+        ("overlap", None, "True or False"),
+        ("sockets", [LISTEN], "a dictionary"),
+        ("sockets", {"a:b": LISTEN}, "names of up to 64 letters"),
+        ("sockets", {"": LISTEN}, "names of up to 64 letters"),
+        ("sockets", {65 * "x": LISTEN}, "names of up to 64 letters"),
+        ("sockets", {f"s{n}": LISTEN for n in range(33)}, "32 at most, got 33"),
+        ("kill_mode", "process", "'group', 'leader'"),
+        ("pre_stop", "curl x", "the program and its arguments"),
+        ("pre_stop", [], "the program and its arguments"),
+        ("max_lifetime", 0, "expected 0.1"),
+        ("forward_signals", "USR2", "a list"),
     ],
 )
 def test_a_mistake_of_either_kind_is_named(
@@ -196,6 +269,39 @@ def test_a_mistake_of_either_kind_is_named(
 @pytest.mark.parametrize("value", [1, None, "a\0b", b"x", LONE])
 def test_a_mistake_in_a_variable_is_named_by_its_key(make: Make, value: object) -> None:
     assert refuse(make, "environment", {"A": value}).field == "environment['A']"
+
+
+@both
+@pytest.mark.parametrize(
+    ("field", "value", "where", "words"),
+    [
+        ("success_exit_codes", [0, 256], "success_exit_codes[1]", "255 or less"),
+        ("success_exit_codes", [-9], "success_exit_codes[0]", "0 or more"),
+        ("success_exit_codes", [True], "success_exit_codes[0]", "whole number"),
+        ("give_up_on", [1, -11], "give_up_on[1]", "0 or more"),
+        ("give_up_on", [None], "give_up_on[0]", "whole number"),
+        ("give_up_on", ["SIGWRONG"], "give_up_on[0]", "such as 'SIGTERM'"),
+        ("give_up_on", ["SIGSTOP"], "give_up_on[0]", "does not end a process"),
+        ("depends_on", {"b": "healthy"}, "depends_on['b']", "'started', 'ready'"),
+        ("depends_on", {"b": None}, "depends_on['b']", "'exited_ok'"),
+        ("sockets", {"a": "tcp://:80"}, "sockets['a']", "expected a Listen"),
+        ("pre_stop", ["curl", 1], "pre_stop[1]", "a string"),
+        ("forward_signals", ["HUP"], "forward_signals[0]", "SIGUSR2, SIGWINCH"),
+        ("forward_signals", ["QUIT", 12], "forward_signals[1]", "such as"),
+    ],
+)
+def test_a_mistake_within_a_field_is_named_by_its_place(
+    make: Make, field: str, value: object, where: str, words: str
+) -> None:
+    error = refuse(make, field, value)
+    assert error.field == where
+    assert words in error.problem
+
+
+@both
+def test_what_counts_as_success_is_part_of_the_rules(make: Make) -> None:
+    rules = make(success_exit_codes=[0, 3], give_up_on=[4, "KILL"]).rules
+    assert (rules.success, rules.give_up_on) == ({0, 3}, {4, -9})
 
 
 @pytest.mark.parametrize(
@@ -254,6 +360,9 @@ def test_a_state_may_be_nested_as_deep_as_a_message_allows() -> None:
         ("notify", 1, "notify"),
         ("notify", None, "notify"),
         ("health_check_timeout", 5, "health_check_timeout"),
+        ("startup", "http://127.0.0.1/", "startup"),
+        ("readiness", Probe, "readiness"),
+        ("liveness", ["true"], "liveness"),
     ],
 )
 def test_a_mistake_in_a_command_is_named(field: str, value: object, where: str) -> None:
@@ -263,6 +372,13 @@ def test_a_mistake_in_a_command_is_named(field: str, value: object, where: str) 
 def test_a_health_check_of_a_command_needs_its_word() -> None:
     assert "notify=True" in refuse(command, "health_check_timeout", 5).problem
     assert command(notify=True, health_check_timeout=5).health_check_timeout == 5
+
+
+@pytest.mark.parametrize("field", ["startup", "readiness", "liveness"])
+def test_a_command_may_be_asked_from_outside(field: str) -> None:
+    probe = Probe.tcp("127.0.0.1:6379")
+    assert getattr(command(**{field: probe}), field) is probe
+    assert getattr(command(), field) is None
 
 
 @pytest.mark.parametrize(
@@ -276,6 +392,12 @@ def test_a_health_check_of_a_command_needs_its_word() -> None:
         ("services", [service(), Service], "services[1]"),
         ("services", [service(), command(), service()], "services[2].name"),
         ("services", [service(), command(name="web")], "services[1].name"),
+        ("strategy", "all_for_one", "strategy"),
+        ("intensity", -1, "intensity"),
+        ("period", 0, "period"),
+        ("auto_shutdown", "never", "auto_shutdown"),
+        ("auto_shutdown", None, "auto_shutdown"),
+        ("max_restarts_concurrently", 0, "max_restarts_concurrently"),
         ("monitors", GoodMonitor(), "monitors"),
         ("monitors", [GoodMonitor(), GoodMonitor], "monitors[1]"),
         ("monitors", [object()], "monitors[0]"),
@@ -287,6 +409,22 @@ def test_a_mistake_in_an_application_is_named(
     field: str, value: object, where: str
 ) -> None:
     assert refuse(application, field, value).field == where
+
+
+@pytest.mark.parametrize(
+    ("field", "value", "where"),
+    [
+        ("children", service(), "children"),
+        ("children", [service(), None], "children[1]"),
+        ("strategy", None, "strategy"),
+        ("intensity", True, "intensity"),
+        ("period", "60", "period"),
+        ("name", "all", "name"),
+        ("name", "a.b", "name"),
+    ],
+)
+def test_a_mistake_in_a_group_is_named(field: str, value: object, where: str) -> None:
+    assert refuse(group, field, value).field == where
 
 
 def test_a_doubled_name_names_the_other_one() -> None:
@@ -346,6 +484,7 @@ junk = st.recursive(
                 *(LONE, Nameless, object(), target, print),
                 *(signal.SIGKILL, signal.SIGSTOP, RestartPolicy.NEVER, sys),
                 *(Backoff(), GoodMonitor(), endless, "TERM", "sync", "never"),
+                *(LISTEN, Probe.tcp("a:1"), Group([]), "tcp://:0", "unix://a", "ready"),
             ]
         ),
     ),
@@ -357,6 +496,24 @@ junk = st.recursive(
     ),
     max_leaves=6,
 )
+
+
+def listen(**changes: Any) -> Listen:
+    return Listen(**({"url": "tcp://127.0.0.1:1"} | changes))
+
+
+def http_probe(**changes: Any) -> Probe:
+    return Probe.http(**({"url": "http://127.0.0.1/"} | changes))
+
+
+def tcp_probe(**changes: Any) -> Probe:
+    return Probe.tcp(**({"address": "127.0.0.1:1"} | changes))
+
+
+def command_probe(**changes: Any) -> Probe:
+    return Probe.command(**({"arguments": ["true"]} | changes))
+
+
 fields = st.sampled_from(
     [
         (make, name)
@@ -364,6 +521,11 @@ fields = st.sampled_from(
             (service, Service),
             (command, Command),
             (application, Application),
+            (group, Group),
+            (listen, Listen),
+            (http_probe, Probe.http),
+            (tcp_probe, Probe.tcp),
+            (command_probe, Probe.command),
         )
         for name in inspect.signature(type_).parameters
     ]

@@ -31,7 +31,14 @@ if TYPE_CHECKING:  # the one place: what loads lazily must still have types
     from trio_supervisor.link.client import Client, open_client
     from trio_supervisor.policy.restart import Backoff, RestartPolicy
     from trio_supervisor.process.load import load_application
-    from trio_supervisor.spec import Application, Command, Service
+    from trio_supervisor.spec import (
+        Application,
+        Command,
+        Group,
+        Listen,
+        Probe,
+        Service,
+    )
     from trio_supervisor.supervisor.monitors.base import Monitor, MonitoredWorker
     from trio_supervisor.supervisor.monitors.memory import MemoryMonitor
     from trio_supervisor.worker.instance import (
@@ -50,12 +57,15 @@ _HOMES = {
     "Command": "spec",
     "ConnectionLostError": "errors",
     "Controller": "controller.controller",
+    "Group": "spec",
+    "Listen": "spec",
     "MemoryMonitor": "supervisor.monitors.memory",
     "Monitor": "supervisor.monitors.base",
     "MonitoredWorker": "supervisor.monitors.base",
     "NoSuchWorkerError": "errors",
     "NoSupervisorError": "errors",
     "PlatformError": "errors",
+    "Probe": "spec",
     "RestartLimitError": "errors",
     "RestartPolicy": "policy.restart",
     "Service": "spec",
@@ -82,12 +92,15 @@ __all__ = [
     "Command",
     "ConnectionLostError",
     "Controller",
+    "Group",
+    "Listen",
     "MemoryMonitor",
     "Monitor",
     "MonitoredWorker",
     "NoSuchWorkerError",
     "NoSupervisorError",
     "PlatformError",
+    "Probe",
     "RestartLimitError",
     "RestartPolicy",
     "Service",

@@ -11,22 +11,30 @@ from trio_supervisor.policy.lifecycle import TRANSITIONS, Event, State, advance
 
 # A state without a way is one where the event cannot happen.
 PICTURE = """
-             SPAWN     READY  SICKEN     STOP      RETRY    END      FAIL
- STARTING    .         READY  .          STOPPING  BACKOFF  STOPPED  FAILED
- READY       .         .      UNHEALTHY  STOPPING  BACKOFF  STOPPED  FAILED
- UNHEALTHY   .         .      .          STOPPING  BACKOFF  STOPPED  FAILED
- STOPPING    .         .      .          .         BACKOFF  STOPPED  FAILED
- BACKOFF     STARTING  .      .          .         .        STOPPED  .
- STOPPED     STARTING  .      .          .         .        .        .
- FAILED      STARTING  .      .          .         .        STOPPED  .
-"""
+            WAIT     SPAWN     READY  UNREADY  SICKEN     STOP      RETRY    END      FAIL
+ WAITING    .        STARTING  .      .        .          .         .        STOPPED  .
+ STARTING   .        .         READY  .        .          STOPPING  BACKOFF  STOPPED  FAILED
+ READY      .        .         .      UNREADY  UNHEALTHY  STOPPING  BACKOFF  STOPPED  FAILED
+ UNREADY    .        .         READY  .        UNHEALTHY  STOPPING  BACKOFF  STOPPED  FAILED
+ UNHEALTHY  .        .         .      .        .          STOPPING  BACKOFF  STOPPED  FAILED
+ STOPPING   .        .         .      .        .          .         BACKOFF  STOPPED  FAILED
+ BACKOFF    WAITING  STARTING  .      .        .          .         .        STOPPED  .
+ STOPPED    WAITING  STARTING  .      .        .          .         .        .        .
+ FAILED     WAITING  STARTING  .      .        .          .         .        STOPPED  .
+"""  # noqa: E501 (a table)
 HEAD, *ROWS = (line.split() for line in PICTURE.strip().splitlines())
 CELLS = [
     (State[row[0]], Event[event], to)
     for row in ROWS
     for event, to in zip(HEAD, row[1:], strict=True)
 ]
-LIVING = {State.STARTING, State.READY, State.UNHEALTHY, State.STOPPING}
+LIVING = {
+    State.STARTING,
+    State.READY,
+    State.UNREADY,
+    State.UNHEALTHY,
+    State.STOPPING,
+}
 
 
 @pytest.mark.parametrize(("state", "event", "to"), CELLS)
@@ -61,7 +69,9 @@ def test_every_state_can_be_reached_from_every_other(state: State) -> None:
     assert _reachable(state) == set(State)
 
 
-@pytest.mark.parametrize("state", LIVING, ids=lambda state: state.value)
+@pytest.mark.parametrize(
+    "state", sorted(LIVING, key=lambda state: state.value), ids=lambda s: s.value
+)
 def test_whatever_lives_can_end_at_any_moment(state: State) -> None:
     """By itself, in one step, in each of the three ways."""
     assert advance(state, Event.RETRY) is State.BACKOFF
@@ -77,6 +87,14 @@ def test_a_process_lives_only_after_a_spawn(state: State) -> None:
             assert TRANSITIONS.get((state, event)) not in LIVING
 
 
+def test_what_is_unready_is_treated_as_what_is_ready() -> None:
+    """It is shown, and nothing else: what can happen to the one can to the other."""
+    back_and_forth = {Event.READY, Event.UNREADY}
+    for event in set(Event) - back_and_forth:
+        ready = TRANSITIONS.get((State.READY, event))
+        assert TRANSITIONS.get((State.UNREADY, event)) is ready
+
+
 def test_the_table_cannot_be_changed() -> None:
     """It is one for all processes."""
     with pytest.raises(TypeError):
@@ -86,8 +104,10 @@ def test_the_table_cannot_be_changed() -> None:
 def test_the_words_of_status_are_frozen() -> None:
     """Programs read them from `status --json`."""
     assert [state.value for state in State] == [
+        "waiting",
         "starting",
         "ready",
+        "unready",
         "unhealthy",
         "stopping",
         "backoff",

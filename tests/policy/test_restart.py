@@ -21,11 +21,14 @@ from trio_supervisor.policy.restart import (
     RestartHistory,
     RestartPolicy,
     RestartRules,
+    lifetime,
 )
 
 ALWAYS, ON_FAILURE, NEVER = RestartPolicy
 CRASH = Ending(cause=Cause.EXIT, returncode=1)
 PLAIN = RestartRules(backoff=None, intensity=None)
+REPLACED = {Cause.RESTART, Cause.LIFETIME, Cause.MONITOR, Cause.GROUP}
+ENDED = {Cause.STOP, Cause.SCALE, Cause.RELOAD}
 
 # Quarters of a second add up exactly: both ends of the window can be hit.
 quarters = st.integers(0, 80).map(lambda n: n / 4)
@@ -48,6 +51,8 @@ rules = st.builds(
     ),
     intensity=st.none() | st.integers(0, 4),
     period=st.sampled_from([0.25, 5, 20.0, math.inf]),
+    success=st.sampled_from([frozenset({0}), frozenset({0, 137}), frozenset({1})]),
+    give_up_on=st.sampled_from([frozenset(), frozenset({1, -9}), frozenset({0})]),
 )
 Story: TypeAlias = list[tuple[float, Ending, float]]
 """What happened: time since the last ending [s], the ending, the jitter."""
@@ -69,9 +74,9 @@ class Oracle:
         return decision
 
     def _decide(self, ending: Ending, now: float, u: float) -> Decision:
-        if ending.cause is Cause.RESTART:
+        if ending.cause in REPLACED:
             return Restart(0.0)
-        if ending.cause is Cause.STOP or not self._is_wanted(ending):
+        if ending.cause in ENDED or not self._is_wanted(ending):
             return Leave()
         recent = [t for t in self._unplanned_restarts() if now - t <= self.rules.period]
         if self.rules.intensity is not None and len(recent) >= self.rules.intensity:
@@ -84,14 +89,17 @@ class Oracle:
         return Restart(u * min(backoff.cap, backoff.base * 2 ** (in_a_row - 1)))
 
     def _is_wanted(self, ending: Ending) -> bool:
-        failed = ending.cause is not Cause.EXIT or ending.returncode != 0
+        by_itself = ending.cause is Cause.EXIT
+        if by_itself and ending.returncode in self.rules.give_up_on:
+            return False
+        failed = not by_itself or ending.returncode not in self.rules.success
         return {ALWAYS: True, ON_FAILURE: failed, NEVER: False}[self.rules.policy]
 
     def _unplanned_restarts(self) -> list[float]:
         return [
             now
             for now, ending, decision in self.past
-            if isinstance(decision, Restart) and ending.cause is not Cause.RESTART
+            if isinstance(decision, Restart) and ending.cause not in REPLACED
         ]
 
     def _in_a_row(self, ending: Ending, stable_after: float) -> int:
@@ -103,7 +111,7 @@ class Oracle:
         decisions = [decision for _, _, decision in reversed(self.past)]
         unstable = takewhile(lambda e: not was_stable(e), endings)
         for _, earlier, decision in zip(unstable, endings[1:], decisions, strict=False):
-            count += isinstance(decision, Restart) and earlier.cause != Cause.RESTART
+            count += isinstance(decision, Restart) and earlier.cause not in REPLACED
         return count
 
 
@@ -113,8 +121,9 @@ def test_history_decides_as_the_oracle_until_it_gives_up(
 ) -> None:
     """Any story of endings, under any rules."""
     history, oracle, now = RestartHistory(), Oracle(rules), 0.0
-    for dt, ending, u in story:
+    for dt, told, u in story:
         now += dt
+        ending = rules.ending(told.cause, told.returncode, told.ready_for)
         decision = history.decide(rules, ending, now=now, u=u)
         assert decision == oracle.decide(ending, now, u)
         if isinstance(decision, GiveUp):
@@ -126,7 +135,10 @@ def test_planned_endings_count_for_nothing(
     rules: RestartRules, story: Story, data: st.DataObject
 ) -> None:
     """A story tells the same with planned restarts of fresh processes strewn in."""
-    planned = Ending(cause=Cause.RESTART, returncode=data.draw(st.integers(-15, 1)))
+    planned = Ending(
+        cause=data.draw(st.sampled_from(sorted(REPLACED, key=str))),
+        returncode=data.draw(st.integers(-15, 1)),
+    )
     plain, strewn, now = RestartHistory(), RestartHistory(), 0.0
     for dt, ending, u in story:
         now += dt
@@ -150,6 +162,11 @@ TABLE = [
     (Cause.RESTART, -9, (True, True, True)),
     (Cause.STOP, 0, (False, False, False)),
     (Cause.STOP, -9, (False, False, False)),
+    (Cause.SCALE, -15, (False, False, False)),
+    (Cause.RELOAD, -15, (False, False, False)),
+    (Cause.LIFETIME, 0, (True, True, True)),
+    (Cause.MONITOR, -15, (True, True, True)),
+    (Cause.GROUP, 1, (True, True, True)),
 ]
 
 
@@ -175,9 +192,72 @@ def test_the_table_knows_every_cause() -> None:
 def test_a_planned_ending_is_no_failure(cause: Cause, returncode: int | None) -> None:
     """Nor is an exit with 0; every other ending is one."""
     ending = Ending(cause=cause, returncode=returncode)
-    assert ending.is_planned == (cause in {Cause.RESTART, Cause.STOP})
+    assert ending.is_planned == (cause in REPLACED | ENDED)
     is_clean_exit = cause is Cause.EXIT and returncode == 0
     assert ending.is_failure == (not ending.is_planned and not is_clean_exit)
+
+
+@pytest.mark.parametrize(
+    ("returncode", "is_failure"), [(0, True), (3, False), (4, True), (-9, True)]
+)
+def test_a_service_says_which_codes_are_success(
+    returncode: int, is_failure: bool
+) -> None:
+    """Then 0 is one only where it is among them."""
+    rules = RestartRules(policy=ON_FAILURE, success=frozenset({3}))
+    ending = rules.ending(Cause.EXIT, returncode, ready_for=2.0)
+    assert ending.is_failure is is_failure
+    assert ending.ready_for == 2.0
+    decision = RestartHistory().decide(rules, ending, now=0.0, u=0.5)
+    assert decision == (Restart(0.0) if is_failure else Leave())
+
+
+@pytest.mark.parametrize("policy", RestartPolicy)
+@pytest.mark.parametrize("returncode", [78, -11])
+def test_what_no_restart_would_help_is_left_ended(
+    policy: RestartPolicy, returncode: int
+) -> None:
+    """Under each policy; it failed all the same."""
+    rules = RestartRules(policy=policy, give_up_on=frozenset({78, -11}))
+    ending = rules.ending(Cause.EXIT, returncode)
+    assert RestartHistory().decide(rules, ending, now=0.0, u=0.5) == Leave()
+    assert ending.is_failure
+
+
+@pytest.mark.parametrize(
+    "cause", [Cause.UNHEALTHY, Cause.STARTUP_TIMEOUT, Cause.RESTART, Cause.MONITOR]
+)
+def test_a_code_of_what_we_ended_says_nothing(cause: Cause) -> None:
+    """Our own SIGKILL is no reason to give up, though a service may name it."""
+    rules = RestartRules(give_up_on=frozenset({-9}))
+    ending = rules.ending(cause, -9)
+    assert RestartHistory().decide(rules, ending, now=0.0, u=0.5) == Restart(0.0)
+
+
+@given(stories, stories)
+def test_what_is_forgiven_never_happened(before: Story, after: Story) -> None:
+    """The worker of a restarted group decides as a new one does."""
+    rules = RestartRules(intensity=2, period=20.0)
+    history, fresh, now = RestartHistory(), RestartHistory(), 0.0
+    for dt, ending, u in before:
+        now += dt
+        history.decide(rules, ending, now=now, u=u)
+    history.forgive()
+    for dt, ending, u in after:
+        now += dt
+        expected = fresh.decide(rules, ending, now=now, u=u)
+        assert history.decide(rules, ending, now=now, u=u) == expected
+
+
+@given(st.floats(0.1, 1e7), jitters)
+def test_a_lifetime_is_up_to_a_tenth_shorter(longest: float, u: float) -> None:
+    """And never longer: it is a maximum."""
+    assert longest * 0.9 <= lifetime(longest, u) <= longest
+
+
+def test_lifetimes_are_spread_evenly() -> None:
+    """From the whole to nine tenths."""
+    assert [lifetime(100.0, u) for u in (0.0, 0.5)] == [100.0, 95.0]
 
 
 def _decide_all(rules: RestartRules, times: list[float]) -> list[Decision]:

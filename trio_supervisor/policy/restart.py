@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
-from collections import deque
 from enum import Enum
-from typing import Any, TypeAlias, assert_never
+from typing import Any, Final, TypeAlias, assert_never
 
 from attrs import define, field, frozen
 from attrs.validators import ge, gt, instance_of, optional
 
+from trio_supervisor.policy.window import Window
+
 _number = instance_of((int, float))
 _optional_count: Any = optional([instance_of(int), ge(0)])
+
+SUCCESS: Final = frozenset({0})
+"""The returncodes of success, unless a service says otherwise."""
 
 
 class RestartPolicy(Enum):
@@ -41,6 +45,22 @@ class Cause(Enum):
     """Somebody asked for a restart: planned."""
     STOP = "stop"
     """Somebody asked for a stop: planned."""
+    SCALE = "scale"
+    """Its service was scaled down: planned, and nothing follows."""
+    RELOAD = "reload"
+    """A new generation took its place: planned, and nothing follows."""
+    LIFETIME = "lifetime"
+    """It ran for as long as it may: a planned restart."""
+    MONITOR = "monitor"
+    """A monitor asked for a restart: planned."""
+    GROUP = "group"
+    """It is restarted because a sibling crashed: planned."""
+
+
+_PLANNED_RESTARTS: Final = frozenset(
+    {Cause.RESTART, Cause.LIFETIME, Cause.MONITOR, Cause.GROUP}
+)
+_PLANNED_STOPS: Final = frozenset({Cause.STOP, Cause.SCALE, Cause.RELOAD})
 
 
 @frozen(kw_only=True)
@@ -52,17 +72,19 @@ class Ending:
     """0 is success, -n is "killed by signal n", None is "never started"."""
     ready_for: float | None = None
     """How long it had been ready [s]; None: it never was."""
+    success: frozenset[int] = SUCCESS
+    """The returncodes that are no failure: those of its `RestartRules`."""
 
     @property
     def is_planned(self) -> bool:
-        """Whether it ended because somebody asked."""
-        return self.cause in (Cause.RESTART, Cause.STOP)
+        """Whether the controller ended it for no fault of its own."""
+        return self.cause in _PLANNED_RESTARTS or self.cause in _PLANNED_STOPS
 
     @property
     def is_failure(self) -> bool:
         """Whether it ended in a way that it should not have."""
         return not self.is_planned and (
-            self.cause is not Cause.EXIT or self.returncode != 0
+            self.cause is not Cause.EXIT or self.returncode not in self.success
         )
 
 
@@ -86,6 +108,8 @@ class GiveUp:
     """How many there were within the period."""
     period: float
     """The length of the window [s]."""
+    problem: str = ""
+    """What failed, in words, where it is more than this process: its group."""
 
 
 Decision: TypeAlias = Restart | Leave | GiveUp
@@ -132,6 +156,21 @@ class RestartRules:
     """So many restarts within ``period`` are borne, one more is not; None: any."""
     period: float = field(default=60.0, validator=[_number, gt(0)])
     """Length of the sliding window over which restarts are counted [s]."""
+    success: frozenset[int] = SUCCESS
+    """The returncodes that are no failure."""
+    give_up_on: frozenset[int] = frozenset()
+    """The returncodes after which a restart would not help: -n is signal n."""
+
+    def ending(
+        self, cause: Cause, returncode: int | None, ready_for: float | None = None
+    ) -> Ending:
+        """Return the ending of a process that is under these rules."""
+        return Ending(
+            cause=cause,
+            returncode=returncode,
+            ready_for=ready_for,
+            success=self.success,
+        )
 
 
 @define
@@ -140,7 +179,7 @@ class RestartHistory:
 
     attempt: int = field(default=0, init=False)
     """Unplanned restarts since the last stable run."""
-    _restarts: deque[float] = field(factory=deque, init=False)
+    _restarts: Window = field(factory=Window, init=False)
 
     def decide(
         self, rules: RestartRules, ending: Ending, *, now: float, u: float
@@ -148,9 +187,11 @@ class RestartHistory:
         """Decide what follows *ending*, and remember it.
 
         A planned restart is immediate, whatever the policy, and counts for nothing;
-        a planned stop leaves the process ended.
+        a planned stop leaves the process ended, and so does an exit that the rules
+        give up on.
 
         Args:
+            ending: As `RestartRules.ending` makes it.
             now: The moment it ended [s], on any clock that never runs back.
             u: A number from [0, 1), drawn by the caller, that sets the jitter.
         """
@@ -158,32 +199,50 @@ class RestartHistory:
         # However it ended: a stable run before a planned restart was one as well.
         if backoff and ready_for is not None and ready_for >= backoff.stable_after:
             self.attempt = 0
-        match ending.cause:
-            case Cause.RESTART:
-                return Restart(0.0)
-            case Cause.STOP:
-                return Leave()
-        if not _is_wanted(rules.policy, ending):
+        if ending.cause in _PLANNED_RESTARTS:
+            return Restart(0.0)
+        if ending.cause in _PLANNED_STOPS:
+            return Leave()
+        if not _is_wanted(rules, ending):
             return Leave()
         if rules.intensity is not None:
-            self._restarts.append(now)
-            while self._restarts[0] < now - rules.period:
-                self._restarts.popleft()
-            if len(self._restarts) > rules.intensity:
-                return GiveUp(len(self._restarts) - 1, rules.period)
+            restarts = self._restarts.add(now, rules.period)
+            if restarts > rules.intensity:
+                return GiveUp(restarts - 1, rules.period)
         if backoff is None:
             return Restart(0.0)
         delay = backoff.delay(self.attempt, u)
         self.attempt += 1
         return Restart(delay)
 
+    def forgive(self) -> None:
+        """Forget everything: a worker of a restarted group begins afresh."""
+        self.attempt = 0
+        self._restarts.clear()
 
-def _is_wanted(policy: RestartPolicy, ending: Ending) -> bool:
-    match policy:
+
+def lifetime(longest: float, u: float) -> float:
+    """Return how long one process is to live, of *longest* at most [s].
+
+    Up to a tenth less, so that workers that were started together do not all end
+    together.
+
+    Args:
+        longest: `max_lifetime` [s].
+        u: A number from [0, 1), drawn by the caller for each process.
+    """
+    return longest * (1 - u / 10)
+
+
+def _is_wanted(rules: RestartRules, ending: Ending) -> bool:
+    # What we killed, for whatever cause, ended with a code of our own making.
+    if ending.cause is Cause.EXIT and ending.returncode in rules.give_up_on:
+        return False
+    match rules.policy:
         case RestartPolicy.ALWAYS:
             return True
         case RestartPolicy.ON_FAILURE:
             return ending.is_failure
         case RestartPolicy.NEVER:
             return False
-    assert_never(policy)
+    assert_never(rules.policy)

@@ -1,0 +1,59 @@
+"""Thresholds of a probe, against an oracle that looks at the last outcomes."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from trio_supervisor.policy.probing import Health, ProbeCounter
+
+GOOD, BAD = True, False
+UNKNOWN, HEALTHY, UNHEALTHY = Health
+
+
+@given(
+    st.integers(1, 4),
+    st.integers(1, 4),
+    st.sampled_from(Health),
+    st.lists(st.booleans(), max_size=30),
+)
+def test_a_counter_turns_as_the_last_outcomes_say(
+    failures: int, successes: int, begin: Health, outcomes: list[bool]
+) -> None:
+    """And tells each turn once."""
+    counter, health = ProbeCounter(failures, successes, begin), begin
+    for end in range(1, len(outcomes) + 1):
+        told = counter.add(outcomes[end - 1])
+        before = health
+        if end >= successes and all(outcomes[end - successes : end]):
+            health = HEALTHY
+        if end >= failures and not any(outcomes[end - failures : end]):
+            health = UNHEALTHY
+        assert counter.health is health
+        assert told is (health if health is not before else None)
+
+
+@pytest.mark.parametrize(
+    ("outcomes", "told"),
+    [
+        pytest.param([BAD, BAD, BAD], [None, None, UNHEALTHY], id="never came up"),
+        pytest.param([BAD, BAD, GOOD], [None, None, HEALTHY], id="came up in time"),
+        pytest.param([GOOD, GOOD], [HEALTHY, None], id="said once"),
+        pytest.param([GOOD, BAD, BAD, GOOD, BAD], [HEALTHY, *4 * [None]], id="flaky"),
+    ],
+)
+def test_a_startup_probe_is_three_strikes(
+    outcomes: list[bool], told: list[Health | None]
+) -> None:
+    """With the defaults: three failures in a row, or one success."""
+    counter = ProbeCounter()
+    assert [counter.add(outcome) for outcome in outcomes] == told
+
+
+def test_a_threshold_of_nothing_is_refused() -> None:
+    """It would be met before anything happened."""
+    with pytest.raises(ValueError, match="failures"):
+        ProbeCounter(failures=0)
+    with pytest.raises(ValueError, match="successes"):
+        ProbeCounter(successes=0)

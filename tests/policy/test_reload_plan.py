@@ -1,0 +1,186 @@
+"""What a reload does with each service."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from trio_supervisor.policy.reload import (
+    Change,
+    ReloadPlan,
+    ServiceFacts,
+    ServicePlan,
+    plan_reload,
+)
+
+
+def facts(name: str = "web", **changes: Any) -> ServiceFacts:
+    defaults: dict[str, Any] = {"count": 4, "declaration": {"backend": "trio"}}
+    return ServiceFacts(name=name, **(defaults | changes))
+
+
+def only(plan: ReloadPlan) -> ServicePlan:
+    """The plan for the one service there is."""
+    (service,) = plan.services
+    return service
+
+
+def command(**changes: Any) -> ServiceFacts:
+    return facts("redis", is_command=True, overlap=False, **changes)
+
+
+def fleet(names: str) -> st.SearchStrategy[list[ServiceFacts]]:
+    one = st.builds(
+        ServiceFacts,
+        name=st.sampled_from(names),
+        count=st.integers(0, 3),
+        declaration=st.dictionaries(st.sampled_from("xy"), st.sampled_from("12")),
+        fingerprint=st.sampled_from(["", "abc", "def"]),
+        overlap=st.booleans(),
+        is_command=st.booleans(),
+    )
+    return st.lists(one, unique_by=lambda facts: facts.name)
+
+
+@given(
+    fleet("abcd"),
+    fleet("bcde"),
+    st.booleans(),
+    st.dictionaries(st.sampled_from("abcd"), st.integers(0, 9)),
+)
+def test_every_service_is_dealt_with_once(
+    old: list[ServiceFacts],
+    new: list[ServiceFacts],
+    changed_only: bool,
+    scaled: dict[str, int],
+) -> None:
+    """And each as the definitions say, one by one."""
+    before = {one.name: one for one in old}
+    after = {one.name: one for one in new}
+    plan = plan_reload(old, new, changed_only=changed_only, scaled=scaled)
+    names = [service.name for service in plan.services]
+    assert names == [*after, *(name for name in before if name not in after)]
+    for service in plan.services:
+        was, becomes = before.get(service.name), after.get(service.name)
+        runs = scaled.get(service.name, was.count) if was else 0
+        assert service.old_count == runs
+        if was is None or becomes is None:
+            assert service.action == ("add" if was is None else "remove")
+            assert service.count == (becomes.count if becomes else 0)
+            continue
+        is_same = was.declaration == becomes.declaration
+        is_same &= was.is_command == becomes.is_command
+        is_known = becomes.is_command or was.fingerprint == becomes.fingerprint != ""
+        is_new_code = "" != was.fingerprint != becomes.fingerprint != ""
+        keeps = is_same and not is_new_code
+        keeps &= becomes.is_command or (changed_only and is_known)
+        assert service.is_replaced is not keeps
+        has_new_count = was.count != becomes.count
+        assert service.count == (becomes.count if has_new_count else runs)
+        is_changed = not is_same or has_new_count or is_new_code
+        assert bool(service.changes) is is_changed
+        rest = "keep" if keeps else "replace"
+        assert service.action == ("change" if is_changed else rest)
+        assert service.overlap is (was.overlap and becomes.overlap)
+    json.dumps(plan.to_json())
+    assert len(list(plan.lines())) == len(plan.services)
+
+
+def test_a_plan_reads_as_a_list_of_differences() -> None:
+    """What `reload --dry-run` prints."""
+    old = [facts(), facts("old"), command(), facts("jobs", fingerprint="0123456789")]
+    new = [
+        facts(count=8, declaration={"backend": "sync"}),
+        command(),
+        facts("jobs", fingerprint="abcdef0123"),
+        facts("new"),
+    ]
+    assert list(plan_reload(old, new).lines()) == [
+        "~ web: count 4 -> 8; backend trio -> sync",
+        "= redis (unchanged, kept)",
+        "~ jobs: code 0123456 -> abcdef0",
+        "+ new",
+        "- old",
+    ]
+
+
+def test_a_plan_can_be_sorted_by_what_is_done() -> None:
+    """For whoever carries it out."""
+    plan = plan_reload([facts(), command()], [command(), facts("new")])
+    assert [service.name for service in plan.of("add", "remove")] == ["new", "web"]
+    assert plan.changes_anything
+    assert not plan_reload([command()], [command()]).changes_anything
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "changed_only", "action"),
+    [
+        ("abc", "abc", True, "keep"),
+        ("abc", "abc", False, "replace"),
+        ("abc", "def", True, "change"),
+        ("", "abc", True, "replace"),
+        ("", "", True, "replace"),
+    ],
+)
+def test_code_is_kept_only_where_it_is_known_to_be_the_same(
+    old: str, new: str, changed_only: bool, action: str
+) -> None:
+    """And only where that was asked for."""
+    plan = plan_reload(
+        [facts(fingerprint=old)], [facts(fingerprint=new)], changed_only=changed_only
+    )
+    assert only(plan).action == action
+
+
+def test_a_new_count_alone_replaces_nothing_that_is_kept() -> None:
+    """Workers are added or taken away; the others go on."""
+    service = only(plan_reload([command()], [command(count=8)]))
+    assert (service.old_count, service.count, service.is_replaced) == (4, 8, False)
+    assert str(service) == "~ redis: count 4 -> 8"
+
+
+def test_what_was_scaled_by_hand_stays() -> None:
+    """The file says what it said; so does the hand."""
+    service = only(plan_reload([command()], [command()], scaled={"redis": 6}))
+    assert (service.count, service.is_scaled) == (6, True)
+    assert str(service) == "= redis (unchanged, kept, scaled to 6)"
+
+
+def test_a_new_declared_count_is_the_last_word() -> None:
+    """Even over a hand."""
+    service = only(plan_reload([facts()], [facts(count=5)], scaled={"web": 6}))
+    assert (service.count, service.is_scaled) == (5, False)
+    assert str(service) == "~ web: count 4 (scaled to 6) -> 5"
+
+
+def test_a_secret_is_not_printed() -> None:
+    """That it changed is; and what is not secret is named by its key alone too."""
+    was = {"environment": {"A": "1", "B": "2"}, "sockets": {"http": "x"}}
+    becomes = {"environment": {"B": "3", "C": "4"}, "sockets": {"http": "y"}}
+    plan = plan_reload([facts(declaration=was)], [facts(declaration=becomes)])
+    assert only(plan).changes == (
+        Change("environment['A']", "(hidden)", "(unset)"),
+        Change("environment['B']", "(hidden)", "(hidden)"),
+        Change("environment['C']", "(unset)", "(hidden)"),
+        Change("sockets['http']", "x", "y"),
+    )
+
+
+def test_a_long_value_is_cut() -> None:
+    """A line stays one that can be read."""
+    plan = plan_reload(
+        [facts(declaration={"x": "a"})], [facts(declaration={"x": "b" * 99})]
+    )
+    (change,) = only(plan).changes
+    assert (change.old, len(change.new), change.new[-2:]) == ("a", 60, "b…")
+
+
+def test_a_service_that_becomes_a_command_is_replaced() -> None:
+    """Of one name, and nothing else in common."""
+    plan = plan_reload([facts()], [facts(is_command=True)])
+    assert only(plan).changes == (Change("kind", "service", "command"),)
+    assert only(plan).is_replaced

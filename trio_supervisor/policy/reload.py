@@ -1,0 +1,233 @@
+"""What a reload changes: the application as it runs against the new one. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Final, Literal, TypeAlias
+
+from attrs import frozen
+
+Action: TypeAlias = Literal["add", "remove", "change", "replace", "keep"]
+
+_SIGNS: Final[Mapping[Action, str]] = {
+    "add": "+",
+    "remove": "-",
+    "change": "~",
+    "replace": "=",
+    "keep": "=",
+}
+_ABSENT: Final = object()
+# Passwords are handed over in these, and a plan is printed and logged.
+_SECRET: Final = frozenset({"environment", "state"})
+_LONGEST: Final = 60
+# As many digits of a fingerprint as git shows.
+_DIGITS: Final = 7
+
+
+@frozen(kw_only=True)
+class ServiceFacts:
+    """What a plan needs to know of one service."""
+
+    name: str
+    count: int
+    """As declared."""
+    declaration: Mapping[str, object]
+    """Each field but the name and the count, as something that can be compared and
+    shown; a mapping is compared key by key."""
+    fingerprint: str = ""
+    """Of its code; empty: unknown, or none of ours."""
+    overlap: bool = True
+    """Whether old and new workers may run beside each other."""
+    is_command: bool = False
+
+
+@frozen
+class Change:
+    """One field whose value is another one."""
+
+    field: str
+    old: str
+    new: str
+
+    def __str__(self) -> str:
+        return f"{self.field} {self.old} -> {self.new}"
+
+
+@frozen(kw_only=True)
+class ServicePlan:
+    """What becomes of one service."""
+
+    name: str
+    action: Action
+    """``replace``: its declaration is the same, and its code may be new."""
+    old_count: int
+    """How many workers it has: 0 for one that is added."""
+    count: int
+    """How many it gets: 0 for one that is removed."""
+    changes: tuple[Change, ...] = ()
+    is_replaced: bool = False
+    """Whether the workers that run now give way to new ones. Where not, only the
+    count is brought in line."""
+    overlap: bool = True
+    """Whether new workers are started before the old ones are stopped."""
+    is_scaled: bool = False
+    """Whether *count* is what somebody set by hand."""
+
+    def __str__(self) -> str:
+        """One line: ``~ web: count 4 -> 8``."""
+        start = f"{_SIGNS[self.action]} {self.name}"
+        scaled = f", scaled to {self.count}" if self.is_scaled else ""
+        match self.action:
+            case "change":
+                return f"{start}: {'; '.join(map(str, self.changes))}{scaled}"
+            case "replace":
+                return f"{start} (unchanged, replaced{scaled})"
+            case "keep":
+                return f"{start} (unchanged, kept{scaled})"
+        return start
+
+    def to_json(self) -> dict[str, object]:
+        """Return it for programs."""
+        return {
+            "name": self.name,
+            "action": self.action,
+            "old_count": self.old_count,
+            "count": self.count,
+            "changes": [
+                {"field": change.field, "old": change.old, "new": change.new}
+                for change in self.changes
+            ],
+            "is_replaced": self.is_replaced,
+            "overlap": self.overlap,
+            "is_scaled": self.is_scaled,
+        }
+
+
+@frozen
+class ReloadPlan:
+    """What becomes of every service: the new ones in their order, then the removed."""
+
+    services: tuple[ServicePlan, ...]
+
+    def of(self, *actions: Action) -> tuple[ServicePlan, ...]:
+        """Return those with one of *actions*."""
+        return tuple(plan for plan in self.services if plan.action in actions)
+
+    @property
+    def changes_anything(self) -> bool:
+        """Whether there is anything to do."""
+        return any(plan.action != "keep" for plan in self.services)
+
+    def lines(self) -> Iterator[str]:
+        """A line for each service, for people."""
+        return map(str, self.services)
+
+    def to_json(self) -> dict[str, object]:
+        """Return it for programs."""
+        return {"services": [plan.to_json() for plan in self.services]}
+
+
+def plan_reload(
+    old: Sequence[ServiceFacts],
+    new: Sequence[ServiceFacts],
+    *,
+    changed_only: bool = False,
+    scaled: Mapping[str, int] | None = None,
+) -> ReloadPlan:
+    """Return what a reload from *old* to *new* does.
+
+    A command whose declaration is the same is always kept: nothing of it can be new.
+
+    Args:
+        changed_only: Whether services are kept whose declaration is the same, and
+            whose code is known to be.
+        scaled: The counts that were set by hand. Each stays, unless the declared count
+            is another one now.
+    """
+    before = {facts.name: facts for facts in old}
+    counts = {facts.name: facts.count for facts in old} | dict(scaled or {})
+    plans = []
+    for facts in new:
+        if (was := before.pop(facts.name, None)) is None:
+            plans.append(_added(facts))
+        else:
+            plans.append(_plan(was, facts, counts[facts.name], changed_only))
+    plans += [_removed(facts, counts[facts.name]) for facts in before.values()]
+    return ReloadPlan(tuple(plans))
+
+
+def _added(facts: ServiceFacts) -> ServicePlan:
+    return ServicePlan(name=facts.name, action="add", old_count=0, count=facts.count)
+
+
+def _removed(facts: ServiceFacts, count: int) -> ServicePlan:
+    return ServicePlan(name=facts.name, action="remove", old_count=count, count=0)
+
+
+def _plan(
+    old: ServiceFacts, new: ServiceFacts, old_count: int, changed_only: bool
+) -> ServicePlan:
+    changes = [*_declared_changes(old, new), *_code_change(old, new)]
+    is_same_code = new.is_command or (
+        changed_only and bool(new.fingerprint) and new.fingerprint == old.fingerprint
+    )
+    is_replaced = bool(changes) or not is_same_code
+    count = old_count
+    if new.count != old.count:
+        count = new.count
+        shown = f"{old.count}"
+        if old_count != old.count:
+            shown += f" (scaled to {old_count})"
+        changes.insert(0, Change("count", shown, f"{new.count}"))
+    action: Action = "change" if changes else "replace" if is_replaced else "keep"
+    return ServicePlan(
+        name=new.name,
+        action=action,
+        old_count=old_count,
+        count=count,
+        changes=tuple(changes),
+        is_replaced=is_replaced,
+        overlap=old.overlap and new.overlap,
+        is_scaled=count != new.count,
+    )
+
+
+def _declared_changes(old: ServiceFacts, new: ServiceFacts) -> Iterator[Change]:
+    if old.is_command is not new.is_command:
+        yield Change("kind", _kind(old), _kind(new))
+    for name in dict.fromkeys([*old.declaration, *new.declaration]):
+        was = old.declaration.get(name, _ABSENT)
+        becomes = new.declaration.get(name, _ABSENT)
+        if isinstance(was, Mapping) and isinstance(becomes, Mapping):
+            yield from _key_changes(name, was, becomes)
+        elif was != becomes:
+            yield Change(name, _shown(name, was), _shown(name, becomes))
+
+
+def _key_changes(
+    name: str, old: Mapping[object, object], new: Mapping[object, object]
+) -> Iterator[Change]:
+    for key in dict.fromkeys([*old, *new]):
+        was, becomes = old.get(key, _ABSENT), new.get(key, _ABSENT)
+        if was != becomes:
+            where = f"{name}[{key!r}]"
+            yield Change(where, _shown(name, was), _shown(name, becomes))
+
+
+def _code_change(old: ServiceFacts, new: ServiceFacts) -> Iterator[Change]:
+    was, becomes = old.fingerprint, new.fingerprint
+    if was and becomes and was != becomes:
+        yield Change("code", was[:_DIGITS], becomes[:_DIGITS])
+
+
+def _kind(facts: ServiceFacts) -> str:
+    return "command" if facts.is_command else "service"
+
+
+def _shown(name: str, value: object) -> str:
+    if value is _ABSENT:
+        return "(unset)"
+    if name in _SECRET:
+        return "(hidden)"
+    text = value if isinstance(value, str) else repr(value)
+    return text if len(text) <= _LONGEST else f"{text[: _LONGEST - 1]}…"

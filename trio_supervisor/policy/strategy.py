@@ -1,0 +1,190 @@
+"""Who is restarted together with a worker that crashed: OTP's strategies. Pure.
+
+A crash counts once in the window of the group that the worker's service is in. A group
+past its intensity fails as a whole, which counts once in the window of the group around
+it; the outermost group's failure is the end of everything.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any, Final, Literal, TypeAlias, assert_never
+
+from attrs import define, field, frozen
+from attrs.validators import ge, gt, in_, instance_of, optional
+
+from trio_supervisor.policy.window import Window
+
+Strategy: TypeAlias = Literal["one_for_one", "one_for_all", "rest_for_one"]
+STRATEGIES: Final[tuple[Strategy, ...]] = ("one_for_one", "one_for_all", "rest_for_one")
+
+_number = instance_of((int, float))
+_optional_count: Any = optional([instance_of(int), ge(0)])
+
+
+@frozen(kw_only=True)
+class GroupNode:
+    """One group, and what is in it: names of services, and further groups, in order."""
+
+    name: str
+    """For people; need not be unique."""
+    children: tuple[str | GroupNode, ...]
+    strategy: Strategy = field(default="one_for_one", validator=in_(STRATEGIES))
+    intensity: int | None = field(default=10, validator=_optional_count)
+    """So many restarts within ``period`` are borne, one more is not; None: any."""
+    period: float = field(default=60.0, validator=[_number, gt(0)])
+    """Length of the sliding window [s]."""
+
+
+@frozen
+class GroupFailure:
+    """One group that failed."""
+
+    group: str
+    restarts: int | None
+    """How many its window held; None: a worker in it was past its own intensity."""
+    period: float
+    """The length of its window [s]."""
+
+    def __str__(self) -> str:
+        if self.restarts is None:
+            return f"a worker of {self.group} crashed too often"
+        crashes = f"more crashes in {self.group} than {self.restarts}"
+        return f"{crashes} within {self.period:g} s"
+
+
+@frozen
+class RestartTogether:
+    """Restart the worker that crashed, and all workers of *services* with it.
+
+    The others that are restarted begin afresh (`RestartHistory.forgive`), and where a
+    group failed, the worker that crashed does as well.
+    """
+
+    services: tuple[str, ...] = ()
+    """In the order of their declaration."""
+    failures: tuple[GroupFailure, ...] = ()
+    """The groups that failed over it, from the innermost out."""
+
+
+@frozen
+class GiveUpAll:
+    """The outermost group failed: stop everything."""
+
+    failures: tuple[GroupFailure, ...]
+    """The groups that failed, from the innermost out."""
+
+
+Outcome: TypeAlias = RestartTogether | GiveUpAll
+
+
+@define(eq=False)
+class _Group:
+    """A group while it runs."""
+
+    node: GroupNode
+    parent: _Group | None
+    place: int
+    """Among the children of its parent."""
+    children: list[str | _Group] = field(factory=list)
+    window: Window = field(factory=Window)
+
+    def services(self) -> Iterator[str]:
+        for child in self.children:
+            yield from _services(child)
+
+    def forget(self) -> None:
+        """Begin afresh, as does everything within."""
+        self.window.clear()
+        for child in self.children:
+            if isinstance(child, _Group):
+                child.forget()
+
+    def restarted_with(self, place: int) -> list[str | _Group]:
+        """The children that are restarted wholly when the one at *place* failed."""
+        match self.node.strategy:
+            case "one_for_one":
+                together = self.children[place : place + 1]
+            case "one_for_all":
+                return self.children
+            case "rest_for_one":
+                together = self.children[place:]
+            case _:
+                assert_never(self.node.strategy)
+        # Of a service that failed, only the worker that crashed is restarted.
+        is_group = isinstance(self.children[place], _Group)
+        return together if is_group else together[1:]
+
+
+class Tree:
+    """All groups of an application, and what each has borne so far.
+
+    Raises:
+        ValueError: a service is in it twice.
+    """
+
+    def __init__(self, root: GroupNode) -> None:
+        self._homes: dict[str, tuple[_Group, int]] = {}
+        self._grow(root, None, 0)
+
+    def failed(
+        self, service: str, *, now: float, is_exhausted: bool = False
+    ) -> Outcome:
+        """Take in that a worker of *service* crashed, and is to be restarted.
+
+        A planned restart is none of its business, nor is a worker that is left ended.
+
+        Args:
+            service: Whose worker it was.
+            now: The moment [s], on any clock that never runs back.
+            is_exhausted: Whether the worker is past its own intensity: its group fails
+                at once.
+
+        Raises:
+            KeyError: there is no such service.
+        """
+        group, place = self._homes[service]
+        failures: list[GroupFailure] = []
+        while (failure := _failure(group, now, is_exhausted)) is not None:
+            failures.append(failure)
+            if group.parent is None:
+                return GiveUpAll(tuple(failures))
+            group, place, is_exhausted = group.parent, group.place, False
+        together = group.restarted_with(place)
+        for child in together:
+            if isinstance(child, _Group):
+                child.forget()
+        names = (name for child in together for name in _services(child))
+        return RestartTogether(tuple(names), tuple(failures))
+
+    def _grow(self, node: GroupNode, parent: _Group | None, place: int) -> _Group:
+        group = _Group(node, parent, place)
+        for index, child in enumerate(node.children):
+            if isinstance(child, GroupNode):
+                group.children.append(self._grow(child, group, index))
+                continue
+            if child in self._homes:
+                raise ValueError(f"{child} is there twice")
+            self._homes[child] = group, index
+            group.children.append(child)
+        return group
+
+
+def _failure(group: _Group, now: float, is_exhausted: bool) -> GroupFailure | None:
+    """Count one in *group*; return what that makes of it, None if it bears it."""
+    node = group.node
+    if is_exhausted:
+        return GroupFailure(node.name, None, node.period)
+    if node.intensity is None:
+        return None
+    restarts = group.window.add(now, node.period)
+    if restarts <= node.intensity:
+        return None
+    return GroupFailure(node.name, restarts - 1, node.period)
+
+
+def _services(child: str | _Group) -> Iterator[str]:
+    if isinstance(child, str):
+        yield child
+    else:
+        yield from child.services()

@@ -1,0 +1,62 @@
+"""A service as plain data, to be compared with what it is after a reload. Pure."""
+
+from __future__ import annotations
+
+import re
+import shlex
+from collections.abc import Mapping
+from enum import Enum
+from typing import Any, Final
+
+from trio_supervisor.policy.reload import ServiceFacts
+from trio_supervisor.spec.command import Command
+from trio_supervisor.spec.group import AnyService
+
+# Where an object happens to be in memory is another place after a reload.
+_ADDRESS: Final = re.compile(r" at 0x[0-9a-fA-F]+")
+
+
+def facts_of(service: AnyService, fingerprint: str = "") -> ServiceFacts:
+    """Return what is to be known of *service* to plan a reload; all of it plain data.
+
+    Args:
+        fingerprint: Of its code, in hexadecimal digits; empty: not known.
+    """
+    fields = vars(service).copy()
+    del fields["name"], fields["count"], fields["rules"]
+    rules = service.rules
+    fields |= {
+        "restart": rules.policy.value,
+        "backoff": rules.backoff,
+        "intensity": rules.intensity,
+        "period": rules.period,
+    }
+    return ServiceFacts(
+        name=service.name,
+        count=service.count,
+        declaration={field: _plain(value) for field, value in fields.items()},
+        fingerprint=fingerprint,
+        overlap=service.overlap,
+        is_command=isinstance(service, Command),
+    )
+
+
+def _plain(value: object) -> object:
+    match value:
+        case Mapping():
+            return {str(key): _text(item) for key, item in value.items()}
+        case frozenset():
+            return " ".join(map(str, sorted(value)))
+        case tuple():
+            return shlex.join(map(_text, value))
+    return _text(value)
+
+
+def _text(value: Any) -> str:
+    if isinstance(value, str):
+        return value
+    if isinstance(value, Enum):
+        return value.name
+    if callable(value) and hasattr(value, "__qualname__"):
+        return f"{value.__module__}:{value.__qualname__}"
+    return _ADDRESS.sub("", repr(value))
