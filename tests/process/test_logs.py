@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import json
 import logging
+import os
 import re
 import subprocess
 import sys
+import time
 from datetime import UTC, datetime
+from typing import Any
 
 import pytest
 
@@ -167,3 +170,100 @@ def test_what_the_fast_library_refuses_is_no_reason_to_lose_a_line(
 ) -> None:
     """Such as the name of a file that is not UTF-8."""
     assert fields(record("%s", value, event={"value": value}))["value"] == value
+
+
+def run(program: str, **arguments: Any) -> subprocess.CompletedProcess[str]:
+    """In a process of its own, for it sets up the root logger."""
+    return subprocess.run(
+        [sys.executable, "-W", "ignore", "-c", PREAMBLE + program],
+        stdout=subprocess.PIPE,
+        text=True,
+        check=True,
+        timeout=60,
+        **arguments,
+    )
+
+
+PREAMBLE = """
+import atexit, io, logging, os, sys
+from trio_supervisor.process.logs import configure_logging
+log = logging.getLogger("trio_supervisor")
+"""
+MANY_LINES = "for number in range(20_000): log.info('line %d', number)\n"
+
+
+def test_who_logs_does_not_wait_for_who_does_not_read() -> None:
+    """A megabyte into a pipe that nobody reads; nor does the end of the process."""
+    reading, writing = os.pipe()
+    try:
+        program = f"configure_logging('text')\n{MANY_LINES}print('done')"
+        began = time.monotonic()
+        assert run(program, stderr=writing).stdout == "done\n"
+        assert time.monotonic() - began < 30
+    finally:
+        os.close(reading)
+        os.close(writing)
+
+
+@pytest.mark.parametrize(
+    "end",
+    [
+        pytest.param("sys.exit(0)", id="an exit"),
+        # As at the end of a child of the fork server.
+        pytest.param("atexit._run_exitfuncs(); os._exit(0)", id="exit handlers only"),
+        pytest.param(
+            "child = os.fork()\n"
+            "if child:\n"
+            "    os.waitpid(child, 0)\n"
+            "else:\n"
+            "    atexit._run_exitfuncs()\n"
+            "os._exit(0)",
+            id="of a process that forked",
+        ),
+    ],
+)
+def test_what_was_logged_is_written_before_the_process_ends(end: str) -> None:
+    """All of it, in order, and once."""
+    program = f"configure_logging('text')\n{MANY_LINES}"
+    if "fork" in end:
+        program += "logging.getLogger().handlers[0].flush()\n"
+    lines = run(program + end, stderr=subprocess.PIPE).stderr.splitlines()
+    assert [int(line.split()[-1]) for line in lines] == list(range(20_000))
+
+
+def test_the_log_keeps_its_order_with_what_else_is_written_there() -> None:
+    """Lines of children, for example."""
+    program = (
+        "destination = configure_logging('json')\n"
+        "for number in range(100):\n"
+        "    log.info('line') if number % 2 else destination.put(b'{}\\n')\n"
+    )
+    lines = run(program, stderr=subprocess.PIPE).stderr.splitlines()
+    assert ["line" in line for line in lines] == 50 * [False, True]
+
+
+def test_a_text_that_is_no_unicode_is_logged_all_the_same() -> None:
+    """The name of a file, for example."""
+    program = "configure_logging('text'); log.info('%s', 'caf\\udce9')"
+    assert run(program, stderr=subprocess.PIPE).stderr.endswith("  caf\\udce9\n")
+
+
+@pytest.mark.parametrize(
+    ("stderr", "result"),
+    [
+        pytest.param("io.StringIO()", "print(sys.stderr.getvalue())", id="a string"),
+        pytest.param("None", "print('news')", id="closed"),
+    ],
+)
+def test_a_standard_error_without_a_descriptor_is_written_to_directly(
+    stderr: str, result: str
+) -> None:
+    """Where there is one at all; its number may be that of some other file."""
+    program = (
+        f"sys.stderr = {stderr}\n"
+        "assert configure_logging('text') is None\n"
+        f"log.info('news')\n{result}\n"
+    )
+    done = run(program, stderr=subprocess.PIPE)
+    assert "news" in done.stdout
+    assert done.stderr == ""

@@ -5,19 +5,26 @@ A record may carry ``extra={"event": {...}}``: fields, which JSON lines show as 
 
 from __future__ import annotations
 
+import io
 import json
 import logging
-import os
 import sys
 import time
 from typing import Final
 
 import orjson
 
+from trio_supervisor.process.output.console import has_colours
+from trio_supervisor.process.output.destination import Destination
+from trio_supervisor.process.output.entries import timestamp
+from trio_supervisor.process.output.rendering import notice_of
+
 TEXT: Final = "text"
 JSON: Final = "json"
 FORMATS: Final = (TEXT, JSON)
 
+# A process that ends has so long for its last lines, where nobody reads them [s].
+_LAST_WORDS: Final = 1.0
 _COLOURS: Final = {"WARNING": "\x1b[33m", "ERROR": "\x1b[31m", "CRITICAL": "\x1b[31m"}
 _DIM: Final = "\x1b[2m"
 _RESET: Final = "\x1b[0m"
@@ -54,9 +61,8 @@ class JsonFormatter(logging.Formatter):
 
     def format(self, record: logging.LogRecord) -> str:
         """Return one line."""
-        whole = time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(record.created))
         fields: dict[str, object] = {
-            "time": f"{whole}.{int(record.msecs):03}Z",
+            "time": timestamp(record.created),
             "level": record.levelname.lower(),
             "name": self._source,
             "message": record.getMessage(),
@@ -75,21 +81,62 @@ def _event_of(record: logging.LogRecord) -> dict[str, object]:
     return event if isinstance(event, dict) else {}
 
 
-def configure_logging(format_: str, source: str = "supervisor") -> None:
-    """Have this process log to standard error.
+class QueueHandler(logging.Handler):
+    """Has lines written by a thread: who logs never waits for who reads the log."""
+
+    def __init__(self, destination: Destination) -> None:
+        super().__init__()
+        self.destination = destination
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Queue one record. It is formatted now: what it tells of may change."""
+        try:
+            line = self.format(record) + "\n"
+            self.destination.put(line.encode("utf-8", "backslashreplace"))
+        except Exception:
+            self.handleError(record)
+
+    def flush(self) -> None:
+        """Write what is queued; `logging.shutdown` does it when the process ends."""
+        self.destination.drain(_LAST_WORDS)
+
+
+def configure_logging(format_: str, source: str = "supervisor") -> Destination | None:
+    """Have this process log to standard error, without ever waiting for it.
+
+    Return where it goes, for others who write to it; None: there is no such
+    descriptor, or something else has taken its place. May be called again.
 
     Args:
         format_: `TEXT` or `JSON`.
         source: Who speaks, where a record does not say.
     """
-    handler = logging.StreamHandler(sys.stderr)
+    root = logging.getLogger()
+    destination = _standard_error(root, format_)
+    handler: logging.Handler
+    if destination is not None:
+        handler = QueueHandler(destination)
+    elif sys.stderr is not None:
+        handler = logging.StreamHandler(sys.stderr)
+    else:
+        handler = logging.NullHandler()
     if format_ == JSON:
         handler.setFormatter(JsonFormatter(source))
     else:
-        # NO_COLOR: see no-color.org.
-        is_terminal = sys.stderr.isatty() and not os.environ.get("NO_COLOR")
-        handler.setFormatter(TextFormatter(source, has_colours=is_terminal))
-    root = logging.getLogger()
+        is_coloured = destination is not None and has_colours(destination.descriptor)
+        handler.setFormatter(TextFormatter(source, has_colours=is_coloured))
     root.handlers[:] = [handler]
     root.setLevel(logging.WARNING)
     logging.getLogger("trio_supervisor").setLevel(logging.INFO)
+    return destination
+
+
+def _standard_error(root: logging.Logger, format_: str) -> Destination | None:
+    for handler in root.handlers:
+        if isinstance(handler, QueueHandler):  # two would lose the order of lines
+            return handler.destination
+    try:
+        descriptor = sys.stderr.fileno()
+    except (AttributeError, io.UnsupportedOperation):
+        return None
+    return Destination(descriptor, notice_of("json" if format_ == JSON else "text"))

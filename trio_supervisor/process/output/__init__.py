@@ -1,0 +1,1 @@
+"""What children print: drained always, kept a little, and written where it belongs."""

@@ -1,0 +1,136 @@
+"""Files that children's output goes to; another program rotates them."""
+
+from __future__ import annotations
+
+import errno
+import logging
+import os
+from functools import partial
+from typing import Final
+
+from attrs import define, field
+
+from trio_supervisor.errors import SpecError
+from trio_supervisor.process.output.destination import Destination
+from trio_supervisor.process.output.rendering import notice_of
+
+logger = logging.getLogger(__name__)
+
+_MODE: Final = 0o640
+# The pace of a disk is the pace of who writes to it, with us or without. One that
+# hangs for longer, as a network's may, must not hold up a worker.
+_PATIENCE: Final = 1.0
+# There may be a file for each worker, all on the same full disk.
+_QUEUE_SIZE: Final = 1024 * 1024
+_FLAGS: Final = (
+    os.O_WRONLY
+    | os.O_APPEND
+    | os.O_CREAT
+    | os.O_CLOEXEC
+    | os.O_NOCTTY
+    | os.O_NOFOLLOW
+    | os.O_NONBLOCK  # a fifo that nobody reads is an error, not a wait
+)
+
+
+def open_file(path: str, field_name: str) -> int:
+    """Open *path* for appending, made with mode 0640 if it is not there.
+
+    Its directory may be a symbolic link, the file itself not: in a directory that
+    others may write to, they would choose what we append to.
+
+    Raises:
+        SpecError: *field_name* names a file that cannot be written.
+    """
+    try:
+        return os.open(path, _FLAGS, _MODE)
+    except OSError as exc:
+        raise SpecError(
+            field_name, f"cannot write to {path}: {_reason(path, exc)}"
+        ) from exc
+
+
+def _reason(path: str, exc: OSError) -> str:
+    match exc.errno:
+        case errno.ENOENT:
+            return f"there is no directory {os.path.dirname(path)}; create it"
+        case errno.ELOOP:
+            return "it is a symbolic link; name the file itself"
+        case errno.ENXIO:
+            return "it is a fifo that nobody reads, or a socket"
+    return exc.strerror or str(exc)
+
+
+@define(eq=False)
+class _File:
+    destination: Destination
+    users: set[str] = field(factory=set)
+
+
+@define(eq=False)
+class OutputFiles:
+    """The open ones, each once: children that share a file do not mix within a line."""
+
+    _files: dict[str, _File] = field(factory=dict, init=False)
+
+    @property
+    def destinations(self) -> list[Destination]:
+        """Of all files."""
+        return [file.destination for file in self._files.values()]
+
+    def open(self, path: str, user: str, field_name: str) -> Destination:
+        """Return where to write for *path*, which is kept open for *user*.
+
+        Raises:
+            SpecError: see `open_file`.
+        """
+        path = os.path.abspath(path)
+        if (file := self._files.get(path)) is None:
+            descriptor = open_file(path, field_name)
+            destination = Destination(
+                descriptor,
+                notice_of("raw"),
+                patience=_PATIENCE,
+                limit=_QUEUE_SIZE,
+                is_owner=True,
+                on_problem=partial(_log_problem, path),
+            )
+            file = self._files[path] = _File(destination)
+        file.users.add(user)
+        return file.destination
+
+    def leave(self, user: str) -> None:
+        """Close the files that were open for *user* only, once they are written."""
+        for path, file in list(self._files.items()):
+            file.users.discard(user)
+            if not file.users:
+                self._files.pop(path).destination.close()
+
+    def reopen(self) -> None:
+        """Open each path again: whoever rotates files has moved the old one away.
+
+        Where that fails, the old one is written on, and the log says so.
+        """
+        for path, file in self._files.items():
+            try:
+                file.destination.replace(open_file(path, "reopen"))
+            except SpecError as exc:
+                logger.error("%s; the old file is kept", exc.problem)
+
+    def close(self) -> None:
+        """Close all, each once it is written."""
+        for file in self._files.values():
+            file.destination.close()
+        self._files.clear()
+
+
+def _log_problem(path: str, problem: OSError | None) -> None:
+    if problem is None:
+        logger.warning("%s can be written again", path)
+    else:
+        logger.error(
+            "%s cannot be written: %s; it is tried again, and "
+            "the last MiB kept meanwhile",
+            path,
+            problem.strerror,
+        )

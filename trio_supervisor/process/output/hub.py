@@ -1,0 +1,275 @@
+"""The owner of all that children of one controller print."""
+
+from __future__ import annotations
+
+import heapq
+import os
+from collections import defaultdict
+from collections.abc import AsyncIterator, Collection, Iterator
+from contextlib import ExitStack, asynccontextmanager
+from itertools import islice
+from types import TracebackType
+from typing import Final, Self
+
+import trio
+from attrs import define, field
+
+from trio_supervisor.process.output.blocks import Block, Origin, Piece, Stream
+from trio_supervisor.process.output.console import Console, open_console
+from trio_supervisor.process.output.destination import Destination
+from trio_supervisor.process.output.entries import Entry, entry_of
+from trio_supervisor.process.output.files import OutputFiles
+from trio_supervisor.process.output.pipes import Pipe, Widener, open_pipe
+from trio_supervisor.process.output.pump import Pump, Sink
+from trio_supervisor.process.output.rendering import Form, renderer_of
+from trio_supervisor.process.output.subscription import Subscription
+from trio_supervisor.process.output.tail import Line, Tail
+
+# For what was printed last, when all has ended: a destination that hangs keeps the
+# controller for so long [s].
+_LAST_WORDS: Final = 2.0
+
+
+@define(eq=False)
+class ChildOutput:
+    """What one process prints; made by `OutputHub.open`.
+
+    Leaving it as a context manager is `close`.
+    """
+
+    name: str
+    _hub: OutputHub
+    _pipes: tuple[Pipe, Pipe]
+    _sinks: tuple[Sink, Sink]
+    _origin: Origin | None = field(default=None, init=False)
+    _pumps: list[Pump] = field(factory=list, init=False)
+    _is_closed: bool = field(default=False, init=False)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        type_: type[BaseException] | None,
+        exc: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    @property
+    def descriptors(self) -> tuple[int, int]:
+        """What the process inherits as its standard output and error."""
+        return self._pipes[0].writing, self._pipes[1].writing
+
+    def started(
+        self, process_id: int, *, generation: int = 1, incarnation: int = 1
+    ) -> None:
+        """Say that the process has its `descriptors`: they are closed here.
+
+        From now on it is read from.
+        """
+        self._origin = Origin(
+            name=self.name,
+            process_id=process_id,
+            generation=generation,
+            incarnation=incarnation,
+        )
+        streams: tuple[Stream, Stream] = ("stdout", "stderr")
+        for stream, pipe, sink in zip(streams, self._pipes, self._sinks, strict=True):
+            os.close(pipe.writing)
+            self._pumps.append(
+                self._hub.start(pipe.reading, self._origin, stream, sink)
+            )
+
+    def last_lines(self, count: int) -> list[Line]:
+        """Return what this process printed last."""
+        if self._origin is None:
+            return []
+        return self._hub.tail_of(self.name).last(count, self._origin)
+
+    def finish(self) -> None:
+        """Take what is there now, without waiting: call it when the process ended.
+
+        `last_lines` is then complete. What others that have inherited the pipes print
+        later is read as well, until they close them.
+        """
+        for pump in self._pumps:
+            pump.finish()
+
+    def close(self) -> None:
+        """Take what is there now, and read no more. May be called again.
+
+        Who still prints into the pipes gets SIGPIPE from now on.
+        """
+        if self._is_closed:
+            return
+        self._is_closed = True
+        if self._origin is None:  # it was never started
+            for descriptor in (*self._pipes[0], *self._pipes[1]):
+                os.close(descriptor)
+        for pump in self._pumps:
+            pump.stop()
+
+
+@define(eq=False)
+class OutputHub:
+    """Drains, keeps and passes on what children print; made by `open_output_hub`."""
+
+    _form: Form
+    _console: Console
+    _nursery: trio.Nursery
+    _files: OutputFiles = field(factory=OutputFiles, init=False)
+    _widener: Widener = field(factory=Widener, init=False)
+    _pumps: set[Pump] = field(factory=set, init=False)
+    _tails: defaultdict[str, Tail] = field(
+        factory=lambda: defaultdict(Tail), init=False
+    )
+    _subscriptions: set[Subscription] = field(factory=set, init=False)
+
+    def open(
+        self,
+        name: str,
+        *,
+        stdout: str | None = None,
+        stderr: str | None = None,
+        form: Form | None = None,
+    ) -> ChildOutput:
+        """Make the pipes for the next process of the child *name*.
+
+        Args:
+            stdout: A file that its standard output goes to, byte for byte, instead of
+                ours. It stays open until `forget`.
+            stderr: The same for its standard error; may be the same file.
+            form: How it looks in ours, where that differs from the others.
+
+        Raises:
+            SpecError: a file cannot be written.
+            OSError: too many files are open.
+        """
+        sinks = (
+            self._sink(name, "stdout", stdout, form or self._form),
+            self._sink(name, "stderr", stderr, form or self._form),
+        )
+        with ExitStack() as stack:
+            first = open_pipe()
+            for descriptor in first:
+                stack.callback(os.close, descriptor)
+            pipes = (first, open_pipe())
+            stack.pop_all()
+        return ChildOutput(name, self, pipes, sinks)
+
+    def tail(self, names: Collection[str] | None, count: int) -> list[Entry]:
+        """Return the last *count* lines of all these children together, by time.
+
+        With `subscribe` before the next checkpoint, no line is missed between both.
+
+        Args:
+            names: None: of all. Names that nobody has are left out.
+        """
+        tails = [
+            tail for name, tail in self._tails.items() if names is None or name in names
+        ]
+        lines: Iterator[tuple[Block, Piece]] = heapq.merge(
+            *(tail.newest_first() for tail in tails),
+            key=lambda line: line[0].time,
+            reverse=True,
+        )
+        newest = [entry_of(*line) for line in islice(lines, max(0, count))]
+        return newest[::-1]
+
+    def subscribe(self, names: Collection[str] | None) -> Subscription:
+        """Return the lines that come from now on, of *names* or of all."""
+        subscription = Subscription(names, self._subscriptions.discard)
+        self._subscriptions.add(subscription)
+        return subscription
+
+    def reopen(self) -> None:
+        """Open all files again, by their paths: for who has moved them away."""
+        self._files.reopen()
+
+    def forget(self, name: str) -> None:
+        """Give back what is kept for the child *name*, which will not come back."""
+        self._tails.pop(name, None)
+        self._files.leave(name)
+
+    async def flush(self) -> None:
+        """Wait until all that was read is written, or refused. May be cancelled."""
+        async with trio.open_nursery() as nursery:
+            for destination in {*self._console.destinations, *self._files.destinations}:
+                nursery.start_soon(destination.flush)
+
+    def tail_of(self, name: str) -> Tail:
+        """Return what is kept of the child *name*, over all of its processes."""
+        return self._tails[name]
+
+    def start(
+        self, descriptor: int, origin: Origin, stream: Stream, sink: Sink
+    ) -> Pump:
+        """Read from *descriptor* from now on; it is closed in the end."""
+        pump = Pump(descriptor, origin, stream, sink, self._hear, self._widener)
+        self._pumps.add(pump)
+        self._nursery.start_soon(self._run, pump)
+        return pump
+
+    def stop(self) -> None:
+        """Take what is there now, and end all."""
+        for pump in self._pumps:
+            pump.stop()
+        for subscription in self._subscriptions:
+            subscription.close()
+
+    async def _run(self, pump: Pump) -> None:
+        try:
+            await pump.run()
+        finally:
+            self._pumps.discard(pump)
+
+    async def close(self) -> None:
+        """Write what is left, for a short while; then give everything back."""
+        with trio.move_on_after(_LAST_WORDS, shield=True):
+            await self.flush()
+        self._files.close()
+        self._console.close()
+
+    def _hear(self, block: Block) -> None:
+        self._tails[block.origin.name].add(block)
+        for subscription in self._subscriptions:
+            subscription.offer(block)
+
+    def _sink(self, name: str, stream: Stream, path: str | None, form: Form) -> Sink:
+        if path is not None:
+            return Sink(self._files.open(path, name, stream), renderer_of("raw", name))
+        return self._console.sink(name, stream, form)
+
+
+@asynccontextmanager
+async def open_output_hub(
+    form: Form = "text",
+    *,
+    stdout: Destination | None = None,
+    stderr: Destination | None = None,
+) -> AsyncIterator[OutputHub]:
+    """Have children print through this process for the length of the block.
+
+    A cancellation from outside does not stop the reading: a child that is being stopped
+    would get stuck. When the block ends, what is there is read, and what is left is
+    written for two seconds at most.
+
+    Args:
+        form: How their lines look in our own output.
+        stdout: Where that goes; None: descriptor 1.
+        stderr: None: descriptor 2. `configure_logging` has one: log and output then
+            keep their order.
+    """
+    console = open_console(form, stdout, stderr)
+    hub: OutputHub | None = None
+    try:
+        async with trio.open_nursery() as nursery:
+            hub = OutputHub(form, console, nursery)
+            try:
+                yield hub
+            finally:
+                hub.stop()
+    finally:
+        if hub is not None:
+            await hub.close()

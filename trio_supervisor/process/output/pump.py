@@ -1,0 +1,155 @@
+"""One task for each pipe: read what comes, keep the last of it, pass it on."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections import deque
+from collections.abc import Callable, Iterator
+from typing import Final
+
+import trio
+from attrs import define, field, frozen
+
+from trio_supervisor.process.output.blocks import (
+    Aligner,
+    Block,
+    Data,
+    Origin,
+    Stream,
+)
+from trio_supervisor.process.output.destination import Destination
+from trio_supervisor.process.output.pipes import Widener, capacity_of
+from trio_supervisor.process.output.rendering import Renderer
+
+# What a pipe holds at most, unless it was widened.
+_STEP: Final = 64 * 1024
+# Read within 0.1 ms. Larger reads are no faster, and others wait for longer.
+_WIDE_STEP: Final = 256 * 1024
+_FULL_READS: Final = 3
+"""After so many in a row, a pipe is widened."""
+
+
+@frozen
+class Sink:
+    """Where lines go, and how they look there."""
+
+    destination: Destination
+    render: Renderer
+
+
+@define(eq=False)
+class Pump:
+    """Drains one pipe, whether or not anybody can write as fast as it fills."""
+
+    _descriptor: int
+    """The end to read from; closed when `run` ends."""
+    _origin: Origin
+    _stream: Stream
+    _sink: Sink
+    _hear: Callable[[Block], None]
+    """Called with each block, at once."""
+    _widener: Widener
+    _aligner: Aligner = field(factory=Aligner, init=False)
+    _pending: deque[Block] = field(factory=deque, init=False)
+    """What was read, and is still to be rendered."""
+    _rendered: Iterator[Data] = field(factory=lambda: iter(()), init=False)
+    _has_ended: bool = field(default=False, init=False)
+    _step: int = field(default=_STEP, init=False)
+    _full_reads: int = field(default=0, init=False)
+    _is_wide: bool = field(default=False, init=False)
+    # A child that is being stopped may have much to say: only `stop` and EOF end this.
+    _scope: trio.CancelScope = field(
+        factory=lambda: trio.CancelScope(shield=True), init=False
+    )
+    _waiting: trio.CancelScope = field(factory=trio.CancelScope, init=False)
+
+    async def run(self) -> None:
+        """Drain until nobody has the other end any more, or until `stop`.
+
+        What was read is passed on in any case.
+        """
+        try:
+            with self._scope:
+                await self._drain()
+        finally:
+            while (data := self._next_rendered()) is not None:
+                self._sink.destination.put(data)
+            os.close(self._descriptor)
+            if self._is_wide:
+                self._widener.give_back()
+
+    def finish(self) -> None:
+        """Take what is there now: all that the child, which has ended, has printed.
+
+        A line without newline counts as one. Others that have the other end may go on
+        printing: nobody waits for them.
+        """
+        left = 0 if self._has_ended else capacity_of(self._descriptor)
+        while left > 0 and (count := self._read(_WIDE_STEP)):
+            left -= count
+        self._take(self._aligner.end())
+        self._waiting.cancel()
+
+    def stop(self) -> None:
+        """Take what is there now, and end."""
+        self.finish()
+        self._has_ended = True
+        self._scope.cancel()
+
+    async def _drain(self) -> None:
+        while not self._has_ended:
+            if count := self._read(self._step):
+                self._adapt(count)
+                await trio.lowlevel.checkpoint()
+            elif not self._has_ended:
+                with trio.CancelScope() as self._waiting:
+                    await trio.lowlevel.wait_readable(self._descriptor)
+            await self._pass_on()
+
+    async def _pass_on(self) -> None:
+        is_first = True
+        while (data := self._next_rendered()) is not None:
+            if not is_first:
+                await trio.lowlevel.checkpoint()
+            is_first = False
+            await self._sink.destination.send(data)
+
+    def _next_rendered(self) -> Data | None:
+        while (data := next(self._rendered, None)) is None:
+            if not self._pending:
+                return None
+            self._rendered = iter(self._sink.render(self._pending.popleft()))
+        return data
+
+    def _read(self, size: int) -> int:
+        """Read once, and return how much there was; 0: nothing, now or ever."""
+        try:
+            data = os.read(self._descriptor, size)
+        except BlockingIOError:
+            return 0
+        if not data:
+            self._has_ended = True
+            self._take(self._aligner.end())
+        else:
+            self._take(self._aligner.add(data))
+        return len(data)
+
+    def _take(self, parts: Iterator[tuple[Data, bool]]) -> None:
+        now = time.time()
+        for data, is_cut in parts:
+            block = Block(now, self._origin, self._stream, data, is_cut)
+            self._pending.append(block)
+            self._hear(block)
+
+    def _adapt(self, count: int) -> None:
+        if count < self._step:
+            self._full_reads = 0
+            if count < _STEP // 8:
+                self._step = _STEP
+            return
+        self._full_reads += 1
+        if not self._is_wide and self._full_reads >= _FULL_READS:
+            self._is_wide = self._widener.widen(self._descriptor)
+        if self._is_wide:
+            self._step = _WIDE_STEP

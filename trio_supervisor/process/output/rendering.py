@@ -1,0 +1,154 @@
+"""How lines of children look: for people, for programs, or as they are."""
+
+from __future__ import annotations
+
+import re
+import time
+import zlib
+from collections.abc import Callable, Iterable, Iterator
+from functools import partial
+from typing import Final, Literal, TypeAlias
+
+import orjson
+
+from trio_supervisor.process.output.blocks import (
+    Block,
+    Data,
+    Piece,
+    pieces_of,
+    text_of,
+)
+from trio_supervisor.process.output.entries import header_of, timestamp
+
+Form: TypeAlias = Literal["text", "json", "raw"]
+"""``raw``: byte for byte, as into a file."""
+Renderer: TypeAlias = Callable[[Block], Iterable[Data]]
+"""Gives whole lines, a little at a time: between two, others may run."""
+
+COLUMN: Final = 12
+"""Width of names, the same as of those in the log."""
+# Not red and yellow, which mean something in the log; readable on dark and on light.
+_PALETTE: Final = (36, 32, 35, 34, 96, 92, 95, 94)
+_RESET: Final = "\x1b[0m"
+# So much is rendered in half a millisecond.
+_STEP_LINES: Final = 200
+_STEP_SIZE: Final = 16 * 1024
+
+_NOT_PLAIN: Final = re.compile(rb"[^\t\x20-\x7e]")
+_SGR: Final = re.compile(r"\\x1b(\[[0-9;:]*m)")
+# Control characters, and those that turn the direction of writing.
+_ESCAPES: Final = {
+    code: f"\\x{code:02x}" if code < 256 else f"\\u{code:04x}"
+    for code in (
+        *(code for code in range(0xA0) if not 0x20 <= code < 0x7F and code != 0x09),
+        *(0x061C, 0x200E, 0x200F, 0x2028, 0x2029),
+        *range(0x202A, 0x202F),
+        *range(0x2066, 0x206A),
+    )
+}
+
+
+def renderer_of(
+    form: Form, name: str, *, is_terminal: bool = False, has_colours: bool = False
+) -> Renderer:
+    """Return what renders the lines of the child *name*.
+
+    Args:
+        is_terminal: What could move its cursor, change its title or answer in its
+            place is shown escaped; colours stay. Text only.
+        has_colours: Whether the name is coloured.
+    """
+    if form == "raw":
+        return _render_raw
+    if form == "json":
+        return _render_json
+    prefix = f"{name:<{COLUMN}} |"
+    if has_colours:
+        colour = _PALETTE[zlib.crc32(name.encode()) % len(_PALETTE)]
+        prefix = f"\x1b[{colour}m{prefix}{_RESET}"
+    show = _for_terminal if is_terminal else _as_it_is
+    return partial(_render_text, f"{prefix} ".encode(), show)
+
+
+def _render_raw(block: Block) -> Iterable[Data]:
+    return (block.data,)
+
+
+def _render_text(
+    prefix: bytes, show: Callable[[bytes], bytes], block: Block
+) -> Iterator[bytes]:
+    def line(piece: Piece) -> bytes:
+        mark = "…".encode() if piece.is_cut else b""
+        return b"%b%b%b\n" % (prefix, show(piece.data.removesuffix(b"\r")), mark)
+
+    return _in_steps(map(line, pieces_of(block)))
+
+
+def _render_json(block: Block) -> Iterator[bytes]:
+    start = orjson.dumps(header_of(block))[:-1] + b',"message":'
+
+    def line(piece: Piece) -> bytes:
+        end = b',"truncated":true}\n' if piece.is_cut else b"}\n"
+        return b"%b%b%b" % (start, orjson.dumps(text_of(piece)), end)
+
+    return _in_steps(map(line, pieces_of(block)))
+
+
+def _in_steps(lines: Iterator[bytes]) -> Iterator[bytes]:
+    step: list[bytes] = []
+    size = 0
+    for line in lines:
+        step.append(line)
+        size += len(line)
+        if len(step) >= _STEP_LINES or size >= _STEP_SIZE:
+            yield b"".join(step)
+            step.clear()
+            size = 0
+    if step:
+        yield b"".join(step)
+
+
+def _as_it_is(line: bytes) -> bytes:
+    return line
+
+
+def _for_terminal(line: bytes) -> bytes:
+    r"""Escape what is not text; a child that prints ``\x1b[1m`` literally gets bold.
+
+    That does no harm, and lets both be done in two passes of C.
+    """
+    if _NOT_PLAIN.search(line) is None:
+        return line
+    text = line.decode("utf-8", "backslashreplace").translate(_ESCAPES)
+    text, colours = _SGR.subn("\x1b\\1", text)
+    if colours:
+        text += _RESET
+    return text.encode()
+
+
+def notice_of(form: Form) -> Callable[[int], bytes]:
+    """Return what says, in that form, how many lines were dropped."""
+    return {"text": _text_notice, "json": _json_notice, "raw": _raw_notice}[form]
+
+
+def _text_notice(count: int) -> bytes:
+    return f"{'output':<{COLUMN}} | {_dropped(count)}\n".encode()
+
+
+def _raw_notice(count: int) -> bytes:
+    return f"trio_supervisor: {_dropped(count)}\n".encode()
+
+
+def _json_notice(count: int) -> bytes:
+    fields = {
+        "time": timestamp(time.time()),
+        "level": "warning",
+        "name": "output",
+        "message": _dropped(count),
+        "dropped": count,
+    }
+    return orjson.dumps(fields) + b"\n"
+
+
+def _dropped(count: int) -> str:
+    return f"{count} line{'' if count == 1 else 's'} dropped"

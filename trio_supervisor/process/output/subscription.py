@@ -1,0 +1,110 @@
+"""Lines as they come, for somebody who may read too slowly."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Collection, Iterator
+from types import TracebackType
+from typing import Final, Self
+
+import trio
+from attrs import define, field, frozen
+
+from trio_supervisor.process.output.blocks import Block, count_lines, pieces_of
+from trio_supervisor.process.output.entries import Entry, entry_of
+
+_QUEUED: Final = 1024 * 1024
+"""What is kept for one who does not read [bytes]."""
+_BATCH: Final = 200
+"""So many lines are made into entries within half a millisecond."""
+
+
+@frozen(kw_only=True)
+class Batch:
+    """What came since the last one; a few hundred lines at most."""
+
+    missed: int
+    """How many lines were lost before these, for the reader was too slow."""
+    entries: tuple[Entry, ...]
+
+
+@define(eq=False)
+class Subscription:
+    """Lines of some children, as an iterator of `Batch`; for one reader.
+
+    Leaving it as a context manager ends it. When the hub closes, the iterator ends.
+    """
+
+    _names: Collection[str] | None
+    _leave: Callable[[Subscription], None]
+    _limit: int = _QUEUED
+    _blocks: deque[Block] = field(factory=deque, init=False)
+    _size: int = field(default=0, init=False)
+    _missed: int = field(default=0, init=False)
+    _entries: Iterator[Entry] = field(factory=lambda: iter(()), init=False)
+    """Of the block that the reader has come to."""
+    _is_closed: bool = field(default=False, init=False)
+    _news: trio.Event | None = field(default=None, init=False)
+    """Set when something comes; None while nobody waits."""
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        type_: type[BaseException] | None,
+        exc: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self._leave(self)
+        self.close()
+
+    def __aiter__(self) -> Self:
+        return self
+
+    async def __anext__(self) -> Batch:
+        """Wait for lines. A cancellation loses none."""
+        await trio.lowlevel.checkpoint()
+        while not (batch := self._take()).entries:
+            if self._is_closed:
+                raise StopAsyncIteration
+            self._news = trio.Event()
+            await self._news.wait()
+        return batch
+
+    def offer(self, block: Block) -> None:
+        """Take *block*, if its child is wanted; never waits, forgets the oldest."""
+        if self._names is not None and block.origin.name not in self._names:
+            return
+        self._blocks.append(block)
+        self._size += len(block.data)
+        while self._size > self._limit and len(self._blocks) > 1:
+            oldest = self._blocks.popleft()
+            self._size -= len(oldest.data)
+            self._missed += count_lines(oldest.data)
+        self._wake()
+
+    def close(self) -> None:
+        """Let the reader come to its end, after what is there already."""
+        self._is_closed = True
+        self._wake()
+
+    def _wake(self) -> None:
+        if self._news is not None:
+            self._news.set()
+            self._news = None
+
+    def _take(self) -> Batch:
+        entries: list[Entry] = []
+        missed = 0
+        while len(entries) < _BATCH:
+            if (entry := next(self._entries, None)) is not None:
+                entries.append(entry)
+                continue
+            if not self._blocks or (self._missed and entries):
+                break
+            missed, self._missed = missed + self._missed, 0
+            block = self._blocks.popleft()
+            self._size -= len(block.data)
+            self._entries = (entry_of(block, piece) for piece in pieces_of(block))
+        return Batch(missed=missed, entries=tuple(entries))
