@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import subprocess
+import sys
 from collections.abc import Mapping, Sequence
 
 import trio
+from attrs import evolve, frozen
 
+from trio_supervisor.process import handover
 from trio_supervisor.process.child import ChildProcess
 
 
@@ -17,34 +21,71 @@ async def spawn_exec(
     environment: Mapping[str, str],
     directory: str | None = None,
     inherit: Sequence[int] = (),
+    listen: Mapping[str, int] | None = None,
+    stdout: int | None = None,
+    stderr: int | None = None,
     new_session: bool = False,
 ) -> ChildProcess:
     """Start *command* and return its process, which the caller has to stop.
 
     Standard input is /dev/null (a process in a background group that reads a terminal
-    would be stopped by it); standard output and error are ours. A cancellation comes
-    before or after: a process that was started is always returned.
+    would be stopped by it). A cancellation comes before or after: a process that was
+    started is always returned.
 
     Args:
         inherit: Descriptors that it keeps, under the same numbers; no other.
+        listen: Sockets by name, which it finds as sd_listen_fds(3) says: from
+            descriptor 3 on, in order. Not together with *inherit*.
+        stdout: Its standard output; None: ours.
+        stderr: Its standard error; None: ours.
         new_session: Whether it leads a session, too.
 
     Raises:
         OSError: the program cannot be started: not found, not executable …
     """
+    launch = _Launch(
+        command=command,
+        environment=environment,
+        directory=directory,
+        inherit=inherit,
+        stdout=stdout,
+        stderr=stderr,
+        new_session=new_session,
+    )
+    # In a thread, for exec reads the program from a disk that may be slow.
+    if not listen:
+        return await trio.to_thread.run_sync(launch.start)
+    if inherit:
+        raise ValueError("listen gives out the very numbers that inherit keeps")
+    return await trio.to_thread.run_sync(_start_listening, launch, listen)
 
-    def start() -> ChildProcess:
+
+@frozen(kw_only=True)
+class _Launch:
+    """All that a process is started with."""
+
+    command: Sequence[str]
+    environment: Mapping[str, str]
+    directory: str | None
+    inherit: Sequence[int]
+    stdout: int | None
+    stderr: int | None
+    new_session: bool
+
+    def start(self) -> ChildProcess:
         # A child inherits the signal mask of the thread that starts it.
         old = signal.pthread_sigmask(signal.SIG_SETMASK, ())
         try:
             process = subprocess.Popen(
-                command,
-                env=dict(environment),
-                cwd=directory,
+                self.command,
+                env=dict(self.environment),
+                cwd=self.directory,
                 stdin=subprocess.DEVNULL,
-                pass_fds=inherit,
-                start_new_session=new_session,
-                process_group=None if new_session else 0,
+                stdout=self.stdout,
+                stderr=self.stderr,
+                pass_fds=self.inherit,
+                start_new_session=self.new_session,
+                process_group=None if self.new_session else 0,
             )
         finally:
             signal.pthread_sigmask(signal.SIG_SETMASK, old)
@@ -53,5 +94,40 @@ async def spawn_exec(
         process.returncode = 0
         return ChildProcess(process.pid)
 
-    # In a thread, for exec reads the program from a disk that may be slow.
-    return await trio.to_thread.run_sync(start)
+
+def _start_listening(launch: _Launch, listen: Mapping[str, int]) -> ChildProcess:
+    """Start it by way of `handover`, and wait until that has become the program."""
+    report, told = os.pipe()
+    with open(report, "rb") as reader:
+        try:
+            process = _by_handover(launch, listen, told).start()
+        finally:
+            os.close(told)
+        problem = reader.read()
+    if not problem:
+        return process
+    os.waitpid(process.pid, 0)
+    process.close()
+    raise OSError(int(problem), os.strerror(int(problem)), launch.command[0])
+
+
+def _by_handover(launch: _Launch, listen: Mapping[str, int], told: int) -> _Launch:
+    environment = {
+        **launch.environment,
+        "LISTEN_FDS": str(len(listen)),
+        "LISTEN_FDNAMES": ":".join(listen),
+    }
+    locale = environment.get("LC_CTYPE")
+    # -I and -S: nothing of the program's environment, nor of this one's packages.
+    interpreter = [sys.executable, "-I", "-S", handover.__file__]
+    arguments = [
+        str(told),
+        ",".join(map(str, listen.values())),
+        "-" if locale is None else f"={locale}",
+    ]
+    return evolve(
+        launch,
+        command=[*interpreter, *arguments, *launch.command],
+        environment=environment,
+        inherit=[told, *listen.values()],
+    )

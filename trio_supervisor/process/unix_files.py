@@ -1,0 +1,127 @@
+"""Socket files: made whole, never over a living one, and removed by their maker only.
+
+Whatever stands in the way is an `OSError`, ``EADDRINUSE`` where somebody serves there.
+"""
+
+from __future__ import annotations
+
+import errno
+import fcntl
+import os
+import socket
+import stat
+import struct
+import sys
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager, suppress
+from typing import Final
+
+# sun_path of sockaddr_un, less the NUL (unix(7); 104 on macOS and the BSDs), and less
+# the sign that a file has while it is made.
+MAX_PATH: Final = (107 if sys.platform == "linux" else 103) - 1
+_UNFINISHED: Final = "~"
+_UCRED: Final = struct.Struct("3i")
+
+
+@contextmanager
+def open_unix_socket_file(
+    path: str, *, mode: int, backlog: int
+) -> Iterator[socket.socket]:
+    """Listen at *path* for the length of the block; leave nothing behind.
+
+    A stale file, whose server is gone, is replaced in one step: at no moment is there
+    no file, a wider mode, or a socket that refuses. The socket's own name is another
+    one than *path*, so that no server in a worker removes the file when it ends, as
+    asyncio's do.
+
+    Raises:
+        OSError: it cannot be made; ``EADDRINUSE``: somebody serves there.
+    """
+    if len(os.fsencode(path)) > MAX_PATH:
+        raise OSError(
+            errno.ENAMETOOLONG, f"a path of more than {MAX_PATH} bytes is not possible"
+        )
+    with ExitStack() as stack:
+        stack.enter_context(_lock(path))
+        _refuse_living(path)
+        listener = stack.enter_context(socket.socket(socket.AF_UNIX))
+        unfinished = path + _UNFINISHED
+        with suppress(FileNotFoundError):
+            os.unlink(unfinished)  # of a maker that was killed; we have the lock
+        with suppress(OSError):  # Linux: no moment with a wider mode
+            os.fchmod(listener.fileno(), mode)
+        listener.bind(unfinished)
+        made = os.lstat(unfinished)
+        stack.callback(remove_own, unfinished, made)
+        os.chmod(unfinished, mode)
+        listener.listen(backlog)
+        os.rename(unfinished, path)
+        stack.callback(remove_own, path, made)
+        yield listener
+
+
+def remove_own(path: str, made: os.stat_result) -> None:
+    """Remove the file at *path* if it is the one that was *made*."""
+    with suppress(OSError):  # gone already; or its directory was made read-only
+        found = os.lstat(path)
+        if (found.st_dev, found.st_ino) == (made.st_dev, made.st_ino):
+            os.unlink(path)
+
+
+@contextmanager
+def _lock(path: str) -> Iterator[None]:
+    """Hold the lock file beside *path*; the kernel gives it back when we are killed."""
+    lock_path = f"{path}.lock"
+    while True:
+        flags = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW
+        lock = os.open(lock_path, flags, 0o600)
+        try:
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                raise OSError(
+                    errno.EADDRINUSE, "another controller serves there"
+                ) from None
+            # Whatever the umask: one without rights could not be locked by the next.
+            with suppress(OSError):
+                os.fchmod(lock, 0o600)
+            held = os.fstat(lock)
+            with suppress(FileNotFoundError):
+                found = os.lstat(lock_path)
+                if (found.st_dev, found.st_ino) == (held.st_dev, held.st_ino):
+                    try:
+                        yield
+                    finally:
+                        remove_own(lock_path, held)
+                    return
+            # Its holder removed it between our open and our lock: take the new one.
+        finally:
+            os.close(lock)
+
+
+def _refuse_living(path: str) -> None:
+    """Return where nothing but a stale socket is at *path*."""
+    try:
+        if not stat.S_ISSOCK(os.lstat(path).st_mode):
+            raise OSError(errno.EEXIST, "something is there that is no socket")
+    except FileNotFoundError:
+        return
+    with socket.socket(socket.AF_UNIX) as probe:
+        probe.setblocking(False)
+        try:
+            probe.connect(path)
+        except (FileNotFoundError, ConnectionRefusedError):
+            return
+        except BlockingIOError:
+            pass  # its backlog is full: it lives
+        raise OSError(errno.EADDRINUSE, f"{_server(probe)} serves there")
+
+
+def _server(probe: socket.socket) -> str:
+    if sys.platform == "linux":
+        with suppress(OSError):
+            data = probe.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _UCRED.size)
+            process_id, _, _ = _UCRED.unpack(data)
+            if process_id:
+                return f"process {process_id}"
+    return "another process"
