@@ -59,6 +59,22 @@ class RestartLimitError(SupervisorError):
     exit_code = 13
 
 
+class SignificantServiceError(SupervisorError):
+    """A significant service ended as it should not, and the application with it."""
+
+    exit_code = 15
+
+
+class ListenError(SupervisorError):
+    """A listening socket cannot be bound, or a declared one cannot be kept."""
+
+    exit_code = 16
+
+
+class ReloadError(SupervisorError):
+    """A reload came to nothing, and all is as it was; the message says why."""
+
+
 class PlatformError(SupervisorError):
     """This process or this system cannot supervise: the message says why."""
 
@@ -142,3 +158,19 @@ class UnavailableError(SupervisorError):
 
 class OperationFailedError(SupervisorError):
     """The operation raised something that is not of this package."""
+
+
+class BusyError(SupervisorError):
+    """Another one is under way that this one would disturb: wait for it to end."""
+
+
+class LowMemoryError(SupervisorError):
+    """There is not enough free memory to do this safely."""
+
+
+class SnapshotError(SupervisorError):
+    """The forked snapshot could not be made, or did not come to its end."""
+
+
+class HeapFileError(SupervisorError):
+    """A heap dump cannot be written, or read: the message says where and why."""

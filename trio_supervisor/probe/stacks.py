@@ -2,31 +2,56 @@
 
 from __future__ import annotations
 
-import linecache
-import os
-import sys
-import threading
 from types import FrameType
 from typing import Final
 
-from trio_supervisor.wire.messages import Frame, ThreadReport, ThreadStack
+from attrs import define, evolve
 
-_OWN: Final = os.path.join(os.path.dirname(os.path.dirname(__file__)), "")
+from trio_supervisor.probe.frames import (
+    RunningThread,
+    Spot,
+    place_of,
+    running_threads,
+    stack_of,
+    trim,
+)
+from trio_supervisor.probe.values import short_locals
+from trio_supervisor.wire.reports import Frame, ThreadReport, ThreadStack
+
+_VARIABLES: Final = 30
+"""Of one frame."""
+_ROOM: Final = 1_000_000
+"""For the variables of all frames together [characters]: they travel twice."""
 
 
-def thread_report() -> ThreadReport:
+@define(eq=False)
+class _Room:
+    """How many characters of variables there is still room for."""
+
+    left: int
+
+    def locals_of(self, frame: FrameType) -> dict[str, str] | None:
+        if self.left <= 0:
+            return None
+        found = short_locals(dict(frame.f_locals), _VARIABLES)
+        self.left -= sum(len(name) + len(value) for name, value in found.items())
+        return found
+
+
+def thread_report(*, with_locals: bool = False) -> ThreadReport:
     """Return the stacks of all threads, the main thread first.
 
     Any thread may call it; its own frames that belong to the taking of this report are
     left out, and so are the outermost ones that tell how the process was started.
+
+    Args:
+        with_locals: Whether to tell the variables of each frame, cut short, as far as
+            there is room, the innermost frames of a thread first. No code of the
+            application's runs for it.
     """
-    named = {thread.ident: thread for thread in threading.enumerate()}
-    main = threading.main_thread().ident
-    threads = [
-        _stack_of(ident, frame, named.get(ident), is_main=ident == main)
-        for ident, frame in sys._current_frames().items()
-    ]
-    threads.sort(key=lambda thread: (not thread.is_main, thread.name))
+    room = _Room(_ROOM if with_locals else 0)
+    stacks = [(thread, stack_of(thread.frame)) for thread in running_threads()]
+    threads = [_as_data(thread, trim(spots), room) for thread, spots in stacks]
     return ThreadReport(data=format_threads(threads), threads=tuple(threads))
 
 
@@ -39,44 +64,26 @@ def format_threads(threads: list[ThreadStack]) -> str:
         marks += ["daemon"] if thread.is_daemon else []
         lines.append(f"Thread {thread.name} ({', '.join(marks)})")
         for frame in thread.frames:
-            lines.append(f"  {frame.file}:{frame.line} in {frame.function}")
-            if frame.source:
-                lines.append(f"    {frame.source}")
+            lines += format_frame(frame)
     return "\n".join(lines)
 
 
-def _stack_of(
-    ident: int, frame: FrameType, thread: threading.Thread | None, *, is_main: bool
-) -> ThreadStack:
-    frames = []
-    innermost: FrameType | None = frame
-    if ident == threading.get_ident():
-        while innermost is not None and innermost.f_code.co_filename.startswith(_OWN):
-            innermost = innermost.f_back
-    while innermost is not None:
-        frames.append(_frame_of(innermost))
-        innermost = innermost.f_back
-    while len(frames) > 1 and _is_boot(frames[-1]):
-        frames.pop()
+def format_frame(frame: Frame) -> list[str]:
+    """Return the lines that tell *frame*: where, what is there, its variables."""
+    lines = [f"  {frame.file}:{frame.line} in {frame.function}"]
+    lines += [f"    {frame.source}"] if frame.source else []
+    lines += [f"      {name} = {text}" for name, text in (frame.locals or {}).items()]
+    return lines
+
+
+def _as_data(thread: RunningThread, spots: list[Spot], room: _Room) -> ThreadStack:
+    frames = [
+        evolve(place_of(spot), locals=room.locals_of(spot.frame)) for spot in spots
+    ]
     return ThreadStack(
-        name=thread.name if thread else f"thread {ident}",
-        ident=ident,
-        is_daemon=bool(thread and thread.daemon),
-        is_main=is_main,
+        name=thread.name,
+        ident=thread.ident,
+        is_daemon=thread.is_daemon,
+        is_main=thread.is_main,
         frames=tuple(reversed(frames)),
-    )
-
-
-def _is_boot(frame: Frame) -> bool:
-    """Whether an outermost frame only tells how this process was started."""
-    return frame.file.startswith((_OWN, "<frozen runpy>"))
-
-
-def _frame_of(frame: FrameType) -> Frame:
-    file = frame.f_code.co_filename
-    return Frame(
-        file=file,
-        line=frame.f_lineno or 0,
-        function=frame.f_code.co_qualname,
-        source=linecache.getline(file, frame.f_lineno or 0).strip(),
     )
