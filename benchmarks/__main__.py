@@ -30,9 +30,10 @@ ENTRIES: Final = (
     "start_stop",
     "idle",
     "memory_tick",
+    "pump",
     "peers",
 )
-ON_REQUEST: Final = ("growth",)
+ON_REQUEST: Final = ("growth", "diagnostics")
 """Not run unless they are named."""
 _QUICK_REPEATS: Final = 2
 

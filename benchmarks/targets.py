@@ -19,6 +19,8 @@ class Target:
     """The same, for rates: more is better."""
     median_at_most: float | None = None
     """In the row's own unit."""
+    median_at_least: float | None = None
+    """The same, for rates: more is better."""
     tail_at_most: float | None = None
     """99th percentile over median, both of the figure."""
 
@@ -30,6 +32,8 @@ class Target:
             words.append(f"≥ {self.ratio_at_least:g} x floor")
         if self.median_at_most is not None:
             words.append(f"≤ {self.median_at_most:g}")
+        if self.median_at_least is not None:
+            words.append(f"≥ {self.median_at_least:g}")
         if self.tail_at_most is not None:
             words.append(f"p99 ≤ {self.tail_at_most:g} x median")
         return ", ".join(words) or "-"
@@ -48,6 +52,7 @@ class Target:
                 or (ratio is not None and ratio >= self.ratio_at_least)
             )
             and _is_within(median, self.median_at_most)
+            and (self.median_at_least is None or median >= self.median_at_least)
             and _is_within(p99 / median if median else 1.0, self.tail_at_most)
         )
 
@@ -84,6 +89,8 @@ TARGETS: Final[Mapping[str, Target]] = MappingProxyType(
         "idle: PSS of a worker, 100 workers": Target(median_at_most=4),
         "memory tick, 1000 workers": Target(median_at_most=25),
         "memory tick, 1000 workers: loop blocked": Target(median_at_most=5),
+        "pump: one worker to a file": Target(median_at_least=650),
+        "pump: delay of the loop meanwhile, p99": Target(median_at_most=2),
     }
 )
 """By the name of the row."""

@@ -16,7 +16,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from trio.testing import wait_all_tasks_blocked
 
-from trio_supervisor.controller.child import Child, ChildPlan
+from trio_supervisor.controller.child import Child
 from trio_supervisor.controller.events import (
     Event,
     Exited,
@@ -27,6 +27,7 @@ from trio_supervisor.controller.events import (
     Stopping,
     Stuck,
 )
+from trio_supervisor.controller.plan import ChildPlan
 from trio_supervisor.errors import RestartLimitError
 from trio_supervisor.policy.lifecycle import TRANSITIONS, State
 from trio_supervisor.policy.restart import Backoff, RestartPolicy, RestartRules

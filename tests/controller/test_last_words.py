@@ -6,8 +6,9 @@ import random
 
 import trio
 
-from trio_supervisor.controller.child import Child, ChildPlan
+from trio_supervisor.controller.child import Child
 from trio_supervisor.controller.events import Event
+from trio_supervisor.controller.plan import ChildPlan
 from trio_supervisor.policy.restart import RestartPolicy, RestartRules
 from trio_supervisor.process.child import Process
 from trio_supervisor.process.notify import Notification

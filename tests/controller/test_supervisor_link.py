@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 import random
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Iterable, Sequence
 from contextlib import asynccontextmanager
 from functools import partial
 from typing import Final, TypeAlias
@@ -20,9 +20,10 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from trio.testing import memory_stream_pair
 
-from trio_supervisor.controller.child import Child, ChildPlan
+from trio_supervisor.controller.child import Child
 from trio_supervisor.controller.events import Event
 from trio_supervisor.controller.link import SupervisorLink, record_of
+from trio_supervisor.controller.plan import ChildPlan
 from trio_supervisor.errors import (
     CallFailedError,
     SupervisorError,
@@ -148,6 +149,9 @@ class Controller:
 
     def _on_connected(self, is_connected: bool) -> None:
         self.connected.append((trio.current_time(), is_connected))
+
+    def everyone(self) -> Iterable[Child]:
+        return self.children.values()
 
     def on_change(self, child: Child) -> None:
         self.link.tell(child)

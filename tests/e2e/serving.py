@@ -18,7 +18,7 @@ import tempfile
 import threading
 import time
 import uuid
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Self
@@ -218,11 +218,11 @@ class Serving:
                 self._news.wait(left)
         return found
 
-    def wait_line(self, part: str) -> str:
+    def wait_line(self, part: str, *, since: int = 0) -> str:
         """Wait for a line on standard error that contains *part*."""
         end = time.monotonic() + PATIENCE
         with self._news:
-            while not (found := [line for line in self.lines if part in line]):
+            while not (found := [line for line in self.lines[since:] if part in line]):
                 left = end - time.monotonic()
                 assert left > 0, f"waited in vain for {part!r} in\n{self.text}"
                 assert not self._is_over, f"ended without {part!r} in\n{self.text}"
@@ -248,7 +248,11 @@ class Serving:
         """Return what is said of one worker."""
         workers = self.call("workers")["workers"]
         found: dict[str, Any]
-        (found,) = (worker for worker in workers if worker["name"] == name)
+        # During a reload there may be two.
+        found = max(
+            (worker for worker in workers if worker["name"] == name),
+            key=lambda worker: int(worker["generation"]),
+        )
         return found
 
     def wait_worker(self, name: str, **fields: object) -> dict[str, Any]:
@@ -316,9 +320,38 @@ class Serving:
 
     def files(self) -> set[str]:
         """Return the names of what it left beside the service file and in TMPDIR."""
-        own = {"service.py", "tmp", "__pycache__"}
+        own = {"service.py", "tmp", "__pycache__", "supervisor.state"}
         beside = {path.name for path in self.directory.iterdir()} - own
         return beside | {path.name for path in (self.directory / "tmp").iterdir()}
+
+    def edit(self, source: str) -> None:
+        """Have another service file in place of the one that is served."""
+        self.put("service.py", source)
+
+    def put(self, name: str, source: str) -> None:
+        """Write a file beside the service file, at once and as a whole."""
+        new = self.directory / "tmp" / "new"
+        new.write_text(source, encoding="utf-8")
+        new.replace(self.directory / name)
+
+    def printed(self, name: str, message: str) -> dict[str, Any]:
+        """Wait for what *name* prints to its standard error."""
+        return self.wait_event(name=name, message=message, stream="stderr")
+
+    def until(self, is_true: Callable[[], object], what: str) -> None:
+        """Look again and again until *is_true*: what changes tells nobody."""
+        end = time.monotonic() + PATIENCE
+        while not is_true():
+            assert self.process.poll() is None, f"ended without {what}"
+            assert time.monotonic() < end, f"waited in vain for {what}"
+
+    def pids(self, *services: str) -> dict[str, int]:
+        """Return the processes of all workers, or of those of *services*, by name."""
+        return {
+            worker["name"]: worker["process_id"]
+            for worker in self.call("workers")["workers"]
+            if not services or worker["service"] in services
+        }
 
     def _end(self) -> None:
         if self.process.poll() is None:
@@ -342,18 +375,31 @@ def open_serving(
     is_ready: bool = True,
     umask: int = -1,
     environment: Mapping[str, str] | None = None,
+    words: Sequence[str] = (),
+    prefix: Sequence[str] = (),
+    files: Mapping[str, str] | None = None,
+    stdout: int = subprocess.DEVNULL,
+    pass_fds: Sequence[int] = (),
 ) -> Iterator[Serving]:
     """Serve *source* in a directory of its own; at the end nothing may be left of it.
 
     Args:
         is_ready: Whether to wait until all workers are ready and connected.
+        words: Further options of ``serve``.
+        prefix: A program, with its arguments, that runs ``serve``.
+        files: What else is in its directory, by name.
+        stdout: Its standard output.
+        pass_fds: Descriptors that it inherits.
     """
     mark = str(uuid.uuid4())
     with short_directory() as directory:
         (directory / "service.py").write_text(source, encoding="utf-8")
         (directory / "tmp").mkdir()
+        for name, text in (files or {}).items():
+            (directory / name).write_text(text, encoding="utf-8")
+        options = ["--log-format", "json", *words]
         process = subprocess.Popen(
-            [*COMMAND, "serve", "service.py", "--log-format", "json"],
+            [*prefix, *COMMAND, "serve", "service.py", *options],
             cwd=directory,
             env={
                 **environment_of_children(mark),
@@ -361,10 +407,11 @@ def open_serving(
                 **(environment or {}),
             },
             stdin=subprocess.DEVNULL,
-            stdout=subprocess.DEVNULL,
+            stdout=stdout,
             stderr=subprocess.PIPE,
             text=True,
             umask=umask,
+            pass_fds=pass_fds,
         )
         serving = Serving(directory, process, mark)
         try:

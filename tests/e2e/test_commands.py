@@ -138,7 +138,7 @@ def test_what_it_writes_goes_to_our_own_standard_error(serving: Serving) -> None
     exited = serving.wait_event(event="exited", name="shell.0")
 
     assert exited["returncode"] == 3
-    assert serving.wait_line("off") == "off"
+    assert serving.printed("shell.0", "off")["pid"] == exited["process_id"]
 
 
 @pytest.mark.parametrize(

@@ -108,12 +108,38 @@ def test_a_stuck_loop_is_replaced(serving: Serving, name: str) -> None:
     ready = serving.wait_events(2, event="ready", name=name)
 
     assert stopping["cause"] == "unhealthy"
-    assert stopping["message"].endswith("no heartbeat")
+    assert stopping["message"].endswith("no sign of life")
     assert 1.9 < stopping["at"] - ready[0]["at"] < 10
     exited = serving.wait_event(event="exited", name=name)
     assert exited["is_planned"] is False
     # A spinning loop cannot be ended in Python, only by force.
     assert exited["returncode"] in (0, -signal.SIGKILL)
+
+
+@pytest.mark.parametrize(
+    ("name", "cause", "lines"),
+    [
+        ("sleeps.0", "unhealthy", {"time.sleep(1000)  # the main loop is stuck here"}),
+        ("spins.0", "unhealthy", {"while is_stuck:", "pass"}),
+        ("looks-no-more.0", "unhealthy", {"time.sleep(1000)"}),
+    ],
+)
+def test_what_it_was_doing_is_told_before_it_is_asked_to_end(
+    serving: Serving, name: str, cause: str, lines: set[str]
+) -> None:
+    serving.wait_event(event="stopping", name=name)
+
+    told = [
+        event
+        for event in serving.select(name=name)
+        if event.get("event") in ("evidence", "stopping")
+    ]
+
+    assert [event["event"] for event in told[:2]] == ["evidence", "stopping"]
+    assert told[0]["process_id"] == told[1]["process_id"]
+    assert told[0]["cause"] == cause
+    assert any(line in told[0]["stacks"] for line in lines)
+    assert told[0]["stacks"] in told[0]["message"]
 
 
 def test_one_that_is_not_ready_in_time_is_replaced(serving: Serving) -> None:

@@ -68,7 +68,7 @@ def test_one_that_leaks_is_restarted_gracefully_and_alone() -> None:
         stopping = serving.wait_event(event="stopping", name="leak.0")
         serving.wait_events(2, event="ready", name="leak.0")
 
-        assert stopping["cause"] == "restart"
+        assert stopping["cause"] == "monitor"
         assert "MiB is over 300.0 MiB" in stopping["reason"]
         exited = serving.wait_event(event="exited", name="leak.0")
         assert (exited["returncode"], exited["is_planned"]) == (0, True)

@@ -122,10 +122,14 @@ def test_without_a_backoff_every_restart_is_immediate(serving: Serving) -> None:
 def test_the_traceback_begins_in_the_users_own_code(serving: Serving) -> None:
     serving.wait_events(1, event="ready", name="raises.0")
 
-    first = serving.lines.index("raises.0 failed")
-    assert serving.lines[first + 1] == "Traceback (most recent call last):"
-    assert f'File "{serving.directory}/service.py"' in serving.lines[first + 2]
-    assert "LookupError: the reason why" in serving.lines[first + 3 : first + 7]
+    exited = serving.select(event="exited", name="raises.0")[0]
+    printed = serving.select(name="raises.0", stream="stderr")
+    lines = [line["message"] for line in printed]
+    first = lines.index("raises.0 failed")
+    assert lines[first + 1] == "Traceback (most recent call last):"
+    assert f'File "{serving.directory}/service.py"' in lines[first + 2]
+    assert "LookupError: the reason why" in lines[first + 3 : first + 7]
+    assert exited["last_lines"][-1] == "LookupError: the reason why"
 
 
 def test_planned_restarts_never_count(serving: Serving) -> None:

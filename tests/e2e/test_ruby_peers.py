@@ -206,7 +206,31 @@ def test_a_client_gets_the_monitors_first_then_the_connections(
         assert connection["state"]["connection_id"] == connection["connection_id"]
 
 
-@pytest.mark.parametrize("signal", ['"HUP"', '"INT"', '"TERM"', "null"])
+def test_a_client_has_it_reloaded_by_hup(serving: Serving) -> None:
+    """As with async-service: all is imported afresh, the supervisor included."""
+    before = serving.when_ready()
+    since = serving.mark()
+
+    with serving.peer() as client:
+        answer = client.ask('{"id":4,"do":"restart","signal":"HUP"}')
+
+    assert (answer["id"], answer["finished"]) == (4, True)
+    assert answer["generation"] == 2
+    assert serving.wait_event(since=since, event="reloaded")["generation"] == 2
+    serving.wait_event(since=since, event="started", name="supervisor")
+    serving.wait_event(since=since, event="supervisor_connected")
+    after = serving.when_ready()
+    assert after["supervisor"]["process_id"] != before["supervisor"]["process_id"]
+    pids = [{w["process_id"] for w in report["workers"]} for report in (before, after)]
+    assert not pids[0] & pids[1]
+    assert {worker["generation"] for worker in after["workers"]} == {2}
+    exits = serving.select(since, event="exited")
+    assert {(event["returncode"], event["is_planned"]) for event in exits} == {
+        (0, True)
+    }
+
+
+@pytest.mark.parametrize("signal", ['"INT"', '"TERM"', "null"])
 def test_a_client_restarts_everything(serving: Serving, signal: str) -> None:
     """Gracefully: no signal is sent as such, and nothing counts as a crash."""
     before = [worker["process_id"] for worker in serving.when_ready()["workers"]]

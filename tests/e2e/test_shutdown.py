@@ -123,6 +123,10 @@ def stubborn() -> Iterator[Serving]:
     """Services that do not end when asked; each test stops another one."""
     with open_serving(STUBBORN) as serving:
         yield serving
+        # Where the test that hurries it is run by somebody else.
+        if serving.process.poll() is None:
+            serving.process.send_signal(signal.SIGTERM)
+            serving.wait_event(event="shutting_down")
 
 
 def test_sigkill_follows_the_stop_timeout(stubborn: Serving) -> None:

@@ -24,12 +24,10 @@ from trio_supervisor.link.peer import Answer, Dispatch, Fields, IncomingCall, op
 from trio_supervisor.wire.codec import to_fields
 from trio_supervisor.wire.messages import (
     ControllerStatus,
-    Frame,
     StatusReport,
     SupervisorStatus,
-    ThreadReport,
-    ThreadStack,
 )
+from trio_supervisor.wire.reports import Frame, ThreadReport, ThreadStack
 from trio_supervisor.wire.session import Session
 
 REPORT = StatusReport(
@@ -82,6 +80,8 @@ async def open_both(dispatch: Dispatch) -> AsyncIterator[Client]:
                 "signal": None,
                 "reason": "",
                 "incarnation": None,
+                "rolling": False,
+                "max_unavailable": 1,
             },
         ),
         (
@@ -92,6 +92,8 @@ async def open_both(dispatch: Dispatch) -> AsyncIterator[Client]:
                 "signal": None,
                 "reason": "",
                 "incarnation": None,
+                "rolling": False,
+                "max_unavailable": 1,
             },
         ),
         (lambda c: c.stop(["web"]), {"do": "stop", "names": ["web"]}),

@@ -23,8 +23,9 @@ from tests.process.socket_kit import (
     listening,
     only,
 )
+from trio_supervisor.errors import ListenError
 from trio_supervisor.process.adopted import AdoptedDescriptors
-from trio_supervisor.process.binding import ListenError, bound_address
+from trio_supervisor.process.binding import bound_address
 from trio_supervisor.process.exec import spawn_exec
 from trio_supervisor.process.sockets import open_sockets
 from trio_supervisor.spec import Listen

@@ -27,7 +27,7 @@ from tests.process.socket_kit import (
     only,
     port_of,
 )
-from trio_supervisor.process.binding import ListenError
+from trio_supervisor.errors import ListenError
 from trio_supervisor.process.sockets import SocketSet, open_sockets
 from trio_supervisor.process.unix_files import MAX_PATH
 from trio_supervisor.spec import Listen

@@ -17,7 +17,7 @@ from trio_supervisor.link.peer import Peer, refuse_calls
 from trio_supervisor.link.transport import transport_of
 from trio_supervisor.supervisor.registry import Registered, Registry
 from trio_supervisor.testing import simulated
-from trio_supervisor.wire.messages import WorkerRecord
+from trio_supervisor.wire.messages import Gone, WorkerRecord
 from trio_supervisor.wire.session import Session
 
 
@@ -48,7 +48,8 @@ def names(registry: Registry) -> list[tuple[str, bool, bool]]:
     return [(s["name"], s["connected"], s["is_managed"]) for s in statuses]
 
 
-def test_a_worker_is_connected_by_name_and_process_id() -> None:
+@simulated
+async def test_a_worker_is_connected_by_name_and_process_id() -> None:
     registry = Registry()
     registry.update([record("web.0", 100), record("web.1", 101)], restarts=0)
 
@@ -67,7 +68,8 @@ def test_its_age_is_counted_from_what_the_controller_says() -> None:
     assert second["uptime"] is None
 
 
-def test_a_stranger_cannot_take_the_name_of_a_worker() -> None:
+@simulated
+async def test_a_stranger_cannot_take_the_name_of_a_worker() -> None:
     """Not even of one that is not connected, or not running."""
     registry = Registry()
     registry.update([record("web.0", 100), record("web.1", None)], 0)
@@ -85,7 +87,8 @@ def test_a_stranger_cannot_take_the_name_of_a_worker() -> None:
     assert registry.find(None, "pid-666").process_id == 666
 
 
-def test_a_stranger_keeps_a_name_that_is_free() -> None:
+@simulated
+async def test_a_stranger_keeps_a_name_that_is_free() -> None:
     registry = Registry()
     registry.add(connection(1, name="Falcon"))
     registry.add(connection(2, name=7))
@@ -94,7 +97,8 @@ def test_a_stranger_keeps_a_name_that_is_free() -> None:
     assert [name for name, *_ in names(registry)] == ["Falcon", "pid-2", "pid-3"]
 
 
-def test_the_former_process_of_a_worker_is_a_stranger() -> None:
+@simulated
+async def test_the_former_process_of_a_worker_is_a_stranger() -> None:
     """It may linger for as long as it stops."""
     registry = Registry()
     registry.update([record("web.0", 100)], 0)
@@ -109,7 +113,8 @@ def test_the_former_process_of_a_worker_is_a_stranger() -> None:
     assert names(registry) == [("web.0", True, True), ("pid-100", True, False)]
 
 
-def test_the_newest_connection_of_a_worker_counts() -> None:
+@simulated
+async def test_the_newest_connection_of_a_worker_counts() -> None:
     registry = Registry()
     registry.update([record("web.0", 100)], 0)
     first, second = connection(100, name="web.0"), connection(100, name="web.0")
@@ -123,7 +128,8 @@ def test_the_newest_connection_of_a_worker_counts() -> None:
     assert registry.find(None, "web.0") is first
 
 
-def test_what_a_worker_says_of_itself_later_replaces_what_it_said() -> None:
+@simulated
+async def test_what_a_worker_says_of_itself_later_replaces_what_it_said() -> None:
     registry = Registry()
     worker = connection(100, name="Falcon")
     registry.add(worker)
@@ -137,7 +143,8 @@ def test_what_a_worker_says_of_itself_later_replaces_what_it_said() -> None:
     assert worker.to_connection()["state"]["name"] == "Puma"
 
 
-def test_what_is_said_of_a_worker_keeps_up_with_the_controller() -> None:
+@simulated
+async def test_what_is_said_of_a_worker_keeps_up_with_the_controller() -> None:
     """Rows are kept from call to call; none may be stale."""
     registry = Registry()
     registry.update([record("web.0", 100)], 0)
@@ -155,7 +162,8 @@ def test_what_is_said_of_a_worker_keeps_up_with_the_controller() -> None:
     assert (row["connected"], row["connection_id"]) == (False, None)
 
 
-def test_a_connection_is_found_by_its_id_alone() -> None:
+@simulated
+async def test_a_connection_is_found_by_its_id_alone() -> None:
     registry = Registry()
     worker = connection(100, name="web.0")
     registry.add(worker)
@@ -176,7 +184,8 @@ def test_a_name_that_means_nothing_is_answered_with_those_that_do() -> None:
         registry.find(None, "web")
 
 
-def test_what_ruby_clients_get_has_the_id_inside_as_well() -> None:
+@simulated
+async def test_what_ruby_clients_get_has_the_id_inside_as_well() -> None:
     worker = connection(100, name="web.0", role="x")
 
     shown = worker.to_connection()
@@ -248,3 +257,93 @@ async def test_a_wait_ends_when_the_last_one_connects() -> None:
         await trio.sleep(5)
         registry.add(connection(100, name="web.0"))
     assert trio.current_time() == 5
+
+
+# Two generations of one name.
+
+
+def generations(registry: Registry) -> list[tuple[str, int, str]]:
+    """Of each worker: its name, its generation, its state."""
+    statuses = registry.statuses(now=20.0)
+    return [(s["name"], s["generation"], s["state"]) for s in statuses]
+
+
+@simulated
+async def test_both_generations_are_shown_while_one_takes_over() -> None:
+    """Each with the connection of its own process."""
+    registry = Registry()
+    registry.update([record("web.0", 100), record("web.1", 101)], 0)
+    registry.add(connection(100, name="web.0"))
+    registry.update([record("web.0", 200, generation=2, state="starting")], 0)
+    registry.add(connection(200, name="web.0"))
+    assert generations(registry) == [
+        ("web.0", 1, "ready"),
+        ("web.1", 1, "ready"),
+        ("web.0", 2, "starting"),
+    ]
+    assert names(registry) == [
+        ("web.0", True, True),
+        ("web.1", False, True),
+        ("web.0", True, True),
+    ]
+
+
+@simulated
+async def test_the_name_means_the_newest_that_is_ready() -> None:
+    registry = Registry()
+    old, new = connection(100, name="web.0"), connection(200, name="web.0")
+    registry.update([record("web.0", 100)], 0)
+    registry.add(old)
+    registry.add(new)
+    registry.update([record("web.0", 200, generation=2, state="starting")], 0)
+    assert registry.find(None, "web.0") is old
+    registry.update([record("web.0", 200, generation=2)], 0)
+    assert registry.find(None, "web.0") is new
+    registry.update([record("web.0", 100, state="stopping")], 0)
+    assert registry.find(None, "web.0") is new
+
+
+def test_news_of_either_leaves_the_other_alone() -> None:
+    registry = Registry()
+    registry.update([record("web.0", 100), record("web.0", 200, generation=2)], 0)
+    registry.update([record("web.0", 100, state="stopping")], 0)
+    assert generations(registry) == [("web.0", 1, "stopping"), ("web.0", 2, "ready")]
+
+
+@pytest.mark.parametrize("gone", [1, 2])
+def test_one_that_is_gone_leaves_the_name_to_the_other(gone: int) -> None:
+    """Whether the reload succeeded, or failed."""
+    registry = Registry()
+    registry.update([record("web.0", 100), record("web.0", 200, generation=2)], 0)
+    registry.update([], 0, [Gone(name="web.0", generation=gone)])
+    [(_, left, _)] = generations(registry)
+    assert left == 3 - gone
+    assert registry.records["web.0"].generation == left
+    registry.update([], 0, [Gone(name="web.0", generation=left)])
+    assert generations(registry) == []
+    assert registry.records == {}
+    with pytest.raises(NoSuchWorkerError):
+        registry.find(None, "web.0")
+
+
+def test_one_that_comes_in_the_place_of_one_that_is_gone_is_kept() -> None:
+    """Told in one breath: the same name, and the same generation."""
+    registry = Registry()
+    registry.update([record("web.0", 100)], 0)
+    registry.update([record("web.0", 300)], 0, [Gone(name="web.0", generation=1)])
+    assert generations(registry) == [("web.0", 1, "ready")]
+    assert registry.records["web.0"].process_id == 300
+
+
+@simulated
+async def test_the_ones_that_come_and_go_are_not_waited_for() -> None:
+    """Whoever waits for all to be ready means those that do the work."""
+    registry = Registry()
+    registry.update([record("web.0", 100)], 0)
+    registry.add(connection(100, name="web.0"))
+    registry.update([record("web.0", 200, generation=2, state="starting")], 0)
+    assert await is_ready(registry)
+    registry.update([record("web.0", 200, generation=2)], 0)
+    registry.add(connection(200, name="web.0"))
+    registry.update([record("web.0", 100, state="stopping")], 0)
+    assert await is_ready(registry)

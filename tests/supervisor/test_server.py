@@ -449,10 +449,16 @@ async def test_another_user_hears_that_it_may_not_and_no_more() -> None:
     [
         ("restart", {}),
         ("restart", {"names": ["web.0"], "reason": "why not"}),
-        ("restart", {"signal": "HUP"}),
+        ("restart", {"signal": "TERM"}),
+        ("restart", {"rolling": True, "max_unavailable": 2}),
+        ("reload", {"changed_only": True, "dry_run": True}),
+        ("scale", {"counts": {"web": 8}}),
+        ("health", {"kind": "readiness"}),
         ("stop", {"names": ["web"]}),
         ("start", {"names": ["web"]}),
         ("shutdown", {}),
+        ("events", {}),
+        ("logs", {"names": ["web"], "tail": 3}),
     ],
 )
 @simulated
@@ -481,6 +487,25 @@ async def test_steering_is_the_controllers(
 
     assert [name for name, _ in asked] == [do, do]
     assert arguments.items() <= asked[0][1].items()
+
+
+@simulated
+async def test_a_client_that_names_hup_has_the_application_reloaded() -> None:
+    """As Ruby's clients do: it is what the signal means to `serve`."""
+    asked: list[tuple[str, dict[str, Any]]] = []
+
+    def controller(call: IncomingCall) -> Answer:
+        asked.append((call.do, call.arguments))
+        return {"generation": 2, "lines": []}
+
+    async with (
+        open_house() as house,
+        house.control(controller),
+        house.connect() as client,
+    ):
+        answer = await client.call("restart", {"signal": "HUP"})
+    assert answer == {"generation": 2, "lines": []}
+    assert asked == [("reload", {"changed_only": False, "dry_run": False})]
 
 
 @pytest.mark.parametrize("signal", ["KILL", "SIGHUP", "", "hup"])

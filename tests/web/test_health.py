@@ -19,8 +19,7 @@ import trio
 from attrs import define, field
 
 from tests.process.socket_kit import exists
-from trio_supervisor.errors import SpecError
-from trio_supervisor.process.binding import ListenError
+from trio_supervisor.errors import ListenError, SpecError
 from trio_supervisor.web import http as web_http
 from trio_supervisor.web.health import (
     PATHS,

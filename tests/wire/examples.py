@@ -5,18 +5,27 @@ golden/*.jsonl holds what they look like on the wire.
 
 from __future__ import annotations
 
+from typing import Any
+
 import attrs
 
 from trio_supervisor.wire import messages as m
+from trio_supervisor.wire import reports as r
 from trio_supervisor.wire.messages import OPERATIONS
 
-FRAME = m.Frame(file="jobs.py", line=12, function="Queue.pop", source="time.sleep(9)")
-THREAD = m.ThreadStack(
+FRAME = r.Frame(
+    file="jobs.py",
+    line=12,
+    function="Queue.pop",
+    source="time.sleep(9)",
+    locals={"seconds": "9"},
+)
+THREAD = r.ThreadStack(
     name="MainThread",
     ident=140_737_353_922_432,
     is_daemon=False,
     is_main=True,
-    frames=(m.Frame(file="main.py", line=1, function="<module>"), FRAME),
+    frames=(r.Frame(file="main.py", line=1, function="<module>"), FRAME),
 )
 RECORD = m.WorkerRecord(
     name="web.0",
@@ -30,6 +39,10 @@ RECORD = m.WorkerRecord(
     status="serving on :8080",
     last_exit="killed by SIGSEGV",
     connects=False,
+    generation=2,
+    waiting_for="db (ready)",
+    reason="restart: leaks",
+    needs=("db (ready)", "migrate (exited_ok)"),
 )
 WORKER = m.WorkerStatus(
     name="web.0",
@@ -45,7 +58,12 @@ WORKER = m.WorkerStatus(
     status="café",
     last_exit="killed by SIGSEGV",
     is_managed=False,
+    generation=2,
+    waiting_for="db (ready)",
+    reason="restart: leaks",
+    needs=("db (ready)", "migrate (exited_ok)"),
 )
+GONE = m.Gone(name="web.0", generation=1)
 CONNECTION = m.Connection(
     connection_id="7f0e6a52",
     process_id=4711,
@@ -67,15 +85,51 @@ CALLS: tuple[m.Operation, ...] = (
         timeout=15.5,
     ),
     m.Forward(operation={"do": "thread_dump"}),
-    m.Restart(names=("web.0", "jobs"), signal="HUP", reason="leaks", incarnation=3),
+    m.Restart(
+        names=("web.0", "jobs"),
+        signal="HUP",
+        reason="leaks",
+        incarnation=3,
+        rolling=True,
+        max_unavailable=2,
+    ),
     m.Restart(),
+    m.Reload(changed_only=True, dry_run=True),
+    m.Reload(),
+    m.Scale(counts={"web": 8, "jobs": 0}),
+    m.Health(kind="readiness"),
+    m.Events(follow=True),
+    m.Events(),
+    m.Logs(names=("web.0", "jobs"), tail=0, follow=True),
+    m.Logs(),
     m.Stop(names=("web.0", "jobs")),
     m.Start(names=("jobs",)),
     m.Shutdown(),
     m.Cancel(call=8),
-    m.Update(workers=(RECORD,), restarts=1),
+    m.Update(workers=(RECORD,), gone=(GONE,), restarts=1, is_last=True),
     m.Update(workers=()),
+    m.ThreadDump(locals=True),
     m.ThreadDump(),
+    m.Inspect(name="web.0", process_id=4711),
+    m.SchedulerDump(),
+    m.LockDump(),
+    m.Descriptors(),
+    m.SlowTasks(),
+    m.MemorySample(duration=60.5, engine="memray"),
+    m.MemorySample(),
+    m.AllocationTraceStart(),
+    m.AllocationTraceStop(),
+    m.MemoryDump(path="/srv/heap.jsonl", values=True),
+    m.MemoryDump(),
+    m.GarbageProfile(duration=60.5),
+    m.GarbageProfile(),
+    m.GarbageProfileStart(),
+    m.GarbageProfileStop(),
+    m.Profile(duration=60.5, interval=0.5, format="svg"),
+    m.Profile(),
+    m.Doctor(duration=60.5),
+    m.Doctor(),
+    m.ListOperations(),
 )
 
 RESULTS: tuple[attrs.AttrsInstance, ...] = (
@@ -114,18 +168,49 @@ RESULTS: tuple[attrs.AttrsInstance, ...] = (
     ),
     m.StatusReport(supervisor=SUPERVISOR, controller=CONTROLLER),
     m.StatusReport(connections=(CONNECTION,)),
+    GONE,
+    m.ReloadReport(
+        generation=2,
+        lines=("~ web: count 4 -> 8",),
+        services=(
+            {
+                "name": "web",
+                "action": "change",
+                "old_count": 4,
+                "count": 8,
+                "changes": [{"field": "count", "old": "4", "new": "8"}],
+                "is_replaced": True,
+                "overlap": True,
+                "is_scaled": False,
+            },
+        ),
+    ),
+    m.ReloadReport(generation=1, lines=()),
+    m.HealthReport(is_ok=False, details={"not_ready": ["web"], "stopping": False}),
+    m.HealthReport(is_ok=True),
     FRAME,
-    m.Frame(file="main.py", line=1, function="<module>"),
+    r.Frame(file="main.py", line=1, function="<module>"),
     THREAD,
-    m.ThreadReport(data="MainThread\n  jobs.py:12", threads=(THREAD,)),
-    m.ThreadReport(data=""),
+    r.ThreadReport(data="MainThread\n  jobs.py:12", threads=(THREAD,)),
+    r.ThreadReport(data=""),
 )
 
-TYPES: frozenset[type[attrs.AttrsInstance]] = frozenset(
+THREADS = (r.Frame, r.ThreadStack, r.ThreadReport)
+TYPES: tuple[type[attrs.AttrsInstance], ...] = tuple(
     value
-    for value in vars(m).values()
-    if isinstance(value, type) and attrs.has(value) and value.__module__ == m.__name__
+    for value in (*vars(m).values(), *THREADS)
+    if value in THREADS or getattr(value, "__module__", "") == m.__name__
+    if isinstance(value, type) and attrs.has(value)
 )
-"""Every message type of protocol 1."""
+"""Every message type of protocol 1, in one order whoever runs the tests.
+
+What a worker says of itself but for its threads has tests beside what looks at it.
+"""
 
 OPERATION_TYPES = frozenset(OPERATIONS.values())
+
+
+def default_of(field: attrs.Attribute[Any]) -> Any:
+    """Return the default of *field*, also where it is made afresh each time."""
+    default: Any = field.default
+    return getattr(default, "factory", lambda: default)()

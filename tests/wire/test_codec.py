@@ -11,7 +11,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from tests.wire.examples import CALLS, OPERATION_TYPES, RESULTS, TYPES
+from tests.wire.examples import CALLS, OPERATION_TYPES, RESULTS, TYPES, default_of
 from tests.wire.strategies import (
     finite,
     ints,
@@ -103,7 +103,7 @@ def test_a_field_without_a_default_is_required(
     """One with a default is not: older peers do not send it."""
     fields = codec.to_fields(EXAMPLES[type_])
     del fields[name]
-    default = getattr(attrs.fields(type_), name).default
+    default = default_of(getattr(attrs.fields(type_), name))
     if default is attrs.NOTHING:
         with pytest.raises(
             (BadRequestError, RemoteProtocolError),
@@ -156,6 +156,18 @@ def test_every_problem_is_named_with_its_path() -> None:
         ("start", {"names": []}, r"'names'"),
         ("start", {"names": {"web": 1}}, r"expected an array"),
         ("cancel", {"call": -1}, r"'call' must be >= 0"),
+        ("restart", {"max_unavailable": 0}, r"'max_unavailable' must be >= 1"),
+        ("scale", {"counts": {"web": "8"}}, r"expected int, got '8' @ \$\.counts"),
+        ("scale", {"counts": {"web": True}}, r"expected int, got True @ \$\.counts"),
+        ("scale", {"counts": ["web"]}, r"expected a mapping @ \$\.counts"),
+        ("health", {"kind": "ready"}, r"'kind' must be in"),
+        ("profile", {"interval": 0}, r"'interval' must be >= 0.001"),
+        ("memory_sample", {"duration": 0}, r"'duration' must be > 0"),
+        ("memory_sample", {"engine": "gdb"}, r"'engine' must be in"),
+        ("doctor", {"duration": 3601}, r"'duration' must be <= 3600"),
+        ("logs", {"tail": -1}, r"'tail' must be >= 0"),
+        ("logs", {"tail": 10_001}, r"'tail' must be <= 10000"),
+        ("logs", {"names": [""]}, r"'names'"),
         ("update", {"workers": [], "restarts": -1}, r"'restarts' must be >= 0"),
         ("update", {"workers": {}}, r"expected an array, got {} @ \$\.workers"),
     ],
@@ -169,7 +181,12 @@ def test_an_argument_out_of_bounds_is_refused_by_name(
 
 
 def test_a_worker_record_counts_from_zero() -> None:
-    """Of incarnations and of restarts there is no negative number."""
+    """Of incarnations and of restarts there is no negative number; generations
+    count from one.
+    """
+    fields = codec.to_fields(EXAMPLES[m.WorkerRecord]) | {"generation": 0}
+    with pytest.raises(RemoteProtocolError, match="'generation' must be >= 1"):
+        codec.parse_result(fields, m.WorkerRecord)
     for name in ("incarnation", "restarts"):
         fields = codec.to_fields(EXAMPLES[m.WorkerRecord]) | {name: -1}
         with pytest.raises(RemoteProtocolError, match=f"'{name}' must be >= 0"):
@@ -183,7 +200,7 @@ def test_what_is_wrong_is_quoted_and_not_repeated() -> None:
     assert len(str(caught.value)) < 200
 
 
-@pytest.mark.parametrize("do", ["", "Ping", "memory_sample", "__class__", "x" * 10_000])
+@pytest.mark.parametrize("do", ["", "Ping", "import_orders", "__class__", "x" * 10_000])
 def test_an_operation_that_nobody_knows_is_refused_by_name(do: str) -> None:
     """What a service registered itself is not for this table."""
     with pytest.raises(UnknownOperationError, match=f"no operation '{do[:50]}") as e:
@@ -216,9 +233,21 @@ STRATEGIES: dict[Any, st.SearchStrategy[Any]] = {
     str: texts,
     m.Names: names,
     dict[str, Any]: objects,
+    dict[str, str]: st.dictionaries(texts, texts, max_size=4),
+    dict[str, int]: st.dictionaries(texts, counts, max_size=4),
 }
 BOUNDS: dict[tuple[type, str], st.SearchStrategy[Any]] = {
     (m.Forward, "timeout"): st.floats(0, 86_400, exclude_min=True),
+    (m.Restart, "max_unavailable"): st.integers(1, 2**63 - 1),
+    (m.Health, "kind"): st.sampled_from(["startup", "readiness", "liveness"]),
+    (m.Logs, "tail"): st.integers(0, 10_000),
+    (m.MemorySample, "engine"): st.sampled_from(["snapshots", "memray"]),
+    (m.Profile, "interval"): st.floats(0.001, 10),
+    **{
+        (type_, "duration"): st.floats(0, 3600, exclude_min=True)
+        for type_ in (m.MemorySample, m.GarbageProfile, m.Profile, m.Doctor)
+    },
+    (m.WorkerRecord, "generation"): st.integers(1, 2**63 - 1),
 }
 
 
@@ -246,7 +275,7 @@ def test_every_operation_survives_the_wire(operation: m.Operation) -> None:
     assert codec.parse_operation(event.do, event.arguments) == operation
 
 
-RESULT_TYPES = sorted(TYPES - OPERATION_TYPES, key=lambda type_: type_.__name__)
+RESULT_TYPES = [type_ for type_ in TYPES if type_ not in OPERATION_TYPES]
 
 
 @given(st.one_of([_values(type_) for type_ in RESULT_TYPES]))

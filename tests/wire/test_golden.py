@@ -15,10 +15,10 @@ from typing import Any, TypeVar
 import attrs
 import pytest
 
-from tests.wire.examples import CALLS, OPERATION_TYPES, RESULTS, TYPES
+from tests.wire.examples import CALLS, OPERATION_TYPES, RESULTS, TYPES, default_of
 from trio_supervisor import errors
 from trio_supervisor.errors import CallFailedError, SupervisorError
-from trio_supervisor.wire import codec
+from trio_supervisor.wire import codec, reports
 from trio_supervisor.wire import messages as m
 from trio_supervisor.wire.session import (
     AnswerReceived,
@@ -75,8 +75,8 @@ def test_every_field_is_seen_at_its_default_and_not_at_it(
     """Else a golden line would not notice a default that changed."""
     examples = [e for e in (*CALLS, *RESULTS) if type(e) is type_]
     for field in attrs.fields(type_):
-        if field.default is not attrs.NOTHING:
-            seen = {getattr(e, field.name) == field.default for e in examples}
+        if (default := default_of(field)) is not attrs.NOTHING:
+            seen = {getattr(e, field.name) == default for e in examples}
             assert seen == {True, False}, field.name
 
 
@@ -156,6 +156,8 @@ def test_exit_codes_are_frozen() -> None:
         "SocketPathError": 12,
         "RestartLimitError": 13,
         "PlatformError": 14,
+        "SignificantServiceError": 15,
+        "ListenError": 16,
     }
 
 
@@ -272,7 +274,7 @@ def test_we_understand_the_ruby_server() -> None:
     assert unknown.message.startswith("undefined method `do_xyz'")
     assert "dispatchable.rb" not in str(unknown), "a backtrace is not for clients"
 
-    dump = codec.parse_result(by_id[6][0].fields, m.ThreadReport)
+    dump = codec.parse_result(by_id[6][0].fields, reports.ThreadReport)
     assert dump.data.startswith("#<Thread:0x00007f888468b438")
 
     lost = by_id[8][0]

@@ -20,6 +20,9 @@ import pytest
 from tests.e2e.serving import PATIENCE, short_directory
 from tests.worker.worker_kit import make_boot
 from trio_supervisor.worker.agent import FORCE_AFTER, Agent
+from trio_supervisor.worker.handlers import Handlers
+from trio_supervisor.worker.looking import Looking
+from trio_supervisor.worker.operations import Operations
 
 
 @pytest.fixture
@@ -94,11 +97,14 @@ class Running:
     def __init__(self, directory: Path, lifeline: int, **settings: Any) -> None:
         self.state: dict[str, Any] = {"counter": 1}
         self.stops: queue.Queue[bool] = queue.Queue()
+        looking = Looking("web.3")
         self.agent = Agent(
             make_boot(directory, **{"stop_timeout": 1000.0, **settings}),
             lifeline,
             lambda: self.state,
             self.stops.put,
+            Operations(looking, Handlers(), lambda: None).dispatch,
+            looking.watch,
         )
 
 

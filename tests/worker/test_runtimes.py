@@ -43,7 +43,12 @@ def make_async(
     """Return what runs *target* under *backend*."""
     boot = make_boot(directory, **fields)
     return AsyncRuntime(
-        boot, lambda: Worker(boot, ear.notifier), ear.notifier, target, backend
+        boot,
+        lambda: Worker(boot, ear.notifier),
+        ear.notifier,
+        target,
+        backend,
+        lambda loop: None,
     )
 
 

@@ -7,7 +7,7 @@ import socket
 import time
 from collections.abc import Callable, Mapping
 from contextlib import suppress
-from typing import Any, Self
+from typing import Any, Self, TypeVar
 
 from trio_supervisor.errors import (
     ConnectionLostError,
@@ -20,6 +20,7 @@ from trio_supervisor.wire.json_tree import Object
 from trio_supervisor.wire.session import AnswerReceived, Session
 
 _RETRY = 0.02
+_T = TypeVar("_T")
 
 
 def socket_path(option: str | None) -> str:
@@ -84,23 +85,26 @@ class Connection:
             DeadlineExceededError: the answer did not come in time.
         """
         id_, line = self._session.call(do, arguments or {})
+        self._exchange(lambda: self._socket.sendall(line))
+        while True:
+            data = self._exchange(lambda: self._socket.recv(65536))
+            if not data:
+                raise ConnectionLostError("the supervisor hung up: try again")
+            for event in self._session.receive_data(data):
+                if not isinstance(event, AnswerReceived) or event.id != id_:
+                    continue
+                if event.is_last:
+                    if event.error is not None:
+                        raise event.error
+                    return event.fields
+                if on_progress is not None:
+                    on_progress(event.fields)
+
+    def _exchange(self, work: Callable[[], _T]) -> _T:
+        """Do *work* on the socket: what *on_progress* raises is none of its errors."""
+        self._socket.settimeout(self._deadline.left())
         try:
-            self._socket.settimeout(self._deadline.left())
-            self._socket.sendall(line)
-            while True:
-                self._socket.settimeout(self._deadline.left())
-                data = self._socket.recv(65536)
-                if not data:
-                    raise ConnectionLostError("the supervisor hung up: try again")
-                for event in self._session.receive_data(data):
-                    if not isinstance(event, AnswerReceived) or event.id != id_:
-                        continue
-                    if event.is_last:
-                        if event.error is not None:
-                            raise event.error
-                        return event.fields
-                    if on_progress is not None:
-                        on_progress(event.fields)
+            return work()
         except TimeoutError:
             self._deadline.left()
             raise

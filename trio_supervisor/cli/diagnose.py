@@ -1,15 +1,23 @@
-"""``thread-dump`` and ``call``: ask workers themselves."""
+"""The verbs that look into workers, and ``call`` for any operation."""
 
 from __future__ import annotations
 
 import json
+import os
+import sys
 from argparse import Namespace
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from typing import Any
 
 from trio_supervisor.cli.connection import Connection, Deadline, socket_path
-from trio_supervisor.cli.output import print_json
+from trio_supervisor.cli.output import Progress, print_json, printable
 from trio_supervisor.errors import NoSuchWorkerError, SupervisorError
 from trio_supervisor.wire.json_tree import Object
+
+# What a worker may take to put together what it has seen, on top of the period [s].
+_AFTER = 120.0
+# Of the time that we wait, so much is the worker's own.
+_SHARE = 0.75
 
 
 class UsageError(SupervisorError):
@@ -18,20 +26,65 @@ class UsageError(SupervisorError):
     exit_code = 2
 
 
-def run_thread_dump(arguments: Namespace) -> None:
-    """Print the stacks of all threads of one worker, or of all of a service."""
-    answers = _ask(arguments, "thread_dump", {})
+def run_dump(arguments: Namespace) -> None:
+    """Print what one operation without a period tells, as text or as JSON."""
+    fields: Object = {}
+    if getattr(arguments, "locals", False):
+        fields["locals"] = True
+    _print(arguments, _ask(arguments, arguments.verb.replace("-", "_"), fields))
+
+
+def run_period(arguments: Namespace) -> None:
+    """The same for an operation that looks for a while."""
+    fields: Object = {"duration": arguments.duration}
+    if getattr(arguments, "engine", None):
+        fields["engine"] = arguments.engine
+    _print(arguments, _ask(arguments, arguments.verb.replace("-", "_"), fields))
+
+
+def run_doctor(arguments: Namespace) -> None:
+    """Say what is wrong with workers; exit 1 if something is."""
+    answers = _ask(arguments, "doctor", {"duration": arguments.duration})
+    _print(arguments, answers)
+    if any(answer.get("findings") for answer in answers.values()):
+        sys.stdout.flush()
+        sys.exit(1)
+
+
+def run_memory_dump(arguments: Namespace) -> None:
+    """Have the heap of one worker written to a file."""
+    fields: Object = {"values": arguments.values}
+    if arguments.path is not None:
+        fields["path"] = os.path.abspath(arguments.path)
+    _print(arguments, _ask(arguments, "memory_dump", fields, is_alone=True))
+
+
+def run_profile(arguments: Namespace) -> None:
+    """Take a profile of one worker, and write it where it is wanted."""
+    fields = {
+        "duration": arguments.duration,
+        "interval": arguments.interval,
+        "format": arguments.format,
+    }
+    answers = _ask(arguments, "profile", fields, is_alone=True)
+    (report,) = answers.values()
+    if arguments.output is not None:
+        _write_new(arguments.output, report["data"])
     if arguments.json:
-        print_json(answers if len(answers) > 1 else next(iter(answers.values())))
-        return
-    for name, answer in answers.items():
-        if len(answers) > 1:
-            print(f"=== {name}")
-        print(answer.get("data", ""))
+        print_json(report)
+    elif arguments.output is None:
+        print(report["data"])
+    else:
+        _print_profile(report, arguments.output)
 
 
 def run_call(arguments: Namespace) -> None:
     """Run any operation, and print what comes back as JSON."""
+    if arguments.list:
+        _print_operations(arguments)
+        return
+    if arguments.operation is None:
+        raise UsageError("name an operation, or give --list")
     fields = parse_fields(arguments.fields)
     answers = _ask(arguments, arguments.operation.replace("-", "_"), fields)
     print_json(answers if len(answers) > 1 else next(iter(answers.values())))
@@ -57,19 +110,77 @@ def parse_fields(words: Sequence[str]) -> Object:
     return fields
 
 
-def _ask(arguments: Namespace, do: str, fields: Object) -> dict[str, Object]:
-    """Return the answers of all workers that the name means, by name."""
-    deadline = Deadline(arguments.timeout)
+def _print(arguments: Namespace, answers: dict[str, Object]) -> None:
+    if arguments.json:
+        print_json(answers if len(answers) > 1 else next(iter(answers.values())))
+        return
+    for name, answer in answers.items():
+        if len(answers) > 1:
+            print(f"=== {name}")
+        if answer.get("way") == "faulthandler":
+            print("(it did not answer: this is what faulthandler wrote)")
+        print(printable(str(answer.get("data", ""))).rstrip())
+
+
+def _print_profile(report: Object, path: str) -> None:
+    print(
+        f"{report['samples']} looks in {report['duration']:.1f} s, "
+        f"{report['overhead']:.1%} of the time spent in looking; written to {path}"
+    )
+    for line in report["hottest"][:10]:
+        where = f"{line['file']}:{line['line']}"
+        print(f"  {line['share']:6.1%}  {where} in {line['function']}")
+
+
+def _print_operations(arguments: Namespace) -> None:
+    answers = _ask(arguments, "operations", {})
+    if arguments.json:
+        print_json(answers if len(answers) > 1 else next(iter(answers.values())))
+        return
+    answer = next(iter(answers.values()))
+    print("every worker answers: " + ", ".join(answer["operations"]))
+    for handler in answer["handlers"]:
+        parameters = (f"{n}: {type_}" for n, type_ in handler["parameters"].items())
+        print(f"\n{handler['name']}({', '.join(parameters)})")
+        if handler["description"]:
+            print(f"    {handler['description'].splitlines()[0]}")
+
+
+def _ask(
+    arguments: Namespace, do: str, fields: Object, *, is_alone: bool = False
+) -> dict[str, Object]:
+    """Return the answers of all workers that the name means, by name.
+
+    Args:
+        is_alone: Whether only one of them can be meant.
+    """
+    timeout = arguments.timeout
+    if timeout is None:
+        timeout = getattr(arguments, "duration", 0.0) + _AFTER
+    deadline = Deadline(timeout)
     with Connection(socket_path(arguments.socket), deadline) as connection:
         names = _names(connection, arguments.name)
+        if is_alone and len(names) > 1:
+            known = ", ".join(names)
+            raise UsageError(f"{arguments.name} has several workers; name one: {known}")
         answers = {}
         for name in names:
-            # A little less than we wait ourselves, for its answer says more.
-            timeout = max(0.001, deadline.left() * 0.95)
+            # Less than we wait ourselves: the supervisor's answer says more.
+            left = max(0.001, deadline.left() * _SHARE)
             operation = {"do": do, **fields}
-            forward = {"name": name, "operation": operation, "timeout": timeout}
-            answers[name] = connection.call("forward", forward)
+            forward = {"name": name, "operation": operation, "timeout": left}
+            with Progress(f"{name}: {do}") as progress:
+                answers[name] = connection.call("forward", forward, _shown(progress))
         return answers
+
+
+def _shown(progress: Progress) -> Callable[[Object], None]:
+    def on_progress(fields: Object) -> None:
+        done: Any = fields.get("progress")
+        if isinstance(done, int | float):
+            progress.show(done)
+
+    return on_progress
 
 
 def _names(connection: Connection, name: str) -> list[str]:
@@ -83,3 +194,14 @@ def _names(connection: Connection, name: str) -> list[str]:
         problem = f"no worker or service has the name {name!r}; workers: {known}"
         raise NoSuchWorkerError(problem)
     return found
+
+
+def _write_new(path: str, text: str) -> None:
+    """Write *text* to *path*, for this user alone, over nothing that is there."""
+    flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+    try:
+        descriptor = os.open(path, flags, 0o600)
+        with open(descriptor, "w", encoding="utf-8") as file:
+            file.write(text)
+    except OSError as exc:
+        raise UsageError(f"cannot write {path}: {exc.strerror}") from None

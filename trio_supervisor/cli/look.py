@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from argparse import Namespace
 from typing import Any
 
@@ -28,6 +29,27 @@ def run_ping(arguments: Namespace) -> None:
         print_json({"socket": path, "answered": True})
     else:
         print(f"the supervisor at {path} answers")
+
+
+def run_probe(arguments: Namespace) -> None:
+    """Say how the application is, as exec probes of Kubernetes ask."""
+    path = socket_path(arguments.socket)
+    with Connection(path, Deadline(arguments.timeout)) as connection:
+        report = connection.call("health", {"kind": arguments.kind})
+    if arguments.json:
+        print_json(report)
+    else:
+        details = "; ".join(f"{k}: {_shown(v)}" for k, v in report["details"].items())
+        print(f"{arguments.kind}: {'ok' if report['is_ok'] else 'no'} ({details})")
+    if not report["is_ok"]:
+        sys.stdout.flush()
+        sys.exit(1)
+
+
+def _shown(value: object) -> str:
+    return (
+        ", ".join(map(str, value)) or "none" if isinstance(value, list) else f"{value}"
+    )
 
 
 def run_status(arguments: Namespace) -> None:
@@ -96,8 +118,24 @@ def _wait_ready(path: str, deadline: Deadline) -> None:
             return
 
 
+def _in_order(workers: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Sort by service, as they come, then by number: a scaled one comes in late."""
+    services = list(dict.fromkeys(worker["service"] for worker in workers))
+
+    def place(worker: dict[str, Any]) -> tuple[int, int, int]:
+        index = worker["name"].rpartition(".")[2]
+        number = int(index) if index.isdecimal() else 0
+        generation = worker.get("generation", 1)
+        return services.index(worker["service"]), number, generation
+
+    return sorted(workers, key=place)
+
+
 def _print_workers(workers: list[dict[str, Any]]) -> None:
+    workers = _in_order(workers)
     header = ["NAME", "PID", "STATE", "CONNECTED", "UPTIME", "RESTARTS", "STATUS"]
+    # Where there was no reload, a column of ones would tell nothing.
+    has_generations = any(worker.get("generation", 1) > 1 for worker in workers)
     rows = [
         [
             worker["name"],
@@ -111,12 +149,20 @@ def _print_workers(workers: list[dict[str, Any]]) -> None:
         ]
         for worker in workers
     ]
+    if has_generations:
+        header.insert(1, "GEN")
+        for row, worker in zip(rows, workers, strict=True):
+            row.insert(1, str(worker.get("generation", 1)))
     print_table(header, rows)
 
 
 def _remark(worker: dict[str, Any]) -> str:
     if not worker["is_managed"]:
         return "(not of this controller)"
+    if worker.get("waiting_for"):
+        return f"(waits for {worker['waiting_for']})"
     if worker["last_exit"] and worker["state"] != "ready":
         return f"(last: {worker['last_exit']})"
+    if worker.get("reason"):
+        return f"({worker['reason']})"
     return ""

@@ -19,18 +19,37 @@ _VERBS: Final = {
     "status": "look:run_status",
     "workers": "look:run_workers",
     "ping": "look:run_ping",
+    "events": "listen:run_events",
+    "logs": "listen:run_logs",
+    "probe": "look:run_probe",
     "restart": "steer:run_restart",
+    "reload": "steer:run_reload",
+    "scale": "steer:run_scale",
     "stop": "steer:run_stop",
     "start": "steer:run_start",
     "shutdown": "steer:run_shutdown",
-    "thread-dump": "diagnose:run_thread_dump",
+    "post-mortem": "post_mortem:run_post_mortem",
+    "thread-dump": "diagnose:run_dump",
+    "scheduler-dump": "diagnose:run_dump",
+    "lock-dump": "diagnose:run_dump",
+    "allocation-trace-start": "diagnose:run_dump",
+    "allocation-trace-stop": "diagnose:run_dump",
+    "descriptors": "diagnose:run_dump",
+    "slow-tasks": "diagnose:run_dump",
+    "memory-sample": "diagnose:run_period",
+    "garbage-profile": "diagnose:run_period",
+    "memory-dump": "diagnose:run_memory_dump",
+    "profile": "diagnose:run_profile",
+    "doctor": "diagnose:run_doctor",
+    "heap": "heap:run_heap",
     "call": "diagnose:run_call",
 }
 _NAME_HELP: Final = "a worker (worker.2), or a service for all of its workers"
 _EPILOG: Final = (
     "exit codes: 0 done, 1 the call failed, 2 usage, 3 no supervisor there, 4 timed "
     "out; serve: 10 the target is bad, 11 somebody serves at the socket, 12 the socket "
-    "cannot be made, 13 a worker ended too often, 14 this system cannot supervise"
+    "cannot be made, 13 a worker ended too often, 14 this system cannot supervise, 15 "
+    "a significant service failed, 16 a listening socket cannot be bound"
 )
 
 
@@ -95,7 +114,24 @@ def make_parser() -> argparse.ArgumentParser:
         "default: $TRIO_SUPERVISOR_SOCKET, or supervisor.ipc beside the file",
     )
     serve.add_argument(
-        "--log-format", choices=("text", "json"), default="text", help="of the log"
+        "--log-format",
+        choices=("text", "json"),
+        default="text",
+        help="of the log, and of what workers print",
+    )
+    serve.add_argument(
+        "--http",
+        metavar="ADDRESS",
+        help="answer /livez, /readyz and /startupz at HOST:PORT, :PORT or unix:PATH",
+    )
+    serve.add_argument(
+        "--state",
+        metavar="DIRECTORY",
+        help="where post-mortems are kept; default: $STATE_DIRECTORY, or "
+        "supervisor.state beside the socket",
+    )
+    serve.add_argument(
+        "--watch", action="store_true", help="reload when the code changes"
     )
 
     status = _add_verb(verbs, "status", "show supervisor, workers and monitors", 10)
@@ -107,6 +143,30 @@ def make_parser() -> argparse.ArgumentParser:
 
     restart = _add_verb(verbs, "restart", "replace workers gracefully; wait", 120)
     restart.add_argument("names", nargs="*", metavar="NAME", help=_NAME_HELP)
+    restart.add_argument(
+        "--rolling", action="store_true", help="one after the other, each when ready"
+    )
+    restart.add_argument(
+        "--max-unavailable",
+        type=_positive,
+        default=1,
+        metavar="N",
+        help="with --rolling: so many workers of a service at once; default: 1",
+    )
+    reload = _add_verb(verbs, "reload", "import the application afresh; wait", 300)
+    reload.add_argument(
+        "--dry-run", action="store_true", help="only show what would be done"
+    )
+    reload.add_argument(
+        "--changed-only",
+        action="store_true",
+        help="keep workers whose declaration and code are as they were",
+    )
+    scale = _add_verb(verbs, "scale", "change the number of workers; wait", 120)
+    scale.add_argument(
+        "counts", nargs="+", type=_count, metavar="SERVICE=N", help="as worker=8"
+    )
+    _add_listening(verbs)
     for verb, text in (
         ("stop", "end workers, and leave them ended; wait"),
         ("start", "start workers that do not run; wait until they are ready"),
@@ -115,20 +175,124 @@ def make_parser() -> argparse.ArgumentParser:
         added.add_argument("names", nargs="+", metavar="NAME", help=_NAME_HELP)
     _add_verb(verbs, "shutdown", "stop everything, the controller too", 10)
 
-    dump = _add_verb(verbs, "thread-dump", "show the stacks of all threads", 10)
-    dump.add_argument("name", metavar="NAME", help=_NAME_HELP)
+    probe = _add_verb(verbs, "probe", "exit 0 if all is well, 1 if not", 10)
+    probe.add_argument("kind", choices=("startup", "readiness", "liveness"))
+
+    _add_diagnostics(verbs)
+    post_mortem = _add_verb(
+        verbs, "post-mortem", "show what is known of workers that came to a bad end", 10
+    )
+    post_mortem.add_argument(
+        "name", nargs="?", metavar="NAME", help="a worker, a service, a pid or a file"
+    )
+    post_mortem.add_argument(
+        "--state",
+        metavar="DIRECTORY",
+        help="default: $STATE_DIRECTORY, or supervisor.state beside the socket",
+    )
     call = _add_verb(verbs, "call", "run any operation in a worker", 60)
     call.add_argument("name", metavar="NAME", help=_NAME_HELP)
-    call.add_argument("operation", metavar="OPERATION", help="as thread_dump")
+    call.add_argument(
+        "operation", nargs="?", metavar="OPERATION", help="as thread_dump"
+    )
+    call.add_argument(
+        "--list", action="store_true", help="show what the worker answers"
+    )
     call.add_argument("fields", nargs="*", metavar="key=value", help="its arguments")
     return parser
+
+
+def _add_diagnostics(
+    verbs: argparse._SubParsersAction[argparse.ArgumentParser],
+) -> None:
+    dumps = {
+        "thread-dump": "show the stacks of all threads",
+        "scheduler-dump": "show the tree of tasks of the event loop",
+        "allocation-trace-start": "have memray trace every allocation",
+        "allocation-trace-stop": "end that, and show what was not freed",
+        "lock-dump": "show which threads wait for which locks",
+        "descriptors": "show what files, sockets and pipes are open",
+        "slow-tasks": "show what kept the main loop from coming round",
+    }
+    periods = {
+        "memory-sample": ("show what is allocated and stays, and who holds it", 10),
+        "garbage-profile": ("show what the garbage collector does", 10),
+        "doctor": ("say in plain words what is wrong; exit 1 if something is", 5),
+        "profile": ("sample all threads and tasks", 10),
+    }
+    parsers = {name: _add_verb(verbs, name, dumps[name], 10) for name in dumps}
+    parsers["thread-dump"].add_argument(
+        "--locals", action="store_true", help="with the values of variables, cut short"
+    )
+    for name, (text, seconds) in periods.items():
+        parser = parsers[name] = _add_verb(verbs, name, text, None)
+        parser.add_argument(
+            "--duration",
+            type=_seconds,
+            default=seconds,
+            metavar="S",
+            help=f"for how many seconds; default: {seconds}",
+        )
+    parsers["memory-sample"].add_argument(
+        "--engine",
+        choices=("snapshots", "memray"),
+        default="snapshots",
+        help="memray: exact places, at a price; default: snapshots",
+    )
+    parsers["profile"].add_argument(
+        "--format",
+        choices=("speedscope", "collapsed", "svg"),
+        default="speedscope",
+        help="default: speedscope",
+    )
+    parsers["profile"].add_argument(
+        "--interval", type=_seconds, default=0.01, metavar="S", help="between two looks"
+    )
+    parsers["profile"].add_argument(
+        "-o", "--output", metavar="FILE", help="a new file; default: standard output"
+    )
+    parsers["memory-dump"] = _add_verb(
+        verbs, "memory-dump", "write the heap to a file", None
+    )
+    parsers["memory-dump"].add_argument(
+        "--path", metavar="FILE", help="a new file; default: one in the worker's TMPDIR"
+    )
+    parsers["memory-dump"].add_argument(
+        "--values",
+        action="store_true",
+        help="with strings and numbers, cut short: there may be secrets in them",
+    )
+    for parser in parsers.values():
+        parser.add_argument("name", metavar="NAME", help=_NAME_HELP)
+    heap = verbs.add_parser("heap", help="summarise a heap's dump, or compare some")
+    heap.add_argument("files", nargs="+", metavar="FILE", help="one, two or three")
+    heap.add_argument("--json", action="store_true", help="for programs")
+
+
+def _add_listening(
+    verbs: argparse._SubParsersAction[argparse.ArgumentParser],
+) -> None:
+    events = _add_verb(verbs, "events", "show what happened lately", 10)
+    logs = _add_verb(verbs, "logs", "show what workers printed lately", 10)
+    logs.add_argument("names", nargs="*", metavar="NAME", help=_NAME_HELP)
+    logs.add_argument(
+        "--tail",
+        type=_natural,
+        default=100,
+        metavar="N",
+        help="how many lines of before; default: 100",
+    )
+    for parser in (events, logs):
+        parser.add_argument(
+            "-f", "--follow", action="store_true", help="go on until Ctrl-C"
+        )
 
 
 def _add_verb(
     verbs: argparse._SubParsersAction[argparse.ArgumentParser],
     name: str,
     text: str,
-    timeout: float,
+    timeout: float | None,
 ) -> argparse.ArgumentParser:
     parser = verbs.add_parser(name, help=text, description=text)
     _add_socket(parser, "default: $TRIO_SUPERVISOR_SOCKET, or supervisor.ipc here")
@@ -138,13 +302,35 @@ def _add_verb(
         type=_seconds,
         default=timeout,
         metavar="S",
-        help=f"give up after so many seconds; default: {timeout:g}",
+        help="give up after so many seconds; default: "
+        + ("long enough" if timeout is None else f"{timeout:g}"),
     )
     return parser
 
 
 def _add_socket(parser: argparse.ArgumentParser, text: str) -> None:
     parser.add_argument("--socket", metavar="PATH", help=text)
+
+
+def _natural(text: str) -> int:
+    if not text.isdecimal() or len(text) > 9:
+        problem = f"expected a whole number, 0 or more, not {text!r}"
+        raise argparse.ArgumentTypeError(problem)
+    return int(text)
+
+
+def _positive(text: str) -> int:
+    if (value := _natural(text)) < 1:
+        raise argparse.ArgumentTypeError("expected 1 or more")
+    return value
+
+
+def _count(text: str) -> tuple[str, int]:
+    name, equals, number = text.partition("=")
+    if not name or not equals:
+        problem = f"expected SERVICE=N, not {text!r}"
+        raise argparse.ArgumentTypeError(problem)
+    return name, _natural(number)
 
 
 def _seconds(text: str) -> float:

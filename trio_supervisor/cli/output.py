@@ -5,9 +5,12 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Sequence
+from typing import Self
 
 STATE_COLOURS = {
     "ready": "green",
+    "waiting": "cyan",
+    "unready": "magenta",
     "starting": "yellow",
     "stopping": "yellow",
     "backoff": "yellow",
@@ -67,3 +70,35 @@ def format_duration(seconds: float | None) -> str:
     if whole < 86_400:
         return f"{whole // 3600}h {whole % 3600 // 60:02}m"
     return f"{whole // 86_400}d {whole % 86_400 // 3600}h"
+
+
+def printable(text: str) -> str:
+    """Return *text* with what would steer a terminal shown as what it is."""
+    return "".join(c if c.isprintable() or c in "\t\n" else repr(c)[1:-1] for c in text)
+
+
+class Progress:
+    """How far a long call is, on a terminal only; a context manager."""
+
+    def __init__(self, title: str) -> None:
+        self._title = title
+        self._is_shown = False
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._is_shown:
+            sys.stderr.write("\r\x1b[K")
+            sys.stderr.flush()
+
+    def show(self, done: float) -> None:
+        """Show that the part *done* is behind us, from 0 to 1."""
+        if not sys.stderr.isatty():
+            return
+        self._is_shown = True
+        width = 30
+        full = round(max(0.0, min(done, 1.0)) * width)
+        bar = "█" * full + "░" * (width - full)
+        sys.stderr.write(f"\r\x1b[K{self._title} {bar} {done:4.0%}")
+        sys.stderr.flush()

@@ -9,9 +9,14 @@ from __future__ import annotations
 import os
 import signal
 import sys
+import time
 import uuid
 from argparse import Namespace
+from collections.abc import Callable
+from typing import Any, NoReturn
 
+from trio_supervisor.cli.watching import check_watchable, wait_for_change
+from trio_supervisor.errors import SpecError, SupervisorError, TargetError
 from trio_supervisor.link.listener import check_socket_path
 from trio_supervisor.process.environment import (
     DEFAULT_SOCKET,
@@ -38,22 +43,77 @@ class _Terminated(KeyboardInterrupt):
 
 def run_serve(arguments: Namespace) -> None:
     """Serve the target in the foreground."""
+    began = time.time_ns()
+    # First of all: what a service manager handed over has the lowest numbers.
+    adopted = _adopt()
     socket_path = serve_socket(arguments.socket, arguments.target)
     check_socket_path(socket_path)
     # Now: a service file may go to another directory when it is imported.
     source = absolute_target(arguments.target)
+    if arguments.watch:
+        check_watchable()
     signal.signal(signal.SIGTERM, _terminate)
     early = _start_early(source, socket_path)
     try:
-        from trio_supervisor.cli.serving import serve
+        from trio_supervisor.cli.serving import Plan, serve
+        from trio_supervisor.process.service_manager import ServiceManager
 
-        serve(arguments, source, socket_path, early)
+        plan = Plan(
+            arguments=arguments,
+            source=source,
+            socket_path=socket_path,
+            began=began,
+            early=early,
+            adopted=adopted(),
+            manager=ServiceManager.from_environment(os.environ),
+        )
+        serve(plan)
+    except (TargetError, SpecError) as exc:
+        if not arguments.watch:
+            raise
+        _end_unused(early)
+        _serve_again(exc, source, began)
     except _Terminated:
         sys.exit(128 + signal.SIGTERM)
     finally:
-        # Where nobody came to adopt it: end it, in the middle of its import.
-        if early is not None and (unused := early.adopt()) is not None:
-            end_early(unused)
+        _end_unused(early)
+
+
+def _adopt() -> Callable[[], Any]:
+    """Keep what a service manager handed over from all children, before there is any.
+
+    Returns what gives it: loading all that knows of sockets would take a while now.
+    """
+    if "LISTEN_FDS" in os.environ:
+        from trio_supervisor.process.adopted import AdoptedDescriptors
+
+        found = AdoptedDescriptors.from_environment(os.environ)
+        return lambda: found
+
+    def nothing() -> Any:
+        from trio_supervisor.process.adopted import AdoptedDescriptors
+
+        return AdoptedDescriptors()
+
+    return nothing
+
+
+def _end_unused(early: EarlyServer | None) -> None:
+    """End it where nobody came to adopt it, in the middle of its import."""
+    if early is not None and (unused := early.adopt()) is not None:
+        end_early(unused)
+
+
+def _serve_again(problem: SupervisorError, source: str, began: int) -> NoReturn:
+    """Wait for the code to change, and begin anew, with nothing of it imported."""
+    print(f"trio_supervisor: {problem}", file=sys.stderr)
+    print("waiting for a change", file=sys.stderr, flush=True)
+    try:
+        changed = wait_for_change(source, began)
+    except _Terminated:
+        sys.exit(128 + signal.SIGTERM)
+    print(f"changed: {changed}; starting", file=sys.stderr, flush=True)
+    os.execv(sys.executable, sys.orig_argv)
 
 
 def _terminate(_number: int, _frame: object) -> None:

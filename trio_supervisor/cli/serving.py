@@ -2,56 +2,180 @@
 
 from __future__ import annotations
 
+import logging
 import signal
 from argparse import Namespace
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack
+from typing import Final
 
 import trio
+from attrs import define, frozen
 
+from trio_supervisor.cli.reporting import Reporter
+from trio_supervisor.controller.controller import Controller
 from trio_supervisor.controller.opening import open_controller
+from trio_supervisor.errors import SupervisorError
+from trio_supervisor.process.adopted import AdoptedDescriptors
+from trio_supervisor.process.environment import state_path
 from trio_supervisor.process.fork_server_start import EarlyServer
 from trio_supervisor.process.load import load_application
 from trio_supervisor.process.logs import configure_logging
+from trio_supervisor.process.output.destination import Destination
+from trio_supervisor.process.service_manager import ServiceManager, keep_watchdog
 from trio_supervisor.spec import Application
 
+logger = logging.getLogger("trio_supervisor.controller")
 
-def serve(
-    arguments: Namespace, source: str, socket_path: str, early: EarlyServer | None
-) -> None:
-    """Serve the target; *source* is the same, whatever the current directory.
+_STOPPING: Final = (signal.SIGINT, signal.SIGTERM)
+
+
+@frozen(kw_only=True)
+class Plan:
+    """What to serve, and how."""
+
+    arguments: Namespace
+    source: str
+    """The target, whatever the current directory."""
+    socket_path: str
+    began: int
+    """From when on a change of the code counts [ns since 1970]."""
+    early: EarlyServer | None
+    adopted: AdoptedDescriptors
+    manager: ServiceManager
+
+
+def serve(plan: Plan) -> None:
+    """Serve the target.
 
     Raises what `open_controller` and `load_application` raise.
     """
-    configure_logging(arguments.log_format, source="controller")
+    log = configure_logging(plan.arguments.log_format, source="controller")
     # An ignored SIGCHLD is inherited; exit codes would be lost.
     signal.signal(signal.SIGCHLD, signal.SIG_DFL)
-    application = load_application(arguments.target)
-    trio.run(_serve, arguments, application, source, socket_path, early)
+    application = load_application(plan.arguments.target)
+    trio.run(_serve, plan, application, log)
 
 
-async def _serve(
-    arguments: Namespace,
-    application: Application,
-    source: str,
-    socket_path: str,
-    early: EarlyServer | None,
-) -> None:
+async def _serve(plan: Plan, application: Application, log: Destination | None) -> None:
+    arguments = plan.arguments
     with trio.open_signal_receiver(
-        signal.SIGINT, signal.SIGTERM, signal.SIGHUP
+        *_STOPPING, signal.SIGHUP, signal.SIGUSR1
     ) as signals:
-        async with open_controller(
-            application,
-            socket_path=socket_path,
-            source=source,
-            log_format=arguments.log_format,
-            early=early,
-            owns_process=True,
-        ) as controller:
-            is_stopping = False
-            async for number in signals:
-                if number == signal.SIGHUP:
-                    controller.request_restart("by SIGHUP")
-                elif is_stopping:
-                    controller.hurry()
-                else:
-                    is_stopping = True
-                    controller.shutdown(f"by {signal.Signals(number).name}")
+        async with AsyncExitStack() as stack:
+            listener = None
+            if arguments.http is not None:
+                # Only now: most do without it.
+                from trio_supervisor.web.health import open_http_listener
+
+                listener, where = await stack.enter_async_context(
+                    open_http_listener(arguments.http)
+                )
+                logger.info("health checks at http://%s", where)
+            reporter = Reporter(plan.manager, application)
+            controller = await stack.enter_async_context(
+                open_controller(
+                    application,
+                    socket_path=plan.socket_path,
+                    source=plan.source,
+                    on_event=reporter.on_event,
+                    log_format=arguments.log_format,
+                    early=plan.early,
+                    owns_process=True,
+                    output=arguments.log_format,
+                    log=log,
+                    state_directory=state_path(plan.socket_path, arguments.state),
+                    adopted=plan.adopted,
+                )
+            )
+            reporter.store_sockets(controller)
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(keep_watchdog, plan.manager, controller.attend)
+                if listener is not None:
+                    nursery.start_soon(_serve_health, controller, listener)
+                if arguments.watch:
+                    nursery.start_soon(_watch, controller, plan.source, plan.began)
+                nursery.start_soon(_forward_signals, controller)
+                await _obey(controller, signals, nursery)
+
+
+async def _obey(
+    controller: Controller, signals: AsyncIterator[int], nursery: trio.Nursery
+) -> None:
+    """Do what signals say until cancelled."""
+    reloads = _Reloads(controller)
+    async for number in signals:
+        if number == signal.SIGHUP:
+            nursery.start_soon(reloads.add)
+        elif number == signal.SIGUSR1:
+            if controller.hub is not None:
+                controller.hub.reopen()
+        elif controller.is_stopping:
+            controller.hurry()
+        else:
+            controller.shutdown(f"by {signal.Signals(number).name}")
+
+
+async def _forward_signals(controller: Controller) -> None:
+    """Pass on the signals that are wanted, which a reload may change."""
+    async with trio.open_nursery() as nursery:
+        taken: set[signal.Signals] = set()
+        while True:
+            services = controller.application.services
+            wanted = {s for service in services for s in service.forward_signals}
+            if new := wanted - taken:
+                taken |= new  # and kept: what was wanted once is to end nothing
+                nursery.start_soon(_forward, controller, new)
+            await controller.wait_take_over()
+
+
+async def _forward(controller: Controller, numbers: set[signal.Signals]) -> None:
+    with trio.open_signal_receiver(*numbers) as signals:
+        async for number in signals:
+            controller.forward_signal(number)
+
+
+@define
+class _Reloads:
+    """Reloads that nobody waits for: one at a time, and one that waits at most."""
+
+    _controller: Controller
+    _is_waiting: bool = False
+
+    async def add(self) -> None:
+        """Reload what the files say from now on: after the reload that is under way."""
+        if self._is_waiting:
+            return
+        self._is_waiting = True
+        try:
+            await self._controller.reloading.wait_idle()
+        finally:
+            self._is_waiting = False
+        try:
+            await self._controller.reload()
+        except SupervisorError as exc:
+            # Most of these were told already, as an event.
+            logger.debug("no reload: %s", exc)
+
+
+async def _serve_health(controller: Controller, listener: trio.SocketListener) -> None:
+    from trio_supervisor.web.health import serve_health
+
+    await serve_health(_Health(controller), [listener])
+
+
+@frozen
+class _Health:
+    _controller: Controller
+
+    def report(self, kind: str) -> tuple[bool, dict[str, object]]:
+        return self._controller.health(kind)
+
+
+async def _watch(controller: Controller, source: str, began: int) -> None:
+    from trio_supervisor.cli.watching import watch
+
+    reloads = _Reloads(controller)
+    async for changed in watch(source, began):
+        logger.info("changed: %s; reloading", changed)
+        await reloads.add()

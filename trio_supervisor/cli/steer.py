@@ -1,4 +1,4 @@
-"""``restart``, ``stop``, ``start`` and ``shutdown``."""
+"""``restart``, ``reload``, ``scale``, ``stop``, ``start`` and ``shutdown``."""
 
 from __future__ import annotations
 
@@ -12,12 +12,54 @@ from trio_supervisor.wire.json_tree import Object
 def run_restart(arguments: Namespace) -> None:
     """Replace workers, and wait for the new ones."""
     names = list(arguments.names)
-    _steer(arguments, "restart", {"names": names} if names else {}, "restarted")
+    fields: Object = {"names": names} if names else {}
+    if arguments.rolling:
+        fields |= {"rolling": True, "max_unavailable": arguments.max_unavailable}
+    _steer(arguments, "restart", fields, "restarted")
+
+
+def run_reload(arguments: Namespace) -> None:
+    """Have a new generation take over, and wait for it."""
+    path = socket_path(arguments.socket)
+    fields = {"changed_only": arguments.changed_only, "dry_run": arguments.dry_run}
+    with Connection(path, Deadline(arguments.timeout)) as connection:
+        report = connection.call("reload", fields)
+    if arguments.json:
+        print_json(report)
+        return
+    for line in report["lines"]:
+        print(line)
+    if not arguments.dry_run:
+        print(f"generation {report['generation']} took over")
+
+
+def run_scale(arguments: Namespace) -> None:
+    """Change the number of workers, and wait for the new ones."""
+    counts = dict(arguments.counts)
+    path = socket_path(arguments.socket)
+    with Connection(path, Deadline(arguments.timeout)) as connection:
+        connection.call("scale", {"counts": counts})
+    if arguments.json:
+        print_json({"done": "scale", "counts": counts})
+    else:
+        for name, count in counts.items():
+            print(f"{name} has {count} worker{'' if count == 1 else 's'}")
 
 
 def run_stop(arguments: Namespace) -> None:
-    """End workers, and wait for that."""
-    _steer(arguments, "stop", {"names": list(arguments.names)}, "stopped")
+    """End workers, and what depends on them, and wait for that."""
+    path = socket_path(arguments.socket)
+    names = list(arguments.names)
+    with Connection(path, Deadline(arguments.timeout)) as connection:
+        answer = connection.call("stop", {"names": names})
+    stopped = answer.get("stopped", [])
+    if arguments.json:
+        print_json({"done": "stop", "names": names, "stopped": stopped})
+        return
+    print(f"{', '.join(names)} stopped")
+    others = [n for n in stopped if n not in names and n.rsplit(".", 1)[0] not in names]
+    if others:
+        print(f"with what depends on it: {', '.join(others)}")
 
 
 def run_start(arguments: Namespace) -> None:

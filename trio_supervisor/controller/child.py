@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import random
 import time
-from collections.abc import Awaitable, Callable
-from typing import Final, Protocol, TypeAlias
+from collections.abc import Callable
+from typing import Final
 
 import trio
-from attrs import define, field, frozen
+from attrs import define, field
 
 from trio_supervisor.controller.events import (
+    CAUSES,
     Event,
     Exited,
     GaveUp,
@@ -19,10 +20,19 @@ from trio_supervisor.controller.events import (
     Started,
     Stopping,
     Stuck,
+    Unready,
+)
+from trio_supervisor.controller.plan import (
+    ALONE,
+    ChildPlan,
+    Company,
+    Spawn,
+    Watcher,
 )
 from trio_supervisor.errors import RestartLimitError
 from trio_supervisor.policy.lifecycle import Event as Step
 from trio_supervisor.policy.lifecycle import State, advance
+from trio_supervisor.policy.order import Standing
 from trio_supervisor.policy.restart import (
     Cause,
     Decision,
@@ -31,55 +41,18 @@ from trio_supervisor.policy.restart import (
     Leave,
     Restart,
     RestartHistory,
-    RestartRules,
+    lifetime,
 )
 from trio_supervisor.process.child import Process, describe_exit
 from trio_supervisor.process.notify import Notification
-from trio_supervisor.process.stopping import Patience, StopPlan, stop
+from trio_supervisor.process.stopping import Patience, stop
 
 # Said again this often while the kernel does not let a killed process go.
 _STUCK_INTERVAL: Final = 10.0
+# Before it is ended for one of these, it is looked at.
+_SUSPICIOUS: Final = (Cause.UNHEALTHY, Cause.STARTUP_TIMEOUT, Cause.MONITOR)
 # A deadline noticed so much too late says nothing about the process [s].
 _SUSPENDED: Final = 1.0
-
-Spawn: TypeAlias = Callable[[int], Awaitable[Process]]
-"""Starts the incarnation of that number, or raises OSError."""
-
-
-@frozen(kw_only=True)
-class ChildPlan:
-    """What a child is, and what is done with it."""
-
-    name: str
-    service: str
-    rules: RestartRules = field(factory=RestartRules)
-    stop: StopPlan = field(factory=StopPlan)
-    startup_timeout: float | None = 60.0
-    """[s]"""
-    health_check_timeout: float | None = None
-    """[s]"""
-    notifies: bool = True
-    """Whether it says when it is ready; else it is ready once started."""
-    connects: bool = True
-    """Whether it connects to the supervisor."""
-    beats_from_ready: bool = True
-    """Whether heartbeats are due from READY on, or only once the first one came."""
-
-
-class Watcher(Protocol):
-    """What a child tells to the one that owns it."""
-
-    def on_change(self, child: Child) -> None:
-        """Something of what can be read off *child* changed."""
-        ...
-
-    def on_process(self, child: Child, process: Process, is_running: bool) -> None:
-        """A process of *child* was started, or is gone with all of its group."""
-        ...
-
-    def on_event(self, event: Event) -> None:
-        """Something happened that a person may want to know."""
-        ...
 
 
 @define(eq=False)
@@ -87,12 +60,14 @@ class Child:
     """One child over all of its incarnations; `run` is the task that owns it."""
 
     plan: ChildPlan
-    _spawn: Spawn
-    _watcher: Watcher
+    spawn: Spawn
+    """Another one may take its place: it is used for the next incarnation."""
+    _watcher: Watcher[Child]
     _rng: random.Random
     patience: Patience = field(factory=Patience)
     _hear: Callable[[], None] = field(default=lambda: None)
     """Has `notified` called with what was said already, and is still unread."""
+    _company: Company[Child] = ALONE
     state: State = field(default=State.STOPPED, init=False)
     process: Process | None = field(default=None, init=False)
     incarnation: int = field(default=0, init=False)
@@ -102,6 +77,28 @@ class Child:
     """By the system's monotonic clock [s]."""
     status: str = field(default="", init=False)
     last_exit: str = field(default="", init=False)
+    waiting_for: str = field(default="", init=False)
+    """What keeps it from being started, in words."""
+    why: str = field(default="", init=False)
+    """Why this incarnation was started in place of the one before; may be empty."""
+    last_ending: Ending | None = field(default=None, init=False)
+    _has_started: bool = field(default=False, init=False)
+    """Whether it was started since it, or its group, began afresh."""
+    _is_retired: bool = field(default=False, init=False)
+    _is_watching: bool = field(default=False, init=False)
+    """Whether the owning task looks after a process."""
+    _attended: trio.Event = field(factory=trio.Event, init=False)
+    """Set whenever it does."""
+    _sick: Cause | None = field(default=None, init=False)
+    """What a probe says of it that is a reason to end it."""
+    _was_looked_at: bool = field(default=False, init=False)
+    """Whether the process was looked at before it is ended."""
+    _unready_since: float | None = field(default=None, init=False)
+    _is_due_at: float = field(default=float("inf"), init=False)
+    """When it has lived for long enough."""
+    _says_ready: bool = field(default=False, init=False)
+    _seems_ready: bool = field(default=False, init=False)
+    """What its probes say."""
     _is_wanted: bool = field(default=True, init=False)
     _request: Cause | None = field(default=None, init=False)
     _reason: str = field(default="", init=False)
@@ -135,23 +132,68 @@ class Child:
         """Incarnations after the first."""
         return max(0, self.incarnation - 1)
 
+    @property
+    def is_at_rest(self) -> bool:
+        """Whether there is no process, and none follows by itself."""
+        return self.state in (State.STOPPED, State.FAILED)
+
+    @property
+    def has_ended_itself(self) -> bool:
+        """Whether it is at rest, and nobody asked it to be."""
+        ending = self.last_ending
+        return self.is_at_rest and ending is not None and not ending.is_planned
+
+    @property
+    def standing(self) -> Standing:
+        """How far it has come, for those that depend on it."""
+        if self.state is State.READY:
+            return Standing.READY
+        if self.state is State.FAILED:
+            return Standing.FAILED
+        if self.state is State.STOPPED:
+            is_done = self.has_ended_itself
+            return Standing.EXITED_OK if is_done else Standing.NOT_STARTED
+        return Standing.STARTED if self._has_started else Standing.NOT_STARTED
+
     # What others ask of it. All return at once.
 
-    def request_restart(self, reason: str = "") -> None:
+    def request_restart(self, reason: str = "", cause: Cause = Cause.RESTART) -> None:
         """Have the process replaced gracefully, or started if there is none."""
-        self._is_wanted = True
-        self._ask(Cause.RESTART, reason)
+        if not self._is_retired:
+            self._is_wanted = True
+            self._ask(cause, reason)
 
-    def request_stop(self, reason: str = "") -> None:
+    def request_stop(self, reason: str = "", cause: Cause = Cause.STOP) -> None:
         """Have it ended, and stay so."""
         self._is_wanted = False
-        self._ask(Cause.STOP, reason)
+        self._ask(cause, reason)
+
+    def retire(self, cause: Cause, reason: str = "") -> None:
+        """Have it ended, and `run` with it: it is never started again."""
+        self._is_retired = True
+        self.request_stop(reason, cause)
+
+    def reconsider(self) -> None:
+        """Look again at what keeps it from being started."""
+        if self.waiting_for:
+            self._changed.set()
+
+    def begin_afresh(self, *, is_forgiven: bool) -> None:
+        """Take part in a restart of its group: for the others it was never started.
+
+        Args:
+            is_forgiven: Whether to forget as well how often it ended.
+        """
+        if is_forgiven:
+            self._history.forgive()
+        self._has_started = False
 
     def request_start(self) -> None:
         """Have it started, if it is stopped, failed, or on its way there."""
-        if not self._is_wanted or self.state in (State.STOPPED, State.FAILED):
-            self._is_wanted = True
-            self._ask(Cause.RESTART, "start")
+        if not self._is_wanted or self.is_at_rest:
+            if self.is_at_rest and self.incarnation:
+                self.why = "started again by hand"
+            self.request_restart("start")
 
     def notified(self, notification: Notification) -> None:
         """Take in what the process said."""
@@ -163,13 +205,43 @@ class Child:
             self.status = status
             self._tell()
         if notification.is_ready and self.plan.notifies:
-            self._become_ready()
+            self._says_ready = True
+            self._weigh_readiness()
+        elif notification.is_unready and self.plan.notifies:
+            self._says_ready = False
+            self._weigh_readiness()
+
+    def seems_ready(self, is_ready: bool) -> None:
+        """Take in what its probes say of its readiness."""
+        self._seems_ready = is_ready
+        self._weigh_readiness()
+
+    def seems_sick(self, cause: Cause) -> None:
+        """Have it replaced: a probe says that it did not start, or does not live."""
+        self._sick = cause
+        self._changed.set()
 
     async def wait_state(self, *states: State, since: int = 0) -> State:
         """Wait until it is in one of *states*, in incarnation *since* or later."""
         while not (self.state in states and self.incarnation >= since):
             await self._news.wait()
         return self.state
+
+    async def wait_attended(self) -> None:
+        """Wait until the owning task has looked after the process, if there is one.
+
+        It is woken for that: one that does not come round hangs.
+        """
+        await trio.lowlevel.checkpoint()
+        if self._is_watching:
+            self._attended = attended = trio.Event()
+            self._changed.set()
+            await attended.wait()
+
+    async def wait_no_process(self) -> None:
+        """Wait until it has no process."""
+        while self.process is not None or self._starting is not None:
+            await self._news.wait()
 
     async def wait_news(self) -> None:
         """Wait until anything that can be read off it changes."""
@@ -187,32 +259,44 @@ class Child:
             RestartLimitError: it ended too often.
         """
         while True:
-            if not self._is_wanted:
+            if self._is_wanted:
+                await self._until_allowed()
+            if self._is_wanted:
+                self._request = None
+                ending, problem = await self._live()
+                self.last_ending = ending
+                await self._follow(ending, problem)
+            elif self._is_retired:
+                return
+            else:
                 await self._until_asked()
-                continue
-            self._request = None
-            ending, problem = await self._live()
-            await self._follow(ending, problem)
 
     async def _live(self) -> tuple[Ending, str]:
         """Run one incarnation to its end."""
         self.incarnation += 1
         self.status, self.ready_at = "", None
-        self._was_ready = self._heartbeat = None
+        self._was_ready = self._heartbeat = self._sick = None
+        self._was_looked_at = False
+        self._unready_since = None
+        self._says_ready = self._seems_ready = False
         self._step(Step.SPAWN)
         try:
             process = await self._start()
         except OSError as exc:
             # What was asked for meanwhile is done at once, not after a backoff.
             cause = self._request or Cause.SPAWN
-            return Ending(cause=cause, returncode=None), str(exc)
+            return self.plan.rules.ending(cause, None), str(exc)
         if process is None:
             cause = self._request or Cause.STARTUP_TIMEOUT
-            return Ending(cause=cause, returncode=None), "not started in time"
+            return self.plan.rules.ending(cause, None), "not started in time"
         cause = Cause.EXIT
         try:
             self._begin(process)
             cause = await self._watch(process)
+            if cause in _SUSPICIOUS:
+                self._sicken(cause)
+                self._was_looked_at = True
+                await self._company.take_evidence(self, process, cause.value)
             self._announce_stop(process, cause)
         finally:
             with trio.CancelScope(shield=True):
@@ -222,8 +306,7 @@ class Child:
         ready_for = None
         if self._was_ready is not None:
             ready_for = trio.current_time() - self._was_ready
-        ending = Ending(cause=cause, returncode=process.returncode, ready_for=ready_for)
-        return ending, ""
+        return self.plan.rules.ending(cause, process.returncode, ready_for), ""
 
     async def _start(self) -> Process | None:
         """Start the process; None: it took too long, or a stop was asked for.
@@ -234,7 +317,7 @@ class Child:
         with trio.move_on_after(float("inf") if timeout is None else timeout) as scope:
             self._starting = scope
             try:
-                return await self._spawn(self.incarnation)
+                return await self.spawn(self.incarnation)
             finally:
                 self._starting = None
         return None
@@ -244,20 +327,35 @@ class Child:
         self._process_id = process.pid
         self._spawned = self._starting_since = trio.current_time()
         self.started_at = time.monotonic()
+        self._has_started = True
+        if (longest := self.plan.max_lifetime) is not None:
+            self._is_due_at = self._spawned + lifetime(longest, self._rng.random())
         self._watcher.on_event(
             Started(
-                name=self.name, process_id=process.pid, incarnation=self.incarnation
+                name=self.name,
+                process_id=process.pid,
+                incarnation=self.incarnation,
+                generation=self.plan.generation,
             )
         )
         self._tell()
         self._watcher.on_process(self, process, True)
-        if not self.plan.notifies:
-            self._become_ready()
+        self._weigh_readiness()
 
     async def _watch(self, process: Process) -> Cause:
         """Wait until the process ended, or is to be ended; return why."""
+        self._is_watching = True
+        try:
+            return await self._watch_over(process)
+        finally:
+            self._is_watching = False
+            self._attended.set()
+
+    async def _watch_over(self, process: Process) -> Cause:
         async with trio.open_nursery() as nursery:
             nursery.start_soon(self._await_exit, process)
+            if self.plan.prober is not None:
+                nursery.start_soon(self.plan.prober, self, process)
             cause = await self._await_cause(process)
             nursery.cancel_scope.cancel()
         return cause
@@ -269,10 +367,17 @@ class Child:
 
     async def _await_cause(self, process: Process) -> Cause:
         while True:
+            self._attended.set()
             if process.returncode is not None:
                 return self._request or Cause.EXIT
             if self._request is not None:
                 return self._request
+            if self._sick is not None:
+                return self._sick
+            if trio.current_time() >= self._is_due_at:
+                self._is_due_at = float("inf")
+                self._company.on_overdue(self)
+                continue
             deadline, cause = self._deadline()
             late = trio.current_time() - deadline
             if late > _SUSPENDED:
@@ -286,7 +391,7 @@ class Child:
             if late >= 0:
                 return cause
             self._changed = trio.Event()
-            with trio.move_on_at(deadline):
+            with trio.move_on_at(min(deadline, self._is_due_at)):
                 await self._changed.wait()
 
     def _deadline(self) -> tuple[float, Cause]:
@@ -309,8 +414,6 @@ class Child:
             if not process.is_gone:  # what is left of its group is ended first
                 self._step(Step.STOP)
             return
-        if cause is Cause.UNHEALTHY:
-            self._step(Step.SICKEN)
         self._step(Step.STOP)
         self._watcher.on_event(
             Stopping(
@@ -321,17 +424,33 @@ class Child:
             )
         )
 
+    def _sicken(self, cause: Cause) -> None:
+        if cause is Cause.UNHEALTHY and self.state in (State.READY, State.UNREADY):
+            self._step(Step.SICKEN)
+
     async def _end(self, process: Process) -> None:
         """End what is left of the process and its group, and reap it."""
         async with trio.open_nursery() as nursery:
             nursery.start_soon(self._complain, process)
-            await stop(process, self.plan.stop, self.patience)
+            await stop(
+                process,
+                self.plan.stop,
+                self.patience,
+                self.plan.pre_stop,
+                self._before_kill,
+            )
             nursery.cancel_scope.cancel()
         self.last_exit = describe_exit(process.returncode)
+        self._is_due_at = float("inf")
         self.process = None
         self.started_at = self.ready_at = None
         self._watcher.on_process(self, process, False)
         process.close()
+
+    async def _before_kill(self, process: Process) -> None:
+        is_news = process.returncode is None and not self._was_looked_at
+        if is_news and not self.patience.is_lost:
+            await self._company.take_evidence(self, process, "stop_timeout")
 
     async def _complain(self, process: Process) -> None:
         began = trio.current_time()
@@ -347,6 +466,9 @@ class Child:
         decision = self._history.decide(
             self.plan.rules, ending, now=trio.current_time(), u=self._rng.random()
         )
+        if not ending.is_planned:
+            decision = self._company.judge(self, ending, decision)
+        self.why = self._why(ending)
         self._watcher.on_event(self._event_of(ending, problem, decision))
         match decision:
             case Restart(delay):
@@ -354,19 +476,34 @@ class Child:
                 with trio.move_on_after(delay):
                     await self._until_asked()
                 if not self._is_wanted:
-                    self._step(Step.END)
+                    self._give_in()
             case Leave():
                 self._is_wanted = False
                 self._step(Step.FAIL if ending.is_failure else Step.END)
-            case GiveUp(restarts, period):
+            case GiveUp(restarts, period, problem):
                 self._step(Step.FAIL)
-                how = f"the last time with {describe_exit(ending.returncode)}"
-                message = (
-                    f"{self.name} was restarted {restarts} times within {period:g} s "
-                    f"and ended again, {how}"
-                )
+                message = problem or self._too_often(ending, restarts, period)
                 self._watcher.on_event(GaveUp(name=self.name, problem=message))
                 raise RestartLimitError(message)
+
+    def _too_often(self, ending: Ending, restarts: int, period: float) -> str:
+        how = f"the last time with {describe_exit(ending.returncode)}"
+        return (
+            f"{self.name} was restarted {restarts} times within {period:g} s "
+            f"and ended again, {how}"
+        )
+
+    def _why(self, ending: Ending) -> str:
+        """Return why the next incarnation is started, in a few words."""
+        match ending.cause:
+            case Cause.EXIT:
+                return f"it ended: {self.last_exit}"
+            case Cause.SPAWN:
+                return "it could not be started"
+            case cause:
+                word = CAUSES[cause]
+                is_asked = ending.is_planned and self._reason
+                return f"{word}: {self._reason}" if is_asked else word
 
     def _event_of(self, ending: Ending, problem: str, decision: Decision) -> Event:
         match decision:
@@ -381,29 +518,68 @@ class Child:
         if ending.returncode is None:
             self.last_exit = problem
             return NotStarted(name=self.name, problem=problem, next_step=next_step)
+        obituary = self._company.obituary_of(self, ending)
         return Exited(
             name=self.name,
             process_id=self._process_id,
             returncode=ending.returncode,
             is_planned=ending.is_planned,
             next_step=next_step,
+            last_lines=obituary.last_lines,
+            post_mortem=obituary.post_mortem,
         )
 
-    def _become_ready(self) -> None:
-        if self.state is not State.STARTING or self.process is None:
+    def _weigh_readiness(self) -> None:
+        """Become ready, or unready, as what it says and what its probes say."""
+        if self.process is None:
             return
+        is_ready = (self._says_ready or not self.plan.notifies) and (
+            self._seems_ready or self.plan.prober is None
+        )
+        if is_ready and self.state in (State.STARTING, State.UNREADY):
+            self._become_ready()
+        elif not is_ready and self.state is State.READY:
+            self.ready_at = None
+            self._unready_since = trio.current_time()
+            event = Unready(
+                name=self.name, process_id=self.process.pid, reason=self.status
+            )
+            self._watcher.on_event(event)
+            self._step(Step.UNREADY)
+
+    def _become_ready(self) -> None:
+        assert self.process is not None
         now = trio.current_time()
-        self._was_ready = now
+        since = self._unready_since
+        if self._was_ready is None:
+            self._was_ready, since = now, self._spawned
+        elif since is not None:  # what it said of its trouble is over, too
+            self.status = ""
         self.ready_at = time.monotonic()
         self._watcher.on_event(
             Ready(
                 name=self.name,
                 process_id=self.process.pid,
-                seconds=now - self._spawned,
+                seconds=0.0 if since is None else now - since,
             )
         )
         self._step(Step.READY)
         self._changed.set()
+
+    async def _until_allowed(self) -> None:
+        """Wait while something that it needs is not there, and it is wanted."""
+        while self._is_wanted and (obstacle := self._company.obstacle_of(self)):
+            if self.state is not State.WAITING:
+                self.waiting_for = obstacle
+                self._step(Step.WAIT)
+            elif obstacle != self.waiting_for:
+                self.waiting_for = obstacle
+                self._tell()
+            self._changed = trio.Event()
+            await self._changed.wait()
+        self.waiting_for = ""
+        if not self._is_wanted and self.state is State.WAITING:
+            self._give_in()
 
     async def _until_asked(self) -> None:
         self._request = None
@@ -411,19 +587,28 @@ class Child:
             self._changed = trio.Event()
             await self._changed.wait()
         if not self._is_wanted and self.state is State.FAILED:
-            self._step(Step.END)
+            self._give_in()
+
+    def _give_in(self) -> None:
+        """Come to rest for a stop: whatever it did before, its work is not done."""
+        self.last_ending = None
+        self._step(Step.END)
 
     def _ask(self, cause: Cause, reason: str) -> None:
         self._request, self._reason = cause, reason
-        if cause is Cause.STOP and self._starting is not None:
+        if not self._is_wanted and self._starting is not None:
             self._starting.cancel()
         self._changed.set()
+        self._wake()  # whether it is wanted is news by itself
 
     def _step(self, step: Step) -> None:
         self.state = advance(self.state, step)
         self._tell()
 
     def _tell(self) -> None:
+        self._wake()
+        self._watcher.on_change(self)
+
+    def _wake(self) -> None:
         news, self._news = self._news, trio.Event()
         news.set()
-        self._watcher.on_change(self)

@@ -1,70 +1,63 @@
-"""Runs an application: every child in a nursery, and all of them ended in order."""
+"""Layer 1: owns the supervisor and all workers, and tells the one of the others."""
 
 from __future__ import annotations
 
 import os
 import random
 from collections import deque
-from collections.abc import (
-    Callable,
-    Coroutine,
-    Iterable,
-    Mapping,
-    Sequence,
-)
-from typing import Any, Final, TypeAlias
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import suppress
+from functools import partial
+from typing import Final, TypeAlias
 
 import trio
-from attrs import frozen
 
-from trio_supervisor.controller.child import Child, ChildPlan, Spawn
+from trio_supervisor.controller.child import Child
+from trio_supervisor.controller.coroner import Coroner
 from trio_supervisor.controller.events import (
     AllReady,
     Event,
+    Scaled,
     Serving,
     ShuttingDown,
     Stopped,
     Supervised,
     Unsupervised,
 )
-from trio_supervisor.controller.launch import (
-    SUPERVISOR_PLAN,
-    Surroundings,
-    make_launcher,
-    make_supervisor_launcher,
-    plan_of,
-)
+from trio_supervisor.controller.evidence import EvidenceStore
+from trio_supervisor.controller.generation import Generation, Unit
+from trio_supervisor.controller.journal import Journal
+from trio_supervisor.controller.launch import SUPERVISOR_PLAN, SupervisorLauncher
 from trio_supervisor.controller.link import SupervisorLink, record_of
 from trio_supervisor.controller.names import choose
+from trio_supervisor.controller.plan import ChildPlan, Obituary, Spawn
+from trio_supervisor.controller.relations import Relations
+from trio_supervisor.controller.reloading import Reloading
+from trio_supervisor.controller.turnover import Turnover
+from trio_supervisor.controller.workshop import Workshop
 from trio_supervisor.errors import (
+    CallFailedError,
+    ConnectionLostError,
+    NoSuchWorkerError,
     RestartLimitError,
+    SignificantServiceError,
+    SupervisorError,
     UnavailableError,
-    UnknownOperationError,
 )
-from trio_supervisor.link.peer import Answer, Fields, IncomingCall
+from trio_supervisor.link.peer import Answer, IncomingCall
 from trio_supervisor.policy.lifecycle import State
+from trio_supervisor.policy.order import Standing, dependants, needs_of, stop_waves
+from trio_supervisor.policy.reload import ReloadPlan
+from trio_supervisor.policy.restart import Cause, Ending
+from trio_supervisor.policy.shutdown import is_over
 from trio_supervisor.process.child import Process
-from trio_supervisor.process.forking import Forker
 from trio_supervisor.process.guard import Guard
-from trio_supervisor.process.notify import (
-    Notification,
-    NotifySocket,
-)
+from trio_supervisor.process.notify import Notification, NotifySocket
 from trio_supervisor.process.orphans import Orphans
-from trio_supervisor.process.sources import (
-    Pickled,
-    Reference,
-)
+from trio_supervisor.process.output.hub import OutputHub
 from trio_supervisor.process.stopping import Patience, StopPlan
-from trio_supervisor.spec import AnyService, Application
-from trio_supervisor.wire.codec import parse_operation
-from trio_supervisor.wire.messages import (
-    Restart,
-    Shutdown,
-    Start,
-    Stop,
-    WorkerRecord,
-)
+from trio_supervisor.spec import MAX_COUNT, Application
+from trio_supervisor.wire.messages import WorkerRecord
 
 # Twice this long a zombie that is nobody's may wait [s].
 _REAP_INTERVAL: Final = 1.0
@@ -72,83 +65,117 @@ _REAP_INTERVAL: Final = 1.0
 _SUPERVISOR_ALONE: Final = StopPlan(timeout=0.0)
 # More than the kernel queues for a datagram socket.
 _EARLY: Final = 1024
+# Where even the supervisor has been gone for so long, something is wrong [s].
+_ALONE_FOR: Final = 60.0
+# Whoever asked for a reload hears of it from the supervisor that is replaced then [s].
+_LAST_WORD: Final = 0.05
 OnEvent: TypeAlias = Callable[[Event], None]
-
-
-@frozen(kw_only=True)
-class _Group:
-    """The children of one service; all are started and stopped together."""
-
-    service: AnyService
-    children: list[Child]
 
 
 class Controller:
     """A running application; made by `open_controller`."""
 
+    application: Application
+    """As the newest import declares it; its functions may be names only."""
+    socket_path: str
+    supervisor: Child
+    generation: Generation
+    reloading: Reloading
+    """Whatever has to do with new generations."""
+
     def __init__(
         self,
-        application: Application,
         socket_path: str,
-        sources: Mapping[str, Reference | Pickled],
-        surroundings: Surroundings,
+        workshop: Workshop,
         guard: Guard,
-        forker: Forker | None,
         patience: Patience,
         on_event: OnEvent,
+        answer: Callable[[Controller, IncomingCall], Answer],
+        store: EvidenceStore | None,
         *,
         owns_process: bool,
     ) -> None:
-        self.application = application
         self.socket_path = socket_path
+        self.workshop = workshop
+        self.journal = Journal()
         self._guard = guard
         self._on_event = on_event
         self._patience = patience
         self._rng = random.Random()
-        self._launcher = make_supervisor_launcher(sources, surroundings, forker)
-        self.supervisor = self._make_child(SUPERVISOR_PLAN, self._launcher)
-        self._groups = [
-            _Group(
-                service=service,
-                children=[
-                    self._make_child(
-                        plan_of(service, index),
-                        make_launcher(service, index, sources, surroundings, forker),
-                    )
-                    for index in range(service.count)
-                ],
-            )
-            for service in application.services
-        ]
-        self.children = {
-            child.name: child for group in self._groups for child in group.children
-        }
-        self.link = SupervisorLink(self, self._answer, self._on_connected)
+        self.turnover = Turnover(self.everyone)
+        self.relations = Relations(self, lambda: self.nursery)
+        self.reloading = Reloading(self)
+        self.link = SupervisorLink(self, partial(answer, self), self._on_connected)
+        self.coroner = Coroner(
+            store,
+            lambda: self.link,
+            self.on_event,
+            lambda: self.nursery,
+            workshop.surroundings.boxes,
+        )
         self._by_pid: dict[int, Child] = {}
-        self._forker = forker
         self._notify: NotifySocket | None = None
         self._orphans = Orphans(is_alone=owns_process)
         self._early: deque[Notification] = deque(maxlen=_EARLY)
         """From processes that nobody has told us of yet."""
-        self._not_ready = set(self.children)
+        self._not_ready: set[Child] = set()
+        self._leaving: set[Child] = set()
         self._readiness = trio.Event()
         """Set, and replaced, when something about readiness changes."""
         self._was_connected = False
+        self._alone_since: float | None = trio.current_time()
         self._has_been_ready = False
         self._began = trio.current_time()
+        self._taken_over = trio.Event()
         self._shutdown = trio.Event()
         self._reason = ""
-        self._failure: RestartLimitError | None = None
+        self._failure: SupervisorError | None = None
 
-    def _make_child(self, plan: ChildPlan, spawn: Spawn) -> Child:
-        return Child(plan, spawn, self, self._rng, self._patience, self._hear)
+    def begin(self, generation: Generation, launcher: SupervisorLauncher) -> None:
+        """Take in the first generation."""
+        self.generation = generation
+        self.application = generation.application
+        self.turnover.max_concurrently = self.application.max_restarts_concurrently
+        self._launcher = launcher
+        self.supervisor = Child(
+            SUPERVISOR_PLAN, launcher, self, self._rng, self._patience, self._hear
+        )
+        for service in self.application.services:
+            unit = generation.make_unit(service, service.count)
+            self.relations.settle(unit.children, generation)
+            self._not_ready.update(unit.children)
+
+    def make_child(self, plan: ChildPlan, spawn: Spawn) -> Child:
+        """Return a worker that does not run yet."""
+        return Child(
+            plan,
+            spawn,
+            self,
+            self._rng,
+            self._patience,
+            self._hear,
+            self.relations,
+        )
 
     # For the program that embeds it.
 
     @property
     def workers(self) -> tuple[WorkerRecord, ...]:
         """What is known of each worker, in the order of declaration."""
-        return tuple(record_of(child) for child in self.children.values())
+        return tuple(record_of(child) for child in self.generation.children)
+
+    @property
+    def children(self) -> Mapping[str, Child]:
+        """The workers of the generation in charge, by name."""
+        return {child.name: child for child in self.generation.children}
+
+    def everyone(self) -> Iterable[Child]:
+        """Return all workers: also those that come, and those that go."""
+        coming = self.reloading.coming
+        every = dict.fromkeys(self.generation.children)
+        if coming is not None:
+            every |= dict.fromkeys(coming.children)
+        yield from every | dict.fromkeys(self._leaving)
 
     async def wait_ready(self) -> None:
         """Wait until the supervisor and all workers are ready at once.
@@ -160,50 +187,150 @@ class Controller:
             UnavailableError: a worker failed for good; the message names it.
         """
         while self._not_ready or not self.link.is_connected:
-            for child in self.children.values():
+            for child in self._not_ready:
                 if child.state is State.FAILED:
                     raise UnavailableError(f"{child.name} failed: {child.last_exit}")
             readiness = self._readiness
             await readiness.wait()
 
-    async def restart(self, *names: str, reason: str = "") -> None:
+    async def restart(
+        self,
+        *names: str,
+        reason: str = "",
+        rolling: bool = False,
+        max_unavailable: int = 1,
+    ) -> None:
         """Replace workers gracefully: *names* (``web.0``, or ``web``), or all.
 
-        Returns when the new ones are ready. A cancellation leaves the restart going on.
+        Returns when the new ones are ready. A cancellation leaves the restart going on;
+        a rolling one goes no further.
+
+        Args:
+            rolling: A few at a time, each batch when the one before is ready.
+            max_unavailable: With *rolling*: so many workers of a service at once.
 
         Raises:
             NoSuchWorkerError: a name means nothing; nothing was restarted.
             UnavailableError: one ended for good instead.
         """
-        await self._restart(self._choose(names or None), reason)
+        chosen = self.choose(names or None)
+        self.check_open()
+        limit = max_unavailable if rolling else None
+        await self.turnover.restart(chosen, reason, max_unavailable=limit)
 
-    async def stop(self, *names: str, reason: str = "") -> None:
-        """End workers, and leave them ended. Returns when nothing of them is left.
+    async def stop(self, *names: str, reason: str = "") -> tuple[str, ...]:
+        """End workers, and leave them ended, with those that depend on them.
+
+        Returns the names of all that were stopped, when nothing of them is left: first
+        those that need others. A worker of several is stopped alone.
 
         Raises:
             NoSuchWorkerError: a name means nothing; nothing was stopped.
         """
-        chosen = self._choose(names)
-        for child in chosen:
+        self.reloading.check_idle()
+        chosen = self.choose(names)
+        whole = {
+            name
+            for name, unit in self.generation.units.items()
+            if unit.children and all(child in chosen for child in unit.children)
+        }
+        for name in dependants(whole, self.generation.needs):
+            unit = self.generation.units[name]
+            # Another stop may be on its way: what it ends has to be waited for, too.
+            there = [c for c in unit.children if c.is_wanted or not c.is_at_rest]
+            chosen += [child for child in there if child not in chosen]
+        stopped: list[str] = []
+
+        def ask(child: Child) -> None:
             child.request_stop(reason)
-        for child in chosen:
-            await child.wait_state(State.STOPPED)
+            stopped.append(child.name)
+
+        await self.stop_in_order(self.generation, chosen, ask)
+        return tuple(stopped)
 
     async def start(self, *names: str) -> None:
-        """Start those of *names* that do not run. Returns when they are ready.
+        """Start those of *names* that do not run, and all that they depend on.
+
+        Returns when they are ready. A job that has done its work is not run again for
+        the sake of those that depend on it.
 
         Raises:
             NoSuchWorkerError: a name means nothing; nothing was started.
             UnavailableError: one ended for good instead.
         """
-        chosen = self._choose(names)
-        self._check_open()
-        running = (State.STARTING, State.READY, State.UNHEALTHY)
+        self.reloading.check_idle()
+        chosen = self.choose(names)
+        self.check_open()
+        for name in needs_of({c.plan.service for c in chosen}, self.generation.needs):
+            unit = self.generation.units[name]
+            for child in unit.children:
+                if not child.is_wanted and child.standing is not Standing.EXITED_OK:
+                    child.request_start()
+        running = (State.STARTING, State.READY, State.UNREADY, State.UNHEALTHY)
         since = [c.incarnation + (c.state not in running) for c in chosen]
         for child in chosen:
             child.request_start()
         for child, incarnation in zip(chosen, since, strict=True):
-            await _until_ready(child, incarnation)
+            await until_ready(child, incarnation)
+
+    async def scale(self, counts: Mapping[str, int]) -> None:
+        """Give services another number of workers; no survivor is touched.
+
+        Returns when the new ones are ready and the others gone: those with the highest
+        numbers. A reload keeps the count, unless it declares another one.
+
+        Raises:
+            NoSuchWorkerError: there is no such service; nothing was changed.
+            UnavailableError: a count is out of range, or everything is being stopped,
+                or a new one ended for good instead.
+        """
+        self.reloading.check_idle()
+        self.check_open()
+        for name, count in counts.items():
+            if name not in self.generation.units:
+                known = ", ".join(self.generation.units) or "none"
+                raise NoSuchWorkerError(
+                    f"no service has the name {name!r:.80}; services: {known}"
+                )
+            if not 0 <= count <= MAX_COUNT:
+                raise UnavailableError(f"{name}: expected 0 to {MAX_COUNT} workers")
+        for name, count in counts.items():
+            self.reloading.scaled[name] = count
+        changes = [
+            self.set_count(self.generation, self.generation.units[name], count)
+            for name, count in counts.items()
+        ]
+        for begun, leaving in changes:
+            for child in begun:
+                await until_ready(child, 1)
+            for child in leaving:
+                await child.wait_state(State.STOPPED, State.FAILED)
+
+    async def reload(
+        self,
+        application: Application | None = None,
+        *,
+        changed_only: bool = False,
+        dry_run: bool = False,
+    ) -> ReloadPlan:
+        """Import the application afresh, and let a new generation take over.
+
+        The new workers are started beside the old ones; these are stopped once all
+        those are ready. If one does not become ready, all is as it was.
+
+        Args:
+            application: The new one, where it does not come from a target.
+            changed_only: Keep the workers whose declaration and code are as they were.
+            dry_run: Only return what would be done.
+
+        Raises:
+            TargetError: it cannot be imported; nothing was changed.
+            ReloadError: it did not become ready; the message says why.
+            UnavailableError: a reload is under way, or everything is being stopped.
+        """
+        return await self.reloading.reload(
+            application, changed_only=changed_only, dry_run=dry_run
+        )
 
     def request_restart(self, reason: str = "") -> None:
         """Have all workers replaced that run, or are to; return at once.
@@ -211,7 +338,7 @@ class Controller:
         Does nothing once everything is being stopped.
         """
         if not self._shutdown.is_set():
-            for child in self.children.values():
+            for child in self.generation.children:
                 if child.is_wanted:
                     child.request_restart(reason)
 
@@ -220,24 +347,90 @@ class Controller:
         if not self._shutdown.is_set():
             self._reason = reason
             self._shutdown.set()
+            self.turnover.close()
+            self.reloading.tell()
+            self._tell_readiness()
 
     def hurry(self) -> None:
         """Kill whatever does not end by itself at once, instead of waiting for it."""
         self._patience.lose()
 
-    # For its children: see `Watcher`.
+    def forward_signal(self, number: int) -> None:
+        """Send a signal to the processes of the services that want it."""
+        for unit in self.generation.units.values():
+            if number in unit.service.forward_signals:
+                for child in unit.children:
+                    if child.process is not None:
+                        child.process.signal_leader(number)
+
+    def health(self, kind: str) -> tuple[bool, dict[str, object]]:
+        """Return how the application is, as Kubernetes asks, and what it rests on.
+
+        Args:
+            kind: ``"startup"``: all workers were ready once. ``"readiness"``: every
+                service that is to run has a worker that is ready. ``"liveness"``: the
+                controller answers, and is not without a supervisor for long.
+        """
+        if kind == "startup":
+            return self._has_been_ready, {
+                "not_ready": sorted(child.name for child in self._not_ready)
+            }
+        if kind == "liveness":
+            since = self._alone_since
+            alone = 0.0 if since is None else trio.current_time() - since
+            is_alive = alone < _ALONE_FOR or not self._has_been_ready
+            return is_alive, {"without_supervisor": round(alone, 3)}
+        missing = [
+            name
+            for name, unit in self.generation.units.items()
+            if any(child.is_wanted for child in unit.children)
+            and not any(child.state is State.READY for child in unit.children)
+        ]
+        is_ready = self._has_been_ready and not missing and not self.is_stopping
+        return is_ready, {"not_ready": missing, "stopping": self.is_stopping}
+
+    async def attend(self) -> None:
+        """Make one full pass of supervision: have every child looked after once.
+
+        What hangs here hangs for good: a watchdog above us is to know.
+        """
+        async with trio.open_nursery() as nursery:
+            for child in (*self.everyone(), self.supervisor):
+                nursery.start_soon(child.wait_attended)
+
+    @property
+    def is_stopping(self) -> bool:
+        """Whether everything is being stopped."""
+        return self._shutdown.is_set()
+
+    @property
+    def hub(self) -> OutputHub | None:
+        """What drains the children's output."""
+        return self.workshop.surroundings.hub
+
+    def socket_keys(self, service: str) -> Mapping[str, str]:
+        """Return the names of *service*'s sockets, and by which each is kept here."""
+        return self.generation.launchers.socket_keys.get(service, {})
+
+    # For its children: see `Watcher`, and `Surgeon` in `relations`.
 
     def on_change(self, child: Child) -> None:
         """Keep the supervisor's picture, and the count of those not ready."""
         if child is self.supervisor:
             return
-        # A worker that is stopped, or that has done its work, is not waited for.
-        if child.state in (State.READY, State.STOPPED):
-            self._not_ready.discard(child.name)
-        else:
-            self._not_ready.add(child.name)
-        if not self._not_ready or child.state is State.FAILED:
-            self._tell_readiness()
+        if self.relations.home_of(child) is self.generation:
+            # A worker that is stopped, or that has done its work, is not waited for.
+            if child.state in (State.READY, State.STOPPED):
+                self._not_ready.discard(child)
+            else:
+                self._not_ready.add(child)
+            if not self._not_ready or child.state is State.FAILED:
+                self._tell_readiness()
+            if child.has_ended_itself and not self.is_stopping:
+                self._check_over()
+        self.relations.on_change(child)
+        self.reloading.on_change(child)
+        self.turnover.on_change(child)
         self.link.tell(child)
 
     def on_process(self, child: Child, process: Process, is_running: bool) -> None:
@@ -257,41 +450,191 @@ class Controller:
                 self.link.hang_up()
             self._by_pid.pop(process.pid, None)
             self._guard.forget(process.pid)
+            output = self.workshop.surroundings.outputs.pop(process.pid, None)
+            self.coroner.examine(child, process, output)
 
     def on_event(self, event: Event) -> None:
         """Pass it on."""
+        self.journal.add(event)
         self._on_event(event)
+
+    def recycle(self, child: Child) -> None:
+        """Replace *child* when there is room."""
+        self.nursery.start_soon(self._recycle, child)
+
+    async def _recycle(self, child: Child) -> None:
+        try:
+            await self.turnover.restart([child], "", Cause.LIFETIME)
+        except UnavailableError:
+            return  # it is on its way down for another reason
+
+    async def look_at(self, child: Child, process: Process, cause: str) -> None:
+        """Keep where the threads of *process* are, before it is ended for *cause*."""
+        await self.coroner.look_at(child, process, cause)
+
+    def obituary_of(self, child: Child, ending: Ending) -> Obituary:
+        """Return what is left to say of the process of *child* that just ended."""
+        return self.coroner.obituary_of(child, ending)
+
+    # For what changes the set of workers.
+
+    def launch(self, children: Iterable[Child]) -> None:
+        """Run *children*; each is told of, whatever it waits for."""
+        for child in children:
+            self.link.tell(child)
+            self.nursery.start_soon(self._run_child, child)
+
+    def set_count(
+        self, generation: Generation, unit: Unit, count: int
+    ) -> tuple[list[Child], list[Child]]:
+        """Have *unit* grow or shrink; return who comes and who goes."""
+        before = len(unit.children)
+        if count == before:
+            return [], []
+        name = unit.service.name
+        self.on_event(Scaled(name=name, before=before, count=count))
+        leaving = unit.children[count:]
+        del unit.children[count:]
+        begun = [generation.make_child(unit.service, i) for i in range(before, count)]
+        unit.children += begun
+        self.relations.settle(begun, generation)
+        self._not_ready.update(begun)
+        self.launch(begun)
+        self.retire(leaving, Cause.SCALE)
+        for child in leaving:
+            self.relations.on_change(child)  # nobody waits for it any more
+            index = int(child.name.rpartition(".")[2])
+            self.nursery.start_soon(self._release_sockets, generation, child, index)
+        return begun, leaving
+
+    def retire(self, children: Iterable[Child], cause: Cause, reason: str = "") -> None:
+        """Have *children* end for good; they are forgotten when they have."""
+        for child in children:
+            self.dismiss([child])
+            child.retire(cause, reason)
+
+    def dismiss(self, children: Iterable[Child]) -> None:
+        """Count *children* no more: they are about to be ended for good."""
+        self._leaving.update(children)
+        self.relations.dismiss(self._leaving)
+        self._not_ready.difference_update(self._leaving)
+        self._tell_readiness()
+
+    async def stop_in_order(
+        self,
+        generation: Generation,
+        children: Sequence[Child],
+        ask: Callable[[Child], None],
+    ) -> None:
+        """End *children* in reverse order of declaration, and of dependency.
+
+        Nothing is asked to end before all that need it have ended; one that somebody
+        starts again meanwhile is not waited for.
+        """
+        services = {child.plan.service for child in children}
+        for wave in stop_waves(services, generation.needs, generation.rank):
+            group = [child for child in children if child.plan.service in wave]
+            for child in group:
+                ask(child)
+            for child in group:
+                while not (child.is_at_rest or child.is_wanted):
+                    await child.wait_news()
+
+    def take_over(self, generation: Generation, launcher: SupervisorLauncher) -> None:
+        """Let *generation* be in charge."""
+        self.generation = generation
+        news, self._taken_over = self._taken_over, trio.Event()
+        news.set()
+        self.application = generation.application
+        self.turnover.max_concurrently = self.application.max_restarts_concurrently
+        self._not_ready = {
+            child
+            for child in generation.children
+            if child.state not in (State.READY, State.STOPPED)
+        }
+        self._launcher = launcher
+        self.supervisor.spawn = launcher
+
+    async def wait_take_over(self) -> None:
+        """Wait until another generation is in charge."""
+        await self._taken_over.wait()
+
+    def renew_supervisor(self) -> None:
+        """Have the supervisor replaced, once it has told that the reload is done."""
+        self.link.retire()
+        self.nursery.start_soon(self._renew_supervisor)
+
+    def choose(self, names: Iterable[str] | None) -> list[Child]:
+        """Return what *names* mean; None: all but those that have done their work.
+
+        Raises:
+            NoSuchWorkerError: one of them means nothing.
+        """
+        if names is None:
+            every = self.generation.children
+            return [c for c in every if c.standing is not Standing.EXITED_OK]
+        services = {n: unit.children for n, unit in self.generation.units.items()}
+        return choose(names, self.children, services)
+
+    def check_open(self) -> None:
+        """Refuse what makes no sense any more.
+
+        Raises:
+            UnavailableError: everything is being stopped.
+        """
+        if self._shutdown.is_set():
+            raise UnavailableError("everything is being stopped")
 
     # Its tasks.
 
     async def _run(self) -> None:
         """Own all children, and end them in reverse order of start."""
-        self._on_event(
+        self.on_event(
             Serving(name="controller", process_id=os.getpid(), socket=self.socket_path)
         )
         async with trio.open_nursery() as nursery:
+            self.nursery = nursery
             nursery.start_soon(self._run_child, self.supervisor)
             nursery.start_soon(self._serve_links)
-            for child in self.children.values():
+            for child in self.generation.children:
                 nursery.start_soon(self._run_child, child)
             await self._shutdown.wait()
             began = trio.current_time()
-            self._on_event(ShuttingDown(name="controller", reason=self._reason))
+            self.on_event(ShuttingDown(name="controller", reason=self._reason))
             await self._stop_all()
             nursery.cancel_scope.cancel()
         seconds = trio.current_time() - began
-        self._on_event(Stopped(name="controller", seconds=seconds))
+        self.on_event(Stopped(name="controller", seconds=seconds))
 
     def _raise_failure(self) -> None:
         if self._failure is not None:
             raise self._failure
 
     async def _run_child(self, child: Child) -> None:
+        while any(_is_namesake(child, other) for other in self._leaving):
+            readiness = self._readiness
+            await readiness.wait()
         try:
             await child.run()
         except RestartLimitError as exc:
             self._failure = self._failure or exc
             self.shutdown(str(exc))
+        if child in self._leaving:
+            self._leaving.discard(child)
+            self.relations.forget([child])
+            self.link.tell_gone(child)
+            if self.hub is not None and child.name not in self.children:
+                self.hub.forget(child.name)
+            self._tell_readiness()
+
+    async def _release_sockets(
+        self, generation: Generation, child: Child, index: int
+    ) -> None:
+        await child.wait_state(State.STOPPED, State.FAILED)
+        unit = generation.units.get(child.plan.service)
+        if unit is not None and len(unit.children) <= index:
+            keys = self.socket_keys(child.plan.service)
+            self.workshop.sockets.release(keys.values(), index)
 
     async def _serve_links(self) -> None:
         """Talk to each supervisor in turn."""
@@ -302,13 +645,51 @@ class Controller:
                 await self.supervisor.wait_news()
 
     async def _stop_all(self) -> None:
-        for group in reversed(self._groups):
-            for child in group.children:
-                child.request_stop("shutdown")
-            for child in group.children:
-                await child.wait_state(State.STOPPED, State.FAILED)
+        if (coming := self.reloading.coming) is not None:
+            kept = set(self.generation.children)
+            fresh = [child for child in coming.children if child not in kept]
+            await self.stop_in_order(coming, fresh, _shut_down)
+        await self.stop_in_order(
+            self.generation, list(self.generation.children), _shut_down
+        )
+        for child in list(self._leaving):
+            child.retire(Cause.STOP, "shutdown")
+        for child in list(self._leaving):
+            await child.wait_state(State.STOPPED, State.FAILED)
         self.supervisor.request_stop("shutdown")
         await self.supervisor.wait_state(State.STOPPED)
+
+    def _check_over(self) -> None:
+        """End the application if a significant service has ended for good."""
+        significant = {
+            name: bool(unit.children)
+            and all(child.has_ended_itself for child in unit.children)
+            for name, unit in self.generation.units.items()
+            if unit.service.significant
+        }
+        if not is_over(self.application.auto_shutdown, significant):
+            return
+        ended = [name for name, has_ended in significant.items() if has_ended]
+        failed = [
+            child
+            for name in ended
+            for child in self.generation.units[name].children
+            if child.state is State.FAILED
+        ]
+        if failed and self._failure is None:
+            how = failed[0].last_exit
+            problem = f"{failed[0].name}, which is significant, failed: {how}"
+            self._failure = SignificantServiceError(problem)
+        self.shutdown(f"the end of {', '.join(ended)}")
+
+    async def _renew_supervisor(self) -> None:
+        await trio.sleep(_LAST_WORD)
+        with trio.move_on_after(_LAST_WORD):
+            # Where it is gone by itself, the next one is of the new generation already.
+            with suppress(UnavailableError, CallFailedError, ConnectionLostError):
+                await self.link.ask("ping", {})
+        if not self.is_stopping:
+            self.supervisor.request_restart("reload")
 
     async def _route_notifications(self, notify: NotifySocket) -> None:
         self._notify = notify
@@ -334,88 +715,73 @@ class Controller:
         """Bury what was orphaned and came to us, being a subreaper."""
         while True:
             await trio.sleep(_REAP_INTERVAL)
-            spares = self._forker.spares if self._forker is not None else set()
+            forker = self.workshop.forker
+            spares = forker.spares if forker is not None else set()
             self._orphans.reap(self._by_pid, spares)
 
     def _on_connected(self, is_connected: bool) -> None:
+        self._alone_since = None if is_connected else trio.current_time()
         if is_connected:
-            self._on_event(Supervised(name="controller", is_back=self._was_connected))
+            self.on_event(Supervised(name="controller", is_back=self._was_connected))
+            if not self._was_connected:
+                self.nursery.start_soon(self._learn_facts)
             self._was_connected = True
             self._tell_readiness()
         elif not self._shutdown.is_set():
-            self._on_event(Unsupervised(name="controller"))
+            self.on_event(Unsupervised(name="controller"))
+
+    async def _learn_facts(self) -> None:
+        """Look at the code while its files are still what was imported.
+
+        Not at the very start, where it would have the workers ready later.
+        """
+        await trio.to_thread.run_sync(self.generation.learn_facts)
 
     def _tell_readiness(self) -> None:
         readiness, self._readiness = self._readiness, trio.Event()
         readiness.set()
         if self._has_been_ready or self._not_ready or not self.link.is_connected:
             return
+        if self.is_stopping:  # what is stopped is not waited for, and is not ready
+            return
         self._has_been_ready = True
-        self._on_event(
+        self.on_event(
             AllReady(
                 name="controller",
-                workers=len(self.children),
+                workers=sum(1 for _ in self.generation.children),
                 seconds=trio.current_time() - self._began,
             )
         )
 
-    # Calls that the supervisor passes on.
 
-    def _answer(self, call: IncomingCall) -> Answer:
-        match parse_operation(call.do, call.arguments):
-            case Restart(names=names, incarnation=incarnation, reason=reason):
-                chosen = self._choose(names)
-                if incarnation is not None:
-                    chosen = [c for c in chosen if c.incarnation == incarnation]
-                return self._done(self._restart(chosen, reason or "asked to"))
-            case Stop(names=names):
-                self._choose(names)
-                return self._done(self.stop(*names, reason="asked to"))
-            case Start(names=names):
-                self._choose(names)
-                return self._done(self.start(*names))
-            case Shutdown():
-                self.shutdown("asked to")
-                return {}
-        raise UnknownOperationError(f"the controller does not answer {call.do!r:.80}")
-
-    async def _done(self, work: Coroutine[Any, Any, None]) -> Fields:
-        try:
-            await work
-        finally:
-            self.link.flush()  # so that whoever asked sees what was done
-        return {}
-
-    async def _restart(self, chosen: Sequence[Child], reason: str) -> None:
-        self._check_open()
-        before = [(child, child.incarnation) for child in chosen]
-        for child in chosen:
-            child.request_restart(reason)
-        for child, incarnation in before:
-            await _until_ready(child, incarnation + 1)
-
-    def _check_open(self) -> None:
-        if self._shutdown.is_set():
-            raise UnavailableError("everything is being stopped")
-
-    def _choose(self, names: Iterable[str] | None) -> list[Child]:
-        if names is None:
-            return list(self.children.values())
-        services = {group.service.name: group.children for group in self._groups}
-        return choose(names, self.children, services)
+def _is_namesake(child: Child, other: Child) -> bool:
+    plan, known = child.plan, other.plan
+    is_other = child is not other
+    return is_other and (plan.name, plan.generation) == (known.name, known.generation)
 
 
-async def _until_ready(child: Child, since: int) -> None:
+def _shut_down(child: Child) -> None:
+    child.request_stop("shutdown")
+
+
+async def until_ready(child: Child, since: int) -> None:
+    """Wait until incarnation *since* of *child*, or a later one, is ready.
+
+    Raises:
+        UnavailableError: it came to rest otherwise.
+    """
     ends = (State.READY, State.STOPPED, State.FAILED)
     # At rest and not wanted: a stop has overtaken us.
     while not (child.incarnation >= since and child.state in ends):
-        if not child.is_wanted and child.state in (State.STOPPED, State.FAILED):
+        if not child.is_wanted and child.is_at_rest:
             break
         await child.wait_news()
-    if child.state is not State.READY:
+    if child.state is not State.READY and not child.has_ended_itself:
         raise UnavailableError(
             f"{child.name} is not ready, but {child.state.value} ({child.last_exit})"
         )
+    if child.state is State.FAILED:
+        raise UnavailableError(f"{child.name} failed ({child.last_exit})")
 
 
 def _group_of(process_id: int) -> int:

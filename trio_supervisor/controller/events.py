@@ -12,12 +12,20 @@ from trio_supervisor.process.child import describe_exit
 
 logger = logging.getLogger("trio_supervisor.controller")
 
-_CAUSES: Final = {
+CAUSES: Final = {
+    Cause.EXIT: "exit",
+    Cause.SPAWN: "not started",
     Cause.STARTUP_TIMEOUT: "not ready in time",
-    Cause.UNHEALTHY: "no heartbeat",
+    Cause.UNHEALTHY: "no sign of life",
     Cause.RESTART: "restart",
     Cause.STOP: "stop",
+    Cause.SCALE: "scaled down",
+    Cause.RELOAD: "reload",
+    Cause.LIFETIME: "end of its lifetime",
+    Cause.MONITOR: "monitor",
+    Cause.GROUP: "restarted with its group",
 }
+"""In words."""
 
 
 @frozen(kw_only=True)
@@ -29,9 +37,12 @@ class Started:
     name: str
     process_id: int
     incarnation: int
+    generation: int = 1
 
     def __str__(self) -> str:
         again = f", incarnation {self.incarnation}" if self.incarnation > 1 else ""
+        if self.generation > 1:
+            again += f", generation {self.generation}"
         return f"started (pid {self.process_id}{again})"
 
 
@@ -51,6 +62,39 @@ class Ready:
 
 
 @frozen(kw_only=True)
+class Unready:
+    """It said, or a probe says, that it cannot work at the moment."""
+
+    kind: ClassVar[str] = "unready"
+    level: ClassVar[int] = logging.WARNING
+    name: str
+    process_id: int
+    reason: str
+    """What it says of itself; may be empty."""
+
+    def __str__(self) -> str:
+        why = f": {self.reason}" if self.reason else ""
+        return f"not ready any more (pid {self.process_id}){why}"
+
+
+@frozen(kw_only=True)
+class Evidence:
+    """What was seen of a process that was about to be ended for its state."""
+
+    kind: ClassVar[str] = "evidence"
+    level: ClassVar[int] = logging.WARNING
+    name: str
+    process_id: int
+    cause: str
+    """Why it is ended."""
+    stacks: str
+    """Of its threads, as text; or what keeps it from saying."""
+
+    def __str__(self) -> str:
+        return f"this is where it was (pid {self.process_id}):\n{self.stacks}"
+
+
+@frozen(kw_only=True)
 class Stopping:
     """It was asked to end."""
 
@@ -63,7 +107,7 @@ class Stopping:
     """Who asked, and why; may be empty."""
 
     def __str__(self) -> str:
-        cause = _CAUSES.get(Cause(self.cause), self.cause)
+        cause = CAUSES[Cause(self.cause)]
         why = f": {self.reason}" if self.reason else ""
         return f"stopping (pid {self.process_id}), {cause}{why}"
 
@@ -79,6 +123,10 @@ class Exited:
     is_planned: bool
     next_step: str
     """What is done about it."""
+    last_lines: tuple[str, ...] = ()
+    """What it wrote at last."""
+    post_mortem: str = ""
+    """The file with more of it; empty: there is none."""
 
     @property
     def level(self) -> int:
@@ -105,6 +153,78 @@ class NotStarted:
 
     def __str__(self) -> str:
         return f"cannot be started: {self.problem}; {self.next_step}"
+
+
+@frozen(kw_only=True)
+class GroupFailed:
+    """A group failed: it is restarted as a whole."""
+
+    kind: ClassVar[str] = "group_failed"
+    level: ClassVar[int] = logging.ERROR
+    name: str
+    problem: str
+    services: tuple[str, ...]
+    """What is restarted for it."""
+
+    def __str__(self) -> str:
+        return f"{self.problem}; restarting {', '.join(self.services)}"
+
+
+@frozen(kw_only=True)
+class Scaled:
+    """A service has another number of workers now."""
+
+    kind: ClassVar[str] = "scaled"
+    level: ClassVar[int] = logging.INFO
+    name: str
+    before: int
+    count: int
+
+    def __str__(self) -> str:
+        return f"scaled from {self.before} to {self.count}"
+
+
+@frozen(kw_only=True)
+class Reloading:
+    """A new generation is being made."""
+
+    kind: ClassVar[str] = "reloading"
+    level: ClassVar[int] = logging.INFO
+    name: str
+    generation: int
+    plan: tuple[str, ...]
+    """A line for each service."""
+
+    def __str__(self) -> str:
+        return f"reloading, generation {self.generation}: {'; '.join(self.plan)}"
+
+
+@frozen(kw_only=True)
+class Reloaded:
+    """The new generation is ready, and the old one gone."""
+
+    kind: ClassVar[str] = "reloaded"
+    level: ClassVar[int] = logging.INFO
+    name: str
+    generation: int
+    seconds: float
+
+    def __str__(self) -> str:
+        return f"generation {self.generation} took over after {self.seconds:.2f} s"
+
+
+@frozen(kw_only=True)
+class ReloadFailed:
+    """The old generation goes on."""
+
+    kind: ClassVar[str] = "reload_failed"
+    level: ClassVar[int] = logging.ERROR
+    name: str
+    generation: int
+    problem: str
+
+    def __str__(self) -> str:
+        return f"the reload failed, all stays as it was: {self.problem}"
 
 
 @frozen(kw_only=True)
@@ -220,6 +340,13 @@ class Stopped:
 Event: TypeAlias = (
     Started
     | Ready
+    | Unready
+    | Evidence
+    | GroupFailed
+    | Scaled
+    | Reloading
+    | Reloaded
+    | ReloadFailed
     | Stopping
     | Exited
     | NotStarted
@@ -236,7 +363,11 @@ Event: TypeAlias = (
 
 def event_fields(event: Event) -> dict[str, Any]:
     """Return *event* as JSON values, with its kind as ``event``."""
-    return {"event": event.kind, **asdict(event)}
+    fields = asdict(event)
+    for name, value in fields.items():
+        if isinstance(value, tuple):
+            fields[name] = list(value)  # as JSON has it
+    return {"event": event.kind, **fields}
 
 
 def log_event(event: Event) -> None:

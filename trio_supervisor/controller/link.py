@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
+from contextlib import suppress
 from typing import Final, Protocol
 
 import trio
@@ -15,7 +16,7 @@ from trio_supervisor.link.peer import Dispatch, Peer, open_peer
 from trio_supervisor.policy.lifecycle import State
 from trio_supervisor.wire.codec import unparse_operation
 from trio_supervisor.wire.json_tree import Object
-from trio_supervisor.wire.messages import Update, WorkerRecord
+from trio_supervisor.wire.messages import Gone, Update, WorkerRecord
 from trio_supervisor.wire.session import Session
 
 logger = logging.getLogger(__name__)
@@ -28,8 +29,11 @@ _GATHER: Final = 0.005
 class HasChildren(Protocol):
     """What the link reads."""
 
-    children: dict[str, Child]
     supervisor: Child
+
+    def everyone(self) -> Iterable[Child]:
+        """Return all workers, of every generation."""
+        ...
 
 
 def record_of(child: Child) -> WorkerRecord:
@@ -46,6 +50,10 @@ def record_of(child: Child) -> WorkerRecord:
         status=child.status,
         last_exit=child.last_exit,
         connects=child.plan.connects,
+        generation=child.plan.generation,
+        waiting_for=child.waiting_for,
+        reason=child.why,
+        needs=child.plan.needs,
     )
 
 
@@ -56,7 +64,8 @@ class SupervisorLink:
     _owner: HasChildren
     _dispatch: Dispatch
     _on_connected: Callable[[bool], None]
-    _changed: dict[str, Child] = field(factory=dict, init=False)
+    _changed: dict[Child, None] = field(factory=dict, init=False)
+    _gone: list[Gone] = field(factory=list, init=False)
     _wake: trio.Event = field(factory=trio.Event, init=False)
     _serving: Peer | None = field(default=None, init=False)
     _peer: Peer | None = field(default=None, init=False)
@@ -67,22 +76,39 @@ class SupervisorLink:
         """Have the supervisor told of *child*: at once of where it has come to rest,
         and of what it goes through together with what comes next.
         """
-        self._changed[child.name] = child
+        self._changed[child] = None
         if child.state in _AT_REST:
             self.flush()
         else:
             self._wake.set()
 
+    def tell_gone(self, child: Child) -> None:
+        """Have the supervisor forget *child*."""
+        self._changed.pop(child, None)
+        self._gone.append(Gone(name=child.name, generation=child.plan.generation))
+        self._wake.set()
+
     def flush(self) -> None:
         """Tell what is known now, ahead of whatever is said next."""
-        if self._peer is None or not self._changed:
+        if self._peer is None or not (self._changed or self._gone):
             return
         changed, self._changed = self._changed, {}
         try:
-            self._peer.post(*self._update(changed.values()))
+            self._peer.post(*self._update(changed))
         except (ConnectionLostError, UnavailableError) as exc:
             logger.debug("the supervisor was not told: %s", exc)
             self._peer.close()  # the next one is told everything
+
+    def retire(self) -> None:
+        """Have the supervisor accept nobody any more: another one comes at once.
+
+        Else those who heard from it that a reload is done, and connect again, would
+        find one that ends.
+        """
+        if self._peer is not None:
+            changed, self._changed = self._changed, {}
+            with suppress(ConnectionLostError, UnavailableError):
+                self._peer.post(*self._update(changed, is_last=True))
 
     def hang_up(self) -> None:
         """End the connection to a supervisor that is gone.
@@ -91,6 +117,17 @@ class SupervisorLink:
         """
         if self._serving is not None:
             self._serving.close()
+
+    async def ask(self, do: str, arguments: Mapping[str, object]) -> Object:
+        """Call the supervisor.
+
+        Raises:
+            UnavailableError: there is none at the moment.
+            CallFailedError, ConnectionLostError: as of `Peer.call`.
+        """
+        if self._peer is None:
+            raise UnavailableError("there is no supervisor at the moment")
+        return await self._peer.call(do, arguments)
 
     async def serve(self, control: trio.abc.Stream) -> None:
         """Serve one supervisor until its end of *control* is closed."""
@@ -111,15 +148,16 @@ class SupervisorLink:
     async def _send_changes(self, peer: Peer) -> None:
         # A new supervisor knows nothing: everything is news.
         self._changed = {}
+        self._gone = []
         try:
-            await peer.call(*self._update(self._owner.children.values()))
+            await peer.call(*self._update(self._owner.everyone()))
         except ConnectionLostError:
             return
         self._peer = peer
         self.is_connected = True
         self._on_connected(True)
         while True:
-            if not self._changed:
+            if not (self._changed or self._gone):
                 self._wake = trio.Event()
                 await self._wake.wait()
             # A restart is five changes; all but the last are not worth a wake-up of
@@ -127,9 +165,14 @@ class SupervisorLink:
             await trio.sleep(_GATHER)
             self.flush()
 
-    def _update(self, children: Iterable[Child]) -> tuple[str, Object]:
+    def _update(
+        self, children: Iterable[Child], *, is_last: bool = False
+    ) -> tuple[str, Object]:
+        gone, self._gone = self._gone, []
         update = Update(
             workers=tuple(record_of(child) for child in children),
+            gone=tuple(gone),
             restarts=self._owner.supervisor.restarts,
+            is_last=is_last,
         )
         return unparse_operation(update)

@@ -9,7 +9,7 @@ import signal
 import sys
 import tempfile
 import uuid
-from collections.abc import AsyncIterator, Iterator, Mapping
+from collections.abc import AsyncIterator, Iterator
 from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
 from functools import partial
 from typing import Final
@@ -19,9 +19,13 @@ from attrs import frozen
 
 from trio_supervisor.controller.controller import Controller, OnEvent
 from trio_supervisor.controller.events import log_event
-from trio_supervisor.controller.launch import Surroundings, fork_plan, sources_of
+from trio_supervisor.controller.evidence import EvidenceStore
+from trio_supervisor.controller.launch import Surroundings, socket_keys, sources_of
+from trio_supervisor.controller.steering import answer
+from trio_supervisor.controller.workshop import Workshop
 from trio_supervisor.errors import PlatformError
 from trio_supervisor.link.listener import check_socket_path, open_listener
+from trio_supervisor.process.adopted import AdoptedDescriptors
 from trio_supervisor.process.boot import check_not_importing
 from trio_supervisor.process.environment import (
     DEFAULT_SOCKET,
@@ -29,15 +33,17 @@ from trio_supervisor.process.environment import (
     SOCKET_VARIABLE,
     stranger_environment,
 )
-from trio_supervisor.process.fork_server_start import EarlyServer, end_early
-from trio_supervisor.process.forking import Forker, open_forker
+from trio_supervisor.process.fork_server_start import EarlyServer
 from trio_supervisor.process.guard import open_guard
 from trio_supervisor.process.guardian import Table, end_all
 from trio_supervisor.process.kernel import be_subreaper
 from trio_supervisor.process.logs import TEXT
-from trio_supervisor.process.notify import open_notify_socket
+from trio_supervisor.process.notify import NotifySocket, open_notify_socket
+from trio_supervisor.process.output.destination import Destination
+from trio_supervisor.process.output.hub import open_output_hub
+from trio_supervisor.process.output.rendering import Form
+from trio_supervisor.process.sockets import open_sockets
 from trio_supervisor.process.sources import (
-    Pickled,
     Reference,
     absolute_target,
     split_target,
@@ -47,8 +53,11 @@ from trio_supervisor.spec import Application
 
 logger = logging.getLogger(__name__)
 
-# Beside one for each worker: its pidfd here, its connection in the supervisor.
+# Beside those of each worker: its pidfd, its black box and two pipes here, its
+# connection in the supervisor.
 _DESCRIPTORS: Final = 64
+_EACH: Final = 2
+_EACH_CAPTURED: Final = 4
 
 
 @asynccontextmanager
@@ -61,6 +70,10 @@ async def open_controller(
     log_format: str = TEXT,
     early: EarlyServer | None = None,
     owns_process: bool = False,
+    output: Form | None = None,
+    log: Destination | None = None,
+    state_directory: str | None = None,
+    adopted: AdoptedDescriptors | None = None,
 ) -> AsyncIterator[Controller]:
     """Run *application* for the length of the block.
 
@@ -80,12 +93,23 @@ async def open_controller(
         early: A fork server for *source* that was started already.
         owns_process: Whether nobody else in this process waits for children; then
             orphans that come to it are buried, whoever's they were.
+        output: How what the workers print is passed on: ``"text"``, with a name before
+            each line, or ``"json"``. None: they write where this program writes, and
+            there is nothing for ``logs`` to show.
+        log: Where the log goes, if it is a destination of `process.output`: then what
+            the workers print keeps its order with it.
+        state_directory: Where a file is kept of each process that came to a bad end,
+            the newest fifty; made when there is one. None: none is kept.
+        adopted: Listening sockets that a service manager handed over.
 
     Raises:
         SpecError: something cannot be pickled.
         SocketPathError: the socket cannot be made there.
         AlreadyServingError: somebody serves there.
+        ListenError: a service's socket cannot be bound.
         RestartLimitError: a worker ended too often, and everything was stopped.
+        SignificantServiceError: a significant service failed, and so everything was
+            stopped.
         PlatformError: too few file descriptors are allowed for so many workers; or exit
             statuses of children are lost in this process; or this is a
             child that imports a main module without ``if __name__ == "__main__"``.
@@ -93,7 +117,9 @@ async def open_controller(
     path = _absolute(socket_path or os.environ.get(SOCKET_VARIABLE) or DEFAULT_SOCKET)
     check_not_importing()
     check_socket_path(path)
-    _check_platform(application)
+    _check_platform(
+        application, _EACH_CAPTURED if output else _EACH, may_raise=owns_process
+    )
     reference = None
     title = application.name
     if source is not None:
@@ -102,13 +128,19 @@ async def open_controller(
     setup = _Setup(
         application=application,
         path=path,
-        sources=sources_of(application, reference),
+        source=reference,
         on_event=on_event,
         log_format=log_format,
         title=title,
         early=early,
         owns_process=owns_process,
+        output=output,
+        log=log,
+        state_directory=state_directory,
+        adopted=adopted,
     )
+    # Now, where a mistake is the caller's: what cannot be pickled cannot be started.
+    sources_of(application, reference)
     try:
         async with trio.open_nursery() as nursery:
             controller = await nursery.start(_own, setup, nursery.cancel_scope)
@@ -132,12 +164,16 @@ class _Setup:
 
     application: Application
     path: str
-    sources: Mapping[str, Reference | Pickled]
+    source: Reference | None
     on_event: OnEvent
     log_format: str
     title: str
     early: EarlyServer | None
     owns_process: bool
+    output: Form | None
+    log: Destination | None
+    state_directory: str | None
+    adopted: AdoptedDescriptors | None
 
 
 async def _own(
@@ -155,18 +191,10 @@ async def _own(
     with trio.CancelScope(shield=True):
         async with AsyncExitStack() as stack:
             listener = stack.enter_context(open_listener(setup.path))
-            try:
-                directory = stack.enter_context(
-                    tempfile.TemporaryDirectory(
-                        prefix="trio_supervisor-", ignore_cleanup_errors=True
-                    )
-                )
-                notify = await stack.enter_async_context(open_notify_socket(directory))
-            except OSError as exc:
-                raise PlatformError(
-                    f"no socket can be made in the directory for temporary files, "
-                    f"{tempfile.gettempdir()} ({exc}); set TMPDIR to another one"
-                ) from exc
+            directory, notify = await _open_notifications(stack)
+            sockets = await stack.enter_async_context(
+                open_sockets(socket_keys(setup.application)[0], setup.adopted)
+            )
             surroundings = Surroundings(
                 socket_path=setup.path,
                 listener=listener,
@@ -175,6 +203,10 @@ async def _own(
                 marker=marker,
                 log_format=setup.log_format,
                 title=setup.title,
+                hub=await stack.enter_async_context(
+                    open_output_hub(setup.output or "text", stderr=setup.log)
+                ),
+                is_captured=setup.output is not None,
             )
             guard = await stack.enter_async_context(
                 open_guard(
@@ -186,18 +218,31 @@ async def _own(
             patience = Patience()
             # Behind the fork server, whose spare children have the marker, too.
             stack.push_async_callback(_end_strays, setup.application, marker, patience)
-            controller = Controller(
-                setup.application,
-                setup.path,
-                setup.sources,
-                surroundings,
-                guard,
-                await _open_forker(stack, setup, surroundings),
-                patience,
-                setup.on_event,
-                owns_process=setup.owns_process,
-            )
+            can_fork = stack.enter_context(be_subreaper())
             async with trio.open_nursery() as nursery:
+                workshop = Workshop(
+                    surroundings,
+                    sockets,
+                    setup.source,
+                    can_fork,
+                    nursery,
+                    setup.early.adopt() if setup.early is not None else None,
+                )
+                controller = Controller(
+                    setup.path,
+                    workshop,
+                    guard,
+                    patience,
+                    setup.on_event,
+                    answer,
+                    _store_in(setup.state_directory),
+                    owns_process=setup.owns_process,
+                )
+                controller.begin(
+                    *await workshop.make(
+                        1, setup.application, None, controller.make_child, sockets
+                    )
+                )
                 nursery.start_soon(controller._route_notifications, notify)
                 nursery.start_soon(controller._reap)
                 task_status.started(controller)
@@ -207,17 +252,25 @@ async def _own(
     block.cancel()
 
 
-async def _open_forker(
-    stack: AsyncExitStack, setup: _Setup, surroundings: Surroundings
-) -> Forker | None:
-    """Return what forks children; None: they are started by exec."""
-    plan = fork_plan(setup.application, setup.sources, surroundings)
-    early = setup.early.adopt() if setup.early is not None else None
-    if plan is None or not stack.enter_context(be_subreaper()):
-        if early is not None:
-            end_early(early)
-        return None
-    return await stack.enter_async_context(open_forker(plan, early))
+def _store_in(directory: str | None) -> EvidenceStore | None:
+    return None if directory is None else EvidenceStore(directory)
+
+
+async def _open_notifications(stack: AsyncExitStack) -> tuple[str, NotifySocket]:
+    """Open the socket that children speak to, in a directory of its own."""
+    try:
+        directory = stack.enter_context(
+            tempfile.TemporaryDirectory(
+                prefix="trio_supervisor-", ignore_cleanup_errors=True
+            )
+        )
+        notify = await stack.enter_async_context(open_notify_socket(directory))
+    except OSError as exc:
+        raise PlatformError(
+            f"no socket can be made in the directory for temporary files, "
+            f"{tempfile.gettempdir()} ({exc}); set TMPDIR to another one"
+        ) from exc
+    return directory, notify
 
 
 async def _end_strays(
@@ -242,15 +295,19 @@ def _open_lifeline() -> Iterator[int]:
         os.close(write)
 
 
-def _check_platform(application: Application) -> None:
+def _check_platform(application: Application, each: int, *, may_raise: bool) -> None:
     if signal.getsignal(signal.SIGCHLD) is signal.SIG_IGN:
         raise PlatformError(
             "SIGCHLD is ignored in this process, so the kernel throws away how a child "
             "ended; call signal.signal(signal.SIGCHLD, signal.SIG_DFL) first"
         )
     workers = sum(service.count for service in application.services)
-    needed = _DESCRIPTORS + workers
-    limit, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    needed = _DESCRIPTORS + each * workers
+    limit, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if may_raise and limit < needed <= most:
+        logger.info("the limit of file descriptors is raised to %d", 2 * needed)
+        limit = min(2 * needed, most)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (limit, most))
     if needed > limit:
         raise PlatformError(
             f"{workers} workers need {needed} file descriptors in the controller and "

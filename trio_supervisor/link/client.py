@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from typing import Any
 
@@ -15,18 +15,25 @@ from trio_supervisor.link.peer import OnProgress, Peer, open_peer
 from trio_supervisor.wire.codec import parse_result, unparse_operation
 from trio_supervisor.wire.json_tree import Object
 from trio_supervisor.wire.messages import (
+    Events,
     Forward,
+    Health,
+    HealthReport,
+    Logs,
     Operation,
     Ping,
+    Reload,
+    ReloadReport,
     Restart,
+    Scale,
     Shutdown,
     Start,
     Status,
     StatusReport,
     Stop,
-    ThreadReport,
     Workers,
 )
+from trio_supervisor.wire.reports import ThreadReport
 from trio_supervisor.wire.session import Session
 
 
@@ -65,13 +72,74 @@ class Client:
         """Return the same without the monitors and connections."""
         return parse_result(await self.call(Workers()), StatusReport)
 
-    async def restart(self, names: Sequence[str] | None = None) -> None:
-        """Restart *names* (workers or services), or all; return when they are ready."""
-        await self.call(Restart(names=None if names is None else tuple(names)))
+    async def restart(
+        self,
+        names: Sequence[str] | None = None,
+        *,
+        rolling: bool = False,
+        max_unavailable: int = 1,
+    ) -> None:
+        """Restart *names* (workers or services), or all; return when they are ready.
 
-    async def stop(self, names: Sequence[str]) -> None:
-        """Stop *names*, and leave them stopped; return when nothing of them is left."""
-        await self.call(Stop(names=tuple(names)))
+        Args:
+            rolling: A few at a time, each batch when the one before is ready.
+            max_unavailable: With *rolling*: so many workers of a service at once.
+        """
+        await self.call(
+            Restart(
+                names=None if names is None else tuple(names),
+                rolling=rolling,
+                max_unavailable=max_unavailable,
+            )
+        )
+
+    async def reload(
+        self, *, changed_only: bool = False, dry_run: bool = False
+    ) -> ReloadReport:
+        """Have a new generation take over; return what became of each service.
+
+        The supervisor is replaced, too, a moment after it has answered: connect anew.
+        """
+        operation = Reload(changed_only=changed_only, dry_run=dry_run)
+        return parse_result(await self.call(operation), ReloadReport)
+
+    async def scale(self, counts: Mapping[str, int]) -> None:
+        """Give services another number of workers; return when it is so."""
+        await self.call(Scale(counts=dict(counts)))
+
+    async def health(self, kind: str) -> HealthReport:
+        """Return how the application is: startup, readiness or liveness."""
+        return parse_result(await self.call(Health(kind=kind)), HealthReport)
+
+    async def events(self, on_answer: OnProgress, *, follow: bool = False) -> None:
+        """Call *on_answer* with a ``snapshot``, then ``entries``, and ``missed``.
+
+        With *follow* it goes on until it is cancelled.
+        """
+        await self.call(Events(follow=follow), on_answer)
+
+    async def logs(
+        self,
+        on_answer: OnProgress,
+        names: Sequence[str] | None = None,
+        *,
+        tail: int = 100,
+        follow: bool = False,
+    ) -> None:
+        """Call *on_answer* with ``entries`` of what workers printed, and ``missed``.
+
+        With *follow* it goes on until it is cancelled.
+        """
+        chosen = None if names is None else tuple(names)
+        await self.call(Logs(names=chosen, tail=tail, follow=follow), on_answer)
+
+    async def stop(self, names: Sequence[str]) -> tuple[str, ...]:
+        """Stop *names* with what depends on them, and leave them stopped.
+
+        Returns the names of all that were stopped, when nothing of them is left.
+        """
+        answer = await self.call(Stop(names=tuple(names)))
+        return tuple(answer.get("stopped", ()))
 
     async def start(self, names: Sequence[str]) -> None:
         """Start those of *names* that do not run; return when they are ready."""

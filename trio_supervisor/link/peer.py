@@ -122,6 +122,8 @@ class Peer:
     _hung_up: trio.Event = field(factory=trio.Event, init=False)
     _sent: trio.Event = field(factory=trio.Event, init=False)
     _scope: trio.CancelScope = field(factory=trio.CancelScope, init=False)
+    heard_at: float = field(factory=trio.current_time, init=False)
+    """When the peer last said anything [s]."""
     has_called: trio.Event = field(factory=trio.Event, init=False)
     """Set by the peer's first call, or by the end of the connection."""
 
@@ -182,6 +184,18 @@ class Peer:
         id_, line = self._session.call(do, arguments)
         self._session.forget(id_)
         self._send(line)
+
+    async def wait_drained(self) -> None:
+        """Wait until the peer has taken all that was sent, or is gone.
+
+        Who sends much waits here in between, and so never queues more than a peer may
+        have queued. A cancellation changes nothing.
+        """
+        await trio.lowlevel.checkpoint()
+        while self._queued and not self.closed.is_set():
+            if self._sent.is_set():
+                self._sent = trio.Event()
+            await self._sent.wait()
 
     def close(self) -> None:
         """End the connection at once; calls in flight end in ConnectionLostError."""
@@ -268,6 +282,7 @@ class Peer:
                     nursery.cancel_scope.cancel()
         finally:
             self.closed.set()
+            self._sent.set()
             self.has_called.set()  # nobody is to wait for that any longer
             pending, self._pending = self._pending, {}
             for call in pending.values():
@@ -295,6 +310,7 @@ class Peer:
     async def _read(self, nursery: trio.Nursery) -> None:
         try:
             while data := await self._transport.receive():
+                self.heard_at = trio.current_time()
                 self._receive_data(data, nursery)
             self._session.receive_eof()
         except RemoteProtocolError as exc:
@@ -318,9 +334,7 @@ class Peer:
     async def _drain(self) -> None:
         """Wait until all that is queued is sent, a second at most."""
         with trio.move_on_after(1):
-            while self._queued:
-                self._sent = trio.Event()
-                await self._sent.wait()
+            await self.wait_drained()
 
     def _receive_event(
         self, event: CallReceived | AnswerReceived | CallRefused, nursery: trio.Nursery

@@ -45,6 +45,13 @@ class WorkerBoot:
     heartbeat: float | None
     """Interval between heartbeats [s]."""
     switch_interval: float | None
+    generation: int = 1
+    has_black_box: bool = False
+    """Whether the descriptor of one comes after the lifeline."""
+    sockets: tuple[str, ...] = ()
+    """The names of the descriptors that come after that."""
+    head_start: float = 0.003
+    """What its own code has for itself before its agent begins [s]."""
 
 
 @frozen(kw_only=True)

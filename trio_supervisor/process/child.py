@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from typing import Protocol
 
 import trio
@@ -40,6 +40,10 @@ class Process(Protocol):
 
     def signal(self, sig: int) -> None:
         """Send *sig* to all of its group; nothing, where nothing is left."""
+        ...
+
+    def signal_leader(self, sig: int) -> None:
+        """Send *sig* to the process alone; nothing, where it has ended."""
         ...
 
     async def wait(self) -> int:
@@ -100,6 +104,12 @@ class ChildProcess:
                     signal_descriptor(descriptor, sig)
         elif group_exists(self.pid):
             os.killpg(self.pid, sig)
+
+    def signal_leader(self, sig: int) -> None:
+        """Send *sig* to the process alone."""
+        if self.returncode is None:  # not reaped: the number is still its own
+            with suppress(ProcessLookupError, PermissionError):
+                os.kill(self.pid, sig)
 
     async def wait(self) -> int:
         """Wait until the process itself ended, and reap it."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 from typing import Final
 
@@ -17,6 +18,7 @@ NAME_VARIABLE: Final = "TRIO_SUPERVISOR_NAME"
 # Not passed on: they speak of us, or of a controller above us.
 _DROPPED: Final = (
     "NOTIFY_SOCKET",
+    "NOTIFY_LOG",
     "WATCHDOG_USEC",
     "WATCHDOG_PID",
     "LISTEN_FDS",
@@ -43,3 +45,14 @@ def child_environment(
         SOCKET_VARIABLE: socket_path,
         MARKER_VARIABLE: marker,
     }
+
+
+def state_path(socket_path: str, option: str | None = None) -> str:
+    """Return where is kept what outlives a controller.
+
+    As told, else as systemd says (the first of ``STATE_DIRECTORY``), else beside the
+    socket.
+    """
+    told = option or os.environ.get("STATE_DIRECTORY", "").partition(":")[0]
+    root, _ = os.path.splitext(socket_path)
+    return os.path.abspath(told or f"{root}.state")

@@ -56,6 +56,8 @@ class Birth(NamedTuple):
     title: str
     """Of the process, for ps and top."""
     boot: Any
+    has_streams: bool = False
+    """Whether the first two descriptors are its standard output and error."""
 
 
 class ForkServerPlan(NamedTuple):

@@ -47,6 +47,8 @@ class Forker:
     """Servers in a row that ended without a child."""
     process_id: int | None = field(default=None, init=False)
     """Of the server; None: there is none at the moment."""
+    births: int = field(default=0, init=False)
+    """Children that are being forked at the moment."""
     spares: set[int] = field(factory=set, init=False)
     """Children of ours that are parked, or were; their zombies are to be reaped."""
 
@@ -58,6 +60,7 @@ class Forker:
         environment: Mapping[str, str],
         title: str,
         descriptors: Sequence[int],
+        streams: tuple[int, int] | None = None,
     ) -> ChildProcess:
         """Have a child forked, and return its process, which the caller has to stop.
 
@@ -67,12 +70,21 @@ class Forker:
         Args:
             entry: ``module:function`` that the child calls with *boot* and its copies
                 of *descriptors*.
+            streams: Its standard output and error; None: those of the server.
 
         Raises:
             OSError: the system does not let the server fork, or the server ends again
                 and again.
         """
-        birth = Birth(entry, dict(environment), title, boot)
+        birth = Birth(entry, dict(environment), title, boot, streams is not None)
+        descriptors = [*(streams or ()), *descriptors]
+        self.births += 1
+        try:
+            return await self._fork(birth, descriptors)
+        finally:
+            self.births -= 1
+
+    async def _fork(self, birth: Birth, descriptors: Sequence[int]) -> ChildProcess:
         with open_document(pickle.dumps(birth)) as document:
             attempts, last = 0, None
             while attempts < _MAX_ATTEMPTS:

@@ -8,8 +8,9 @@ import os
 import sys
 import traceback
 from contextlib import suppress
+from importlib.machinery import SourceFileLoader
 from pathlib import Path
-from types import ModuleType
+from types import CodeType, ModuleType
 from typing import Final
 
 from trio_supervisor.errors import SpecError, TargetError
@@ -72,6 +73,8 @@ def _import_path(where: str) -> ModuleType:
     spec = importlib.util.spec_from_file_location(name, path)
     if spec is None or spec.loader is None:
         raise TargetError(f"{where}: not a Python file")
+    if isinstance(spec.loader, SourceFileLoader):
+        spec.loader = _Uncached(name, str(path))
     module = importlib.util.module_from_spec(spec)
     sys.modules[name] = module
     try:
@@ -81,6 +84,19 @@ def _import_path(where: str) -> ModuleType:
         sys.modules.pop(name, None)
         raise
     return module
+
+
+class _Uncached(SourceFileLoader):
+    """Compiles what the file says now.
+
+    A cached file counts as new where the source has the same size, and was changed
+    within the same second: a reload would not see ``VERSION = 1`` become 2.
+    """
+
+    def get_code(self, fullname: str) -> CodeType:
+        """Return the module's code."""
+        path = self.get_filename(fullname)
+        return self.source_to_code(self.get_data(path), path)
 
 
 def _import_module(where: str) -> ModuleType:

@@ -33,6 +33,11 @@ class Notification:
         return self.fields.get("READY") == "1"
 
     @property
+    def is_unready(self) -> bool:
+        """READY=0: a word of ours; sd_notify(3) knows no way back."""
+        return self.fields.get("READY") == "0"
+
+    @property
     def is_heartbeat(self) -> bool:
         """WATCHDOG=1."""
         return self.fields.get("WATCHDOG") == "1"

@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 import signal
+from collections.abc import Awaitable, Callable
+from typing import Literal, TypeAlias
 
 import trio
 from attrs import define, field, frozen
 from attrs.validators import ge
 
 from trio_supervisor.process.child import Process
+
+PreStop: TypeAlias = Callable[[Process], Awaitable[None]]
+"""Done before a process is asked to end. Is cancelled when it takes too long."""
 
 
 @frozen(kw_only=True)
@@ -18,6 +23,9 @@ class StopPlan:
     signal: signal.Signals = signal.SIGTERM
     timeout: float = field(default=10.0, validator=ge(0))
     """Time from *signal* to SIGKILL [s]."""
+    kill_mode: Literal["group", "leader"] = "group"
+    """``"leader"``: the others are not asked, for it is to end them. What it has left
+    when it is gone is killed."""
 
 
 @define(eq=False)
@@ -47,7 +55,11 @@ class Patience:
 
 
 async def stop(
-    process: Process, plan: StopPlan, patience: Patience | None = None
+    process: Process,
+    plan: StopPlan,
+    patience: Patience | None = None,
+    pre_stop: PreStop | None = None,
+    before_kill: PreStop | None = None,
 ) -> None:
     """End *process* and all of its group; SIGKILL follows the plan's timeout.
 
@@ -57,17 +69,60 @@ async def stop(
 
     Args:
         patience: Cuts the wait short when it is lost.
+        pre_stop: Done first, if the process still runs; its time is the plan's.
+        before_kill: Done before SIGKILL; to be quick.
     """
     patience = patience or Patience()
+    target: Process = process
+    if plan.kill_mode == "leader":
+        target = _Leader(process)
     with trio.CancelScope(shield=True):
         if process.is_gone:
             return
-        process.signal(plan.signal)
-        # A stopped process (SIGSTOP, Ctrl-Z) acts on nothing but SIGKILL: wake it.
-        process.signal(signal.SIGCONT)
         with patience.scope(plan.timeout) as grace:
-            await process.wait_gone()
+            if pre_stop is not None and process.returncode is None:
+                await pre_stop(process)
+            target.signal(plan.signal)
+            # A stopped process (SIGSTOP, Ctrl-Z) acts on nothing but SIGKILL: wake it.
+            target.signal(signal.SIGCONT)
+            await target.wait_gone()
         patience.forget(grace)
+        if before_kill is not None and not target.is_gone:
+            await before_kill(process)
         if not process.is_gone:
             process.signal(signal.SIGKILL)
             await process.wait_gone()
+
+
+@define(eq=False)
+class _Leader:
+    """A process without its group."""
+
+    _process: Process
+
+    @property
+    def pid(self) -> int:
+        return self._process.pid
+
+    @property
+    def returncode(self) -> int | None:
+        return self._process.returncode
+
+    @property
+    def is_gone(self) -> bool:
+        return self._process.returncode is not None
+
+    def signal(self, sig: int) -> None:
+        self._process.signal_leader(sig)
+
+    def signal_leader(self, sig: int) -> None:
+        self._process.signal_leader(sig)
+
+    async def wait(self) -> int:
+        return await self._process.wait()
+
+    async def wait_gone(self) -> None:
+        await self._process.wait()
+
+    def close(self) -> None:
+        self._process.close()

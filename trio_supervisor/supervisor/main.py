@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import logging
 import os
+import resource
 import signal
 import socket
 from collections.abc import Sequence
+from contextlib import suppress
 
 import trio
 
@@ -31,6 +33,7 @@ def run_supervisor(boot: SupervisorBoot, descriptors: Sequence[int]) -> None:
         descriptors: The lifeline, the listening socket, the stream to the controller.
     """
     configure_logging(boot.log_format)
+    _raise_limits()
     # The controller decides when this ends, not a Ctrl-C that reaches all.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     trio.run(_main, boot, descriptors, _load_monitors(boot))
@@ -38,6 +41,14 @@ def run_supervisor(boot: SupervisorBoot, descriptors: Sequence[int]) -> None:
 
 run_forked = run_supervisor
 """The entry of a child of the fork server."""
+
+
+def _raise_limits() -> None:
+    """Have as many descriptors as may be: each worker connects with one."""
+    limit, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if limit < most:
+        with suppress(ValueError, OSError):  # macOS has a limit of its own below it
+            resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
 
 
 def _load_monitors(boot: SupervisorBoot) -> Sequence[MonitorLike]:

@@ -17,7 +17,12 @@ from trio_supervisor.errors import (
 from trio_supervisor.link.peer import Peer
 from trio_supervisor.wire.codec import to_fields
 from trio_supervisor.wire.json_tree import Object
-from trio_supervisor.wire.messages import Connection, WorkerRecord, WorkerStatus
+from trio_supervisor.wire.messages import (
+    Connection,
+    Gone,
+    WorkerRecord,
+    WorkerStatus,
+)
 
 
 @define(eq=False)
@@ -57,7 +62,8 @@ class Registry:
     """All workers: the controller's, and those that came by themselves."""
 
     records: dict[str, WorkerRecord] = field(factory=dict, init=False)
-    """By name, as the controller last said."""
+    """By name, as the controller last said. While a new generation takes over, there
+    are two of a name: then the newer of those that are ready."""
     connections: dict[str, Registered] = field(factory=dict, init=False)
     """By connection id."""
     restarts: int = field(default=0, init=False)
@@ -67,7 +73,9 @@ class Registry:
         factory=dict, init=False
     )
     """By its own name and process id; the newest is the last."""
-    _rows: dict[str, _Row] = field(factory=dict, init=False)
+    _all: dict[tuple[str, int], WorkerRecord] = field(factory=dict, init=False)
+    """By name and generation."""
+    _rows: dict[tuple[str, int], _Row] = field(factory=dict, init=False)
     _is_informed: bool = field(default=False, init=False)
     """Whether the controller has said anything yet."""
     _news: trio.Event = field(factory=trio.Event, init=False)
@@ -89,12 +97,43 @@ class Registry:
             del self._by_process[key]
         self._tell()
 
-    def update(self, records: Iterable[WorkerRecord], restarts: int) -> None:
+    def update(
+        self,
+        records: Iterable[WorkerRecord],
+        restarts: int,
+        gone: Iterable[Gone] = (),
+    ) -> None:
         """Take in what the controller said."""
-        self.records.update((record.name, record) for record in records)
+        # First: one of the same name and generation may have taken its place.
+        for each in gone:
+            self._all.pop((each.name, each.generation), None)
+            self._rows.pop((each.name, each.generation), None)
+            self._choose(each.name, None)
+        for record in records:
+            self._all[record.key] = record
+            self._choose(record.name, record)
         self.restarts = restarts
         self._is_informed = True
         self._tell()
+
+    def _choose(self, name: str, news: WorkerRecord | None) -> None:
+        """Choose the record that goes by *name*, after *news* of one."""
+        known = self.records.get(name)
+        is_alone = known is None or (
+            news is not None
+            and known.key == news.key
+            and len(self._all) == len(self.records)
+        )
+        if news is not None and is_alone:
+            self.records[name] = news
+            return
+        found = [record for (key, _), record in self._all.items() if key == name]
+        if found:
+            self.records[name] = max(
+                found, key=lambda record: (record.state == "ready", record.generation)
+            )
+        else:
+            self.records.pop(name, None)
 
     @property
     def is_informed(self) -> bool:
@@ -137,8 +176,12 @@ class Registry:
         """Return what the controller says of the process behind a connection."""
         name = worker.own_name
         record = self.records.get(name) if name is not None else None
-        if record is not None and record.process_id == worker.process_id:
+        if record is None or record.process_id == worker.process_id:
             return record
+        if len(self._all) > len(self.records):
+            for (other, _), elder in self._all.items():
+                if other == name and elder.process_id == worker.process_id:
+                    return elder
         return None
 
     def find(self, connection_id: str | None, name: str | None) -> Registered:
@@ -171,11 +214,11 @@ class Registry:
             now: By the system's monotonic clock [s].
         """
         managed = []
-        for name, record in self.records.items():
+        for key, record in self._all.items():
             worker = self._worker_of(record)
-            row = self._rows.get(name)
+            row = self._rows.get(key)
             if row is None or row.record is not record or row.worker is not worker:
-                row = self._rows[name] = _Row(record, worker)
+                row = self._rows[key] = _Row(record, worker)
             managed.append(row.fields_at(now))
         if len(self.connections) > sum(row["connected"] for row in managed):
             managed += [
@@ -230,6 +273,10 @@ class _Row:
             uptime=None,
             status=record.status,
             last_exit=record.last_exit,
+            generation=record.generation,
+            waiting_for=record.waiting_for,
+            reason=record.reason,
+            needs=record.needs,
         )
         self._fields = to_fields(status)
 

@@ -13,10 +13,13 @@ from attrs import define, field
 
 from trio_supervisor.errors import (
     BadRequestError,
+    CallFailedError,
     ConnectionLostError,
     DeadlineExceededError,
     LimitExceededError,
+    NotConnectedError,
     NotPermittedError,
+    SupervisorError,
     UnavailableError,
     UnknownOperationError,
 )
@@ -24,17 +27,24 @@ from trio_supervisor.link.credentials import Credentials, peer_credentials
 from trio_supervisor.link.peer import Answer, IncomingCall, Peer, open_peer
 from trio_supervisor.supervisor.monitoring import Monitoring
 from trio_supervisor.supervisor.registry import Registered, Registry, WorkerHandle
+from trio_supervisor.supervisor.relay import Relay
 from trio_supervisor.wire.codec import parse_operation, to_fields, unparse_operation
 from trio_supervisor.wire.json_line import encode_object
 from trio_supervisor.wire.json_tree import Object
 from trio_supervisor.wire.limits import DEFAULT_LIMITS, Limits
 from trio_supervisor.wire.messages import (
     ControllerStatus,
+    Events,
     Forward,
+    Health,
+    Inspect,
+    Logs,
     Operation,
     Ping,
     Register,
+    Reload,
     Restart,
+    Scale,
     Shutdown,
     Start,
     Status,
@@ -42,6 +52,7 @@ from trio_supervisor.wire.messages import (
     Stop,
     SupervisorStatus,
     Update,
+    WorkerRecord,
     Workers,
 )
 from trio_supervisor.wire.messages import Registered as RegisteredResult
@@ -51,6 +62,8 @@ logger = logging.getLogger(__name__)
 
 # The controller speaks first of all; one that is stopped keeps nobody waiting for long.
 _INFORMED_WITHIN: Final = 2.0
+# An agent that can answer at all does so much sooner [s].
+_DUMP_WITHIN: Final = 1.5
 # Ruby's clients name a signal. None of them is ever sent.
 _RESTART_SIGNALS: Final = frozenset({None, "HUP", "INT", "TERM"})
 
@@ -66,6 +79,8 @@ class Server:
     controller_pid: int
     version: str
     limits: Limits = DEFAULT_LIMITS
+    accepting: trio.CancelScope = field(factory=trio.CancelScope, init=False)
+    """Around the accepting of connections."""
     _started_at: float = field(factory=trio.current_time, init=False)
     _controller: Peer | None = field(default=None, init=False)
 
@@ -90,7 +105,9 @@ class Server:
                 await peer.closed.wait()
             finally:
                 caller.leave()
-        if peer.error is not None:
+        if isinstance(peer.error, ConnectionLostError):  # a worker that was killed
+            logger.debug("a connection ended: %s", peer.error)
+        elif peer.error is not None:
             logger.info("a connection ended: %s", peer.error)
 
     async def serve_socket(self, stream: trio.SocketStream) -> None:
@@ -120,9 +137,13 @@ class Server:
 
     def _dispatch_controller(self, call: IncomingCall) -> Answer:
         match parse_operation(call.do, call.arguments):
-            case Update(workers=records, restarts=restarts):
-                self.registry.update(records, restarts)
+            case Update(workers=records, restarts=restarts, gone=gone) as update:
+                self.registry.update(records, restarts, gone)
+                if update.is_last:
+                    self.accepting.cancel()
                 return {}
+            case Forward() as forward:
+                return self.forward(call, forward)
             case Ping():
                 return {}
         raise UnknownOperationError(f"not for the controller: {call.do!r:.80}")
@@ -180,15 +201,43 @@ class Server:
         if reserved := {"id", "finished", "failed", "error"}.intersection(operation):
             names = ", ".join(sorted(reserved))
             raise BadRequestError(f"operation: not the name of an argument: {names}")
-        worker = self.registry.find(forward.connection_id, forward.name)
-        with trio.move_on_after(forward.timeout) as scope:
+        # Stacks can be had from outside, too, where nothing in the worker answers.
+        is_dump = do == "thread_dump"
+        try:
+            worker = self.registry.find(forward.connection_id, forward.name)
+        except NotConnectedError:
+            record = self.registry.records.get(forward.name or "")
+            seen = await self._look_from_outside(record) if is_dump else {}
+            if not seen.get("way"):
+                raise
+            return {**seen, "threads": []}
+        patience = (
+            min(forward.timeout / 2, _DUMP_WITHIN) if is_dump else forward.timeout
+        )
+        with trio.move_on_after(patience):
             return await worker.peer.call(do, operation, call.progress)
-        assert scope.cancelled_caught
+        seen = await self._look_from_outside(self.registry.record_of(worker))
+        if is_dump and seen.get("way"):
+            return {**seen, "threads": []}
         name = forward.name or forward.connection_id
+        heard = trio.current_time() - worker.peer.heard_at
+        state = f"; {seen['data']}" if seen.get("way") == "kernel" else ""
         raise DeadlineExceededError(
             f"{name} (pid {worker.process_id}) gave no answer to {do!r:.80} within "
-            f"{forward.timeout:g} s"
+            f"{patience:g} s, and was last heard of {heard:.1f} s ago{state}"
         )
+
+    async def _look_from_outside(self, record: WorkerRecord | None) -> Object:
+        """Return what the controller can see of a worker that does not answer."""
+        if record is None or record.process_id is None:
+            return {}
+        operation = Inspect(name=record.name, process_id=record.process_id)
+        with trio.move_on_after(_DUMP_WITHIN):
+            try:
+                return await self.steer(operation)
+            except (UnavailableError, CallFailedError):
+                return {}
+        return {}
 
     async def steer(self, operation: Operation) -> Object:
         """Have the controller carry out *operation*."""
@@ -199,6 +248,28 @@ class Server:
             return await self._controller.call(do, arguments)
         except ConnectionLostError as exc:
             raise UnavailableError(f"the controller is gone: {exc}") from exc
+
+    async def relay(self, call: IncomingCall, operation: Operation) -> Object:
+        """Pass on what the controller tells, as fast as the caller takes it."""
+        if self._controller is None:
+            raise UnavailableError("the controller is not connected at the moment")
+        do, arguments = unparse_operation(operation)
+        relay = Relay(call)
+        fields: Object = {}
+        error: SupervisorError | None = None
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(relay.run)
+            try:
+                fields = await self._controller.call(do, arguments, relay.offer)
+            except ConnectionLostError as exc:
+                error = UnavailableError(f"the controller is gone: {exc}")
+            except SupervisorError as exc:
+                error = exc
+            await relay.finish()
+            nursery.cancel_scope.cancel()
+        if error is not None:
+            raise error
+        return fields
 
     async def restart_worker(self, name: str, incarnation: int, reason: str) -> None:
         """What monitors use: replace *name*, if it is still in *incarnation*."""
@@ -239,9 +310,13 @@ class _Caller:
                     raise BadRequestError(
                         f"signal: expected HUP, INT or TERM, got {signal!r:.80}"
                     )
+                if signal == "HUP":
+                    return server.steer(Reload())
                 return server.steer(restart)
-            case Stop() | Start() | Shutdown() as operation:
-                return server.steer(operation)
+            case Stop() | Start() | Shutdown() | Reload() | Scale() | Health() as it:
+                return server.steer(it)
+            case Events() | Logs() as operation:
+                return server.relay(call, operation)
         raise UnknownOperationError(f"the supervisor does not answer {call.do!r:.80}")
 
     def leave(self) -> None:
@@ -277,8 +352,14 @@ class _Caller:
 
 
 async def serve_listener(server: Server, listener: trio.SocketListener) -> None:
-    """Accept until cancelled; one connection that fails is not the others' trouble."""
-    await trio.serve_listeners(partial(_serve_one, server), [listener])
+    """Accept until cancelled; one connection that fails is not the others' trouble.
+
+    When only `Server.accepting` is cancelled, the connections go on.
+    """
+    serve_one = partial(_serve_one, server)
+    async with trio.open_nursery() as handlers:
+        with server.accepting:
+            await trio.serve_listeners(serve_one, [listener], handler_nursery=handlers)
 
 
 async def _serve_one(server: Server, stream: trio.SocketStream) -> None:

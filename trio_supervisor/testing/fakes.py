@@ -82,6 +82,13 @@ class FakeProcess:
             for each in [*held_back, sig]:
                 self._receive(each)
 
+    def signal_leader(self, sig: int) -> None:
+        """Send *sig* to the process alone; a grandchild gets nothing."""
+        grandchild, self._has_grandchild = self._has_grandchild, False
+        ignored, self.grandchild_ignores = self.grandchild_ignores, None
+        self.signal(sig)
+        self._has_grandchild, self.grandchild_ignores = grandchild, ignored
+
     async def wait(self) -> int:
         """Wait until the process itself ended; return its `returncode`."""
         await trio.lowlevel.checkpoint()

@@ -16,7 +16,19 @@ from trio_supervisor.errors import (
     UnknownOperationError,
 )
 from trio_supervisor.wire.json_tree import Object
-from trio_supervisor.wire.messages import NAMES, OPERATIONS, RESULTS, Operation
+from trio_supervisor.wire.messages import (
+    NAMES,
+    OPERATIONS,
+    Forward,
+    Operation,
+    Ping,
+    Register,
+    Registered,
+    Status,
+    StatusReport,
+    Update,
+    Workers,
+)
 
 T = TypeVar("T")
 
@@ -72,11 +84,15 @@ def make_strict_converter() -> cattrs.Converter:
 
 
 _converter = make_strict_converter()
+_HURRIED = (Ping, Register, Registered, Forward, Update, Status, Workers, StatusReport)
 
 
 def prepare() -> None:
-    """Build at once what is otherwise built at the first message of each type."""
-    for type_ in (*OPERATIONS.values(), *RESULTS):
+    """Build now what is built at the first message of each type: of those in a hurry.
+
+    A worker that has just begun is waited for; who looks into one has time.
+    """
+    for type_ in _HURRIED:
         _converter.get_structure_hook(type_)
         _converter.get_unstructure_hook(type_)
 

@@ -10,7 +10,17 @@ from types import MappingProxyType
 from typing import Any, Final, TypeAlias
 
 from attrs import field, frozen
-from attrs.validators import deep_iterable, ge, gt, instance_of, le, min_len, optional
+from attrs.validators import (
+    deep_iterable,
+    ge,
+    gt,
+    in_,
+    le,
+    min_len,
+    optional,
+)
+
+from trio_supervisor.wire.reports import ThreadReport
 
 Names: TypeAlias = tuple[str, ...]
 """Names of workers (``web.0``) or services (``web``: all of its workers)."""
@@ -74,6 +84,66 @@ class Restart:
     """For the log: who wants it and why."""
     incarnation: int | None = None
     """Only the worker that is still in this incarnation; else nothing is done."""
+    rolling: bool = False
+    """A few at a time, each batch when the one before is ready."""
+    max_unavailable: int = field(default=1, validator=ge(1))
+    """With *rolling*: how many workers of one service may be away at once."""
+
+
+@frozen(kw_only=True)
+class Reload:
+    """Import the application afresh; answered with a `ReloadReport` when it runs."""
+
+    changed_only: bool = False
+    """Keep the workers whose declaration and code are as they were."""
+    dry_run: bool = False
+    """Only say what would be done."""
+
+
+@frozen(kw_only=True)
+class Scale:
+    """Give services another number of workers; answered when they are ready."""
+
+    counts: dict[str, int]
+    """By the name of the service."""
+
+
+@frozen(kw_only=True)
+class Health:
+    """How the application as a whole is; answered with a `HealthReport`."""
+
+    kind: str = field(validator=in_(("startup", "readiness", "liveness")))
+
+
+@frozen(kw_only=True)
+class Inspect:
+    """Where the threads of a worker are, as far as that can be seen from outside.
+
+    The supervisor asks the controller when the worker itself does not answer; the
+    answer has ``way`` (``faulthandler``, ``kernel``, or empty) and ``data``.
+    """
+
+    name: str
+    process_id: int
+
+
+@frozen(kw_only=True)
+class Events:
+    """What happened lately; the first intermediate answer has a snapshot, too."""
+
+    follow: bool = False
+    """Go on with what happens, until the call is cancelled."""
+
+
+@frozen(kw_only=True)
+class Logs:
+    """What workers printed lately, in intermediate answers."""
+
+    names: Names | None = field(default=None, validator=optional(_names))
+    tail: int = field(default=100, validator=[ge(0), le(10_000)])
+    """How many lines, of all of them together."""
+    follow: bool = False
+    """Go on with what they print, until the call is cancelled."""
 
 
 @frozen(kw_only=True)
@@ -129,6 +199,26 @@ class WorkerRecord:
     """How its last incarnation ended, in words."""
     connects: bool = True
     """Whether it connects to the supervisor; a command does not."""
+    generation: int = field(default=1, validator=ge(1))
+    waiting_for: str = ""
+    """What keeps it from being started, in words."""
+    reason: str = ""
+    """Why this incarnation took the place of the one before, in words."""
+    needs: tuple[str, ...] = ()
+    """What its service depends on, as ``db (ready)``."""
+
+    @property
+    def key(self) -> tuple[str, int]:
+        """What tells it from all others, during a reload too."""
+        return self.name, self.generation
+
+
+@frozen(kw_only=True)
+class Gone:
+    """A worker that will not come back: scaled down, or of an old generation."""
+
+    name: str
+    generation: int
 
 
 @frozen(kw_only=True)
@@ -136,16 +226,118 @@ class Update:
     """Replaces the supervisor's picture of *workers*; sent whole at first."""
 
     workers: tuple[WorkerRecord, ...]
+    gone: tuple[Gone, ...] = ()
     restarts: int = field(default=0, validator=ge(0))
     """Restarts of the supervisor itself."""
+    is_last: bool = False
+    """Whether another supervisor comes: this one is to accept nobody any more."""
 
 
 # What a worker answers.
 
 
+_duration: Any = [gt(0), le(3600)]
+
+
 @frozen(kw_only=True)
 class ThreadDump:
     """The stacks of all threads; answered with a `ThreadReport`."""
+
+    locals: bool = False
+    """Whether the values of variables are told, cut short."""
+
+
+@frozen(kw_only=True)
+class SchedulerDump:
+    """The tasks of the event loop; answered with a `SchedulerReport`."""
+
+
+@frozen(kw_only=True)
+class LockDump:
+    """Who waits for whom; answered with a `LockReport`."""
+
+
+@frozen(kw_only=True)
+class Descriptors:
+    """What is open; answered with a `DescriptorReport`."""
+
+
+@frozen(kw_only=True)
+class SlowTasks:
+    """What kept the main loop from coming round; answered with a `StallReport`."""
+
+
+@frozen(kw_only=True)
+class MemorySample:
+    """What is allocated in a period, and retained; answered with a `MemoryReport`."""
+
+    duration: float = field(default=10.0, validator=_duration)
+    """[s]"""
+    engine: str = field(default="snapshots", validator=in_(("snapshots", "memray")))
+    """``memray``: every allocation is traced; answered with an `AllocationReport`."""
+
+
+@frozen(kw_only=True)
+class AllocationTraceStart:
+    """Have memray trace every allocation from now on."""
+
+
+@frozen(kw_only=True)
+class AllocationTraceStop:
+    """End that; answered with an `AllocationReport`."""
+
+
+@frozen(kw_only=True)
+class MemoryDump:
+    """Write the heap to a file; answered with a `DumpReport`."""
+
+    path: str | None = None
+    """Where nothing must be; None: a new file among the temporary ones."""
+    values: bool = False
+    """Whether strings and numbers are told, cut short: there may be secrets in them."""
+
+
+@frozen(kw_only=True)
+class GarbageProfile:
+    """What the garbage collector does in a period; answered with a `GarbageReport`."""
+
+    duration: float = field(default=10.0, validator=_duration)
+    """[s]"""
+
+
+@frozen(kw_only=True)
+class GarbageProfileStart:
+    """Begin such a period."""
+
+
+@frozen(kw_only=True)
+class GarbageProfileStop:
+    """End it; answered with a `GarbageReport`."""
+
+
+@frozen(kw_only=True)
+class Profile:
+    """Look at all threads again and again; answered with a `ProfileReport`."""
+
+    duration: float = field(default=10.0, validator=_duration)
+    """[s]"""
+    interval: float = field(default=0.01, validator=[ge(0.001), le(10)])
+    """Between two looks [s]."""
+    format: str = "speedscope"
+    """``speedscope``, ``collapsed`` or ``svg``."""
+
+
+@frozen(kw_only=True)
+class Doctor:
+    """Look at everything for a while; answered with a `Diagnosis`."""
+
+    duration: float = field(default=5.0, validator=_duration)
+    """[s]"""
+
+
+@frozen(kw_only=True)
+class ListOperations:
+    """What the worker answers, and what its service has added."""
 
 
 Operation: TypeAlias = (
@@ -155,12 +347,32 @@ Operation: TypeAlias = (
     | Workers
     | Forward
     | Restart
+    | Reload
+    | Scale
+    | Health
+    | Inspect
+    | Events
+    | Logs
     | Stop
     | Start
     | Shutdown
     | Cancel
     | Update
     | ThreadDump
+    | SchedulerDump
+    | LockDump
+    | Descriptors
+    | SlowTasks
+    | MemorySample
+    | AllocationTraceStart
+    | AllocationTraceStop
+    | MemoryDump
+    | GarbageProfile
+    | GarbageProfileStart
+    | GarbageProfileStop
+    | Profile
+    | Doctor
+    | ListOperations
 )
 
 OPERATIONS: Final = MappingProxyType[str, type[Operation]](
@@ -171,12 +383,32 @@ OPERATIONS: Final = MappingProxyType[str, type[Operation]](
         "workers": Workers,
         "forward": Forward,
         "restart": Restart,
+        "reload": Reload,
+        "scale": Scale,
+        "health": Health,
+        "inspect": Inspect,
+        "events": Events,
+        "logs": Logs,
         "stop": Stop,
         "start": Start,
         "shutdown": Shutdown,
         "cancel": Cancel,
         "update": Update,
         "thread_dump": ThreadDump,
+        "scheduler_dump": SchedulerDump,
+        "lock_dump": LockDump,
+        "descriptors": Descriptors,
+        "slow_tasks": SlowTasks,
+        "memory_sample": MemorySample,
+        "allocation_trace_start": AllocationTraceStart,
+        "allocation_trace_stop": AllocationTraceStop,
+        "memory_dump": MemoryDump,
+        "garbage_profile": GarbageProfile,
+        "garbage_profile_start": GarbageProfileStart,
+        "garbage_profile_stop": GarbageProfileStop,
+        "profile": Profile,
+        "doctor": Doctor,
+        "operations": ListOperations,
     }
 )
 NAMES: Final = MappingProxyType({type_: do for do, type_ in OPERATIONS.items()})
@@ -221,6 +453,13 @@ class WorkerStatus:
     last_exit: str = ""
     is_managed: bool = True
     """False: no child of the controller; it came to the socket by itself."""
+    generation: int = 1
+    waiting_for: str = ""
+    """What keeps it from being started, in words."""
+    reason: str = ""
+    """Why this incarnation took the place of the one before, in words."""
+    needs: tuple[str, ...] = ()
+    """What its service depends on, as ``db (ready)``."""
 
 
 @frozen(kw_only=True)
@@ -253,35 +492,30 @@ class StatusReport:
 
 
 @frozen(kw_only=True)
-class Frame:
-    """One frame of a stack."""
+class ReloadReport:
+    """The answer to `Reload`."""
 
-    file: str
-    line: int
-    function: str
-    source: str = ""
-    """The text of the line, if it could be read."""
-
-
-@frozen(kw_only=True)
-class ThreadStack:
-    """One thread and its stack, the innermost frame last."""
-
-    name: str
-    ident: int
-    is_daemon: bool
-    is_main: bool
-    frames: tuple[Frame, ...]
+    generation: int
+    """The one that runs now."""
+    lines: tuple[str, ...]
+    """What becomes, or became, of each service, in words."""
+    services: tuple[dict[str, Any], ...] = ()
+    """The same as fields."""
 
 
 @frozen(kw_only=True)
-class ThreadReport:
-    """The answer to `ThreadDump`."""
+class HealthReport:
+    """The answer to `Health`."""
 
-    data: str = field(validator=instance_of(str))
-    """The whole as text, as Ruby's clients expect it."""
-    threads: tuple[ThreadStack, ...] = ()
+    is_ok: bool
+    details: dict[str, Any] = field(factory=dict)
 
 
-RESULTS: Final = (Registered, StatusReport, ThreadReport)
+RESULTS: Final = (
+    Registered,
+    StatusReport,
+    ReloadReport,
+    HealthReport,
+    ThreadReport,
+)
 """The types of last answers."""

@@ -14,7 +14,7 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from contextlib import suppress
 from typing import Any, Final
 
@@ -23,17 +23,14 @@ from attrs import define, field
 
 from trio_supervisor.errors import DeadlineExceededError, SupervisorError
 from trio_supervisor.link.connect import connect_unix
-from trio_supervisor.link.peer import open_peer
+from trio_supervisor.link.peer import Dispatch, open_peer
 from trio_supervisor.link.reconnect import ReconnectPlan, keep_connected
 from trio_supervisor.process.boot import WorkerBoot
 from trio_supervisor.wire.session import Session
-from trio_supervisor.worker.operations import dispatch
 
 logger = logging.getLogger(__name__)
 
 _REGISTER_TIMEOUT: Final = 10.0
-_HEAD_START: Final = 0.003
-"""What the worker's own code has for itself at first [s]."""
 FORCE_AFTER: Final = 0.8
 """The part of the stop timeout after which a target that should return is cancelled."""
 
@@ -47,12 +44,16 @@ class Agent:
         read_state: Returns what is sent on registering.
         on_stop: Called in the agent's thread when the worker is to end, with False;
             and with True if it still runs after `FORCE_AFTER` of its time.
+        dispatch: Answers calls, in the agent's loop.
+        beside: Runs in the agent's loop, too.
     """
 
     _boot: WorkerBoot
     _lifeline: int
     _read_state: Callable[[], Mapping[str, Any]]
     _on_stop: Callable[[bool], None]
+    _dispatch: Dispatch
+    _beside: Callable[[], Awaitable[None]]
     _thread: threading.Thread | None = field(default=None, init=False)
     _token: trio.lowlevel.TrioToken | None = field(default=None, init=False)
     _scope: trio.CancelScope = field(factory=trio.CancelScope, init=False)
@@ -92,7 +93,7 @@ class Agent:
     def _run(self) -> None:
         # Its loop takes 3 ms to begin, which would be so many that the worker's own
         # code is ready later.
-        time.sleep(_HEAD_START)
+        time.sleep(self._boot.head_start)
         # Signals are the main thread's.
         signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())
         if self._boot.switch_interval is not None:
@@ -114,6 +115,7 @@ class Agent:
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(self._watch_signals)
                 nursery.start_soon(self._watch_lifeline)
+                nursery.start_soon(self._beside)
                 await keep_connected(
                     lambda: connect_unix(self._boot.socket_path),
                     self._session,
@@ -123,7 +125,7 @@ class Agent:
 
     async def _session(self, stream: trio.abc.Stream) -> bool:
         session = Session(is_connecting=True)
-        async with open_peer(stream, session, dispatch) as peer:
+        async with open_peer(stream, session, self._dispatch) as peer:
             try:
                 with trio.fail_after(_REGISTER_TIMEOUT):
                     await peer.call("register", {"state": self._state()})

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import socket
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any, Final
 
 import anyio
@@ -12,6 +13,7 @@ from attrs import define, field
 
 from trio_supervisor.process.boot import WorkerBoot
 from trio_supervisor.process.notify import Notifier
+from trio_supervisor.worker.handlers import Handlers
 
 # The controller reads its socket within milliseconds; it is full only in a storm.
 _RETRY: Final = 0.01
@@ -20,9 +22,19 @@ _RETRY: Final = 0.01
 class _Instance:
     """What both have."""
 
-    def __init__(self, boot: WorkerBoot, notifier: Notifier) -> None:
+    def __init__(
+        self,
+        boot: WorkerBoot,
+        notifier: Notifier,
+        sockets: Mapping[str, socket.socket] | None = None,
+        handlers: Handlers | None = None,
+    ) -> None:
+        self._handlers = handlers or Handlers()
         self._boot = boot
         self._notifier = notifier
+        self.sockets: Mapping[str, socket.socket] = dict(sockets or {})
+        """The service's listening sockets, by name. They are bound, they listen, and
+        they are shared with all other workers of the service."""
         self.state: dict[str, Any] = dict(boot.state)
         """The application's own: sent whenever this worker registers. JSON values."""
 
@@ -46,8 +58,31 @@ class _Instance:
         """1 in the first process of this name, one more in each later one."""
         return self._boot.incarnation
 
+    @property
+    def generation(self) -> int:
+        """1 at first, one more with each reload."""
+        return self._boot.generation
+
+    def handle(self, name: str, function: Callable[..., Any]) -> None:
+        """Have *function* answer calls of *name*, as ``call NAME cache_stats`` makes.
+
+        It is called in this worker's event loop, beside the target, and may be async;
+        in a sync worker it is called in a thread of its own, and may not. Arguments
+        get the types that it declares, and what it returns becomes JSON, both by
+        cattrs. What it raises is the caller's answer, and goes to the log.
+
+        Raises:
+            SpecError: the name is no name, or taken; or the function cannot be called
+                with arguments by name.
+        """
+        self._handlers.add(name, function)
+
     def __repr__(self) -> str:
         return f"<{type(self).__name__} {self.name} incarnation {self.incarnation}>"
+
+
+def _unready(reason: str) -> str:
+    return f"READY=0\nSTATUS={' '.join(reason.splitlines())}"
 
 
 @define(eq=False)
@@ -73,8 +108,14 @@ class Stopping:
 class Worker(_Instance):
     """One worker process, as its async target sees it, under trio and asyncio alike."""
 
-    def __init__(self, boot: WorkerBoot, notifier: Notifier) -> None:
-        super().__init__(boot, notifier)
+    def __init__(
+        self,
+        boot: WorkerBoot,
+        notifier: Notifier,
+        sockets: Mapping[str, socket.socket] | None = None,
+        handlers: Handlers | None = None,
+    ) -> None:
+        super().__init__(boot, notifier, sockets, handlers)
         self._stopping = Stopping()
 
     @property
@@ -91,6 +132,13 @@ class Worker(_Instance):
     async def ready(self) -> None:
         """Say that this worker does its work from now on."""
         await self._send("READY=1")
+
+    async def unready(self, reason: str = "") -> None:
+        """Say that this worker cannot work at the moment; nobody ends it for that.
+
+        `ready` says that it can again.
+        """
+        await self._send(_unready(reason))
 
     async def status(self, text: str) -> None:
         """Say in one line what this worker is doing; shown by ``status``."""
@@ -148,8 +196,14 @@ class SyncWorker(_Instance):
     at `stopping`, and the health check begins with the first of them.
     """
 
-    def __init__(self, boot: WorkerBoot, notifier: Notifier) -> None:
-        super().__init__(boot, notifier)
+    def __init__(
+        self,
+        boot: WorkerBoot,
+        notifier: Notifier,
+        sockets: Mapping[str, socket.socket] | None = None,
+        handlers: Handlers | None = None,
+    ) -> None:
+        super().__init__(boot, notifier, sockets, handlers)
         self._interval = boot.heartbeat if boot.heartbeat is not None else 60.0
         self._next_heartbeat = 0.0
         self._stopping = SyncStopping(self._beat, self._interval)
@@ -168,6 +222,13 @@ class SyncWorker(_Instance):
     def ready(self) -> None:
         """Say that this worker does its work from now on."""
         self._send("READY=1")
+
+    def unready(self, reason: str = "") -> None:
+        """Say that this worker cannot work at the moment; nobody ends it for that.
+
+        `ready` says that it can again.
+        """
+        self._send(_unready(reason))
 
     def status(self, text: str) -> None:
         """Say in one line what this worker is doing; shown by ``status``."""

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import gc
+import io
 import logging
 import os
 import signal
+import socket
 import sys
 import threading
 import traceback
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from types import FrameType
 from typing import Any, Final
 
@@ -18,12 +20,16 @@ import anyio.lowlevel
 import trio
 
 from trio_supervisor.errors import SupervisorError
+from trio_supervisor.process.black_box import use_black_box
 from trio_supervisor.process.boot import WorkerBoot
 from trio_supervisor.process.notify import Notifier
 from trio_supervisor.process.preload import load_source
 from trio_supervisor.spec import Application, Service
 from trio_supervisor.worker.agent import Agent
+from trio_supervisor.worker.handlers import Handlers
 from trio_supervisor.worker.instance import SyncWorker, Worker
+from trio_supervisor.worker.looking import Looking
+from trio_supervisor.worker.operations import Operations, Run
 from trio_supervisor.worker.runtimes import (
     AsyncRuntime,
     Runtime,
@@ -40,7 +46,8 @@ def run_worker(boot: WorkerBoot, descriptors: Sequence[int]) -> None:
     """Be the worker until its target has ended. Ends the process if that failed.
 
     Args:
-        descriptors: The lifeline, which reads end-of-file when the controller is gone.
+        descriptors: The lifeline, which reads end-of-file when the controller is gone,
+            then what *boot* says.
     """
     _run(boot, descriptors, is_forked=False)
 
@@ -51,10 +58,17 @@ def run_forked(boot: WorkerBoot, descriptors: Sequence[int]) -> None:
 
 
 def _run(boot: WorkerBoot, descriptors: Sequence[int], *, is_forked: bool) -> None:
-    (lifeline,) = descriptors
+    lifeline, *listening = descriptors
     signal.pthread_sigmask(signal.SIG_SETMASK, ())
+    _show_lines_at_once()
+    if boot.has_black_box:
+        use_black_box(listening.pop(0))
+    sockets = {
+        name: socket.socket(fileno=descriptor)
+        for name, descriptor in zip(boot.sockets, listening, strict=True)
+    }
     with Notifier(boot.notify_path) as notifier:
-        main = _Main(boot, notifier, lifeline)
+        main = _Main(boot, notifier, lifeline, sockets)
         try:
             main.run(is_forked=is_forked)
         except SupervisorError as exc:
@@ -76,14 +90,30 @@ def warm_up() -> None:
 
 
 class _Main:
-    def __init__(self, boot: WorkerBoot, notifier: Notifier, lifeline: int) -> None:
+    def __init__(
+        self,
+        boot: WorkerBoot,
+        notifier: Notifier,
+        lifeline: int,
+        sockets: Mapping[str, socket.socket],
+    ) -> None:
         self._boot = boot
+        self._sockets = sockets
         self._process_id = os.getpid()
         self._notifier = notifier
         self._runtime: Runtime | None = None
         self._read_state: Callable[[], dict[str, Any]] = lambda: boot.state
         self._is_stopped = False
-        self._agent = Agent(boot, lifeline, lambda: self._read_state(), self._stop)
+        self._looking = Looking(boot.name)
+        self._handlers = Handlers()
+        self._agent = Agent(
+            boot,
+            lifeline,
+            lambda: self._read_state(),
+            self._stop,
+            Operations(self._looking, self._handlers, self._runner).dispatch,
+            self._looking.watch,
+        )
 
     def run(self, *, is_forked: bool) -> None:
         if not is_forked:
@@ -110,17 +140,22 @@ class _Main:
     def _make_runtime(self, target: Callable[[Any], Any]) -> Runtime:
         boot, notifier = self._boot, self._notifier
         if boot.backend == "sync":
-            sync_worker = SyncWorker(boot, notifier)
+            sync_worker = SyncWorker(boot, notifier, self._sockets, self._handlers)
             self._read_state = lambda: sync_worker.state
             return SyncRuntime(sync_worker, target)
 
         def make_worker() -> Worker:
             # Inside the loop: its event belongs to it.
-            worker = Worker(boot, notifier)
+            worker = Worker(boot, notifier, self._sockets, self._handlers)
             self._read_state = lambda: worker.state
             return worker
 
-        return AsyncRuntime(boot, make_worker, notifier, target, boot.backend)
+        return AsyncRuntime(
+            boot, make_worker, notifier, target, boot.backend, self._looking.begin
+        )
+
+    def _runner(self) -> Run | None:
+        return self._runtime.call if self._runtime is not None else None
 
     def _handle_signal(self, sig: int, _frame: FrameType | None) -> None:
         if os.getpid() != self._process_id:
@@ -136,6 +171,12 @@ class _Main:
         self._is_stopped = True
         if self._runtime is not None:
             self._runtime.stop(is_forced)
+
+
+def _show_lines_at_once() -> None:
+    """Have what is printed go off line by line, though it goes into a pipe."""
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(line_buffering=True)
 
 
 def _enter_directory(directory: str | None) -> None:

@@ -2,18 +2,123 @@
 
 from __future__ import annotations
 
-from trio_supervisor.errors import UnknownOperationError
-from trio_supervisor.link.peer import Answer, IncomingCall
-from trio_supervisor.probe.stacks import thread_report
-from trio_supervisor.wire.codec import parse_operation, to_fields
-from trio_supervisor.wire.messages import Ping, ThreadDump
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+from attrs import define
+
+from trio_supervisor.errors import UnavailableError
+from trio_supervisor.link.peer import Answer, Fields, IncomingCall
+from trio_supervisor.wire.codec import parse_operation
+from trio_supervisor.wire.messages import (
+    OPERATIONS,
+    AllocationTraceStart,
+    AllocationTraceStop,
+    Descriptors,
+    Doctor,
+    GarbageProfile,
+    GarbageProfileStart,
+    GarbageProfileStop,
+    ListOperations,
+    LockDump,
+    MemoryDump,
+    MemorySample,
+    Ping,
+    Profile,
+    SchedulerDump,
+    SlowTasks,
+    ThreadDump,
+)
+from trio_supervisor.worker.handlers import Handlers, result_fields
+from trio_supervisor.worker.looking import Looking
+
+Run = Callable[[Callable[..., Any], dict[str, Any]], Awaitable[Any]]
+"""Calls a function with arguments where the target runs, and returns its result."""
+
+_BUILT_IN = (
+    "ping",
+    "thread_dump",
+    "scheduler_dump",
+    "lock_dump",
+    "descriptors",
+    "slow_tasks",
+    "memory_sample",
+    "allocation_trace_start",
+    "allocation_trace_stop",
+    "memory_dump",
+    "garbage_profile",
+    "garbage_profile_start",
+    "garbage_profile_stop",
+    "profile",
+    "doctor",
+    "operations",
+)
 
 
-def dispatch(call: IncomingCall) -> Answer:
-    """Answer *call*, in the agent's thread."""
-    match parse_operation(call.do, call.arguments):
-        case Ping():
-            return {}
-        case ThreadDump():
-            return to_fields(thread_report())
-    raise UnknownOperationError(f"a worker does not answer {call.do!r:.80}")
+@define(eq=False)
+class Operations:
+    """Answers the calls that come to one worker, in its agent's thread."""
+
+    _looking: Looking
+    _handlers: Handlers
+    _run: Callable[[], Run | None]
+    """Returns what runs functions beside the target; None: it does not run yet."""
+
+    def dispatch(self, call: IncomingCall) -> Answer:
+        """Answer *call*, or return what does."""
+        if call.do not in OPERATIONS:
+            return self._handle(call)
+        looking = self._looking
+        match parse_operation(call.do, call.arguments):
+            case Ping():
+                return {}
+            case ThreadDump() as operation:
+                return looking.threads(operation)
+            case SchedulerDump():
+                return looking.scheduler()
+            case LockDump():
+                return looking.locks()
+            case Descriptors():
+                return looking.descriptors()
+            case SlowTasks():
+                return looking.slow_tasks()
+            case MemorySample(engine="memray") as operation:
+                return looking.allocations(call, operation)
+            case AllocationTraceStart():
+                return looking.trace_start()
+            case AllocationTraceStop():
+                return looking.trace_stop()
+            case MemorySample() as operation:
+                return looking.memory_sample(call, operation)
+            case MemoryDump() as operation:
+                return looking.memory_dump(call, operation)
+            case GarbageProfile() as operation:
+                return looking.garbage_profile(call, operation)
+            case GarbageProfileStart():
+                return looking.garbage_start()
+            case GarbageProfileStop():
+                return looking.garbage_stop()
+            case Profile() as operation:
+                return looking.profile(call, operation)
+            case Doctor() as operation:
+                return looking.doctor(call, operation)
+            case ListOperations():
+                return {
+                    "operations": list(_BUILT_IN),
+                    "handlers": self._handlers.describe(),
+                }
+        return self._handle(call)
+
+    def _handle(self, call: IncomingCall) -> Answer:
+        handler = self._handlers.find(call.do)
+        arguments = handler.bind(call.arguments)
+        run = self._run()
+        if run is None:
+            raise UnavailableError("the worker does not run yet: try again")
+        return _answer(run, handler.function, arguments)
+
+
+async def _answer(
+    run: Run, function: Callable[..., Any], arguments: dict[str, Any]
+) -> Fields:
+    return result_fields(await run(function, arguments))

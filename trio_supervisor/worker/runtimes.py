@@ -3,19 +3,26 @@
 from __future__ import annotations
 
 import asyncio
+import inspect
 import signal
 import threading
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
-from typing import Protocol
+from functools import partial
+from typing import Any, Protocol, TypeAlias
 
 import anyio
+import anyio.abc
 import trio
 from attrs import define, field
 
+from trio_supervisor.errors import UnavailableError
+from trio_supervisor.probe.main_loop import MainLoop, current_main_loop
 from trio_supervisor.process.boot import WorkerBoot
 from trio_supervisor.process.notify import Notifier
 from trio_supervisor.worker.instance import SyncWorker, Worker
+
+Arguments: TypeAlias = dict[str, Any]
 
 
 def do_nothing() -> None:
@@ -37,6 +44,13 @@ class Runtime(Protocol):
         """Have the target end; called in the agent's thread."""
         ...
 
+    async def call(self, function: Callable[..., Any], arguments: Arguments) -> Any:
+        """Call *function* beside the target; called in the agent's loop.
+
+        Raises what it raises. A cancellation cancels it, where it can be.
+        """
+        ...
+
 
 @define(eq=False)
 class AsyncRuntime:
@@ -47,6 +61,8 @@ class AsyncRuntime:
     _notifier: Notifier
     _target: Callable[[Worker], Awaitable[object]]
     _backend: str
+    _on_loop: Callable[[MainLoop], None]
+    _group: anyio.abc.TaskGroup | None = field(default=None, init=False)
     _scope: anyio.CancelScope | None = field(default=None, init=False)
     _worker: Worker | None = field(default=None, init=False)
     _soon: Callable[[Callable[[], object]], object] | None = field(
@@ -81,7 +97,9 @@ class AsyncRuntime:
 
     async def _main(self, before_target: Callable[[], None] = do_nothing) -> None:
         self._worker = worker = self._worker_of()
+        self._on_loop(current_main_loop())
         async with anyio.create_task_group() as group:
+            self._group = group
             group.start_soon(self._beat)
             with anyio.CancelScope() as self._scope:
                 self._soon = _soon()
@@ -95,7 +113,34 @@ class AsyncRuntime:
                         raise
                     # Raised outside of the task group, which would wrap it.
                     self._error = exc
+            self._group = None
             group.cancel_scope.cancel()
+
+    async def call(self, function: Callable[..., Any], arguments: Arguments) -> Any:
+        """Call *function* in the main loop, in a task of its own."""
+        agent = trio.lowlevel.current_trio_token()
+        visit = _Visit(function, arguments, agent)
+        if (soon := self._soon) is None:
+            raise UnavailableError("the main loop does not run yet")
+        try:
+            soon(lambda: self._admit(visit))
+        except RuntimeError:
+            raise UnavailableError("the main loop has ended") from None
+        try:
+            await visit.is_over.wait()
+        finally:
+            if not visit.is_over.is_set():
+                with suppress(RuntimeError):
+                    soon(visit.cancel)
+        if visit.error is not None:
+            raise visit.error
+        return visit.result
+
+    def _admit(self, visit: _Visit) -> None:
+        if self._group is None:
+            visit.refuse()
+        else:
+            self._group.start_soon(visit.run)
 
     async def _beat(self) -> None:
         while self._boot.heartbeat is not None:
@@ -112,6 +157,51 @@ class AsyncRuntime:
     def _force(self) -> None:
         assert self._scope is not None
         self._scope.cancel()
+
+
+@define(eq=False)
+class _Visit:
+    """A call of a function in the main loop, on behalf of the agent's loop."""
+
+    _function: Callable[..., Any]
+    _arguments: Arguments
+    _agent: trio.lowlevel.TrioToken
+    is_over: trio.Event = field(factory=trio.Event, init=False)
+    """Set in the agent's loop."""
+    result: Any = field(default=None, init=False)
+    error: BaseException | None = field(default=None, init=False)
+    _scope: anyio.CancelScope | None = field(default=None, init=False)
+    _is_cancelled: bool = field(default=False, init=False)
+
+    async def run(self) -> None:
+        """Make the call, in the main loop."""
+        if self._is_cancelled:
+            return
+        try:
+            with anyio.CancelScope() as self._scope:
+                result = self._function(**self._arguments)
+                if inspect.isawaitable(result):
+                    result = await result
+                self.result = result
+        except Exception as exc:
+            self.error = exc
+        finally:
+            self._tell()
+
+    def refuse(self) -> None:
+        """Say that the main loop takes no calls any more."""
+        self.error = UnavailableError("the main loop has ended")
+        self._tell()
+
+    def cancel(self) -> None:
+        """Break it off, in the main loop."""
+        self._is_cancelled = True
+        if self._scope is not None:
+            self._scope.cancel()
+
+    def _tell(self) -> None:
+        with suppress(trio.RunFinishedError):
+            self._agent.run_sync_soon(self.is_over.set)
 
 
 def _soon() -> Callable[[Callable[[], object]], object]:
@@ -153,6 +243,12 @@ class SyncRuntime:
             main = threading.main_thread().ident
             assert main is not None
             signal.pthread_kill(main, signal.SIGTERM)
+
+    async def call(self, function: Callable[..., Any], arguments: Arguments) -> Any:
+        """Call *function* in a thread of its own: the main one is the target's."""
+        return await trio.to_thread.run_sync(
+            partial(function, **arguments), abandon_on_cancel=True
+        )
 
     def _end(self) -> None:
         if self._is_running:

@@ -1,0 +1,476 @@
+"""A new generation takes over, or nothing changes: in virtual time."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import trio
+from trio.testing import wait_all_tasks_blocked
+
+from tests.controller.controller_kit import (
+    NEVER,
+    Life,
+    Theatre,
+    open_theatre,
+    script,
+    service,
+)
+from trio_supervisor.controller.events import (
+    GaveUp,
+    Reloaded,
+    ReloadFailed,
+    Reloading,
+    Scaled,
+)
+from trio_supervisor.errors import (
+    ReloadError,
+    SpecError,
+    SupervisorError,
+    UnavailableError,
+)
+from trio_supervisor.policy.lifecycle import State
+from trio_supervisor.spec import Application, Command
+from trio_supervisor.testing import simulated
+
+
+def app(**web: Any) -> Application:
+    """A database, and a web service with other options now and then."""
+    return Application(
+        [
+            Command("db", ["db"], notify=True, backoff=None),
+            service("web", **({"count": 2, "depends_on": {"db": "ready"}} | web)),
+        ]
+    )
+
+
+def changed(**web: Any) -> Application:
+    return app(stop_timeout=9, **web)
+
+
+async def fail_to_reload(
+    theatre: Theatre, application: Application, match: str, **how: bool
+) -> None:
+    """See that a reload fails, and that all is as it was, and told so."""
+    before = {name: c.plan for name, c in theatre.controller.children.items()}
+    generation = theatre.controller.generation
+    failures = len(theatre.events(ReloadFailed))
+    with pytest.raises(SupervisorError, match=match), trio.fail_after(600):
+        await theatre.controller.reload(application, **how)
+    await trio.sleep(1)
+    assert theatre.controller.generation is generation
+    assert list(theatre.controller.children) == list(before)
+    assert not any("/" in name for name in theatre.running)
+    assert len(theatre.events(ReloadFailed)) == failures + 1
+    theatre.controller.reloading.check_idle()
+    await theatre.check_picture()
+
+
+# It succeeds.
+
+
+@simulated
+async def test_the_new_are_ready_before_the_old_are_stopped() -> None:
+    async with open_theatre(app(), lambda _: Life(ready_after=2.0)) as theatre:
+        await trio.sleep(10)
+        plan = await theatre.controller.reload(changed())
+        assert list(plan.lines()) == [
+            "= db (unchanged, kept)",
+            "~ web: stop_timeout 10.0 -> 9.0",
+        ]
+        assert theatre.ended == [(12, "web.0"), (12, "web.1")] or theatre.ended == [
+            (12, "web.1"),
+            (12, "web.0"),
+        ]
+        assert theatre.running == ["db.0", "web.0/2", "web.1/2"]
+        assert theatre.controller.generation.number == 2
+        assert [words for _, words in theatre.events(Reloaded)] == [
+            "controller: generation 2 took over after 2.00 s"
+        ]
+        await theatre.check_picture()
+
+
+@simulated
+async def test_the_same_again_replaces_what_runs_code() -> None:
+    """Its code may be new; with `changed_only` it is kept where it is not."""
+    async with open_theatre(app()) as theatre:
+        await theatre.controller.wait_ready()
+        plan = await theatre.controller.reload(app(), changed_only=True)
+        assert not plan.changes_anything
+        assert theatre.running == ["db.0", "web.0", "web.1"]
+        await theatre.controller.reload(app())
+        assert theatre.running == ["db.0", "web.0/3", "web.1/3"]
+
+
+@simulated
+async def test_what_is_new_comes_and_what_is_gone_goes_in_order() -> None:
+    before = Application([service("old"), service("web", depends_on={"old": "ready"})])
+    after = Application(
+        [
+            service("new"),
+            service("web", depends_on={"new": "ready"}),
+            service("job", depends_on={"web": "ready"}, restart="never"),
+        ]
+    )
+    done = Life(ready_after=NEVER, exits_after=3)
+    lives = script({"web.0": [Life(stopping_takes=5)], "job.0/2": [done]})
+    async with open_theatre(before, lives) as theatre:
+        await trio.sleep(10)
+        plan = await theatre.controller.reload(after)
+        assert [(s.name, s.action) for s in plan.services] == [
+            ("new", "add"),
+            ("web", "change"),
+            ("job", "add"),
+            ("old", "remove"),
+        ]
+        assert theatre.started[2:] == [
+            (10, "new.0/2"),
+            (10.25, "web.0/2"),
+            (10.5, "job.0/2"),
+        ]
+        # The job has done its work, then the old go: what needs others first.
+        assert theatre.ended[1:] == [(18.5, "web.0"), (18.5, "old.0")]
+        assert theatre.child("job.0").state is State.STOPPED
+        await theatre.check_picture()
+
+
+@simulated
+async def test_one_that_does_not_bear_company_is_stopped_first() -> None:
+    lives = script({"web.0": [Life(stopping_takes=3)]})
+    async with open_theatre(app(count=1, overlap=False), lives) as theatre:
+        await trio.sleep(10)
+        await theatre.controller.reload(changed(count=1, overlap=False))
+        assert theatre.ended == [(13, "web.0")]
+        assert theatre.started[-1] == (13, "web.0/2")
+        await theatre.check_picture()
+
+
+@simulated
+async def test_a_dry_run_only_says_what_it_would_do() -> None:
+    async with open_theatre(app()) as theatre:
+        await theatre.controller.wait_ready()
+        plan = await theatre.controller.reload(changed(count=3), dry_run=True)
+        assert [s.action for s in plan.services] == ["keep", "change"]
+        assert theatre.controller.generation.number == 1
+        assert theatre.events(Reloading, ReloadFailed, Reloaded) == []
+        assert len(theatre.started) == 3
+
+
+@simulated
+async def test_a_count_set_by_hand_survives_until_another_is_declared() -> None:
+    async with open_theatre(app()) as theatre:
+        await theatre.controller.wait_ready()
+        await theatre.controller.scale({"web": 4})
+        await theatre.controller.reload(changed())
+        assert len(theatre.controller.children) == 5
+        plan = await theatre.controller.reload(changed(), changed_only=True)
+        assert plan.services[1].is_scaled
+        await theatre.controller.reload(changed(count=1), changed_only=True)
+        assert theatre.running == ["db.0", "web.0/2"]
+        assert len(theatre.events(Scaled)) == 2
+        plan = await theatre.controller.reload(changed(count=1))
+        assert not plan.services[1].is_scaled
+        await theatre.check_picture()
+
+
+@simulated
+async def test_a_kept_worker_goes_on_as_one_of_the_new_generation() -> None:
+    """It can be restarted, scaled, stopped, and waits for the new ones."""
+    async with open_theatre(app()) as theatre:
+        await theatre.controller.wait_ready()
+        await theatre.controller.reload(changed())
+        theatre.process("db.0").exit(1)
+        await wait_all_tasks_blocked()
+        assert theatre.child("db.0").incarnation == 2
+        assert await theatre.controller.stop("db") == ("web.0", "web.1", "db.0")
+        await theatre.controller.start("web")
+        assert theatre.running == ["db.0", "web.0/2", "web.1/2"]
+        await theatre.check_picture()
+
+
+@simulated
+async def test_one_that_waits_and_is_kept_looks_at_the_new_generation() -> None:
+    """What it needs failed in the old one, and is there in the new."""
+
+    def both(**db: Any) -> Application:
+        return Application(
+            [
+                service("db", restart="never", **db),
+                Command("web", ["w"], notify=True, depends_on={"db": "ready"}),
+            ]
+        )
+
+    lives = script({"db.0": [Life(exits_after=0.125, returncode=1)]})
+    async with open_theatre(both(), lives) as theatre:
+        await trio.sleep(5)
+        assert theatre.states == {"db.0": State.FAILED, "web.0": State.WAITING}
+        await theatre.controller.reload(both(stop_timeout=3))
+        await trio.sleep(5)
+        assert theatre.states == {"db.0": State.READY, "web.0": State.READY}
+
+
+@simulated
+async def test_one_that_waits_for_what_was_stopped_looks_again_too() -> None:
+    """Of the old ones there is no news: they were at rest already."""
+
+    def both(**db: Any) -> Application:
+        return Application(
+            [
+                service("db", count=2, **db),
+                Command("web", ["w"], notify=True, depends_on={"db": "ready"}),
+            ]
+        )
+
+    async with open_theatre(both()) as theatre:
+        await theatre.controller.wait_ready()
+        await theatre.controller.stop("db.0")
+        await theatre.controller.stop("db.1")
+        theatre.process("web.0").exit(1)
+        await trio.sleep(1)
+        assert theatre.child("web.0").state is State.WAITING
+        await theatre.controller.reload(both(stop_timeout=3))
+        await trio.sleep(5)
+        assert theatre.child("web.0").state is State.READY
+
+
+# It fails, and all is as it was.
+
+
+@pytest.mark.parametrize(
+    ("life", "story"),
+    [
+        (Life(can_spawn=False), "no such program"),
+        (Life(ready_after=NEVER, exits_after=3, returncode=1), "exit code 1"),
+        (Life(ready_after=NEVER, exits_after=3, returncode=0), "exit code 0"),
+        (Life(ready_after=NEVER), "was not ready in time"),
+        (Life(spawn_takes=NEVER), "was not ready in time"),
+    ],
+    ids=["no program", "ends", "ends well", "never ready", "never started"],
+)
+@simulated
+async def test_one_that_does_not_become_ready_leaves_all_as_it_was(
+    life: Life, story: str
+) -> None:
+    async with open_theatre(app(), script({"web.1/2": [life]})) as theatre:
+        await trio.sleep(10)
+        await fail_to_reload(theatre, changed(), rf"web\.1 of the new .*{story}")
+        assert theatre.ended == [e for e in theatre.ended if "/2" in e[1]]
+        assert theatre.running == ["db.0", "web.0", "web.1"]
+        assert theatre.events(GaveUp) == []
+        # And the next one may succeed.
+        await theatre.controller.reload(changed())
+        assert theatre.running == ["db.0", "web.0/2", "web.1/2"]
+        await theatre.check_picture()
+
+
+@simulated
+async def test_one_that_ends_after_it_was_ready_fails_it_too() -> None:
+    """As long as others are not ready."""
+    lives = script(
+        {
+            "web.0/2": [Life(exits_after=5, returncode=0)],
+            "web.1/2": [Life(ready_after=20)],
+        }
+    )
+    async with open_theatre(app(), lives) as theatre:
+        await trio.sleep(10)
+        await fail_to_reload(theatre, changed(), r"web\.0 of the new generation ended")
+        assert theatre.running == ["db.0", "web.0", "web.1"]
+
+
+@pytest.mark.parametrize(
+    "life",
+    [Life(can_spawn=False), Life(ready_after=NEVER, exits_after=3, returncode=1)],
+    ids=["at once", "later"],
+)
+@simulated
+async def test_one_that_gave_way_is_brought_back(life: Life) -> None:
+    lives = script({"web.0/2": [life], "web.0": [Life(stopping_takes=2)]})
+    async with open_theatre(app(overlap=False, count=1), lives) as theatre:
+        await trio.sleep(10)
+        await fail_to_reload(
+            theatre, changed(overlap=False, count=1), r"web\.0 of the new"
+        )
+        assert theatre.running == ["db.0", "web.0"]
+        await theatre.controller.wait_ready()
+        await theatre.controller.restart("web")
+        await theatre.check_picture()
+
+
+@pytest.mark.parametrize(
+    "problem", [SpecError("target", "cannot be"), OSError("no processes left")]
+)
+@simulated
+async def test_a_generation_that_cannot_be_made_is_a_failed_reload(
+    problem: Exception,
+) -> None:
+    async with open_theatre(app()) as theatre:
+        await theatre.controller.wait_ready()
+
+        async def fail() -> None:
+            raise problem
+
+        theatre.makes.append(fail)
+        await fail_to_reload(theatre, changed(), str(problem))
+        assert len(theatre.events(Reloading)) == 1
+
+
+@simulated
+async def test_it_fails_where_what_is_needed_is_not_going_to_come() -> None:
+    """A command that was stopped by hand is kept, and stays stopped."""
+    async with open_theatre(app()) as theatre:
+        await theatre.controller.wait_ready()
+        await theatre.controller.stop("db")
+        with pytest.raises(ReloadError, match=r"web\.0 .*waits for db"):
+            with trio.fail_after(600):
+                await theatre.controller.reload(changed())
+        assert theatre.running == []
+        theatre.controller.reloading.check_idle()
+
+
+@simulated
+async def test_what_is_needed_and_is_away_for_a_moment_is_waited_for() -> None:
+    """Although it belongs to the old generation still."""
+    lives = script({"db.0": [Life(exits_after=10, returncode=1), Life(ready_after=5)]})
+    async with open_theatre(app(), lives) as theatre:
+        await trio.sleep(11)
+        with trio.fail_after(600):
+            await theatre.controller.reload(changed())
+        assert sorted(theatre.started[-2:]) == [(15, "web.0/2"), (15, "web.1/2")]
+
+
+@simulated
+async def test_an_application_that_is_embedded_has_no_target_to_import() -> None:
+    async with open_theatre(app()) as theatre:
+        with pytest.raises(UnavailableError, match="can give a new one"):
+            await theatre.controller.reload()
+        assert len(theatre.events(ReloadFailed)) == 1
+
+
+# While it goes on.
+
+
+@simulated
+async def test_nothing_else_is_changed_during_a_reload() -> None:
+    """But a cancelled caller does not end it."""
+    async with open_theatre(app(), lambda _: Life(ready_after=5)) as theatre:
+        await trio.sleep(20)
+        with trio.move_on_after(1):
+            await theatre.controller.reload(changed())
+        controller = theatre.controller
+        for change in (
+            lambda: controller.reload(changed()),
+            lambda: controller.scale({"web": 1}),
+            lambda: controller.stop("web"),
+            lambda: controller.start("web"),
+        ):
+            with pytest.raises(UnavailableError, match="a reload is under way"):
+                await change()
+        await trio.sleep(10)
+        assert theatre.running == ["db.0", "web.0/2", "web.1/2"]
+
+
+@pytest.mark.parametrize("moment", [0.0, 1.0, 2.5, 4.0, 6.5])
+@pytest.mark.parametrize("overlap", [True, False])
+@simulated
+async def test_a_shutdown_during_a_reload_ends_all(
+    moment: float, overlap: bool
+) -> None:
+    """At every stage; and whoever asked for the reload is told."""
+    life = Life(ready_after=2, stopping_takes=2)
+    async with open_theatre(app(overlap=overlap), lambda _: life) as theatre:
+        await trio.sleep(10)
+        outcomes: list[object] = []
+
+        async def reload() -> None:
+            try:
+                outcomes.append(
+                    await theatre.controller.reload(changed(overlap=overlap))
+                )
+            except SupervisorError as exc:
+                outcomes.append(exc)
+
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(reload)
+            await trio.sleep(moment)
+            theatre.controller.shutdown("now")
+            with trio.fail_after(100):
+                await theatre.is_over.wait()
+        assert len(outcomes) == 1
+        assert all(began <= 10 + moment for began, _ in theatre.started)
+
+
+@simulated
+async def test_a_reload_that_a_shutdown_cuts_off_says_so() -> None:
+    """Whatever it was about: here its workers are not even made."""
+    async with open_theatre(app()) as theatre:
+        await theatre.controller.wait_ready()
+        theatre.makes.append(trio.sleep_forever)
+        async with trio.open_nursery() as nursery:
+
+            async def reload() -> None:
+                with pytest.raises(UnavailableError, match="everything was stopped"):
+                    await theatre.controller.reload(changed())
+
+            nursery.start_soon(reload)
+            await trio.sleep(1)
+            theatre.controller.shutdown("now")
+
+
+@simulated
+async def test_an_old_one_that_crashes_while_it_waits_to_be_stopped_stays_so() -> None:
+    """The new generation is in charge: there is nothing to repair, or to give up."""
+    before = Application(
+        [service("db", intensity=0), service("web", depends_on={"db": "ready"})]
+    )
+    after = Application([service("web")])
+    lives = script(
+        {
+            "db.0": [Life(exits_after=12, returncode=1)],
+            "web.0": [Life(stopping_takes=8)],
+        }
+    )
+    async with open_theatre(before, lives) as theatre:
+        await trio.sleep(10)
+        await theatre.controller.reload(after)
+        assert theatre.running == ["web.0/2"]
+        assert theatre.failure is None
+        assert theatre.controller.reloading.coming is None
+        assert not theatre.controller.is_stopping
+
+
+# Scaling.
+
+
+@simulated
+async def test_one_that_comes_back_waits_for_the_one_that_goes() -> None:
+    """Down and up again while the last one takes its time: never two of a name."""
+    lives = script({"web.1": [Life(stopping_takes=8)]})
+    async with open_theatre(app(), lives) as theatre:
+        await trio.sleep(10)
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(theatre.controller.scale, {"web": 1})
+            await trio.sleep(1)
+            nursery.start_soon(theatre.controller.scale, {"web": 2})
+        assert trio.current_time() == 18.25
+        assert theatre.started[-1] == (18, "web.1")
+        await theatre.check_picture()
+
+
+@simulated
+async def test_a_scaled_service_touches_no_survivor() -> None:
+    async with open_theatre(app()) as theatre:
+        await theatre.controller.wait_ready()
+        await theatre.controller.scale({"web": 5})
+        await theatre.controller.scale({"web": 1})
+        await theatre.controller.scale({"web": 0})
+        await theatre.controller.scale({"web": 2})
+        assert theatre.running == ["db.0", "web.0", "web.1"]
+        assert theatre.child("db.0").incarnation == 1
+        assert [words for _, words in theatre.events(Scaled)] == [
+            "web: scaled from 2 to 5",
+            "web: scaled from 5 to 1",
+            "web: scaled from 1 to 0",
+            "web: scaled from 0 to 2",
+        ]
+        await theatre.check_picture()

@@ -1,0 +1,247 @@
+"""Planned restarts, a few at a time, in virtual time."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import pytest
+import trio
+from trio.testing import wait_all_tasks_blocked
+
+from tests.controller.controller_kit import (
+    NEVER,
+    Life,
+    Part,
+    open_theatre,
+    script,
+    service,
+)
+from trio_supervisor.controller.events import Stopping
+from trio_supervisor.errors import UnavailableError
+from trio_supervisor.policy.lifecycle import State
+from trio_supervisor.spec import Application
+from trio_supervisor.testing import simulated
+
+WEB = Application([service("web", count=4)])
+SECOND = 1.0
+
+
+def one_second(_: Part) -> Life:
+    """A life that needs a second to be ready."""
+    return Life(ready_after=SECOND)
+
+
+def again(started: Sequence[tuple[float, str]], first: int) -> list[tuple[float, str]]:
+    """What was started after the first processes of all.
+
+    What is started in one instant is in no order.
+    """
+    return sorted(started[first:])
+
+
+@simulated
+async def test_all_at_once_is_over_when_all_are_ready() -> None:
+    async with open_theatre(WEB, one_second) as theatre:
+        await trio.sleep(10)
+        await theatre.controller.restart("web")
+        assert trio.current_time() == 11
+        assert [moment for moment, _ in again(theatre.started, 4)] == 4 * [10]
+
+
+@pytest.mark.parametrize("most", [1, 2, 3])
+@simulated
+async def test_a_rolling_restart_waits_for_each_to_be_ready(most: int) -> None:
+    """So many are away at once, and no more."""
+    async with open_theatre(WEB, one_second) as theatre:
+        await trio.sleep(10)
+        await theatre.controller.restart("web", rolling=True, max_unavailable=most)
+        assert again(theatre.started, 4) == [
+            (10 + n // most, f"web.{n}") for n in range(4)
+        ]
+
+
+@simulated
+async def test_so_many_planned_restarts_go_on_at_once_in_all() -> None:
+    """Whoever wants them."""
+    app = Application(
+        [service("web", count=3), service("jobs", count=2)], max_restarts_concurrently=2
+    )
+    async with open_theatre(app, one_second) as theatre:
+        await trio.sleep(10)
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(theatre.controller.restart, "web")
+            nursery.start_soon(theatre.controller.restart, "jobs")
+        times = [moment for moment, _ in again(theatre.started, 5)]
+        assert times == [10, 10, 11, 11, 12]
+
+
+@simulated
+async def test_one_that_does_not_become_ready_leaves_the_rest_alone() -> None:
+    app = Application([service("web", count=3, restart="never")])
+    lives = script({"web.0": [Life(), Life(exits_after=0.125, returncode=1)]})
+    async with open_theatre(app, lives) as theatre:
+        await trio.sleep(10)
+        with pytest.raises(UnavailableError, match=r"web\.0 is not ready, but failed"):
+            await theatre.controller.restart("web", rolling=True)
+        await theatre.settle()
+        assert [c.incarnation for c in theatre.controller.children.values()] == [
+            2,
+            1,
+            1,
+        ]
+
+
+@simulated
+async def test_a_cancelled_one_goes_no_further() -> None:
+    """What has begun goes on, and counts for others until it is over."""
+    async with open_theatre(WEB, one_second) as theatre:
+        await trio.sleep(10)
+        with trio.move_on_after(1.5):
+            await theatre.controller.restart("web", rolling=True)
+        assert again(theatre.started, 4) == [(10, "web.0"), (11, "web.1")]
+        await theatre.controller.restart("web.2", "web.3", rolling=True)
+        assert again(theatre.started, 6) == [(12, "web.2"), (13, "web.3")]
+
+
+@simulated
+async def test_one_that_is_away_by_itself_is_waited_for() -> None:
+    """A crash takes the place of a planned restart, until it is repaired."""
+    lives = script({"web.3": [Life(exits_after=10, returncode=1), Life(ready_after=5)]})
+    async with open_theatre(WEB, lives) as theatre:
+        await trio.sleep(11)
+        await theatre.controller.restart("web.0", rolling=True)
+        assert theatre.started[-1] == (15, "web.0")
+
+
+@simulated
+async def test_a_shutdown_ends_it_and_nothing_is_started_again() -> None:
+    """Although all are away then, and one that is away may be restarted."""
+    slow = Life(ready_after=SECOND, stopping_takes=2.0)
+    async with open_theatre(WEB, lambda _: slow) as theatre:
+        await trio.sleep(10)
+        async with trio.open_nursery() as nursery:
+
+            async def roll() -> None:
+                with pytest.raises(UnavailableError):
+                    await theatre.controller.restart("web", rolling=True)
+
+            nursery.start_soon(roll)
+            await trio.sleep(2.5)
+            theatre.controller.shutdown("now")
+            with trio.fail_after(60):
+                await theatre.is_over.wait()
+        assert again(theatre.started, 4) == [(12, "web.0")]
+
+
+@simulated
+async def test_a_shutdown_makes_no_room_for_those_that_wait() -> None:
+    """What is restarted is stopped first, and nobody takes its turn."""
+    app = Application([service("a"), service("b")], max_restarts_concurrently=1)
+    lives = script(
+        {"b.0": [Life(), Life(ready_after=20)], "a.0": [Life(stopping_takes=3)]}
+    )
+    async with open_theatre(app, lives) as theatre:
+        await trio.sleep(10)
+
+        async def restart(name: str) -> None:
+            with pytest.raises(UnavailableError):
+                await theatre.controller.restart(name)
+
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(restart, "b")
+            await trio.sleep(1)
+            nursery.start_soon(restart, "a")
+            await trio.sleep(1)
+            theatre.controller.shutdown("now")
+            await theatre.is_over.wait()
+        assert theatre.started[2:] == [(10, "b.0")]
+        assert [words for _, words in theatre.events(Stopping)][1:3] == [
+            "b.0: stopping (pid 10000003), stop: shutdown",
+            "a.0: stopping (pid 10000001), stop: shutdown",
+        ]
+
+
+@simulated
+async def test_one_that_is_stopped_while_it_waits_for_its_turn_stays_so() -> None:
+    async with open_theatre(WEB, one_second) as theatre:
+        await trio.sleep(10)
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(lambda: theatre.controller.restart("web", rolling=True))
+            await trio.sleep(0.5)
+            await theatre.controller.stop("web.2")
+        assert again(theatre.started, 4) == [
+            (10, "web.0"),
+            (11, "web.1"),
+            (12, "web.3"),
+        ]
+        assert theatre.child("web.2").state is State.STOPPED
+
+
+@simulated
+async def test_one_that_is_scaled_away_meanwhile_is_passed_over() -> None:
+    async with open_theatre(WEB, one_second) as theatre:
+        await trio.sleep(10)
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(lambda: theatre.controller.restart("web", rolling=True))
+            await trio.sleep(0.5)
+            await theatre.controller.scale({"web": 2})
+        assert again(theatre.started, 4) == [(10, "web.0"), (11, "web.1")]
+
+
+@simulated
+async def test_workers_at_the_end_of_their_lifetime_take_turns() -> None:
+    """Up to a tenth early, and one after the other."""
+    app = Application(
+        [service("web", count=5, max_lifetime=100)], max_restarts_concurrently=1
+    )
+    async with open_theatre(app, lambda _: Life(ready_after=20)) as theatre:
+        await trio.sleep(180)
+        moments = [moment for moment, _ in again(theatre.started, 5)]
+        assert 90 <= moments[0] <= 100
+        assert moments == [moments[0] + 20 * n for n in range(5)]
+        stops = theatre.events(Stopping)
+        assert len(stops) == 5
+        assert all("end of its lifetime" in words for _, words in stops)
+
+
+@simulated
+async def test_one_whose_lifetime_is_over_and_that_is_stopped_stays_so() -> None:
+    """It waited for its turn, which comes when nobody wants it any more."""
+    app = Application(
+        [service("web", count=2, max_lifetime=100)], max_restarts_concurrently=1
+    )
+    async with open_theatre(app, lambda _: Life(ready_after=30)) as theatre:
+        await trio.sleep(101)
+        [waiting] = [
+            n for n, c in theatre.controller.children.items() if c.incarnation == 1
+        ]
+        await theatre.controller.stop(waiting)
+        await trio.sleep(50)
+        assert theatre.child(waiting).state is State.STOPPED
+
+
+@simulated
+async def test_one_that_crashed_while_it_waited_for_its_turn_is_young_again() -> None:
+    app = Application(
+        [service("web", count=2, max_lifetime=100)], max_restarts_concurrently=1
+    )
+    async with open_theatre(app, lambda _: Life(ready_after=30)) as theatre:
+        await trio.sleep(101)
+        [waiting] = [
+            n for n, c in theatre.controller.children.items() if c.incarnation == 1
+        ]
+        theatre.process(waiting).exit(1)
+        await trio.sleep(60)
+        assert theatre.child(waiting).incarnation == 2
+
+
+@simulated
+async def test_a_job_that_does_its_work_again_is_no_failure() -> None:
+    app = Application([service("job", restart="on-failure"), service("web")])
+    done = Life(ready_after=NEVER, exits_after=3)
+    async with open_theatre(app, script({"job.0": [done, done]})) as theatre:
+        await trio.sleep(10)
+        await theatre.controller.restart("job", "web", rolling=True)
+        await wait_all_tasks_blocked()
+        assert trio.current_time() == 13
+        assert theatre.states == {"job.0": State.STOPPED, "web.0": State.READY}

@@ -1,0 +1,144 @@
+"""What a process can still tell of itself when none of its Python runs."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import pytest
+import trio
+
+import trio_supervisor
+from trio_supervisor.process.black_box import (
+    ASK,
+    BlackBox,
+    has_handler,
+    open_black_box,
+    threads_of,
+    without_boot,
+)
+
+pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="memfd and /proc")
+
+PATIENCE = 30.0
+HOLDS_THE_LOCK = """
+import ctypes, sys, threading, time
+from trio_supervisor.process.black_box import use_black_box
+use_black_box(int(sys.argv[1]))
+def waits(): time.sleep(1000)
+threading.Thread(target=waits, daemon=True).start()
+def holds():
+    sleep = ctypes.PyDLL(None).usleep
+    print("ready", flush=True)
+    while True: sleep(200_000_000)
+holds()
+"""
+CRASHES = """
+import ctypes, sys
+from trio_supervisor.process.black_box import use_black_box
+use_black_box(int(sys.argv[1]))
+def falls(): ctypes.string_at(0)
+falls()
+"""
+HAS_NONE = """
+import time
+print("ready", flush=True)
+time.sleep(1000)
+"""
+
+
+@contextmanager
+def running(program: str) -> Iterator[tuple[subprocess.Popen[str], BlackBox]]:
+    box = open_black_box()
+    assert box is not None
+    with box:
+        process = subprocess.Popen(
+            [sys.executable, "-c", program, str(box.descriptor)],
+            stdout=subprocess.PIPE,
+            text=True,
+            pass_fds=[box.descriptor],
+        )
+        with process:
+            try:
+                yield process, box
+            finally:
+                process.kill()
+
+
+def wait_ready(process: subprocess.Popen[str]) -> None:
+    assert process.stdout is not None
+    assert process.stdout.readline() == "ready\n"
+
+
+async def test_it_tells_where_it_is_while_c_holds_the_interpreters_lock() -> None:
+    with running(HOLDS_THE_LOCK) as (process, box), trio.fail_after(PATIENCE):
+        wait_ready(process)
+        text = await box.ask(process.pid)
+        assert "in holds" in text
+        assert "in waits" in text
+        assert process.poll() is None
+
+
+async def test_a_second_answer_does_not_hold_the_first() -> None:
+    with running(HOLDS_THE_LOCK) as (process, box), trio.fail_after(PATIENCE):
+        wait_ready(process)
+        first = await box.ask(process.pid)
+        second = await box.ask(process.pid)
+        assert second.count("in holds") == first.count("in holds") == 1
+
+
+def test_a_fatal_signal_leaves_the_stack_behind() -> None:
+    with running(CRASHES) as (process, box):
+        assert process.wait(PATIENCE) == -signal.SIGSEGV
+        assert "Segmentation fault" in box.read()
+        assert "in falls" in box.read()
+
+
+async def test_one_without_a_handler_is_left_alone() -> None:
+    """The signal would end it."""
+    with running(HAS_NONE) as (process, box), trio.fail_after(PATIENCE):
+        wait_ready(process)
+        assert not has_handler(process.pid, ASK)
+        assert await box.ask(process.pid) == ""
+        assert process.poll() is None
+
+
+def test_threads_are_listed_the_main_one_first() -> None:
+    assert threads_of(os.getpid())[0] == os.getpid()
+    assert threads_of(2**22 + 1) == []
+
+
+def test_closing_it_twice_closes_nothing_else() -> None:
+    box = open_black_box()
+    assert box is not None
+    box.close()
+    other = os.open(os.devnull, os.O_RDONLY)
+    box.close()
+    os.close(other)
+
+
+def test_frames_that_only_started_the_worker_are_left_out() -> None:
+    own = os.path.dirname(trio_supervisor.__file__)
+    text = (
+        "Current thread 0x1 (most recent call first):\n"
+        '  File "/srv/app.py", line 7 in inner\n'
+        f'  File "{own}/link/peer.py", line 1 in called_by_the_application\n'
+        '  File "/srv/app.py", line 5 in target\n'
+        f'  File "{own}/worker/runtimes.py", line 139 in run\n'
+        '  File "<frozen runpy>", line 88 in _run_code\n'
+        "\n"
+        "Thread 0x2 (most recent call first):\n"
+        f'  File "{own}/worker/agent.py", line 102 in _run\n'
+    )
+    assert without_boot(text).splitlines() == [
+        "Current thread 0x1 (most recent call first):",
+        '  File "/srv/app.py", line 7 in inner',
+        f'  File "{own}/link/peer.py", line 1 in called_by_the_application',
+        '  File "/srv/app.py", line 5 in target',
+        "",
+        "Thread 0x2 (most recent call first):",
+    ]

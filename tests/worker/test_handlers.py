@@ -1,0 +1,122 @@
+"""Operations that a service adds: names, types, and what is said of them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from attrs import frozen
+
+from trio_supervisor.errors import BadRequestError, SpecError, UnknownOperationError
+from trio_supervisor.worker.handlers import Handlers, result_fields
+
+
+@frozen
+class Range:
+    """What a handler may ask for."""
+
+    first: int
+    last: int
+
+
+def stats(prefix: str, limit: int = 3) -> dict[str, int]:
+    """How full it is.
+
+    And more that a list does not need.
+    """
+    return {prefix: limit}
+
+
+def handlers_with(name: str, function: Callable[..., Any]) -> Handlers:
+    handlers = Handlers()
+    handlers.add(name, function)
+    return handlers
+
+
+def test_arguments_get_the_types_that_the_function_declares() -> None:
+    def clear(keys: tuple[str, ...], where: Range, is_deep: bool = False) -> None: ...
+
+    handler = handlers_with("clear", clear).find("clear")
+    bound = handler.bind({"keys": ["a", "b"], "where": {"first": 1, "last": 2}})
+    assert bound == {"keys": ("a", "b"), "where": Range(1, 2)}
+
+
+@pytest.mark.parametrize(
+    ("arguments", "problem"),
+    [
+        ({}, "prefix: missing"),
+        ({"prefix": 1}, "prefix: expected str, got 1"),
+        ({"prefix": "x", "limit": "3"}, "limit: expected int, got '3'"),
+        ({"prefix": "x", "limit": True}, "limit: expected int"),
+        ({"prefix": "x", "other": 1}, "other: unknown"),
+    ],
+)
+def test_what_does_not_fit_is_refused_by_name(
+    arguments: dict[str, object], problem: str
+) -> None:
+    handler = handlers_with("stats", stats).find("stats")
+    with pytest.raises(BadRequestError, match=f"stats: .*{problem}"):
+        handler.bind(arguments)
+
+
+def test_all_that_is_wrong_is_said_at_once() -> None:
+    handler = handlers_with("stats", stats).find("stats")
+    with pytest.raises(BadRequestError) as caught:
+        handler.bind({"limit": "x", "other": 1})
+    message = str(caught.value)
+    assert "prefix" in message
+    assert "limit" in message
+    assert "other" in message
+
+
+def test_without_an_annotation_any_value_is_taken() -> None:
+    def anything(value) -> object:  # type: ignore[no-untyped-def]  # noqa: ANN001
+        return value
+
+    handler = handlers_with("anything", anything).find("anything")
+    assert handler.bind({"value": [1, "2", None]}) == {"value": [1, "2", None]}
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["", "Stats", "1st", "cache-stats", "cache stats", "x" * 65, "thread_dump", "ping"],
+)
+def test_a_name_that_is_none_or_taken_is_refused(name: str) -> None:
+    with pytest.raises(SpecError, match="name"):
+        Handlers().add(name, stats)
+
+
+def test_what_cannot_be_called_by_name_is_refused() -> None:
+    def positional(value: int, /) -> None: ...
+    def rest(*values: int) -> None: ...
+    def options(**values: int) -> None: ...
+
+    for function in (positional, rest, options):
+        with pytest.raises(SpecError, match="cannot be given by its name"):
+            Handlers().add("call", function)
+    with pytest.raises(SpecError, match="expected a function"):
+        Handlers().add("call", 3)  # type: ignore[arg-type]
+
+
+def test_an_operation_that_nobody_added_is_unknown() -> None:
+    with pytest.raises(UnknownOperationError, match="'nothing'"):
+        Handlers().find("nothing")
+
+
+def test_it_describes_itself_for_who_wants_to_call_it() -> None:
+    [found] = handlers_with("stats", stats).describe()
+    assert found["name"] == "stats"
+    assert found["parameters"] == {"prefix": "str", "limit": "int = 3"}
+    assert str(found["description"]).startswith("How full it is.")
+
+
+def test_the_same_name_again_replaces_what_was_there() -> None:
+    handlers = handlers_with("stats", stats)
+    handlers.add("stats", lambda: 7)
+    assert handlers.find("stats").bind({}) == {}
+
+
+def test_a_result_is_made_json() -> None:
+    assert result_fields(Range(1, 2)) == {"data": {"first": 1, "last": 2}}
+    assert result_fields(None) == {"data": None}

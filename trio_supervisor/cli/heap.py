@@ -1,0 +1,22 @@
+"""``heap``: summarise a dump of a worker's memory, or compare two or three."""
+
+from __future__ import annotations
+
+from argparse import Namespace
+
+from trio_supervisor.cli.output import print_json, printable
+
+
+def run_heap(arguments: Namespace) -> None:
+    """Print what the files tell."""
+    from trio_supervisor.probe.heap_compare import compare_heaps, summarize_heap
+    from trio_supervisor.wire.codec import to_fields
+
+    files = arguments.files
+    report = to_fields(
+        summarize_heap(files[0]) if len(files) == 1 else compare_heaps(files)
+    )
+    if arguments.json:
+        print_json(report)
+    else:
+        print(printable(report["data"]).rstrip())

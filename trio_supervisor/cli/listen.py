@@ -1,0 +1,69 @@
+"""``events`` and ``logs``: see what happened, and what happens."""
+
+from __future__ import annotations
+
+import json
+import sys
+from argparse import Namespace
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from trio_supervisor.cli.connection import Connection, Deadline, socket_path
+from trio_supervisor.cli.output import printable
+from trio_supervisor.wire.json_tree import Object
+
+# A year: who follows waits for as long as it takes.
+_FOR_EVER = 366 * 86_400.0
+
+Entry = Mapping[str, Any]
+
+
+def run_events(arguments: Namespace) -> None:
+    """Print what happened, a line or a JSON object each."""
+    _listen(arguments, "events", {"follow": arguments.follow}, _event_line)
+
+
+def run_logs(arguments: Namespace) -> None:
+    """Print what workers printed."""
+    fields: Object = {"tail": arguments.tail, "follow": arguments.follow}
+    if arguments.names:
+        fields["names"] = list(arguments.names)
+    _listen(arguments, "logs", fields, _log_line)
+
+
+def _listen(
+    arguments: Namespace, do: str, fields: Object, show: Callable[[Entry], str]
+) -> None:
+    path = socket_path(arguments.socket)
+    deadline = Deadline(_FOR_EVER if arguments.follow else arguments.timeout)
+
+    def on_progress(answer: Object) -> None:
+        if (missed := answer.get("missed")) is not None and missed:
+            _put(_missed(missed, arguments.json))
+        if arguments.json and "snapshot" in answer:
+            _put(json.dumps({"event": "snapshot", **answer["snapshot"]}))
+        for entry in answer.get("entries", ()):
+            is_json = arguments.json
+            _put(json.dumps(entry, ensure_ascii=False) if is_json else show(entry))
+        sys.stdout.flush()
+
+    with Connection(path, deadline) as connection:
+        connection.call(do, fields, on_progress=on_progress)
+
+
+def _missed(count: int, is_json: bool) -> str:
+    if is_json:
+        return json.dumps({"event": "missed", "count": count})
+    return f"({count} missed: this was read too slowly)"
+
+
+def _put(line: str) -> None:
+    print(line)
+
+
+def _event_line(entry: Entry) -> str:
+    return f"{entry['time']}  {entry['name']:<12}  {entry['message']}"
+
+
+def _log_line(entry: Entry) -> str:
+    return f"{entry['time']}  {entry['name']} | {printable(entry['message'])}"

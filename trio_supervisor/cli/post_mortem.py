@@ -1,0 +1,103 @@
+"""``post-mortem``: what is known of workers that came to a bad end."""
+
+from __future__ import annotations
+
+import json
+import os
+from argparse import Namespace
+from typing import Any
+
+from trio_supervisor.cli.connection import socket_path
+from trio_supervisor.cli.output import print_json, print_table, printable
+from trio_supervisor.errors import NoSuchWorkerError
+from trio_supervisor.process.environment import state_path
+
+
+def run_post_mortem(arguments: Namespace) -> None:
+    """List what there is, or show the latest of one worker, or a file."""
+    directory = state_path(socket_path(arguments.socket), arguments.state)
+    records = _records(directory)
+    if arguments.name is not None:
+        records = [r for r in records if _is_meant(r, arguments.name)]
+        if not records:
+            raise NoSuchWorkerError(
+                f"there is no post-mortem of {arguments.name!r} in {directory}"
+            )
+    if arguments.json:
+        print_json(records if arguments.name is None else records[-1])
+    elif arguments.name is not None:
+        _show(records[-1])
+    elif not records:
+        print(f"no worker came to a bad end, as far as {directory} tells")
+    else:
+        rows = [
+            [
+                str(record.get("time", ""))[:19],
+                str(record.get("name", "-")),
+                str(record.get("process_id", "-")),
+                _why(record),
+                os.path.basename(record["file"]),
+            ]
+            for record in records
+        ]
+        print_table(["TIME", "NAME", "PID", "WHY", "FILE"], rows)
+
+
+def _records(directory: str) -> list[dict[str, Any]]:
+    """Return what is in the files of *directory*, the oldest first."""
+    try:
+        names = sorted(name for name in os.listdir(directory) if name.endswith(".json"))
+    except OSError:
+        return []
+    records = []
+    for name in names:
+        path = os.path.join(directory, name)
+        try:
+            with open(path, encoding="utf-8", errors="replace") as file:
+                record = json.load(file)
+        except (OSError, ValueError):
+            continue  # removed meanwhile, or none of ours
+        if isinstance(record, dict):
+            records.append({**record, "file": path})
+    return records
+
+
+def _is_meant(record: dict[str, Any], name: str) -> bool:
+    own = str(record.get("name", ""))
+    file = os.path.basename(record["file"])
+    return name in (own, own.rpartition(".")[0], file, str(record.get("process_id")))
+
+
+def _why(record: dict[str, Any]) -> str:
+    reasons = [e.get("cause", "") for e in record.get("evidence", [])]
+    cause = str(record.get("cause", ""))
+    how = str(record.get("exit", ""))
+    first = cause if cause != "exit" else ""
+    return ", ".join(dict.fromkeys(filter(None, [first, *reasons, how])))
+
+
+def _show(record: dict[str, Any]) -> None:
+    print(f"{record.get('name')} (pid {record.get('process_id')}): {_why(record)}")
+    print(
+        f"at {record.get('time')}, incarnation {record.get('incarnation')}, "
+        f"generation {record.get('generation')}"
+    )
+    if (ready_for := record.get("ready_for")) is not None:
+        print(f"it had been ready for {ready_for:.1f} s")
+    if record.get("status"):
+        print(f"it said of itself: {printable(str(record['status']))}")
+    for evidence in record.get("evidence", []):
+        _section(f"where it was before it was ended for {evidence.get('cause')}")
+        print(printable(str(evidence.get("stacks", ""))).rstrip())
+    if record.get("fault"):
+        _section("what faulthandler wrote")
+        print(printable(str(record["fault"])).rstrip())
+    if record.get("last_lines"):
+        _section("what it printed at last")
+        for line in record["last_lines"]:
+            print(printable(str(line)))
+    print(f"\n({record['file']})")
+
+
+def _section(title: str) -> None:
+    print(f"\n--- {title}")

@@ -1,0 +1,171 @@
+"""Looks at processes before they are killed, and at what is left of them after."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from datetime import UTC, datetime
+from typing import Any, Final, Protocol
+
+import trio
+from attrs import define, field
+
+from trio_supervisor.controller.child import Child
+from trio_supervisor.controller.events import Event, Evidence
+from trio_supervisor.controller.evidence import EvidenceStore
+from trio_supervisor.controller.plan import Obituary
+from trio_supervisor.errors import (
+    CallFailedError,
+    ConnectionLostError,
+    UnavailableError,
+)
+from trio_supervisor.policy.restart import Ending
+from trio_supervisor.process.black_box import BlackBox
+from trio_supervisor.process.child import Process, describe_exit
+from trio_supervisor.process.groups import read_stat
+from trio_supervisor.process.output.hub import ChildOutput
+from trio_supervisor.wire.json_tree import Object
+
+# Of what a process that ended wrote at last, so much goes into the event, and so much
+# into the file.
+_IN_EVENT: Final = 10
+_IN_FILE: Final = 200
+# An agent that can answer at all does so much sooner [s].
+_AGENT_WITHIN: Final = 1.0
+_FAULT_WITHIN: Final = 0.7
+# Source: proc_pid_stat(5).
+_FROZEN: Final = {
+    "T": "it is stopped, as by SIGSTOP: nothing in it runs",
+    "t": "it is stopped by a debugger: nothing in it runs",
+    "D": "it is in an uninterruptible wait in the kernel, as for a disk",
+    "Z": "it has ended, and waits to be buried",
+}
+
+
+class Witness(Protocol):
+    """Who can ask a worker."""
+
+    async def ask(self, do: str, arguments: Object) -> Object:
+        """Call the supervisor."""
+        ...
+
+
+@define(eq=False)
+class Coroner:
+    """What the controller knows of the end of its processes."""
+
+    _store: EvidenceStore | None
+    _witness: Callable[[], Witness]
+    _on_event: Callable[[Event], None]
+    _nursery: Callable[[], trio.Nursery]
+    boxes: dict[int, BlackBox] = field(factory=dict)
+    """By process id."""
+    _evidence: dict[int, list[Evidence]] = field(factory=dict, init=False)
+    _remains: dict[Child, dict[str, Any]] = field(factory=dict, init=False)
+    """What was found when the process ended, until its obituary."""
+
+    async def look_at(self, child: Child, process: Process, cause: str) -> None:
+        """Keep where the threads of *process* are, and tell it as an event."""
+        _, stacks = await self.stacks_of(child, process)
+        if stacks:
+            event = Evidence(
+                name=child.name, process_id=process.pid, cause=cause, stacks=stacks
+            )
+            self._evidence.setdefault(process.pid, []).append(event)
+            self._on_event(event)
+
+    async def stacks_of(self, child: Child, process: Process) -> tuple[str, str]:
+        """Return where the threads of *process* are, as text, and how that was learnt.
+
+        The second word first: ``agent``, or as of `look_from_outside`.
+        """
+        if child.plan.connects and _frozen_state(process) is None:
+            with trio.move_on_after(_AGENT_WITHIN):
+                if text := await self._ask_agent(child):
+                    return "agent", text
+        return await self.look_from_outside(process)
+
+    async def look_from_outside(self, process: Process) -> tuple[str, str]:
+        """The same without the help of any Python in it.
+
+        ``kernel`` where it cannot run at all, ``faulthandler``, or empty where nothing
+        is known.
+        """
+        if (state := _frozen_state(process)) is not None:
+            await trio.lowlevel.checkpoint()
+            return "kernel", state
+        text = await self.fault_stacks_of(process)
+        return ("faulthandler", text) if text else ("", "")
+
+    async def fault_stacks_of(self, process: Process) -> str:
+        """Return what faulthandler says of *process*; empty where it says nothing."""
+        box = self.boxes.get(process.pid)
+        if box is None or process.returncode is not None:
+            return ""
+        with trio.move_on_after(_FAULT_WITHIN):
+            return await box.ask(process.pid)
+        return box.read()
+
+    async def _ask_agent(self, child: Child) -> str:
+        operation = {"do": "thread_dump"}
+        forward = {"name": child.name, "operation": operation}
+        try:
+            fields = await self._witness().ask("forward", forward)
+        except (UnavailableError, CallFailedError, ConnectionLostError):
+            return ""
+        return _without_agent(str(fields.get("data", "")))
+
+    def examine(
+        self, child: Child, process: Process, output: ChildOutput | None
+    ) -> None:
+        """Take what is left of a process that has ended."""
+        remains: dict[str, Any] = {"process_id": process.pid}
+        if output is not None:
+            output.finish()
+            lines = output.last_lines(_IN_FILE)
+            remains["last_lines"] = [line.text for line in lines]
+        if (box := self.boxes.pop(process.pid, None)) is not None:
+            with box:
+                is_signalled = (process.returncode or 0) < 0
+                remains["fault"] = box.read() if is_signalled else ""
+        remains["evidence"] = self._evidence.pop(process.pid, [])
+        self._remains[child] = remains
+
+    def obituary_of(self, child: Child, ending: Ending) -> Obituary:
+        """Return what is left to say, and have all that is known saved."""
+        remains = self._remains.pop(child, {})
+        lines: list[str] = remains.get("last_lines", [])
+        evidence: list[Evidence] = remains.get("evidence", [])
+        path = ""
+        if self._store is not None and (ending.is_failure or evidence):
+            path = self._store.path_for(child.name, remains.get("process_id", 0))
+            record = {
+                "time": datetime.fromtimestamp(time.time(), UTC).isoformat(),
+                "name": child.name,
+                "process_id": remains.get("process_id"),
+                "incarnation": child.incarnation,
+                "generation": child.plan.generation,
+                "cause": ending.cause.value,
+                "returncode": ending.returncode,
+                "exit": describe_exit(ending.returncode),
+                "ready_for": ending.ready_for,
+                "status": child.status,
+                "evidence": [{"cause": e.cause, "stacks": e.stacks} for e in evidence],
+                "fault": remains.get("fault", ""),
+                "last_lines": lines,
+            }
+            self._nursery().start_soon(self._store.save, path, record)
+        return Obituary(last_lines=tuple(lines[-_IN_EVENT:]), post_mortem=path)
+
+
+def _frozen_state(process: Process) -> str | None:
+    """Return in words why nothing in *process* can run; None: it can."""
+    stat = read_stat(process.pid)
+    return None if stat is None else _FROZEN.get(stat[0])
+
+
+def _without_agent(text: str) -> str:
+    """Return a thread dump without the thread that took it."""
+    parts = text.split("\nThread ")
+    kept = [part for part in parts if "trio_supervisor agent" not in part[:80]]
+    return "\nThread ".join(kept)

@@ -1,0 +1,82 @@
+"""What happened lately, for those that come and ask, and those that listen."""
+
+from __future__ import annotations
+
+import time
+from collections import deque
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from typing import Any, Final, Self
+
+import trio
+from attrs import define, field
+
+from trio_supervisor.controller.events import Event, event_fields
+
+# What is kept for those that come late, and for one that listens slowly.
+_KEPT: Final = 1000
+_BATCH: Final = 100
+
+Entry = Mapping[str, Any]
+
+
+@define(eq=False)
+class Journal:
+    """The events of one controller."""
+
+    _entries: deque[Entry] = field(factory=lambda: deque(maxlen=_KEPT), init=False)
+    _listeners: set[Listener] = field(factory=set, init=False)
+
+    def add(self, event: Event) -> None:
+        """Take in *event*."""
+        moment = datetime.fromtimestamp(time.time(), UTC)
+        stamp = moment.isoformat(timespec="milliseconds").replace("+00:00", "Z")
+        entry = {"time": stamp, **event_fields(event), "message": str(event)}
+        self._entries.append(entry)
+        for listener in self._listeners:
+            listener.offer(entry)
+
+    @property
+    def entries(self) -> list[Entry]:
+        """What is kept, the oldest first."""
+        return list(self._entries)
+
+    def listen(self) -> Listener:
+        """Return what hears all that happens from now on; a context manager."""
+        listener = Listener(self._listeners)
+        self._listeners.add(listener)
+        return listener
+
+
+@define(eq=False)
+class Listener:
+    """One that listens. It loses the oldest entries if it is too slow."""
+
+    _others: set[Listener]
+    _queue: deque[Entry] = field(factory=deque, init=False)
+    _missed: int = field(default=0, init=False)
+    _news: trio.Event = field(factory=trio.Event, init=False)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._others.discard(self)
+
+    def offer(self, entry: Entry) -> None:
+        """Take in *entry*. Never waits."""
+        if len(self._queue) >= _KEPT:
+            self._queue.popleft()
+            self._missed += 1
+        self._queue.append(entry)
+        self._news.set()
+
+    async def receive(self) -> tuple[list[Entry], int]:
+        """Wait for entries; return them, and how many were lost before them."""
+        await trio.lowlevel.checkpoint()
+        while not self._queue:
+            self._news = trio.Event()
+            await self._news.wait()
+        count = min(len(self._queue), _BATCH)
+        missed, self._missed = self._missed, 0
+        return [self._queue.popleft() for _ in range(count)], missed

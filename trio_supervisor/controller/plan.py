@@ -1,0 +1,125 @@
+"""What a child is, and who is told of it and asked about it."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from typing import Any, Final, Protocol, TypeAlias, TypeVar
+
+from attrs import field, frozen
+
+from trio_supervisor.controller.events import Event
+from trio_supervisor.policy.restart import Cause, Decision, Ending, RestartRules
+from trio_supervisor.process.child import Process
+from trio_supervisor.process.stopping import PreStop, StopPlan
+
+Spawn: TypeAlias = Callable[[int], Awaitable[Process]]
+"""Starts the incarnation of that number, or raises OSError."""
+Prober: TypeAlias = Callable[[Any, Process], Awaitable[None]]
+"""Asks a process from outside how it is, until cancelled, and tells its child."""
+C_contra = TypeVar("C_contra", contravariant=True)
+
+
+@frozen(kw_only=True)
+class ChildPlan:
+    """What a child is, and what is done with it."""
+
+    name: str
+    service: str
+    generation: int = 1
+    rules: RestartRules = field(factory=RestartRules)
+    stop: StopPlan = field(factory=StopPlan)
+    pre_stop: PreStop | None = None
+    """What is done before it is asked to end."""
+    startup_timeout: float | None = 60.0
+    """[s]"""
+    health_check_timeout: float | None = None
+    """[s]"""
+    max_lifetime: float | None = None
+    """[s]"""
+    notifies: bool = True
+    """Whether it says when it is ready; else it is ready once started, or probed."""
+    prober: Prober | None = None
+    """What else has to find it ready, and alive."""
+    connects: bool = True
+    """Whether it connects to the supervisor."""
+    beats_from_ready: bool = True
+    """Whether heartbeats are due from READY on, or only once the first one came."""
+    needs: tuple[str, ...] = ()
+    """What its service depends on, in words."""
+
+
+@frozen(kw_only=True)
+class Obituary:
+    """What is left to say of a process that ended."""
+
+    last_lines: tuple[str, ...] = ()
+    """What it wrote at last."""
+    post_mortem: str = ""
+    """The file with more of it; empty: there is none."""
+
+
+class Watcher(Protocol[C_contra]):
+    """What a child tells to the one that owns it."""
+
+    def on_change(self, child: C_contra) -> None:
+        """Something of what can be read off *child* changed."""
+        ...
+
+    def on_process(self, child: C_contra, process: Process, is_running: bool) -> None:
+        """A process of *child* was started, or is gone with all of its group."""
+        ...
+
+    def on_event(self, event: Event) -> None:
+        """Something happened that a person may want to know."""
+        ...
+
+
+class Company(Protocol[C_contra]):
+    """What a child asks about the others, and of those around it."""
+
+    def obstacle_of(self, child: C_contra) -> str:
+        """Return what keeps *child* from being started, in words; empty: nothing.
+
+        `Child.reconsider` has it asked again.
+        """
+        ...
+
+    def judge(self, child: C_contra, ending: Ending, decision: Decision) -> Decision:
+        """Return what is really done after an unplanned *ending*."""
+        ...
+
+    def on_overdue(self, child: C_contra) -> None:
+        """*child* has lived for as long as it may."""
+        ...
+
+    async def take_evidence(
+        self, child: C_contra, process: Process, cause: str
+    ) -> None:
+        """Look at a process that is about to be ended for *cause*; takes little."""
+        ...
+
+    def obituary_of(self, child: C_contra, ending: Ending) -> Obituary:
+        """Return what is left to say of the process of *child* that just ended."""
+        ...
+
+
+class _Alone:
+    """The company of a child that depends on nobody."""
+
+    def obstacle_of(self, child: object) -> str:
+        return ""
+
+    def judge(self, child: object, ending: Ending, decision: Decision) -> Decision:
+        return decision
+
+    def on_overdue(self, child: Any) -> None:
+        child.request_restart(cause=Cause.LIFETIME)
+
+    async def take_evidence(self, child: object, process: Process, cause: str) -> None:
+        return
+
+    def obituary_of(self, child: object, ending: Ending) -> Obituary:
+        return Obituary()
+
+
+ALONE: Final = _Alone()

@@ -1,0 +1,197 @@
+"""What workers are to each other: who waits for whom, who is restarted with whom."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Final, Protocol
+
+import trio
+from attrs import define, field
+
+from trio_supervisor.controller.child import Child
+from trio_supervisor.controller.events import Event, GroupFailed
+from trio_supervisor.controller.generation import Generation
+from trio_supervisor.controller.plan import Obituary
+from trio_supervisor.policy.order import stop_waves
+from trio_supervisor.policy.restart import (
+    Cause,
+    Decision,
+    Ending,
+    GiveUp,
+    Leave,
+    Restart,
+)
+from trio_supervisor.policy.strategy import GiveUpAll, RestartTogether
+from trio_supervisor.process.child import Process
+
+# What is looked at before a process is ended has to answer within this time [s].
+_EVIDENCE_WITHIN: Final = 2.0
+
+
+class Surgeon(Protocol):
+    """What relations ask of the controller."""
+
+    def recycle(self, child: Child) -> None:
+        """Have *child*, which lived for long enough, replaced when there is room."""
+        ...
+
+    async def look_at(self, child: Child, process: Process, cause: str) -> None:
+        """Keep where the threads of *process* are, before it is ended for *cause*."""
+        ...
+
+    def obituary_of(self, child: Child, ending: Ending) -> Obituary:
+        """Return what is left to say of the process of *child* that just ended."""
+        ...
+
+    def on_event(self, event: Event) -> None:
+        """Something happened that a person may want to know."""
+        ...
+
+
+@define(eq=False)
+class Relations:
+    """The company of all workers: see `plan.Company`."""
+
+    _surgeon: Surgeon
+    _nursery: Callable[[], trio.Nursery]
+    _homes: dict[Child, Generation] = field(factory=dict, init=False)
+    _held: Counter[Child] = field(factory=Counter, init=False)
+    """Not to be started until the rest of their group has ended."""
+    _dismissed: set[Child] = field(factory=set, init=False)
+    """Never to be started again: others are in their place, or none are to be."""
+    probation: Generation | None = field(default=None, init=False)
+    """The generation of which no worker may fail, for it is not in charge yet."""
+
+    def settle(self, children: Iterable[Child], home: Generation) -> None:
+        """Say that *children* belong to *home* from now on."""
+        for child in children:
+            self._homes[child] = home
+
+    def dismiss(self, children: Iterable[Child]) -> None:
+        """Say that *children* are about to be ended: a crash of theirs is their end."""
+        self._dismissed.update(children)
+
+    def forget(self, children: Iterable[Child]) -> None:
+        """Say that *children* are gone for good."""
+        for child in children:
+            self._dismissed.discard(child)
+            self._homes.pop(child, None)
+            self._held.pop(child, None)
+
+    def home_of(self, child: Child) -> Generation | None:
+        """Return the generation that *child* belongs to."""
+        return self._homes.get(child)
+
+    def on_change(self, child: Child) -> None:
+        """Have those look again who wait for *child*."""
+        # Those that come may wait for one of the old generation that is to be kept.
+        for home in {self._homes.get(child), self.probation} - {None}:
+            assert home is not None
+            for name in home.waiting.get(child.plan.service, ()):
+                unit = home.units.get(name)
+                for other in unit.children if unit else ():
+                    other.reconsider()
+
+    # What a child asks.
+
+    def obstacle_of(self, child: Child) -> str:
+        """Return what keeps *child* from being started, in words."""
+        if self._held[child]:
+            return "the rest of its group to end"
+        home = self._homes.get(child)
+        missing = home.unmet(child.plan.service) if home else ()
+        return ", ".join(f"{name} ({condition})" for name, condition in missing)
+
+    def judge(self, child: Child, ending: Ending, decision: Decision) -> Decision:
+        """Count a crash against the groups around it, and act for them."""
+        home = self._homes.get(child)
+        if home is None or isinstance(decision, Leave):
+            return decision
+        if child in self._dismissed:
+            return Leave()
+        if home is self.probation:
+            return Leave()  # its generation does not come to power
+        outcome = home.tree.failed(
+            child.plan.service,
+            now=trio.current_time(),
+            is_exhausted=isinstance(decision, GiveUp),
+        )
+        match outcome:
+            case GiveUpAll(failures):
+                if isinstance(decision, GiveUp):
+                    return decision
+                problem = f"{failures[0]}, the last one of {child.name}"
+                return GiveUp(0, 0.0, problem)
+            case RestartTogether(services, failures):
+                for failure in failures:
+                    event = GroupFailed(
+                        name=failure.group, problem=str(failure), services=services
+                    )
+                    self._surgeon.on_event(event)
+                if services:
+                    # Where a group failed, also the one that crashed begins afresh.
+                    self._restart_together(home, child, services, bool(failures))
+                if isinstance(decision, GiveUp):
+                    return Restart(0.0)
+                return decision
+
+    def on_overdue(self, child: Child) -> None:
+        """Have *child* replaced when there is room."""
+        self._surgeon.recycle(child)
+
+    async def take_evidence(self, child: Child, process: Process, cause: str) -> None:
+        """Ask it where its threads are, before it is ended for its state."""
+        with trio.move_on_after(_EVIDENCE_WITHIN):
+            await self._surgeon.look_at(child, process, cause)
+
+    def obituary_of(self, child: Child, ending: Ending) -> Obituary:
+        """Return what is left to say of the process of *child* that just ended."""
+        return self._surgeon.obituary_of(child, ending)
+
+    # Groups.
+
+    def _restart_together(
+        self,
+        home: Generation,
+        crashed: Child,
+        services: Sequence[str],
+        is_forgiven: bool,
+    ) -> None:
+        """End all workers of *services*, then let them begin afresh.
+
+        As in OTP nothing of a group is started before all that is to end has ended.
+        """
+        units = [home.units[name] for name in services if name in home.units]
+        children = [c for unit in units for c in unit.children if c.is_wanted]
+        held = dict.fromkeys([*children, crashed], True) | {crashed: is_forgiven}
+        for child in held:
+            self._held[child] += 1
+        self._nursery().start_soon(self._cycle, home, crashed, children, held)
+
+    async def _cycle(
+        self,
+        home: Generation,
+        crashed: Child,
+        children: Sequence[Child],
+        held: Mapping[Child, bool],
+    ) -> None:
+        services = {child.plan.service for child in children}
+        try:
+            for wave in stop_waves(services, home.needs, home.rank):
+                leaving = [
+                    child
+                    for child in children
+                    if child.plan.service in wave and child is not crashed
+                ]
+                for child in leaving:
+                    if child.is_wanted:
+                        child.request_restart(f"with {crashed.name}", Cause.GROUP)
+                for child in leaving:
+                    await child.wait_no_process()
+        finally:
+            for child, is_forgiven in held.items():
+                child.begin_afresh(is_forgiven=is_forgiven)
+                self._held[child] = max(0, self._held[child] - 1)
+            for child in held:
+                child.reconsider()

@@ -1,0 +1,162 @@
+"""The calls that the supervisor passes on to the controller."""
+
+from __future__ import annotations
+
+from collections.abc import Coroutine, Sequence
+from typing import Any, Final
+
+from trio_supervisor.controller.controller import Controller
+from trio_supervisor.controller.link import record_of
+from trio_supervisor.errors import (
+    NoSuchWorkerError,
+    UnavailableError,
+    UnknownOperationError,
+)
+from trio_supervisor.link.peer import Answer, Fields, IncomingCall
+from trio_supervisor.policy.restart import Cause
+from trio_supervisor.wire.codec import parse_operation, to_fields
+from trio_supervisor.wire.messages import (
+    Events,
+    Health,
+    HealthReport,
+    Inspect,
+    Logs,
+    Reload,
+    ReloadReport,
+    Restart,
+    Scale,
+    Shutdown,
+    Start,
+    Stop,
+)
+
+_BATCH: Final = 100
+
+
+def answer(controller: Controller, call: IncomingCall) -> Answer:
+    """Answer *call*, or return what does."""
+    match parse_operation(call.do, call.arguments):
+        case Restart() as operation:
+            return _restart(controller, operation)
+        case Stop(names=names):
+            controller.choose(names)
+            return _stop(controller, names)
+        case Start(names=names):
+            controller.choose(names)
+            return _done(controller, controller.start(*names))
+        case Scale(counts=counts):
+            return _done(controller, controller.scale(counts))
+        case Reload() as operation:
+            return _reload(controller, operation)
+        case Health(kind=kind):
+            is_ok, details = controller.health(kind)
+            return to_fields(HealthReport(is_ok=is_ok, details=details))
+        case Inspect(name=name, process_id=process_id):
+            return _inspect(controller, name, process_id)
+        case Events(follow=follow):
+            return _events(controller, call, follow)
+        case Logs() as operation:
+            return _logs(controller, call, operation)
+        case Shutdown():
+            controller.shutdown("asked to")
+            return {}
+    raise UnknownOperationError(f"the controller does not answer {call.do!r:.80}")
+
+
+async def _done(controller: Controller, work: Coroutine[Any, Any, None]) -> Fields:
+    try:
+        await work
+    finally:
+        controller.link.flush()  # so that whoever asked sees what was done
+    return {}
+
+
+def _restart(controller: Controller, operation: Restart) -> Answer:
+    chosen = controller.choose(operation.names)
+    controller.check_open()
+    reason, cause = operation.reason or "asked to", Cause.RESTART
+    if operation.incarnation is not None:  # a monitor, which means just this one
+        cause = Cause.MONITOR
+        chosen = [c for c in chosen if c.incarnation == operation.incarnation]
+    limit = operation.max_unavailable if operation.rolling else None
+    work = controller.turnover.restart(chosen, reason, cause, max_unavailable=limit)
+    return _done(controller, work)
+
+
+async def _stop(controller: Controller, names: Sequence[str]) -> Fields:
+    try:
+        stopped = await controller.stop(*names, reason="asked to")
+    finally:
+        controller.link.flush()
+    return {"stopped": list(stopped)}
+
+
+async def _reload(controller: Controller, operation: Reload) -> Fields:
+    try:
+        plan = await controller.reload(
+            changed_only=operation.changed_only, dry_run=operation.dry_run
+        )
+    finally:
+        controller.link.flush()
+    report = ReloadReport(
+        generation=controller.generation.number,
+        lines=tuple(plan.lines()),
+        services=tuple(service.to_json() for service in plan.services),
+    )
+    return to_fields(report)
+
+
+async def _inspect(controller: Controller, name: str, process_id: int) -> Fields:
+    for child in controller.everyone():
+        process = child.process
+        if child.name == name and process is not None and process.pid == process_id:
+            way, data = await controller.coroner.look_from_outside(process)
+            return {"way": way, "data": data}
+    raise NoSuchWorkerError(f"{name!r:.80} has no process {process_id} any more")
+
+
+async def _events(controller: Controller, call: IncomingCall, follow: bool) -> Fields:
+    """Tell a snapshot, what is kept, and what comes."""
+    with controller.journal.listen() as listener:
+        snapshot = [to_fields(record_of(child)) for child in controller.everyone()]
+        call.progress({"snapshot": {"workers": snapshot}})
+        entries = controller.journal.entries
+        for first in range(0, len(entries), _BATCH):
+            call.progress({"entries": entries[first : first + _BATCH]})
+            await call.peer.wait_drained()
+        while follow:
+            news, missed = await listener.receive()
+            call.progress({"entries": news, "missed": missed})
+            await call.peer.wait_drained()
+    return {}
+
+
+async def _logs(controller: Controller, call: IncomingCall, logs: Logs) -> Fields:
+    """Tell what was printed lately, and what comes."""
+    if controller.hub is None:
+        raise UnavailableError(
+            "the workers' output is not captured here: they write where the program "
+            "that embeds the controller writes"
+        )
+    names = None if logs.names is None else _names(controller, logs.names)
+    with controller.hub.subscribe(names) as subscription:
+        entries = controller.hub.tail(names, logs.tail)
+        for first in range(0, len(entries), _BATCH):
+            call.progress({"entries": entries[first : first + _BATCH]})
+            await call.peer.wait_drained()
+        if logs.follow:
+            async for batch in subscription:
+                fields = {"entries": list(batch.entries), "missed": batch.missed}
+                call.progress(fields)
+                await call.peer.wait_drained()
+    return {}
+
+
+def _names(controller: Controller, names: Sequence[str]) -> set[str]:
+    try:
+        return {child.name for child in controller.choose(names)}
+    except NoSuchWorkerError:
+        known = {child.name for child in controller.everyone()}
+        if not known.issuperset(names):
+            raise
+        return set(names)

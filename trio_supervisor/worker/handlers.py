@@ -1,0 +1,143 @@
+"""Operations that a service adds itself: ``worker.handle("cache_stats", function)``."""
+
+from __future__ import annotations
+
+import inspect
+import re
+from collections.abc import Callable, Mapping
+from typing import Any, Final, get_type_hints
+
+import cattrs
+from attrs import define, field, frozen
+
+from trio_supervisor.errors import BadRequestError, SpecError, UnknownOperationError
+from trio_supervisor.wire.codec import make_strict_converter
+from trio_supervisor.wire.json_tree import Object
+from trio_supervisor.wire.messages import OPERATIONS
+
+_NAME: Final = re.compile(r"[a-z][a-z0-9_]{0,63}")
+
+
+@frozen(kw_only=True)
+class Handler:
+    """One function, and how it is called."""
+
+    name: str
+    function: Callable[..., Any]
+    parameters: Mapping[str, inspect.Parameter]
+    hints: Mapping[str, Any]
+
+    @property
+    def is_async(self) -> bool:
+        """Whether it is to be awaited."""
+        return inspect.iscoroutinefunction(self.function)
+
+    def describe(self) -> Object:
+        """Return what there is to know for who wants to call it."""
+        return {
+            "name": self.name,
+            "parameters": {
+                name: _in_words(parameter, self.hints.get(name))
+                for name, parameter in self.parameters.items()
+            },
+            "description": inspect.getdoc(self.function) or "",
+        }
+
+    def bind(self, arguments: Mapping[str, object]) -> dict[str, Any]:
+        """Give *arguments* the types that the function declares.
+
+        Raises:
+            BadRequestError: they do not fit; the message names each bad one.
+        """
+        problems = [f"{name}: unknown" for name in arguments.keys() - self.parameters]
+        bound = {}
+        for name, parameter in self.parameters.items():
+            if name not in arguments:
+                if parameter.default is inspect.Parameter.empty:
+                    problems.append(f"{name}: missing")
+                continue
+            try:
+                bound[name] = _structure(arguments[name], self.hints.get(name, Any))
+            except BadRequestError as exc:
+                problems.append(f"{name}: {exc}")
+        if problems:
+            raise BadRequestError(f"{self.name}: {'; '.join(sorted(problems))}")
+        return bound
+
+
+@define(eq=False)
+class Handlers:
+    """All that one worker has."""
+
+    _by_name: dict[str, Handler] = field(factory=dict, init=False)
+
+    def add(self, name: str, function: Callable[..., Any]) -> None:
+        """Have *function* answer calls of *name*; see `Worker.handle`."""
+        if not isinstance(name, str) or not _NAME.fullmatch(name):
+            raise SpecError(
+                "name", f"expected small letters, digits and '_', got {name!r:.80}"
+            )
+        if name in OPERATIONS:
+            raise SpecError("name", f"{name!r} is an operation that every worker has")
+        if not callable(function):
+            raise SpecError("function", f"expected a function, got {function!r:.80}")
+        parameters = dict(inspect.signature(function).parameters)
+        for parameter in parameters.values():
+            if parameter.kind in (
+                inspect.Parameter.POSITIONAL_ONLY,
+                inspect.Parameter.VAR_POSITIONAL,
+                inspect.Parameter.VAR_KEYWORD,
+            ):
+                problem = f"{parameter} cannot be given by its name"
+                raise SpecError("function", problem)
+        try:
+            hints = get_type_hints(function)
+        except Exception as exc:  # an annotation may be any expression
+            raise SpecError("function", f"its annotations are bad: {exc}") from exc
+        self._by_name[name] = Handler(
+            name=name, function=function, parameters=parameters, hints=hints
+        )
+
+    def find(self, name: str) -> Handler:
+        """Return the handler of *name*.
+
+        Raises:
+            UnknownOperationError: there is none.
+        """
+        if (handler := self._by_name.get(name)) is None:
+            raise UnknownOperationError(f"a worker does not answer {name!r:.80}")
+        return handler
+
+    def describe(self) -> list[Object]:
+        """Return what there is to know of each."""
+        return [handler.describe() for handler in self._by_name.values()]
+
+
+_converter: Final = make_strict_converter()
+
+
+def _structure(value: object, type_: Any) -> Any:
+    if type_ is Any:
+        return value
+    try:
+        return _converter.structure(value, type_)
+    except cattrs.BaseValidationError as exc:
+        raise BadRequestError("; ".join(cattrs.transform_error(exc))) from None
+    except cattrs.StructureHandlerNotFoundError as exc:
+        problem = f"no JSON value becomes {exc.type_}"
+        raise BadRequestError(problem) from None
+    except (TypeError, ValueError, KeyError, RecursionError) as exc:
+        raise BadRequestError(str(exc)) from None
+
+
+def result_fields(result: object) -> Object:
+    """Return what a handler returned as the fields of an answer."""
+    plain = _converter.unstructure(result)
+    return {"data": plain}
+
+
+def _in_words(parameter: inspect.Parameter, hint: Any) -> str:
+    type_ = "any" if hint is None else getattr(hint, "__name__", None) or str(hint)
+    if parameter.default is inspect.Parameter.empty:
+        return type_
+    return f"{type_} = {parameter.default!r:.60}"

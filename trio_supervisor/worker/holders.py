@@ -1,0 +1,67 @@
+"""Who holds what a memory sample found: what has the same root is held by the same."""
+
+from __future__ import annotations
+
+import os
+import threading
+from typing import Final
+
+from trio_supervisor.policy.doctor_facts import Holder
+from trio_supervisor.policy.findings import size
+from trio_supervisor.probe.frames import short_path
+from trio_supervisor.wire.memory_reports import Holding, MemoryReport, Step
+
+_PACKAGE: Final = os.path.join(os.path.dirname(os.path.dirname(__file__)), "")
+_RUNS_THE_TARGET: Final = ("runtimes.py", "instance.py", "main.py")
+"""Files of ours whose frames and objects hold the application's."""
+_SOURCES: Final = "variable cache of module linecache"
+"""Lines of code, read to be told."""
+_STEPS: Final = 8
+"""Of a chain that are told."""
+
+
+def holders_of(report: MemoryReport) -> tuple[Holder, ...]:
+    """Return who holds the most of what was retained, the largest first.
+
+    What the agent came to hold, in whose thread this is called, is left out.
+    """
+    by_root = dict[Step | None, list[Holding]]()
+    for holding in report.holders:
+        if not _is_ours(holding):
+            root = holding.chain[0] if holding.is_rooted else None
+            by_root.setdefault(root, []).append(holding)
+    found = [
+        Holder(
+            memory=sum(one.memory for one in held),
+            count=sum(one.count for one in held),
+            chain=_lines(held[0]),
+            is_known=root is not None,
+        )
+        for root, held in by_root.items()
+    ]
+    return tuple(sorted(found, key=lambda one: one.memory, reverse=True))
+
+
+def _is_ours(holding: Holding) -> bool:
+    if not holding.chain:
+        return False
+    root = holding.chain[0]
+    agent = f", in {threading.current_thread().name} at line "
+    is_own_code = (
+        root.file is not None
+        and root.file.startswith(_PACKAGE)
+        and not root.file.endswith(_RUNS_THE_TARGET)
+    )
+    return is_own_code or agent in root.text or root.text == _SOURCES
+
+
+def _lines(holding: Holding) -> tuple[str, ...]:
+    what = f"{holding.count} {holding.class_name}, {size(holding.memory)}"
+    steps = [_line(step) for step in holding.chain[:_STEPS]]
+    return (*steps, f"{what}, of {short_path(holding.location)}")
+
+
+def _line(step: Step) -> str:
+    if step.file is None:
+        return step.text
+    return f"{step.text} ({short_path(step.file)}:{step.line})"
