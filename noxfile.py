@@ -54,6 +54,15 @@ def docs(session: nox.Session) -> None:
 
 
 @nox.session(default=False)
+def load(session: nox.Session) -> None:
+    """Serve HTTP while workers are replaced, for longer than the tests do; minutes."""
+    session.install("-e.", *_group("tests"))
+    for example in ("http_trio", "http_asgi"):
+        words = session.posargs or ["20", "50"]
+        session.run("python", "-m", "tests.e2e.test_http_load", example, *words)
+
+
+@nox.session(default=False)
 def benchmarks(session: nox.Session) -> None:
     """Time what matters against physical floors and peers; minutes to an hour."""
     session.install("-e.")

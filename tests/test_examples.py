@@ -5,10 +5,13 @@ from __future__ import annotations
 import json
 import os
 import signal
+import socket as network
 import subprocess
 import sys
 import tempfile
+import urllib.request
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -54,27 +57,36 @@ SERVICES = {
     "backends": ["trio.0", "trio.1", "asyncio.0", "sync.0"],
     "command": ["sleeper.0", "clock.0"],
     "custom_monitor": ["worker.0", "worker.1"],
+    "http_trio": ["web.0", "web.1"],
+    "http_asgi": ["web.0", "web.1"],
+    "lifecycle": ["db.0", "migration.0", "cache.0", "web.0", "web.1", "report.0"],
 }
+# What an example needs beside the package, as its own text says.
+NEEDED = {"http_trio": "hypercorn", "http_asgi": "uvicorn"}
 
 
 @pytest.mark.parametrize("name", SERVICES)
 def test_a_service_file_serves_until_it_is_told_to_stop(name: str, socket: str) -> None:
     """All workers of each example become ready, and SIGTERM ends them in good order."""
+    pytest.importorskip(NEEDED.get(name, "trio_supervisor"))
     target = str(EXAMPLES / name / "service.py")
     with subprocess.Popen(
         _command("serve", target, "--socket", socket),
+        env={**os.environ, "PORT": "0", "DATABASE_PORT": str(_free_port())},
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
     ) as process:
         try:
             report = _wait_ready(socket)
+            page = _page_of(report["workers"][0]) if name in NEEDED else ""
             output = _stop(process)
         finally:
             process.kill()
     workers = report["workers"]
     assert [worker["name"] for worker in workers] == SERVICES[name]
-    assert {worker["state"] for worker in workers} == {"ready"}
+    states = {worker["state"] for worker in workers if worker["name"] != "migration.0"}
+    assert states == {"ready"}
     assert process.returncode == 0, output
     assert "everything stopped" in output
     assert os.listdir(os.path.dirname(socket)) == []
@@ -85,6 +97,51 @@ def test_a_service_file_serves_until_it_is_told_to_stop(name: str, socket: str) 
     if name == "custom_monitor":
         status = {"maximum_age": 86400, "restarts": 0}
         assert report["monitors"] == {"lifetime_monitor": status}
+    if name in NEEDED:
+        assert page in [f"pid {worker['process_id']}\n" for worker in workers]
+    if name == "lifecycle":
+        _check_order(output, workers)
+
+
+def _check_order(output: str, workers: list[dict[str, Any]]) -> None:
+    """Each came after what it needs, and went before it."""
+    assert "the tables are up to date" in output
+    assert workers[1]["state"] == "stopped"
+    moments = [
+        _moment(output, "db.0", "ready"),
+        _moment(output, "migration.0", "started"),
+        _moment(output, "migration.0", "exited"),
+        _moment(output, "web.0", "started"),
+        _moment(output, "report.0", "started"),
+        _moment(output, "report.0", "exited"),
+        _moment(output, "web.0", "stopping"),
+        _moment(output, "web.0", "exited"),
+        _moment(output, "db.0", "stopping"),
+    ]
+    assert moments == sorted(moments)
+
+
+def _moment(output: str, name: str, what: str) -> int:
+    """Return in which line of the log that was said of *name*."""
+    found = [
+        number
+        for number, line in enumerate(output.splitlines())
+        if line.split()[1:3] == [name, what] or line.split()[1:3] == [name, f"{what}:"]
+    ]
+    assert len(found) == 1, (name, what, output)
+    return found[0]
+
+
+def _page_of(worker: dict[str, Any]) -> str:
+    with urllib.request.urlopen(worker["status"], timeout=LIMIT) as answer:
+        page: bytes = answer.read()
+    return page.decode()
+
+
+def _free_port() -> int:
+    with closing(network.create_server(("127.0.0.1", 0))) as server:
+        port: int = server.getsockname()[1]
+    return port
 
 
 def test_the_embedded_program_restarts_a_worker_and_leaves_nothing(socket: str) -> None:

@@ -1,0 +1,17 @@
+"""A web application in ASGI that knows nothing of trio_supervisor."""
+
+import asyncio
+import os
+from typing import Any
+
+
+async def app(scope: Any, _receive: Any, send: Any) -> None:
+    """Say which process answers, after 0.2 s if asked for ``/slow``."""
+    if scope["type"] != "http":
+        raise NotImplementedError(scope["type"])
+    if scope["path"] == "/slow":
+        await asyncio.sleep(0.2)
+    body = f"pid {os.getpid()}\n".encode()
+    headers = [(b"content-length", str(len(body)).encode())]
+    await send({"type": "http.response.start", "status": 200, "headers": headers})
+    await send({"type": "http.response.body", "body": body})
