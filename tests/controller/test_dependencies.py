@@ -308,3 +308,16 @@ async def stop_at_once(theatre: Theatre) -> None:
     while not web.is_wanted:
         await trio.lowlevel.checkpoint()
     web.request_stop()
+
+
+@simulated
+async def test_the_last_worker_of_a_service_is_the_service() -> None:
+    """Stopped one by one, the last one takes with it what needs them."""
+    app = Application(
+        [service("db", count=2), service("web", depends_on={"db": "ready"})]
+    )
+    async with open_theatre(app) as theatre:
+        await theatre.controller.wait_ready()
+        assert await theatre.controller.stop("db.0") == ("db.0",)
+        assert theatre.running == ["db.1", "web.0"]
+        assert await theatre.controller.stop("db.1") == ("web.0", "db.1")

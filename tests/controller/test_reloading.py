@@ -209,30 +209,6 @@ async def test_one_that_waits_and_is_kept_looks_at_the_new_generation() -> None:
         assert theatre.states == {"db.0": State.READY, "web.0": State.READY}
 
 
-@simulated
-async def test_one_that_waits_for_what_was_stopped_looks_again_too() -> None:
-    """Of the old ones there is no news: they were at rest already."""
-
-    def both(**db: Any) -> Application:
-        return Application(
-            [
-                service("db", count=2, **db),
-                Command("web", ["w"], notify=True, depends_on={"db": "ready"}),
-            ]
-        )
-
-    async with open_theatre(both()) as theatre:
-        await theatre.controller.wait_ready()
-        await theatre.controller.stop("db.0")
-        await theatre.controller.stop("db.1")
-        theatre.process("web.0").exit(1)
-        await trio.sleep(1)
-        assert theatre.child("web.0").state is State.WAITING
-        await theatre.controller.reload(both(stop_timeout=3))
-        await trio.sleep(5)
-        assert theatre.child("web.0").state is State.READY
-
-
 # It fails, and all is as it was.
 
 
@@ -295,6 +271,20 @@ async def test_one_that_gave_way_is_brought_back(life: Life) -> None:
         await theatre.controller.wait_ready()
         await theatre.controller.restart("web")
         await theatre.check_picture()
+
+
+@simulated
+async def test_one_that_is_brought_back_is_waited_for() -> None:
+    """`wait_ready` does not take the moment of its absence for all that there is."""
+    web = {"overlap": False, "count": 1}
+    lives = script({"web.0/2": [Life(can_spawn=False)]})
+    async with open_theatre(app(**web), lives) as theatre:
+        await trio.sleep(10)
+        with pytest.raises(ReloadError):
+            await theatre.controller.reload(changed(**web))
+        await theatre.controller.wait_ready()
+        assert trio.current_time() == 10.25
+        assert theatre.states["web.0"] is State.READY
 
 
 @pytest.mark.parametrize(

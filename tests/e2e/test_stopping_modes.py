@@ -89,9 +89,6 @@ def test_the_group_or_its_leader_is_asked_and_all_are_gone(
     assert (exited["returncode"], exited["is_planned"]) == (0, True)
 
 
-@pytest.mark.xfail(
-    strict=True, reason="found only when everything ends, by the controller's mark"
-)
 def test_what_left_the_group_by_setsid_is_gone_when_stopped_is_said(
     serving: Serving,
 ) -> None:
@@ -100,10 +97,7 @@ def test_what_left_the_group_by_setsid_is_gone_when_stopped_is_said(
 
     assert serving.cli("stop", "daemon").returncode == 0
 
-    try:
-        assert not is_alive(daemon)
-    finally:
-        os.killpg(daemon, signal.SIGKILL)
+    assert not is_alive(daemon)
 
 
 def test_the_hook_comes_before_the_signal_and_its_failing_changes_nothing(

@@ -4,7 +4,11 @@ from __future__ import annotations
 
 import signal
 
+import pytest
+
 from tests.e2e.serving import open_serving
+
+pytest.importorskip("watchfiles")
 
 SERVICE = """
 import helper

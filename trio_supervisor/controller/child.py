@@ -439,6 +439,8 @@ class Child:
                 self.plan.pre_stop,
                 self._before_kill,
             )
+            if self.plan.stop.kill_mode == "group":
+                await self._company.end_strays(self)
             nursery.cancel_scope.cancel()
         self.last_exit = describe_exit(process.returncode)
         self._is_due_at = float("inf")

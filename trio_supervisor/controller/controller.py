@@ -51,11 +51,13 @@ from trio_supervisor.policy.reload import ReloadPlan
 from trio_supervisor.policy.restart import Cause, Ending
 from trio_supervisor.policy.shutdown import is_over
 from trio_supervisor.process.child import Process
+from trio_supervisor.process.environment import PROCESS_VARIABLE
 from trio_supervisor.process.guard import Guard
 from trio_supervisor.process.notify import Notification, NotifySocket
 from trio_supervisor.process.orphans import Orphans
 from trio_supervisor.process.output.hub import OutputHub
 from trio_supervisor.process.stopping import Patience, StopPlan
+from trio_supervisor.process.strays import end_strays
 from trio_supervisor.spec import MAX_COUNT, Application
 from trio_supervisor.wire.messages import WorkerRecord
 
@@ -229,10 +231,14 @@ class Controller:
         """
         self.reloading.check_idle()
         chosen = self.choose(names)
+        # Of which no worker is left to run, after this.
         whole = {
             name
-            for name, unit in self.generation.units.items()
-            if unit.children and all(child in chosen for child in unit.children)
+            for name in {child.plan.service for child in chosen}
+            if all(
+                child in chosen or not child.is_wanted
+                for child in self.generation.units[name].children
+            )
         }
         for name in dependants(whole, self.generation.needs):
             unit = self.generation.units[name]
@@ -468,6 +474,19 @@ class Controller:
         except UnavailableError:
             return  # it is on its way down for another reason
 
+    async def end_strays(self, child: Child) -> None:
+        """End what has left the group of the process of *child* that just ended."""
+        if not self.workshop.is_subreaper:
+            return
+        forker = self.generation.launchers.forker
+        known = {
+            *self._by_pid,
+            self._guard.process_id,
+            *((forker.process_id, *forker.spares) if forker is not None else ()),
+        }
+        mark = f"{PROCESS_VARIABLE}={child.plan.mark(child.incarnation)}"
+        await end_strays(mark, known, child.plan.stop, self._patience)
+
     async def look_at(self, child: Child, process: Process, cause: str) -> None:
         """Keep where the threads of *process* are, before it is ended for *cause*."""
         await self.coroner.look_at(child, process, cause)
@@ -481,6 +500,8 @@ class Controller:
     def launch(self, children: Iterable[Child]) -> None:
         """Run *children*; each is told of, whatever it waits for."""
         for child in children:
+            if self.relations.home_of(child) is self.generation:
+                self._not_ready.add(child)
             self.link.tell(child)
             self.nursery.start_soon(self._run_child, child)
 
@@ -498,7 +519,6 @@ class Controller:
         begun = [generation.make_child(unit.service, i) for i in range(before, count)]
         unit.children += begun
         self.relations.settle(begun, generation)
-        self._not_ready.update(begun)
         self.launch(begun)
         self.retire(leaving, Cause.SCALE)
         for child in leaving:
@@ -715,7 +735,7 @@ class Controller:
         """Bury what was orphaned and came to us, being a subreaper."""
         while True:
             await trio.sleep(_REAP_INTERVAL)
-            forker = self.workshop.forker
+            forker = self.generation.launchers.forker
             spares = forker.spares if forker is not None else set()
             self._orphans.reap(self._by_pid, spares)
 
@@ -735,7 +755,9 @@ class Controller:
 
         Not at the very start, where it would have the workers ready later.
         """
-        await trio.to_thread.run_sync(self.generation.learn_facts)
+        await trio.to_thread.run_sync(
+            self.generation.learn_facts, abandon_on_cancel=True
+        )
 
     def _tell_readiness(self) -> None:
         readiness, self._readiness = self._readiness, trio.Event()

@@ -22,7 +22,11 @@ from trio_supervisor.process.black_box import BlackBox, open_black_box
 from trio_supervisor.process.boot import SupervisorBoot, WorkerBoot, pickle_source
 from trio_supervisor.process.child import ChildProcess, Process, describe_exit
 from trio_supervisor.process.documents import interpreter_flags, open_document
-from trio_supervisor.process.environment import NAME_VARIABLE, child_environment
+from trio_supervisor.process.environment import (
+    NAME_VARIABLE,
+    PROCESS_VARIABLE,
+    child_environment,
+)
 from trio_supervisor.process.exec import spawn_exec
 from trio_supervisor.process.fork_server_start import (
     ForkServerPlan,
@@ -157,7 +161,11 @@ class CommandLauncher:
     async def __call__(self, incarnation: int) -> ChildProcess:
         """Start one."""
         command, surroundings = self._command, self._surroundings
-        additions = {NAME_VARIABLE: self._plan.name, **command.environment}
+        additions = {
+            NAME_VARIABLE: self._plan.name,
+            PROCESS_VARIABLE: self._plan.mark(incarnation),
+            **command.environment,
+        }
         if command.notify:
             additions["NOTIFY_SOCKET"] = surroundings.notify_path
             if command.health_check_timeout is not None:
@@ -270,6 +278,7 @@ class WorkerLauncher:
         )
         additions = {
             NAME_VARIABLE: name,
+            PROCESS_VARIABLE: self._plan.mark(incarnation),
             "NOTIFY_SOCKET": surroundings.notify_path,
             **service.environment,
         }

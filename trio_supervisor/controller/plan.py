@@ -10,6 +10,7 @@ from attrs import field, frozen
 from trio_supervisor.controller.events import Event
 from trio_supervisor.policy.restart import Cause, Decision, Ending, RestartRules
 from trio_supervisor.process.child import Process
+from trio_supervisor.process.environment import process_mark
 from trio_supervisor.process.stopping import PreStop, StopPlan
 
 Spawn: TypeAlias = Callable[[int], Awaitable[Process]]
@@ -46,6 +47,10 @@ class ChildPlan:
     """Whether heartbeats are due from READY on, or only once the first one came."""
     needs: tuple[str, ...] = ()
     """What its service depends on, in words."""
+
+    def mark(self, incarnation: int) -> str:
+        """Return by which descendants of that process can be told from all others."""
+        return process_mark(self.name, self.generation, incarnation)
 
 
 @frozen(kw_only=True)
@@ -92,6 +97,10 @@ class Company(Protocol[C_contra]):
         """*child* has lived for as long as it may."""
         ...
 
+    async def end_strays(self, child: C_contra) -> None:
+        """End what has left the group of the process of *child* that just ended."""
+        ...
+
     async def take_evidence(
         self, child: C_contra, process: Process, cause: str
     ) -> None:
@@ -114,6 +123,9 @@ class _Alone:
 
     def on_overdue(self, child: Any) -> None:
         child.request_restart(cause=Cause.LIFETIME)
+
+    async def end_strays(self, child: object) -> None:
+        return
 
     async def take_evidence(self, child: object, process: Process, cause: str) -> None:
         return

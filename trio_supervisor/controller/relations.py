@@ -36,6 +36,10 @@ class Surgeon(Protocol):
         """Have *child*, which lived for long enough, replaced when there is room."""
         ...
 
+    async def end_strays(self, child: Child) -> None:
+        """End what has left the group of the process of *child* that just ended."""
+        ...
+
     async def look_at(self, child: Child, process: Process, cause: str) -> None:
         """Keep where the threads of *process* are, before it is ended for *cause*."""
         ...
@@ -139,6 +143,10 @@ class Relations:
     def on_overdue(self, child: Child) -> None:
         """Have *child* replaced when there is room."""
         self._surgeon.recycle(child)
+
+    async def end_strays(self, child: Child) -> None:
+        """End what has left the group of the process of *child* that just ended."""
+        await self._surgeon.end_strays(child)
 
     async def take_evidence(self, child: Child, process: Process, cause: str) -> None:
         """Ask it where its threads are, before it is ended for its state."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
-from typing import Protocol
+from typing import Final, Protocol
 
 import trio
 from attrs import define, field
@@ -19,6 +19,7 @@ from trio_supervisor.controller.workshop import Workshop
 from trio_supervisor.errors import (
     ReloadError,
     SupervisorError,
+    TargetError,
     UnavailableError,
 )
 from trio_supervisor.policy.lifecycle import State
@@ -28,6 +29,9 @@ from trio_supervisor.policy.restart import Cause, RestartPolicy
 from trio_supervisor.process.declare import Declared, declare, declared
 from trio_supervisor.process.sockets import SocketChange
 from trio_supervisor.spec import Application
+
+# Whoever imports for longer hangs, and keeps every other command waiting [s].
+_IMPORT_WITHIN: Final = 120.0
 
 
 class Realm(Protocol):
@@ -193,7 +197,12 @@ class Reloading:
                 "Controller.reload"
             )
         environment = workshop.surroundings.child_environment({})
-        return await declare(workshop.source, environment)
+        with trio.move_on_after(_IMPORT_WITHIN):
+            return await declare(workshop.source, environment)
+        raise TargetError(
+            f"{workshop.source.target}: its import takes more than "
+            f"{_IMPORT_WITHIN:g} s, and was given up"
+        )
 
     async def _replace(
         self, number: int, new: Declared, plan: ReloadPlan, change: SocketChange
@@ -342,8 +351,6 @@ class _Takeover:
                 unit = self._new.units[service.name]
                 self._new.adopt(unit, service)
                 self._realm.relations.settle(unit.children, self._new)
-                for child in unit.children:
-                    child.reconsider()  # what it waits for may be there now
         self._old = self._realm.generation
 
     async def stop_old(self) -> None:

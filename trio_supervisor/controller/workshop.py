@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 
 import trio
-from attrs import define, field
+from attrs import define
 
 from trio_supervisor.controller.child import Child
 from trio_supervisor.controller.generation import Generation
@@ -40,18 +40,12 @@ class Workshop:
     sockets: SocketSet
     source: Reference | None
     """Where the application comes from; None: from the program that embeds us."""
-    _can_fork: bool
-    """Whether children that a fork server forks become ours."""
+    is_subreaper: bool
+    """Whether orphans below us become children of ours: those of a fork server, too."""
     _nursery: trio.Nursery
     """Owns the fork servers."""
     _early: Started | None = None
     """A fork server that was started already, for the first generation."""
-    _forker: Forker | None = field(default=None, init=False)
-
-    @property
-    def forker(self) -> Forker | None:
-        """The fork server of the newest generation."""
-        return self._forker
 
     async def make(
         self,
@@ -70,7 +64,7 @@ class Workshop:
         plan = fork_plan(application, sources, self.surroundings)
         early, self._early = self._early, None
         forker, scope = None, trio.CancelScope()
-        if plan is not None and self._can_fork:
+        if plan is not None and self.is_subreaper:
             forker = await self._nursery.start(_own_forker, plan, early, scope)
         elif early is not None:
             end_early(early)
@@ -89,7 +83,6 @@ class Workshop:
             plan = launchers.plan_of(service, index)
             return make_child(plan, launchers.worker(service, index, plan))
 
-        self._forker = forker
         generation = Generation(
             number,
             application,

@@ -14,6 +14,9 @@ from attrs import frozen
 Lines: TypeAlias = tuple[str, ...]
 Series: TypeAlias = tuple[int, ...]
 
+ENOUGH = 6
+"""Counts: of so many at random, few are in such an order that they seem to rise."""
+
 
 @frozen(kw_only=True)
 class MainThread:
@@ -168,6 +171,8 @@ def largest_fall(series: Sequence[int]) -> int:
 def has_risen(series: Sequence[int], least: int) -> bool:
     """Whether it grew by *least* or more, and by far more than it goes up and down.
 
-    Twice its largest fall: a worker with much to do has now more tasks, now fewer.
+    Twice its largest fall: a worker with much to do has now more tasks, now fewer. Of
+    fewer than `ENOUGH` counts nobody can tell.
     """
-    return growth(series) >= max(least, 2 * largest_fall(series), 1)
+    is_clear = growth(series) >= max(least, 2 * largest_fall(series), 1)
+    return is_clear and len(series) >= ENOUGH

@@ -15,6 +15,9 @@ MARKER_VARIABLE: Final = "TRIO_SUPERVISOR_CONTROLLER"
 NAME_VARIABLE: Final = "TRIO_SUPERVISOR_NAME"
 """The name of the worker that a process is, or is of."""
 
+PROCESS_VARIABLE: Final = "TRIO_SUPERVISOR_PROCESS"
+"""Which process of that name it is, or descends from."""
+
 # Not passed on: they speak of us, or of a controller above us.
 _DROPPED: Final = (
     "NOTIFY_SOCKET",
@@ -28,6 +31,7 @@ _DROPPED: Final = (
     MARKER_VARIABLE,
     SOCKET_VARIABLE,
     NAME_VARIABLE,
+    PROCESS_VARIABLE,
 )
 
 
@@ -45,6 +49,11 @@ def child_environment(
         SOCKET_VARIABLE: socket_path,
         MARKER_VARIABLE: marker,
     }
+
+
+def process_mark(name: str, generation: int, incarnation: int) -> str:
+    """Return what no other process of one controller has as its mark."""
+    return f"{name}/{generation}/{incarnation}"
 
 
 def state_path(socket_path: str, option: str | None = None) -> str:

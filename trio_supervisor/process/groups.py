@@ -74,6 +74,19 @@ def is_live_member(group: int) -> Callable[[int], bool]:
     return belongs
 
 
+def is_alive(pid: int) -> bool:
+    """Whether process *pid* is there, and no zombie."""
+    return (stat := read_stat(pid)) is not None and stat[0] not in "ZX"
+
+
+def open_descriptor(pid: int) -> int | None:
+    """Return a pidfd of process *pid*; None: it is gone."""
+    try:
+        return os.pidfd_open(pid)
+    except OSError:
+        return None
+
+
 def signal_descriptor(descriptor: int, sig: int) -> None:
     """Send *sig* to the process behind a pidfd, unless it is gone."""
     with contextlib.suppress(ProcessLookupError, PermissionError):

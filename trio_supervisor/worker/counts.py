@@ -26,8 +26,9 @@ from trio_supervisor.worker.whereabouts import (
 
 _INTERVAL: Final = 0.1
 """Between two counts [s]."""
-_SHARE: Final = 0.02
-"""Of the time that may go into counting one thing: 10,000 tasks take some 10 ms."""
+_SHARE: Final = 0.05
+"""Of the time that may go into counting one thing: 10,000 tasks take some 10 ms, and
+have to be counted often enough in a few seconds."""
 _HUNG_UP: Final = "hung up by the peer"
 
 

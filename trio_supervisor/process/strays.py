@@ -1,0 +1,77 @@
+"""What has left the group of its process, as a daemon does by setsid(2).
+
+Its parent gone, it becomes a child of ours, who are a subreaper; and it still has in
+its environment which process it descends from.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+from collections.abc import Container
+from contextlib import ExitStack, suppress
+
+import trio
+
+from trio_supervisor.process.groups import (
+    is_alive,
+    open_descriptor,
+    signal_descriptor,
+)
+from trio_supervisor.process.kernel import child_pids
+from trio_supervisor.process.stopping import Patience, StopPlan
+
+
+async def end_strays(
+    mark: str, known: Container[int | None], plan: StopPlan, patience: Patience
+) -> int:
+    """End all that has *mark* in its environment; return how many there were.
+
+    Asks first, then kills, as `stop` does; and looks again until nothing is left, for
+    each of them may leave children of its own to us. To be called under a shield.
+
+    Args:
+        mark: ``NAME=VALUE``.
+        known: Children of ours that are none of them.
+    """
+    ended = 0
+    with patience.scope(plan.timeout) as grace:
+        while found := _find(mark, known):
+            ended += len(found)
+            await _signal_all(found, (plan.signal, signal.SIGCONT))
+    patience.forget(grace)
+    while found := _find(mark, known):
+        await _signal_all(found, (signal.SIGKILL,))
+    return ended
+
+
+def _find(mark: str, known: Container[int | None]) -> list[int]:
+    needle = mark.encode()
+    return [
+        pid
+        for pid in child_pids()
+        if pid not in known and is_alive(pid) and _has(pid, needle)
+    ]
+
+
+def _has(pid: int, needle: bytes) -> bool:
+    with suppress(OSError), open(f"/proc/{pid}/environ", "rb") as file:
+        return needle in file.read().split(b"\0")
+    return False
+
+
+async def _signal_all(pids: list[int], signals: tuple[int, ...]) -> None:
+    """Send *signals* to each, and wait until all have ended; bury them."""
+    with ExitStack() as stack:
+        async with trio.open_nursery() as nursery:
+            for pid in pids:
+                # A child of ours keeps its number until it is buried.
+                if (descriptor := open_descriptor(pid)) is None:
+                    continue
+                stack.callback(os.close, descriptor)
+                for number in signals:
+                    signal_descriptor(descriptor, number)
+                nursery.start_soon(trio.lowlevel.wait_readable, descriptor)
+    for pid in pids:
+        with suppress(ChildProcessError):
+            os.waitpid(pid, os.WNOHANG)  # noqa: ASYNC222 (it has ended)
