@@ -601,7 +601,7 @@ class Child:
         if not self._is_wanted and self._starting is not None:
             self._starting.cancel()
         self._changed.set()
-        self._wake()  # whether it is wanted is news by itself
+        self._tell()  # whether it is wanted is news by itself
 
     def _step(self, step: Step) -> None:
         self.state = advance(self.state, step)
