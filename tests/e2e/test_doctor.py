@@ -16,6 +16,8 @@ import time
 import anyio
 from trio_supervisor import Application, Service
 
+pytestmark = pytest.mark.slow
+
 HELD = []
 
 """

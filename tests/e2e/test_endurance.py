@@ -29,6 +29,8 @@ HARDENED = """
 import trio
 from trio_supervisor import Application, Service, SyncWorker, Worker
 
+pytestmark = pytest.mark.slow
+
 async def count(worker: Worker) -> None:
     await worker.ready()
     number = 0

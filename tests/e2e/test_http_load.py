@@ -31,6 +31,8 @@ from attrs import define, field, frozen
 
 from tests.e2e.serving import PACKAGE_DIRECTORY, PATIENCE, Serving, open_serving
 
+pytestmark = pytest.mark.slow
+
 EXAMPLES = PACKAGE_DIRECTORY / "examples"
 WORKERS = ("web.0", "web.1")
 # One request in so many takes 0.2 s, so that there is always one under way.

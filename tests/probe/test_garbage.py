@@ -16,10 +16,12 @@ from trio_supervisor.wire.reports import GarbageReport
 
 @pytest.fixture(autouse=True)
 def _quiet_collector() -> Iterator[None]:
-    """Collections when a test says so, and no others."""
+    """Collections when a test says so, and no others; none of them of all the rest."""
     gc.collect()
     gc.disable()
+    gc.freeze()
     yield
+    gc.unfreeze()
     gc.enable()
 
 

@@ -28,6 +28,8 @@ from trio_supervisor.worker.runtimes import SyncRuntime
 from trio_supervisor.worker.turning import turns_counted
 from trio_supervisor.worker.whereabouts import thread_places
 
+pytestmark = pytest.mark.slow
+
 SOURCE = Path(tests.worker.sick_process.__file__)
 LOOPS = ["trio", "asyncio"]
 ALL = [*LOOPS, "sync"]

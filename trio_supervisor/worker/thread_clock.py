@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import threading
 import time
 from contextlib import suppress
@@ -27,8 +28,7 @@ class ThreadClock:
     def __attrs_post_init__(self) -> None:
         has_clock = hasattr(time, "pthread_getcpuclockid")
         self._clock = time.pthread_getcpuclockid(self._ident) if has_clock else None
-        native = {thread.ident: thread.native_id for thread in threading.enumerate()}
-        self._native = native.get(self._ident)
+        self._native = _native_id(self._ident)
         self._used, self._queued = self._read_used(), self._read_queued()
 
     @property
@@ -53,3 +53,12 @@ class ThreadClock:
         with suppress(OSError, ValueError, IndexError), open(path) as file:
             return int(file.read().split()[1]) / 1e9
         return 0.0
+
+
+def _native_id(ident: int) -> int | None:
+    if ident == threading.main_thread().ident:
+        # Linux numbers it as the process. Python goes on to tell the parent's number in
+        # a forked child, as a worker is one.
+        return os.getpid()
+    known = {thread.ident: thread.native_id for thread in threading.enumerate()}
+    return known.get(ident)
