@@ -9,14 +9,14 @@ import pytest
 
 from tests.e2e.serving import PATIENCE, Serving, open_serving
 
+pytestmark = pytest.mark.slow
+
 HEAD = """
 import threading
 import time
 
 import anyio
 from trio_supervisor import Application, Service
-
-pytestmark = pytest.mark.slow
 
 HELD = []
 

@@ -21,6 +21,8 @@ from tests.e2e.serving import (
 )
 from trio_supervisor import ConnectionLostError, open_client
 
+pytestmark = pytest.mark.slow
+
 CALLS = 20_000
 IN_FLIGHT = 100
 MEBIBYTE = 1024 * 1024
@@ -28,8 +30,6 @@ MEBIBYTE = 1024 * 1024
 HARDENED = """
 import trio
 from trio_supervisor import Application, Service, SyncWorker, Worker
-
-pytestmark = pytest.mark.slow
 
 async def count(worker: Worker) -> None:
     await worker.ready()

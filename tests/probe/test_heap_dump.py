@@ -1,4 +1,4 @@
-"""Heap dumps, in a process of its own: that of all other tests has millions of objects."""
+"""Heap dumps, in a process of its own: that of all other tests has too many objects."""
 
 from __future__ import annotations
 
