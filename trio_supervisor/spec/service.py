@@ -44,7 +44,7 @@ class Service(Supervised):
         stop_signal: What asks a worker to end.
         stop_timeout: Time from there to SIGKILL [s].
         kill_mode: Who gets the stop signal: all of the worker's process ``"group"``, or
-            its ``"leader"`` alone: what it leaves behind is ended with the controller.
+            its ``"leader"`` alone: what that leaves behind is killed once it has ended.
         pre_stop: A program, and its arguments, that is run before the stop signal is
             sent. Its time is part of *stop_timeout*.
         depends_on: Names of services, and what is waited for before a worker is
