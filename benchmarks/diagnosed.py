@@ -32,6 +32,10 @@ _PERIOD = 1.0
 _BOX = 300.0
 
 
+BUSY = "busy"
+"""Asks for the rounds of a busy loop, alone and with what watches it."""
+
+
 class Thing:
     """What the heap is full of."""
 
@@ -116,12 +120,35 @@ LOOKS: dict[str, Callable[[MainLoop], Any]] = {
 }
 
 
+class _Busy:
+    """A main loop that always has something to do, and how often it comes round."""
+
+    def __init__(self, token: trio.lowlevel.TrioToken, nursery: trio.Nursery) -> None:
+        self._token, self._nursery = token, nursery
+        self._rounds = 0
+        self._is_over = False
+
+    def rate(self, beside: Callable[[], None]) -> float:
+        """Return its rounds in a second while *beside* runs in this thread [1/s]."""
+        self._rounds, self._is_over = 0, False
+        self._token.run_sync_soon(self._nursery.start_soon, self._run)
+        began = time.perf_counter()
+        beside()
+        passed, rounds = time.perf_counter() - began, self._rounds
+        self._is_over = True
+        return rounds / passed
+
+    async def _run(self) -> None:
+        while not self._is_over:
+            await trio.lowlevel.checkpoint()
+            self._rounds += 1
+
+
 class _Ticker:
     """The main loop's longest gap since it was last asked [s]."""
 
     def __init__(self) -> None:
         self.longest = 0.0
-        self.rounds = 0
 
     async def run(self) -> None:
         last = time.perf_counter()
@@ -129,20 +156,26 @@ class _Ticker:
             await trio.sleep(_TICK)
             now = time.perf_counter()
             self.longest = max(self.longest, now - last - _TICK)
-            self.rounds += 1
             last = now
 
 
-def _answer(ticker: _Ticker, main: MainLoop, done: Callable[[], None]) -> None:
+def _answer(
+    ticker: _Ticker, busy: _Busy, main: MainLoop, done: Callable[[], None]
+) -> None:
     sys.setswitchinterval(1e-4)  # as in a worker
     for line in sys.stdin:
-        ticker.longest, ticker.rounds = 0.0, 0
+        if line.strip() == BUSY:
+            alone = busy.rate(lambda: time.sleep(_PERIOD))
+            watched = busy.rate(lambda: _stalls(main))
+            print(alone, watched, flush=True)
+            continue
+        ticker.longest = 0.0
         began = time.perf_counter()
         with contextlib.redirect_stdout(sys.stderr):
             LOOKS[line.strip()](main)
         took = time.perf_counter() - began
         time.sleep(2 * _TICK)
-        print(ticker.longest * 1000, took * 1000, ticker.rounds / took, flush=True)
+        print(ticker.longest * 1000, took * 1000, flush=True)
     done()
 
 
@@ -164,7 +197,8 @@ async def _main(count: int) -> None:
         def done() -> None:
             token.run_sync_soon(nursery.cancel_scope.cancel)
 
-        threading.Thread(target=_answer, args=(ticker, main, done)).start()
+        busy = _Busy(token, nursery)
+        threading.Thread(target=_answer, args=(ticker, busy, main, done)).start()
         print("ready", flush=True)
     assert heap
 
