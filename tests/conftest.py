@@ -2,8 +2,14 @@
 
 from __future__ import annotations
 
+import signal
+
 from hypothesis import settings
 
 # A loaded machine is slow now and then; how fast something is, benchmarks tell.
 settings.register_profile("tests", deadline=None)
 settings.load_profile("tests")
+
+# What a shell starts in the background ignores SIGINT, and so would our children.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
