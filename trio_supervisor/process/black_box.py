@@ -131,7 +131,8 @@ def has_handler(process_id: int, number: int) -> bool:
 def threads_of(process_id: int) -> list[int]:
     """Return the threads of a process, its main thread first."""
     with suppress(OSError):
-        return sorted(map(int, os.listdir(f"/proc/{process_id}/task")))
+        threads = map(int, os.listdir(f"/proc/{process_id}/task"))
+        return sorted(threads, key=lambda thread: (thread != process_id, thread))
     return []
 
 
