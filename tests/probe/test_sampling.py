@@ -187,7 +187,11 @@ def test_a_join_of_strings_does_not_wait() -> None:
             " ".join(words)
 
     joiner = [s for s in sampled(30, joiner=join).stacks if s.thread == "joiner"]
-    assert sum(stack.count for stack in joiner if stack.kind == RUNNING) > 25
+    running = sum(stack.count for stack in joiner if stack.kind == RUNNING)
+    waiting = sum(stack.count for stack in joiner if stack.kind == WAITING)
+    # It may not have begun when the first looks are taken, on a busy machine.
+    assert running > 10
+    assert waiting < running / 10
 
 
 def test_a_thread_that_waits_for_another_one_to_end_waits() -> None:
