@@ -2,24 +2,43 @@
 
 from __future__ import annotations
 
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Any, TypeVar
+from typing import Any, Final, TypeVar
+
+from trio_supervisor.probe.instructions import current_call
 
 T = TypeVar("T")
 PATIENCE = 30.0
 """After which what a test waits for will not happen any more [s]."""
+_WAITS: Final = ("acquire", "join")
 
 
 def from_another_thread(look: Callable[[], T]) -> T:
     """Return what *look* sees while the calling thread waits right here."""
     found: list[T] = []
-    thread = threading.Thread(target=lambda: found.append(look()), name="looker")
+    caller = threading.get_ident()
+
+    def look_once_it_waits() -> None:
+        while not _joins(caller):
+            threading.Event().wait(0.001)
+        found.append(look())
+
+    thread = threading.Thread(target=look_once_it_waits, name="looker")
     thread.start()
     thread.join(PATIENCE)
     return found[0]
+
+
+def _joins(ident: int) -> bool:
+    """Whether a thread has come as far as to wait for another one's end."""
+    frame = sys._current_frames()[ident]
+    call = current_call(frame)
+    names = ("join", "_wait_for_tstate_lock")
+    return frame.f_code.co_name in names and call is not None and call[0] in _WAITS
 
 
 def look_until(look: Callable[[], T], is_so: Callable[[T], Any]) -> T:

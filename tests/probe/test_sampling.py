@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
+import subprocess
+import sys
 import threading
 import time
 import xml.etree.ElementTree as ElementTree
@@ -15,7 +18,7 @@ import trio.testing
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tests.probe.probe_kit import from_another_thread, threads
+from tests.probe.probe_kit import PATIENCE, from_another_thread, threads
 from trio_supervisor.errors import BadRequestError
 from trio_supervisor.probe.main_loop import MainLoop, current_main_loop
 from trio_supervisor.probe.profile_formats import (
@@ -132,7 +135,7 @@ async def test_suspended_tasks_are_seen_as_wall_time() -> None:
         if stack.kind == TASKS and stack.lines[0].function.endswith("pause")
     ]
     assert paused.count == 3 * profile.task_samples
-    assert paused.time / 1e9 <= 3 * profile.duration
+    assert paused.time <= 3 * round(profile.duration * 1e9)
     assert paused.lines[1].function == "sleep_forever"
     waiting = [s for s in profile.stacks if s.thread == "MainThread"]
     assert {stack.kind for stack in waiting} == {WAITING}
@@ -192,6 +195,35 @@ def test_a_join_of_strings_does_not_wait() -> None:
     # It may not have begun when the first looks are taken, on a busy machine.
     assert running > 10
     assert waiting < running / 10
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="asks the kernel")
+def test_a_thread_that_gets_no_processor_does_not_wait() -> None:
+    """It would run if it were let, as on a busy machine."""
+    begun = threading.Event()
+
+    def compute_in_c() -> None:
+        begun.set()
+        # Without the interpreter's lock, for about a second of the processor.
+        hashlib.pbkdf2_hmac("sha256", b"password", b"salt", 3_000_000)
+
+    sampler = Sampler(MainLoop())
+    hog = [sys.executable, "-c", "while True: pass"]
+    processor = min(os.sched_getaffinity(0))
+    with threads(starved=compute_in_c):
+        assert begun.wait(PATIENCE)
+        (starved,) = (t.native_id for t in threading.enumerate() if t.name == "starved")
+        assert starved is not None
+        os.sched_setaffinity(starved, {processor})
+        os.sched_setscheduler(starved, os.SCHED_IDLE, os.sched_param(0))
+        with subprocess.Popen(hog) as process:
+            os.sched_setaffinity(process.pid, {processor})
+            for _ in range(30):
+                sampler.sample()
+                threading.Event().wait(0.002)
+            process.kill()
+    seen = [s for s in sampler.profile().stacks if s.thread == "starved"]
+    assert {stack.kind for stack in seen} == {RUNNING}
 
 
 def test_a_thread_that_waits_for_another_one_to_end_waits() -> None:

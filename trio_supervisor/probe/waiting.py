@@ -11,7 +11,7 @@ from attrs import define, field
 
 from trio_supervisor.probe.frames import RunningThread
 from trio_supervisor.probe.instructions import ENTER, current_call, evaluate
-from trio_supervisor.probe.thread_clock import thread_time
+from trio_supervisor.probe.thread_clock import is_runnable, thread_time
 
 _BLOCKING: Final = frozenset(
     {
@@ -69,8 +69,8 @@ class WaitDetector:
         if known[1] is not _Call.OTHER or before is None or now is None:
             return known[1] is _Call.WAITS
         # A call that nobody knows, as of a database's driver. A thread that computes
-        # gets some of the processor, however many there are.
-        return now - before < passed * _ASLEEP
+        # gets some of the processor, or stands in line for it.
+        return now - before < passed * _ASLEEP and not is_runnable(thread.native_id)
 
 
 def _call(frame: FrameType) -> _Call:
