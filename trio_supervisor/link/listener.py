@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import errno
-import fcntl
 import os
 import socket
 import stat
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from typing import Final
 
 from trio_supervisor.errors import AlreadyServingError, SocketPathError
+from trio_supervisor.owned_files import lock_beside, remove_own
 
 # sun_path of sockaddr_un, less the NUL: unix(7). 104 on macOS and the BSDs.
 MAX_PATH: Final = 107 if os.uname().sysname == "Linux" else 103
@@ -75,42 +75,22 @@ def open_listener(path: str) -> Iterator[socket.socket]:
             try:
                 yield listener
             finally:
-                _remove_own(path, made)
+                remove_own(path, made)
 
 
 @contextmanager
 def _locked(path: str) -> Iterator[None]:
-    """Hold the lock file beside *path*; the kernel gives it back when we are killed."""
-    lock_path = f"{path}.lock"
-    while True:
-        flags = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW
+    with ExitStack() as stack:
         try:
-            lock = os.open(lock_path, flags, 0o600)
+            stack.enter_context(lock_beside(path))
+        except BlockingIOError:
+            raise AlreadyServingError(
+                f"another controller serves at {path}; stop it, or choose another "
+                f"socket with --socket"
+            ) from None
         except OSError as exc:
-            raise SocketPathError(f"cannot lock {lock_path}: {exc}") from exc
-        try:
-            try:
-                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                raise AlreadyServingError(
-                    f"another controller serves at {path}; stop it, or choose another "
-                    f"socket with --socket"
-                ) from None
-            # Whatever the umask: one without rights could not be locked by the next.
-            with suppress(OSError):
-                os.fchmod(lock, 0o600)
-            held = os.fstat(lock)
-            with suppress(FileNotFoundError):
-                found = os.lstat(lock_path)
-                if (found.st_dev, found.st_ino) == (held.st_dev, held.st_ino):
-                    try:
-                        yield
-                    finally:
-                        _remove_own(lock_path, held)
-                    return
-            # Its holder removed it between our open and our lock: take the new one.
-        finally:
-            os.close(lock)
+            raise SocketPathError(f"cannot lock {path}.lock: {exc}") from exc
+        yield
 
 
 def _remove_stale(path: str) -> None:
@@ -133,10 +113,3 @@ def _remove_stale(path: str) -> None:
     raise AlreadyServingError(
         f"somebody serves at {path}; stop it, or choose another socket with --socket"
     )
-
-
-def _remove_own(path: str, made: os.stat_result) -> None:
-    with suppress(OSError):  # gone already; or its directory was made read-only
-        found = os.lstat(path)
-        if (found.st_dev, found.st_ino) == (made.st_dev, made.st_ino):
-            os.unlink(path)

@@ -36,7 +36,9 @@ def is_runnable(native_id: int | None) -> bool:
     """
     if native_id is None or sys.platform != "linux":
         return False
-    file = _libc.open(b"/proc/self/task/%d/stat" % native_id, os.O_RDONLY | os.O_CLOEXEC)
+    file = _libc.open(
+        b"/proc/self/task/%d/stat" % native_id, os.O_RDONLY | os.O_CLOEXEC
+    )
     if file < 0:
         return False
     text = ctypes.create_string_buffer(_STATUS_SIZE)

@@ -79,6 +79,18 @@ def is_alive(pid: int) -> bool:
     return (stat := read_stat(pid)) is not None and stat[0] not in "ZX"
 
 
+def has_variable(pid: int, variable: bytes) -> bool:
+    """Whether process *pid* has *variable*, ``NAME=VALUE``, in its environment.
+
+    As it was when it began; false if that cannot be read.
+    """
+    try:
+        with open(f"/proc/{pid}/environ", "rb") as file:
+            return variable in file.read().split(b"\0")
+    except OSError:
+        return False
+
+
 def open_descriptor(pid: int) -> int | None:
     """Return a pidfd of process *pid*; None: it is gone."""
     try:

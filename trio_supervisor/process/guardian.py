@@ -26,6 +26,7 @@ from typing import NamedTuple
 from trio_supervisor.process.groups import (
     IS_LINUX,
     group_exists,
+    has_variable,
     is_live_member,
     open_members,
     signal_descriptor,
@@ -119,16 +120,10 @@ def _signal_marked(marker: str, signals: Sequence[int]) -> int:
     """Signal what has *marker* in its environment, in any group; say how many."""
     if not IS_LINUX:
         return 0
-    needle = marker.encode()
+    variable = marker.encode()
 
     def belongs(pid: int) -> bool:
-        if pid == os.getpid():
-            return False
-        try:
-            with open(f"/proc/{pid}/environ", "rb") as file:
-                return needle in file.read().split(b"\0")
-        except OSError:
-            return False
+        return pid != os.getpid() and has_variable(pid, variable)
 
     return _signal_descriptors(open_members(belongs), signals)
 

@@ -14,6 +14,7 @@ from contextlib import ExitStack, suppress
 import trio
 
 from trio_supervisor.process.groups import (
+    has_variable,
     is_alive,
     open_descriptor,
     signal_descriptor,
@@ -34,11 +35,14 @@ async def end_strays(
         mark: ``NAME=VALUE``.
         known: Children of ours that are none of them.
     """
+    if not (found := _find(mark, known)):
+        return 0
     ended = 0
     with patience.scope(plan.timeout) as grace:
-        while found := _find(mark, known):
+        while found:
             ended += len(found)
             await _signal_all(found, (plan.signal, signal.SIGCONT))
+            found = _find(mark, known)
     patience.forget(grace)
     while found := _find(mark, known):
         await _signal_all(found, (signal.SIGKILL,))
@@ -46,18 +50,12 @@ async def end_strays(
 
 
 def _find(mark: str, known: Container[int | None]) -> list[int]:
-    needle = mark.encode()
+    variable = mark.encode()
     return [
         pid
         for pid in child_pids()
-        if pid not in known and is_alive(pid) and _has(pid, needle)
+        if pid not in known and is_alive(pid) and has_variable(pid, variable)
     ]
-
-
-def _has(pid: int, needle: bytes) -> bool:
-    with suppress(OSError), open(f"/proc/{pid}/environ", "rb") as file:
-        return needle in file.read().split(b"\0")
-    return False
 
 
 async def _signal_all(pids: list[int], signals: tuple[int, ...]) -> None:

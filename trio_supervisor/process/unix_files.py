@@ -6,7 +6,6 @@ Whatever stands in the way is an `OSError`, ``EADDRINUSE`` where somebody serves
 from __future__ import annotations
 
 import errno
-import fcntl
 import os
 import socket
 import stat
@@ -15,6 +14,8 @@ import sys
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from typing import Final
+
+from trio_supervisor.owned_files import lock_beside, remove_own
 
 # sun_path of sockaddr_un, less the NUL (unix(7); 104 on macOS and the BSDs), and less
 # the sign that a file has while it is made.
@@ -60,43 +61,14 @@ def open_unix_socket_file(
         yield listener
 
 
-def remove_own(path: str, made: os.stat_result) -> None:
-    """Remove the file at *path* if it is the one that was *made*."""
-    with suppress(OSError):  # gone already; or its directory was made read-only
-        found = os.lstat(path)
-        if (found.st_dev, found.st_ino) == (made.st_dev, made.st_ino):
-            os.unlink(path)
-
-
 @contextmanager
 def _lock(path: str) -> Iterator[None]:
-    """Hold the lock file beside *path*; the kernel gives it back when we are killed."""
-    lock_path = f"{path}.lock"
-    while True:
-        flags = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW
-        lock = os.open(lock_path, flags, 0o600)
+    with ExitStack() as stack:
         try:
-            try:
-                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                raise OSError(
-                    errno.EADDRINUSE, "another controller serves there"
-                ) from None
-            # Whatever the umask: one without rights could not be locked by the next.
-            with suppress(OSError):
-                os.fchmod(lock, 0o600)
-            held = os.fstat(lock)
-            with suppress(FileNotFoundError):
-                found = os.lstat(lock_path)
-                if (found.st_dev, found.st_ino) == (held.st_dev, held.st_ino):
-                    try:
-                        yield
-                    finally:
-                        remove_own(lock_path, held)
-                    return
-            # Its holder removed it between our open and our lock: take the new one.
-        finally:
-            os.close(lock)
+            stack.enter_context(lock_beside(path))
+        except BlockingIOError:
+            raise OSError(errno.EADDRINUSE, "another controller serves there") from None
+        yield
 
 
 def _refuse_living(path: str) -> None:
