@@ -142,6 +142,22 @@ def test_what_it_was_doing_is_told_before_it_is_asked_to_end(
     assert told[0]["stacks"] in told[0]["message"]
 
 
+def test_a_task_that_waits_in_vain_is_told_of_too(serving: Serving) -> None:
+    """Of such a worker the threads say no more than that the loop is idle."""
+    stacks = serving.wait_event(event="evidence", name="never-ready.0")["stacks"]
+    threads, tasks = stacks.split("\n\nTasks:\n")
+
+    assert "service.py" not in threads
+    line = "service.py:26 in never_ready  ⟶ sleep_forever"
+    assert line in tasks
+
+
+def test_plain_code_has_no_tasks_to_tell_of(serving: Serving) -> None:
+    evidence = serving.wait_event(event="evidence", name="looks-no-more.0")
+
+    assert "Tasks:" not in evidence["stacks"]
+
+
 def test_one_that_is_not_ready_in_time_is_replaced(serving: Serving) -> None:
     stopping = serving.wait_event(event="stopping", name="never-ready.0")
     started = serving.select(event="started", name="never-ready.0")[0]

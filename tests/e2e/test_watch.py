@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import signal
+from contextlib import suppress
+from pathlib import Path
 
 import pytest
 
@@ -21,6 +24,15 @@ async def web(worker: Worker) -> None:
 
 application = Application([Service("web", web)])
 """
+
+
+def watches(pid: int) -> bool:
+    """Whether it has come so far as to ask the kernel for changes."""
+    kinds = set()
+    for file in Path(f"/proc/{pid}/fd").iterdir():
+        with suppress(FileNotFoundError):
+            kinds.add(os.readlink(file))
+    return "anon_inode:inotify" in kinds
 
 
 def test_a_change_is_reloaded_and_a_mistake_waits_for_the_next() -> None:
@@ -69,12 +81,19 @@ def test_what_does_not_import_at_first_is_waited_for() -> None:
         assert serving.terminate() == 0
 
 
-def test_it_can_be_ended_while_it_waits() -> None:
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+@pytest.mark.parametrize("is_watching", [False, True], ids=["at once", "later"])
+def test_it_can_be_ended_while_it_waits(
+    number: signal.Signals, is_watching: bool
+) -> None:
+    """Also when the watching has only been announced."""
     with open_serving("(", is_ready=False, words=["--watch"]) as serving:
         serving.wait_line("waiting for a change")
+        while is_watching and not watches(serving.process.pid):
+            assert serving.process.poll() is None
 
-        serving.process.send_signal(signal.SIGTERM)
+        serving.process.send_signal(number)
 
-        assert serving.wait_exit() == 128 + signal.SIGTERM
+        assert serving.wait_exit() == 128 + number
         serving.wait_nothing_left()
         assert serving.files() == set()

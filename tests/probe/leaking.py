@@ -125,7 +125,7 @@ def sample(leak_all: Work) -> None:
 async def serve_trio() -> None:
     send, receive = trio.open_memory_channel[int](0)
     hoard, _unread = trio.open_memory_channel[bytes](10_000)
-    kept = threading.Semaphore(0)
+    kept = trio.Semaphore(0)
 
     async def keep() -> None:
         mine = []
@@ -137,6 +137,7 @@ async def serve_trio() -> None:
         for number in range(COUNT):
             await send.send(number)
             hoard.send_nowait(payload("channel", number, 6100))
+            await kept.acquire()
         leak()
 
     token = trio.lowlevel.current_trio_token()

@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import signal
 import sys
+import threading
 import time
 import uuid
 from argparse import Namespace
@@ -107,11 +108,21 @@ def _end_unused(early: EarlyServer | None) -> None:
 def _serve_again(problem: SupervisorError, source: str, began: int) -> NoReturn:
     """Wait for the code to change, and begin anew, with nothing of it imported."""
     print(f"trio_supervisor: {problem}", file=sys.stderr)
+    ended = threading.Event()
+
+    def end(_number: int, _frame: object) -> None:
+        ended.set()
+        raise _Terminated
+
+    signal.signal(signal.SIGTERM, end)
     print("waiting for a change", file=sys.stderr, flush=True)
     try:
         changed = wait_for_change(source, began)
-    except _Terminated:
-        sys.exit(128 + signal.SIGTERM)
+    except KeyboardInterrupt:
+        # What watches makes a plain one of all that a signal raises.
+        if ended.is_set():
+            sys.exit(128 + signal.SIGTERM)
+        raise
     print(f"changed: {changed}; starting", file=sys.stderr, flush=True)
     os.execv(sys.executable, sys.orig_argv)
 

@@ -20,10 +20,8 @@ def run_restart(arguments: Namespace) -> None:
 
 def run_reload(arguments: Namespace) -> None:
     """Have a new generation take over, and wait for it."""
-    path = socket_path(arguments.socket)
     fields = {"changed_only": arguments.changed_only, "dry_run": arguments.dry_run}
-    with Connection(path, Deadline(arguments.timeout)) as connection:
-        report = connection.call("reload", fields)
+    report = _call(arguments, "reload", fields)
     if arguments.json:
         print_json(report)
         return
@@ -36,9 +34,7 @@ def run_reload(arguments: Namespace) -> None:
 def run_scale(arguments: Namespace) -> None:
     """Change the number of workers, and wait for the new ones."""
     counts = dict(arguments.counts)
-    path = socket_path(arguments.socket)
-    with Connection(path, Deadline(arguments.timeout)) as connection:
-        connection.call("scale", {"counts": counts})
+    _call(arguments, "scale", {"counts": counts})
     if arguments.json:
         print_json({"done": "scale", "counts": counts})
     else:
@@ -48,11 +44,8 @@ def run_scale(arguments: Namespace) -> None:
 
 def run_stop(arguments: Namespace) -> None:
     """End workers, and what depends on them, and wait for that."""
-    path = socket_path(arguments.socket)
     names = list(arguments.names)
-    with Connection(path, Deadline(arguments.timeout)) as connection:
-        answer = connection.call("stop", {"names": names})
-    stopped = answer.get("stopped", [])
+    stopped = _call(arguments, "stop", {"names": names}).get("stopped", [])
     if arguments.json:
         print_json({"done": "stop", "names": names, "stopped": stopped})
         return
@@ -73,11 +66,15 @@ def run_shutdown(arguments: Namespace) -> None:
 
 
 def _steer(arguments: Namespace, do: str, fields: Object, done: str) -> None:
-    path = socket_path(arguments.socket)
-    with Connection(path, Deadline(arguments.timeout)) as connection:
-        connection.call(do, fields)
+    _call(arguments, do, fields)
     names = fields.get("names", [] if do == "shutdown" else ["everything"])
     if arguments.json:
         print_json({"done": do, "names": names})
     else:
         print(" ".join([", ".join(names), done]).strip())
+
+
+def _call(arguments: Namespace, do: str, fields: Object) -> Object:
+    path = socket_path(arguments.socket)
+    with Connection(path, Deadline(arguments.timeout)) as connection:
+        return connection.call(do, fields)

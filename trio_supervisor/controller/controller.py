@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import random
 from collections import deque
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from contextlib import suppress
 from functools import partial
 from typing import Final, TypeAlias
@@ -488,7 +488,7 @@ class Controller:
         await end_strays(mark, known, child.plan.stop, self._patience)
 
     async def look_at(self, child: Child, process: Process, cause: str) -> None:
-        """Keep where the threads of *process* are, before it is ended for *cause*."""
+        """Keep where all of *process* stands, before it is ended for *cause*."""
         await self.coroner.look_at(child, process, cause)
 
     def obituary_of(self, child: Child, ending: Ending) -> Obituary:
@@ -529,15 +529,16 @@ class Controller:
 
     def retire(self, children: Iterable[Child], cause: Cause, reason: str = "") -> None:
         """Have *children* end for good; they are forgotten when they have."""
-        for child in children:
-            self.dismiss([child])
+        leaving = list(children)
+        self.dismiss(leaving)
+        for child in leaving:
             child.retire(cause, reason)
 
-    def dismiss(self, children: Iterable[Child]) -> None:
+    def dismiss(self, children: Collection[Child]) -> None:
         """Count *children* no more: they are about to be ended for good."""
         self._leaving.update(children)
-        self.relations.dismiss(self._leaving)
-        self._not_ready.difference_update(self._leaving)
+        self.relations.dismiss(children)
+        self._not_ready.difference_update(children)
         self._tell_readiness()
 
     async def stop_in_order(

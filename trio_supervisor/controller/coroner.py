@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from datetime import UTC, datetime
 from typing import Any, Final, Protocol
 
@@ -65,31 +66,30 @@ class Coroner:
     """What was found when the process ended, until its obituary."""
 
     async def look_at(self, child: Child, process: Process, cause: str) -> None:
-        """Keep where the threads of *process* are, and tell it as an event."""
-        _, stacks = await self.stacks_of(child, process)
-        if stacks:
+        """Keep where threads and tasks of *process* are, and tell it as an event."""
+        if stacks := await self.stacks_of(child, process):
             event = Evidence(
                 name=child.name, process_id=process.pid, cause=cause, stacks=stacks
             )
             self._evidence.setdefault(process.pid, []).append(event)
             self._on_event(event)
 
-    async def stacks_of(self, child: Child, process: Process) -> tuple[str, str]:
-        """Return where the threads of *process* are, as text, and how that was learnt.
+    async def stacks_of(self, child: Child, process: Process) -> str:
+        """Return where the threads and tasks of *process* are, as text.
 
-        The second word first: ``agent``, or as of `look_from_outside`.
+        Where no agent answers, what `look_from_outside` tells.
         """
-        if child.plan.connects and _frozen_state(process) is None:
-            with trio.move_on_after(_AGENT_WITHIN):
-                if text := await self._ask_agent(child):
-                    return "agent", text
-        return await self.look_from_outside(process)
+        can_answer = child.plan.connects and _frozen_state(process) is None
+        if can_answer and (text := await self._ask_agent(child)):
+            return text
+        _, text = await self.look_from_outside(process)
+        return text
 
     async def look_from_outside(self, process: Process) -> tuple[str, str]:
-        """The same without the help of any Python in it.
+        """Return where its threads are without the help of any Python in it.
 
-        ``kernel`` where it cannot run at all, ``faulthandler``, or empty where nothing
-        is known.
+        First how that was learnt: ``kernel`` where it cannot run
+        at all, ``faulthandler``, or empty where nothing is known.
         """
         if (state := _frozen_state(process)) is not None:
             await trio.lowlevel.checkpoint()
@@ -107,13 +107,25 @@ class Coroner:
         return box.read()
 
     async def _ask_agent(self, child: Child) -> str:
-        operation = {"do": "thread_dump"}
-        forward = {"name": child.name, "operation": operation}
-        try:
-            fields = await self._witness().ask("forward", forward)
-        except (UnavailableError, CallFailedError, ConnectionLostError):
-            return ""
-        return _without_agent(str(fields.get("data", "")))
+        """Return what its agent says in time of its threads, then of its tasks."""
+        answers: dict[str, Object] = {}
+
+        async def ask(do: str) -> None:
+            forward = {"name": child.name, "operation": {"do": do}}
+            with suppress(UnavailableError, CallFailedError, ConnectionLostError):
+                answers[do] = await self._witness().ask("forward", forward)
+
+        with trio.move_on_after(_AGENT_WITHIN):
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(ask, "thread_dump")
+                nursery.start_soon(ask, "scheduler_dump")
+        texts = []
+        if threads := answers.get("thread_dump"):
+            texts.append(_without_agent(str(threads.get("data", ""))))
+        tasks = answers.get("scheduler_dump", {})
+        if tasks.get("loops"):  # plain code has no tasks
+            texts.append(f"Tasks:\n{tasks.get('data', '')}")
+        return "\n\n".join(text.strip("\n") for text in texts)
 
     def examine(
         self, child: Child, process: Process, output: ChildOutput | None

@@ -5,13 +5,13 @@ from __future__ import annotations
 import time
 from collections import deque
 from collections.abc import Mapping
-from datetime import UTC, datetime
 from typing import Any, Final, Self
 
 import trio
 from attrs import define, field
 
 from trio_supervisor.controller.events import Event, event_fields
+from trio_supervisor.process.output.entries import timestamp
 
 # What is kept for those that come late, and for one that listens slowly.
 _KEPT: Final = 1000
@@ -29,8 +29,7 @@ class Journal:
 
     def add(self, event: Event) -> None:
         """Take in *event*."""
-        moment = datetime.fromtimestamp(time.time(), UTC)
-        stamp = moment.isoformat(timespec="milliseconds").replace("+00:00", "Z")
+        stamp = timestamp(time.time())
         entry = {"time": stamp, **event_fields(event), "message": str(event)}
         self._entries.append(entry)
         for listener in self._listeners:

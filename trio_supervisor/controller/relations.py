@@ -41,7 +41,7 @@ class Surgeon(Protocol):
         ...
 
     async def look_at(self, child: Child, process: Process, cause: str) -> None:
-        """Keep where the threads of *process* are, before it is ended for *cause*."""
+        """Keep where all of *process* stands, before it is ended for *cause*."""
         ...
 
     def obituary_of(self, child: Child, ending: Ending) -> Obituary:
@@ -149,7 +149,7 @@ class Relations:
         await self._surgeon.end_strays(child)
 
     async def take_evidence(self, child: Child, process: Process, cause: str) -> None:
-        """Ask it where its threads are, before it is ended for its state."""
+        """Ask it where it stands, before it is ended for its state."""
         with trio.move_on_after(_EVIDENCE_WITHIN):
             await self._surgeon.look_at(child, process, cause)
 

@@ -57,7 +57,7 @@ def running_threads() -> list[RunningThread]:
             RunningThread(
                 ident=ident,
                 name=thread.name if thread else f"thread {ident}",
-                native_id=_native_id(thread),
+                native_id=native_id(thread),
                 is_daemon=bool(thread and thread.daemon),
                 is_main=ident == main,
                 frame=_skip_own(frame) if ident == threading.get_ident() else frame,
@@ -67,8 +67,8 @@ def running_threads() -> list[RunningThread]:
     return threads
 
 
-def _native_id(thread: threading.Thread | None) -> int | None:
-    """Return the system's number of *thread*."""
+def native_id(thread: threading.Thread | None) -> int | None:
+    """Return the system's number of *thread*; None: nobody knows it."""
     if thread is threading.main_thread() and sys.platform == "linux":
         # As the process. Python goes on to tell the parent's in a forked child.
         return os.getpid()

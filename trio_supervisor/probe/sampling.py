@@ -8,14 +8,13 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from itertools import islice
 from types import CodeType, FrameType
-from typing import Any, Final
+from typing import Final
 
 from attrs import define, field, frozen
 
-from trio_supervisor.probe.asyncio_tasks import asyncio_tasks
 from trio_supervisor.probe.awaiting import await_frames, is_running
 from trio_supervisor.probe.frames import (
     outwards,
@@ -23,7 +22,7 @@ from trio_supervisor.probe.frames import (
     running_threads,
 )
 from trio_supervisor.probe.main_loop import MainLoop
-from trio_supervisor.probe.trio_tasks import walk_trio
+from trio_supervisor.probe.suspended import coroutines
 from trio_supervisor.probe.waiting import WaitDetector
 from trio_supervisor.wire.reports import HotLine
 
@@ -195,7 +194,7 @@ class Sampler:
                 self._add(kind, thread.name, frames, passed)
 
     def _look_at_tasks(self, passed: int) -> None:
-        for coroutine in _coroutines(self._main):
+        for coroutine in coroutines(self._main):
             if not is_running(coroutine):
                 frames = list(await_frames(coroutine))[-_DEEPEST:]
                 if frames:
@@ -231,16 +230,6 @@ def profile_for(
         sampler.sample()
         time.sleep(interval)
     return sampler.profile()
-
-
-def _coroutines(main: MainLoop) -> Iterator[Any]:
-    if main.root is not None:
-        for found in walk_trio(main.root):
-            if not found.is_system:
-                yield found.task.coro
-    if main.loop is not None:
-        for task in asyncio_tasks(main.loop):
-            yield task.get_coro()
 
 
 def _lines(frames: Sequence[tuple[CodeType, int]]) -> tuple[Line, ...]:

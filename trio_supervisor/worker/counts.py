@@ -16,9 +16,9 @@ from trio_supervisor.policy.doctor_facts import Crowd, Descriptors
 from trio_supervisor.probe.descriptors import Census, growth, take_census
 from trio_supervisor.probe.main_loop import MainLoop
 from trio_supervisor.probe.memory import read_memory
+from trio_supervisor.probe.suspended import coroutines
 from trio_supervisor.worker.whereabouts import (
     Spot,
-    coroutines,
     more_of,
     task_places,
     thread_places,

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-import os
 import threading
 import time
 from contextlib import suppress
 
 from attrs import define, field
+
+from trio_supervisor.probe.frames import native_id
 
 
 @define(eq=False)
@@ -28,7 +29,7 @@ class ThreadClock:
     def __attrs_post_init__(self) -> None:
         has_clock = hasattr(time, "pthread_getcpuclockid")
         self._clock = time.pthread_getcpuclockid(self._ident) if has_clock else None
-        self._native = _native_id(self._ident)
+        self._native = native_id(_thread(self._ident))
         self._used, self._queued = self._read_used(), self._read_queued()
 
     @property
@@ -55,10 +56,5 @@ class ThreadClock:
         return 0.0
 
 
-def _native_id(ident: int) -> int | None:
-    if ident == threading.main_thread().ident:
-        # Linux numbers it as the process. Python goes on to tell the parent's number in
-        # a forked child, as a worker is one.
-        return os.getpid()
-    known = {thread.ident: thread.native_id for thread in threading.enumerate()}
-    return known.get(ident)
+def _thread(ident: int) -> threading.Thread | None:
+    return next((t for t in threading.enumerate() if t.ident == ident), None)

@@ -11,7 +11,6 @@ from collections.abc import Iterable, Iterator, Sequence
 from itertools import islice
 from typing import Any, Final, NamedTuple, Protocol
 
-from trio_supervisor.probe.asyncio_tasks import asyncio_tasks
 from trio_supervisor.probe.awaiting import await_frames
 from trio_supervisor.probe.frames import (
     outwards,
@@ -20,7 +19,7 @@ from trio_supervisor.probe.frames import (
     short_path,
 )
 from trio_supervisor.probe.main_loop import MainLoop
-from trio_supervisor.probe.trio_tasks import walk_trio
+from trio_supervisor.probe.suspended import coroutines
 
 _STANDARD: Final = (os.path.join(sysconfig.get_path("stdlib"), ""), "<frozen ")
 _INSTALLED: Final = tuple(
@@ -129,17 +128,6 @@ def main_thread_name(main: MainLoop) -> str:
         if thread.ident == main.thread:
             return thread.name
     return ""
-
-
-def coroutines(main: MainLoop) -> Iterator[Any]:
-    """Return those of all tasks but the event loop's own."""
-    if main.root is not None:
-        for found in walk_trio(main.root):
-            if not found.is_system:
-                yield found.task.coro
-    if main.loop is not None:
-        for task in asyncio_tasks(main.loop):
-            yield task.get_coro()
 
 
 def more_of(before: Counter[Spot], after: Counter[Spot]) -> tuple[str, ...]:
