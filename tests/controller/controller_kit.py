@@ -434,6 +434,7 @@ async def open_theatre(
             None,
             owns_process=False,
         )
+        theatre.controller._rng.seed(0)  # the same every time
         made = await workshop.make(
             1, application, None, theatre.controller.make_child, workshop.sockets
         )

@@ -203,11 +203,11 @@ async def test_whatever_happens_the_declaration_is_kept(play: Play) -> None:
             nursery.cancel_scope.deadline = QUIET
             for deed in play.deeds:
                 nursery.start_soon(run, deed)
-        if theatre.controller.is_stopping:
-            assert theatre.failure is not None, "nobody asked for it"
-            await theatre.is_over.wait()
-            return
         await trio.sleep_until(QUIET)
+        if theatre.controller.is_stopping:
+            await theatre.is_over.wait()
+            assert theatre.failure is not None, "nobody asked for it"
+            return
         for child in theatre.controller.generation.children:
             while child.state in MOVING:  # at the end of its lifetime, just now
                 await child.wait_news()

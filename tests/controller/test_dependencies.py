@@ -50,6 +50,21 @@ async def test_each_begins_when_what_it_needs_is_there() -> None:
 
 
 @simulated
+async def test_what_could_never_be_started_was_not() -> None:
+    """All attempts were in vain; what needs it started goes on waiting."""
+    services = [
+        service("probe", restart="never"),
+        service("web", depends_on={"probe": "started"}),
+    ]
+    lives = script({"probe.0": [Life(can_spawn=False)]})
+    async with open_theatre(Application(services), lives) as theatre:
+        await theatre.settle()
+        assert theatre.states == {"probe.0": State.FAILED, "web.0": State.WAITING}
+        assert theatre.child("web.0").waiting_for == "probe (started)"
+        assert theatre.started == []
+
+
+@simulated
 async def test_one_that_waits_can_be_stopped_and_started() -> None:
     """It never had a process; and a start waits again."""
     async with open_theatre(CHAIN, script({"migrate.0": [DONE]})) as theatre:
@@ -190,6 +205,22 @@ async def test_a_job_that_failed_keeps_waiting_what_needs_it() -> None:
         await theatre.controller.start("migrate")
         await theatre.controller.wait_ready()
         assert theatre.states == {"migrate.0": State.STOPPED, "web.0": State.READY}
+
+
+@simulated
+async def test_what_is_scaled_away_while_a_stop_is_on_its_way_stays_forgotten() -> None:
+    """The stop comes to it last, when nobody has been told of it for a while."""
+    services = [service("db"), service("web", depends_on={"db": "ready"})]
+    slow = Life(stopping_takes=2.0)
+    lives = script({"web.0": [slow]})
+    async with open_theatre(Application(services), lives) as theatre:
+        await theatre.controller.wait_ready()
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(theatre.controller.stop, "db")
+            await wait_all_tasks_blocked()
+            await theatre.controller.scale({"db": 0})
+        assert theatre.states == {"web.0": State.STOPPED}
+        await theatre.check_picture()
 
 
 @simulated

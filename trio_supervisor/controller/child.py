@@ -85,6 +85,8 @@ class Child:
     _has_started: bool = field(default=False, init=False)
     """Whether it was started since it, or its group, began afresh."""
     _is_retired: bool = field(default=False, init=False)
+    _is_gone: bool = field(default=False, init=False)
+    """It was retired, and has come to its end: it is not told of any more."""
     _is_watching: bool = field(default=False, init=False)
     """Whether the owning task looks after a process."""
     _attended: trio.Event = field(factory=trio.Event, init=False)
@@ -149,10 +151,11 @@ class Child:
         if self.state is State.READY:
             return Standing.READY
         if self.state is State.FAILED:
-            return Standing.FAILED
-        if self.state is State.STOPPED:
-            is_done = self.has_ended_itself
-            return Standing.EXITED_OK if is_done else Standing.NOT_STARTED
+            return Standing.FAILED if self._has_started else Standing.NOT_STARTED
+        if self.state is State.STOPPED and not self.has_ended_itself:
+            return Standing.NOT_STARTED
+        if self.state is State.STOPPED and not self._is_wanted:
+            return Standing.EXITED_OK
         return Standing.STARTED if self._has_started else Standing.NOT_STARTED
 
     # What others ask of it. All return at once.
@@ -267,6 +270,7 @@ class Child:
                 self.last_ending = ending
                 await self._follow(ending, problem)
             elif self._is_retired:
+                self._is_gone = True
                 return
             else:
                 await self._until_asked()
@@ -597,6 +601,8 @@ class Child:
         self._step(Step.END)
 
     def _ask(self, cause: Cause, reason: str) -> None:
+        if self._is_gone:  # somebody still had it on a list
+            return
         self._request, self._reason = cause, reason
         if not self._is_wanted and self._starting is not None:
             self._starting.cancel()
