@@ -255,7 +255,8 @@ class Theatre:
                     "ready": role.is_ready or has_exited_ok or is_news,
                     "exited_ok": has_exited_ok,
                 }[condition]
-                assert is_there, f"{plan.name} is started without {name} {condition}"
+                problem = f"{plan.name} is started without {name} {condition}"
+                assert is_there, f"{problem}: {child.name} is {child.standing}, {role}"
 
     def _check_stop(self, event: Stopping) -> None:
         """Nothing of a service that is stopped is needed by what still runs."""

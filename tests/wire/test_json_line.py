@@ -17,6 +17,7 @@ from trio_supervisor.errors import (
     RemoteProtocolError,
 )
 from trio_supervisor.wire.json_line import decode_object, encode_object
+from trio_supervisor.wire.json_tree import is_deeper
 
 DEPTH = 64
 
@@ -115,6 +116,37 @@ def test_a_line_may_nest_as_deep_as_the_limit_and_no_deeper(
     assert decode_object(json.dumps(at_the_limit).encode(), depth) == at_the_limit
     with pytest.raises(LimitExceededError, match=f"deeper than {depth} levels"):
         decode_object(json.dumps(deeper).encode(), depth)
+
+
+def depth_of(value: object) -> int:
+    """Levels of arrays and objects in *value*."""
+    match value:
+        case dict():
+            return 1 + max(map(depth_of, value.values()), default=0)
+        case list():
+            return 1 + max(map(depth_of, value), default=0)
+        case _:
+            return 0
+
+
+marks = st.text(st.sampled_from('[]{}"\\a'), max_size=6)
+marked = st.recursive(
+    marks,
+    lambda inner: (
+        st.lists(inner, max_size=3) | st.dictionaries(marks, inner, max_size=3)
+    ),
+    max_leaves=12,
+)
+
+
+@given(st.dictionaries(marks, marked, max_size=4), st.integers(1, 8))
+def test_what_strings_say_is_no_depth(tree: dict[str, Any], limit: int) -> None:
+    """Brackets, quotes and backslashes in keys and values count for nothing."""
+    line = encode_object(tree)
+    assert is_deeper(line, limit) is (depth_of(tree) > limit)
+    assert is_deeper(json.dumps(tree, indent=1).encode(), limit) is (
+        depth_of(tree) > limit
+    )
 
 
 def test_an_object_alone_has_depth_one() -> None:

@@ -76,6 +76,10 @@ class Registry:
     _all: dict[tuple[str, int], WorkerRecord] = field(factory=dict, init=False)
     """By name and generation."""
     _rows: dict[tuple[str, int], _Row] = field(factory=dict, init=False)
+    _picture: list[_Row] | None = field(default=None, init=False)
+    """The rows of all; None: something has changed since."""
+    _strangers: list[Object] = field(factory=list, init=False)
+    """The rows of those that the controller does not know, made with it."""
     _is_informed: bool = field(default=False, init=False)
     """Whether the controller has said anything yet."""
     _news: trio.Event = field(factory=trio.Event, init=False)
@@ -169,6 +173,7 @@ class Registry:
         )
 
     def _tell(self) -> None:
+        self._picture = None
         news, self._news = self._news, trio.Event()
         news.set()
 
@@ -213,20 +218,31 @@ class Registry:
         Args:
             now: By the system's monotonic clock [s].
         """
-        managed = []
-        for key, record in self._all.items():
-            worker = self._worker_of(record)
-            row = self._rows.get(key)
-            if row is None or row.record is not record or row.worker is not worker:
-                row = self._rows[key] = _Row(record, worker)
-            managed.append(row.fields_at(now))
-        if len(self.connections) > sum(row["connected"] for row in managed):
-            managed += [
-                to_fields(_unmanaged(self._name_of(worker), worker))
-                for worker in self.connections.values()
-                if self.record_of(worker) is None
+        if self._picture is None:
+            self._picture = [
+                self._row(key, record) for key, record in self._all.items()
             ]
-        return managed
+            self._strangers = self._unmanaged()
+        return [row.fields_at(now) for row in self._picture] + self._strangers
+
+    def _row(self, key: tuple[str, int], record: WorkerRecord) -> _Row:
+        """Return the row of *record*: the known one if it still holds."""
+        worker = self._worker_of(record)
+        row = self._rows.get(key)
+        if row is None or row.record is not record or row.worker is not worker:
+            row = self._rows[key] = _Row(record, worker)
+        return row
+
+    def _unmanaged(self) -> list[Object]:
+        """Return the fields of a `WorkerStatus` of each that came by itself."""
+        managed = sum(row.worker is not None for row in self._picture or ())
+        if len(self.connections) == managed:
+            return []
+        return [
+            to_fields(_unmanaged(self._name_of(worker), worker))
+            for worker in self.connections.values()
+            if self.record_of(worker) is None
+        ]
 
     def _worker_of(self, record: WorkerRecord) -> Registered | None:
         if record.process_id is None:
@@ -282,9 +298,10 @@ class _Row:
 
     def fields_at(self, now: float) -> Object:
         """Return the fields of its `WorkerStatus`, valid until the next call."""
-        self._fields["uptime"] = _since(self.record.started_at, now)
-        self._fields["ready_for"] = _since(self.record.ready_at, now)
-        return self._fields
+        fields, record = self._fields, self.record
+        fields["uptime"] = _since(record.started_at, now)
+        fields["ready_for"] = _since(record.ready_at, now)
+        return fields
 
 
 def _unmanaged(name: str, worker: Registered) -> WorkerStatus:

@@ -34,7 +34,7 @@ def decode_object(line: bytes, max_depth: int) -> Object:
         RemoteProtocolError: it is not a JSON object.
     """
     try:
-        tree = json.loads(line, parse_constant=_refuse)
+        tree = json.loads(line.decode(), parse_constant=_refuse)
     except (ValueError, RecursionError) as exc:
         raise RemoteProtocolError(f"not JSON: {exc}: {excerpt(line)}") from None
     return check_object(line, tree, max_depth)

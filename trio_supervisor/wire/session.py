@@ -236,7 +236,7 @@ class Session:
                 f"a message of {len(line)} bytes is longer than the protocol's "
                 f"{self.limits.line}"
             )
-        if is_deeper(line, tree, self.limits.depth):
+        if is_deeper(line, self.limits.depth):
             raise LocalProtocolError(
                 f"a message is nested deeper than the protocol's {self.limits.depth}"
             )
