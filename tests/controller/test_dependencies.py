@@ -208,6 +208,30 @@ async def test_a_job_that_failed_keeps_waiting_what_needs_it() -> None:
 
 
 @simulated
+async def test_what_is_started_while_a_stop_is_on_its_way_is_stopped_too() -> None:
+    """Else it would run without what it needs."""
+    services = [
+        service("db"),
+        service("web", depends_on={"db": "ready"}),
+        service("report", depends_on={"db": "started"}),
+    ]
+    lives = script({"web.0": [Life(stopping_takes=2.0)]})
+    async with open_theatre(Application(services), lives) as theatre:
+        await theatre.controller.wait_ready()
+        stopped: list[str] = []
+
+        async def stop() -> None:
+            stopped.extend(await theatre.controller.stop("db"))
+
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(stop)
+            await trio.sleep(1)
+            await theatre.controller.scale({"report": 2})
+        assert stopped == ["report.0", "web.0", "report.1", "db.0"]
+        assert set(theatre.states.values()) == {State.STOPPED}
+
+
+@simulated
 async def test_what_is_scaled_away_while_a_stop_is_on_its_way_stays_forgotten() -> None:
     """The stop comes to it last, when nobody has been told of it for a while."""
     services = [service("db"), service("web", depends_on={"db": "ready"})]

@@ -240,7 +240,8 @@ class Controller:
                 for child in self.generation.units[name].children
             )
         }
-        for name in dependants(whole, self.generation.needs):
+        affected = dependants(whole, self.generation.needs)
+        for name in affected:
             unit = self.generation.units[name]
             # Another stop may be on its way: what it ends has to be waited for, too.
             there = [c for c in unit.children if c.is_wanted or not c.is_at_rest]
@@ -251,8 +252,8 @@ class Controller:
             child.request_stop(reason)
             stopped.append(child.name)
 
-        await self.stop_in_order(self.generation, chosen, ask)
-        return tuple(stopped)
+        await self.stop_in_order(self.generation, chosen, ask, affected | whole)
+        return tuple(dict.fromkeys(stopped))
 
     async def start(self, *names: str) -> None:
         """Start those of *names* that do not run, and all that they depend on.
@@ -546,14 +547,27 @@ class Controller:
         generation: Generation,
         children: Sequence[Child],
         ask: Callable[[Child], None],
+        whole: frozenset[str] = frozenset(),
     ) -> None:
         """End *children* in reverse order of declaration, and of dependency.
 
         Nothing is asked to end before all that need it have ended; one that somebody
         starts again meanwhile is not waited for.
+
+        Args:
+            whole: Services of which nothing is to be left: whatever is started while
+                this goes on, and needs one of them, is ended before that is.
         """
         services = {child.plan.service for child in children}
         for wave in stop_waves(services, generation.needs, generation.rank):
+            late = [
+                child
+                for name in dependants(wave & whole, generation.needs)
+                for child in generation.units[name].children
+                if child.is_wanted
+            ]
+            if late:
+                await self.stop_in_order(generation, late, ask)
             group = [child for child in children if child.plan.service in wave]
             for child in group:
                 ask(child)
