@@ -11,7 +11,6 @@ import signal
 import sys
 import threading
 import time
-import uuid
 from argparse import Namespace
 from collections.abc import Callable
 from typing import Any, NoReturn
@@ -135,7 +134,7 @@ def _start_early(target: str, socket_path: str) -> EarlyServer | None:
     where, _ = split_target(target)
     if sys.platform != "linux" or (is_path(where) and not os.path.isfile(where)):
         return None
-    marker = str(uuid.uuid4())
+    marker = os.urandom(16).hex()
     reference = Reference(target, tuple(map(os.path.abspath, sys.path)))
     environment = child_environment(os.environ, socket_path, marker)
     title = os.path.basename(where)

@@ -9,7 +9,6 @@ from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from typing import Any, Final, Protocol
 
-import psutil
 import trio
 
 from trio_supervisor.errors import ListenError
@@ -209,6 +208,8 @@ async def _explain(listen: Listen, problem: OSError) -> ListenError:
 
 def _holder(port: int) -> str:
     """Who listens at *port*, as far as we may know."""
+    import psutil  # only for this message
+
     with suppress(psutil.Error, OSError):
         for connection in psutil.net_connections("tcp"):
             is_listener = connection.status == psutil.CONN_LISTEN
