@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import pathlib
 import signal
 import sys
 import uuid
@@ -207,6 +208,8 @@ async def test_a_killed_spare_costs_nothing_but_time() -> None:
 
 async def test_what_cannot_be_copied_is_named(
     caplog: pytest.LogCaptureFixture,
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: pathlib.Path,
 ) -> None:
     name = f"unsafe_{uuid.uuid4().hex}"
     source = (
@@ -215,17 +218,11 @@ async def test_what_cannot_be_copied_is_named(
         "threading.Thread(target=threading.Event().wait, name='poller',"
         " daemon=True).start()\n"
     )
-    path = trio.Path(f"/tmp/{name}.py")
-    await path.write_text(source)
-    try:
-        sys.path.insert(0, "/tmp")
-        os.environ["PYTHONPATH"] = "/tmp"
-        async with open_nursery(["a problem of the preload"], (name,)) as nursery:
-            await nursery.fork(then="sleep")
-    finally:
-        del os.environ["PYTHONPATH"]
-        sys.path.remove("/tmp")
-        await path.unlink()
+    (tmp_path / f"{name}.py").write_text(source)
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    async with open_nursery(["a problem of the preload"], (name,)) as nursery:
+        await nursery.fork(then="sleep")
     said = " ".join(record.getMessage() for record in caplog.records)
     assert "a problem of the preload" in said
     assert "the thread 'poller'" in said
