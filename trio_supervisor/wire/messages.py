@@ -20,8 +20,6 @@ from attrs.validators import (
     optional,
 )
 
-from trio_supervisor.wire.reports import ThreadReport
-
 Names: TypeAlias = tuple[str, ...]
 """Names of workers (``web.0``) or services (``web``: all of its workers)."""
 
@@ -509,13 +507,3 @@ class HealthReport:
 
     is_ok: bool
     details: dict[str, Any] = field(factory=dict)
-
-
-RESULTS: Final = (
-    Registered,
-    StatusReport,
-    ReloadReport,
-    HealthReport,
-    ThreadReport,
-)
-"""The types of last answers."""
