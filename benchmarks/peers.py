@@ -105,7 +105,10 @@ async def run(frame: Frame) -> None:
             why = f"{peer.variable} names no environment (nox -s benchmarks sets it)"
             frame.skip(peer.name, why)
             continue
-        await _measure(frame, peer, Path(venv))
+        try:
+            await _measure(frame, peer, Path(venv))
+        except trio.TooSlowError:
+            frame.skip(peer.name, f"a worker was not ready within {LIMIT:g} s")
 
 
 async def _measure(frame: Frame, peer: Peer, venv: Path) -> None:

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import sys
-
-from trio_supervisor.cli.main import main
+from trio_supervisor.cli.main import run_and_leave
 
 if __name__ == "__main__":
-    sys.exit(main())
+    run_and_leave()

@@ -58,6 +58,29 @@ async def test_one_for_all_ends_all_before_anything_begins_again() -> None:
 
 
 @simulated
+async def test_what_crashes_while_its_group_is_ended_is_no_further_failure() -> None:
+    """As in OTP; here `b` in the same instant, and `a` while `c` takes its time."""
+    group = Group(
+        [service(n) for n in "abc"], strategy="one_for_all", intensity=1, period=60
+    )
+    lives = script(
+        {
+            "a.0": [Life(exits_after=11, returncode=1)],
+            "b.0": [Life(exits_after=10, returncode=1)],
+            "c.0": [Life(stopping_takes=3.0)],
+            "other.0": [Life(exits_after=10, returncode=1)],
+        }
+    )
+    crashing = Group([group, service("other")], strategy="one_for_all", intensity=1)
+    async with open_theatre(Application([crashing]), lives) as theatre:
+        await trio.sleep(30)
+        assert not theatre.controller.is_stopping
+        assert not theatre.events(GroupFailed)
+        assert set(theatre.states.values()) == {State.READY}
+        assert max(incarnations(theatre)) == 2
+
+
+@simulated
 async def test_rest_for_one_restarts_what_comes_after() -> None:
     """And in order: each child needs the earlier ones."""
     group = Group([service(n) for n in "abcd"], strategy="rest_for_one")

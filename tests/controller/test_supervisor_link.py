@@ -147,7 +147,7 @@ class Controller:
         self.calls.append(call.do)
         return {}
 
-    def _on_connected(self, is_connected: bool) -> None:
+    def _on_connected(self, is_connected: bool, *, is_planned: bool) -> None:
         self.connected.append((trio.current_time(), is_connected))
 
     def everyone(self) -> Iterable[Child]:

@@ -244,9 +244,29 @@ def test_sighup_does_the_same_and_its_failure_is_an_event(serving: Serving) -> N
     assert reloaded["generation"] == number + 1
     assert "LookupError: no" in failed["message"]
     assert failed["level"] == "error"
+    assert not serving.select(since, event="supervisor_lost"), "it was replaced"
     serving.when_ready()
     assert not {*serving.pids("web").values()} & {*before.values()}
     assert generation(serving, "web.0") == number + 1
+
+
+IMPATIENT = """
+import os
+import signal
+import sys
+
+if "serve" in sys.orig_argv:  # not the fork server, which imports it, too
+    os.kill(os.getpid(), signal.SIGHUP)
+    os.kill(os.getpid(), signal.SIGUSR1)
+"""
+
+
+def test_signals_that_come_while_all_is_loaded_come_too_early() -> None:
+    """They are for `serve`: to end it is not what they ask for."""
+    with open_serving(IMPATIENT + SERVICE, files={"helper.py": HELPER}) as serving:
+        assert generation(serving, "web.0") == 1
+        assert not serving.select(event="reloading")
+        assert serving.terminate() == 0
 
 
 GATE = """

@@ -212,3 +212,22 @@ def test_what_left_its_group_by_setsid_is_ended_too() -> None:
         assert all(os.path.exists(f"/proc/{pid}") for pid in pids)
         assert serving.terminate() == 0
     wait_gone(pids, timeout=0)
+
+
+LEAVING = """
+import atexit
+import os
+
+@atexit.register
+def leave():
+    open(f"left-{os.getpid()}", "w").close()
+
+"""
+
+
+def test_what_the_application_does_at_exit_is_done() -> None:
+    """Though nobody takes the interpreter apart."""
+    with open_serving(LEAVING + THREE_SERVICES) as serving:
+        assert serving.terminate() == 0
+
+        assert (serving.directory / f"left-{serving.process.pid}").exists()

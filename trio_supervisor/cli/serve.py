@@ -53,6 +53,8 @@ def run_serve(arguments: Namespace) -> None:
     if arguments.watch:
         check_watchable()
     signal.signal(signal.SIGTERM, _terminate)
+    for number in (signal.SIGHUP, signal.SIGUSR1):
+        signal.signal(number, _do_nothing)
     early = _start_early(source, socket_path)
     try:
         from trio_supervisor.cli.serving import Plan, serve
@@ -124,6 +126,10 @@ def _serve_again(problem: SupervisorError, source: str, began: int) -> NoReturn:
         raise
     print(f"changed: {changed}; starting", file=sys.stderr, flush=True)
     os.execv(sys.executable, sys.orig_argv)
+
+
+def _do_nothing(_number: int, _frame: object) -> None:
+    """What they ask for comes too early: all is new, and no file is open yet."""
 
 
 def _terminate(_number: int, _frame: object) -> None:

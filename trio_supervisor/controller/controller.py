@@ -754,7 +754,7 @@ class Controller:
             spares = forker.spares if forker is not None else set()
             self._orphans.reap(self._by_pid, spares)
 
-    def _on_connected(self, is_connected: bool) -> None:
+    def _on_connected(self, is_connected: bool, *, is_planned: bool) -> None:
         self._alone_since = None if is_connected else trio.current_time()
         if is_connected:
             self.on_event(Supervised(name="controller", is_back=self._was_connected))
@@ -762,7 +762,7 @@ class Controller:
                 self.nursery.start_soon(self._learn_facts)
             self._was_connected = True
             self._tell_readiness()
-        elif not self._shutdown.is_set():
+        elif not (is_planned or self._shutdown.is_set()):
             self.on_event(Unsupervised(name="controller"))
 
     async def _learn_facts(self) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from typing import Final, Protocol
 
@@ -36,6 +36,14 @@ class HasChildren(Protocol):
         ...
 
 
+class OnConnected(Protocol):
+    """Hears of each supervisor that comes and goes."""
+
+    def __call__(self, is_connected: bool, *, is_planned: bool) -> None:
+        """One is connected, or not any more: as planned, if it was retired."""
+        ...
+
+
 def record_of(child: Child) -> WorkerRecord:
     """Return what is told of *child*."""
     return WorkerRecord(
@@ -63,7 +71,7 @@ class SupervisorLink:
 
     _owner: HasChildren
     _dispatch: Dispatch
-    _on_connected: Callable[[bool], None]
+    _on_connected: OnConnected
     _changed: dict[Child, None] = field(factory=dict, init=False)
     _gone: list[Gone] = field(factory=list, init=False)
     _wake: trio.Event = field(factory=trio.Event, init=False)
@@ -71,6 +79,8 @@ class SupervisorLink:
     _peer: Peer | None = field(default=None, init=False)
     """The same, once the supervisor knows everything."""
     is_connected: bool = field(default=False, init=False)
+    _is_retired: bool = field(default=False, init=False)
+    """Whether the one of now is to be replaced."""
 
     def tell(self, child: Child) -> None:
         """Have the supervisor told of *child*: at once of where it has come to rest,
@@ -106,6 +116,7 @@ class SupervisorLink:
         find one that ends.
         """
         if self._peer is not None:
+            self._is_retired = True
             changed, self._changed = self._changed, {}
             with suppress(ConnectionLostError, UnavailableError):
                 self._peer.post(*self._update(changed, is_last=True))
@@ -141,9 +152,10 @@ class SupervisorLink:
             await peer.closed.wait()
             nursery.cancel_scope.cancel()
         self._peer = self._serving = None
+        was_retired, self._is_retired = self._is_retired, False
         if self.is_connected:
             self.is_connected = False
-            self._on_connected(False)
+            self._on_connected(False, is_planned=was_retired)
 
     async def _send_changes(self, peer: Peer) -> None:
         # A new supervisor knows nothing: everything is news.
@@ -155,7 +167,7 @@ class SupervisorLink:
             return
         self._peer = peer
         self.is_connected = True
-        self._on_connected(True)
+        self._on_connected(True, is_planned=False)
         while True:
             if not (self._changed or self._gone):
                 self._wake = trio.Event()

@@ -116,6 +116,9 @@ class Relations:
             return Leave()
         if home is self.probation:
             return Leave()  # its generation does not come to power
+        if self._held[child] and isinstance(decision, Restart):
+            # It was about to be ended with its group: no failure of that by itself.
+            return Restart(0.0)
         outcome = home.tree.failed(
             child.plan.service,
             now=trio.current_time(),
