@@ -1,6 +1,7 @@
 """The peers' worker, served by trio_supervisor: the same announcement, the same clock.
 
-With the default backoff: workers are killed in turn, each after a run long enough.
+With the default backoff, and without: workers are killed in turn, each after a run of
+some 5 s, which is no long one (`Backoff.stable_after`). Of the peers gunicorn has none.
 """
 
 from __future__ import annotations
@@ -22,4 +23,8 @@ async def work(worker: Worker) -> None:
 
 application = Application(
     name="peer", services=[Service("worker", work, count=4, intensity=None)]
+)
+without_backoff = Application(
+    name="peer",
+    services=[Service("worker", work, count=4, intensity=None, backoff=None)],
 )

@@ -85,12 +85,21 @@ def _gunicorn(venv: Path, directory: Path, worker: str) -> list[str]:
 
 
 def _ours(_: Path, directory: Path, worker: str) -> list[str]:
-    target = str(Path(__file__).with_name("peer_service.py"))
+    return _serve(directory, "application")
+
+
+def _ours_without_backoff(_: Path, directory: Path, worker: str) -> list[str]:
+    return _serve(directory, "without_backoff")
+
+
+def _serve(directory: Path, name: str) -> list[str]:
+    target = f"{Path(__file__).with_name('peer_service.py')}:{name}"
     return command("serve", target, "--socket", str(directory / "supervisor.ipc"))
 
 
 PEERS: Final = (
     Peer("trio_supervisor", _ours),
+    Peer("trio_supervisor, backoff=None", _ours_without_backoff),
     Peer("supervisord", _supervisord, "BENCHMARKS_SUPERVISORD"),
     Peer("circus", _circus, "BENCHMARKS_CIRCUS"),
     Peer("gunicorn --preload", _gunicorn, "BENCHMARKS_GUNICORN"),
