@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from typing import Any
 
 import pytest
@@ -271,6 +272,26 @@ async def test_one_that_gave_way_is_brought_back(life: Life) -> None:
         await theatre.controller.wait_ready()
         await theatre.controller.restart("web")
         await theatre.check_picture()
+
+
+@pytest.mark.parametrize("is_failing", [True, False])
+@simulated
+async def test_who_hears_the_answer_finds_nothing_left_of_the_others(
+    is_failing: bool,
+) -> None:
+    """In `status` of that very moment: not a new one that failed, nor an old one."""
+    ready_after = NEVER if is_failing else 0.25
+    lives = script({"web.0/2": [Life(ready_after=ready_after)]})
+    async with open_theatre(app(count=1), lives) as theatre:
+        await theatre.controller.wait_ready()
+        await trio.sleep(1)
+        with suppress(ReloadError):
+            await theatre.controller.reload(changed(count=1))
+        now = trio.current_time()
+        await wait_all_tasks_blocked()
+        assert trio.current_time() == now
+        known = theatre.servers[-1].registry._all
+        assert set(known) == {record.key for record in theatre.controller.workers}
 
 
 @simulated

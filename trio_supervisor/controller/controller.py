@@ -310,8 +310,7 @@ class Controller:
         for begun, leaving in changes:
             for child in begun:
                 await until_ready(child, 1)
-            for child in leaving:
-                await child.wait_state(State.STOPPED, State.FAILED)
+            await self.wait_forgotten(leaving)
 
     async def reload(
         self,
@@ -574,6 +573,15 @@ class Controller:
             for child in group:
                 while not (child.is_at_rest or child.is_wanted):
                     await child.wait_news()
+
+    async def wait_forgotten(self, children: Collection[Child]) -> None:
+        """Wait until *children*, which are ended for good, are in no picture any more.
+
+        Whoever is told next that they have ended finds them gone from `status`, too.
+        """
+        while any(child in self._leaving for child in children):
+            await self._readiness.wait()
+        self.link.flush()
 
     def take_over(self, generation: Generation, launcher: SupervisorLauncher) -> None:
         """Let *generation* be in charge."""

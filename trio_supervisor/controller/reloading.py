@@ -49,6 +49,7 @@ class Realm(Protocol):
     def make_child(self, plan: ChildPlan, spawn: Spawn) -> Child: ...
     def launch(self, children: Iterable[Child]) -> None: ...
     def dismiss(self, children: Collection[Child]) -> None: ...
+    async def wait_forgotten(self, children: Collection[Child]) -> None: ...
     def retire(
         self, children: Iterable[Child], cause: Cause, reason: str = ""
     ) -> None: ...
@@ -333,6 +334,7 @@ class _Takeover:
         await realm.stop_in_order(
             self._new, self._launched, self._dismisser("the reload failed")
         )
+        await realm.wait_forgotten(self._launched)
         realm.relations.forget(c for c in fresh if c not in self._launched)
         self._new.close()
         for name in self._swapped:
@@ -370,8 +372,7 @@ class _Takeover:
             if not self._is_fresh(plan) and len(unit.children) != plan.count:
                 surplus += realm.set_count(self._new, unit, plan.count)[1]
         await realm.stop_in_order(old, leaving, self._dismisser(""))
-        for child in surplus:
-            await child.wait_state(State.STOPPED, State.FAILED)
+        await realm.wait_forgotten([*leaving, *surplus])
         old.close()
 
     def _dismisser(self, reason: str) -> Callable[[Child], None]:
