@@ -13,6 +13,7 @@ import pytest
 import trio
 
 import trio_supervisor
+from trio_supervisor.process import black_box
 from trio_supervisor.process.black_box import (
     ASK,
     BlackBox,
@@ -21,6 +22,7 @@ from trio_supervisor.process.black_box import (
     threads_of,
     without_boot,
 )
+from trio_supervisor.testing import simulated
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="memfd and /proc")
 
@@ -89,6 +91,32 @@ async def test_a_second_answer_does_not_hold_the_first() -> None:
         first = await box.ask(process.pid)
         second = await box.ask(process.pid)
         assert second.count("in holds") == first.count("in holds") == 1
+
+
+@pytest.mark.parametrize("late", [0.0, 0.2, 100.0])
+@simulated
+async def test_a_main_thread_that_answers_late_is_waited_for(late: float) -> None:
+    """For a while; the others, which may answer at once or never, come after it."""
+    box = open_black_box()
+    assert box is not None
+    with box, pytest.MonkeyPatch.context() as patch:
+        async with trio.open_nursery() as nursery:
+
+            async def write(seconds: float, text: bytes) -> None:
+                await trio.sleep(seconds)
+                os.write(box.descriptor, text)
+
+            def ask(_process_id: int, thread: int, _number: int) -> None:
+                answers = {1: (late, b"main\n"), 2: (0.0, b"other\n")}
+                if thread in answers:
+                    nursery.start_soon(write, *answers[thread])
+
+            patch.setattr(black_box, "has_handler", lambda *_: True)
+            patch.setattr(black_box, "threads_of", lambda _: [1, 2, 3])
+            patch.setattr(black_box, "_signal_thread", ask)
+            told = await box.ask(1)
+            nursery.cancel_scope.cancel()
+    assert told.split() == (["main", "other"] if late < 1 else ["other"])
 
 
 def test_a_fatal_signal_leaves_the_stack_behind() -> None:

@@ -31,6 +31,8 @@ _OWN_FRAMES: Final = (
 _LOOK: Final = 0.005
 # A dump of many threads comes in pieces; after so long without one it is whole [s].
 _QUIET: Final = 0.05
+# The others are asked then in any case: a main thread may have blocked all signals [s].
+_MAIN_WITHIN: Final = 0.4
 
 
 @define(eq=False)
@@ -71,15 +73,26 @@ class BlackBox:
         if not has_handler(process_id, ASK):
             return ""
         os.ftruncate(self.descriptor, 0)
-        for thread in threads_of(process_id):
+        main, *others = threads_of(process_id) or [process_id]
+        # It is what is wanted most. On a busy machine it may answer late, and not all
+        # threads answer at all, so that they cannot be counted.
+        with trio.move_on_after(_MAIN_WITHIN):
+            _signal_thread(process_id, main, ASK)
+            await self._wait_whole()
+        for thread in others:
             # One after the other: all at once has crashed healthy processes.
             _signal_thread(process_id, thread, ASK)
+        await self._wait_whole()
+        return self.read()
+
+    async def _wait_whole(self) -> None:
+        """Wait until something was written, and nothing more comes."""
         while not (size := os.fstat(self.descriptor).st_size):  # noqa: ASYNC110
             await trio.sleep(_LOOK)
         while True:
             await trio.sleep(_QUIET)
             if (grown := os.fstat(self.descriptor).st_size) == size:
-                return self.read()
+                return
             size = grown
 
 
