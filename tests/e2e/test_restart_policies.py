@@ -168,7 +168,7 @@ application = Application(
     services=[
         Service("well", well, backend="sync", count=2),
         Service("badly", badly, backend="sync", intensity={intensity}, period=30,
-                backoff=None),
+                backoff=None, depends_on={{"well": "ready"}}),
     ],
 )
 """
@@ -186,6 +186,8 @@ application = Application(
         assert serving.lines[-1] == f"trio_supervisor: {why}"
         assert "Traceback" not in serving.text
         stopped = {e["name"] for e in serving.select(event="exited")}
-        assert stopped == {"badly.0", "well.0", "well.1", "supervisor"}
+        # On a busy machine the supervisor's turn may not have come yet.
+        assert stopped == {e["name"] for e in serving.select(event="started")}
+        assert stopped >= {"badly.0", "well.0", "well.1"}
         assert serving.process_ids() == []
         assert serving.files() == set()
