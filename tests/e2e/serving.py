@@ -6,6 +6,7 @@ processes, each with a deadline.
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
 import select
@@ -15,9 +16,11 @@ import socket
 import subprocess
 import sys
 import tempfile
+import termios
 import threading
 import time
 import uuid
+from array import array
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -168,20 +171,43 @@ class Serving:
         self._mark = mark
         self._news = threading.Condition()
         self._is_over = False
+        assert process.stderr is not None
+        self._log = process.stderr.fileno()
         self._reader = threading.Thread(target=self._read)
         self._reader.start()
 
     def _read(self) -> None:
-        assert self.process.stderr is not None
-        for line in self.process.stderr:
+        rest = b""
+        while True:
+            select.select([self._log], [], [])
+            # Under the lock: what is in the pipe no more, all have here.
             with self._news:
-                self.lines.append(line.rstrip("\n"))
-                if line.startswith("{"):
-                    self.events.append({**json.loads(line), "at": time.monotonic()})
+                if not (data := os.read(self._log, 65536)):
+                    break
+                *lines, rest = (rest + data).split(b"\n")
+                for line in lines:
+                    self._hear(line.decode("utf-8", "backslashreplace"))
                 self._news.notify_all()
         with self._news:
+            if rest:
+                self._hear(rest.decode("utf-8", "backslashreplace"))
             self._is_over = True
             self._news.notify_all()
+
+    def _hear(self, line: str) -> None:
+        self.lines.append(line)
+        if line.startswith("{"):
+            self.events.append({**json.loads(line), "at": time.monotonic()})
+
+    def _catch_up(self) -> None:
+        """Wait until all that was logged by now is here."""
+        unread = array("i", [0])
+        with self._news:
+            while not self._is_over:
+                fcntl.ioctl(self._log, termios.FIONREAD, unread)
+                if not unread[0]:
+                    return
+                assert self._news.wait(PATIENCE), "the log is not read"
 
     @property
     def text(self) -> str:
@@ -194,6 +220,7 @@ class Serving:
 
     def select(self, since: int = 0, **fields: object) -> list[dict[str, Any]]:
         """Return the events from number *since* on that have these *fields*."""
+        self._catch_up()
         return [
             event
             for event in self.events[since:]

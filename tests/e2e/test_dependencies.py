@@ -119,7 +119,7 @@ def test_what_needs_one_that_is_stopped_is_stopped_first(serving: Serving) -> No
     assert set(exits[:-1]) == {"web.0", "web.1", "log.0"}
     asked = order(serving, since, "stopping")
     assert asked.index("db.0") == 3
-    db = serving.select(since, event="stopping", name="db.0")[0]
+    db = serving.wait_event(since=since, event="stopping", name="db.0")
     last = [e for e in serving.select(since, event="exited") if e["name"] != "db.0"]
     assert db["at"] >= max(event["at"] for event in last)
 

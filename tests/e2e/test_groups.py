@@ -66,7 +66,7 @@ def test_one_for_all(serving: Serving) -> None:
     last_exit = max(e["at"] for e in serving.select(since, event="exited"))
     first_start = min(e["at"] for e in serving.select(since, event="started"))
     assert last_exit <= first_start
-    stopping = serving.select(since, event="stopping", name="a.0")[0]
+    stopping = serving.wait_event(since=since, event="stopping", name="a.0")
     assert (stopping["cause"], stopping["reason"]) == ("group", "with b.1")
     asked = [event["name"] for event in serving.select(since, event="stopping")]
     assert asked == ["c.0", "b.0", "a.0"]
@@ -123,7 +123,7 @@ def test_past_the_outermost_limit_all_ends(serving: Serving) -> None:
         other.kill("apart.0")
 
         assert other.wait_exit() == 13
-        gave_up = other.select(event="gave_up")[0]
+        gave_up = other.wait_event(event="gave_up")
         assert "application" in gave_up["problem"]
         assert other.lines[-1].startswith("trio_supervisor: ")
         assert other.process_ids() == []
@@ -206,7 +206,7 @@ def test_the_end_of_any_significant_one_is_the_end(code: int, exit_code: int) ->
         let_end(serving, "one")
 
         assert serving.wait_exit() == exit_code
-        over = serving.select(event="shutting_down")[0]
+        over = serving.wait_event(event="shutting_down")
         assert over["reason"] == "the end of one"
         assert serving.select(event="exited", name="work.0", returncode=0)
         assert serving.select(event="exited", name="two.0", is_planned=True)

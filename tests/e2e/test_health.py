@@ -160,7 +160,7 @@ def test_plain_code_has_no_tasks_to_tell_of(serving: Serving) -> None:
 
 def test_one_that_is_not_ready_in_time_is_replaced(serving: Serving) -> None:
     stopping = serving.wait_event(event="stopping", name="never-ready.0")
-    started = serving.select(event="started", name="never-ready.0")[0]
+    started = serving.wait_event(event="started", name="never-ready.0")
     serving.wait_event(event="ready", name="never-ready.0")
 
     assert stopping["cause"] == "startup_timeout"

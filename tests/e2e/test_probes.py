@@ -110,7 +110,7 @@ def test_one_whose_startup_probe_fails_is_ended(serving: Serving) -> None:
     exited = serving.wait_event(event="exited", name="never.0")
 
     assert not exited["is_planned"]
-    stopping = serving.select(event="stopping", name="never.0")[0]
+    stopping = serving.wait_event(event="stopping", name="never.0")
     assert stopping["cause"] == "startup_timeout"
     serving.wait_line("startup probe test -e tmp/never failed 2 times in a row")
     serving.wait_worker("never.0", state="failed")

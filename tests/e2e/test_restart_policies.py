@@ -122,7 +122,7 @@ def test_without_a_backoff_every_restart_is_immediate(serving: Serving) -> None:
 def test_the_traceback_begins_in_the_users_own_code(serving: Serving) -> None:
     serving.wait_events(1, event="ready", name="raises.0")
 
-    exited = serving.select(event="exited", name="raises.0")[0]
+    exited = serving.wait_event(event="exited", name="raises.0")
     printed = serving.select(name="raises.0", stream="stderr")
     lines = [line["message"] for line in printed]
     first = lines.index("raises.0 failed")
@@ -182,7 +182,7 @@ application = Application(
             f"badly.0 was restarted {intensity} times within 30 s and ended again, "
             f"the last time with exit code 7"
         )
-        assert serving.select(event="gave_up")[0]["message"] == f"gave up: {why}"
+        assert serving.wait_event(event="gave_up")["message"] == f"gave up: {why}"
         assert serving.lines[-1] == f"trio_supervisor: {why}"
         assert "Traceback" not in serving.text
         stopped = {e["name"] for e in serving.select(event="exited")}

@@ -74,7 +74,7 @@ def test_scaling_up_and_down_touches_no_survivor(serving: Serving) -> None:
     stops = serving.select(since, event="stopping")
     assert {stop["cause"] for stop in stops} == {"scale"}
     assert len(serving.select(since, event="exited", is_planned=True)) == 6
-    scaled = serving.select(since, event="scaled", name="web")[0]
+    scaled = serving.wait_event(since=since, event="scaled", name="web")
     assert (scaled["before"], scaled["count"]) == (6, 1)
     assert serving.cli("scale", "web=4").returncode == 0
 

@@ -85,7 +85,7 @@ def test_the_group_or_its_leader_is_asked_and_all_are_gone(
 
     assert not is_alive(inner)
     assert set(read(serving, f"{name}.asked").split()) == asked
-    exited = serving.select(event="exited", name=f"{name}.0")[0]
+    exited = serving.wait_event(event="exited", name=f"{name}.0")
     assert (exited["returncode"], exited["is_planned"]) == (0, True)
 
 
@@ -128,7 +128,7 @@ def test_the_hooks_time_is_part_of_the_whole(serving: Serving) -> None:
 def test_a_hook_that_cannot_be_run_is_said(serving: Serving) -> None:
     assert serving.cli("stop", "no-hook").returncode == 0
     serving.wait_line("No such file or directory: 'no-such-program'")
-    exited = serving.select(event="exited", name="no-hook.0")[0]
+    exited = serving.wait_event(event="exited", name="no-hook.0")
     assert exited["returncode"] == -signal.SIGTERM
 
 
