@@ -297,9 +297,13 @@ def test_strings_in_the_place_of_others_are_found() -> None:
     addresses = set(map(id, doomed))
     sampling = MemorySampling.start(TIME_BOX)
     del doomed
-    new = [f"wanted {number:10}" for number in range(10_000)]
+    new: list[str] = []
+    again = 0
+    # Other tests of this process may have left room that is filled first.
+    while len(new) < 10_000 or again <= 5_000:
+        new.append(f"wanted {len(new):10}")
+        again += id(new[-1]) in addresses
     report = sampling.finish(TIME_BOX)
-    assert len(addresses.intersection(map(id, new))) > 5_000
     (count,) = [group.count for group in report.by_class if group.name == "str"]
     assert 0.98 * len(new) < count < 1.01 * len(new)
 
