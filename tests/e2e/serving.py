@@ -28,7 +28,12 @@ from typing import Any, Self
 
 import trio_supervisor
 from trio_supervisor.cli.connection import Connection, Deadline, connect_patiently
-from trio_supervisor.errors import ConnectionLostError
+from trio_supervisor.errors import (
+    CallFailedError,
+    ConnectionLostError,
+    NoSupervisorError,
+    UnavailableError,
+)
 
 PACKAGE_DIRECTORY = Path(trio_supervisor.__file__).parents[1]
 PATIENCE = 60.0
@@ -214,13 +219,41 @@ class Serving:
         """All of standard error so far."""
         return "\n".join(self.lines)
 
+    def settle(self) -> None:
+        """Wait until all is here that the controller had logged when this was called.
+
+        It writes its log by a thread, and waits for that before it answers.
+        """
+        end = time.monotonic() + PATIENCE
+        while self.process.poll() is None:
+            assert time.monotonic() < end, "the controller does not answer"
+            try:
+                with Connection(str(self.socket), Deadline(PATIENCE)) as connection:
+                    connection.call("scale", {"counts": {}})
+                break
+            except (NoSupervisorError, ConnectionLostError):
+                continue  # one comes, or all is being ended
+            except (CallFailedError, UnavailableError) as exc:
+                if "the controller is" not in str(exc):
+                    break  # it has answered, if only to refuse
+        else:
+            self._reader.join(PATIENCE)
+        self._catch_up()
+
     def mark(self) -> int:
         """Return the number of the next event, for `wait_event`."""
+        self.settle()
         return len(self.events)
 
     def select(self, since: int = 0, **fields: object) -> list[dict[str, Any]]:
-        """Return the events from number *since* on that have these *fields*."""
-        self._catch_up()
+        """Return the events from number *since* on that have these *fields*.
+
+        All that was logged until now is looked at.
+        """
+        self.settle()
+        return self._select(since, fields)
+
+    def _select(self, since: int, fields: Mapping[str, object]) -> list[dict[str, Any]]:
         return [
             event
             for event in self.events[since:]
@@ -237,7 +270,7 @@ class Serving:
         """Wait for so many events that have these *fields*."""
         end = time.monotonic() + PATIENCE
         with self._news:
-            while len(found := self.select(since, **fields)) < count:
+            while len(found := self._select(since, fields)) < count:
                 left = end - time.monotonic()
                 what = f"{count} events with {fields}, in\n{self.text}"
                 assert left > 0, f"waited in vain for {what}"

@@ -80,7 +80,7 @@ def test_new_code_takes_over_before_the_old_is_stopped(serving: Serving) -> None
     assert serving.wait_worker("web.0", status="two 2")["reason"] == "reload"
     happened = [
         (event["event"], event["name"])
-        for event in serving.events[since:]
+        for event in serving.select(since)
         if event.get("event") in ("ready", "stopping", "reloading", "reloaded")
         and event["name"] != "supervisor"
     ]

@@ -41,7 +41,7 @@ def most_away(serving: Serving, since: int, service: str) -> int:
     """Return how many workers of *service* were away at once, by the log."""
     away: set[str] = set()
     most = 0
-    for event in serving.events[since:]:
+    for event in serving.select(since):
         if not event["name"].startswith(f"{service}."):
             continue
         if event.get("event") == "stopping":

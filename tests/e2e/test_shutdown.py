@@ -80,7 +80,7 @@ def test_all_end_in_reverse_order_and_leave_nothing(way: str) -> None:
         assert serving.files() == set()
         steps = [
             (event["event"], event["name"])
-            for event in serving.events[mark:]
+            for event in serving.select(mark)
             if event["event"] in ("shutting_down", "stopping", "exited", "stopped")
         ]
         assert steps[:5] == [

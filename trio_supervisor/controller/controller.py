@@ -71,6 +71,8 @@ _EARLY: Final = 1024
 _ALONE_FOR: Final = 60.0
 # Whoever asked for a reload hears of it from the supervisor that is replaced then [s].
 _LAST_WORD: Final = 0.05
+# An answer is not held up longer by whoever does not read the log [s].
+_LOG_PATIENCE: Final = 0.1
 OnEvent: TypeAlias = Callable[[Event], None]
 
 
@@ -601,6 +603,16 @@ class Controller:
     async def wait_take_over(self) -> None:
         """Wait until another generation is in charge."""
         await self._taken_over.wait()
+
+    async def publish(self) -> None:
+        """Have status and the log tell what was done: whoever asked may look at once.
+
+        A log that nobody reads is waited for a moment only.
+        """
+        self.link.flush()
+        if self.hub is not None:
+            with trio.move_on_after(_LOG_PATIENCE):
+                await self.hub.flush()
 
     def renew_supervisor(self) -> None:
         """Have the supervisor replaced, once it has told that the reload is done."""

@@ -65,6 +65,7 @@ class Realm(Protocol):
     def take_over(
         self, generation: Generation, launcher: SupervisorLauncher
     ) -> None: ...
+    async def publish(self) -> None: ...
     def renew_supervisor(self) -> None: ...
     def on_event(self, event: Event) -> None: ...
 
@@ -131,11 +132,13 @@ class Reloading:
         dry_run: bool,
     ) -> None:
         try:
-            outcome.plan = await self._reload(application, changed_only, dry_run)
-        except SupervisorError as exc:
-            outcome.error = exc
-        except OSError as exc:
-            outcome.error = ReloadError(str(exc))
+            try:
+                outcome.plan = await self._reload(application, changed_only, dry_run)
+            except SupervisorError as exc:
+                outcome.error = exc
+            except OSError as exc:
+                outcome.error = ReloadError(str(exc))
+            await self._realm.publish()
         finally:
             self._is_under_way = False
             self.tell()

@@ -67,7 +67,7 @@ async def _done(controller: Controller, work: Coroutine[Any, Any, None]) -> Fiel
     try:
         await work
     finally:
-        controller.link.flush()  # so that whoever asked sees what was done
+        await controller.publish()
     return {}
 
 
@@ -87,17 +87,14 @@ async def _stop(controller: Controller, names: Sequence[str]) -> Fields:
     try:
         stopped = await controller.stop(*names, reason="asked to")
     finally:
-        controller.link.flush()
+        await controller.publish()
     return {"stopped": list(stopped)}
 
 
 async def _reload(controller: Controller, operation: Reload) -> Fields:
-    try:
-        plan = await controller.reload(
-            changed_only=operation.changed_only, dry_run=operation.dry_run
-        )
-    finally:
-        controller.link.flush()
+    plan = await controller.reload(
+        changed_only=operation.changed_only, dry_run=operation.dry_run
+    )
     report = ReloadReport(
         generation=controller.generation.number,
         lines=tuple(plan.lines()),
