@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import os
 import random
-from collections import deque
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping
 from contextlib import suppress
 from functools import partial
 from typing import Final, TypeAlias
@@ -15,7 +14,6 @@ import trio
 from trio_supervisor.controller.child import Child
 from trio_supervisor.controller.coroner import Coroner
 from trio_supervisor.controller.events import (
-    AllReady,
     Event,
     Scaled,
     Serving,
@@ -26,11 +24,14 @@ from trio_supervisor.controller.events import (
 )
 from trio_supervisor.controller.evidence import EvidenceStore
 from trio_supervisor.controller.generation import Generation, Unit
+from trio_supervisor.controller.in_order import stop_in_order, until_ready
 from trio_supervisor.controller.journal import Journal
 from trio_supervisor.controller.launch import SUPERVISOR_PLAN, SupervisorLauncher
 from trio_supervisor.controller.link import SupervisorLink, record_of
 from trio_supervisor.controller.names import choose
 from trio_supervisor.controller.plan import ChildPlan, Obituary, Spawn
+from trio_supervisor.controller.postbox import Postbox
+from trio_supervisor.controller.readiness import Readiness
 from trio_supervisor.controller.relations import Relations
 from trio_supervisor.controller.reloading import Reloading
 from trio_supervisor.controller.turnover import Turnover
@@ -46,14 +47,13 @@ from trio_supervisor.errors import (
 )
 from trio_supervisor.link.peer import Answer, IncomingCall
 from trio_supervisor.policy.lifecycle import State
-from trio_supervisor.policy.order import Standing, dependants, needs_of, stop_waves
+from trio_supervisor.policy.order import Standing, dependants, needs_of
 from trio_supervisor.policy.reload import ReloadPlan
 from trio_supervisor.policy.restart import Cause, Ending
 from trio_supervisor.policy.shutdown import is_over
 from trio_supervisor.process.child import Process
 from trio_supervisor.process.environment import PROCESS_VARIABLE
 from trio_supervisor.process.guard import Guard
-from trio_supervisor.process.notify import Notification, NotifySocket
 from trio_supervisor.process.orphans import Orphans
 from trio_supervisor.process.output.hub import OutputHub
 from trio_supervisor.process.stopping import Patience, StopPlan
@@ -65,10 +65,6 @@ from trio_supervisor.wire.messages import WorkerRecord
 _REAP_INTERVAL: Final = 1.0
 # A supervisor without a controller has nothing to finish.
 _SUPERVISOR_ALONE: Final = StopPlan(timeout=0.0)
-# More than the kernel queues for a datagram socket.
-_EARLY: Final = 1024
-# Where even the supervisor has been gone for so long, something is wrong [s].
-_ALONE_FOR: Final = 60.0
 # Whoever asked for a reload hears of it from the supervisor that is replaced then [s].
 _LAST_WORD: Final = 0.05
 # An answer is not held up longer by whoever does not read the log [s].
@@ -117,19 +113,11 @@ class Controller:
             lambda: self.nursery,
             workshop.surroundings.boxes,
         )
-        self._by_pid: dict[int, Child] = {}
-        self._notify: NotifySocket | None = None
+        self.postbox = Postbox()
+        self.readiness = Readiness(self)
         self._orphans = Orphans(is_alone=owns_process)
-        self._early: deque[Notification] = deque(maxlen=_EARLY)
-        """From processes that nobody has told us of yet."""
-        self._not_ready: set[Child] = set()
         self._leaving: set[Child] = set()
-        self._readiness = trio.Event()
-        """Set, and replaced, when something about readiness changes."""
         self._was_connected = False
-        self._alone_since: float | None = trio.current_time()
-        self._has_been_ready = False
-        self._began = trio.current_time()
         self._taken_over = trio.Event()
         self._shutdown = trio.Event()
         self._reason = ""
@@ -142,12 +130,17 @@ class Controller:
         self.turnover.max_concurrently = self.application.max_restarts_concurrently
         self._launcher = launcher
         self.supervisor = Child(
-            SUPERVISOR_PLAN, launcher, self, self._rng, self._patience, self._hear
+            SUPERVISOR_PLAN,
+            launcher,
+            self,
+            self._rng,
+            self._patience,
+            self.postbox.empty,
         )
         for service in self.application.services:
             unit = generation.make_unit(service, service.count)
             self.relations.settle(unit.children, generation)
-            self._not_ready.update(unit.children)
+        self.readiness.count_again()
 
     def make_child(self, plan: ChildPlan, spawn: Spawn) -> Child:
         """Return a worker that does not run yet."""
@@ -157,7 +150,7 @@ class Controller:
             self,
             self._rng,
             self._patience,
-            self._hear,
+            self.postbox.empty,
             self.relations,
         )
 
@@ -190,12 +183,7 @@ class Controller:
         Raises:
             UnavailableError: a worker failed for good; the message names it.
         """
-        while self._not_ready or not self.link.is_connected:
-            for child in self._not_ready:
-                if child.state is State.FAILED:
-                    raise UnavailableError(f"{child.name} failed: {child.last_exit}")
-            readiness = self._readiness
-            await readiness.wait()
+        await self.readiness.wait()
 
     async def restart(
         self,
@@ -254,7 +242,7 @@ class Controller:
             child.request_stop(reason)
             stopped.append(child.name)
 
-        await self.stop_in_order(self.generation, chosen, ask, affected | whole)
+        await stop_in_order(self.generation, chosen, ask, affected | whole)
         return tuple(dict.fromkeys(stopped))
 
     async def start(self, *names: str) -> None:
@@ -357,7 +345,7 @@ class Controller:
             self._shutdown.set()
             self.turnover.close()
             self.reloading.tell()
-            self._tell_readiness()
+            self.readiness.tell()
 
     def hurry(self) -> None:
         """Kill whatever does not end by itself at once, instead of waiting for it."""
@@ -379,23 +367,7 @@ class Controller:
                 service that is to run has a worker that is ready. ``"liveness"``: the
                 controller answers, and is not without a supervisor for long.
         """
-        if kind == "startup":
-            return self._has_been_ready, {
-                "not_ready": sorted(child.name for child in self._not_ready)
-            }
-        if kind == "liveness":
-            since = self._alone_since
-            alone = 0.0 if since is None else trio.current_time() - since
-            is_alive = alone < _ALONE_FOR or not self._has_been_ready
-            return is_alive, {"without_supervisor": round(alone, 3)}
-        missing = [
-            name
-            for name, unit in self.generation.units.items()
-            if any(child.is_wanted for child in unit.children)
-            and not any(child.state is State.READY for child in unit.children)
-        ]
-        is_ready = self._has_been_ready and not missing and not self.is_stopping
-        return is_ready, {"not_ready": missing, "stopping": self.is_stopping}
+        return self.readiness.health(kind)
 
     async def attend(self) -> None:
         """Make one full pass of supervision: have every child looked after once.
@@ -427,13 +399,7 @@ class Controller:
         if child is self.supervisor:
             return
         if self.relations.home_of(child) is self.generation:
-            # A worker that is stopped, or that has done its work, is not waited for.
-            if child.state in (State.READY, State.STOPPED):
-                self._not_ready.discard(child)
-            else:
-                self._not_ready.add(child)
-            if not self._not_ready or child.state is State.FAILED:
-                self._tell_readiness()
+            self.readiness.on_change(child)
             if child.has_ended_itself and not self.is_stopping:
                 self._check_over()
         self.relations.on_change(child)
@@ -444,19 +410,14 @@ class Controller:
     def on_process(self, child: Child, process: Process, is_running: bool) -> None:
         """Route what the process says to *child*, and have it guarded."""
         if is_running:
-            self._by_pid[process.pid] = child
             self._orphans.watch(process.pid)
             plan = _SUPERVISOR_ALONE if child is self.supervisor else child.plan.stop
             self._guard.watch(process.pid, plan)
-            # What it said before we knew its number.
-            early = [n for n in self._early if n.process_id == process.pid]
-            for notification in early:
-                self._early.remove(notification)
-                child.notified(notification)
+            self.postbox.add(process.pid, child)
         else:
             if child is self.supervisor:
                 self.link.hang_up()
-            self._by_pid.pop(process.pid, None)
+            self.postbox.remove(process.pid)
             self._guard.forget(process.pid)
             output = self.workshop.surroundings.outputs.pop(process.pid, None)
             self.coroner.examine(child, process, output)
@@ -482,7 +443,7 @@ class Controller:
             return
         forker = self.generation.launchers.forker
         known = {
-            *self._by_pid,
+            *self.postbox.children,
             self._guard.process_id,
             *((forker.process_id, *forker.spares) if forker is not None else ()),
         }
@@ -503,7 +464,7 @@ class Controller:
         """Run *children*; each is told of, whatever it waits for."""
         for child in children:
             if self.relations.home_of(child) is self.generation:
-                self._not_ready.add(child)
+                self.readiness.expect(child)
             self.link.tell(child)
             self.nursery.start_soon(self._run_child, child)
 
@@ -540,41 +501,9 @@ class Controller:
         """Count *children* no more: they are about to be ended for good."""
         self._leaving.update(children)
         self.relations.dismiss(children)
-        self._not_ready.difference_update(children)
-        self._tell_readiness()
-
-    async def stop_in_order(
-        self,
-        generation: Generation,
-        children: Sequence[Child],
-        ask: Callable[[Child], None],
-        whole: frozenset[str] = frozenset(),
-    ) -> None:
-        """End *children* in reverse order of declaration, and of dependency.
-
-        Nothing is asked to end before all that need it have ended; one that somebody
-        starts again meanwhile is not waited for.
-
-        Args:
-            whole: Services of which nothing is to be left: whatever is started while
-                this goes on, and needs one of them, is ended before that is.
-        """
-        services = {child.plan.service for child in children}
-        for wave in stop_waves(services, generation.needs, generation.rank):
-            late = [
-                child
-                for name in dependants(wave & whole, generation.needs)
-                for child in generation.units[name].children
-                if child.is_wanted
-            ]
-            if late:
-                await self.stop_in_order(generation, late, ask)
-            group = [child for child in children if child.plan.service in wave]
-            for child in group:
-                ask(child)
-            for child in group:
-                while not (child.is_at_rest or child.is_wanted):
-                    await child.wait_news()
+        for child in children:
+            self.readiness.dismiss(child)
+        self.readiness.tell()
 
     async def wait_forgotten(self, children: Collection[Child]) -> None:
         """Wait until *children*, which are ended for good, are in no picture any more.
@@ -582,7 +511,7 @@ class Controller:
         Whoever is told next that they have ended finds them gone from `status`, too.
         """
         while any(child in self._leaving for child in children):
-            await self._readiness.wait()
+            await self.readiness.wait_news()
         self.link.flush()
 
     def take_over(self, generation: Generation, launcher: SupervisorLauncher) -> None:
@@ -592,11 +521,7 @@ class Controller:
         news.set()
         self.application = generation.application
         self.turnover.max_concurrently = self.application.max_restarts_concurrently
-        self._not_ready = {
-            child
-            for child in generation.children
-            if child.state not in (State.READY, State.STOPPED)
-        }
+        self.readiness.count_again()
         self._launcher = launcher
         self.supervisor.spawn = launcher
 
@@ -667,8 +592,7 @@ class Controller:
 
     async def _run_child(self, child: Child) -> None:
         while any(_is_namesake(child, other) for other in self._leaving):
-            readiness = self._readiness
-            await readiness.wait()
+            await self.readiness.wait_news()
         try:
             await child.run()
         except RestartLimitError as exc:
@@ -680,7 +604,7 @@ class Controller:
             self.link.tell_gone(child)
             if self.hub is not None and child.name not in self.children:
                 self.hub.forget(child.name)
-            self._tell_readiness()
+            self.readiness.tell()
 
     async def _release_sockets(
         self, generation: Generation, child: Child, index: int
@@ -703,10 +627,8 @@ class Controller:
         if (coming := self.reloading.coming) is not None:
             kept = set(self.generation.children)
             fresh = [child for child in coming.children if child not in kept]
-            await self.stop_in_order(coming, fresh, _shut_down)
-        await self.stop_in_order(
-            self.generation, list(self.generation.children), _shut_down
-        )
+            await stop_in_order(coming, fresh, _shut_down)
+        await stop_in_order(self.generation, list(self.generation.children), _shut_down)
         for child in list(self._leaving):
             child.retire(Cause.STOP, "shutdown")
         for child in list(self._leaving):
@@ -746,44 +668,23 @@ class Controller:
         if not self.is_stopping:
             self.supervisor.request_restart("reload")
 
-    async def _route_notifications(self, notify: NotifySocket) -> None:
-        self._notify = notify
-        while True:
-            self._route(await notify.receive())
-
-    def _hear(self) -> None:
-        if self._notify is not None:
-            for notification in self._notify.receive_now():
-                self._route(notification)
-
-    def _route(self, notification: Notification) -> None:
-        child = self._by_pid.get(notification.process_id)
-        if child is None:
-            # A helper of a command, as systemd-notify in a shell script.
-            child = self._by_pid.get(_group_of(notification.process_id))
-        if child is not None:
-            child.notified(notification)
-        else:
-            self._early.append(notification)
-
     async def _reap(self) -> None:
         """Bury what was orphaned and came to us, being a subreaper."""
         while True:
             await trio.sleep(_REAP_INTERVAL)
             forker = self.generation.launchers.forker
             spares = forker.spares if forker is not None else set()
-            self._orphans.reap(self._by_pid, spares)
+            self._orphans.reap(self.postbox.children, spares)
 
     def _on_connected(self, is_connected: bool, *, is_planned: bool) -> None:
-        self._alone_since = None if is_connected else trio.current_time()
         if is_connected:
             self.on_event(Supervised(name="controller", is_back=self._was_connected))
             if not self._was_connected:
                 self.nursery.start_soon(self._learn_facts)
             self._was_connected = True
-            self._tell_readiness()
         elif not (is_planned or self._shutdown.is_set()):
             self.on_event(Unsupervised(name="controller"))
+        self.readiness.on_connected(is_connected=is_connected)
 
     async def _learn_facts(self) -> None:
         """Look at the code while its files are still what was imported.
@@ -792,22 +693,6 @@ class Controller:
         """
         await trio.to_thread.run_sync(
             self.generation.learn_facts, abandon_on_cancel=True
-        )
-
-    def _tell_readiness(self) -> None:
-        readiness, self._readiness = self._readiness, trio.Event()
-        readiness.set()
-        if self._has_been_ready or self._not_ready or not self.link.is_connected:
-            return
-        if self.is_stopping:  # what is stopped is not waited for, and is not ready
-            return
-        self._has_been_ready = True
-        self.on_event(
-            AllReady(
-                name="controller",
-                workers=sum(1 for _ in self.generation.children),
-                seconds=trio.current_time() - self._began,
-            )
         )
 
 
@@ -819,30 +704,3 @@ def _is_namesake(child: Child, other: Child) -> bool:
 
 def _shut_down(child: Child) -> None:
     child.request_stop("shutdown")
-
-
-async def until_ready(child: Child, since: int) -> None:
-    """Wait until incarnation *since* of *child*, or a later one, is ready.
-
-    Raises:
-        UnavailableError: it came to rest otherwise.
-    """
-    ends = (State.READY, State.STOPPED, State.FAILED)
-    # At rest and not wanted: a stop has overtaken us.
-    while not (child.incarnation >= since and child.state in ends):
-        if not child.is_wanted and child.is_at_rest:
-            break
-        await child.wait_news()
-    if child.state is not State.READY and not child.has_ended_itself:
-        raise UnavailableError(
-            f"{child.name} is not ready, but {child.state.value} ({child.last_exit})"
-        )
-    if child.state is State.FAILED:
-        raise UnavailableError(f"{child.name} failed ({child.last_exit})")
-
-
-def _group_of(process_id: int) -> int:
-    try:
-        return os.getpgid(process_id)
-    except ProcessLookupError:
-        return 0

@@ -243,7 +243,7 @@ async def _own(
                         1, setup.application, None, controller.make_child, sockets
                     )
                 )
-                nursery.start_soon(controller._route_notifications, notify)
+                nursery.start_soon(controller.postbox.run, notify)
                 nursery.start_soon(controller._reap)
                 task_status.started(controller)
                 await controller._run()

@@ -12,6 +12,7 @@ from trio_supervisor.controller import events
 from trio_supervisor.controller.child import Child
 from trio_supervisor.controller.events import Event
 from trio_supervisor.controller.generation import Generation, Unit
+from trio_supervisor.controller.in_order import stop_in_order
 from trio_supervisor.controller.launch import SupervisorLauncher, socket_keys
 from trio_supervisor.controller.plan import ChildPlan, Spawn
 from trio_supervisor.controller.relations import Relations
@@ -56,12 +57,6 @@ class Realm(Protocol):
     def set_count(
         self, generation: Generation, unit: Unit, count: int
     ) -> tuple[list[Child], list[Child]]: ...
-    async def stop_in_order(
-        self,
-        generation: Generation,
-        children: Sequence[Child],
-        ask: Callable[[Child], None],
-    ) -> None: ...
     def take_over(
         self, generation: Generation, launcher: SupervisorLauncher
     ) -> None: ...
@@ -321,9 +316,7 @@ class _Takeover:
         """End the old workers of a service of which two cannot run at once."""
         self._swapped.append(name)
         old = self._realm.generation
-        await self._realm.stop_in_order(
-            old, old.units[name].children, self._dismisser("gives way")
-        )
+        await stop_in_order(old, old.units[name].children, self._dismisser("gives way"))
 
     async def give_up(self) -> None:
         """End what was started, and bring back what was stopped."""
@@ -334,7 +327,7 @@ class _Takeover:
             if self._is_fresh(self._plans[name])
             for child in unit.children
         ]
-        await realm.stop_in_order(
+        await stop_in_order(
             self._new, self._launched, self._dismisser("the reload failed")
         )
         await realm.wait_forgotten(self._launched)
@@ -374,7 +367,7 @@ class _Takeover:
             plan = self._plans[name]
             if not self._is_fresh(plan) and len(unit.children) != plan.count:
                 surplus += realm.set_count(self._new, unit, plan.count)[1]
-        await realm.stop_in_order(old, leaving, self._dismisser(""))
+        await stop_in_order(old, leaving, self._dismisser(""))
         await realm.wait_forgotten([*leaving, *surplus])
         old.close()
 

@@ -1,0 +1,123 @@
+"""Whether the application is there: for who waits for it, and for who probes it."""
+
+from __future__ import annotations
+
+from typing import Final, Protocol
+
+import trio
+from attrs import define, field
+
+from trio_supervisor.controller.child import Child
+from trio_supervisor.controller.events import AllReady, Event
+from trio_supervisor.controller.generation import Generation
+from trio_supervisor.controller.link import SupervisorLink
+from trio_supervisor.errors import UnavailableError
+from trio_supervisor.policy.lifecycle import State
+
+# Where even the supervisor has been gone for so long, something is wrong [s].
+_ALONE_FOR: Final = 60.0
+# A worker that is stopped, or that has done its work, is not waited for.
+_SETTLED: Final = (State.READY, State.STOPPED)
+
+
+class Realm(Protocol):
+    """What is asked of the controller."""
+
+    generation: Generation
+    link: SupervisorLink
+
+    @property
+    def is_stopping(self) -> bool: ...
+    def on_event(self, event: Event) -> None: ...
+
+
+@define(eq=False)
+class Readiness:
+    """Which workers of the generation in charge are not ready."""
+
+    _realm: Realm
+    _missing: set[Child] = field(factory=set, init=False)
+    _has_been: bool = field(default=False, init=False)
+    """Whether all were ready once."""
+    _began: float = field(factory=trio.current_time, init=False)
+    _alone_since: float | None = field(factory=trio.current_time, init=False)
+    """Since when there is no supervisor."""
+    _news: trio.Event = field(factory=trio.Event, init=False)
+    """Set, and replaced, when something changes."""
+
+    def expect(self, child: Child) -> None:
+        """Wait for *child* too, which is about to be started."""
+        self._missing.add(child)
+
+    def dismiss(self, child: Child) -> None:
+        """Wait for *child* no more: it is about to be ended for good."""
+        self._missing.discard(child)
+
+    def count_again(self) -> None:
+        """Look at the workers of a generation that has just taken over."""
+        children = self._realm.generation.children
+        self._missing = {child for child in children if child.state not in _SETTLED}
+
+    def on_change(self, child: Child) -> None:
+        """Look at *child*, of the generation in charge, again."""
+        if child.state in _SETTLED:
+            self._missing.discard(child)
+        else:
+            self._missing.add(child)
+        if not self._missing or child.state is State.FAILED:
+            self.tell()
+
+    def on_connected(self, *, is_connected: bool) -> None:
+        """Note that a supervisor has come, or has gone."""
+        self._alone_since = None if is_connected else trio.current_time()
+        if is_connected:
+            self.tell()
+
+    def tell(self) -> None:
+        """Have everybody who waits look again."""
+        news, self._news = self._news, trio.Event()
+        news.set()
+        if self._has_been or self._missing or not self._realm.link.is_connected:
+            return
+        if self._realm.is_stopping:
+            return  # what is stopped is not waited for, and is not ready
+        self._has_been = True
+        self._realm.on_event(
+            AllReady(
+                name="controller",
+                workers=sum(1 for _ in self._realm.generation.children),
+                seconds=trio.current_time() - self._began,
+            )
+        )
+
+    async def wait_news(self) -> None:
+        """Wait for the next `tell`."""
+        await self._news.wait()
+
+    async def wait(self) -> None:
+        """See `Controller.wait_ready`."""
+        while self._missing or not self._realm.link.is_connected:
+            for child in self._missing:
+                if child.state is State.FAILED:
+                    raise UnavailableError(f"{child.name} failed: {child.last_exit}")
+            await self.wait_news()
+
+    def health(self, kind: str) -> tuple[bool, dict[str, object]]:
+        """See `Controller.health`."""
+        if kind == "startup":
+            names = sorted(child.name for child in self._missing)
+            return self._has_been, {"not_ready": names}
+        if kind == "liveness":
+            since = self._alone_since
+            alone = 0.0 if since is None else trio.current_time() - since
+            is_alive = alone < _ALONE_FOR or not self._has_been
+            return is_alive, {"without_supervisor": round(alone, 3)}
+        missing = [
+            name
+            for name, unit in self._realm.generation.units.items()
+            if any(child.is_wanted for child in unit.children)
+            and not any(child.state is State.READY for child in unit.children)
+        ]
+        is_stopping = self._realm.is_stopping
+        is_ready = self._has_been and not missing and not is_stopping
+        return is_ready, {"not_ready": missing, "stopping": is_stopping}
