@@ -27,14 +27,12 @@ from trio_supervisor.controller.child import Child
 from trio_supervisor.controller.controller import Controller
 from trio_supervisor.controller.events import Event, Stopping
 from trio_supervisor.controller.generation import Generation
-from trio_supervisor.controller.launch import (
-    Launchers,
-    SupervisorLauncher,
-    Surroundings,
-)
+from trio_supervisor.controller.launch import Launchers
 from trio_supervisor.controller.link import record_of
 from trio_supervisor.controller.plan import ChildPlan, Spawn
+from trio_supervisor.controller.starting import SupervisorLauncher
 from trio_supervisor.controller.steering import answer
+from trio_supervisor.controller.surroundings import Surroundings
 from trio_supervisor.controller.workshop import MakeChild, Workshop
 from trio_supervisor.errors import SupervisorError
 from trio_supervisor.policy.lifecycle import State

@@ -26,14 +26,14 @@ from trio_supervisor.controller.evidence import EvidenceStore
 from trio_supervisor.controller.generation import Generation, Unit
 from trio_supervisor.controller.in_order import stop_in_order, until_ready
 from trio_supervisor.controller.journal import Journal
-from trio_supervisor.controller.launch import SUPERVISOR_PLAN, SupervisorLauncher
 from trio_supervisor.controller.link import SupervisorLink, record_of
 from trio_supervisor.controller.names import choose
-from trio_supervisor.controller.plan import ChildPlan, Obituary, Spawn
+from trio_supervisor.controller.plan import SUPERVISOR_PLAN, ChildPlan, Obituary, Spawn
 from trio_supervisor.controller.postbox import Postbox
 from trio_supervisor.controller.readiness import Readiness
 from trio_supervisor.controller.relations import Relations
 from trio_supervisor.controller.reloading import Reloading
+from trio_supervisor.controller.starting import SupervisorLauncher
 from trio_supervisor.controller.turnover import Turnover
 from trio_supervisor.controller.workshop import Workshop
 from trio_supervisor.errors import (

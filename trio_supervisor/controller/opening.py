@@ -20,8 +20,10 @@ from attrs import frozen
 from trio_supervisor.controller.controller import Controller, OnEvent
 from trio_supervisor.controller.events import log_event
 from trio_supervisor.controller.evidence import EvidenceStore
-from trio_supervisor.controller.launch import Surroundings, socket_keys, sources_of
+from trio_supervisor.controller.launch import sources_of
+from trio_supervisor.controller.socket_keys import socket_keys
 from trio_supervisor.controller.steering import answer
+from trio_supervisor.controller.surroundings import Surroundings
 from trio_supervisor.controller.workshop import Workshop
 from trio_supervisor.errors import PlatformError
 from trio_supervisor.link.listener import check_socket_path, open_listener

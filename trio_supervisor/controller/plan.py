@@ -8,10 +8,17 @@ from typing import Any, Final, Protocol, TypeAlias, TypeVar
 from attrs import field, frozen
 
 from trio_supervisor.controller.events import Event
-from trio_supervisor.policy.restart import Cause, Decision, Ending, RestartRules
+from trio_supervisor.policy.restart import (
+    Backoff,
+    Cause,
+    Decision,
+    Ending,
+    RestartRules,
+)
 from trio_supervisor.process.child import Process
 from trio_supervisor.process.environment import process_mark
 from trio_supervisor.process.stopping import PreStop, StopPlan
+from trio_supervisor.spec import SUPERVISOR_NAME
 
 Spawn: TypeAlias = Callable[[int], Awaitable[Process]]
 """Starts the incarnation of that number, or raises OSError."""
@@ -135,3 +142,19 @@ class _Alone:
 
 
 ALONE: Final = _Alone()
+
+
+# A supervisor that was ready and died was most likely killed: the next is immediate.
+# One that never becomes ready is tried for ever, ever more slowly: its failing must
+# not take healthy workers down.
+_SUPERVISOR_RULES: Final = RestartRules(
+    backoff=Backoff(base=0.1, cap=30.0, stable_after=0.0), intensity=None
+)
+SUPERVISOR_PLAN: Final = ChildPlan(
+    name=SUPERVISOR_NAME,
+    service=SUPERVISOR_NAME,
+    rules=_SUPERVISOR_RULES,
+    stop=StopPlan(timeout=5.0),
+    startup_timeout=60.0,
+    health_check_timeout=30.0,
+)

@@ -13,9 +13,10 @@ from trio_supervisor.controller.child import Child
 from trio_supervisor.controller.events import Event
 from trio_supervisor.controller.generation import Generation, Unit
 from trio_supervisor.controller.in_order import stop_in_order
-from trio_supervisor.controller.launch import SupervisorLauncher, socket_keys
 from trio_supervisor.controller.plan import ChildPlan, Spawn
 from trio_supervisor.controller.relations import Relations
+from trio_supervisor.controller.socket_keys import socket_keys
+from trio_supervisor.controller.starting import SupervisorLauncher
 from trio_supervisor.controller.workshop import Workshop
 from trio_supervisor.errors import (
     ReloadError,

@@ -11,13 +11,13 @@ from trio_supervisor.controller.child import Child
 from trio_supervisor.controller.generation import Generation
 from trio_supervisor.controller.launch import (
     Launchers,
-    SupervisorLauncher,
-    Surroundings,
     fork_plan,
-    socket_keys,
     sources_of,
 )
 from trio_supervisor.controller.plan import ChildPlan, Spawn
+from trio_supervisor.controller.socket_keys import socket_keys
+from trio_supervisor.controller.starting import SupervisorLauncher
+from trio_supervisor.controller.surroundings import Surroundings
 from trio_supervisor.policy.reload import ServiceFacts
 from trio_supervisor.process.fork_server_start import (
     ForkServerPlan,

@@ -1,0 +1,71 @@
+"""What all children of one controller have in common."""
+
+from __future__ import annotations
+
+import os
+import socket
+from collections.abc import Mapping
+
+from attrs import field, frozen
+
+from trio_supervisor.controller.plan import ChildPlan
+from trio_supervisor.errors import SpecError
+from trio_supervisor.process.black_box import BlackBox
+from trio_supervisor.process.child import Process
+from trio_supervisor.process.environment import (
+    child_environment,
+)
+from trio_supervisor.process.output.hub import ChildOutput, OutputHub
+from trio_supervisor.spec import (
+    AnyService,
+)
+
+
+@frozen(kw_only=True)
+class Surroundings:
+    """Made once, and handed to whatever starts a child."""
+
+    socket_path: str
+    listener: socket.socket
+    notify_path: str
+    lifeline: int
+    marker: str
+    log_format: str
+    title: str
+    """Of the application, for the titles of its processes."""
+    hub: OutputHub | None = None
+    """What drains the children's output; None: they write into ours."""
+    is_captured: bool = False
+    """Whether all children's output goes there, and not only what goes to files."""
+    outputs: dict[int, ChildOutput] = field(factory=dict)
+    """By process id."""
+    boxes: dict[int, BlackBox] = field(factory=dict)
+    """By process id."""
+    environment: Mapping[str, str] = field(factory=lambda: dict(os.environ))
+
+    def child_environment(self, additions: Mapping[str, str]) -> dict[str, str]:
+        """Return the environment of a child."""
+        common = child_environment(self.environment, self.socket_path, self.marker)
+        return {**common, **additions}
+
+    def open_output(self, service: AnyService, name: str) -> ChildOutput | None:
+        """Return where the next process of *name* is to write; None: into ours.
+
+        Raises:
+            OSError: the service's file cannot be written, or too many are open.
+        """
+        if self.hub is None or not (self.is_captured or service.log_file):
+            return None
+        file = service.log_file and os.path.abspath(service.log_file)
+        try:
+            return self.hub.open(name, stdout=file, stderr=file)
+        except SpecError as exc:
+            raise OSError(str(exc)) from exc
+
+    def started(
+        self, output: ChildOutput | None, process: Process, plan: ChildPlan, number: int
+    ) -> None:
+        """Say that *process*, incarnation *number*, writes into *output*."""
+        if output is not None:
+            output.started(process.pid, generation=plan.generation, incarnation=number)
+            self.outputs[process.pid] = output
