@@ -173,13 +173,17 @@ def test_the_obedient_are_ended_by_their_own_signal(marker: str) -> None:
 @needs_linux
 def test_the_stubborn_are_killed_after_their_own_timeout() -> None:
     """Not after the longest of all, and not before the shortest is over."""
-    with sleeper([TERM]) as quick, sleeper([TERM]) as slow:
-        table = table_of((quick.pid, TERM, 0.1), (slow.pid, TERM, 1.0))
+    with sleeper([TERM]) as quick, sleeper([TERM]) as slow, sleeper([TERM]) as slowest:
+        table = table_of(
+            (quick.pid, TERM, 0.1), (slow.pid, TERM, 1.0), (slowest.pid, TERM, 600)
+        )
         with ThreadPoolExecutor(1) as pool:
             began = time.monotonic()
             ending = pool.submit(end_all, table, "")
-            assert 0.1 <= quick.await_end() - began < 1.0
+            assert quick.await_end() - began >= 0.1
             assert slow.await_end() - began >= 1.0
+            assert not slowest.has_ended()
+            os.kill(slowest.pid, KILL)
             ending.result()
         assert quick.returncode() == slow.returncode() == -KILL
 
