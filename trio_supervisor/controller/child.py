@@ -10,8 +10,8 @@ from typing import Final
 import trio
 from attrs import define, field
 
+from trio_supervisor.controller.endings import next_step_of, too_often, why_again
 from trio_supervisor.controller.events import (
-    CAUSES,
     Event,
     Exited,
     GaveUp,
@@ -29,6 +29,7 @@ from trio_supervisor.controller.plan import (
     Spawn,
     Watcher,
 )
+from trio_supervisor.controller.vitals import Vitals
 from trio_supervisor.errors import RestartLimitError
 from trio_supervisor.policy.lifecycle import Event as Step
 from trio_supervisor.policy.lifecycle import State, advance
@@ -91,16 +92,10 @@ class Child:
     """Whether the owning task looks after a process."""
     _attended: trio.Event = field(factory=trio.Event, init=False)
     """Set whenever it does."""
-    _sick: Cause | None = field(default=None, init=False)
-    """What a probe says of it that is a reason to end it."""
-    _was_looked_at: bool = field(default=False, init=False)
-    """Whether the process was looked at before it is ended."""
-    _unready_since: float | None = field(default=None, init=False)
+    _vitals: Vitals = field(init=False)
+    """Of the last process."""
     _is_due_at: float = field(default=float("inf"), init=False)
     """When it has lived for long enough."""
-    _says_ready: bool = field(default=False, init=False)
-    _seems_ready: bool = field(default=False, init=False)
-    """What its probes say."""
     _is_wanted: bool = field(default=True, init=False)
     _request: Cause | None = field(default=None, init=False)
     _reason: str = field(default="", init=False)
@@ -113,11 +108,9 @@ class Child:
     """Around the start of a process, while it lasts."""
     _process_id: int = field(default=0, init=False)
     """Of the last process, for what is said once it is gone."""
-    _spawned: float = field(default=0.0, init=False)
-    _starting_since: float = field(default=0.0, init=False)
-    """From when on the startup timeout counts."""
-    _was_ready: float | None = field(default=None, init=False)
-    _heartbeat: float | None = field(default=None, init=False)
+
+    def __attrs_post_init__(self) -> None:
+        self._vitals = Vitals(self.plan)
 
     @property
     def name(self) -> str:
@@ -200,28 +193,26 @@ class Child:
 
     def notified(self, notification: Notification) -> None:
         """Take in what the process said."""
-        if notification.is_heartbeat:
-            if self._heartbeat is None:
-                self._changed.set()  # the health check may begin with this one
-            self._heartbeat = trio.current_time()
+        if notification.is_heartbeat and self._vitals.beat(trio.current_time()):
+            self._changed.set()  # the health check may begin with this one
         if (status := notification.status) is not None and status != self.status:
             self.status = status
             self._tell()
         if notification.is_ready and self.plan.notifies:
-            self._says_ready = True
+            self._vitals.says_ready = True
             self._weigh_readiness()
         elif notification.is_unready and self.plan.notifies:
-            self._says_ready = False
+            self._vitals.says_ready = False
             self._weigh_readiness()
 
     def seems_ready(self, is_ready: bool) -> None:
         """Take in what its probes say of its readiness."""
-        self._seems_ready = is_ready
+        self._vitals.seems_ready = is_ready
         self._weigh_readiness()
 
     def seems_sick(self, cause: Cause) -> None:
         """Have it replaced: a probe says that it did not start, or does not live."""
-        self._sick = cause
+        self._vitals.sickness = cause
         self._changed.set()
 
     async def wait_state(self, *states: State, since: int = 0) -> State:
@@ -279,10 +270,7 @@ class Child:
         """Run one incarnation to its end."""
         self.incarnation += 1
         self.status, self.ready_at = "", None
-        self._was_ready = self._heartbeat = self._sick = None
-        self._was_looked_at = False
-        self._unready_since = None
-        self._says_ready = self._seems_ready = False
+        self._vitals = Vitals(self.plan)
         self._step(Step.SPAWN)
         try:
             process = await self._start()
@@ -299,7 +287,7 @@ class Child:
             cause = await self._watch(process)
             if cause in _SUSPICIOUS:
                 self._sicken(cause)
-                self._was_looked_at = True
+                self._vitals.was_looked_at = True
                 await self._company.take_evidence(self, process, cause.value)
             self._announce_stop(process, cause)
         finally:
@@ -308,8 +296,8 @@ class Child:
         if self._request is not None:  # asked for while it ended: planned, then
             cause = self._request
         ready_for = None
-        if self._was_ready is not None:
-            ready_for = trio.current_time() - self._was_ready
+        if (first_ready := self._vitals.first_ready) is not None:
+            ready_for = trio.current_time() - first_ready
         return self.plan.rules.ending(cause, process.returncode, ready_for), ""
 
     async def _start(self) -> Process | None:
@@ -329,11 +317,12 @@ class Child:
     def _begin(self, process: Process) -> None:
         self.process = process
         self._process_id = process.pid
-        self._spawned = self._starting_since = trio.current_time()
+        now = trio.current_time()
+        self._vitals.begin(now)
         self.started_at = time.monotonic()
         self._has_started = True
         if (longest := self.plan.max_lifetime) is not None:
-            self._is_due_at = self._spawned + lifetime(longest, self._rng.random())
+            self._is_due_at = now + lifetime(longest, self._rng.random())
         self._watcher.on_event(
             Started(
                 name=self.name,
@@ -376,42 +365,24 @@ class Child:
                 return self._request or Cause.EXIT
             if self._request is not None:
                 return self._request
-            if self._sick is not None:
-                return self._sick
+            if self._vitals.sickness is not None:
+                return self._vitals.sickness
             if trio.current_time() >= self._is_due_at:
                 self._is_due_at = float("inf")
                 self._company.on_overdue(self)
                 continue
-            deadline, cause = self._deadline()
+            deadline, cause = self._vitals.deadline()
             late = trio.current_time() - deadline
             if late > _SUSPENDED:
                 # It was us who slept (SIGSTOP, a suspended host): what the process had
                 # to say meanwhile is still unread. It gets the whole time again.
-                if self._was_ready is None:
-                    self._starting_since = trio.current_time()
-                else:
-                    self._heartbeat = trio.current_time()
+                self._vitals.awake(trio.current_time())
                 continue
             if late >= 0:
                 return cause
             self._changed = trio.Event()
             with trio.move_on_at(min(deadline, self._is_due_at)):
                 await self._changed.wait()
-
-    def _deadline(self) -> tuple[float, Cause]:
-        """When the process is to be ended for its silence, and why."""
-        plan = self.plan
-        if self._was_ready is None:
-            if plan.startup_timeout is not None:
-                deadline = self._starting_since + plan.startup_timeout
-                return deadline, Cause.STARTUP_TIMEOUT
-        elif plan.health_check_timeout is not None:
-            last = self._heartbeat
-            if plan.beats_from_ready:
-                last = max(self._was_ready, last or self._was_ready)
-            if last is not None:
-                return last + plan.health_check_timeout, Cause.UNHEALTHY
-        return float("inf"), Cause.EXIT
 
     def _announce_stop(self, process: Process, cause: Cause) -> None:
         if process.returncode is not None:
@@ -454,7 +425,7 @@ class Child:
         process.close()
 
     async def _before_kill(self, process: Process) -> None:
-        is_news = process.returncode is None and not self._was_looked_at
+        is_news = process.returncode is None and not self._vitals.was_looked_at
         if is_news and not self.patience.is_lost:
             await self._company.take_evidence(self, process, "stop_timeout")
 
@@ -474,7 +445,7 @@ class Child:
         )
         if not ending.is_planned:
             decision = self._company.judge(self, ending, decision)
-        self.why = self._why(ending)
+        self.why = why_again(ending, self._reason)
         self._watcher.on_event(self._event_of(ending, problem, decision))
         match decision:
             case Restart(delay):
@@ -488,39 +459,12 @@ class Child:
                 self._step(Step.FAIL if ending.is_failure else Step.END)
             case GiveUp(restarts, period, problem):
                 self._step(Step.FAIL)
-                message = problem or self._too_often(ending, restarts, period)
+                message = problem or too_often(self.name, ending, restarts, period)
                 self._watcher.on_event(GaveUp(name=self.name, problem=message))
                 raise RestartLimitError(message)
 
-    def _too_often(self, ending: Ending, restarts: int, period: float) -> str:
-        how = f"the last time with {describe_exit(ending.returncode)}"
-        return (
-            f"{self.name} was restarted {restarts} times within {period:g} s "
-            f"and ended again, {how}"
-        )
-
-    def _why(self, ending: Ending) -> str:
-        """Return why the next incarnation is started, in a few words."""
-        match ending.cause:
-            case Cause.EXIT:
-                return f"it ended: {self.last_exit}"
-            case Cause.SPAWN:
-                return "it could not be started"
-            case cause:
-                word = CAUSES[cause]
-                is_asked = ending.is_planned and self._reason
-                return f"{word}: {self._reason}" if is_asked else word
-
     def _event_of(self, ending: Ending, problem: str, decision: Decision) -> Event:
-        match decision:
-            case Restart(0.0):
-                next_step = "restarting"
-            case Restart(delay):
-                next_step = f"restarting in {delay * 1000:.0f} ms"
-            case Leave():
-                next_step = "left ended"
-            case GiveUp():
-                next_step = "giving up"
+        next_step = next_step_of(decision)
         if ending.returncode is None:
             self.last_exit = problem
             return NotStarted(name=self.name, problem=problem, next_step=next_step)
@@ -539,14 +483,12 @@ class Child:
         """Become ready, or unready, as what it says and what its probes say."""
         if self.process is None:
             return
-        is_ready = (self._says_ready or not self.plan.notifies) and (
-            self._seems_ready or self.plan.prober is None
-        )
+        is_ready = self._vitals.is_ready
         if is_ready and self.state in (State.STARTING, State.UNREADY):
             self._become_ready()
         elif not is_ready and self.state is State.READY:
             self.ready_at = None
-            self._unready_since = trio.current_time()
+            self._vitals.unready_since = trio.current_time()
             event = Unready(
                 name=self.name, process_id=self.process.pid, reason=self.status
             )
@@ -556,9 +498,9 @@ class Child:
     def _become_ready(self) -> None:
         assert self.process is not None
         now = trio.current_time()
-        since = self._unready_since
-        if self._was_ready is None:
-            self._was_ready, since = now, self._spawned
+        since = self._vitals.unready_since
+        if self._vitals.first_ready is None:
+            self._vitals.first_ready, since = now, self._vitals.began
         elif since is not None:  # what it said of its trouble is over, too
             self.status = ""
         self.ready_at = time.monotonic()

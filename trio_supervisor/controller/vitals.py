@@ -1,0 +1,68 @@
+"""What one process has shown of itself, and by when it has to show more."""
+
+from __future__ import annotations
+
+import math
+
+from attrs import define, field
+
+from trio_supervisor.controller.plan import ChildPlan
+from trio_supervisor.policy.restart import Cause
+
+
+@define(eq=False)
+class Vitals:
+    """Of one process. All moments are by the loop's clock [s]."""
+
+    _plan: ChildPlan
+    began: float = field(default=0.0, init=False)
+    first_ready: float | None = field(default=None, init=False)
+    unready_since: float | None = field(default=None, init=False)
+    """When it was unready last, once it had been ready."""
+    says_ready: bool = field(default=False, init=False)
+    seems_ready: bool = field(default=False, init=False)
+    """What its probes say."""
+    sickness: Cause | None = field(default=None, init=False)
+    """What a probe says of it that is a reason to end it."""
+    was_looked_at: bool = field(default=False, init=False)
+    """Whether its evidence was taken."""
+    _starting_since: float = field(default=0.0, init=False)
+    """From when on the startup timeout counts."""
+    _heartbeat: float | None = field(default=None, init=False)
+
+    def begin(self, now: float) -> None:
+        """Say that it runs."""
+        self.began = self._starting_since = now
+
+    @property
+    def is_ready(self) -> bool:
+        """Whether it is ready, by all that it says and that its probes say."""
+        has_said = self.says_ready or not self._plan.notifies
+        return has_said and (self.seems_ready or self._plan.prober is None)
+
+    def beat(self, now: float) -> bool:
+        """Take in a heartbeat; return whether it was the first."""
+        is_first, self._heartbeat = self._heartbeat is None, now
+        return is_first
+
+    def awake(self, now: float) -> None:
+        """Give it the whole time again: it was us who slept."""
+        if self.first_ready is None:
+            self._starting_since = now
+        else:
+            self._heartbeat = now
+
+    def deadline(self) -> tuple[float, Cause]:
+        """Return when it is to be ended for its silence, and why."""
+        plan = self._plan
+        if self.first_ready is None:
+            if plan.startup_timeout is not None:
+                deadline = self._starting_since + plan.startup_timeout
+                return deadline, Cause.STARTUP_TIMEOUT
+        elif plan.health_check_timeout is not None:
+            last = self._heartbeat
+            if plan.beats_from_ready:
+                last = max(self.first_ready, last or self.first_ready)
+            if last is not None:
+                return last + plan.health_check_timeout, Cause.UNHEALTHY
+        return math.inf, Cause.EXIT
