@@ -16,7 +16,6 @@ always ready, forked and parked, so that what follows a crash has no fork to wai
 
 from __future__ import annotations
 
-import atexit
 import gc
 import importlib
 import os
@@ -36,6 +35,7 @@ import setproctitle
 
 from trio_supervisor.process.fork_server_start import Birth, Plan
 from trio_supervisor.process.kernel import die_with_parent, forget_parent
+from trio_supervisor.process.leaving import exit_code, leave
 
 # A document, a birth socket, two streams, a lifeline, and sockets: 32 at most.
 MAX_DESCRIPTORS: Final = 64
@@ -232,20 +232,14 @@ def _be_born(request: Request) -> NoReturn:
     try:
         code = _live(request)
     except SystemExit as exc:
-        code = _exit_code(exc)
+        code = exit_code(exc)
     except BaseException:
         traceback.print_exc()
     finally:
-        # What multiprocessing does at the end of a forked child, and exit handlers.
-        # Taking the interpreter apart would touch every page shared with the server.
-        with suppress(Exception):
+        try:
             threading._shutdown()  # type: ignore[attr-defined]
-        with suppress(Exception):
-            atexit._run_exitfuncs()
-        for stream in (sys.stdout, sys.stderr):
-            with suppress(Exception):
-                stream.flush()
-        os._exit(code)
+        finally:
+            leave(code)
 
 
 def _live(request: Request) -> int:
@@ -303,15 +297,6 @@ def set_title(title: str) -> None:
     """
     clean = title.encode("utf-8", "replace").decode()  # the name of a file may be any
     setproctitle.setproctitle(f"trio_supervisor: {clean}")
-
-
-def _exit_code(exc: SystemExit) -> int:
-    if exc.code is None:
-        return 0
-    if isinstance(exc.code, int):
-        return exc.code & 0xFF
-    print(exc.code, file=sys.stderr)
-    return 1
 
 
 def describe_unsafe() -> list[str]:
