@@ -296,16 +296,94 @@ async def test_who_hears_the_answer_finds_nothing_left_of_the_others(
 
 @simulated
 async def test_one_that_is_brought_back_is_waited_for() -> None:
-    """`wait_ready` does not take the moment of its absence for all that there is."""
+    """By the reload that failed, and by who waits for all to be ready."""
     web = {"overlap": False, "count": 1}
     lives = script({"web.0/2": [Life(can_spawn=False)]})
     async with open_theatre(app(**web), lives) as theatre:
         await trio.sleep(10)
-        with pytest.raises(ReloadError):
-            await theatre.controller.reload(changed(**web))
-        await theatre.controller.wait_ready()
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(_fail, theatre, changed(**web))
+            await trio.sleep(0.1)
+            await theatre.controller.wait_ready()
+            assert trio.current_time() == 10.25
         assert trio.current_time() == 10.25
         assert theatre.states["web.0"] is State.READY
+
+
+async def _fail(theatre: Theatre, application: Application) -> None:
+    with pytest.raises(ReloadError):
+        await theatre.controller.reload(application)
+
+
+@pytest.mark.parametrize(
+    ("back", "moment"),
+    [
+        (Life(exits_after=0.1, returncode=1, ready_after=NEVER), 10.1),
+        (Life(can_spawn=False), 10),
+    ],
+    ids=["ends again", "cannot be started"],
+)
+@simulated
+async def test_one_that_does_not_come_back_is_not_waited_for_for_ever(
+    back: Life, moment: float
+) -> None:
+    web = {"overlap": False, "count": 1, "intensity": None}
+    lives = script(
+        {"web.0/2": [Life(can_spawn=False)], "web.0": [Life(), *[back] * 1000]}
+    )
+    async with open_theatre(app(**web), lives) as theatre:
+        await trio.sleep(10)
+        await _fail(theatre, changed(**web))
+        assert trio.current_time() == pytest.approx(moment, abs=1)
+        theatre.controller.reloading.check_idle()
+
+
+@simulated
+async def test_everything_may_be_stopped_while_one_is_brought_back() -> None:
+    web = {"overlap": False, "count": 1}
+    lives = script(
+        {"web.0/2": [Life(can_spawn=False)], "web.0": [Life(), Life(ready_after=50)]}
+    )
+    async with open_theatre(app(**web), lives) as theatre:
+        await trio.sleep(10)
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(_fail, theatre, changed(**web))
+            await trio.sleep(1)
+            theatre.controller.shutdown()
+            await theatre.is_over.wait()
+        assert trio.current_time() == 11
+
+
+@simulated
+async def test_what_a_kept_service_lacks_is_ready_before_it_takes_over() -> None:
+    life = Life(ready_after=2.0)
+    async with open_theatre(app(), lambda _: life) as theatre:
+        await trio.sleep(10)
+        await theatre.controller.reload(app(count=4), changed_only=True)
+        assert trio.current_time() == 12
+        assert theatre.running == ["db.0", "web.0", "web.1", "web.2/2", "web.3/2"]
+        assert set(theatre.states.values()) == {State.READY}
+        assert [words for _, words in theatre.events(Scaled)] == [
+            "web: scaled from 2 to 4"
+        ]
+        await theatre.controller.reload(app(count=3), changed_only=True)
+        assert theatre.running == ["db.0", "web.0", "web.1", "web.2/2"]
+        assert theatre.child("web.0").incarnation == 1
+        await theatre.check_picture()
+
+
+@simulated
+async def test_and_where_it_does_not_come_all_is_as_it_was() -> None:
+    lives = script({"web.3/2": [Life(ready_after=NEVER, exits_after=3, returncode=9)]})
+    async with open_theatre(app(), lives) as theatre:
+        await theatre.controller.wait_ready()
+        with pytest.raises(ReloadError, match=r"web\.3 of the new .* exit code 9"):
+            await theatre.controller.reload(app(count=4), changed_only=True)
+        assert theatre.running == ["db.0", "web.0", "web.1"]
+        assert theatre.events(Scaled) == []
+        await theatre.controller.scale({"web": 3})
+        assert theatre.running == ["db.0", "web.0", "web.1", "web.2"]
+        await theatre.check_picture()
 
 
 @pytest.mark.parametrize(

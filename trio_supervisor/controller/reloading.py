@@ -10,7 +10,7 @@ from attrs import define, field
 
 from trio_supervisor.controller import events
 from trio_supervisor.controller.child import Child
-from trio_supervisor.controller.events import Event
+from trio_supervisor.controller.events import Event, Scaled
 from trio_supervisor.controller.generation import Generation, Unit
 from trio_supervisor.controller.in_order import stop_in_order
 from trio_supervisor.controller.plan import ChildPlan, Spawn
@@ -282,6 +282,8 @@ class _Takeover:
     _realm: Realm
     _new: Generation
     _plans: dict[str, ServicePlan]
+    _fresh: dict[str, list[Child]] = field(factory=dict, init=False)
+    """What is to be started, by service: of one that is kept, what it lacks."""
     _launched: list[Child] = field(factory=list, init=False)
     _old: Generation = field(init=False)
     _swapped: list[str] = field(factory=list, init=False)
@@ -296,19 +298,26 @@ class _Takeover:
                 unit = new.make_unit(service, plan.count)
                 if plan.action != "add":
                     _explain(unit, "reload")
-                self._realm.relations.settle(unit.children, new)
+                self._fresh[service.name] = unit.children
             else:
-                new.units[service.name] = old.units[service.name]
+                kept = old.units[service.name].children
+                numbers = range(len(kept), plan.count)
+                more = [new.make_child(service, number) for number in numbers]
+                new.units[service.name] = Unit(service, [*kept, *more])
+                if more:
+                    self._fresh[service.name] = more
+        for children in self._fresh.values():
+            self._realm.relations.settle(children, new)
 
     async def start_new(self) -> None:
         """Start the new workers in the order of their dependencies."""
-        fresh = [name for name in self._new.units if self._is_fresh(self._plans[name])]
-        for wave in start_waves(fresh, self._new.needs):
-            names = [name for name in fresh if name in wave]
-            for name in names:
-                if not self._plans[name].overlap and self._plans[name].action != "add":
+        for wave in start_waves(self._fresh, self._new.needs):
+            for name, children in self._fresh.items():
+                if name not in wave:
+                    continue
+                plan = self._plans[name]
+                if plan.is_replaced and not plan.overlap:
                     await self._stop_before(name)
-                children = self._new.units[name].children
                 self._launched += children
                 self._realm.launch(children)
             await self._reloading.until_ready(self._launched)
@@ -322,18 +331,14 @@ class _Takeover:
     async def give_up(self) -> None:
         """End what was started, and bring back what was stopped."""
         realm, old = self._realm, self._realm.generation
-        fresh = [
-            child
-            for name, unit in self._new.units.items()
-            if self._is_fresh(self._plans[name])
-            for child in unit.children
-        ]
         await stop_in_order(
             self._new, self._launched, self._dismisser("the reload failed")
         )
         await realm.wait_forgotten(self._launched)
-        realm.relations.forget(c for c in fresh if c not in self._launched)
+        for children in self._fresh.values():
+            realm.relations.forget(c for c in children if c not in self._launched)
         self._new.close()
+        back: list[Child] = []
         for name in self._swapped:
             if not realm.is_stopping:
                 unit = old.units[name]
@@ -341,6 +346,9 @@ class _Takeover:
                 _explain(unit, "the reload failed")
                 realm.relations.settle(unit.children, old)
                 realm.launch(unit.children)
+                back += unit.children
+        for child in back:
+            await _until_back(child)
 
     def adopt_kept(self) -> None:
         """Take over the workers that go on."""
@@ -349,6 +357,11 @@ class _Takeover:
             if not self._is_fresh(plan):
                 unit = self._new.units[service.name]
                 self._new.adopt(unit, service)
+                if (more := self._fresh.get(service.name)) is not None:
+                    before = plan.count - len(more)
+                    self._realm.on_event(
+                        Scaled(name=service.name, before=before, count=plan.count)
+                    )
                 self._realm.relations.settle(unit.children, self._new)
         self._old = self._realm.generation
 
@@ -366,7 +379,7 @@ class _Takeover:
         surplus: list[Child] = []
         for name, unit in list(self._new.units.items()):
             plan = self._plans[name]
-            if not self._is_fresh(plan) and len(unit.children) != plan.count:
+            if not self._is_fresh(plan) and len(unit.children) > plan.count:
                 surplus += realm.set_count(self._new, unit, plan.count)[1]
         await stop_in_order(old, leaving, self._dismisser(""))
         await realm.wait_forgotten([*leaving, *surplus])
@@ -384,6 +397,15 @@ def _explain(unit: Unit, reason: str) -> None:
     """Have status show why these workers were started."""
     for child in unit.children:
         child.why = reason
+
+
+async def _until_back(child: Child) -> None:
+    """Wait until *child*, which ran before, is ready again, or is not at once."""
+    while child.incarnation < 2 and not _is_settled(child):
+        has_ended = child.is_at_rest and (child.incarnation or not child.is_wanted)
+        if has_ended or child.state is State.WAITING:
+            return
+        await child.wait_news()
 
 
 def _is_settled(child: Child) -> bool:
