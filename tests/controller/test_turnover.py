@@ -243,3 +243,96 @@ async def test_a_job_that_does_its_work_again_is_no_failure() -> None:
         await wait_all_tasks_blocked()
         assert trio.current_time() == 13
         assert theatre.states == {"job.0": State.STOPPED, "web.0": State.READY}
+
+
+# In order.
+
+STACK = Application(
+    [
+        service("db", stop_timeout=60),
+        service("web", count=2, depends_on={"db": "ready"}, stop_timeout=60),
+        service("page", depends_on={"web": "started"}),
+        service("alone"),
+    ]
+)
+
+
+def draining(part: Part) -> Life:
+    """A life that takes a second to begin, and one to end."""
+    return Life(ready_after=SECOND, stopping_takes=SECOND)
+
+
+@simulated
+async def test_of_those_restarted_together_nothing_ends_before_what_needs_it() -> None:
+    """Nor is anything started before what it needs is there again."""
+    async with open_theatre(STACK, draining) as theatre:
+        await trio.sleep(10)
+        await theatre.controller.restart()
+        assert sorted(theatre.ended) == [
+            (11, "alone.0"),
+            (11, "page.0"),
+            (12, "web.0"),
+            (12, "web.1"),
+            (13, "db.0"),
+        ]
+        assert again(theatre.started, 5) == [
+            (11, "alone.0"),
+            (13, "db.0"),
+            (14, "page.0"),
+            (14, "web.0"),
+            (14, "web.1"),
+        ]
+        assert trio.current_time() == 15
+        await theatre.check_picture()
+
+
+@simulated
+async def test_those_that_are_not_restarted_are_left_alone() -> None:
+    async with open_theatre(STACK, draining) as theatre:
+        await trio.sleep(10)
+        await theatre.controller.restart("db", "page")
+        # What is between both goes on, and what is needed through it is needed.
+        assert sorted(theatre.ended) == [(11, "page.0"), (12, "db.0")]
+        assert again(theatre.started, 5) == [(12, "db.0"), (12, "page.0")]
+
+
+@simulated
+async def test_what_was_stopped_is_started_in_order() -> None:
+    async with open_theatre(STACK, draining) as theatre:
+        await trio.sleep(10)
+        await theatre.controller.stop("db")
+        await trio.sleep(10)
+        began = trio.current_time()
+        await theatre.controller.restart()
+        assert trio.current_time() == began + 2
+        assert set(theatre.states.values()) == {State.READY}
+
+
+@simulated
+async def test_who_waits_for_one_that_does_not_come_back_waits_as_at_first() -> None:
+    lives = script({"db.0": [Life(), Life(can_spawn=False)], "web.0": [], "page.0": []})
+    app = Application(
+        [service("db", restart="never"), service("web", depends_on={"db": "ready"})]
+    )
+    async with open_theatre(app, lives) as theatre:
+        await trio.sleep(10)
+        with pytest.raises(UnavailableError, match=r"db\.0 is not ready"):
+            await theatre.controller.restart()
+        await trio.sleep(1)
+        assert theatre.states == {"db.0": State.FAILED, "web.0": State.WAITING}
+        assert theatre.child("web.0").waiting_for == "db (ready)"
+
+
+@simulated
+async def test_a_restart_in_order_that_is_cancelled_holds_nobody() -> None:
+    async with open_theatre(STACK, draining) as theatre:
+        await trio.sleep(10)
+        with trio.move_on_after(0.5):
+            await theatre.controller.restart()
+        await theatre.settle()
+        assert set(theatre.states.values()) == {State.READY}
+        assert theatre.child("db.0").incarnation == 1
+        assert theatre.child("page.0").incarnation == 2
+        # All is well for the next one.
+        await theatre.controller.restart()
+        assert theatre.child("db.0").incarnation == 2

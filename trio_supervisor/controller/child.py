@@ -175,7 +175,7 @@ class Child:
             self._changed.set()
 
     def begin_afresh(self, *, is_forgiven: bool) -> None:
-        """Take part in a restart of its group: for the others it was never started.
+        """Take part in a restart of several: for the others it was never started.
 
         Args:
             is_forgiven: Whether to forget as well how often it ended.
@@ -232,9 +232,14 @@ class Child:
             self._changed.set()
             await attended.wait()
 
+    @property
+    def has_process(self) -> bool:
+        """Whether there is one, or one is about to be there."""
+        return self.process is not None or self._starting is not None
+
     async def wait_no_process(self) -> None:
         """Wait until it has no process."""
-        while self.process is not None or self._starting is not None:
+        while self.has_process:
             await self._news.wait()
 
     async def wait_news(self) -> None:

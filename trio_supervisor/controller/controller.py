@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import random
-from collections.abc import Callable, Collection, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from contextlib import suppress
 from functools import partial
 from typing import Final, TypeAlias
@@ -102,8 +102,8 @@ class Controller:
         self._on_event = on_event
         self._patience = patience
         self._rng = random.Random()
-        self.turnover = Turnover(self.everyone)
         self.relations = Relations(self, lambda: self.nursery)
+        self.turnover = Turnover(self.everyone, self.relations)
         self.reloading = Reloading(self)
         self.link = SupervisorLink(self, partial(answer, self), self._on_connected)
         self.coroner = Coroner(
@@ -208,7 +208,9 @@ class Controller:
         chosen = self.choose(names or None)
         self.check_open()
         limit = max_unavailable if rolling else None
-        await self.turnover.restart(chosen, reason, max_unavailable=limit)
+        await self.turnover.restart(
+            chosen, reason, needs=self.generation.needs, max_unavailable=limit
+        )
 
     async def stop(self, *names: str, reason: str = "") -> tuple[str, ...]:
         """End workers, and leave them ended, with those that depend on them.
@@ -334,9 +336,8 @@ class Controller:
         Does nothing once everything is being stopped.
         """
         if not self._shutdown.is_set():
-            for child in self.generation.children:
-                if child.is_wanted:
-                    child.request_restart(reason)
+            wanted = [child for child in self.generation.children if child.is_wanted]
+            self.nursery.start_soon(self._replace, wanted, reason, Cause.RESTART)
 
     def shutdown(self, reason: str = "asked to") -> None:
         """Begin to stop everything in order; the block is cancelled when it is done."""
@@ -429,13 +430,15 @@ class Controller:
 
     def recycle(self, child: Child) -> None:
         """Replace *child* when there is room."""
-        self.nursery.start_soon(self._recycle, child)
+        self.nursery.start_soon(self._replace, [child], "", Cause.LIFETIME)
 
-    async def _recycle(self, child: Child) -> None:
-        try:
-            await self.turnover.restart([child], "", Cause.LIFETIME)
-        except UnavailableError:
-            return  # it is on its way down for another reason
+    async def _replace(
+        self, children: Sequence[Child], reason: str, cause: Cause
+    ) -> None:
+        needs = self.generation.needs
+        # Else one is on its way down for another reason, which is told of already.
+        with suppress(UnavailableError):
+            await self.turnover.restart(children, reason, cause, needs=needs)
 
     async def end_strays(self, child: Child) -> None:
         """End what has left the group of the process of *child* that just ended."""

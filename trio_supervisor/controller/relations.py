@@ -61,7 +61,7 @@ class Relations:
     _nursery: Callable[[], trio.Nursery]
     _homes: dict[Child, Generation] = field(factory=dict, init=False)
     _held: Counter[Child] = field(factory=Counter, init=False)
-    """Not to be started until the rest of their group has ended."""
+    """Not to be started until others have ended that are restarted with them."""
     _dismissed: set[Child] = field(factory=set, init=False)
     """Never to be started again: others are in their place, or none are to be."""
     probation: Generation | None = field(default=None, init=False)
@@ -102,7 +102,7 @@ class Relations:
     def obstacle_of(self, child: Child) -> str:
         """Return what keeps *child* from being started, in words."""
         if self._held[child]:
-            return "the rest of its group to end"
+            return "the others to end that are restarted with it"
         home = self._homes.get(child)
         missing = home.unmet(child.plan.service) if home else ()
         return ", ".join(f"{name} ({condition})" for name, condition in missing)
@@ -160,6 +160,15 @@ class Relations:
         """Return what is left to say of the process of *child* that just ended."""
         return self._surgeon.obituary_of(child, ending)
 
+    def hold(self, child: Child) -> None:
+        """Keep *child* from being started, until as many `release` it."""
+        self._held[child] += 1
+
+    def release(self, child: Child) -> None:
+        """Hold *child* no more."""
+        self._held[child] = max(0, self._held[child] - 1)
+        child.reconsider()
+
     # Groups.
 
     def _restart_together(
@@ -177,7 +186,7 @@ class Relations:
         children = [c for unit in units for c in unit.children if c.is_wanted]
         held = dict.fromkeys([*children, crashed], True) | {crashed: is_forgiven}
         for child in held:
-            self._held[child] += 1
+            self.hold(child)
         self._nursery().start_soon(self._cycle, home, crashed, children, held)
 
     async def _cycle(
@@ -203,6 +212,5 @@ class Relations:
         finally:
             for child, is_forgiven in held.items():
                 child.begin_afresh(is_forgiven=is_forgiven)
-                self._held[child] = max(0, self._held[child] - 1)
             for child in held:
-                child.reconsider()
+                self.release(child)

@@ -79,7 +79,13 @@ def _restart(controller: Controller, operation: Restart) -> Answer:
         cause = Cause.MONITOR
         chosen = [c for c in chosen if c.incarnation == operation.incarnation]
     limit = operation.max_unavailable if operation.rolling else None
-    work = controller.turnover.restart(chosen, reason, cause, max_unavailable=limit)
+    work = controller.turnover.restart(
+        chosen,
+        reason,
+        cause,
+        needs=controller.generation.needs,
+        max_unavailable=limit,
+    )
     return _done(controller, work)
 
 

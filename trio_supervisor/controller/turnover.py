@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Protocol
 
 import trio
 from attrs import define, field
@@ -10,9 +11,21 @@ from attrs import define, field
 from trio_supervisor.controller.child import Child
 from trio_supervisor.errors import UnavailableError
 from trio_supervisor.policy.lifecycle import State
-from trio_supervisor.policy.order import Standing
+from trio_supervisor.policy.order import Needs, Standing, dependants, needs_of
 from trio_supervisor.policy.restart import Cause
 from trio_supervisor.policy.rolling import RollingLimits, WorkerFacts, next_batch
+
+
+class Holder(Protocol):
+    """What is asked of the relations between workers."""
+
+    def hold(self, child: Child) -> None:
+        """Keep *child* from being started."""
+        ...
+
+    def release(self, child: Child) -> None:
+        """Do so no more."""
+        ...
 
 
 @define(eq=False)
@@ -20,6 +33,7 @@ class Turnover:
     """Replaces workers; all who want that share what may be away at once."""
 
     _everyone: Callable[[], Iterable[Child]]
+    _holder: Holder
     max_concurrently: int | None = None
     """So many planned restarts in all; None: any number."""
     _under_way: dict[Child, int] = field(factory=dict, init=False)
@@ -45,6 +59,7 @@ class Turnover:
         reason: str,
         cause: Cause = Cause.RESTART,
         *,
+        needs: Needs | None = None,
         max_unavailable: int | None = None,
     ) -> None:
         """Replace *children*; return when the new ones are ready.
@@ -52,6 +67,9 @@ class Turnover:
         A cancellation leaves those going on that have begun, and the others untouched.
 
         Args:
+            needs: What depends on what: of *children*, none is then ended before all
+                that need it have ended, nor started before all that it needs have. Not
+                where only so many may be away: these would have to wait for others.
             max_unavailable: So many workers of one service may be away; the next one
                 is replaced when the one before is ready. None: any number.
 
@@ -62,6 +80,20 @@ class Turnover:
         limits = RollingLimits(
             max_unavailable=max_unavailable, max_concurrently=self.max_concurrently
         )
+        order = _Order(children, {} if limits.are_any else needs or {}, self._holder)
+        try:
+            await self._restart(children, reason, cause, limits, order)
+        finally:
+            order.close()
+
+    async def _restart(
+        self,
+        children: Sequence[Child],
+        reason: str,
+        cause: Cause,
+        limits: RollingLimits,
+        order: _Order,
+    ) -> None:
         waiting = {child.name: child for child in children}
         before = {c: (c.incarnation, c.is_wanted) for c in children}
         begun: dict[Child, int] = {}
@@ -84,10 +116,15 @@ class Turnover:
             everyone = self._everyone()
             present = [c for c in everyone if c.is_wanted or c.name in waiting]
             facts = [_facts_of(child) for child in present]
-            for name in next_batch(tuple(waiting), under_way, facts, limits):
+            free = order.update(waiting)
+            batch = next_batch(free, under_way, facts, limits)
+            for name in batch:
                 child = waiting.pop(name)
                 begun[child] = self._under_way[child] = child.incarnation + 1
+                order.begin(child)
                 child.request_restart(reason, cause)
+            if batch:
+                continue  # where one of them had no process, it is the next one's turn
             if not (waiting or begun):
                 return
             if not any(_is_over(child, since) for child, since in begun.items()):
@@ -97,6 +134,62 @@ class Turnover:
     def _tell(self) -> None:
         news, self._news = self._news, trio.Event()
         news.set()
+
+
+@define(eq=False)
+class _Order:
+    """Who of those that are replaced together has to end before whom."""
+
+    _children: Sequence[Child]
+    _needs: Needs
+    _holder: Holder
+    _before: dict[Child, int] = field(init=False)
+    _behind: dict[str, frozenset[str]] = field(init=False)
+    """By service: those that have to end before it does."""
+    _ahead: dict[str, frozenset[str]] = field(init=False)
+    """By service: those that have to end before it is started again."""
+    _present: set[str] = field(factory=set, init=False)
+    """Services of which a worker has not ended yet."""
+    _held: set[Child] = field(factory=set, init=False)
+
+    def __attrs_post_init__(self) -> None:
+        self._before = {child: child.incarnation for child in self._children}
+        together = {child.plan.service for child in self._children}
+        self._behind = {s: dependants({s}, self._needs) & together for s in together}
+        self._ahead = {s: needs_of({s}, self._needs) & together for s in together}
+
+    def update(self, waiting: Mapping[str, Child]) -> list[str]:
+        """Look who has ended; return the names of *waiting* whose turn it is."""
+        self._present = {
+            child.plan.service
+            for child in self._children
+            if waiting.get(child.name) is child or not self._has_ended(child)
+        }
+        for child in list(self._held):
+            if self._ahead[child.plan.service].isdisjoint(self._present):
+                self._held.discard(child)
+                self._holder.release(child)
+        return [
+            name
+            for name, child in waiting.items()
+            if self._behind[child.plan.service].isdisjoint(self._present)
+        ]
+
+    def begin(self, child: Child) -> None:
+        """Have *child*, which is about to be ended, started at its turn."""
+        if self._behind[child.plan.service]:
+            child.begin_afresh(is_forgiven=False)
+        if not self._ahead[child.plan.service].isdisjoint(self._present):
+            self._held.add(child)
+            self._holder.hold(child)
+
+    def close(self) -> None:
+        """Hold nobody any more."""
+        while self._held:
+            self._holder.release(self._held.pop())
+
+    def _has_ended(self, child: Child) -> bool:
+        return child.incarnation > self._before[child] or not child.has_process
 
 
 def _facts_of(child: Child) -> WorkerFacts:

@@ -35,6 +35,11 @@ class RollingLimits:
     max_concurrently: int | None = field(default=None, validator=_optional_positive)
     """So many planned restarts in all; None: any number."""
 
+    @property
+    def are_any(self) -> bool:
+        """Whether there are limits at all."""
+        return self != RollingLimits()
+
 
 def next_batch(
     waiting: Sequence[str],
