@@ -242,7 +242,7 @@ class Theatre:
         """
         home = self._home(plan)
         for name, condition in home.application.needs()[plan.service].items():
-            for child in home.units[name].children:
+            for child in home.unit_of(name).children:
                 role = self._role_of(child)
                 has_exited_ok = (
                     role.process is None and role.last_exit == 0 and not child.is_wanted

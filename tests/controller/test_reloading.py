@@ -12,6 +12,7 @@ from trio.testing import wait_all_tasks_blocked
 from tests.controller.controller_kit import (
     NEVER,
     Life,
+    Part,
     Theatre,
     open_theatre,
     script,
@@ -407,14 +408,156 @@ async def test_a_generation_that_cannot_be_made_is_a_failed_reload(
 @simulated
 async def test_it_fails_where_what_is_needed_is_not_going_to_come() -> None:
     """A command that was stopped by hand is kept, and stays stopped."""
+    page = service("page", depends_on={"web": "ready"})
+    more = Application([*app().services, page])
     async with open_theatre(app()) as theatre:
         await theatre.controller.wait_ready()
         await theatre.controller.stop("db")
-        with pytest.raises(ReloadError, match=r"web\.0 .*waits for db"):
+        with pytest.raises(ReloadError, match=r"page\.0 .*waits for web .* is stopped"):
             with trio.fail_after(600):
-                await theatre.controller.reload(changed())
+                await theatre.controller.reload(more)
         assert theatre.running == []
         theatre.controller.reloading.check_idle()
+
+
+@simulated
+async def test_what_was_stopped_by_hand_stays_so_in_the_new_generation() -> None:
+    """Whether it is kept or replaced, and also with more workers than before."""
+    async with open_theatre(app()) as theatre:
+        await theatre.controller.wait_ready()
+        await theatre.controller.stop("web.1")
+        await theatre.controller.reload(changed(count=3))
+        assert theatre.running == ["db.0", "web.0/2", "web.2/2"]
+        await theatre.controller.stop("db")
+        await theatre.controller.reload(app(count=4))
+        assert theatre.running == []
+        assert theatre.controller.generation.number == 3
+        await theatre.check_picture()
+        await theatre.controller.start("web")
+        assert theatre.running == ["db.0", *(f"web.{n}/3" for n in range(4))]
+        await theatre.check_picture()
+
+
+CHAIN = {"overlap": False, "backoff": None}
+
+
+def chain(code: int = 0, **mails: Any) -> Application:
+    """A job, and services of which no two can run at once, one after the other."""
+    return Application(
+        [
+            service("migration", restart="on-failure", **CHAIN),
+            service("db", depends_on={"migration": "exited_ok"}, **CHAIN),
+            service("web", depends_on={"db": "ready"}, **CHAIN),
+            service("page", depends_on={"web": "ready"}, stop_timeout=30),
+            service("mails", depends_on={"db": "started"}, **mails),
+        ]
+    )
+
+
+DONE = Life(ready_after=NEVER, exits_after=1)
+
+
+@simulated
+async def test_what_bears_no_company_gives_way_in_order() -> None:
+    """What needs it and bears none either first; what does bear it goes on."""
+    lives = script({"migration.0": [DONE], "migration.0/2": [DONE]})
+    async with open_theatre(chain(), lives) as theatre:
+        await trio.sleep(10)
+        await theatre.controller.reload(chain())
+        names = [name for _, name in theatre.ended]
+        assert names.index("web.0") < names.index("db.0")
+        assert names.index("db.0") < names.index("page.0")
+        started = [name for _, name in theatre.started[5:]]
+        assert started.index("db.0/2") < started.index("web.0/2")
+        assert started.index("web.0/2") < started.index("page.0/2")
+        await theatre.check_picture()
+
+
+@simulated
+async def test_a_failed_reload_brings_back_only_what_it_has_stopped() -> None:
+    """No job that is done, and nothing that was stopped by hand."""
+    lives = script(
+        {
+            "migration.0": [DONE],
+            "migration.0/2": [DONE],
+            "mails.0/2": [Life(ready_after=NEVER, exits_after=2, returncode=3)],
+        }
+    )
+    async with open_theatre(chain(), lives) as theatre:
+        await trio.sleep(10)
+        await theatre.controller.stop("web")
+        with pytest.raises(ReloadError, match="exit code 3"):
+            await theatre.controller.reload(chain())
+        await theatre.settle()
+        assert theatre.running == ["db.0", "mails.0"]
+        names = [name for _, name in theatre.started]
+        assert names.count("migration.0") == 1
+        assert names.count("migration.0/2") == 1
+        assert theatre.states["migration.0"] is State.STOPPED
+        await theatre.controller.start("page")
+        assert theatre.running == ["db.0", "mails.0", "page.0", "web.0"]
+        await theatre.check_picture()
+
+
+@simulated
+async def test_an_old_one_that_crashes_meanwhile_needs_the_new_ones() -> None:
+    """What it needs has given way: those in its place will do."""
+    lives = script(
+        {
+            "migration.0": [DONE],
+            "migration.0/2": [DONE],
+            "page.0": [Life(exits_after=16, returncode=1)],
+            "mails.0/2": [Life(ready_after=50)],
+        }
+    )
+    async with open_theatre(chain(), lives) as theatre:
+        await trio.sleep(10)
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(theatre.controller.reload, chain())
+            await trio.sleep(15)
+            assert "page.0" in theatre.running
+            assert theatre.child("page.0").incarnation == 2
+        assert theatre.controller.generation.number == 2
+        await theatre.check_picture()
+
+
+@simulated
+async def test_a_mistake_of_ours_during_a_reload_hangs_nobody() -> None:
+    """All is cancelled then, and there is nothing that could be brought back."""
+
+    def live(part: Part) -> Life:
+        if part.incarnation == 2:
+            raise RuntimeError("a mistake of ours")
+        exits_after = 15 if part.service == "db" else NEVER
+        return Life(ready_after=10 * part.generation, exits_after=exits_after)
+
+    async def reload() -> None:
+        async with open_theatre(app(), live) as theatre:
+            await trio.sleep(30)
+            await theatre.controller.reload(changed())
+
+    with pytest.raises(BaseExceptionGroup) as caught:
+        await reload()
+    assert caught.group_contains(RuntimeError, match="a mistake of ours")
+
+
+@simulated
+async def test_a_kept_worker_tells_what_it_needs_now() -> None:
+    def pair(**web: Any) -> Application:
+        return Application([Command("db", ["db"], backoff=None), *_web(**web)])
+
+    async with open_theatre(pair()) as theatre:
+        await theatre.controller.wait_ready()
+        await theatre.controller.reload(
+            pair(depends_on={"db": "started"}), changed_only=True
+        )
+        needs = {record.name: record.needs for record in theatre.controller.workers}
+        assert needs == {"db.0": (), "web.0": ("db (started)",)}
+        await theatre.check_picture()
+
+
+def _web(**fields: Any) -> list[Command]:
+    return [Command("web", ["web"], backoff=None, **fields)]
 
 
 @simulated

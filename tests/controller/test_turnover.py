@@ -316,7 +316,10 @@ async def test_who_waits_for_one_that_does_not_come_back_waits_as_at_first() -> 
     )
     async with open_theatre(app, lives) as theatre:
         await trio.sleep(10)
-        with pytest.raises(UnavailableError, match=r"db\.0 is not ready"):
+        with pytest.raises(
+            UnavailableError,
+            match=r"web\.0 waits for db \(ready\), and db\.0 is failed",
+        ):
             await theatre.controller.restart()
         await trio.sleep(1)
         assert theatre.states == {"db.0": State.FAILED, "web.0": State.WAITING}

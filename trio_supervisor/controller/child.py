@@ -109,8 +109,12 @@ class Child:
     _process_id: int = field(default=0, init=False)
     """Of the last process, for what is said once it is gone."""
 
+    needs: tuple[str, ...] = field(init=False)
+    """What it depends on, in words; a reload may change it."""
+
     def __attrs_post_init__(self) -> None:
         self._vitals = Vitals(self.plan)
+        self.needs = self.plan.needs
 
     @property
     def name(self) -> str:
@@ -131,6 +135,11 @@ class Child:
     def is_at_rest(self) -> bool:
         """Whether there is no process, and none follows by itself."""
         return self.state in (State.STOPPED, State.FAILED)
+
+    @property
+    def is_resting(self) -> bool:
+        """Whether somebody has asked it to stop, and not to start again."""
+        return not (self._is_wanted or self.has_ended_itself)
 
     @property
     def has_ended_itself(self) -> bool:
@@ -164,6 +173,10 @@ class Child:
         self._is_wanted = False
         self._ask(cause, reason)
 
+    def rest(self) -> None:
+        """Have it not start, before `run`, until somebody asks for it."""
+        self._is_wanted = False
+
     def retire(self, cause: Cause, reason: str = "") -> None:
         """Have it ended, and `run` with it: it is never started again."""
         self._is_retired = True
@@ -173,6 +186,7 @@ class Child:
         """Look again at what keeps it from being started."""
         if self.waiting_for:
             self._changed.set()
+            self._wake()
 
     def begin_afresh(self, *, is_forgiven: bool) -> None:
         """Take part in a restart of several: for the others it was never started.

@@ -206,11 +206,8 @@ class Controller:
             UnavailableError: one ended for good instead.
         """
         chosen = self.choose(names or None)
-        self.check_open()
         limit = max_unavailable if rolling else None
-        await self.turnover.restart(
-            chosen, reason, needs=self.generation.needs, max_unavailable=limit
-        )
+        await self.replace(chosen, reason, max_unavailable=limit)
 
     async def stop(self, *names: str, reason: str = "") -> tuple[str, ...]:
         """End workers, and leave them ended, with those that depend on them.
@@ -260,17 +257,14 @@ class Controller:
         self.reloading.check_idle()
         chosen = self.choose(names)
         self.check_open()
-        for name in needs_of({c.plan.service for c in chosen}, self.generation.needs):
-            unit = self.generation.units[name]
-            for child in unit.children:
-                if not child.is_wanted and child.standing is not Standing.EXITED_OK:
-                    child.request_start()
+        for child in self._missing_needs(chosen):
+            child.request_start()
         running = (State.STARTING, State.READY, State.UNREADY, State.UNHEALTHY)
         since = [c.incarnation + (c.state not in running) for c in chosen]
         for child in chosen:
             child.request_start()
         for child, incarnation in zip(chosen, since, strict=True):
-            await until_ready(child, incarnation)
+            await until_ready(child, incarnation, self.relations.despair_of)
 
     async def scale(self, counts: Mapping[str, int]) -> None:
         """Give services another number of workers; no survivor is touched.
@@ -301,7 +295,7 @@ class Controller:
         ]
         for begun, leaving in changes:
             for child in begun:
-                await until_ready(child, 1)
+                await until_ready(child, 1, self.relations.despair_of)
             await self.wait_forgotten(leaving)
 
     async def reload(
@@ -558,6 +552,29 @@ class Controller:
             return [c for c in every if c.standing is not Standing.EXITED_OK]
         services = {n: unit.children for n, unit in self.generation.units.items()}
         return choose(names, self.children, services)
+
+    async def replace(
+        self, chosen: Sequence[Child], reason: str, *, max_unavailable: int | None
+    ) -> None:
+        """Restart *chosen*, and start what they need and is stopped."""
+        self.check_open()
+        await self.turnover.restart(
+            [*self._missing_needs(chosen), *chosen],
+            reason,
+            needs=self.generation.needs,
+            max_unavailable=max_unavailable,
+        )
+
+    def _missing_needs(self, chosen: Sequence[Child]) -> list[Child]:
+        """Return what *chosen* depend on, and is neither to run nor done."""
+        needed = needs_of({c.plan.service for c in chosen}, self.generation.needs)
+        return [
+            child
+            for name in needed
+            for child in self.generation.units[name].children
+            if not (child.is_wanted or child.standing is Standing.EXITED_OK)
+            and child not in chosen
+        ]
 
     def check_open(self) -> None:
         """Refuse what makes no sense any more.

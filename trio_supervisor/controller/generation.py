@@ -41,6 +41,8 @@ class Generation:
     """Gives up what forks its workers."""
     units: dict[str, Unit] = field(factory=dict)
     """By the name of the service, in the order of declaration."""
+    successors: dict[str, Unit] = field(factory=dict)
+    """Of a generation that comes: those whose own workers have given way for them."""
     needs: dict[str, dict[str, Condition]] = field(init=False)
     rank: dict[str, int] = field(init=False)
     """The place of each service in the declaration."""
@@ -76,6 +78,7 @@ class Generation:
         for index, child in enumerate(unit.children):
             # It keeps its number: it is what the generation before has started.
             child.spawn = self.launchers.worker(service, index, child.plan)
+            child.needs = self.launchers.needs_of(service)
 
     def make_unit(self, service: AnyService, count: int) -> Unit:
         """Take in *service* with *count* workers, which do not run yet."""
@@ -83,12 +86,16 @@ class Generation:
         unit = self.units[service.name] = Unit(service, children)
         return unit
 
+    def unit_of(self, name: str) -> Unit:
+        """Return the workers that are *name* for those that depend on it."""
+        return self.successors.get(name) or self.units[name]
+
     def unmet(self, service: str) -> tuple[tuple[str, Condition], ...]:
         """Return what still keeps the workers of *service* from being started."""
         if not self.needs.get(service):
             return ()
         standing: dict[str, list[Standing]] = {
-            name: [child.standing for child in self.units[name].children]
+            name: [child.standing for child in self.unit_of(name).children]
             if name in self.units
             else [Standing.NOT_STARTED]
             for name in self.needs[service]

@@ -44,17 +44,24 @@ async def stop_in_order(
                 await child.wait_news()
 
 
-async def until_ready(child: Child, since: int) -> None:
+async def until_ready(
+    child: Child, since: int, despair_of: Callable[[Child], str]
+) -> None:
     """Wait until incarnation *since* of *child*, or a later one, is ready.
 
+    Args:
+        despair_of: Returns why it waits for others in vain, if so.
+
     Raises:
-        UnavailableError: it came to rest otherwise.
+        UnavailableError: it came to rest otherwise, or something that it needs did.
     """
     ends = (State.READY, State.STOPPED, State.FAILED)
     # At rest and not wanted: a stop has overtaken us.
     while not (child.incarnation >= since and child.state in ends):
         if not child.is_wanted and child.is_at_rest:
             break
+        if problem := despair_of(child):
+            raise UnavailableError(f"{child.name} {problem}")
         await child.wait_news()
     if child.state is not State.READY and not child.has_ended_itself:
         raise UnavailableError(

@@ -74,7 +74,6 @@ class Launchers:
 
     def plan_of(self, service: AnyService, index: int) -> ChildPlan:
         """Return how worker *index* of *service* is to be treated."""
-        needs = self.needs.get(service.name, {})
         return ChildPlan(
             name=f"{service.name}.{index}",
             service=service.name,
@@ -95,8 +94,13 @@ class Launchers:
             beats_from_ready=not (
                 isinstance(service, Service) and service.backend == "sync"
             ),
-            needs=tuple(f"{name} ({how})" for name, how in needs.items()),
+            needs=self.needs_of(service),
         )
+
+    def needs_of(self, service: AnyService) -> tuple[str, ...]:
+        """Return what *service* depends on, in words."""
+        needs = self.needs.get(service.name, {})
+        return tuple(f"{name} ({how})" for name, how in needs.items())
 
     def worker(self, service: AnyService, index: int, plan: ChildPlan) -> Spawn:
         """Return what starts worker *index* of *service*."""

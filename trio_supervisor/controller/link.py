@@ -61,7 +61,7 @@ def record_of(child: Child) -> WorkerRecord:
         generation=child.plan.generation,
         waiting_for=child.waiting_for,
         reason=child.why,
-        needs=child.plan.needs,
+        needs=child.needs,
     )
 
 

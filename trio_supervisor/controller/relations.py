@@ -13,7 +13,8 @@ from trio_supervisor.controller.child import Child
 from trio_supervisor.controller.events import Event, GroupFailed
 from trio_supervisor.controller.generation import Generation
 from trio_supervisor.controller.plan import Obituary
-from trio_supervisor.policy.order import stop_waves
+from trio_supervisor.policy.lifecycle import State
+from trio_supervisor.policy.order import Standing, stop_waves
 from trio_supervisor.policy.restart import (
     Cause,
     Decision,
@@ -64,8 +65,19 @@ class Relations:
     """Not to be started until others have ended that are restarted with them."""
     _dismissed: set[Child] = field(factory=set, init=False)
     """Never to be started again: others are in their place, or none are to be."""
-    probation: Generation | None = field(default=None, init=False)
+    _probation: Generation | None = field(default=None, init=False)
     """The generation of which no worker may fail, for it is not in charge yet."""
+    _rivals: tuple[Generation, ...] = field(default=(), init=False)
+    """That one and the one in charge: workers of each may wait for those of the other,
+    for what is kept, and for what has taken the place of what gave way."""
+
+    def begin_probation(self, old: Generation, new: Generation) -> None:
+        """Say that *new* tries to take the place of *old*."""
+        self._probation, self._rivals = new, (old, new)
+
+    def end_probation(self) -> None:
+        """Say that it has, or has failed."""
+        self._probation, self._rivals = None, ()
 
     def settle(self, children: Iterable[Child], home: Generation) -> None:
         """Say that *children* belong to *home* from now on."""
@@ -89,9 +101,9 @@ class Relations:
 
     def on_change(self, child: Child) -> None:
         """Have those look again who wait for *child*."""
-        # Those that come may wait for one of the old generation that is to be kept.
-        for home in {self._homes.get(child), self.probation} - {None}:
-            assert home is not None
+        for home in {self._homes.get(child), *self._rivals}:
+            if home is None:
+                continue
             for name in home.waiting.get(child.plan.service, ()):
                 unit = home.units.get(name)
                 for other in unit.children if unit else ():
@@ -107,6 +119,29 @@ class Relations:
         missing = home.unmet(child.plan.service) if home else ()
         return ", ".join(f"{name} ({condition})" for name, condition in missing)
 
+    def despair_of(self, child: Child) -> str:
+        """Return why *child* waits in vain: what it needs has come to rest.
+
+        Empty if it does not wait, or there is hope.
+        """
+        home = self._homes.get(child)
+        if home is None or child.state is not State.WAITING or self._held[child]:
+            return ""
+        for name, condition in home.unmet(child.plan.service):
+            for other in home.unit_of(name).children:
+                is_done = other.standing is Standing.EXITED_OK
+                how = "" if is_done else other.state.value
+                is_over = other.is_at_rest and not other.is_wanted and not is_done
+                if not is_over:
+                    how = self.despair_of(other)
+                if how:
+                    is_state = "is " if is_over else ""
+                    return (
+                        f"waits for {name} ({condition}), "
+                        f"and {other.name} {is_state}{how}"
+                    )
+        return ""
+
     def judge(self, child: Child, ending: Ending, decision: Decision) -> Decision:
         """Count a crash against the groups around it, and act for them."""
         home = self._homes.get(child)
@@ -114,7 +149,7 @@ class Relations:
             return decision
         if child in self._dismissed:
             return Leave()
-        if home is self.probation:
+        if home is self._probation:
             return Leave()  # its generation does not come to power
         if self._held[child] and isinstance(decision, Restart):
             # It was about to be ended with its group: no failure of that by itself.

@@ -74,18 +74,13 @@ async def _done(controller: Controller, work: Coroutine[Any, Any, None]) -> Fiel
 def _restart(controller: Controller, operation: Restart) -> Answer:
     chosen = controller.choose(operation.names)
     controller.check_open()
-    reason, cause = operation.reason or "asked to", Cause.RESTART
+    reason = operation.reason or "asked to"
     if operation.incarnation is not None:  # a monitor, which means just this one
-        cause = Cause.MONITOR
         chosen = [c for c in chosen if c.incarnation == operation.incarnation]
-    limit = operation.max_unavailable if operation.rolling else None
-    work = controller.turnover.restart(
-        chosen,
-        reason,
-        cause,
-        needs=controller.generation.needs,
-        max_unavailable=limit,
-    )
+        work = controller.turnover.restart(chosen, reason, Cause.MONITOR)
+    else:
+        limit = operation.max_unavailable if operation.rolling else None
+        work = controller.replace(chosen, reason, max_unavailable=limit)
     return _done(controller, work)
 
 

@@ -27,6 +27,10 @@ class Holder(Protocol):
         """Do so no more."""
         ...
 
+    def despair_of(self, child: Child) -> str:
+        """Return why *child* waits for others in vain, if so."""
+        ...
+
 
 @define(eq=False)
 class Turnover:
@@ -105,6 +109,9 @@ class Turnover:
                     del begun[child]
                     self._under_way.pop(child, None)
                     _check_ready(child)
+                elif problem := self._holder.despair_of(child):
+                    self._under_way.pop(child, None)
+                    raise UnavailableError(f"{child.name} {problem}")
             for child in list(waiting.values()):
                 incarnation, was_wanted = before[child]
                 if was_wanted and not child.is_wanted:  # stopped, or gone, meanwhile
