@@ -9,7 +9,7 @@ import signal
 import sys
 import uuid
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from typing import Any
 
 import pytest
@@ -74,6 +74,7 @@ async def open_nursery(
         ),
         {**os.environ, "OF_THE_SERVER": "yes"},
     )
+    before = child_pids()
     with trio.fail_after(BOOT_TIME), be_subreaper() as is_subreaper:
         assert is_subreaper
         async with open_forker(plan) as forker:
@@ -85,6 +86,19 @@ async def open_nursery(
                     for child in nursery.children:
                         await stop(child, StopPlan(timeout=1))
                         child.close()
+        await bury(before)
+
+
+async def bury(others: set[int]) -> None:
+    """Wait for what the server has left to this process, for no child of *others*.
+
+    Other tests look whether they leave one.
+    """
+    while left := child_pids() - others:
+        for pid in left:
+            with suppress(ChildProcessError):  # others wait for it, too
+                os.waitpid(pid, os.WNOHANG)  # noqa: ASYNC222 (it does not wait)
+        await trio.sleep(0.01)
 
 
 async def test_a_child_is_ours_leads_its_group_and_has_its_own_environment() -> None:
