@@ -23,6 +23,7 @@ import uuid
 from array import array
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from datetime import datetime
 from pathlib import Path
 from typing import Any, Self
 
@@ -170,7 +171,7 @@ class Serving:
         self.process = process
         self.socket = directory / "supervisor.ipc"
         self.events: list[dict[str, Any]] = []
-        """What the log said, and when it was read: ``at`` [s, monotonic]."""
+        """What the log said, and when by its own words: ``at`` [s since 1970]."""
         self.lines: list[str] = []
         """All of standard error, what is no JSON included."""
         self._mark = mark
@@ -202,7 +203,10 @@ class Serving:
     def _hear(self, line: str) -> None:
         self.lines.append(line)
         if line.startswith("{"):
-            self.events.append({**json.loads(line), "at": time.monotonic()})
+            event = json.loads(line)
+            # Not when it was read: who reads may come to it late.
+            at = datetime.fromisoformat(event["time"]).timestamp()
+            self.events.append({**event, "at": at})
 
     def _catch_up(self) -> None:
         """Wait until all that was logged by now is here."""
