@@ -50,13 +50,13 @@ def blocks(worker: SyncWorker) -> None:
 
 application = Application(
     services=[
-        Service("sleeps", sleeps, health_check_timeout=2, stop_timeout=0.5),
-        Service("spins", spins, backend="asyncio", health_check_timeout=2,
+        Service("sleeps", sleeps, health_check_timeout=6, stop_timeout=0.5),
+        Service("spins", spins, backend="asyncio", health_check_timeout=6,
                 stop_timeout=0.5),
-        Service("well", well, health_check_timeout=1.5),
-        Service("well-too", well, backend="asyncio", health_check_timeout=1.5),
-        Service("never-ready", never_ready, startup_timeout=3),
-        Service("looks-no-more", looks_no_more, backend="sync", health_check_timeout=2,
+        Service("well", well, health_check_timeout=5),
+        Service("well-too", well, backend="asyncio", health_check_timeout=5),
+        Service("never-ready", never_ready, startup_timeout=5),
+        Service("looks-no-more", looks_no_more, backend="sync", health_check_timeout=6,
                 stop_timeout=0.5),
         Service("blocks", blocks, backend="sync", health_check_timeout=1),
     ],
@@ -109,7 +109,7 @@ def test_a_stuck_loop_is_replaced(serving: Serving, name: str) -> None:
 
     assert stopping["cause"] == "unhealthy"
     assert stopping["message"].endswith("no sign of life")
-    assert 1.9 < stopping["at"] - ready[0]["at"] < 10
+    assert 5.9 < stopping["at"] - ready[0]["at"] < 30
     exited = serving.wait_event(event="exited", name=name)
     assert exited["is_planned"] is False
     # A spinning loop cannot be ended in Python, only by force.
@@ -165,14 +165,15 @@ def test_one_that_is_not_ready_in_time_is_replaced(serving: Serving) -> None:
 
     assert stopping["cause"] == "startup_timeout"
     assert stopping["message"].endswith("not ready in time")
-    assert 2.9 < stopping["at"] - started["at"] < 10
+    assert 4.9 < stopping["at"] - started["at"] < 30
     assert serving.worker("never-ready.0")["incarnation"] == 2
 
 
 def test_loops_that_turn_are_left_alone(serving: Serving) -> None:
-    """One without heartbeats would have been replaced after 1.5 s."""
+    """One without heartbeats would have been replaced after 5 s."""
     for name in ("well.0", "well-too.0"):
-        assert serving.worker(name)["uptime"] > 2.5
+        while serving.worker(name)["uptime"] <= 6:
+            assert serving.process.poll() is None
         assert serving.worker(name)["incarnation"] == 1
 
 
