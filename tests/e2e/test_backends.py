@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
@@ -13,7 +14,7 @@ from tests.e2e.serving import Serving, open_serving
 
 BACKENDS = ("trio", "asyncio", "sync")
 ASYNC_BACKENDS = ("trio", "asyncio")
-OVERDUE_TIMEOUT = 1.0
+OVERDUE_TIMEOUT = 12.0
 
 ALL_SORTS = f"""
 import json
@@ -97,7 +98,8 @@ for backend in ("trio", "asyncio", "sync"):
     services += [
         Service(f"polite-{{backend}}", of("polite"), backend=backend, count=2,
                 state={{"role": "tester", "sizes": [1, 2]}}),
-        Service(f"unaware-{{backend}}", of("unaware"), backend=backend),
+        Service(f"unaware-{{backend}}", of("unaware"), backend=backend,
+                stop_timeout=60),
         Service(f"overdue-{{backend}}", of("overdue"), backend=backend,
                 stop_timeout={OVERDUE_TIMEOUT}),
     ]
@@ -167,12 +169,12 @@ def test_one_that_looks_at_stopping_is_trusted(serving: Serving, backend: str) -
 
 @pytest.mark.parametrize("backend", BACKENDS)
 def test_one_that_never_looks_is_ended_at_once(serving: Serving, backend: str) -> None:
-    """Its finally blocks run. It would have had ten seconds."""
+    """Its finally blocks run. One that looks would have had most of a minute."""
     began = time.monotonic()
 
     serving.call("stop", names=[f"unaware-{backend}"])
 
-    assert time.monotonic() - began < 5
+    assert time.monotonic() - began < 30
     assert records(serving, f"unaware-{backend}.0") == [
         {"ended": "in its finally block"}
     ]
@@ -180,16 +182,28 @@ def test_one_that_never_looks_is_ended_at_once(serving: Serving, backend: str) -
     assert exited["returncode"] == 0
 
 
+@pytest.fixture(scope="module")
+def overdue(serving: Serving) -> dict[str, float]:
+    """How long it took to stop each of those that look and go on [s]."""
+
+    def stop(backend: str) -> float:
+        began = time.monotonic()
+        serving.call("stop", names=[f"overdue-{backend}"])
+        return time.monotonic() - began
+
+    with ThreadPoolExecutor(len(BACKENDS)) as pool:  # it takes a while
+        return dict(zip(BACKENDS, pool.map(stop, BACKENDS), strict=True))
+
+
 @pytest.mark.parametrize("backend", BACKENDS)
 def test_one_that_is_overdue_is_ended_before_its_time(
-    serving: Serving, backend: str
+    serving: Serving, overdue: dict[str, float], backend: str
 ) -> None:
-    """It looked and goes on: after four fifths of its time it is not asked any more."""
-    began = time.monotonic()
+    """It looked and goes on: after four fifths of its time it is not asked any more.
 
-    serving.call("stop", names=[f"overdue-{backend}"])
-
-    assert 0.8 * OVERDUE_TIMEOUT <= time.monotonic() - began < OVERDUE_TIMEOUT + 0.5
+    At the end of it the process would be killed.
+    """
+    assert overdue[backend] >= 0.8 * OVERDUE_TIMEOUT
     assert records(serving, f"overdue-{backend}.0") == [
         {"ended": "in its finally block", "is_set": True}
     ]
