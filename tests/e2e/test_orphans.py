@@ -10,8 +10,10 @@ from pathlib import Path
 
 from tests.e2e.serving import PATIENCE, Serving, describe, open_serving, wait_gone
 
-STOP_TIMEOUT = 1.0
+STOP_TIMEOUT = 4.0
 SUPERVISOR_STOP_TIMEOUT = 5.0
+LATE = 15.0
+"""What a busy machine may take longer [s]."""
 
 FAMILIES = f"""
 import json, os, subprocess, sys, time
@@ -131,13 +133,12 @@ def test_nothing_outlives_a_killed_controller() -> None:
         serving.process.kill()
 
         # A little more than the stop timeout: the kernel, and whoever looks last.
-        late = STOP_TIMEOUT + 1.5
-        wait_gone([*everything - strays - {guardian}], late)
+        wait_gone([*everything - strays - {guardian}], STOP_TIMEOUT + LATE)
         # What left its group gets the longest grace there is, the supervisor's.
-        wait_gone([*everything], SUPERVISOR_STOP_TIMEOUT + 1.5)
+        wait_gone([*everything], SUPERVISOR_STOP_TIMEOUT + LATE)
         serving.wait_nothing_left(1)
         for name in (*GRACEFUL, "asked.0"):
-            assert ended_at(serving.directory, name) - began < 1
+            assert ended_at(serving.directory, name) - began < STOP_TIMEOUT
         assert serving.wait_exit() == -signal.SIGKILL
         # The guardian removes the controller's directory; a socket and its lock stay,
         # for the next `serve` to take over.
@@ -161,7 +162,7 @@ def test_a_killed_guardian_is_replaced_and_its_successor_knows_all() -> None:
         assert found != first
         everything = serving.process_ids()
         serving.process.kill()
-        wait_gone(everything, SUPERVISOR_STOP_TIMEOUT + 1.5)
+        wait_gone(everything, SUPERVISOR_STOP_TIMEOUT + LATE)
 
 
 def test_workers_end_by_themselves_where_the_guardian_is_killed_too() -> None:
@@ -178,8 +179,8 @@ def test_workers_end_by_themselves_where_the_guardian_is_killed_too() -> None:
         os.kill(guardian_of(serving), signal.SIGKILL)
         serving.process.kill()
 
-        wait_gone([*workers, supervisor], STOP_TIMEOUT + 1.5)
+        wait_gone([*workers, supervisor], STOP_TIMEOUT + LATE)
         for name in GRACEFUL:
-            assert ended_at(serving.directory, name) - began < 1
+            assert ended_at(serving.directory, name) - began < STOP_TIMEOUT
         for process_id in serving.process_ids():
             os.kill(process_id, signal.SIGKILL)

@@ -55,8 +55,8 @@ async def frozen(worker: Worker) -> None:
 application = Application(
     services=[
         Service("deaf", deaf, backend="sync", stop_timeout=0.5),
-        Service("parent", parent, backend="sync", stop_timeout=0.5),
-        Service("frozen", frozen, stop_timeout=20),
+        Service("parent", parent, backend="sync", stop_timeout=4),
+        Service("frozen", frozen, stop_timeout=60),
         Command("usr1", ["sh", "-c", "trap 'exit 5' USR1; sleep 1000 & wait"],
                 stop_signal="USR1", stop_timeout=20),
         Service("patient", deaf, backend="sync", stop_timeout=1000),
@@ -134,7 +134,7 @@ def test_sigkill_follows_the_stop_timeout(stubborn: Serving) -> None:
 
     stubborn.call("stop", names=["deaf"])
 
-    assert 0.5 <= time.monotonic() - began < 10
+    assert 0.5 <= time.monotonic() - began < 30
     exited = stubborn.wait_event(event="exited", name="deaf.0")
     assert exited["returncode"] == -signal.SIGKILL
     assert exited["is_planned"]
@@ -148,7 +148,7 @@ def test_its_group_is_waited_for_and_killed_too(stubborn: Serving) -> None:
 
     stubborn.call("stop", names=["parent"])
 
-    assert 0.5 <= time.monotonic() - began < 10
+    assert 4 <= time.monotonic() - began < 30
     assert not os.path.exists(f"/proc/{child}/fd/0")
     assert child not in stubborn.process_ids()
     exited = stubborn.wait_event(event="exited", name="parent.0")
@@ -162,7 +162,7 @@ def test_one_that_is_stopped_is_continued_and_ends(stubborn: Serving) -> None:
 
     stubborn.call("stop", names=["frozen.0"])
 
-    assert time.monotonic() - began < 15
+    assert time.monotonic() - began < 30
     exited = stubborn.wait_event(event="exited", name="frozen.0")
     assert exited["returncode"] == 0
 

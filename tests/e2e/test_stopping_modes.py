@@ -26,7 +26,7 @@ while :; do sleep 0.01; done
 '''
 
 def tree(name, **options):
-    return Command(name, ["bash", "-c", TREE.format(name)], stop_timeout=0.5, **options)
+    return Command(name, ["bash", "-c", TREE.format(name)], stop_timeout=4, **options)
 
 DAEMON = (
     "setsid sh -c 'trap \\"\\" TERM; echo $$ > tmp/daemon.pid; sleep 1000' &"
