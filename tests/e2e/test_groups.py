@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import signal
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -130,7 +129,9 @@ def test_past_the_outermost_limit_all_ends(serving: Serving) -> None:
 
 
 ENDINGS = """
+import os
 import sys
+from contextlib import suppress
 from trio_supervisor import Application, Command, Service, SyncWorker, Worker
 
 async def work(worker: Worker) -> None:
@@ -141,6 +142,8 @@ def ends(name, code, **options):
     arguments = ["sh", "-c", f"read line < tmp/{name}; exit {code}"]
     if code < 0:
         arguments[-1] = f"read line < tmp/{name}; kill {code} $$"
+    with suppress(FileExistsError):  # whoever imports this comes first
+        os.mkfifo(f"tmp/{name}")
     return Command(name, arguments, backoff=None, **options)
 
 application = Application([
@@ -166,8 +169,6 @@ def open_endings(significant: str = "", auto: str = "any") -> Iterator[Serving]:
     source = ENDINGS.replace("SIGNIFICANT", significant)
     source = source.replace("AUTO", f"auto_shutdown={auto!r}")
     with open_serving(source, is_ready=False) as serving:
-        for name in ("good", "bad", "hopeless", "shot", "one", "two"):
-            os.mkfifo(serving.directory / "tmp" / name)
         yield serving
 
 
