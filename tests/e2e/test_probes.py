@@ -134,11 +134,13 @@ def test_readiness_comes_and_goes_and_nobody_is_ended(serving: Serving) -> None:
 
 def test_a_failing_liveness_probe_has_it_replaced(serving: Serving) -> None:
     before = serving.wait_worker("lives.0", state="ready")["process_id"]
+    put(serving, "starts", is_there=False)  # the next one does not become ready yet
 
     since = put(serving, "lives", is_there=False)
 
     stopping = serving.wait_event(since=since, event="stopping", name="lives.0")
     put(serving, "lives")
+    put(serving, "starts")
     assert stopping["cause"] == "unhealthy"
     exited = serving.wait_event(since=since, event="exited", name="lives.0")
     assert not exited["is_planned"]
