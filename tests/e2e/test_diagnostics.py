@@ -184,7 +184,7 @@ def test_a_stall_is_kept_with_the_line_that_caused_it(serving: Serving) -> None:
 
 
 def test_a_sample_names_who_holds_what_grows(serving: Serving) -> None:
-    report = data(serving, "memory-sample", "leaks", "--duration", "1")
+    report = data(serving, "memory-sample", "leaks", "--duration", "3")
     assert report["total_retained"]["count"] > 1000
     largest = report["holders"][0]
     assert any("CACHE" in step["text"] for step in largest["chain"])
@@ -195,7 +195,7 @@ def test_a_sample_names_who_holds_what_grows(serving: Serving) -> None:
 
 def test_a_second_sample_at_once_is_refused(serving: Serving) -> None:
     with serving.peer() as client:
-        sample = '{"do":"memory_sample","duration":2}'
+        sample = '{"do":"memory_sample","duration":8}'
         client.send(f'{{"id":2,"do":"forward","name":"leaks.0","operation":{sample}}}')
         assert 0 < client.receive()["progress"] < 1
         second = serving.cli("memory-sample", "leaks", "--duration", "0.1")
@@ -262,7 +262,7 @@ def test_a_profile_is_what_speedscope_reads(serving: Serving) -> None:
 
 @pytest.mark.parametrize("form", ["collapsed", "svg"])
 def test_a_profile_in_other_forms(serving: Serving, form: str) -> None:
-    words = ("profile", "tasks", "--duration", "0.5", "--format", form)
+    words = ("profile", "tasks", "--duration", "2", "--format", form)
     assert "stalls" in text(serving, *words)
 
 
@@ -273,7 +273,7 @@ def test_descriptors_and_locks(serving: Serving) -> None:
 
 def test_exact_allocations_by_memray(serving: Serving) -> None:
     pytest.importorskip("memray")
-    words = ("memory-sample", "leaks", "--duration", "0.5", "--engine", "memray")
+    words = ("memory-sample", "leaks", "--duration", "2", "--engine", "memray")
     report = data(serving, *words)
     frames = [frame for site in report["sites"] for frame in site["frames"]]
     assert "leaks" in {frame["function"] for frame in frames}
