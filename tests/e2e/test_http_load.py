@@ -15,6 +15,7 @@ What is promised, and looked at here:
 from __future__ import annotations
 
 import itertools
+import math
 import os
 import signal
 import socket
@@ -52,7 +53,7 @@ class Lost:
     port: int
     """The client's own."""
     idle: float
-    """How long nothing had been asked over it by then [s]."""
+    """How long, at most, nothing had been asked over it by then [s]."""
     problem: str
 
 
@@ -87,27 +88,35 @@ class Client:
     def _use(
         self, connection: socket.socket, paths: Iterator[str], began: float
     ) -> None:
-        port, last = connection.getsockname()[1], time.monotonic()
+        port, last = connection.getsockname()[1], began
         while True:
-            idle = time.monotonic() - last
+            asked, sent = time.monotonic(), math.inf
             try:
-                is_last = _ask(connection, next(paths))
+                _send(connection, next(paths))
+                sent = time.monotonic()
+                is_last = _receive(connection)
             except (OSError, EOFError) as exc:
+                idle = min(sent, time.monotonic()) - last
                 self.lost.append(Lost(port, idle, repr(exc)))
                 return
+            last = asked  # the answer may have lain there before it was read
             self.counts["answers"] += 1
             self.answered.release()
             self.longest = max(self.longest, time.monotonic() - began)
-            last = began = time.monotonic()
+            began = time.monotonic()
             if is_last:
                 self.counts["told to leave"] += 1
             if is_last or not self.keeps_connections or self.is_done.is_set():
                 return
 
 
-def _ask(connection: socket.socket, path: str) -> bool:
-    """Make one request; return whether the server closes the connection after it."""
+def _send(connection: socket.socket, path: str) -> None:
+    """Make one request."""
     connection.sendall(f"GET {path} HTTP/1.1\r\nHost: here\r\n\r\n".encode())
+
+
+def _receive(connection: socket.socket) -> bool:
+    """Take its answer; return whether the server closes the connection after it."""
     answer = b""
     while not answer.endswith(b"\n") or b"pid " not in answer:
         data = connection.recv(4096)
