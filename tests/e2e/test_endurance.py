@@ -157,7 +157,7 @@ async def test_a_call_in_flight_ends_once_and_the_workers_notice_nothing(
     for key in ("process_id", "incarnation", "restarts"):
         assert after[key] == before[key]
     # It went on counting, from where it was.
-    assert int(after["status"]) > int(before["status"])
+    assert int(after["status"]) >= int(before["status"])
     later = serving.worker("counter.0")
     while later["status"] == after["status"]:
         later = serving.worker("counter.0")

@@ -158,7 +158,8 @@ def test_nonsense_is_answered_by_name_and_costs_the_connection(
     serving: Serving, line: str, error: str
 ) -> None:
     with serving.peer() as peer, serving.peer() as another:
-        with suppress(BrokenPipeError):  # it does not even wait for the end
+        # It does not even wait for the end.
+        with suppress(BrokenPipeError, ConnectionResetError):
             peer.send(line)
 
         answer = peer.receive()
