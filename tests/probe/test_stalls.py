@@ -6,7 +6,7 @@ import asyncio
 import re
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
 from functools import partial
 
@@ -15,10 +15,10 @@ import pytest
 import trio
 import trio.testing
 
-from tests.probe.probe_kit import look_until
+from tests.probe.probe_kit import PATIENCE, look_until
 from trio_supervisor.probe.main_loop import MainLoop, current_main_loop
 from trio_supervisor.probe.stalls import StallWatch
-from trio_supervisor.wire.reports import StallReport
+from trio_supervisor.wire.reports import Stall, StallReport
 
 BACKENDS = pytest.mark.parametrize("backend", ["trio", "asyncio"])
 
@@ -40,13 +40,22 @@ def watched(threshold: float = 0.1) -> Iterator[StallWatch]:
     thread.join()
 
 
-async def come_round(watch: StallWatch, count: int = 1) -> StallReport:
-    """Return the report once it tells of so many stalls that are over."""
-    while True:
-        report = watch.report()
-        if len([stall for stall in report.stalls if stall.is_over]) >= count:
-            return report
-        await anyio.sleep(0.01)
+Cause = Callable[[], Awaitable[object]]
+IsIt = Callable[[Stall], object]
+
+
+async def stalled_by(watch: StallWatch, cause: Cause, is_it: IsIt) -> StallReport:
+    """Have *cause* stall the loop until the report tells of it, once it is over.
+
+    On a busy machine the watching thread may miss one, and there may be others.
+    """
+    with anyio.fail_after(PATIENCE):
+        while True:
+            await cause()
+            await anyio.sleep(0.05)
+            report = watch.report()
+            if any(stall.is_over and is_it(stall) for stall in report.stalls):
+                return report
 
 
 @BACKENDS
@@ -54,20 +63,25 @@ def test_a_line_that_blocks_is_found_with_its_task(backend: str) -> None:
     async def culprit() -> None:
         time.sleep(0.3)  # noqa: ASYNC251 (what is to be found)
 
+    async def commit() -> None:
+        async with anyio.create_task_group() as group:
+            group.start_soon(culprit, name="the culprit")
+
+    def is_it(stall: Stall) -> bool:
+        is_there = bool(stall.frames) and stall.frames[-1].function.endswith("culprit")
+        return is_there and not stall.is_interpreter_held
+
     async def main() -> StallReport:
         with watched() as watch:
-            async with anyio.create_task_group() as group:
-                group.start_soon(culprit, name="the culprit")
-            return await come_round(watch)
+            return await stalled_by(watch, commit, is_it)
 
     report = anyio.run(main, backend=backend)
     assert report.loop == backend
-    stall = report.stalls[0]
+    stall = next(stall for stall in report.stalls if is_it(stall))
     assert stall.task is not None
     assert "the culprit" in stall.task
     assert stall.frames[-1].source.startswith("time.sleep(0.3)")
-    assert 0.15 < stall.duration < 3
-    assert not stall.is_interpreter_held
+    assert 0.1 <= stall.duration < PATIENCE
     assert report.count == len(report.stalls)
     assert report.longest >= stall.duration
     assert "the culprit" in report.data
@@ -78,14 +92,14 @@ def test_a_stall_that_lasts_is_told_while_it_does(backend: str) -> None:
     async def main() -> StallReport:
         with watched() as watch:
             await anyio.sleep(0.03)
-            report = look_until(watch.report, lambda report: report.stalls)
-            await come_round(watch)
-        return report
+            return look_until(watch.report, lasting)
+
+    def lasting(report: StallReport) -> list[Stall]:
+        return [stall for stall in report.stalls if not stall.is_over]
 
     report = anyio.run(main, backend=backend)
-    (stall,) = report.stalls
-    assert not stall.is_over
-    assert report.count == 1
+    assert lasting(report) == [report.stalls[-1]]
+    assert report.count == len(report.stalls)
     assert ", still" in report.data
 
 
@@ -95,9 +109,10 @@ def hold(length: int) -> None:
 
 
 def timed(function: Callable[[], None]) -> float:
-    began = time.monotonic()
+    """Return how long it takes, without what others took of the processor [s]."""
+    began = time.thread_time()
     function()
-    return time.monotonic() - began
+    return time.thread_time() - began
 
 
 @BACKENDS
@@ -108,15 +123,19 @@ def test_c_code_that_holds_the_interpreter_is_found(backend: str) -> None:
     while timed(partial(hold, length)) < 0.3:
         length += 1
 
+    async def hold_it() -> None:
+        await anyio.sleep(0.05)
+        hold(length)
+
+    def is_it(stall: Stall) -> bool:
+        is_there = any(frame.function == "hold" for frame in stall.frames)
+        return is_there and stall.is_interpreter_held
+
     async def main() -> StallReport:
         with watched() as watch:
-            await anyio.sleep(0.05)
-            hold(length)
-            return await come_round(watch)
+            return await stalled_by(watch, hold_it, is_it)
 
     report = anyio.run(main, backend=backend)
-    held = [stall for stall in report.stalls if stall.is_interpreter_held]
-    assert any(frame.function == "hold" for s in held for frame in s.frames)
     assert "C code held the interpreter" in report.data
 
 
@@ -207,13 +226,16 @@ def test_a_loop_that_has_ended_is_not_asked_any_more(backend: str) -> None:
 def test_an_asyncio_task_is_named_with_its_function() -> None:
     async def main() -> StallReport:
         with watched() as watch:
-            await asyncio.create_task(block(), name="Task-7")
-            return await come_round(watch)
+            return await stalled_by(watch, run_task, is_it)
+
+    async def run_task() -> None:
+        await asyncio.create_task(block(), name="Task-7")
 
     async def block() -> None:
         time.sleep(0.3)  # noqa: ASYNC251 (what is to be found)
 
-    report = asyncio.run(main())
-    assert report.stalls[0].task is not None
-    assert report.stalls[0].task.startswith("Task-7 (")
-    assert report.stalls[0].task.endswith("block)")
+    def is_it(stall: Stall) -> bool:
+        task = stall.task or ""
+        return task.startswith("Task-7 (") and task.endswith("block)")
+
+    assert asyncio.run(main()).loop == "asyncio"
