@@ -10,7 +10,9 @@ import sys
 import threading
 import time
 import xml.etree.ElementTree as ElementTree
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+from functools import partial
 
 import pytest
 import trio
@@ -18,7 +20,7 @@ import trio.testing
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tests.probe.probe_kit import PATIENCE, from_another_thread, threads
+from tests.probe.probe_kit import PATIENCE, from_another_thread, look_until, threads
 from trio_supervisor.errors import BadRequestError
 from trio_supervisor.probe.main_loop import MainLoop, current_main_loop
 from trio_supervisor.probe.profile_formats import (
@@ -45,19 +47,50 @@ def compute(stop: threading.Event) -> None:
         sum(range(100))
 
 
+def look(sampler: Sampler, samples: int) -> Profile:
+    for _ in range(samples):
+        sampler.sample()
+        threading.Event().wait(0.001)
+    return sampler.profile()
+
+
 def sampled(
     samples: int, max_stacks: int = 5000, **targets: Callable[[], object]
 ) -> Profile:
     """Return what so many looks see while *targets* run."""
     sampler = Sampler(MainLoop(), max_stacks=max_stacks)
     with threads(**targets):
-        for _ in range(samples):
-            sampler.sample()
-            threading.Event().wait(0.001)
-        profile = sampler.profile()
+        profile = look(sampler, samples)
         STOP.set()
     STOP.clear()
     return profile
+
+
+def sampled_mostly(
+    kinds: Mapping[str, str], **targets: Callable[[], object]
+) -> Profile:
+    """Return what is seen once nine of ten looks see each thread as of its kind.
+
+    On a busy machine the first looks may see it when it has not even begun.
+    """
+    sampler = Sampler(MainLoop())
+    with threads(**targets):
+        profile = look_until(
+            lambda: look(sampler, 50), lambda profile: are_mostly(profile, kinds)
+        )
+        STOP.set()
+    STOP.clear()
+    return profile
+
+
+def are_mostly(profile: Profile, kinds: Mapping[str, str]) -> bool:
+    return all(share(profile, thread, kind) > 0.9 for thread, kind in kinds.items())
+
+
+def share(profile: Profile, thread: str, kind: str) -> float:
+    own = [stack for stack in profile.stacks if stack.thread == thread]
+    seen = sum(stack.count for stack in own)
+    return sum(stack.count for stack in own if stack.kind == kind) / max(seen, 1)
 
 
 STOP = threading.Event()
@@ -68,18 +101,14 @@ def kinds_of(profile: Profile, thread: str) -> set[str]:
 
 
 def test_a_thread_that_computes_runs_and_one_that_waits_does_not() -> None:
-    profile = sampled(
-        50, busy=lambda: compute(STOP), idle=STOP.wait, asleep=lambda: nap(STOP)
+    profile = sampled_mostly(
+        {"busy": RUNNING, "idle": WAITING, "asleep": WAITING},
+        busy=lambda: compute(STOP),
+        idle=STOP.wait,
+        asleep=lambda: nap(STOP),
     )
     busy = [stack for stack in profile.stacks if stack.thread == "busy"]
-    running = sum(stack.count for stack in busy if stack.kind == RUNNING)
-    assert running > 40
     assert {stack.lines[-1].function for stack in busy} & {"compute", "Event.is_set"}
-    assert WAITING in kinds_of(profile, "idle")
-    idle = [s for s in profile.stacks if s.thread == "idle" and s.kind == WAITING]
-    assert sum(stack.count for stack in idle) > 40
-    asleep = [s for s in profile.stacks if s.thread == "asleep" and s.kind == WAITING]
-    assert sum(stack.count for stack in asleep) > 40
     hottest = profile.hottest()
     assert hottest[0].file == __file__ or hottest[0].function == "Event.is_set"
     assert sum(line.share for line in hottest) <= 1.0 + 1e-9
@@ -148,7 +177,11 @@ async def test_many_tasks_are_looked_at_less_often() -> None:
             nursery.start_soon(trio.sleep_forever)
         await trio.testing.wait_all_tasks_blocked()
         main = current_main_loop()
-        profile = from_another_thread(lambda: profile_for(0.3, 0.001, main))
+        profile = from_another_thread(
+            lambda: look_until(
+                lambda: profile_for(0.3, 0.001, main), lambda found: found.samples > 20
+            )
+        )
         nursery.cancel_scope.cancel()
     assert 0 < profile.task_samples < profile.samples / 2
     report = profile_report(profile)
@@ -171,13 +204,11 @@ def test_a_call_that_waits_under_another_name_waits() -> None:
         for target in (wait, wait_in_c):
             sampler = Sampler(MainLoop())
             with threads(reader=target):
-                for _ in range(30):
-                    sampler.sample()
-                    threading.Event().wait(0.002)
+                look_until(
+                    partial(look, sampler, 30),
+                    lambda profile: are_mostly(profile, {"reader": WAITING}),
+                )
                 os.write(write, b"x")
-            reader = [s for s in sampler.profile().stacks if s.thread == "reader"]
-            waited = sum(stack.count for stack in reader if stack.kind == WAITING)
-            assert waited > 20, target
     os.close(write)
 
 
@@ -189,12 +220,7 @@ def test_a_join_of_strings_does_not_wait() -> None:
         while not STOP.is_set():
             " ".join(words)
 
-    joiner = [s for s in sampled(30, joiner=join).stacks if s.thread == "joiner"]
-    running = sum(stack.count for stack in joiner if stack.kind == RUNNING)
-    waiting = sum(stack.count for stack in joiner if stack.kind == WAITING)
-    # It may not have begun when the first looks are taken, on a busy machine.
-    assert running > 10
-    assert waiting < running / 10
+    assert sampled_mostly({"joiner": RUNNING}, joiner=join).samples
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="asks the kernel")
@@ -222,6 +248,10 @@ def test_a_thread_that_gets_no_processor_does_not_wait() -> None:
                 sampler.sample()
                 threading.Event().wait(0.002)
             process.kill()
+        # Or it would get no processor where others use them all.
+        os.sched_setaffinity(starved, os.sched_getaffinity(0))
+        with suppress(PermissionError):
+            os.sched_setscheduler(starved, os.SCHED_OTHER, os.sched_param(0))
     seen = [s for s in sampler.profile().stacks if s.thread == "starved"]
     assert {stack.kind for stack in seen} == {RUNNING}
 
@@ -229,10 +259,8 @@ def test_a_thread_that_gets_no_processor_does_not_wait() -> None:
 def test_a_thread_that_waits_for_another_one_to_end_waits() -> None:
     other = threading.Thread(target=STOP.wait)
     other.start()
-    profile = sampled(20, joiner=other.join)
+    assert sampled_mostly({"joiner": WAITING}, joiner=other.join).samples
     other.join()
-    joiner = [s for s in profile.stacks if s.thread == "joiner" and s.kind == WAITING]
-    assert sum(stack.count for stack in joiner) > 15
 
 
 names = st.text(min_size=1, max_size=20)
