@@ -88,8 +88,8 @@ def test_a_killed_supervisor_changes_nothing_but_itself(serving: Serving) -> Non
         assert after["supervisor"]["incarnation"] == incarnation
         assert all(worker["connected"] for worker in after["workers"])
     assert not serving.select(event="stopping")
-    # The promise; in the mean, for a machine may be busy with something else.
-    assert statistics.mean(seconds) < 1
+    # The promise; mostly, for a machine may be busy with something else.
+    assert statistics.median(seconds) < 1
 
 
 def test_both_may_be_killed_at_once(serving: Serving) -> None:
