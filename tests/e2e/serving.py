@@ -39,6 +39,8 @@ from trio_supervisor.errors import (
 PACKAGE_DIRECTORY = Path(trio_supervisor.__file__).parents[1]
 PATIENCE = 60.0
 """What a loaded machine may need for anything that is no promise [s]."""
+_LATE = 5.0
+"""What the thread that writes the log may be late [s]."""
 COMMAND = (sys.executable, "-m", "trio_supervisor")
 _MARK = "TRIO_SUPERVISOR_TEST"
 
@@ -177,6 +179,8 @@ class Serving:
         self._mark = mark
         self._news = threading.Condition()
         self._is_over = False
+        self._count = 0
+        """Of the events, without what children have printed."""
         assert process.stderr is not None
         self._log = process.stderr.fileno()
         self._reader = threading.Thread(target=self._read)
@@ -207,6 +211,7 @@ class Serving:
             # Not when it was read: who reads may come to it late.
             at = datetime.fromisoformat(event["time"]).timestamp()
             self.events.append({**event, "at": at})
+            self._count += "event" in event
 
     def _catch_up(self) -> None:
         """Wait until all that was logged by now is here."""
@@ -226,13 +231,21 @@ class Serving:
     def settle(self) -> None:
         """Wait until all is here that the controller had logged when this was called.
 
-        It writes its log by a thread, and waits for that before it answers.
+        It writes its log by a thread, and waits for that before it answers, but for a
+        moment only: so it is asked how much there has to be, too.
         """
         end = time.monotonic() + PATIENCE
+        happened: list[object] = []
         while self.process.poll() is None:
             assert time.monotonic() < end, "the controller does not answer"
+            happened.clear()
             try:
                 with Connection(str(self.socket), Deadline(PATIENCE)) as connection:
+                    connection.call(
+                        "events",
+                        {},
+                        lambda told: happened.extend(told.get("entries", ())),
+                    )
                     connection.call("scale", {"counts": {}})
                 break
             except (NoSupervisorError, ConnectionLostError):
@@ -242,6 +255,10 @@ class Serving:
                     break  # it has answered, if only to refuse
         else:
             self._reader.join(PATIENCE)
+        with self._news:
+            self._news.wait_for(
+                lambda: self._is_over or self._count >= len(happened), _LATE
+            )
         self._catch_up()
 
     def mark(self) -> int:
