@@ -9,7 +9,8 @@ from typing import Any
 import pytest
 
 from tests.e2e.serving import environment_of_children
-from trio_supervisor.cli.diagnose import UsageError, parse_fields
+from trio_supervisor.cli.connection import UsageError
+from trio_supervisor.cli.diagnose import parse_fields
 from trio_supervisor.cli.output import format_duration
 from trio_supervisor.cli.serve import serve_socket
 

@@ -339,3 +339,26 @@ async def test_a_restart_in_order_that_is_cancelled_holds_nobody() -> None:
         # All is well for the next one.
         await theatre.controller.restart()
         assert theatre.child("db.0").incarnation == 2
+
+
+@simulated
+async def test_one_that_is_scaled_away_meanwhile_fails_no_restart() -> None:
+    lives = script({"web.3": [Life(), Life(ready_after=50)]})
+    async with open_theatre(WEB, lives) as theatre:
+        await trio.sleep(10)
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(theatre.controller.restart, "web")
+            await trio.sleep(1)
+            await theatre.controller.scale({"web": 2})
+        assert theatre.running == ["web.0", "web.1"]
+        assert trio.current_time() == 11
+
+
+@simulated
+async def test_one_that_is_stopped_before_it_is_started_was_not_late() -> None:
+    lives = script({"web.0": [Life(spawn_takes=50)]})
+    async with open_theatre(WEB, lives) as theatre:
+        await trio.sleep(1)
+        await theatre.controller.stop("web.0")
+        assert theatre.child("web.0").last_exit == "asked to end before that"
+        assert trio.current_time() == 1

@@ -261,11 +261,12 @@ if "serve" in sys.orig_argv:  # not the fork server, which imports it, too
 """
 
 
-def test_signals_that_come_while_all_is_loaded_come_too_early() -> None:
-    """They are for `serve`: to end it is not what they ask for."""
+def test_signals_that_come_while_all_is_loaded_are_not_lost() -> None:
+    """What was changed after it was read is read again; and neither ends `serve`."""
     with open_serving(IMPATIENT + SERVICE, files={"helper.py": HELPER}) as serving:
-        assert generation(serving, "web.0") == 1
-        assert not serving.select(event="reloading")
+        serving.wait_event(event="reloaded")
+        assert generation(serving, "web.0") == 2
+        assert len(serving.select(event="reloading")) == 1
         assert serving.terminate() == 0
 
 

@@ -86,6 +86,7 @@ def test_scaling_up_and_down_touches_no_survivor(serving: Serving) -> None:
         (["web=10001"], 1, "expected 0 to 10000"),
         (["web=-1"], 2, "expected a whole number"),
         (["web"], 2, "expected SERVICE=N"),
+        (["none=2"], 2, "a service is named twice"),
     ],
 )
 def test_what_cannot_be_scaled_changes_nothing(

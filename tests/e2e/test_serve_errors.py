@@ -292,3 +292,24 @@ def test_it_listens_where_it_is_told() -> None:
             TRIO_SUPERVISOR_SOCKET=str(elsewhere / "s.ipc"),
         )
         assert found.returncode == 0
+
+
+@pytest.mark.parametrize("words", [["serve", "service.py"], ["status"]])
+def test_a_working_directory_that_was_removed_is_said(words: list[str]) -> None:
+    """Of which no path can be told any more."""
+    with short_directory() as directory:
+        gone = directory / "gone"
+        gone.mkdir()
+        script = 'cd "$0" && rmdir "$0" && exec "$@"'
+        done = subprocess.run(
+            ["sh", "-c", script, str(gone), *COMMAND, *words],
+            env=environment_of_children(),
+            capture_output=True,
+            text=True,
+            timeout=PATIENCE,
+            check=False,
+        )
+
+    assert done.returncode == (10 if words[0] == "serve" else 3)
+    (line,) = done.stderr.splitlines()
+    assert line.endswith("this directory was removed; go to another one")

@@ -7,7 +7,7 @@ import os
 import signal
 import socket
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from attrs import field, frozen
@@ -61,14 +61,17 @@ class Manager:
             pass
         return news
 
-    def silence(self, seconds: float) -> bool:
-        """Whether nothing comes for so long, once what is there was read."""
+    def drain(self) -> None:
+        """Read what is there."""
         self._socket.setblocking(False)
-        try:
+        with suppress(BlockingIOError):
             while True:
                 self.next()
-        except BlockingIOError:
-            pass
+        self._socket.settimeout(PATIENCE)
+
+    def silence(self, seconds: float) -> bool:
+        """Whether nothing comes for so long, once what is there was read."""
+        self.drain()
         self._socket.settimeout(seconds)
         try:
             self.next()
@@ -212,3 +215,34 @@ def test_the_log_of_the_ruby_ecosystem_says_the_same() -> None:
     assert reloading in news
     assert news.index(reloading) > 0
     assert news[-1] == {"stopping": True, "status": "stopping: by SIGTERM"}
+
+
+SLOW = (
+    SERVICE
+    + """
+import sys
+if "serve" not in sys.orig_argv:  # imported again: a reload is under way
+    import time
+    open("importing", "w").close()
+    time.sleep(1000)
+"""
+)
+
+
+def test_what_a_reload_comes_to_is_no_news_once_all_is_being_stopped() -> None:
+    with open_manager() as (manager, path):
+        environment = {"NOTIFY_SOCKET": path}
+        with open_serving(SERVICE, environment=environment) as serving:
+            manager.until("READY")
+            serving.edit(SLOW)
+            serving.process.send_signal(signal.SIGHUP)
+            serving.process.send_signal(signal.SIGHUP)  # and one that waits
+            importing = serving.directory / "importing"
+            serving.until(importing.exists, "a reload")
+            assert serving.terminate() == 0
+        manager.until("STOPPING")
+        since = len(manager.heard)
+        manager.drain()
+        assert not any(
+            {"READY", "RELOADING"} & news.keys() for news in manager.heard[since:]
+        )

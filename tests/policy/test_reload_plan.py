@@ -6,6 +6,7 @@ import json
 from typing import Any
 
 import pytest
+from attrs import evolve
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -14,6 +15,7 @@ from trio_supervisor.policy.reload import (
     ReloadPlan,
     ServiceFacts,
     ServicePlan,
+    application_changes,
     plan_reload,
 )
 
@@ -184,3 +186,18 @@ def test_a_service_that_becomes_a_command_is_replaced() -> None:
     plan = plan_reload([facts()], [facts(is_command=True)])
     assert only(plan).changes == (Change("kind", "service", "command"),)
     assert only(plan).is_replaced
+
+
+def test_what_is_new_of_the_application_has_a_line_of_its_own() -> None:
+    old = {"auto_shutdown": "any", "groups": {"shop": "one_for_one", "a": "x"}}
+    new = {"auto_shutdown": "all", "groups": {"shop": "one_for_all"}}
+    plan = plan_reload([facts()], [facts()], changed_only=True)
+
+    plan = evolve(plan, application=application_changes(old, new))
+
+    assert plan.changes_anything
+    assert list(plan.lines())[-1] == (
+        "~ the application: auto_shutdown any -> all; "
+        "groups['shop'] one_for_one -> one_for_all; groups['a'] x -> (unset)"
+    )
+    assert application_changes(old, old) == ()

@@ -11,7 +11,16 @@ import pytest
 
 from trio_supervisor.policy.reload import plan_reload
 from trio_supervisor.policy.restart import Backoff
-from trio_supervisor.spec import Command, Listen, Probe, Service, facts_of
+from trio_supervisor.spec import (
+    Application,
+    Command,
+    Group,
+    Listen,
+    Probe,
+    Service,
+    facts_of,
+)
+from trio_supervisor.spec.facts import application_facts
 
 
 async def target(worker: object) -> None:
@@ -56,7 +65,10 @@ CHANGES: dict[str, tuple[Any, str]] = {
     "pre_stop": (["true"], "pre_stop None -> true"),
     "depends_on": ({"a": "ready"}, "depends_on['a'] (unset) -> ready"),
     "significant": (True, "significant False -> True"),
-    "sockets": ({"a": Listen("tcp://:0")}, "sockets['a'] (unset) -> Listen("),
+    "sockets": (
+        {"a": Listen("tcp://:0")},
+        "sockets['a'] (unset) -> tcp://*:0 backlog=1024",
+    ),
     "forward_signals": (["USR2"], "forward_signals  -> SIGUSR2"),
     "state": ({"a": 1}, "state['a'] (unset) -> (hidden)"),
     "environment": ({"A": "1"}, "environment['A'] (unset) -> (hidden)"),
@@ -116,3 +128,30 @@ def test_facts_can_be_sent() -> None:
         web(state={"a": [1, {"b": None}]}, sockets={"a": Listen("tcp://:0")})
     )
     assert json.loads(json.dumps(facts.declaration)) == facts.declaration
+
+
+def test_groups_and_limits_are_facts_of_the_application() -> None:
+    inner = Group([web()], name="inner", strategy="rest_for_one", intensity=None)
+    application = Application([redis(), inner], name="shop", intensity=3)
+
+    assert application_facts(application) == {
+        "name": "shop",
+        "auto_shutdown": "any",
+        "max_restarts_concurrently": None,
+        "groups": {
+            "shop": "one_for_one, 3 within 60 s",
+            "shop/inner": "rest_for_one, any within 60 s: web",
+        },
+    }
+
+
+def test_a_socket_is_told_with_all_of_its_options() -> None:
+    def shown(listen: Listen) -> object:
+        return facts_of(web(sockets={"a": listen})).declaration["sockets"]
+
+    assert shown(Listen("tcp://:80", reuse_port=True)) == {
+        "a": "tcp://*:80 backlog=1024 reuse_port"
+    }
+    assert shown(Listen("unix://a", mode=0o666)) == {
+        "a": "unix://a backlog=1024 mode=0o666"
+    }

@@ -13,6 +13,7 @@ from trio_supervisor.errors import (
     ConnectionLostError,
     DeadlineExceededError,
     NoSupervisorError,
+    SupervisorError,
 )
 from trio_supervisor.process.environment import DEFAULT_SOCKET, SOCKET_VARIABLE
 from trio_supervisor.wire import json_plain
@@ -23,9 +24,21 @@ _RETRY = 0.02
 _T = TypeVar("_T")
 
 
+class UsageError(SupervisorError):
+    """The words of the command do not fit."""
+
+    exit_code = 2
+
+
 def socket_path(option: str | None) -> str:
     """Return where to look: ``--socket``, the variable, or ``supervisor.ipc`` here."""
-    return os.path.abspath(option or os.environ.get(SOCKET_VARIABLE) or DEFAULT_SOCKET)
+    path = option or os.environ.get(SOCKET_VARIABLE) or DEFAULT_SOCKET
+    try:
+        return os.path.abspath(path)
+    except FileNotFoundError:
+        raise NoSupervisorError(
+            f"{path}: this directory was removed; go to another one"
+        ) from None
 
 
 class Deadline:

@@ -9,21 +9,15 @@ from argparse import Namespace
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from trio_supervisor.cli.connection import Connection, Deadline, socket_path
+from trio_supervisor.cli.connection import Connection, Deadline, UsageError, socket_path
 from trio_supervisor.cli.output import Progress, print_json, printable
-from trio_supervisor.errors import NoSuchWorkerError, SupervisorError
+from trio_supervisor.errors import NoSuchWorkerError
 from trio_supervisor.wire.json_tree import Object
 
 # What a worker may take to put together what it has seen, on top of the period [s].
 _AFTER = 120.0
 # Of the time that we wait, so much is the worker's own.
 _SHARE = 0.75
-
-
-class UsageError(SupervisorError):
-    """The words of the command do not fit."""
-
-    exit_code = 2
 
 
 def run_dump(arguments: Namespace) -> None:

@@ -33,12 +33,15 @@ class Reporter:
     _manager: ServiceManager
     _application: Application
     _controller: Controller | None = field(default=None, init=False)
+    _is_stopping: bool = field(default=False, init=False)
     _stored: dict[str, int] = field(factory=dict, init=False)
     """The inodes of the sockets that the manager keeps, by name."""
 
     def on_event(self, event: Event) -> None:
         """Take in *event*."""
         log_event(event)
+        if self._is_stopping:
+            return  # what ends a reload that was under way is no news of ours any more
         manager = self._manager
         match event:
             case Serving():
@@ -58,6 +61,7 @@ class Reporter:
                 manager.reloading()
                 manager.reloaded(f"the reload failed: {problem}")
             case ShuttingDown(reason=reason):
+                self._is_stopping = True
                 manager.stopping(f"stopping: {reason}")
                 manager.extend_timeout(self._stop_time())
 

@@ -43,6 +43,11 @@ class _Terminated(KeyboardInterrupt):
 
 def run_serve(arguments: Namespace) -> None:
     """Serve the target in the foreground."""
+    try:
+        os.getcwd()
+    except FileNotFoundError:
+        problem = "this directory was removed; go to another one"
+        raise TargetError(f"{arguments.target}: {problem}") from None
     began = time.time_ns()
     # First of all: what a service manager handed over has the lowest numbers.
     adopted = _adopt()
@@ -53,8 +58,9 @@ def run_serve(arguments: Namespace) -> None:
     if arguments.watch:
         check_watchable()
     signal.signal(signal.SIGTERM, _terminate)
-    for number in (signal.SIGHUP, signal.SIGUSR1):
-        signal.signal(number, _do_nothing)
+    signal.signal(signal.SIGUSR1, _do_nothing)
+    is_reload_wanted = threading.Event()
+    signal.signal(signal.SIGHUP, lambda _number, _frame: is_reload_wanted.set())
     early = _start_early(source, socket_path)
     try:
         from trio_supervisor.cli.serving import Plan, serve
@@ -68,6 +74,7 @@ def run_serve(arguments: Namespace) -> None:
             early=early,
             adopted=adopted(),
             manager=ServiceManager.from_environment(os.environ),
+            is_reload_wanted=is_reload_wanted,
         )
         serve(plan)
     except (TargetError, SpecError) as exc:
@@ -129,7 +136,7 @@ def _serve_again(problem: SupervisorError, source: str, began: int) -> NoReturn:
 
 
 def _do_nothing(_number: int, _frame: object) -> None:
-    """What they ask for comes too early: all is new, and no file is open yet."""
+    """What it asks for comes too early: no file is open yet."""
 
 
 def _terminate(_number: int, _frame: object) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import signal
+import threading
 from argparse import Namespace
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack
@@ -43,6 +44,8 @@ class Plan:
     early: EarlyServer | None
     adopted: AdoptedDescriptors
     manager: ServiceManager
+    is_reload_wanted: threading.Event
+    """Set by a SIGHUP that came before the files were read, or after."""
 
 
 def serve(plan: Plan) -> None:
@@ -96,14 +99,19 @@ async def _serve(plan: Plan, application: Application, log: Destination | None) 
                 if arguments.watch:
                     nursery.start_soon(_watch, controller, plan.source, plan.began)
                 nursery.start_soon(_forward_signals, controller)
-                await _obey(controller, signals, nursery)
+                reloads = _Reloads(controller)
+                if plan.is_reload_wanted.is_set():
+                    nursery.start_soon(reloads.add)
+                await _obey(controller, reloads, signals, nursery)
 
 
 async def _obey(
-    controller: Controller, signals: AsyncIterator[int], nursery: trio.Nursery
+    controller: Controller,
+    reloads: _Reloads,
+    signals: AsyncIterator[int],
+    nursery: trio.Nursery,
 ) -> None:
     """Do what signals say until cancelled."""
-    reloads = _Reloads(controller)
     async for number in signals:
         if number == signal.SIGHUP:
             nursery.start_soon(reloads.add)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from argparse import Namespace
 
-from trio_supervisor.cli.connection import Connection, Deadline, socket_path
+from trio_supervisor.cli.connection import Connection, Deadline, UsageError, socket_path
 from trio_supervisor.cli.output import print_json
 from trio_supervisor.wire.json_tree import Object
 
@@ -34,6 +34,8 @@ def run_reload(arguments: Namespace) -> None:
 def run_scale(arguments: Namespace) -> None:
     """Change the number of workers, and wait for the new ones."""
     counts = dict(arguments.counts)
+    if len(counts) < len(arguments.counts):
+        raise UsageError("a service is named twice")
     _call(arguments, "scale", {"counts": counts})
     if arguments.json:
         print_json({"done": "scale", "counts": counts})

@@ -160,6 +160,11 @@ class Child:
             return Standing.EXITED_OK
         return Standing.STARTED if self._has_started else Standing.NOT_STARTED
 
+    @property
+    def is_retired(self) -> bool:
+        """Whether it is never started again: another one has its place, or none."""
+        return self._is_retired
+
     # What others ask of it. All return at once.
 
     def request_restart(self, reason: str = "", cause: Cause = Cause.RESTART) -> None:
@@ -299,7 +304,9 @@ class Child:
             return self.plan.rules.ending(cause, None), str(exc)
         if process is None:
             cause = self._request or Cause.STARTUP_TIMEOUT
-            return self.plan.rules.ending(cause, None), "not started in time"
+            is_late = self._request is None
+            problem = "not started in time" if is_late else "asked to end before that"
+            return self.plan.rules.ending(cause, None), problem
         cause = Cause.EXIT
         try:
             self._begin(process)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Final, Protocol
 
 import trio
-from attrs import define, field
+from attrs import define, evolve, field
 
 from trio_supervisor.controller import events, takeover
 from trio_supervisor.controller.child import Child
@@ -21,10 +21,11 @@ from trio_supervisor.errors import (
     TargetError,
     UnavailableError,
 )
-from trio_supervisor.policy.reload import ReloadPlan, plan_reload
+from trio_supervisor.policy.reload import ReloadPlan, application_changes, plan_reload
 from trio_supervisor.process.declare import Declared, declare, declared
 from trio_supervisor.process.sockets import SocketChange
 from trio_supervisor.spec import Application
+from trio_supervisor.spec.facts import application_facts
 
 # Whoever imports for longer hangs, and keeps every other command waiting [s].
 _IMPORT_WITHIN: Final = 120.0
@@ -140,6 +141,11 @@ class Reloading:
             changed_only=changed_only,
             scaled=self.scaled,
         )
+        before, after = realm.generation.application, new.application
+        changes = application_changes(
+            application_facts(before), application_facts(after)
+        )
+        plan = evolve(plan, application=changes)
         if dry_run:
             return plan
         realm.check_open()

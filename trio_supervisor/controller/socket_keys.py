@@ -16,21 +16,34 @@ def socket_keys(
 ) -> tuple[dict[str, Listen], dict[str, dict[str, str]]]:
     """Return all sockets of *application*, and per service which are its own.
 
-    Services that name the same address alike share it. Where they mean different ones
-    by one name, the service's name goes before it.
+    Services that name the same address share it, by whatever names. The key of a socket
+    is the name that it has first; where another socket is called that, too, the service
+    that names it first goes before it.
     """
-    meanings: dict[str, set[str]] = {}
+    first: dict[object, tuple[str, str]] = {}
+    called: dict[str, set[object]] = {}
     for service in application.services:
         for name, listen in service.sockets.items():
-            meanings.setdefault(name, set()).add(str(listen))
+            address = _address(service.name, name, listen)
+            first.setdefault(address, (service.name, name))
+            called.setdefault(name, set()).add(address)
     listens: dict[str, Listen] = {}
     keys: dict[str, dict[str, str]] = {}
     for service in application.services:
         for name, listen in service.sockets.items():
-            key = name if len(meanings[name]) == 1 else f"{service.name}-{name}"
+            address = _address(service.name, name, listen)
+            owner, key = first[address]
+            if len(called[key]) > 1:
+                key = f"{owner}-{key}"
             listens[key] = listen
             keys.setdefault(service.name, {})[name] = key
     return listens, keys
+
+
+def _address(service: str, name: str, listen: Listen) -> object:
+    """Return what is equal for the same socket; a free port is each time another."""
+    is_free = listen.kind == "tcp" and not listen.port
+    return (service, name) if is_free else str(listen)
 
 
 def socket_descriptors(

@@ -212,6 +212,8 @@ def _is_over(child: Child, since: int) -> bool:
 
 
 def _check_ready(child: Child) -> None:
+    if child.is_retired:
+        return  # scaled away, or replaced by a reload: nobody misses it
     if child.state is not State.READY and child.standing is not Standing.EXITED_OK:
         raise UnavailableError(
             f"{child.name} is not ready, but {child.state.value} ({child.last_exit})"

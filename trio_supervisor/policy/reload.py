@@ -108,6 +108,8 @@ class ReloadPlan:
     """What becomes of every service: the new ones in their order, then the removed."""
 
     services: tuple[ServicePlan, ...]
+    application: tuple[Change, ...] = ()
+    """What is new of the application as a whole; see `application_changes`."""
 
     def of(self, *actions: Action) -> tuple[ServicePlan, ...]:
         """Return those with one of *actions*."""
@@ -116,11 +118,14 @@ class ReloadPlan:
     @property
     def changes_anything(self) -> bool:
         """Whether there is anything to do."""
-        return any(plan.action != "keep" for plan in self.services)
+        has_service = any(plan.action != "keep" for plan in self.services)
+        return has_service or bool(self.application)
 
     def lines(self) -> Iterator[str]:
-        """A line for each service, for people."""
-        return map(str, self.services)
+        """A line for each service, and one for the application, for people."""
+        yield from map(str, self.services)
+        if self.application:
+            yield f"~ the application: {'; '.join(map(str, self.application))}"
 
     def to_json(self) -> dict[str, object]:
         """Return it for programs."""
@@ -192,12 +197,22 @@ def _plan(
     )
 
 
+def application_changes(
+    old: Mapping[str, object], new: Mapping[str, object]
+) -> tuple[Change, ...]:
+    """Return what differs of the facts of two applications."""
+    return tuple(_changes(old, new))
+
+
 def _declared_changes(old: ServiceFacts, new: ServiceFacts) -> Iterator[Change]:
     if old.is_command is not new.is_command:
         yield Change("kind", _kind(old), _kind(new))
-    for name in dict.fromkeys([*old.declaration, *new.declaration]):
-        was = old.declaration.get(name, _ABSENT)
-        becomes = new.declaration.get(name, _ABSENT)
+    yield from _changes(old.declaration, new.declaration)
+
+
+def _changes(old: Mapping[str, object], new: Mapping[str, object]) -> Iterator[Change]:
+    for name in dict.fromkeys([*old, *new]):
+        was, becomes = old.get(name, _ABSENT), new.get(name, _ABSENT)
         if isinstance(was, Mapping) and isinstance(becomes, Mapping):
             yield from _key_changes(name, was, becomes)
         elif was != becomes:

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import re
 import shlex
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from enum import Enum
 from typing import Any, Final
 
 from trio_supervisor.policy.reload import ServiceFacts
+from trio_supervisor.policy.strategy import GroupNode
+from trio_supervisor.spec.application import Application
 from trio_supervisor.spec.command import Command
 from trio_supervisor.spec.group import AnyService
+from trio_supervisor.spec.listen import Listen
 
 # Where an object happens to be in memory is another place after a reload.
 _ADDRESS: Final = re.compile(r" at 0x[0-9a-fA-F]+")
@@ -41,6 +44,38 @@ def facts_of(service: AnyService, fingerprint: str = "") -> ServiceFacts:
     )
 
 
+def application_facts(application: Application) -> dict[str, object]:
+    """Return what is to be known of *application* as a whole; all of it plain data."""
+    return {
+        "name": application.name,
+        "auto_shutdown": application.auto_shutdown,
+        "max_restarts_concurrently": application.max_restarts_concurrently,
+        "groups": dict(_groups(application.tree())),
+    }
+
+
+def _groups(node: GroupNode, within: str = "") -> Iterator[tuple[str, str]]:
+    """Tell of *node* and the groups in it, by their names, the outer ones before."""
+    most = "any" if node.intensity is None else node.intensity
+    text = f"{node.strategy}, {most} within {node.period:g} s"
+    if within:  # what is in the outermost one is told of each service
+        names = [c.name if isinstance(c, GroupNode) else c for c in node.children]
+        text += f": {', '.join(names)}"
+    yield within + node.name, text
+    for child in node.children:
+        if isinstance(child, GroupNode):
+            yield from _groups(child, f"{within}{node.name}/")
+
+
+def _listen_text(listen: Listen) -> str:
+    options = [str(listen), f"backlog={listen.backlog}"]
+    if listen.kind == "unix":
+        options.append(f"mode=0o{listen.mode:03o}")
+    elif listen.reuse_port:
+        options.append("reuse_port")
+    return " ".join(options)
+
+
 def _plain(value: object) -> object:
     match value:
         case Mapping():
@@ -55,6 +90,8 @@ def _plain(value: object) -> object:
 def _text(value: Any) -> str:
     if isinstance(value, str):
         return value
+    if isinstance(value, Listen):
+        return _listen_text(value)
     if isinstance(value, Enum):
         return value.name
     if callable(value) and hasattr(value, "__qualname__"):

@@ -167,17 +167,20 @@ def _check_cycle(services: Mapping[str, Placed], needs: Needs) -> None:
 
 
 def check_sockets(services: Sequence[Placed]) -> None:
-    """See that no address is listened on in two ways.
+    """See that no address is listened on in two ways, or by one service twice.
 
     Raises:
         SpecError: it is.
     """
     seen: dict[str, tuple[str, Listen]] = {}
     for item in services:
+        own: dict[str, str] = {}
         for name, listen in item.service.sockets.items():
             where = f"{item.path}.sockets[{name!r}]"
             if listen.kind == "tcp" and listen.port == 0:
                 continue  # the system chooses another one for each
+            if (twin := own.setdefault(str(listen), name)) != name:
+                raise SpecError(where, f"{twin!r} of this service listens there")
             first, other = seen.setdefault(str(listen), (where, listen))
             if other != listen:
                 problem = f"{first} listens on {listen} with other options"
