@@ -362,3 +362,31 @@ async def test_one_that_is_stopped_before_it_is_started_was_not_late() -> None:
         await theatre.controller.stop("web.0")
         assert theatre.child("web.0").last_exit == "asked to end before that"
         assert trio.current_time() == 1
+
+
+@simulated
+async def test_a_rolling_one_replaces_what_is_needed_first() -> None:
+    """And waits for it: at no time is more away than of one service."""
+    async with open_theatre(STACK, draining) as theatre:
+        await trio.sleep(10)
+        await theatre.controller.restart(rolling=True)
+        assert again(theatre.started, 5) == [
+            (11, "alone.0"),
+            (11, "db.0"),
+            (13, "web.0"),
+            (15, "web.1"),
+            (17, "page.0"),
+        ]
+        assert trio.current_time() == 18
+
+
+@simulated
+async def test_so_does_one_of_which_only_so_many_go_on_at_once() -> None:
+    app = Application(
+        [service("web", depends_on={"db": "ready"}), service("db")],
+        max_restarts_concurrently=2,
+    )
+    async with open_theatre(app, draining) as theatre:
+        await trio.sleep(10)
+        await theatre.controller.restart()
+        assert again(theatre.started, 2) == [(11, "db.0"), (13, "web.0")]

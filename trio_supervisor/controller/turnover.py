@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from typing import Protocol
 
 import trio
@@ -72,8 +72,9 @@ class Turnover:
 
         Args:
             needs: What depends on what: of *children*, none is then ended before all
-                that need it have ended, nor started before all that it needs have. Not
-                where only so many may be away: these would have to wait for others.
+                that need it have ended, nor started before all that it needs have.
+                Where only so many may be away, what is needed is replaced first, and
+                ready again, before those that need it are ended.
             max_unavailable: So many workers of one service may be away; the next one
                 is replaced when the one before is ready. None: any number.
 
@@ -84,7 +85,7 @@ class Turnover:
         limits = RollingLimits(
             max_unavailable=max_unavailable, max_concurrently=self.max_concurrently
         )
-        order = _Order(children, {} if limits.are_any else needs or {}, self._holder)
+        order = _Order(children, needs or {}, self._holder, limits.are_any)
         try:
             await self._restart(children, reason, cause, limits, order)
         finally:
@@ -123,7 +124,7 @@ class Turnover:
             everyone = self._everyone()
             present = [c for c in everyone if c.is_wanted or c.name in waiting]
             facts = [_facts_of(child) for child in present]
-            free = order.update(waiting)
+            free = order.update(waiting, begun)
             batch = next_batch(free, under_way, facts, limits)
             for name in batch:
                 child = waiting.pop(name)
@@ -150,6 +151,8 @@ class _Order:
     _children: Sequence[Child]
     _needs: Needs
     _holder: Holder
+    _is_gradual: bool
+    """Whether one service after the other is replaced, those that are needed first."""
     _before: dict[Child, int] = field(init=False)
     _behind: dict[str, frozenset[str]] = field(init=False)
     """By service: those that have to end before it does."""
@@ -165,8 +168,17 @@ class _Order:
         self._behind = {s: dependants({s}, self._needs) & together for s in together}
         self._ahead = {s: needs_of({s}, self._needs) & together for s in together}
 
-    def update(self, waiting: Mapping[str, Child]) -> list[str]:
+    def update(
+        self, waiting: Mapping[str, Child], begun: Collection[Child]
+    ) -> list[str]:
         """Look who has ended; return the names of *waiting* whose turn it is."""
+        if self._is_gradual:
+            busy = {child.plan.service for child in (*waiting.values(), *begun)}
+            return [
+                name
+                for name, child in waiting.items()
+                if self._ahead[child.plan.service].isdisjoint(busy)
+            ]
         self._present = {
             child.plan.service
             for child in self._children
@@ -184,6 +196,8 @@ class _Order:
 
     def begin(self, child: Child) -> None:
         """Have *child*, which is about to be ended, started at its turn."""
+        if self._is_gradual:
+            return
         if self._behind[child.plan.service]:
             child.begin_afresh(is_forgiven=False)
         if not self._ahead[child.plan.service].isdisjoint(self._present):
