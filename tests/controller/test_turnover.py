@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 
 import pytest
 import trio
@@ -390,3 +391,22 @@ async def test_so_does_one_of_which_only_so_many_go_on_at_once() -> None:
         await trio.sleep(10)
         await theatre.controller.restart()
         assert again(theatre.started, 2) == [(11, "db.0"), (13, "web.0")]
+
+
+@simulated
+async def test_one_that_was_done_and_is_gone_meanwhile_is_waited_for_no_more() -> None:
+    """A reload has come and gone while the one before it was replaced."""
+    job = service("job", count=2, restart="never")
+    lives = script(
+        {
+            "job.0": [Life(ready_after=NEVER, exits_after=1), Life(ready_after=50)],
+            "job.1": [Life(ready_after=NEVER, exits_after=1)],
+        }
+    )
+    async with open_theatre(Application([job]), lives) as theatre:
+        await trio.sleep(10)
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(partial(theatre.controller.restart, "job", rolling=True))
+            await trio.sleep(1)
+            await theatre.controller.reload(Application([service("web")]))
+        assert theatre.running == ["web.0/2"]

@@ -115,7 +115,8 @@ class Turnover:
                     raise UnavailableError(f"{child.name} {problem}")
             for child in list(waiting.values()):
                 incarnation, was_wanted = before[child]
-                if was_wanted and not child.is_wanted:  # stopped, or gone, meanwhile
+                is_stopped = was_wanted and not child.is_wanted
+                if is_stopped or child.is_retired:  # or gone, meanwhile
                     del waiting[child.name]
                 elif child.incarnation > incarnation:  # another one took its place
                     begun[waiting.pop(child.name)] = child.incarnation
