@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from functools import partial
 
 import pytest
 import trio
@@ -399,14 +398,18 @@ async def test_one_that_was_done_and_is_gone_meanwhile_is_waited_for_no_more() -
     job = service("job", count=2, restart="never")
     lives = script(
         {
-            "job.0": [Life(ready_after=NEVER, exits_after=1), Life(ready_after=50)],
+            "job.0": [
+                Life(ready_after=NEVER, exits_after=1),
+                Life(ready_after=50, stopping_takes=5),
+            ],
             "job.1": [Life(ready_after=NEVER, exits_after=1)],
         }
     )
-    async with open_theatre(Application([job]), lives) as theatre:
+    app = Application([job], max_restarts_concurrently=1)
+    async with open_theatre(app, lives) as theatre:
         await trio.sleep(10)
         async with trio.open_nursery() as nursery:
-            nursery.start_soon(partial(theatre.controller.restart, "job", rolling=True))
+            nursery.start_soon(theatre.controller.restart, "job")
             await trio.sleep(1)
             await theatre.controller.reload(Application([service("web")]))
         assert theatre.running == ["web.0/2"]
