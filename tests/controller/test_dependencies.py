@@ -376,3 +376,17 @@ async def test_the_last_worker_of_a_service_is_the_service() -> None:
         assert await theatre.controller.stop("db.0") == ("db.0",)
         assert theatre.running == ["db.1", "web.0"]
         assert await theatre.controller.stop("db.1") == ("web.0", "db.1")
+
+
+@simulated
+async def test_nothing_is_started_by_what_was_just_asked_to_stop() -> None:
+    """It runs, and does so no more when the other one would."""
+    app = Application([service("db"), service("web", depends_on={"db": "started"})])
+    async with open_theatre(app) as theatre:
+        await theatre.controller.wait_ready()
+        await theatre.controller.stop("web")
+        theatre.child("db.0").request_stop()
+        theatre.child("web.0").request_start()
+        await trio.sleep(1)
+        assert theatre.running == []
+        assert theatre.child("web.0").waiting_for == "db (started)"

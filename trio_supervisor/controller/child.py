@@ -150,6 +150,8 @@ class Child:
     @property
     def standing(self) -> Standing:
         """How far it has come, for those that depend on it."""
+        if not (self._is_wanted or self.is_at_rest):
+            return Standing.NOT_STARTED  # about to end: nothing is to be started by it
         if self.state is State.READY:
             return Standing.READY
         if self.state is State.FAILED:
