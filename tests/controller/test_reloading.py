@@ -706,3 +706,57 @@ async def test_a_scaled_service_touches_no_survivor() -> None:
             "web: scaled from 0 to 2",
         ]
         await theatre.check_picture()
+
+
+# It is given up.
+
+
+@simulated
+async def test_a_reload_that_does_not_come_to_an_end_can_be_given_up() -> None:
+    lives = script({"web.0/2": [Life(ready_after=NEVER)]})
+    web = {"count": 1, "startup_timeout": None, "overlap": False}
+    async with open_theatre(app(**web), lives) as theatre:
+        await trio.sleep(10)
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(_fail, theatre, changed(**web))
+            await trio.sleep(1000)
+            assert theatre.running == ["db.0", "web.0/2"]
+            await theatre.controller.abort_reload()
+        assert theatre.running == ["db.0", "web.0"]
+        assert set(theatre.states.values()) == {State.READY}
+        assert [words for _, words in theatre.events(ReloadFailed)] == [
+            "controller: the reload failed, all stays as it was: it was aborted"
+        ]
+        await theatre.check_picture()
+        await theatre.controller.reload(changed(**web))
+        assert theatre.running == ["db.0", "web.0/2"]
+
+
+@simulated
+async def test_so_can_one_that_waits_for_the_old_to_end() -> None:
+    lives = script({"web.0": [Life(is_stubborn=True)]})
+    web = {"count": 1, "stop_timeout": 100, "overlap": False}
+    async with open_theatre(app(**web), lives) as theatre:
+        await trio.sleep(10)
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(_fail, theatre, app(**web, state={"a": 1}))
+            await trio.sleep(1)
+            await theatre.controller.abort_reload()
+        assert trio.current_time() == 110.25
+        assert theatre.running == ["db.0", "web.0"]
+        assert theatre.child("web.0").state is State.READY
+
+
+@simulated
+async def test_what_is_over_or_almost_so_cannot_be_given_up() -> None:
+    lives = script({"web.0": [Life(stopping_takes=5)]})
+    async with open_theatre(app(count=1), lives) as theatre:
+        await trio.sleep(10)
+        with pytest.raises(UnavailableError, match="no reload is under way"):
+            await theatre.controller.abort_reload()
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(theatre.controller.reload, changed(count=1))
+            await trio.sleep(1)
+            with pytest.raises(UnavailableError, match="too late"):
+                await theatre.controller.abort_reload()
+        assert theatre.running == ["db.0", "web.0/2"]

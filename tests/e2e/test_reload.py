@@ -444,3 +444,27 @@ def test_a_crash_after_all_those_reloads_is_repaired(serving: Serving) -> None:
     assert serving.terminate() == 0
     assert serving.process_ids() == []
     assert serving.files() - {"helper.py"} == set()
+
+
+def test_one_that_does_not_come_to_an_end_is_given_up() -> None:
+    """Its workers never say that they are ready, and nobody has set a limit."""
+    never = SWAP.replace("await worker.ready()", "").replace(
+        "overlap=False", "overlap=False, startup_timeout=None"
+    )
+    with open_serving(SWAP.replace("FAIL", "pass")) as serving:
+        none = serving.cli("reload", "--abort")
+        since = serving.mark()
+        serving.edit(never.replace("FAIL", "pass"))
+        serving.process.send_signal(signal.SIGHUP)
+        serving.wait_event(since=since, event="started", name="alone.0")
+
+        done = serving.cli("reload", "--abort")
+
+        assert (none.returncode, done.returncode) == (1, 0)
+        assert "no reload is under way" in none.stderr
+        assert done.stdout == "the reload was aborted\n"
+        failed = serving.wait_event(since=since, event="reload_failed")
+        assert failed["problem"] == "it was aborted"
+        assert generation(serving, "alone.0") == 1
+        assert serving.worker("alone.0")["state"] == "ready"
+        assert serving.cli("reload", "--abort", "--dry-run").returncode == 2

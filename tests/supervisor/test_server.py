@@ -457,6 +457,7 @@ async def test_another_user_hears_that_it_may_not_and_no_more() -> None:
         ("stop", {"names": ["web"]}),
         ("start", {"names": ["web"]}),
         ("shutdown", {}),
+        ("abort_reload", {}),
         ("events", {}),
         ("logs", {"names": ["web"], "tail": 3}),
     ],

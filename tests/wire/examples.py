@@ -96,6 +96,7 @@ CALLS: tuple[m.Operation, ...] = (
     m.Restart(),
     m.Reload(changed_only=True, dry_run=True),
     m.Reload(),
+    m.AbortReload(),
     m.Scale(counts={"web": 8, "jobs": 0}),
     m.Health(kind="readiness"),
     m.Events(follow=True),

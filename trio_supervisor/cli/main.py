@@ -180,6 +180,9 @@ def make_parser() -> argparse.ArgumentParser:
         action="store_true",
         help="keep workers whose declaration and code are as they were",
     )
+    reload.add_argument(
+        "--abort", action="store_true", help="give up the one that is under way"
+    )
     scale = _add_verb(verbs, "scale", "change the number of workers; wait", 120)
     scale.add_argument(
         "counts", nargs="+", type=_count, metavar="SERVICE=N", help="as worker=8"

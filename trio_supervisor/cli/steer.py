@@ -19,7 +19,12 @@ def run_restart(arguments: Namespace) -> None:
 
 
 def run_reload(arguments: Namespace) -> None:
-    """Have a new generation take over, and wait for it."""
+    """Have a new generation take over, and wait for it; or give one up."""
+    if arguments.abort:
+        if arguments.dry_run or arguments.changed_only:
+            raise UsageError("--abort goes with nothing else")
+        _steer(arguments, "abort_reload", {}, "the reload was aborted")
+        return
     fields = {"changed_only": arguments.changed_only, "dry_run": arguments.dry_run}
     report = _call(arguments, "reload", fields)
     if arguments.json:
@@ -69,7 +74,8 @@ def run_shutdown(arguments: Namespace) -> None:
 
 def _steer(arguments: Namespace, do: str, fields: Object, done: str) -> None:
     _call(arguments, do, fields)
-    names = fields.get("names", [] if do == "shutdown" else ["everything"])
+    has_names = do not in ("shutdown", "abort_reload")
+    names = fields.get("names", ["everything"] if has_names else [])
     if arguments.json:
         print_json({"done": do, "names": names})
     else:

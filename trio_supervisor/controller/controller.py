@@ -324,6 +324,16 @@ class Controller:
             application, changed_only=changed_only, dry_run=dry_run
         )
 
+    async def abort_reload(self) -> None:
+        """Give up the reload that is under way; return when all is as it was.
+
+        Whoever asked for it gets a `ReloadError`.
+
+        Raises:
+            UnavailableError: there is none, or the new generation has taken over.
+        """
+        await self.reloading.abort()
+
     def request_restart(self, reason: str = "") -> None:
         """Have all workers replaced that run, or are to; return at once.
 

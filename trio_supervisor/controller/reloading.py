@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Final, Protocol
 
 import trio
@@ -57,6 +59,8 @@ class Reloading:
     coming: Generation | None = field(default=None, init=False)
     """The generation that is being made."""
     _is_under_way: bool = field(default=False, init=False)
+    _abortable: trio.CancelScope | None = field(default=None, init=False)
+    """Around what can be given up, while it lasts."""
     _news: trio.Event = field(factory=trio.Event, init=False)
 
     def check_idle(self) -> None:
@@ -72,6 +76,15 @@ class Reloading:
         """Wait until no reload is under way."""
         while self._is_under_way:
             await self._news.wait()
+
+    async def abort(self) -> None:
+        """See `Controller.abort_reload`."""
+        if not self._is_under_way:
+            raise UnavailableError("no reload is under way")
+        if self._abortable is None:
+            raise UnavailableError("too late: the reload is about to be over")
+        self._abortable.cancel()
+        await self.wait_idle()
 
     def on_change(self, child: Child) -> None:
         """Look at the new ones again."""
@@ -131,7 +144,8 @@ class Reloading:
         began = trio.current_time()
         number = realm.generation.number + 1
         try:
-            new = await self._declare(application)
+            with self._may_be_aborted():
+                new = await self._declare(application)
         except SupervisorError as exc:
             self._fail(number, str(exc))
             raise
@@ -203,7 +217,8 @@ class Reloading:
         self.coming = generation
         realm.relations.begin_probation(realm.generation, generation)
         try:
-            await taking.start_new()
+            with self._may_be_aborted():
+                await taking.start_new()
         except BaseException:
             # Cancelled, all ends, and nobody is left to wait for.
             try:
@@ -218,6 +233,16 @@ class Reloading:
         taking.adopt_kept()
         realm.take_over(generation, launcher)
         await taking.stop_old()
+
+    @contextmanager
+    def _may_be_aborted(self) -> Iterator[None]:
+        with trio.CancelScope() as self._abortable:
+            try:
+                yield
+            finally:
+                scope, self._abortable = self._abortable, None
+        if scope.cancelled_caught:
+            raise ReloadError("it was aborted")
 
     async def _wait_news(self) -> None:
         await self._news.wait()

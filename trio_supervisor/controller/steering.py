@@ -16,6 +16,7 @@ from trio_supervisor.link.peer import Answer, Fields, IncomingCall
 from trio_supervisor.policy.restart import Cause
 from trio_supervisor.wire.codec import parse_operation, to_fields
 from trio_supervisor.wire.messages import (
+    AbortReload,
     Events,
     Health,
     HealthReport,
@@ -48,6 +49,8 @@ def answer(controller: Controller, call: IncomingCall) -> Answer:
             return _done(controller, controller.scale(counts))
         case Reload() as operation:
             return _reload(controller, operation)
+        case AbortReload():
+            return _done(controller, controller.abort_reload())
         case Health(kind=kind):
             is_ok, details = controller.health(kind)
             return to_fields(HealthReport(is_ok=is_ok, details=details))

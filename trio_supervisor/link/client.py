@@ -15,6 +15,7 @@ from trio_supervisor.link.peer import OnProgress, Peer, open_peer
 from trio_supervisor.wire.codec import parse_result, unparse_operation
 from trio_supervisor.wire.json_tree import Object
 from trio_supervisor.wire.messages import (
+    AbortReload,
     Events,
     Forward,
     Health,
@@ -102,6 +103,10 @@ class Client:
         """
         operation = Reload(changed_only=changed_only, dry_run=dry_run)
         return parse_result(await self.call(operation), ReloadReport)
+
+    async def abort_reload(self) -> None:
+        """Give up the reload that is under way; return when all is as it was."""
+        await self.call(AbortReload())
 
     async def scale(self, counts: Mapping[str, int]) -> None:
         """Give services another number of workers; return when it is so."""

@@ -33,6 +33,7 @@ from trio_supervisor.wire.json_line import encode_object
 from trio_supervisor.wire.json_tree import Object
 from trio_supervisor.wire.limits import DEFAULT_LIMITS, Limits
 from trio_supervisor.wire.messages import (
+    AbortReload,
     ControllerStatus,
     Events,
     Forward,
@@ -313,7 +314,9 @@ class _Caller:
                 if signal == "HUP":
                     return server.steer(Reload())
                 return server.steer(restart)
-            case Stop() | Start() | Shutdown() | Reload() | Scale() | Health() as it:
+            case Stop() | Start() | Shutdown() | Scale() | Health() as it:
+                return server.steer(it)
+            case Reload() | AbortReload() as it:
                 return server.steer(it)
             case Events() | Logs() as operation:
                 return server.relay(call, operation)

@@ -99,6 +99,11 @@ class Reload:
 
 
 @frozen(kw_only=True)
+class AbortReload:
+    """Give up the reload that is under way; answered when all is as it was."""
+
+
+@frozen(kw_only=True)
 class Scale:
     """Give services another number of workers; answered when they are ready."""
 
@@ -346,6 +351,7 @@ Operation: TypeAlias = (
     | Forward
     | Restart
     | Reload
+    | AbortReload
     | Scale
     | Health
     | Inspect
@@ -382,6 +388,7 @@ OPERATIONS: Final = MappingProxyType[str, type[Operation]](
         "forward": Forward,
         "restart": Restart,
         "reload": Reload,
+        "abort_reload": AbortReload,
         "scale": Scale,
         "health": Health,
         "inspect": Inspect,
