@@ -46,6 +46,18 @@ def tests(session: nox.Session) -> None:
     session.run("python", "-m", "pytest", *session.posargs)
 
 
+@nox.session(default=False)
+def hunt(session: nox.Session) -> None:
+    """Try random examples of every property, again and again until one fails."""
+    session.install("-e.", *_group("tests"))
+    properties = session.posargs or ["tests/controller/test_controller_properties.py"]
+    while True:
+        session.run(
+            *("python", "-m", "pytest", "-q", "-n0", *properties),
+            env={"HYPOTHESIS_PROFILE": "hunt"},
+        )
+
+
 @nox.session
 def docs(session: nox.Session) -> None:
     """Build the documentation into site/; a dead link is an error."""

@@ -9,8 +9,10 @@ import pytest
 from hypothesis import settings
 
 # A loaded machine is slow now and then; how fast something is, benchmarks tell.
-settings.register_profile("tests", deadline=None)
-settings.load_profile("tests")
+# The same examples each time; `nox -s hunt` looks for others.
+settings.register_profile("tests", deadline=None, derandomize=True)
+settings.register_profile("hunt", deadline=None, print_blob=True)
+settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "tests"))
 
 # What a shell starts in the background ignores these, and so would our children.
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:

@@ -49,6 +49,7 @@ from trio_supervisor.testing import FakeProcess
 NEVER: Final = math.inf
 # No process of the system has such a number.
 _FIRST_PID: Final = 10_000_000
+MOVING: Final = frozenset({State.STARTING, State.STOPPING, State.BACKOFF})
 # Within it everything that is under way comes to rest [s].
 SETTLED: Final = 300.0
 
@@ -288,6 +289,12 @@ class Theatre:
     async def check_picture(self) -> None:
         """The supervisor knows what the controller knows, a moment later."""
         await trio.sleep(1)
+        for child in self.controller.everyone():
+            # What it goes through is told together with what comes of it.
+            with trio.move_on_after(1):
+                while child.state in MOVING:
+                    await child.wait_news()
+        await wait_all_tasks_blocked()
         assert self.controller.link.is_connected
         records = {
             record.key: record for record in map(record_of, self.controller.everyone())

@@ -16,6 +16,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.controller.controller_kit import (
+    MOVING,
     NEVER,
     Life,
     Part,
@@ -39,7 +40,6 @@ Deed: TypeAlias = tuple[float, str, Any]
 TROUBLE = 150.0
 QUIET = 400.0
 """By then all has come to rest."""
-MOVING = frozenset({State.STARTING, State.STOPPING, State.BACKOFF})
 AT_REST = frozenset({State.STOPPED, State.FAILED})
 
 lives = st.builds(
@@ -209,6 +209,10 @@ async def test_whatever_happens_the_declaration_is_kept(play: Play) -> None:
             for deed in play.deeds:
                 nursery.start_soon(run, deed)
         await trio.sleep_until(QUIET)
+        is_stuck = is_reload_stuck(theatre)
+        if is_stuck:
+            await theatre.controller.abort_reload()
+            await theatre.settle()
         if theatre.controller.is_stopping:
             await theatre.is_over.wait()
             assert theatre.failure is not None, "nobody asked for it"
@@ -218,7 +222,8 @@ async def test_whatever_happens_the_declaration_is_kept(play: Play) -> None:
                 await child.wait_news()
         for child in theatre.controller.generation.children:
             check_rest(theatre, play, child)
-        check_finished(theatre, play, finished)
+        if not is_stuck:
+            check_finished(theatre, play, finished)
         theatre.controller.reloading.check_idle()
         assert not theatre.controller._leaving
         assert set(theatre.running) == {
@@ -229,6 +234,19 @@ async def test_whatever_happens_the_declaration_is_kept(play: Play) -> None:
             if child.process is not None
         }
         await theatre.check_picture()
+
+
+def is_reload_stuck(theatre: Theatre) -> bool:
+    """Whether one waits for a job to exit that is ready instead, and stays so."""
+    coming = theatre.controller.reloading.coming
+    return coming is not None and any(
+        child.state is State.READY
+        for waiting in coming.children
+        if waiting.state is State.WAITING
+        for name, condition in coming.unmet(waiting.plan.service)
+        if condition == "exited_ok"
+        for child in coming.units[name].children
+    )
 
 
 def check_finished(theatre: Theatre, play: Play, finished: Sequence[Deed]) -> None:
