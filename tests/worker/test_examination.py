@@ -20,13 +20,13 @@ from tests.worker.sick_process import Caller, Patient
 from tests.worker.worker_kit import make_boot, open_ear
 from trio_supervisor.probe.main_loop import MainLoop, current_main_loop
 from trio_supervisor.probe.turns import take_turn
+from trio_supervisor.probe.whereabouts import thread_places
 from trio_supervisor.wire.codec import parse_result
 from trio_supervisor.wire.diagnosis import Diagnosis
 from trio_supervisor.worker.examination import examine
 from trio_supervisor.worker.instance import SyncWorker
 from trio_supervisor.worker.runtimes import SyncRuntime
 from trio_supervisor.worker.turning import turns_counted
-from trio_supervisor.worker.whereabouts import thread_places
 
 pytestmark = pytest.mark.slow
 

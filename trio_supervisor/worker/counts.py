@@ -17,7 +17,7 @@ from trio_supervisor.probe.descriptors import Census, growth, take_census
 from trio_supervisor.probe.main_loop import MainLoop
 from trio_supervisor.probe.memory import read_memory
 from trio_supervisor.probe.suspended import coroutines
-from trio_supervisor.worker.whereabouts import (
+from trio_supervisor.probe.whereabouts import (
     Spot,
     more_of,
     task_places,

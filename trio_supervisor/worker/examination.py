@@ -25,6 +25,7 @@ from trio_supervisor.policy.doctor_facts import (
     MainThread,
     Memory,
 )
+from trio_supervisor.probe.diagnosis_text import describe
 from trio_supervisor.probe.garbage import GarbageProfile
 from trio_supervisor.probe.headroom import free_memory
 from trio_supervisor.probe.main_loop import MainLoop
@@ -37,10 +38,10 @@ from trio_supervisor.wire.memory_reports import MemoryReport
 from trio_supervisor.wire.reports import GarbageReport, StallReport
 from trio_supervisor.worker.address_space import room_in_address_space
 from trio_supervisor.worker.counts import Counts, count_descriptors
-from trio_supervisor.worker.diagnosis_text import describe, looked_at
 from trio_supervisor.worker.holders import holders_of
 from trio_supervisor.worker.lock_pictures import LockPictures
 from trio_supervisor.worker.main_watch import LOOK, MainWatch, watching_main
+from trio_supervisor.worker.seen import looked_at
 
 _COUNTING: Final = 20.0
 """For the snapshot of the memory sample [s]: whoever asked waits for it. A heap of a

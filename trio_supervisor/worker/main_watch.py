@@ -12,15 +12,15 @@ from trio_supervisor.policy.doctor_facts import Lines, MainThread
 from trio_supervisor.probe.main_loop import MainLoop
 from trio_supervisor.probe.sampling import RUNNING, Sampler
 from trio_supervisor.probe.stalls import StallWatch
-from trio_supervisor.worker.thread_clock import ThreadClock
-from trio_supervisor.worker.turning import OneCall, turns_counted
-from trio_supervisor.worker.whereabouts import (
+from trio_supervisor.probe.whereabouts import (
     Spot,
     application_spot,
     innermost_first,
     main_thread_name,
     stack_lines,
 )
+from trio_supervisor.worker.thread_clock import ThreadClock
+from trio_supervisor.worker.turning import OneCall, turns_counted
 
 LOOK: Final = 0.05
 """Between two looks [s]."""
