@@ -6,6 +6,7 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -19,6 +20,7 @@ from trio_supervisor.process.black_box import (
     BlackBox,
     has_handler,
     open_black_box,
+    switches_of,
     threads_of,
     without_boot,
 )
@@ -38,6 +40,17 @@ def holds():
     print("ready", flush=True)
     while True: sleep(200_000_000)
 holds()
+"""
+WANTS_THE_LOCK = """
+import ctypes, os, threading
+begins = threading.Event()
+def wants():
+    begins.set()
+    while True: pass
+threading.Thread(target=wants, daemon=True).start()
+begins.wait()
+print("ready", flush=True)
+ctypes.PyDLL(None).read(os.pipe()[0], ctypes.create_string_buffer(1), 1)
 """
 CRASHES = """
 import ctypes, sys
@@ -83,6 +96,25 @@ async def test_it_tells_where_it_is_while_c_holds_the_interpreters_lock() -> Non
         assert "in holds" in text
         assert "in waits" in text
         assert process.poll() is None
+
+
+def test_a_thread_that_wants_the_lock_asks_for_it_all_the_time() -> None:
+    """The one that has it does not; that is how it is known from outside."""
+    with running(WANTS_THE_LOCK) as (process, _):
+        wait_ready(process)
+        before = switches_of(process.pid)
+        assert set(before) == set(threads_of(process.pid))
+        (waits,) = set(before) - {process.pid}
+        end = time.monotonic() + PATIENCE
+        while (now := switches_of(process.pid))[waits] < before[waits] + 200:
+            assert time.monotonic() < end, f"it does not ask: {before}, {now}"
+        assert now[process.pid] - before[process.pid] < 100
+
+
+def test_a_process_that_is_gone_has_no_threads() -> None:
+    with running(HAS_NONE) as (process, _):
+        wait_ready(process)
+    assert switches_of(process.pid) == {}
 
 
 async def test_a_second_answer_does_not_hold_the_first() -> None:

@@ -14,6 +14,7 @@ from trio_supervisor.errors import (
 )
 from trio_supervisor.link.peer import Answer, Fields, IncomingCall
 from trio_supervisor.policy.restart import Cause
+from trio_supervisor.process.black_box import switches_of
 from trio_supervisor.wire.codec import parse_operation, to_fields
 from trio_supervisor.wire.messages import (
     AbortReload,
@@ -112,7 +113,8 @@ async def _inspect(controller: Controller, name: str, process_id: int) -> Fields
         process = child.process
         if child.name == name and process is not None and process.pid == process_id:
             way, data = await controller.coroner.look_from_outside(process)
-            return {"way": way, "data": data}
+            switches = {str(k): v for k, v in switches_of(process_id).items()}
+            return {"way": way, "data": data, "switches": switches}
     raise NoSuchWorkerError(f"{name!r:.80} has no process {process_id} any more")
 
 

@@ -123,7 +123,8 @@ class Inspect:
     """Where the threads of a worker are, as far as that can be seen from outside.
 
     The supervisor asks the controller when the worker itself does not answer; the
-    answer has ``way`` (``faulthandler``, ``kernel``, or empty) and ``data``.
+    answer has ``way`` (``faulthandler``, ``kernel``, or empty), ``data``, and as
+    ``switches`` how often each thread gave the processor back by itself.
     """
 
     name: str
