@@ -20,7 +20,7 @@ from tests.e2e.serving import (
 )
 
 SERVICE = """
-import asyncio, ctypes, threading, time
+import asyncio, ctypes, os, threading, time
 import trio
 from trio_supervisor import Application, Service, SyncWorker, Worker
 
@@ -81,6 +81,24 @@ def c_code() -> None:
     while True:
         ctypes.PyDLL(None).usleep(100_000_000)
 
+async def obeys(worker: Worker) -> None:
+    worker.handle("hold", hold)
+    worker.handle("nap", nap)
+    await worker.ready()
+    await trio.sleep_forever()
+
+def hold() -> None:
+    # Goes on after signals, other than a sleep does.
+    ctypes.PyDLL(None).read(os.pipe()[0], ctypes.create_string_buffer(1), 1)
+
+def early(worker: SyncWorker) -> None:
+    worker.ready()
+    hold()
+
+def nap(seconds: float) -> str:
+    time.sleep(seconds)
+    return "had a nap"
+
 application = Application(
     services=[
         Service("leaks", leaks),
@@ -88,6 +106,8 @@ application = Application(
         Service("loops", loops, backend="asyncio"),
         Service("plain", plain, backend="sync", count=2),
         Service("holds", holds, backend="sync", stop_timeout=0.5),
+        Service("early", early, backend="sync", stop_timeout=0.5),
+        Service("obeys", obeys, health_check_timeout=None, stop_timeout=0.5),
     ],
 )
 """
@@ -97,7 +117,14 @@ application = Application(
 def serving() -> Iterator[Serving]:
     with open_serving(SERVICE, is_ready=False) as found:
         found.wait_event(event="all_ready")
-        for name in ("leaks.0", "tasks.0", "loops.0", "plain.0", "plain.1"):
+        for name in (
+            "leaks.0",
+            "tasks.0",
+            "loops.0",
+            "plain.0",
+            "plain.1",
+            "obeys.0",
+        ):
             found.wait_worker(name, connected=True)
         yield found
 
@@ -153,6 +180,63 @@ def test_a_stopped_worker_is_said_to_be_stopped(serving: Serving) -> None:
         assert "SIGSTOP" in done.stderr
     finally:
         os.kill(process_id, signal.SIGCONT)
+
+
+def diagnosis(serving: Serving, name: str) -> Any:
+    """Return what the doctor finds wrong; it is the same as text."""
+    words = ("doctor", name, "--duration", "1")
+    done = serving.cli(*words)
+    assert (done.returncode, done.stderr) == (1, "")
+    told = serving.cli(*words, "--json")
+    assert (told.returncode, told.stderr) == (1, "")
+    report = json.loads(told.stdout)
+    (finding,) = report["findings"]
+    assert finding["title"] in done.stdout
+    assert (finding["severity"], finding["certainty"]) == ("standstill", "sure")
+    return report
+
+
+def test_a_doctor_says_that_a_worker_is_stopped(serving: Serving) -> None:
+    """And no call waits for one that is."""
+    process_id = serving.worker("plain.1")["process_id"]
+    os.kill(process_id, signal.SIGSTOP)
+    try:
+        report = diagnosis(serving, "plain.1")
+        assert (report["way"], report["findings"][0]["kind"]) == ("kernel", "stopped")
+        assert f"kill -CONT {process_id}" in report["findings"][0]["advice"]
+        done = serving.cli("profile", "plain.1", "--duration", "1")
+        assert done.returncode == 1
+        assert "gave no answer to 'profile' within" in done.stderr
+        assert "s ago; it is stopped, as by SIGSTOP" in done.stderr
+    finally:
+        os.kill(process_id, signal.SIGCONT)
+
+
+def test_a_doctor_names_the_line_of_a_worker_that_never_connected(
+    serving: Serving,
+) -> None:
+    """It is in C code since it was ready; its agent never had a turn."""
+    report = diagnosis(serving, "early.0")
+    assert (report["way"], report["findings"][0]["kind"]) == ("faulthandler", "stuck")
+    assert "in hold: ctypes.PyDLL(None).read(" in report["findings"][0]["title"]
+
+
+def test_a_worker_that_is_only_slow_is_waited_for(serving: Serving) -> None:
+    """As its agent answers pings meanwhile."""
+    answer = data(serving, "call", "obeys", "nap", "seconds=6")
+    assert answer["data"] == "had a nap"
+
+
+def test_a_doctor_names_the_line_that_lets_no_agent_answer(serving: Serving) -> None:
+    """And nobody waits for the end of a call that cannot end."""
+    done = serving.cli("call", "obeys", "hold", "--timeout", str(PATIENCE))
+    assert done.returncode == 1
+    assert "obeys.0" in done.stderr
+    assert "C code keeps its interpreter to itself, called at" in done.stderr
+    report = diagnosis(serving, "obeys.0")
+    assert (report["way"], report["findings"][0]["kind"]) == ("faulthandler", "stuck")
+    assert "in hold: ctypes.PyDLL(None).read(" in report["findings"][0]["title"]
+    assert report["findings"][0]["evidence"]
 
 
 def test_the_tree_of_trios_tasks(serving: Serving) -> None:

@@ -25,6 +25,7 @@ from trio_supervisor.policy.doctor_facts import (
     has_risen,
     largest_fall,
 )
+from trio_supervisor.policy.doctor_outside import held, stopped
 from trio_supervisor.policy.findings import KINDS, Certainty, Severity
 
 MIB = 2**20
@@ -392,3 +393,32 @@ def test_what_swings_has_not_risen(level: int, swing: int, least: int) -> None:
     series = [level, level + swing] * 6
 
     assert not has_risen(series, max(1, least))
+
+
+def test_what_is_seen_from_outside_is_a_standstill_for_sure() -> None:
+    for finding in (
+        stopped("it is stopped, as by SIGSTOP: nothing in it runs", 77),
+        held("app.py:7 in work", ("app.py:7 in work",), is_main=True, duration=1.5),
+    ):
+        assert finding.kind in KINDS
+        assert finding.severity is Severity.STANDSTILL
+        assert finding.certainty is Certainty.SURE
+
+
+def test_a_stopped_process_can_be_told_to_go_on() -> None:
+    finding = stopped("it is stopped, as by SIGSTOP: nothing in it runs", 77)
+    assert finding.title.startswith("the process is stopped, as by SIGSTOP")
+    assert "kill -CONT 77" in finding.advice
+
+
+@pytest.mark.parametrize(
+    ("is_main", "thread"), [(True, "the main thread"), (False, "a thread")]
+)
+def test_one_that_keeps_the_interpreter_is_named_by_its_line(
+    is_main: bool, thread: str
+) -> None:
+    lines = ("re.py:1 in match", "app.py:7 in work")
+    finding = held("app.py:7 in work", lines, is_main=is_main, duration=1.5)
+    assert finding.title == f"{thread} is stuck at app.py:7 in work"
+    assert finding.evidence == lines
+    assert "1.5 s" in finding.text

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from typing import Any
 
@@ -348,6 +348,128 @@ async def test_a_worker_that_does_not_answer_costs_the_timeout() -> None:
         assert trio.current_time() == 5
         await is_given_up.wait()
         assert trio.current_time() == 5
+
+
+STOPPED = {"way": "kernel", "data": "it is stopped, as by SIGSTOP: nothing in it runs"}
+
+
+async def register_stopped(house: House, process_id: int, name: str) -> None:
+    """Be a worker that is connected, and then neither reads nor writes."""
+    stream = house.connect_stream(process_id)
+    state = {"process_id": process_id, "name": name}
+    line = json.dumps({"id": 2, "do": "register", "state": state})
+    await stream.send_all(line.encode() + b"\n")
+    await stream.receive_some()
+
+
+def see(seen: Mapping[str, object]) -> Dispatch:
+    """A controller that sees that of each worker of its own."""
+
+    def controller(call: IncomingCall) -> Answer:
+        assert call.do == "inspect"
+        assert call.arguments == {"name": "web.0", "process_id": 100}
+        return seen
+
+    return controller
+
+
+@simulated
+async def test_a_worker_that_cannot_answer_costs_no_more_than_seconds() -> None:
+    """And the doctor says of it what is wrong."""
+    async with (
+        open_house() as house,
+        house.control(see(STOPPED)),
+        house.connect() as client,
+    ):
+        await register_stopped(house, 100, "web.0")
+        arguments: dict[str, Any] = {"name": "web.0", "timeout": 90}
+
+        text = "web.0 (pid 100) gave no answer to 'x' within 4.5 s, and was last heard "
+        with expect("DeadlineExceeded", f"{text}of 4.5 s ago; it is stopped, as by S"):
+            await client.call("forward", {**arguments, "operation": {"do": "x"}})
+        assert trio.current_time() == 4.5
+
+        report = await client.call(
+            "forward", {**arguments, "operation": {"do": "doctor"}}
+        )
+        assert trio.current_time() == 9
+        assert [finding["kind"] for finding in report["findings"]] == ["stopped"]
+        assert (report["way"], report["duration"]) == ("kernel", 4.5)
+
+
+@simulated
+async def test_a_deadline_that_is_shorter_is_kept() -> None:
+    async with (
+        open_house() as house,
+        house.control(see(STOPPED)),
+        house.connect() as client,
+    ):
+        await register_stopped(house, 100, "web.0")
+        operation = {"do": "doctor"}
+        with expect("DeadlineExceeded", "within 2 s, and was last heard of 2.0 s ago"):
+            await client.call(
+                "forward", {"name": "web.0", "timeout": 2, "operation": operation}
+            )
+        assert trio.current_time() == 2
+
+
+@simulated
+async def test_a_slow_worker_that_answers_pings_has_all_of_its_time() -> None:
+    async def think() -> dict[str, object]:
+        await trio.sleep(80)
+        return {"thought": True}
+
+    def think_of_pings_at_once(call: IncomingCall) -> Answer:
+        return {} if call.do == "ping" else think()
+
+    async with (
+        open_house() as house,
+        house.control(see(STOPPED)),
+        house.connect(100, think_of_pings_at_once) as worker,
+        house.connect() as client,
+    ):
+        await register(worker, 100, name="web.0")
+        arguments = {"name": "web.0", "operation": {"do": "x"}, "timeout": 90}
+        assert await client.call("forward", arguments) == {"thought": True}
+        assert trio.current_time() == 80
+
+
+@simulated
+async def test_a_doctor_sees_a_worker_that_could_not_connect() -> None:
+    doctor = {"name": "web.0", "operation": {"do": "doctor"}}
+    async with open_house() as house, house.connect() as client:
+        async with house.control(see(STOPPED)):
+            with expect("NotConnected", "web.0 is not connected; it is ready"):
+                await client.call("forward", {**doctor, "operation": {"do": "x"}})
+            assert trio.current_time() == 0
+            report = await client.call("forward", doctor)
+            assert [finding["kind"] for finding in report["findings"]] == ["stopped"]
+            assert "it is not connected" in report["data"]
+            assert trio.current_time() == 1.5
+        await wait_all_tasks_blocked()
+        async with house.control(see({"way": "", "data": ""})):
+            with expect("NotConnected", "web.0 is not connected; it is ready"):
+                await client.call("forward", doctor)
+        assert trio.current_time() == 1.5
+
+
+@simulated
+async def test_a_worker_that_connects_at_last_is_asked_itself() -> None:
+    async with (
+        open_house() as house,
+        house.control(see(STOPPED)),
+        house.connect(100, echo) as worker,
+        house.connect() as client,
+        trio.open_nursery() as nursery,
+    ):
+
+        async def ask() -> None:
+            doctor = {"name": "web.0", "operation": {"do": "doctor"}}
+            assert (await client.call("forward", doctor))["asked"] == "doctor"
+
+        nursery.start_soon(ask)
+        await trio.sleep(1)
+        await register(worker, 100, name="web.0")
 
 
 @simulated

@@ -111,7 +111,7 @@ def _print(arguments: Namespace, answers: dict[str, Object]) -> None:
     for name, answer in answers.items():
         if len(answers) > 1:
             print(f"=== {name}")
-        if answer.get("way") == "faulthandler":
+        if answer.get("way") == "faulthandler" and "findings" not in answer:
             print("(it did not answer: this is what faulthandler wrote)")
         print(printable(str(answer.get("data", ""))).rstrip())
 

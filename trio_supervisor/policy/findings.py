@@ -45,7 +45,7 @@ class Finding:
 
 
 KINDS: Final = (
-    *("deadlock", "stuck", "spinning", "garbage", "lag"),
+    *("stopped", "deadlock", "stuck", "spinning", "garbage", "lag"),
     *("tasks", "threads", "descriptors", "leak", "memory"),
 )
 """Causes before what comes of them."""

@@ -209,6 +209,11 @@ class Registry:
                 return worker
         raise NoSuchWorkerError(f"no worker has the name {name!r:.80}{self._hint()}")
 
+    def is_connected(self, name: str) -> bool:
+        """Whether the worker of that name is there, and connected."""
+        record = self.records.get(name)
+        return record is not None and self._worker_of(record) is not None
+
     def statuses(self, now: float) -> list[Object]:
         """Return the fields of a `WorkerStatus` each, the controller's workers first.
 

@@ -28,6 +28,13 @@ from trio_supervisor.link.peer import Answer, IncomingCall, Peer, open_peer
 from trio_supervisor.supervisor.monitoring import Monitoring
 from trio_supervisor.supervisor.registry import Registered, Registry, WorkerHandle
 from trio_supervisor.supervisor.relay import Relay
+from trio_supervisor.supervisor.silence import (
+    PATIENCE,
+    Standstill,
+    diagnosis_of,
+    look_twice,
+    wait_standstill,
+)
 from trio_supervisor.wire.codec import parse_operation, to_fields, unparse_operation
 from trio_supervisor.wire.json_line import encode_object
 from trio_supervisor.wire.json_tree import Object
@@ -63,8 +70,9 @@ logger = logging.getLogger(__name__)
 
 # The controller speaks first of all; one that is stopped keeps nobody waiting for long.
 _INFORMED_WITHIN: Final = 2.0
-# An agent that can answer at all does so much sooner [s].
-_DUMP_WITHIN: Final = 1.5
+# The controller's own look takes half of that at most [s].
+_LOOK_WITHIN: Final = 1.5
+_TRIES: Final = 2
 # Ruby's clients name a signal. None of them is ever sent.
 _RESTART_SIGNALS: Final = frozenset({None, "HUP", "INT", "TERM"})
 
@@ -202,38 +210,111 @@ class Server:
         if reserved := {"id", "finished", "failed", "error"}.intersection(operation):
             names = ", ".join(sorted(reserved))
             raise BadRequestError(f"operation: not the name of an argument: {names}")
-        # Stacks can be had from outside, too, where nothing in the worker answers.
-        is_dump = do == "thread_dump"
+        if do == "thread_dump":
+            return await self._dump_threads(call, forward, operation)
+        try:
+            worker = self.registry.find(forward.connection_id, forward.name)
+        except NotConnectedError:
+            if do != "doctor":
+                raise
+            with trio.move_on_after(forward.timeout):
+                if (found := await self._examine_unconnected(forward)) is not None:
+                    return found
+            worker = self.registry.find(forward.connection_id, forward.name)
+        return await self._ask(call, forward, worker, do, operation)
+
+    async def _dump_threads(
+        self, call: IncomingCall, forward: Forward, operation: Object
+    ) -> Object:
+        """Return stacks: they can be had from outside, too, where no agent answers."""
         try:
             worker = self.registry.find(forward.connection_id, forward.name)
         except NotConnectedError:
             record = self.registry.records.get(forward.name or "")
-            seen = await self._look_from_outside(record) if is_dump else {}
+            seen = await self._look_from_outside(record)
             if not seen.get("way"):
                 raise
             return {**seen, "threads": []}
-        patience = (
-            min(forward.timeout / 2, _DUMP_WITHIN) if is_dump else forward.timeout
-        )
+        patience = min(forward.timeout / 2, PATIENCE)
         with trio.move_on_after(patience):
-            return await worker.peer.call(do, operation, call.progress)
+            return await worker.peer.call("thread_dump", operation, call.progress)
         seen = await self._look_from_outside(self.registry.record_of(worker))
-        if is_dump and seen.get("way"):
+        if seen.get("way"):
             return {**seen, "threads": []}
-        name = forward.name or forward.connection_id
-        heard = trio.current_time() - worker.peer.heard_at
-        state = f"; {seen['data']}" if seen.get("way") == "kernel" else ""
-        raise DeadlineExceededError(
-            f"{name} (pid {worker.process_id}) gave no answer to {do!r:.80} within "
-            f"{patience:g} s, and was last heard of {heard:.1f} s ago{state}"
-        )
+        raise _no_answer(forward, worker, "thread_dump", patience)
+
+    async def _ask(
+        self,
+        call: IncomingCall,
+        forward: Forward,
+        worker: Registered,
+        do: str,
+        operation: Object,
+    ) -> Object:
+        """Return what *worker* answers in time, unless it surely cannot."""
+        began = trio.current_time()
+        asking = trio.move_on_after(forward.timeout)
+        seen: Standstill | None = None
+
+        async def watch() -> None:
+            nonlocal seen
+            seen = await wait_standstill(
+                worker.peer,
+                lambda: self._look_from_outside(self.registry.record_of(worker)),
+            )
+            asking.cancel()
+
+        error: SupervisorError | None = None
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(watch)
+            with asking:
+                try:
+                    return await worker.peer.call(do, operation, call.progress)
+                except SupervisorError as exc:
+                    error = exc
+                finally:
+                    nursery.cancel_scope.cancel()
+        if error is not None:
+            raise error
+        passed = trio.current_time() - began
+        if seen is not None and do == "doctor":
+            heard = f"last heard of {_silent_for(worker):.1f} s ago"
+            return diagnosis_of(seen, worker.process_id, passed, heard)
+        state = seen.text if seen is not None else ""
+        if seen is None:
+            outside = await self._look_from_outside(self.registry.record_of(worker))
+            state = str(outside["data"]) if outside.get("way") == "kernel" else ""
+        raise _no_answer(forward, worker, do, passed, state)
+
+    async def _examine_unconnected(self, forward: Forward) -> Object | None:
+        """Return a diagnosis of a worker that cannot even connect; None: it may."""
+        name = forward.name or ""
+        record = self.registry.records.get(name)
+        if record is None or record.process_id is None:
+            return None
+
+        def is_silent() -> bool:
+            is_same = self.registry.records.get(name) == record
+            return is_same and not self.registry.is_connected(name)
+
+        look = partial(self._look_from_outside, record)
+        began = trio.current_time()
+        for _ in range(_TRIES):  # a look may come too late on a busy machine
+            seen = await look_twice(look, is_silent)
+            if seen is not None:
+                passed = trio.current_time() - began
+                heard = "it is not connected"
+                return diagnosis_of(seen, record.process_id, passed, heard)
+            if not is_silent():
+                break
+        return None
 
     async def _look_from_outside(self, record: WorkerRecord | None) -> Object:
         """Return what the controller can see of a worker that does not answer."""
         if record is None or record.process_id is None:
             return {}
         operation = Inspect(name=record.name, process_id=record.process_id)
-        with trio.move_on_after(_DUMP_WITHIN):
+        with trio.move_on_after(_LOOK_WITHIN):
             try:
                 return await self.steer(operation)
             except (UnavailableError, CallFailedError):
@@ -370,6 +451,20 @@ async def _serve_one(server: Server, stream: trio.SocketStream) -> None:
         await server.serve_socket(stream)
     except Exception:
         logger.exception("a connection failed")
+
+
+def _silent_for(worker: Registered) -> float:
+    return trio.current_time() - worker.peer.heard_at
+
+
+def _no_answer(
+    forward: Forward, worker: Registered, do: str, passed: float, state: str = ""
+) -> DeadlineExceededError:
+    return DeadlineExceededError(
+        f"{forward.name or forward.connection_id} (pid {worker.process_id}) gave no "
+        f"answer to {do!r:.80} within {round(passed, 1):g} s, and was last heard of "
+        f"{_silent_for(worker):.1f} s ago{f'; {state}' if state else ''}"
+    )
 
 
 async def _send_quietly(stream: trio.abc.Stream, line: bytes) -> None:

@@ -15,8 +15,8 @@ class Finding:
     """Something that is wrong, in plain words."""
 
     kind: str
-    """``deadlock``, ``stuck``, ``spinning``, ``garbage``, ``lag``, ``tasks``, ``leak``,
-    ``descriptors``, ``threads`` or ``memory``."""
+    """``stopped``, ``deadlock``, ``stuck``, ``spinning``, ``garbage``, ``lag``,
+    ``tasks``, ``threads``, ``descriptors``, ``leak`` or ``memory``."""
     title: str
     """In one line: what, and where."""
     text: str
@@ -52,3 +52,6 @@ class Diagnosis:
     """How long the process stood still for it, in all [s]."""
     facts: dict[str, Any]
     """The figures of which the findings were made."""
+    way: str = ""
+    """Who told it of a worker that does not answer: ``faulthandler``, or ``kernel``.
+    Empty: the worker did."""

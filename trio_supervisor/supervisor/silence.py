@@ -1,0 +1,197 @@
+"""Whether a worker that is silent is slow, or cannot answer: then, why.
+
+A slow one is left all of its time. That one cannot answer is concluded only from two
+looks from outside that are the same, while it answers not even a ping.
+"""
+
+from __future__ import annotations
+
+import linecache
+from collections.abc import Awaitable, Callable
+from contextlib import suppress
+from functools import partial
+from typing import Final, Protocol
+
+import trio
+from attrs import frozen
+
+from trio_supervisor.errors import SupervisorError
+from trio_supervisor.wire.json_tree import Object
+
+PATIENCE: Final = 1.5
+"""An agent that can answer at all does so much sooner [s]."""
+_ASKS: Final = 50
+"""A thread that wants the interpreter asks for it 200 times a second, or more often by
+a shorter switch interval; one that waits for other things, a few times."""
+
+
+class Line(Protocol):
+    """What is heard of a worker."""
+
+    @property
+    def heard_at(self) -> float:
+        """When it last said anything [s]."""
+
+    async def call(self, do: str, arguments: Object) -> Object:
+        """Have it run *do*."""
+
+
+Look = Callable[[], Awaitable[Object]]
+"""Returns the answer to `Inspect`; empty: nobody can tell."""
+
+
+@frozen(kw_only=True)
+class Standstill:
+    """Why nothing in a process can answer."""
+
+    way: str
+    """``kernel`` or ``faulthandler``."""
+    text: str
+    """In one line, of the process as ``it``."""
+    place: str = ""
+    """The application's line. Empty: the kernel is asked, not Python."""
+    stack: tuple[str, ...] = ()
+    """The thread that keeps the interpreter to itself, the innermost line first."""
+    is_main: bool = True
+    """Whether that is the main thread."""
+    duration: float
+    """Between the two looks [s]."""
+
+
+async def wait_standstill(line: Line, look: Look) -> Standstill:
+    """Return why a worker cannot answer, once that is sure.
+
+    Returns never for one that says anything at all, however slow it is. A cancellation
+    leaves nothing behind.
+    """
+    pause = PATIENCE
+    while True:
+        await _wait_silent(line)
+        is_silent = partial(_is_silent, line, trio.current_time())
+        if (found := await look_twice(look, is_silent)) is not None:
+            return found
+        # Each look interrupts its threads: one that is only slow is left alone.
+        await trio.sleep(pause)
+        pause *= 2
+
+
+async def look_twice(look: Look, is_silent: Callable[[], bool]) -> Standstill | None:
+    """Return why a worker cannot answer; None: that is not sure, or it did."""
+    before = await look()
+    began = trio.current_time()
+    if not before.get("way"):
+        return None
+    await trio.sleep(PATIENCE)
+    if not is_silent():
+        return None
+    duration = trio.current_time() - began
+    now = await look()
+    # What came while this process itself stood still is taken in first.
+    await trio.lowlevel.checkpoint()
+    return standstill(before, now, duration) if is_silent() else None
+
+
+def standstill(before: Object, now: Object, duration: float) -> Standstill | None:
+    """Return why nothing runs between two looks; None: it may."""
+    way, text = str(now.get("way", "")), str(now.get("data", ""))
+    if (before.get("way"), before.get("data")) != (way, text):
+        return None
+    if way == "kernel":
+        return Standstill(way=way, text=text, duration=duration)
+    if way != "faulthandler" or not _is_wanted(before, now, duration):
+        return None
+    # Only where it is needed: a supervisor is to be there soon.
+    from trio_supervisor.probe.fault_stacks import holder
+    from trio_supervisor.probe.whereabouts import application_spot, stack_lines
+
+    if (thread := holder(text)) is None:
+        return None
+    for spot in thread.spots:  # another generation may have another source
+        linecache.checkcache(spot.file)
+    place = str(application_spot(thread.spots))
+    return Standstill(
+        way=way,
+        text=f"C code keeps its interpreter to itself, called at {place}",
+        place=place,
+        stack=stack_lines(thread.spots),
+        is_main=thread.is_main,
+        duration=duration,
+    )
+
+
+def diagnosis_of(
+    seen: Standstill, process_id: int, duration: float, heard: str
+) -> Object:
+    """Return the fields of a `Diagnosis` of a worker that cannot answer.
+
+    Args:
+        duration: Since it was asked [s].
+        heard: When it last said anything, in words.
+    """
+    from trio_supervisor.policy.doctor_outside import held, stopped
+    from trio_supervisor.probe.diagnosis_text import describe
+    from trio_supervisor.wire.codec import to_fields
+    from trio_supervisor.wire.diagnosis import Diagnosis, Finding
+
+    if seen.way == "kernel":
+        found = stopped(seen.text, process_id)
+        looked = f"its state, by the kernel: {seen.text}"
+    else:
+        found = held(
+            seen.place, seen.stack, is_main=seen.is_main, duration=seen.duration
+        )
+        looked = (
+            f"its threads, by faulthandler: the same stacks {seen.duration:.1f} s apart"
+        )
+    finding = Finding(
+        kind=found.kind,
+        title=found.title,
+        text=found.text,
+        evidence=found.evidence,
+        advice=found.advice,
+        severity=found.severity.value,
+        certainty=found.certainty.value,
+    )
+    diagnosis = Diagnosis(
+        data="",
+        duration=duration,
+        findings=(finding,),
+        looked_at=(f"its agent: no answer in {duration:.1f} s, {heard}", looked),
+        left_out=("all else: nothing in the worker can run",),
+        overhead=0.0,
+        pause=0.0,
+        facts={},
+        way=seen.way,
+    )
+    return {**to_fields(diagnosis), "data": describe(diagnosis)}
+
+
+def _is_wanted(before: Object, now: Object, duration: float) -> bool:
+    """Whether a thread asked for the interpreter all the time, and did not get it.
+
+    Else its agent may lack but the processor, or be gone.
+    """
+    switches: dict[str, int] = before.get("switches", {})
+    return any(
+        count - switches.get(thread, count) >= _ASKS * duration
+        for thread, count in now.get("switches", {}).items()
+    )
+
+
+def _is_silent(line: Line, since: float) -> bool:
+    return line.heard_at <= since
+
+
+async def _wait_silent(line: Line) -> None:
+    """Wait until a worker has said nothing for a while, nor answers a ping."""
+    while True:
+        began = trio.current_time()
+        await trio.sleep(PATIENCE)
+        if not _is_silent(line, began):
+            continue
+        with trio.move_on_after(PATIENCE), suppress(SupervisorError):
+            # Even a refusal is a sign of life.
+            await line.call("ping", {})
+        await trio.lowlevel.checkpoint()
+        if _is_silent(line, began):
+            return
