@@ -7,6 +7,7 @@ import signal
 import threading
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
+from contextvars import copy_context
 from functools import partial
 from typing import Any, Protocol, TypeAlias
 
@@ -211,7 +212,9 @@ def _soon() -> Callable[[Callable[[], object]], object]:
         # Only here: what has no use for it is ready 10 ms sooner without.
         import asyncio
 
-        return asyncio.get_running_loop().call_soon_threadsafe
+        # In the context of this loop: by that of the agent, anyio knows no loop.
+        soon = asyncio.get_running_loop().call_soon_threadsafe
+        return partial(soon, context=copy_context())
 
 
 @define(eq=False)
