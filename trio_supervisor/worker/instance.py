@@ -69,7 +69,8 @@ class _Instance:
         It is called in this worker's event loop, beside the target, and may be async;
         in a sync worker it is called in a thread of its own, and may not. Arguments
         get the types that it declares, and what it returns becomes JSON, both by
-        cattrs. What it raises is the caller's answer, and goes to the log.
+        cattrs. What it raises is the caller's answer, and goes to the log; so do
+        SystemExit and KeyboardInterrupt: no operation ends the worker.
 
         Raises:
             SpecError: the name is no name, or taken; or the function cannot be called

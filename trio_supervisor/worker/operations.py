@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Awaitable, Callable
 from typing import Any
 
+import trio
 from attrs import define
 
-from trio_supervisor.errors import UnavailableError
+from trio_supervisor.errors import OperationFailedError, UnavailableError
 from trio_supervisor.link.peer import Answer, Fields, IncomingCall
 from trio_supervisor.wire.codec import parse_operation
 from trio_supervisor.wire.messages import (
@@ -29,8 +31,10 @@ from trio_supervisor.wire.messages import (
     SlowTasks,
     ThreadDump,
 )
-from trio_supervisor.worker.handlers import Handlers, result_fields
+from trio_supervisor.worker.handlers import Handler, Handlers, result_fields
 from trio_supervisor.worker.looking import Looking
+
+logger = logging.getLogger(__name__)
 
 Run = Callable[[Callable[..., Any], dict[str, Any]], Awaitable[Any]]
 """Calls a function with arguments where the target runs, and returns its result."""
@@ -115,10 +119,24 @@ class Operations:
         run = self._run()
         if run is None:
             raise UnavailableError("the worker does not run yet: try again")
-        return _answer(run, handler.function, arguments)
+        return _answer(run, handler, arguments)
 
 
-async def _answer(
-    run: Run, function: Callable[..., Any], arguments: dict[str, Any]
-) -> Fields:
-    return result_fields(await run(function, arguments))
+async def _answer(run: Run, handler: Handler, arguments: dict[str, Any]) -> Fields:
+    try:
+        result = await run(handler.function, arguments)
+    except (Exception, trio.Cancelled):
+        raise
+    except BaseException as exc:
+        # SystemExit, KeyboardInterrupt, or a group of them: it is for that one call to
+        # fail, and not for the worker to end.
+        logger.error("%r failed", handler.name, exc_info=exc)
+        problem = f"{handler.name!r} failed ({_name_of(exc)}); see the log"
+        raise OperationFailedError(problem) from None
+    return result_fields(result)
+
+
+def _name_of(exc: BaseException) -> str:
+    while isinstance(exc, BaseExceptionGroup) and len(exc.exceptions) == 1:
+        exc = exc.exceptions[0]
+    return type(exc).__name__

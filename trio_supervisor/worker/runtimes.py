@@ -183,7 +183,16 @@ class _Visit:
                 if inspect.isawaitable(result):
                     result = await result
                 self.result = result
-        except Exception as exc:
+        except anyio.get_cancelled_exc_class():
+            self.error = UnavailableError("it was cancelled in the worker")
+            raise
+        except BaseExceptionGroup as exc:
+            cancelled, other = exc.split(anyio.get_cancelled_exc_class())
+            self.error = other or UnavailableError("it was cancelled in the worker")
+            if cancelled is not None:
+                raise cancelled from None
+        except BaseException as exc:
+            # SystemExit too: outside of this task it would end the worker.
             self.error = exc
         finally:
             self._tell()

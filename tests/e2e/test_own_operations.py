@@ -1,0 +1,88 @@
+"""Operations that a service adds: whatever they do, their worker goes on."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+
+from tests.e2e.serving import Serving, open_serving
+
+SERVICE = """
+import asyncio, sys
+import trio
+from trio_supervisor import Application, Service, SyncWorker, Worker
+
+def interrupts() -> None:
+    raise KeyboardInterrupt
+
+def quits() -> None:
+    sys.exit(3)
+
+async def quits_below() -> None:
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(trio.sleep_forever)
+        await trio.sleep(0)
+        quits()
+
+def add_all(worker) -> None:
+    for function in (interrupts, quits, quits_below):
+        worker.handle(function.__name__, function)
+
+async def work(worker: Worker) -> None:
+    add_all(worker)
+    await worker.ready()
+    await worker.stopping.wait()
+
+def plain(worker: SyncWorker) -> None:
+    add_all(worker)
+    worker.ready()
+    worker.stopping.wait()
+
+application = Application(
+    services=[
+        Service("on_trio", work),
+        Service("on_asyncio", work, backend="asyncio"),
+        Service("plain", plain, backend="sync"),
+    ],
+)
+"""
+SERVICES = ("on_trio", "on_asyncio", "plain")
+
+
+@pytest.fixture(scope="module")
+def serving() -> Iterator[Serving]:
+    with open_serving(SERVICE, is_ready=False) as found:
+        found.wait_event(event="all_ready")
+        for name in SERVICES:
+            found.wait_worker(f"{name}.0", connected=True)
+        yield found
+
+
+def failure(serving: Serving, *words: str) -> str:
+    """Call what fails; return what is said of it. The worker is the same after that."""
+    before = serving.worker(f"{words[0]}.0")["process_id"]
+    done = serving.cli("call", *words)
+    assert (done.returncode, done.stdout) == (1, "")
+    assert "Traceback" not in done.stderr
+    assert serving.cli("call", words[0], "ping").returncode == 0
+    assert serving.worker(f"{words[0]}.0")["process_id"] == before
+    return done.stderr
+
+
+@pytest.mark.parametrize("service", SERVICES)
+@pytest.mark.parametrize(
+    ("operation", "exception"),
+    [("interrupts", "KeyboardInterrupt"), ("quits", "SystemExit")],
+)
+def test_one_that_would_end_the_worker_fails(
+    serving: Serving, service: str, operation: str, exception: str
+) -> None:
+    said = failure(serving, service, operation)
+    assert f"'{operation}' failed ({exception}); see the log" in said
+
+
+def test_one_that_would_end_it_from_a_nursery_fails(serving: Serving) -> None:
+    assert "'quits_below' failed (SystemExit)" in failure(
+        serving, "on_trio", "quits_below"
+    )
