@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from enum import Enum
+from typing import Any, Literal
 
 import pytest
-from attrs import frozen
+from attrs import field, frozen
 
 from trio_supervisor.errors import BadRequestError, SpecError, UnknownOperationError
 from trio_supervisor.worker.handlers import Handlers, result_fields
@@ -18,6 +19,25 @@ class Range:
 
     first: int
     last: int
+
+
+class Colour(Enum):
+    """What a handler may choose from."""
+
+    RED = "red"
+    BLUE = "blue"
+
+
+@frozen
+class Even:
+    """What says itself what is wrong with a value."""
+
+    number: int = field()
+
+    @number.validator
+    def _check(self, _: object, value: int) -> None:
+        if value % 2:
+            raise ValueError("odd")
 
 
 def stats(prefix: str, limit: int = 3) -> dict[str, int]:
@@ -58,6 +78,43 @@ def test_what_does_not_fit_is_refused_by_name(
     handler = handlers_with("stats", stats).find("stats")
     with pytest.raises(BadRequestError, match=f"stats: .*{problem}"):
         handler.bind(arguments)
+
+
+@pytest.mark.parametrize(
+    ("type_", "value", "problem"),
+    [
+        (Literal["a", "b"], "c", "value: expected 'a' or 'b', got 'c'"),
+        (Literal["a"], ["a"], "value: expected 'a', got ['a']"),
+        (Literal[1, 2], True, "value: expected 1 or 2, got True"),
+        (Literal[1, 2], 1.0, "value: expected 1 or 2, got 1.0"),
+        (Literal[True], 1, "value: expected True, got 1"),
+        (Literal[Colour.RED], "blue", "value: expected 'red', got 'blue'"),
+        (Literal["a"] | None, "b", "value: expected 'a', got 'b'"),
+        (tuple[Literal["a"], ...], ["b"], "value: expected 'a', got 'b' @ $[0]"),
+        (Even, {"number": 3}, "value: odd @ $"),
+    ],
+)
+def test_a_value_that_is_none_of_those_allowed_is_refused_by_name(
+    type_: Any, value: object, problem: str
+) -> None:
+    def takes(value: object) -> None: ...
+
+    takes.__annotations__["value"] = type_
+    handler = handlers_with("takes", takes).find("takes")
+    with pytest.raises(BadRequestError) as caught:
+        handler.bind({"value": value})
+    assert str(caught.value) == f"takes: {problem}"
+
+
+def test_a_value_that_is_one_of_those_allowed_is_taken() -> None:
+    def takes(
+        number: Literal[1, 2], colour: Literal[Colour.RED], truth: Literal[1, True]
+    ) -> None: ...
+
+    handler = handlers_with("takes", takes).find("takes")
+    bound = handler.bind({"number": 2, "colour": "red", "truth": True})
+    assert bound == {"number": 2, "colour": Colour.RED, "truth": True}
+    assert bound["truth"] is True
 
 
 def test_all_that_is_wrong_is_said_at_once() -> None:

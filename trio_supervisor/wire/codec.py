@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import Any, TypeVar, get_args, get_origin
+from enum import Enum
+from typing import Any, Literal, TypeVar, get_args, get_origin
 
 import cattrs
 from cattrs.cols import list_structure_factory
@@ -72,6 +73,22 @@ def _array_hook(
     return structure
 
 
+def _is_literal(type_: object) -> bool:
+    return get_origin(type_) is Literal
+
+
+def _literal(value: object, type_: type) -> object:
+    # To Python, True is a 1. And cattrs raises here what names no argument.
+    choices = {
+        repr(plain := one.value if isinstance(one, Enum) else one): (plain, one)
+        for one in get_args(type_)
+    }
+    for plain, one in choices.values():
+        if type(plain) is type(value) and plain == value:
+            return one
+    raise ValueError(f"expected {' or '.join(choices)}, got {value!r:.80}")
+
+
 def make_strict_converter() -> cattrs.Converter:
     """Return a converter that refuses wrong types and ignores unknown fields."""
     converter = make_converter()
@@ -79,6 +96,7 @@ def make_strict_converter() -> cattrs.Converter:
         converter.register_structure_hook(primitive, _exactly)
     converter.register_structure_hook(float, _number)
     converter.register_structure_hook_func(lambda t: t == dict[str, Any], _object)
+    converter.register_structure_hook_func(_is_literal, _literal)
     converter.register_structure_hook_factory(_is_array, _array_hook)
     return converter
 
@@ -129,7 +147,8 @@ def parse_result(fields: Mapping[str, object], type_: type[T]) -> T:
     return _structure(fields, type_, RemoteProtocolError)
 
 
-def _in_words(exc: BaseException, type_: type | None) -> str:
+def in_words(exc: BaseException, type_: type | None) -> str:
+    """Return one error of many as text, for `cattrs.transform_error`."""
     # What our hooks and attrs' validators say is better than "invalid value".
     if type(exc) in (TypeError, ValueError) and exc.args:
         return str(exc.args[0])
@@ -142,7 +161,7 @@ def _structure(
     try:
         return _converter.structure(fields, type_)
     except cattrs.BaseValidationError as exc:
-        problems = cattrs.transform_error(exc, format_exception=_in_words)
+        problems = cattrs.transform_error(exc, format_exception=in_words)
         raise error("; ".join(problems)) from None
     except (ValueError, KeyError, TypeError, RecursionError) as exc:
         raise error(f"{type(exc).__name__}: {exc}") from None

@@ -11,7 +11,7 @@ import cattrs
 from attrs import define, field, frozen
 
 from trio_supervisor.errors import BadRequestError, SpecError, UnknownOperationError
-from trio_supervisor.wire.codec import make_strict_converter
+from trio_supervisor.wire.codec import in_words, make_strict_converter
 from trio_supervisor.wire.json_tree import Object
 from trio_supervisor.wire.messages import OPERATIONS
 
@@ -122,12 +122,13 @@ def _structure(value: object, type_: Any) -> Any:
     try:
         return _converter.structure(value, type_)
     except cattrs.BaseValidationError as exc:
-        raise BadRequestError("; ".join(cattrs.transform_error(exc))) from None
+        problems = cattrs.transform_error(exc, format_exception=in_words)
+        raise BadRequestError("; ".join(problems)) from None
     except cattrs.StructureHandlerNotFoundError as exc:
         problem = f"no JSON value becomes {exc.type_}"
         raise BadRequestError(problem) from None
-    except (TypeError, ValueError, KeyError, RecursionError) as exc:
-        raise BadRequestError(str(exc)) from None
+    except Exception as exc:  # a type of the application may raise anything
+        raise BadRequestError(in_words(exc, type_)) from None
 
 
 def result_fields(result: object) -> Object:
