@@ -25,8 +25,14 @@ async def quits_below() -> None:
         await trio.sleep(0)
         quits()
 
+def has_no_number() -> dict[str, float]:
+    return {"mean": float("nan")}
+
+def echo(content: bytes) -> bytes:
+    return content
+
 def add_all(worker) -> None:
-    for function in (interrupts, quits, quits_below):
+    for function in (interrupts, quits, quits_below, has_no_number, echo):
         worker.handle(function.__name__, function)
 
 async def work(worker: Worker) -> None:
@@ -86,3 +92,14 @@ def test_one_that_would_end_it_from_a_nursery_fails(serving: Serving) -> None:
     assert "'quits_below' failed (SystemExit)" in failure(
         serving, "on_trio", "quits_below"
     )
+
+
+def test_a_result_that_json_does_not_have_fails(serving: Serving) -> None:
+    said = failure(serving, "on_trio", "has_no_number")
+    assert "OperationFailed: 'has_no_number' returned what is not JSON" in said
+    assert "its result.mean is nan" in said
+
+
+def test_bytes_go_both_ways(serving: Serving) -> None:
+    done = serving.cli("call", "on_trio", "echo", "content=aGk=")
+    assert '"data": "aGk="' in done.stdout

@@ -307,6 +307,7 @@ async def test_an_answer_that_cannot_be_sent_fails_that_call_only(
         with pytest.raises(CallFailedError) as caught:
             await peer.call("bad", {})
         assert caught.value.error_class == "LocalProtocol"
+        assert "the answer to 'bad'" in str(caught.value)
         assert await peer.call("good", {}) == {}
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from enum import Enum
 from typing import Any, Literal
@@ -9,7 +10,12 @@ from typing import Any, Literal
 import pytest
 from attrs import field, frozen
 
-from trio_supervisor.errors import BadRequestError, SpecError, UnknownOperationError
+from trio_supervisor.errors import (
+    BadRequestError,
+    OperationFailedError,
+    SpecError,
+    UnknownOperationError,
+)
 from trio_supervisor.worker.handlers import Handlers, result_fields
 
 
@@ -174,6 +180,53 @@ def test_the_same_name_again_replaces_what_was_there() -> None:
     assert handlers.find("stats").bind({}) == {}
 
 
-def test_a_result_is_made_json() -> None:
-    assert result_fields(Range(1, 2)) == {"data": {"first": 1, "last": 2}}
-    assert result_fields(None) == {"data": None}
+@pytest.mark.parametrize(
+    ("result", "data"),
+    [
+        (Range(1, 2), {"first": 1, "last": 2}),
+        (None, None),
+        ({404: {1, 2}}, {"404": [1, 2]}),
+        ([2**64 - 1, -(2**63), 1.5, True, "\ud800"],) * 2,
+        ({"by": b"hi", "all": [bytearray(b"")]}, {"by": "aGk=", "all": [""]}),
+    ],
+)
+def test_a_result_is_made_json(result: object, data: object) -> None:
+    assert result_fields("stats", result) == {"data": data}
+
+
+def itself() -> list[Any]:
+    found: list[Any] = []
+    found.append(found)
+    return found
+
+
+@pytest.mark.parametrize(
+    ("result", "problem"),
+    [
+        (math.nan, " is nan"),
+        ({"rows": [1, {"mean": -math.inf}]}, ".rows[1].mean is -inf"),
+        (2**64, " is an integer of more than 64 bits"),
+        ((1, -(2**63) - 1), "[1] is an integer of more than 64 bits"),
+        (object(), " is of type object"),
+        ({"all": (n for n in "ab")}, ".all is of type generator"),
+        (itself(), " nests too deep, or in itself"),
+    ],
+)
+def test_a_result_that_json_does_not_have_is_named(
+    result: object, problem: str
+) -> None:
+    with pytest.raises(OperationFailedError) as caught:
+        result_fields("stats", result)
+    assert str(caught.value) == (
+        f"'stats' returned what is not JSON: its result{problem}"
+    )
+
+
+def test_bytes_are_base64() -> None:
+    def takes(content: bytes) -> None: ...
+
+    handler = handlers_with("takes", takes).find("takes")
+    assert handler.bind({"content": "aGk="}) == {"content": b"hi"}
+    for bad in ("aGk", "a-k=", 3, None):
+        with pytest.raises(BadRequestError, match="content: expected base64, got"):
+            handler.bind({"content": bad})

@@ -412,7 +412,7 @@ class Peer:
         try:
             line = self._session.answer(id_, fields)
         except LocalProtocolError as exc:
-            self._fail(id_, do, exc)
+            self._fail(id_, do, LocalProtocolError(f"the answer to {do!r:.80}: {exc}"))
         else:
             self._send_quietly(line, is_alone=len(self._running) <= 1)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from base64 import b64decode, b64encode
 from collections.abc import Callable, Mapping
 from enum import Enum
 from typing import Any, Literal, TypeVar, get_args, get_origin
@@ -89,12 +90,32 @@ def _literal(value: object, type_: type) -> object:
     raise ValueError(f"expected {' or '.join(choices)}, got {value!r:.80}")
 
 
+def _bytes(value: object, _: type) -> bytes:
+    if type(value) is not str:
+        raise TypeError(f"expected base64, got {value!r:.80}")
+    try:
+        return b64decode(value, validate=True)
+    except ValueError:
+        raise ValueError(f"expected base64, got {value!r:.80}") from None
+
+
+def _base64(value: bytes | bytearray) -> str:
+    return b64encode(value).decode()
+
+
 def make_strict_converter() -> cattrs.Converter:
-    """Return a converter that refuses wrong types and ignores unknown fields."""
+    """Return a converter that refuses wrong types and ignores unknown fields.
+
+    Bytes are strings in base64: by default cattrs has them in base85, which few can
+    read, and takes nearly every string for that.
+    """
     converter = make_converter()
     for primitive in (str, int, bool):
         converter.register_structure_hook(primitive, _exactly)
     converter.register_structure_hook(float, _number)
+    converter.register_structure_hook(bytes, _bytes)
+    converter.register_unstructure_hook(bytes, _base64)
+    converter.register_unstructure_hook(bytearray, _base64)
     converter.register_structure_hook_func(lambda t: t == dict[str, Any], _object)
     converter.register_structure_hook_func(_is_literal, _literal)
     converter.register_structure_hook_factory(_is_array, _array_hook)

@@ -3,14 +3,22 @@
 from __future__ import annotations
 
 import inspect
+import math
 import re
 from collections.abc import Callable, Mapping
 from typing import Any, Final, get_type_hints
 
 import cattrs
+import orjson
 from attrs import define, field, frozen
 
-from trio_supervisor.errors import BadRequestError, SpecError, UnknownOperationError
+from trio_supervisor.errors import (
+    BadRequestError,
+    OperationFailedError,
+    SpecError,
+    UnknownOperationError,
+)
+from trio_supervisor.probe.values import type_name
 from trio_supervisor.wire.codec import in_words, make_strict_converter
 from trio_supervisor.wire.json_tree import Object
 from trio_supervisor.wire.messages import OPERATIONS
@@ -131,10 +139,46 @@ def _structure(value: object, type_: Any) -> Any:
         raise BadRequestError(in_words(exc, type_)) from None
 
 
-def result_fields(result: object) -> Object:
-    """Return what a handler returned as the fields of an answer."""
-    plain = _converter.unstructure(result)
+def result_fields(name: str, result: object) -> Object:
+    """Return what the handler of *name* returned as the fields of an answer.
+
+    Raises:
+        OperationFailedError: JSON has no such value; the message says which, and where.
+    """
+    try:
+        plain = _converter.unstructure(result)
+        misfit = _misfit(plain)
+    except RecursionError:
+        misfit = " nests too deep, or in itself"
+    if misfit is not None:
+        problem = f"{name!r} returned what is not JSON: its result{misfit}"
+        raise OperationFailedError(problem)
     return {"data": plain}
+
+
+def _misfit(value: object) -> str | None:
+    """Return where the first value is that JSON does not have, and what it is."""
+    if value is None or isinstance(value, str | bool):
+        return None
+    if isinstance(value, dict):
+        for key, item in value.items():
+            if (found := _misfit(item)) is not None:
+                return f".{key:.60}{found}"
+    elif isinstance(value, list) or type(value) is tuple:
+        for number, item in enumerate(value):
+            if (found := _misfit(item)) is not None:
+                return f"[{number}]{found}"
+    elif type(value) is float:
+        # It would go off as null, which looks as if there was nothing to tell.
+        return None if math.isfinite(value) else f" is {value}"
+    elif type(value) is int and not -(2**63) <= value < 2**64:
+        return " is an integer of more than 64 bits"
+    else:
+        try:
+            orjson.dumps(value)
+        except TypeError:
+            return f" is of type {type_name(type(value))}"
+    return None
 
 
 def _in_words(parameter: inspect.Parameter, hint: Any) -> str:

@@ -133,7 +133,7 @@ async def _answer(run: Run, handler: Handler, arguments: dict[str, Any]) -> Fiel
         logger.error("%r failed", handler.name, exc_info=exc)
         problem = f"{handler.name!r} failed ({_name_of(exc)}); see the log"
         raise OperationFailedError(problem) from None
-    return result_fields(result)
+    return result_fields(handler.name, result)
 
 
 def _name_of(exc: BaseException) -> str:
