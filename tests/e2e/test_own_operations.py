@@ -10,6 +10,7 @@ from tests.e2e.serving import Serving, open_serving
 
 SERVICE = """
 import asyncio, sys
+from functools import partial
 import trio
 from trio_supervisor import Application, Service, SyncWorker, Worker
 
@@ -31,12 +32,21 @@ def has_no_number() -> dict[str, float]:
 def echo(content: bytes) -> bytes:
     return content
 
+def greet(greeting: str, name: str) -> str:
+    return f"{greeting}, {name}"
+
 def add_all(worker) -> None:
+    worker.handle("greet", partial(greet, "Hello"))
     for function in (interrupts, quits, quits_below, has_no_number, echo):
         worker.handle(function.__name__, function)
 
+class Sum:
+    async def __call__(self, one: int, other: int) -> int:
+        return one + other
+
 async def work(worker: Worker) -> None:
     add_all(worker)
+    worker.handle("add", Sum())
     await worker.ready()
     await worker.stopping.wait()
 
@@ -103,3 +113,17 @@ def test_a_result_that_json_does_not_have_fails(serving: Serving) -> None:
 def test_bytes_go_both_ways(serving: Serving) -> None:
     done = serving.cli("call", "on_trio", "echo", "content=aGk=")
     assert '"data": "aGk="' in done.stdout
+
+
+@pytest.mark.parametrize("service", SERVICES)
+def test_a_partial_function_is_an_operation(serving: Serving, service: str) -> None:
+    done = serving.cli("call", service, "greet", "name=you")
+    assert '"data": "Hello, you"' in done.stdout
+
+
+@pytest.mark.parametrize("service", ["on_trio", "on_asyncio"])
+def test_an_object_that_is_called_and_awaited_is_one(
+    serving: Serving, service: str
+) -> None:
+    done = serving.cli("call", service, "add", "one=1", "other=2")
+    assert '"data": 3' in done.stdout

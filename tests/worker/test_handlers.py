@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from enum import Enum
+from functools import lru_cache, partial
 from typing import Any, Literal
 
 import pytest
@@ -44,6 +45,16 @@ class Even:
     def _check(self, _: object, value: int) -> None:
         if value % 2:
             raise ValueError("odd")
+
+
+class Secretive:
+    """What can be called, and does not tell how."""
+
+    __signature__ = "none of your business"
+
+    def __call__(self, value: int) -> int:
+        """Return *value*."""
+        return value
 
 
 def stats(prefix: str, limit: int = 3) -> dict[str, int]:
@@ -160,6 +171,53 @@ def test_what_cannot_be_called_by_name_is_refused() -> None:
             Handlers().add("call", function)
     with pytest.raises(SpecError, match="expected a function"):
         Handlers().add("call", 3)  # type: ignore[arg-type]
+
+
+class Cache:
+    """What has methods."""
+
+    def limit(self, size: int) -> int:
+        """Have room for *size*."""
+        return size
+
+    async def __call__(self, key: str, limit: int = 3) -> str:
+        """Look *key* up."""
+        return key * limit
+
+
+@pytest.mark.parametrize(
+    ("function", "parameters", "bad"),
+    [
+        (partial(stats, "x"), {"limit": "int = 3"}, {"limit": "3"}),
+        (partial(stats, limit=7), {"prefix": "str", "limit": "int = 7"}, {"prefix": 3}),
+        (partial(partial(stats), "x"), {"limit": "int = 3"}, {"limit": "3"}),
+        (partial(Cache(), "x"), {"limit": "int = 3"}, {"limit": "3"}),
+        (Cache(), {"key": "str", "limit": "int = 3"}, {"key": 3}),
+        (Cache().limit, {"size": "int"}, {"size": "3"}),
+        (partial(Cache().limit), {"size": "int"}, {"size": "3"}),
+        (Range, {"first": "int", "last": "int"}, {"first": 1, "last": "2"}),
+        (lru_cache(stats), {"prefix": "str", "limit": "int = 3"}, {"prefix": 3}),
+    ],
+)
+def test_whatever_can_be_called_has_the_types_that_it_declares(
+    function: Callable[..., Any], parameters: dict[str, str], bad: dict[str, object]
+) -> None:
+    handlers = handlers_with("call", function)
+    assert handlers.describe()[0]["parameters"] == parameters
+    with pytest.raises(BadRequestError, match="expected"):
+        handlers.find("call").bind(bad)
+
+
+def test_a_partial_function_is_described_as_what_it_calls() -> None:
+    [found] = handlers_with("stats", partial(stats, "x")).describe()
+    assert str(found["description"]).startswith("How full it is.")
+
+
+def test_what_does_not_tell_its_parameters_is_refused() -> None:
+    with pytest.raises(SpecError, match=r"does not tell its parameters|by its name"):
+        Handlers().add("call", int)
+    with pytest.raises(SpecError, match=r"function: .* does not tell its parameters"):
+        Handlers().add("call", Secretive())
 
 
 def test_an_operation_that_nobody_added_is_unknown() -> None:

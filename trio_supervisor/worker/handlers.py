@@ -6,6 +6,7 @@ import inspect
 import math
 import re
 from collections.abc import Callable, Mapping
+from functools import partial
 from typing import Any, Final, get_type_hints
 
 import cattrs
@@ -35,11 +36,6 @@ class Handler:
     parameters: Mapping[str, inspect.Parameter]
     hints: Mapping[str, Any]
 
-    @property
-    def is_async(self) -> bool:
-        """Whether it is to be awaited."""
-        return inspect.iscoroutinefunction(self.function)
-
     def describe(self) -> Object:
         """Return what there is to know for who wants to call it."""
         return {
@@ -48,7 +44,7 @@ class Handler:
                 name: _in_words(parameter, self.hints.get(name))
                 for name, parameter in self.parameters.items()
             },
-            "description": inspect.getdoc(self.function) or "",
+            "description": inspect.getdoc(_described(self.function)) or "",
         }
 
     def bind(self, arguments: Mapping[str, object]) -> dict[str, Any]:
@@ -89,7 +85,11 @@ class Handlers:
             raise SpecError("name", f"{name!r} is an operation that every worker has")
         if not callable(function):
             raise SpecError("function", f"expected a function, got {function!r:.80}")
-        parameters = dict(inspect.signature(function).parameters)
+        try:
+            parameters = dict(inspect.signature(function).parameters)
+        except (TypeError, ValueError):  # as of much that is written in C
+            problem = f"{function!r:.80} does not tell its parameters: wrap it"
+            raise SpecError("function", problem) from None
         for parameter in parameters.values():
             if parameter.kind in (
                 inspect.Parameter.POSITIONAL_ONLY,
@@ -99,7 +99,7 @@ class Handlers:
                 problem = f"{parameter} cannot be given by its name"
                 raise SpecError("function", problem)
         try:
-            hints = get_type_hints(function)
+            hints = get_type_hints(_annotated(function))
         except Exception as exc:  # an annotation may be any expression
             raise SpecError("function", f"its annotations are bad: {exc}") from exc
         self._by_name[name] = Handler(
@@ -119,6 +119,24 @@ class Handlers:
     def describe(self) -> list[Object]:
         """Return what there is to know of each."""
         return [handler.describe() for handler in self._by_name.values()]
+
+
+def _described(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Return what has the docstring of *function*."""
+    while isinstance(function, partial):
+        function = function.func
+    return function
+
+
+def _annotated(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Return what has the annotations of the parameters of *function*."""
+    function = _described(function)
+    if inspect.isroutine(function):
+        return function
+    found: Any = type(function).__call__
+    if isinstance(function, type):
+        found = function.__init__  # type: ignore[misc]  # its own, as it is here
+    return found  # type: ignore[no-any-return]  # it is called in place of it
 
 
 _converter: Final = make_strict_converter()

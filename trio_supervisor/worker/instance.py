@@ -74,7 +74,7 @@ class _Instance:
 
         Raises:
             SpecError: the name is no name, or taken; or the function cannot be called
-                with arguments by name.
+                with arguments by name, or does not tell which it has.
         """
         self._handlers.add(name, function)
 
