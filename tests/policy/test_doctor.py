@@ -89,6 +89,31 @@ def leak(held: Holder = HELD, **changes: Any) -> Facts:
             with_main(silent=4.5, cpu=0.01, running=0.0), ["stuck"], id="waits"
         ),
         pytest.param(with_main(silent=4.4), [], id="came round once"),
+        pytest.param(
+            with_main(silent=5, cpu=0.07, queued=1.8, running=1.0),
+            ["spinning"],
+            id="computes among many processes",
+        ),
+        pytest.param(
+            with_main(silent=5, cpu=0.02, queued=0.8, running=1.0),
+            ["stuck"],
+            id="in C code that waits",
+        ),
+        pytest.param(
+            with_main(silent=5, cpu=0.02, queued=1.8, running=0.1),
+            ["stuck"],
+            id="naps among many processes",
+        ),
+        pytest.param(
+            with_main(silent=5, cpu=0.03, running=0.9),
+            ["spinning"],
+            id="computes among many threads",
+        ),
+        pytest.param(
+            with_main(PLAIN, running=1.0, cpu=0.05, queued=1.8, is_one_call=True),
+            ["spinning"],
+            id="plain, among many processes",
+        ),
         pytest.param(with_main(silent=4.5, cpu=0.2), ["spinning"], id="computes"),
         pytest.param(
             with_main(silent=5, cpu=None, running=0.5), ["spinning"], id="no clock"
@@ -233,6 +258,13 @@ def test_a_leak_names_its_holder_and_a_stall_its_line() -> None:
 
     assert "variable CACHE of module app" in found.title
     assert "app.py:9 in slow" in lag.title
+
+
+def test_one_that_gets_no_processor_is_not_told_not_to_block() -> None:
+    (found,) = diagnose(with_main(silent=5, cpu=0.07, queued=1.84, running=1.0))
+
+    assert "7% of a processor, and waited 1.8 s for one" in found.text
+    assert "block" not in found.advice
 
 
 # Any facts at all.

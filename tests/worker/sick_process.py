@@ -66,6 +66,13 @@ def spin() -> None:
         sum(range(100))  # SPIN
 
 
+def spin_among_many() -> None:
+    """Threads that all want the interpreter's lock."""
+    for _ in range(8):
+        start_thread(spin, "another")
+    spin()
+
+
 def lag() -> None:
     time.sleep(0.4)  # LAG
 
@@ -213,7 +220,7 @@ def begin(step: Callable[[], None], main: MainLoop | None) -> Callable[[], None]
         diagnose(main)
 
     def begin_step() -> None:
-        if step in (stuck, spin, held_lock, deadlock):
+        if step in (stuck, spin, spin_among_many, held_lock, deadlock):
             is_begun.set()
         step()
         is_begun.set()

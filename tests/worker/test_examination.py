@@ -109,6 +109,13 @@ def test_an_endless_loop_is_found_with_its_line(backend: str) -> None:
     assert found.certainty == ("possible" if backend == "sync" else "sure")
 
 
+@pytest.mark.parametrize("backend", LOOPS)
+def test_an_endless_loop_that_hardly_gets_its_turn_does_not_wait(backend: str) -> None:
+    diagnosis = diagnose(backend, "spin_among_many")
+
+    assert kinds(diagnosis) == ["spinning"], diagnosis.data
+
+
 @pytest.mark.parametrize("backend", ALL)
 def test_a_lock_that_somebody_keeps_is_found_with_who_does(backend: str) -> None:
     diagnosis = diagnose(backend, "held_lock")

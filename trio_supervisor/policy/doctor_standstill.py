@@ -14,8 +14,13 @@ WHOLE = 0.9
 BUSY = 0.2
 """Processors that a thread uses which works, also where many want one. Waiting in short
 naps takes a tenth of it."""
+SOME = 0.03
+"""Of a processor: enough for one that all looks saw running, where many threads want
+the interpreter's lock. What only seems to run, in C code, uses nothing."""
 ALWAYS = 0.9
 """Share of looks that is called all of the time: some hit the code around a loop."""
+QUEUED = 0.1
+"""Without a processor that was wanted [s]: worth a word."""
 LAG = 0.25
 """A loop that is late by so much is felt by whoever waits for it [s]."""
 GARBAGE = 0.2
@@ -61,7 +66,7 @@ def _main_thread(facts: Facts) -> Iterator[Finding]:
         yield from _plain_function(facts)
     elif main.silent >= STUCK and main.silent >= WHOLE * facts.duration:
         what = f"Its event loop has not come round for {main.silent:.1f} s."
-        if works(main):
+        if works(facts):
             yield _spinning(main, what, Certainty.SURE)
         else:
             yield _stuck(main, what)
@@ -76,9 +81,9 @@ def _plain_function(facts: Facts) -> Iterator[Finding]:
     main = facts.main
     if facts.duration < STUCK or main.has_turned:
         return
-    if main.lock and not works(main):
+    if main.lock and not works(facts):
         yield _stuck(main, f"It waited for a lock for all of {facts.duration:.1f} s.")
-    elif works(main) and main.running >= ALWAYS and main.is_one_call:
+    elif works(facts) and main.running >= ALWAYS and main.is_one_call:
         text = (
             f"For all of {facts.duration:.1f} s it was in one and the same call, and "
             "never looked whether it is to stop. Of a plain function nobody can tell "
@@ -87,9 +92,16 @@ def _plain_function(facts: Facts) -> Iterator[Finding]:
         yield _spinning(main, text, Certainty.POSSIBLE)
 
 
-def works(main: MainThread) -> bool:
-    """Whether the main thread uses the processor, rather than to wait."""
-    return main.running >= 0.5 if main.cpu is None else main.cpu >= BUSY
+def works(facts: Facts) -> bool:
+    """Whether the main thread uses the processor, or would, rather than to wait."""
+    main = facts.main
+    if main.cpu is None:
+        return main.running >= 0.5
+    if main.running < 0.5:
+        # Who wakes from many short naps may wait for a processor each time.
+        return main.cpu >= BUSY
+    wanted = main.cpu + main.queued / facts.duration
+    return wanted >= BUSY or (main.running >= ALWAYS and main.cpu >= SOME)
 
 
 def _stuck(main: MainThread, what: str) -> Finding:
@@ -107,6 +119,8 @@ def _stuck(main: MainThread, what: str) -> Finding:
 
 def _spinning(main: MainThread, what: str, certainty: Certainty) -> Finding:
     used = "" if main.cpu is None else f", using {main.cpu:.0%} of a processor"
+    if main.queued >= QUEUED:
+        used += f", and waited {main.queued:.1f} s for one"
     return Finding(
         kind="spinning",
         title=f"the main thread spins {_at(main.place)}",
