@@ -260,6 +260,17 @@ def test_a_leak_names_its_holder_and_a_stall_its_line() -> None:
     assert "app.py:9 in slow" in lag.title
 
 
+def test_collections_name_the_line_that_they_began_at() -> None:
+    stack = ("app.py:5 in load: gc.collect()", "app.py:9 in work: load()")
+    garbage = evolve(
+        GARBAGE, share=0.5, place=stack[0], share_of_place=0.9, stack=stack
+    )
+    (found,) = diagnose(evolve(HEALTHY, garbage=garbage))
+
+    assert found.text.endswith("90% of it began at app.py:5 in load: gc.collect().")
+    assert found.evidence == stack
+
+
 def test_one_that_gets_no_processor_is_not_told_not_to_block() -> None:
     (found,) = diagnose(with_main(silent=5, cpu=0.07, queued=1.84, running=1.0))
 

@@ -101,3 +101,21 @@ def test_a_collection_that_began_before_is_left_out() -> None:
     (callback,) = gc.callbacks[-1:]
     callback("stop", {"generation": 0, "collected": 0, "uncollectable": 0})
     assert profile.stop().collections == 0
+
+
+def collect() -> None:
+    gc.collect()
+
+
+def test_a_collection_that_takes_long_is_noted_with_its_stack() -> None:
+    profile = GarbageProfile()
+    kept = [[number] for number in range(100_000)]
+    profile.start()
+    try:
+        collect()
+    finally:
+        report = profile.stop()
+    stack, *_ = profile.stacks()
+    assert len(kept) == 100_000
+    assert (stack.lines[0].file, stack.lines[0].function) == (__file__, "collect")
+    assert 0 < stack.pause <= report.pause

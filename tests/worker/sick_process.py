@@ -93,7 +93,7 @@ def hung_up() -> None:
 def garbage() -> None:
     if not HELD:
         HELD.extend([number] for number in range(200_000))
-    gc.collect()
+    gc.collect()  # GARBAGE
 
 
 def start_thread(target: Callable[[], object], name: str) -> None:

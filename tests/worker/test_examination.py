@@ -179,6 +179,10 @@ def test_collections_that_take_the_time_are_found(backend: str) -> None:
 
     assert kinds(diagnosis)[0] == "garbage", diagnosis.data
     assert "generation 2" in diagnosis.findings[0].text
+    assert (
+        f"{line_of('GARBAGE')} in garbage: gc.collect()" in diagnosis.findings[0].text
+    )
+    assert line_of("GARBAGE") in diagnosis.findings[0].evidence[0]
 
 
 @pytest.mark.parametrize("backend", LOOPS)

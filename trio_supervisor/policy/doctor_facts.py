@@ -108,6 +108,12 @@ class Garbage:
     """[s]"""
     generation: int
     """The one that took the most time."""
+    place: str = ""
+    """The application's line in which most of it began. Empty: none was seen."""
+    share_of_place: float = 0.0
+    """Of the time for collections, from 0 to 1."""
+    stack: Lines = ()
+    """The stack of that."""
 
 
 @frozen(kw_only=True)

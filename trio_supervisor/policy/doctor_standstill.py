@@ -162,13 +162,18 @@ def _garbage(facts: Facts) -> Iterator[Finding]:
     garbage = facts.garbage
     if garbage is None or garbage.share < GARBAGE:
         return
+    began = (
+        f" {garbage.share_of_place:.0%} of it began at {garbage.place}."
+        if garbage.place
+        else ""
+    )
     yield Finding(
         kind="garbage",
         title=f"{garbage.share:.0%} of the time goes into collecting garbage",
         text=f"Most of it into generation {garbage.generation}: "
         f"{garbage.collections} collections in all, the longest of "
-        f"{garbage.longest * 1e3:.0f} ms. Nothing else runs meanwhile.",
-        evidence=(),
+        f"{garbage.longest * 1e3:.0f} ms. Nothing else runs meanwhile.{began}",
+        evidence=garbage.stack,
         advice="Something calls gc.collect() often, or makes very many objects that "
         "stay, with a threshold that is too low: see gc.get_threshold(); gc.freeze() "
         "after the start takes what is there out of it. `garbage-profile NAME` shows "

@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 import gc
+import sys
 import time
 from bisect import bisect_left
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
+from itertools import chain, islice
+from types import CodeType, FrameType
 from typing import Any, Final
 
-from attrs import define, field
+from attrs import define, field, frozen
 
 from trio_supervisor.errors import BusyError, UnavailableError
+from trio_supervisor.probe.frames import outwards, printable
+from trio_supervisor.probe.sampling import Line
 from trio_supervisor.wire.reports import (
     GarbageReport,
     GenerationPauses,
@@ -23,6 +28,12 @@ BUCKETS: Final = (0.0001, 0.0003, 0.001, 0.003, 0.01, 0.03, 0.1, 0.3, 1.0)
 
 About half an order of magnitude each: from what nobody notices to what ends a request.
 """
+_NOTED: Final = 100_000
+"""What takes so long is noted with its stack, which takes some 5 µs [ns]."""
+_STACKS: Final = 300
+"""Different ones that are kept."""
+_DEEPEST: Final = 60
+"""Frames of one that are kept: the innermost."""
 _BAR: Final = 40
 _GENERATIONS: Final = 3
 
@@ -37,11 +48,29 @@ class _Generation:
 
 
 @define(eq=False)
+class _Cause:
+    places: tuple[tuple[CodeType, int], ...]
+    pause: int = 0
+
+
+@frozen
+class GarbageStack:
+    """A stack in which collections began."""
+
+    pause: float
+    """What those took [s]."""
+    lines: tuple[Line, ...]
+    """The innermost first."""
+
+
+@define(eq=False)
 class GarbageProfile:
     """Counts collections from `start` to `stop`, through ``gc.callbacks``.
 
     One in a process at a time. Costs about a microsecond a collection.
     """
+
+    _causes: dict[tuple[int, ...], _Cause] = field(factory=dict, init=False)
 
     _generations: list[_Generation] = field(init=False)
     _histogram: list[int] = field(init=False)
@@ -82,6 +111,20 @@ class GarbageProfile:
             self._report = _report(self._generations, self._histogram, seconds)
         return self._report
 
+    def stacks(self) -> tuple[GarbageStack, ...]:
+        """Return where collections began that took long: what took the most first."""
+        causes = sorted(self._causes.values(), key=lambda one: -one.pause)
+        return tuple(
+            GarbageStack(
+                one.pause / 1e9,
+                tuple(
+                    Line(printable(code.co_filename), line, code.co_qualname)
+                    for code, line in one.places
+                ),
+            )
+            for one in causes
+        )
+
     def _collected(self, phase: str, info: Mapping[str, Any]) -> None:
         # In whatever thread had the collector run, with nothing else in between.
         now = time.perf_counter_ns()
@@ -96,6 +139,20 @@ class GarbageProfile:
             generation.pause += pause
             generation.longest = max(generation.longest, pause)
             self._histogram[bisect_left(BUCKETS, pause / 1e9)] += 1
+            if pause >= _NOTED:
+                # What has run, or allocated, as the collector began.
+                self._note(sys._getframe(1), pause)
+
+    def _note(self, frame: FrameType, pause: int) -> None:
+        frames = list(islice(outwards(frame), _DEEPEST))
+        # By address, as the sampler does; the entry keeps the code.
+        key = tuple(chain.from_iterable((id(f.f_code), f.f_lineno) for f in frames))
+        if (cause := self._causes.get(key)) is None:
+            if len(self._causes) == _STACKS:
+                return
+            places = tuple((frame.f_code, frame.f_lineno or 0) for frame in frames)
+            cause = self._causes[key] = _Cause(places)
+        cause.pause += pause
 
 
 def _report(

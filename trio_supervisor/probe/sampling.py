@@ -39,7 +39,7 @@ _HOTTEST: Final = 10
 _Key = tuple[object, ...]
 
 
-@frozen(kw_only=True)
+@frozen
 class Line:
     """A line of code in a stack."""
 

@@ -8,7 +8,7 @@ the rest is looked at in both.
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Final, Protocol
 
@@ -26,11 +26,12 @@ from trio_supervisor.policy.doctor_facts import (
     Memory,
 )
 from trio_supervisor.probe.diagnosis_text import describe
-from trio_supervisor.probe.garbage import GarbageProfile
+from trio_supervisor.probe.garbage import GarbageProfile, GarbageStack
 from trio_supervisor.probe.headroom import free_memory
 from trio_supervisor.probe.main_loop import MainLoop
 from trio_supervisor.probe.memory_sample import MemorySampling
 from trio_supervisor.probe.snapshot import Snapshot
+from trio_supervisor.probe.whereabouts import Spot, application_spot, stack_lines
 from trio_supervisor.wire.codec import parse_result, to_fields
 from trio_supervisor.wire.diagnosis import Diagnosis, Finding
 from trio_supervisor.wire.json_tree import Object
@@ -80,7 +81,7 @@ class _Examination:
     _began: float = field(factory=trio.current_time, init=False)
     _progress: float = field(default=0.0, init=False)
     _next_progress: float = field(default=0.0, init=False)
-    _garbage: GarbageReport | None = field(default=None, init=False)
+    _garbage: Garbage | None = field(default=None, init=False)
     _sample: MemoryReport | None = field(default=None, init=False)
     left_out: list[str] = field(factory=list, init=False)
     """What could not be looked at, and why."""
@@ -106,7 +107,7 @@ class _Examination:
             main=main,
             deadlocks=self._locks.deadlocks(self._watch.main.thread),
             memory=self._memory(),
-            garbage=_garbage(self._garbage),
+            garbage=self._garbage,
             descriptors=self._counts.descriptors(),
             tasks=self._counts.tasks(),
             threads=self._counts.threads(),
@@ -149,7 +150,7 @@ class _Examination:
         try:
             yield
         finally:
-            self._garbage = profile.stop()
+            self._garbage = _garbage(profile.stop(), profile.stacks())
 
     def _start_sampling(self) -> MemorySampling | None:
         before = count_descriptors()
@@ -238,13 +239,22 @@ def _as_data(found: findings.Finding) -> Finding:
     )
 
 
-def _garbage(report: GarbageReport | None) -> Garbage | None:
-    if report is None:
-        return None
+def _garbage(report: GarbageReport, stacks: Sequence[GarbageStack]) -> Garbage:
+    times = dict[Spot, float]()
+    longest = dict[Spot, list[Spot]]()
+    for stack in stacks:  # the longest first
+        spots = [Spot(one.file, one.line, one.function) for one in stack.lines]
+        if (spot := application_spot(spots)) is not None:
+            times[spot] = times.get(spot, 0.0) + stack.pause
+            longest.setdefault(spot, spots)
+    place = max(times, key=lambda spot: times[spot], default=None)
     worst = max(report.generations, key=lambda one: one.pause)
     return Garbage(
         share=report.pause / report.duration if report.duration else 0.0,
         collections=report.collections,
         longest=report.longest,
         generation=worst.generation,
+        place=str(place or ""),
+        share_of_place=times[place] / report.pause if place else 0.0,
+        stack=stack_lines(longest[place]) if place else (),
     )
