@@ -46,7 +46,12 @@ PLAIN = evolve(HEALTHY, main=evolve(MAIN, loop=None))
 DEADLOCK = Deadlock(
     threads=("a", "b"), has_main=False, is_sure=True, lines=("a waits for b",)
 )
-HELD = Holder(memory=300_000, count=1_500, chain=("variable CACHE of module app",))
+HELD = Holder(
+    memory=300_000,
+    count=1_500,
+    chain=("local variable cache of main()", "variable CACHE of module app"),
+    title="variable CACHE of module app",
+)
 
 
 def climb(first: int, step: int) -> tuple[int, ...]:
@@ -290,6 +295,7 @@ holders = st.builds(
     memory=st.integers(0, 10 * MIB),
     count=st.integers(1, 5_000),
     chain=st.just(("a list",)),
+    title=st.just("a list"),
     is_known=st.booleans(),
 )
 any_facts = st.builds(

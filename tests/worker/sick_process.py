@@ -8,7 +8,9 @@ a comment, as ``# LEAK``.
 from __future__ import annotations
 
 import asyncio
+import functools
 import gc
+import itertools
 import os
 import resource
 import signal
@@ -17,6 +19,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Mapping
+from contextvars import ContextVar
 from typing import Any
 
 import orjson
@@ -39,6 +42,8 @@ DURATION = 2.0
 NAP = 0.01
 HELD: list[Any] = []  # LEAK
 OPEN: list[Any] = []
+NUMBERS = itertools.count()
+CONTEXT: ContextVar[list[Any]] = ContextVar("CONTEXT")  # CONTEXT
 LOCK = threading.Lock()
 OTHER_LOCK = threading.Lock()
 
@@ -55,6 +60,22 @@ def busy() -> None:
 
 def leak() -> None:
     HELD.extend([str(number)] for number in range(time.monotonic_ns() % 7, 60))
+
+
+@functools.cache  # CACHED
+def cached(number: int) -> list[str]:
+    return [str(number)]
+
+
+def leak_in_cache() -> None:
+    for _ in range(60):
+        cached(next(NUMBERS))
+
+
+def leak_in_context() -> None:
+    if CONTEXT.get(None) is None:
+        CONTEXT.set([])
+    CONTEXT.get().extend([str(next(NUMBERS))] for _ in range(60))
 
 
 def stuck() -> None:

@@ -90,6 +90,26 @@ def test_a_leak_is_found_with_who_holds_it(backend: str) -> None:
     assert line_of("LEAK") in leak.title
 
 
+@pytest.mark.parametrize(
+    ("fault", "holder", "mark"),
+    [
+        ("leak_in_cache", "lru_cache of cached()", "CACHED"),
+        ("leak_in_context", "context variable CONTEXT of module", "CONTEXT"),
+    ],
+)
+def test_a_leak_is_named_by_the_nearest_holder_of_the_application(
+    fault: str, holder: str, mark: str
+) -> None:
+    """Not by the frame of the event loop that the chain begins with."""
+    diagnosis = diagnose("trio", fault)
+
+    assert kinds(diagnosis) == ["leak"], diagnosis.data
+    (found,) = diagnosis.findings
+    assert found.title.startswith(f"it leaks: {holder}")
+    assert line_of(mark) in found.title
+    assert any(holder in line for line in found.evidence)
+
+
 @pytest.mark.parametrize("backend", LOOPS)
 def test_a_main_loop_that_waits_is_found_with_the_line(backend: str) -> None:
     diagnosis = diagnose(backend, "stuck")

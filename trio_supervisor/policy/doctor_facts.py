@@ -76,7 +76,9 @@ class Holder:
     """[bytes]"""
     count: int
     chain: Lines
-    """From the holder down to them."""
+    """From a root down to them."""
+    title: str
+    """The holder: of the application and old, the nearest to them in the chain."""
     is_known: bool = True
     """False: nothing that Python sees holds them."""
 

@@ -118,7 +118,7 @@ def _leak(facts: Facts) -> Iterator[Finding]:
         known = holder.is_known
         yield Finding(
             kind="leak",
-            title=f"it leaks: {holder.chain[0]}" if known else "it leaks",
+            title=f"it leaks: {holder.title}" if known else "it leaks",
             text=f"In {memory.sampled:.1f} s it came to hold {new} that no collection "
             f"frees, {size(round(holder.memory / memory.sampled))} a second. Or it is "
             "a cache that still fills: then it ends by itself.",

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import gc
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Container, Iterator, Sequence
+from contextvars import ContextVar
+from itertools import pairwise
 from types import (
     AsyncGeneratorType,
     CellType,
@@ -26,23 +29,32 @@ from trio_supervisor.probe.places import (
 from trio_supervisor.probe.values import short, type_name
 from trio_supervisor.wire.memory_reports import Step
 
+_CONTEXT_NODES: Final = ("hamt_bitmap_node", "hamt_collision_node")
+"""What the values of context variables are in."""
 _LENGTHS: Final = frozenset(map(id, (list, tuple, set, frozenset, deque)))
 
 
-def describe_chain(places: Places, chain: Sequence[Any]) -> tuple[Step, ...]:
-    """Return the steps from the first of *chain* to its last, which is not named."""
-    return tuple(_steps(places, chain))
+def describe_chain(
+    places: Places, chain: Sequence[Any], new: Container[int] = ()
+) -> tuple[Step, ...]:
+    """Return the steps from the first of *chain* to its last, which is not named.
+
+    Args:
+        new: The addresses of new objects.
+    """
+    return tuple(_steps(places, chain, new))
 
 
-def _steps(places: Places, chain: Sequence[Any]) -> Iterator[Step]:
+def _steps(places: Places, chain: Sequence[Any], new: Container[int]) -> Iterator[Step]:
     number = 0
     while number < len(chain) - 1:
         holder, below = chain[number], chain[number + 1 :]
         text, place, used = _describe(places, holder, below)
+        is_new = id(holder) in new
         if place is None:
-            yield Step(text=text)
+            yield Step(text=text, is_new=is_new)
         else:
-            yield Step(text=text, file=place.file, line=place.line)
+            yield Step(text=text, file=place.file, line=place.line, is_new=is_new)
         number += used
 
 
@@ -69,6 +81,10 @@ def _describe(
         return f"a dict of {len(holder)}, at {_name_in(holder, held)}", None, 1
     if id(type(holder)) in _LENGTHS:
         return f"a {type(holder).__name__} of {len(holder)}", None, 1
+    if (variable := _context_variable(holder, held)) is not None:
+        module, place = places.find_variable(variable)
+        whose = f" of module {module}" if module is not None else ""
+        return f"context variable {variable.name}{whose}", place, 1
     if type(holder) is CellType:
         return "a closure's cell", None, 1
     return _of_instance(places, holder, below)
@@ -115,6 +131,17 @@ def _of_instance(
         names = {**names, **own}
     name = _name_in(names, held, "")
     return (f"attribute {name} of {what}" if name else what), place, 1
+
+
+def _context_variable(holder: Any, held: object) -> ContextVar[Any] | None:
+    """Return the variable that has *held* as its value in a part of a context."""
+    if type(holder).__qualname__ not in _CONTEXT_NODES:
+        return None
+    # As it is told, a value has its variable after it.
+    for value, variable in pairwise(gc.get_referents(holder)):
+        if value is held and type(variable) is ContextVar:
+            return variable
+    return None
 
 
 def _class_names(class_: type) -> MappingProxyType[str, Any]:

@@ -192,6 +192,13 @@ class Places:
         file = _file_of(namespace)
         return name, Place(file, self.sources.line_of(file, name)) if file else None
 
+    def find_variable(self, value: object) -> tuple[str | None, Place | None]:
+        """Return a module that has *value* as a variable, and where it is assigned."""
+        for name, names in self._modules.items():
+            if any(one is value for one in names.values()):
+                return name, self.of_variable(names, value)[1]
+        return None, None
+
     def package_of(self, place: Place | None) -> str:
         """Return the package, that is the topmost module, that a file belongs to."""
         if place is None:

@@ -94,7 +94,7 @@ class Tally:
                 location=location_name(place),
                 memory=amount.memory,
                 count=amount.count,
-                chain=describe_chain(self._places, chain),
+                chain=describe_chain(self._places, chain, self._heap.new),
                 is_rooted=is_rooted,
             )
             for ((type_, place), amount), (chain, is_rooted) in zip(

@@ -77,6 +77,11 @@ def is_application(spot: Spot) -> bool:
     return not spot.file.startswith((*_STANDARD, *_INSTALLED, _OWN))
 
 
+def is_package(spot: Spot) -> bool:
+    """Whether it is of an installed package, but not a part of an event loop."""
+    return spot.file.startswith(_INSTALLED) and not _is_machinery(spot)
+
+
 def application_spot(spots: Sequence[Spot]) -> Spot | None:
     """Return the innermost of the application; None: there are no *spots* at all.
 
@@ -87,7 +92,7 @@ def application_spot(spots: Sequence[Spot]) -> Spot | None:
         if is_application(one):
             return one
     for one in spots:
-        if one.file.startswith(_INSTALLED) and not _is_machinery(one):
+        if is_package(one):
             return one
     return spots[0] if spots else None
 

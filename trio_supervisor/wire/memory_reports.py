@@ -38,6 +38,8 @@ class Step:
     file: str | None = None
     """Where the holder is defined. None: it is an object as any other, as a list."""
     line: int | None = None
+    is_new: bool = False
+    """Whether the holder itself was made in the period."""
 
 
 @frozen(kw_only=True)

@@ -1,15 +1,17 @@
-"""Who holds what a memory sample found: what has the same root is held by the same."""
+"""Who holds what a memory sample found: the nearest holder of the application's own."""
 
 from __future__ import annotations
 
 import os
 import threading
+from collections.abc import Sequence
 from typing import Final
 
 from trio_supervisor.policy.doctor_facts import Holder
 from trio_supervisor.policy.findings import size
 from trio_supervisor.probe.frames import short_path
 from trio_supervisor.wire.memory_reports import Holding, MemoryReport, Step
+from trio_supervisor.worker.whereabouts import Spot, is_application, is_package
 
 _PACKAGE: Final = os.path.join(os.path.dirname(os.path.dirname(__file__)), "")
 _RUNS_THE_TARGET: Final = ("runtimes.py", "instance.py", "main.py")
@@ -25,21 +27,38 @@ def holders_of(report: MemoryReport) -> tuple[Holder, ...]:
 
     What the agent came to hold, in whose thread this is called, is left out.
     """
-    by_root = dict[Step | None, list[Holding]]()
+    by_holder = dict[Step | None, list[Holding]]()
     for holding in report.holders:
         if not _is_ours(holding):
-            root = holding.chain[0] if holding.is_rooted else None
-            by_root.setdefault(root, []).append(holding)
-    found = [
-        Holder(
-            memory=sum(one.memory for one in held),
-            count=sum(one.count for one in held),
-            chain=_lines(held[0]),
-            is_known=root is not None,
-        )
-        for root, held in by_root.items()
-    ]
+            holder = holder_in(holding.chain) if holding.is_rooted else None
+            by_holder.setdefault(holder, []).append(holding)
+    found = [_as_holder(holder, held) for holder, held in by_holder.items()]
     return tuple(sorted(found, key=lambda one: one.memory, reverse=True))
+
+
+def _as_holder(holder: Step | None, held: Sequence[Holding]) -> Holder:
+    chain = _lines(held[0])
+    return Holder(
+        memory=sum(one.memory for one in held),
+        count=sum(one.count for one in held),
+        chain=chain,
+        title=chain[0] if holder is None else _line(holder),
+        is_known=holder is not None,
+    )
+
+
+def holder_in(chain: Sequence[Step]) -> Step | None:
+    """Return the step of *chain*, from a root down, that is to be told first.
+
+    What is new came to be held itself. Of the rest the nearest to the leak that has a
+    place in the application; else one in any package but of an event loop.
+    """
+    old = [one for one in chain if one.file is not None and not one.is_new]
+    for is_wanted in (is_application, is_package):
+        for one in reversed(old):
+            if is_wanted(Spot(one.file or "", one.line or 0, "")):
+                return one
+    return chain[0] if chain else None
 
 
 def _is_ours(holding: Holding) -> bool:
