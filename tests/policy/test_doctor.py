@@ -54,6 +54,9 @@ HELD = Holder(
 )
 
 
+GROWN = evolve(HELD, memory=0, count=0, grown=9 * MIB)
+
+
 def climb(first: int, step: int) -> tuple[int, ...]:
     """A series of ten in steady growth; its halves' least are five steps apart."""
     return tuple(first + step * number for number in range(10))
@@ -174,6 +177,18 @@ def leak(held: Holder = HELD, **changes: Any) -> Facts:
         pytest.param(evolve(HEALTHY, garbage=None), [], id="nobody knows"),
         pytest.param(leak(), ["leak"], id="leaks"),
         pytest.param(leak(blocks=(90_000,) * 10), [], id="new in place of old"),
+        pytest.param(
+            with_memory(
+                sampled=2.5, holders=(GROWN,), resident=climb(50 * MIB, 2 * MIB)
+            ),
+            ["leak"],
+            id="a buffer grows",
+        ),
+        pytest.param(
+            with_memory(sampled=2.5, holders=(GROWN,), blocks=climb(90_000, 99)),
+            [],
+            id="a buffer that may be emptied",
+        ),
         pytest.param(leak(evolve(HELD, memory=65_535)), [], id="holds little"),
         pytest.param(
             leak(evolve(HELD, count=20), blocks=(500, 90, 500, 90, 700, 110) * 2),
@@ -276,6 +291,19 @@ def test_collections_name_the_line_that_they_began_at() -> None:
     assert found.evidence == stack
 
 
+def test_a_leak_tells_new_objects_from_what_has_grown() -> None:
+    resident = climb(50 * MIB, 4 * MIB)
+    both = evolve(HELD, memory=2 * MIB, grown=3 * MIB)
+    (grown,) = diagnose(with_memory(sampled=2.0, holders=(GROWN,), resident=resident))
+    (mixed,) = diagnose(with_memory(sampled=2.0, holders=(both,), resident=resident))
+
+    assert "to hold 9.0 MiB by which what it had has grown, 4.5 MiB a s" in grown.text
+    assert (
+        "hold 2.0 MiB in 1500 new objects that no collection frees and 3.0 MiB by "
+        in (mixed.text)
+    )
+
+
 def test_one_that_gets_no_processor_is_not_told_not_to_block() -> None:
     (found,) = diagnose(with_main(silent=5, cpu=0.07, queued=1.84, running=1.0))
 
@@ -293,7 +321,8 @@ lines = st.lists(st.sampled_from(["one", "two"]), max_size=2).map(tuple)
 holders = st.builds(
     Holder,
     memory=st.integers(0, 10 * MIB),
-    count=st.integers(1, 5_000),
+    count=st.integers(0, 5_000),
+    grown=st.integers(0, 10 * MIB),
     chain=st.just(("a list",)),
     title=st.just("a list"),
     is_known=st.booleans(),

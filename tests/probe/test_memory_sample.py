@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import io
 import json
 import os
 import signal
@@ -220,6 +221,38 @@ class Planted:
 def count_of(report: MemoryReport, class_: type) -> int:
     name = f"{class_.__module__}.{class_.__qualname__}"
     return sum(group.count for group in report.by_class if group.name == name)
+
+
+ARRAY: list[None] = []
+BUFFER = bytearray(9_000)
+FILE = io.BytesIO(bytes(9_000))
+HOARD = {"buffer": bytearray()}
+
+
+@pytest.mark.usefixtures("nothing_left")
+def test_what_grew_that_was_there_before_is_named() -> None:
+    """It is in no total: those are of new objects."""
+    sampling = MemorySampling.start(TIME_BOX)
+    ARRAY.extend([None] * 60_000)
+    BUFFER.extend(bytes(400_000))
+    FILE.seek(0)
+    FILE.write(bytes(300_000))
+    HOARD["buffer"].extend(bytes(200_000))
+    fresh = bytearray(1_000_000)
+    report = sampling.finish(TIME_BOX)
+    assert len(fresh) == 1_000_000
+    found = {one.now: one for one in report.grown if one.now >= 200_000}
+    assert [(one.class_name, one.before, one.now) for one in found.values()] == [
+        ("list", 0, 480_000),
+        ("bytearray", 9_000, 409_000),
+        ("_io.BytesIO", 9_000, 300_000),
+        ("bytearray", 0, 200_000),
+    ]
+    names = [one.chain[0].text for one in found.values()]
+    assert [name.split()[1] for name in names] == ["ARRAY", "BUFFER", "FILE", "HOARD"]
+    assert all(one.is_rooted for one in found.values())
+    assert "390.6 KiB more in one bytearray, 399.4 KiB now" in report.data
+    assert sum_of(report.by_class) == sum_of(report.by_location)
 
 
 @pytest.mark.usefixtures("nothing_left")

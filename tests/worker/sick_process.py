@@ -42,6 +42,7 @@ DURATION = 2.0
 NAP = 0.01
 HELD: list[Any] = []  # LEAK
 OPEN: list[Any] = []
+BUFFER = bytearray()  # BUFFER
 NUMBERS = itertools.count()
 CONTEXT: ContextVar[list[Any]] = ContextVar("CONTEXT")  # CONTEXT
 LOCK = threading.Lock()
@@ -76,6 +77,10 @@ def leak_in_context() -> None:
     if CONTEXT.get(None) is None:
         CONTEXT.set([])
     CONTEXT.get().extend([str(next(NUMBERS))] for _ in range(60))
+
+
+def grow() -> None:
+    BUFFER.extend(b"." * 200_000)
 
 
 def stuck() -> None:

@@ -94,6 +94,7 @@ def test_a_leak_is_found_with_who_holds_it(backend: str) -> None:
     ("fault", "holder", "mark"),
     [
         ("leak_in_cache", "lru_cache of cached()", "CACHED"),
+        ("grow", "variable BUFFER of module", "BUFFER"),
         ("leak_in_context", "context variable CONTEXT of module", "CONTEXT"),
     ],
 )

@@ -70,11 +70,13 @@ class Deadlock:
 
 @frozen(kw_only=True)
 class Holder:
-    """Who holds objects that are new and were retained."""
+    """Who holds objects that are new and were retained, or old ones that have grown."""
 
     memory: int
-    """[bytes]"""
+    """Of the new ones [bytes]."""
     count: int
+    grown: int = 0
+    """By how much old containers and buffers have grown [bytes]."""
     chain: Lines
     """From a root down to them."""
     title: str

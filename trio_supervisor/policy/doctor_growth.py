@@ -91,7 +91,7 @@ def leaking(facts: Facts) -> Holder | None:
     if not memory.holders or not memory.sampled:
         return None
     one = memory.holders[0]
-    is_much = one.memory >= max(LEAK, LEAK_RATE * memory.sampled)
+    is_much = one.memory + one.grown >= max(LEAK, LEAK_RATE * memory.sampled)
     return one if is_much and _is_backed(memory, one) else None
 
 
@@ -100,10 +100,12 @@ def _is_backed(memory: Memory, holder: Holder) -> bool:
 
     What goes up and down hides a slow leak, which a longer examination finds: a leak
     grows with the time. A pool of an allocator may be taken at any time, so that the
-    resident memory says something only where it grows by several.
+    resident memory says something only where it grows by several. What has grown may
+    be a buffer that is emptied again; of that the blocks tell nothing.
     """
-    blocks, resident = BACKED * holder.count, BACKED * holder.memory
-    return has_risen(memory.blocks, round(blocks)) or has_risen(
+    blocks, resident = BACKED * holder.count, BACKED * (holder.memory + holder.grown)
+    is_new = holder.memory >= holder.grown
+    return (is_new and has_risen(memory.blocks, round(blocks))) or has_risen(
         memory.resident, max(RESIDENT, round(resident))
     )
 
@@ -114,14 +116,14 @@ def _leak(facts: Facts) -> Iterator[Finding]:
     resident = f"resident memory {grown / 2**20:+.1f} MiB in {facts.duration:.1f} s"
     severity = Severity.DANGER if time_left(facts) is not None else Severity.TROUBLE
     if (holder := leaking(facts)) is not None:
-        new = f"{size(holder.memory)} in {holder.count} new objects"
+        rate = round((holder.memory + holder.grown) / memory.sampled)
         known = holder.is_known
         yield Finding(
             kind="leak",
             title=f"it leaks: {holder.title}" if known else "it leaks",
-            text=f"In {memory.sampled:.1f} s it came to hold {new} that no collection "
-            f"frees, {size(round(holder.memory / memory.sampled))} a second. Or it is "
-            "a cache that still fills: then it ends by itself.",
+            text=f"In {memory.sampled:.1f} s it came to hold {_amounts(holder)}, "
+            f"{size(rate)} a second. Or it is a cache that still fills: then it ends "
+            "by itself.",
             evidence=(*holder.chain, resident),
             advice="Give it a limit, or remove what is done with. `memory-sample NAME "
             "--duration 30` shows more, and what it is that stays.",
@@ -131,14 +133,24 @@ def _leak(facts: Facts) -> Iterator[Finding]:
     elif has_risen(memory.resident, RESIDENT):
         yield Finding(
             kind="leak",
-            title="its memory grows, and no Python object explains it",
-            text="C code may leak, or keep what it once needed.",
+            title="its memory grows, and no new Python object explains it",
+            text="C code may leak, or keep what it once needed; or objects that were "
+            "there before have grown by too little to be sure of.",
             evidence=(resident,),
             advice="`memory-sample NAME --duration 30` looks for longer; what C code "
             "allocates only a tool as memray shows.",
             severity=severity,
             certainty=Certainty.POSSIBLE,
         )
+
+
+def _amounts(holder: Holder) -> str:
+    new = (
+        f"{size(holder.memory)} in {holder.count} new objects that no collection frees"
+    )
+    grown = f"{size(holder.grown)} by which what it had has grown"
+    found = (new, holder.count), (grown, holder.grown)
+    return " and ".join(text for text, is_there in found if is_there) or "nothing"
 
 
 def _descriptors(facts: Facts) -> Iterator[Finding]:

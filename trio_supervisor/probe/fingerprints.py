@@ -17,6 +17,7 @@ from typing import Any, Final
 
 from attrs import define, field
 
+from trio_supervisor.probe.growth import LargeSizes, sizes_in
 from trio_supervisor.probe.references import references
 from trio_supervisor.probe.snapshot_child import Reporter, write_all
 
@@ -54,6 +55,7 @@ class Fingerprints:
     """The bytes of objects, in pages of 256, which are 4 KiB of memory."""
 
     _pages: dict[int, bytearray] = field(factory=dict)
+    sizes: LargeSizes = field(factory=LargeSizes)
 
     def add(self, address: int, one: Any) -> int:
         """Return the fingerprint of *one*; 0: there is one for its address already."""
@@ -79,6 +81,7 @@ class Fingerprints:
         write_all(descriptor, array("Q", [len(numbers)]).tobytes() + numbers.tobytes())
         for page in self._pages.values():
             write_all(descriptor, page)
+        write_all(descriptor, self.sizes.as_bytes())
 
 
 @define(eq=False)
@@ -87,6 +90,8 @@ class SavedFingerprints:
 
     _memory: mmap.mmap
     _offsets: dict[int, int]
+    sizes: dict[int, int]
+    """Of what can grow and was not small, by its address [bytes]."""
 
     @classmethod
     def load(cls, descriptor: int) -> SavedFingerprints:
@@ -97,7 +102,7 @@ class SavedFingerprints:
         numbers = array("Q", memory[8 : 8 * (count + 1)])
         start = 8 * (count + 1)
         offsets = {n: start + i * _PAGE for i, n in enumerate(numbers)}
-        return cls(memory, offsets)
+        return cls(memory, offsets, sizes_in(memory[start + count * _PAGE :]))
 
     def is_known(self, address: int, value: int) -> bool:
         """Whether there was an object of that fingerprint at that address."""
@@ -155,7 +160,7 @@ def levels_below(
 def take_fingerprints(
     reporter: Reporter, objects: Sequence[Any], *, with_tracked: bool
 ) -> Fingerprints:
-    """Return the fingerprints of all untracked objects below *objects*.
+    """Return the fingerprints of all untracked objects below *objects*, and sizes.
 
     Args:
         with_tracked: Whether to note *objects* themselves, too.
@@ -165,6 +170,7 @@ def take_fingerprints(
         if with_tracked:
             for one in chunk:
                 seen.add_tracked(one)
-        for _ in levels_below(chunk, seen):
-            pass
+        seen.sizes.add(chunk)
+        for level in levels_below(chunk, seen):
+            seen.sizes.add(one for _, one, _ in level)
     return seen

@@ -16,6 +16,7 @@ from trio_supervisor.probe.fingerprints import (
     levels_below,
 )
 from trio_supervisor.probe.frames import RunningThread, outwards
+from trio_supervisor.probe.growth import LargeSizes
 from trio_supervisor.probe.references import references
 from trio_supervisor.probe.snapshot_child import Reporter
 
@@ -85,24 +86,30 @@ def find_untracked(
     objects: Sequence[Any],
     before: SavedFingerprints,
     new: Found,
+    large: LargeSizes,
 ) -> list[Any]:
     """Add to *new* the untracked objects that were not there *before*.
 
-    Returns the untracked containers that refer to new ones, which are not among
-    *objects*.
+    The sizes of old ones, and of old *objects*, are added to *large*.
+
+    Returns the untracked containers that refer to new ones, or to large ones, which
+    are not among *objects*.
     """
     seen = Fingerprints()
     carriers: Found = {}
+    sizes = large.found
     for chunk in reporter.chunks(objects):
         levels = list(levels_below(chunk, seen))
+        large.add(one for one in chunk if id(one) not in new)
         for level in levels:
             for address, one, value in level:
                 if not before.is_known(address, value):
                     new[address] = one
+            large.add(one for address, one, _ in level if address not in new)
         for level in reversed(levels):  # a container after what it contains
             for address, one, _ in level:
                 if type(one) is dict or type(one) is tuple:
                     inner = map(id, references([one]))
-                    if any(i in new or i in carriers for i in inner):
+                    if any(i in new or i in carriers or i in sizes for i in inner):
                         carriers[address] = one
     return list(carriers.values())

@@ -8,6 +8,7 @@ from typing import Final
 from trio_supervisor.wire.memory_reports import (
     Amount,
     Group,
+    Growth,
     HeapComparison,
     HeapSummary,
     Holding,
@@ -32,6 +33,9 @@ def describe_sample(report: MemoryReport) -> str:
         "Who holds the most:",
         *(line for one in report.holders[:_HOLDINGS] for line in _holding(one)),
     ]
+    if report.grown:
+        lines += ["", "What was there before and has grown the most:"]
+        lines += (line for one in report.grown[:_HOLDINGS] for line in _growth(one))
     for title, groups in (
         ("package", report.by_package),
         ("file", report.by_file),
@@ -85,6 +89,16 @@ def size(memory: int) -> str:
 
 def _holding(one: Holding) -> Iterator[str]:
     yield f"  {size(one.memory)} in {one.count} {one.class_name}, at {one.location}"
+    yield from _chain(one)
+
+
+def _growth(one: Growth) -> Iterator[str]:
+    grown = size(one.now - one.before)
+    yield f"  {grown} more in one {one.class_name}, {size(one.now)} now"
+    yield from _chain(one)
+
+
+def _chain(one: Holding | Growth) -> Iterator[str]:
     if not one.is_rooted:
         yield "    held by something that Python does not see, as C code"
     for step in one.chain:

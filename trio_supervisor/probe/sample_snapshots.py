@@ -12,6 +12,7 @@ from trio_supervisor.errors import SnapshotError
 from trio_supervisor.probe.epochs import Epoch
 from trio_supervisor.probe.fingerprints import SavedFingerprints, take_fingerprints
 from trio_supervisor.probe.frames import RunningThread
+from trio_supervisor.probe.growth import Grown, LargeSizes
 from trio_supervisor.probe.heap_walk import (
     Heap,
     find_untracked,
@@ -35,7 +36,8 @@ _NOTES: Final = (
     "start, count how many more blocks Python's allocator has in use. What was freed "
     "again in the period is in neither.",
     "Sizes are of each object alone, by pympler. What older objects have grown by, as "
-    "the table of a dict, is not in total_retained; nor is what C code alone holds.",
+    "the table of a dict, is not in total_retained, but in grown, where it is much; in "
+    "neither is what C code alone holds.",
 )
 _INEXACT: Final = (
     "The application had all garbage collected itself in the period: old and new were "
@@ -102,12 +104,16 @@ def count(
     ours.update(id(thread.frame) for thread in threads)
     new = {id(one): one for one in tracked if not _is_old(one, before)}
     reporter.begin(0.0, 0.3)
-    carriers = find_untracked(reporter, objects, before, new)
+    large = LargeSizes()
+    carriers = find_untracked(reporter, objects, before, new, large)
     for address in ours:
         new.pop(address, None)
     heap = Heap(reporter, objects + carriers, new, running_locals(threads), ours)
     notes = _NOTES if is_exact else (*_NOTES, _INEXACT)
-    return to_fields(_report_on(heap, measured, notes))
+    for address in ours:
+        large.found.pop(address, None)
+    grown = large.grown_since(before.sizes)
+    return to_fields(_report_on(heap, measured, grown, notes))
 
 
 def _is_old(one: Any, before: SavedFingerprints) -> bool:
@@ -115,11 +121,14 @@ def _is_old(one: Any, before: SavedFingerprints) -> bool:
     return type(one) is dict and before.was_dict(id(one), one)
 
 
-def _report_on(heap: Heap, measured: Measured, notes: tuple[str, ...]) -> MemoryReport:
+def _report_on(
+    heap: Heap, measured: Measured, grown: Sequence[Grown], notes: tuple[str, ...]
+) -> MemoryReport:
     reporter, places = heap.reporter, Places()
     reporter.begin(0.3, 0.6)
     tally = Tally.count(heap, places, Owners.find(heap, places))
     reporter.begin(0.6, 1.0)
+    holders, grown_holders = tally.holdings(grown)
     return MemoryReport(
         data="",
         duration=measured.duration,
@@ -130,7 +139,8 @@ def _report_on(heap: Heap, measured: Measured, notes: tuple[str, ...]) -> Memory
         by_location=tally.locations.groups(name_of=location_name),
         by_class=tally.classes.groups(),
         strings=tally.string_groups(),
-        holders=tally.holdings(),
+        holders=holders,
+        grown=grown_holders,
         collections=measured.collections,
         collected=measured.collected,
         pauses=measured.pauses,

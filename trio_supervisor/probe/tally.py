@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 from typing import Any, Final
 
 from attrs import define, field
 
 from trio_supervisor.probe.chains import describe_chain
 from trio_supervisor.probe.frames import printable
+from trio_supervisor.probe.growth import Grown
 from trio_supervisor.probe.heap_walk import Heap
 from trio_supervisor.probe.holders import find_roots
 from trio_supervisor.probe.owners import Owners
@@ -16,7 +18,7 @@ from trio_supervisor.probe.places import Place, Places
 from trio_supervisor.probe.sizes import Sizes
 from trio_supervisor.probe.sums import Sums
 from trio_supervisor.probe.values import short, type_name
-from trio_supervisor.wire.memory_reports import Group, Holding
+from trio_supervisor.wire.memory_reports import Amount, Group, Growth, Holding
 
 _STRINGS: Final = 30
 _HOLDINGS: Final = 12
@@ -83,11 +85,34 @@ class Tally:
         is_entry = self._owners.is_entry
         return is_entry(one) and not is_entry(self._samples[kind])
 
-    def holdings(self) -> tuple[Holding, ...]:
-        """Return who holds the largest groups of one class and location."""
+    def holdings(
+        self, grown: Sequence[Grown]
+    ) -> tuple[tuple[Holding, ...], tuple[Growth, ...]]:
+        """Return who holds the largest groups of one class and location, and *grown*.
+
+        Together, for each walk over the heap takes its time.
+        """
         largest = self._kinds.largest()[:_HOLDINGS]
         starts = [self._samples[kind] for kind, _ in largest]
-        roots = find_roots(self._heap, self._places, starts)
+        others = [one.one for one in grown]
+        roots = find_roots(self._heap, self._places, starts + others)
+        count = len(starts)
+        return self._holdings(largest, roots[:count]), tuple(
+            Growth(
+                class_name=type_name(type(one.one)),
+                before=one.before,
+                now=one.now,
+                chain=describe_chain(self._places, chain, self._heap.new),
+                is_rooted=is_rooted,
+            )
+            for one, (chain, is_rooted) in zip(grown, roots[count:], strict=True)
+        )
+
+    def _holdings(
+        self,
+        largest: Sequence[tuple[Any, Amount]],
+        roots: Sequence[tuple[list[Any], bool]],
+    ) -> tuple[Holding, ...]:
         return tuple(
             Holding(
                 class_name=type_name(type_.type),

@@ -59,6 +59,20 @@ class Holding:
 
 
 @frozen(kw_only=True)
+class Growth:
+    """An object that was there before, and has grown."""
+
+    class_name: str
+    before: int
+    """The size of what was in it at the start; 0: less than 4 KiB [bytes]."""
+    now: int
+    """[bytes]"""
+    chain: tuple[Step, ...]
+    """From the root down to it, as of a `Holding`."""
+    is_rooted: bool
+
+
+@frozen(kw_only=True)
 class Pauses:
     """How long the process stood still for the sample."""
 
@@ -93,6 +107,8 @@ class MemoryReport:
     """By content, cut short; they add up to the ``str`` of ``by_class``."""
     holders: tuple[Holding, ...]
     """Of the largest groups."""
+    grown: tuple[Growth, ...] = ()
+    """Containers and buffers that have grown the most; not in ``total_retained``."""
     collections: tuple[int, ...]
     """Collections of garbage in the period, by generation."""
     collected: int

@@ -10,7 +10,7 @@ from typing import Final
 from trio_supervisor.policy.doctor_facts import Holder
 from trio_supervisor.policy.findings import size
 from trio_supervisor.probe.frames import short_path
-from trio_supervisor.wire.memory_reports import Holding, MemoryReport, Step
+from trio_supervisor.wire.memory_reports import Growth, Holding, MemoryReport, Step
 from trio_supervisor.worker.whereabouts import Spot, is_application, is_package
 
 _PACKAGE: Final = os.path.join(os.path.dirname(os.path.dirname(__file__)), "")
@@ -23,28 +23,36 @@ _STEPS: Final = 8
 
 
 def holders_of(report: MemoryReport) -> tuple[Holder, ...]:
-    """Return who holds the most of what was retained, the largest first.
+    """Return who holds the most of what was retained, or has grown, the largest first.
 
     What the agent came to hold, in whose thread this is called, is left out.
     """
-    by_holder = dict[Step | None, list[Holding]]()
-    for holding in report.holders:
-        if not _is_ours(holding):
-            holder = holder_in(holding.chain) if holding.is_rooted else None
-            by_holder.setdefault(holder, []).append(holding)
-    found = [_as_holder(holder, held) for holder, held in by_holder.items()]
-    return tuple(sorted(found, key=lambda one: one.memory, reverse=True))
+    by_holder = dict[Step | None, list[Holding | Growth]]()
+    found: tuple[Holding | Growth, ...] = (*report.holders, *report.grown)
+    for one in found:
+        if not _is_ours(one):
+            holder = holder_in(one.chain) if one.is_rooted else None
+            by_holder.setdefault(holder, []).append(one)
+    holders = [_as_holder(holder, held) for holder, held in by_holder.items()]
+    return tuple(sorted(holders, key=lambda one: one.memory + one.grown, reverse=True))
 
 
-def _as_holder(holder: Step | None, held: Sequence[Holding]) -> Holder:
-    chain = _lines(held[0])
+def _as_holder(holder: Step | None, held: Sequence[Holding | Growth]) -> Holder:
+    new = [one for one in held if isinstance(one, Holding)]
+    grown = [one for one in held if isinstance(one, Growth)]
+    chain = _lines(max(held, key=_memory))
     return Holder(
-        memory=sum(one.memory for one in held),
-        count=sum(one.count for one in held),
+        memory=sum(map(_memory, new)),
+        count=sum(one.count for one in new),
+        grown=sum(map(_memory, grown)),
         chain=chain,
         title=chain[0] if holder is None else _line(holder),
         is_known=holder is not None,
     )
+
+
+def _memory(one: Holding | Growth) -> int:
+    return one.memory if isinstance(one, Holding) else one.now - one.before
 
 
 def holder_in(chain: Sequence[Step]) -> Step | None:
@@ -61,7 +69,7 @@ def holder_in(chain: Sequence[Step]) -> Step | None:
     return chain[0] if chain else None
 
 
-def _is_ours(holding: Holding) -> bool:
+def _is_ours(holding: Holding | Growth) -> bool:
     if not holding.chain:
         return False
     root = holding.chain[0]
@@ -74,10 +82,12 @@ def _is_ours(holding: Holding) -> bool:
     return is_own_code or agent in root.text or root.text == _SOURCES
 
 
-def _lines(holding: Holding) -> tuple[str, ...]:
-    what = f"{holding.count} {holding.class_name}, {size(holding.memory)}"
-    steps = [_line(step) for step in holding.chain[:_STEPS]]
-    return (*steps, f"{what}, of {short_path(holding.location)}")
+def _lines(one: Holding | Growth) -> tuple[str, ...]:
+    steps = [_line(step) for step in one.chain[:_STEPS]]
+    if isinstance(one, Growth):
+        return (*steps, f"a {one.class_name}, {size(_memory(one))} larger than before")
+    what = f"{one.count} {one.class_name}, {size(one.memory)}"
+    return (*steps, f"{what}, of {short_path(one.location)}")
 
 
 def _line(step: Step) -> str:

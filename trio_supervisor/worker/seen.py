@@ -24,7 +24,9 @@ def _looked_at(facts: Facts) -> Iterator[str]:
         )
     if memory.sampled:
         held = memory.holders[0] if memory.holders else None
-        what = f"{size(held.memory)} at {held.title}" if held else "nothing"
+        what = (
+            f"{size(held.memory + held.grown)} at {held.title}" if held else "nothing"
+        )
         yield f"new objects in {memory.sampled:.1f} s: the most held is {what}"
     if (garbage := facts.garbage) is not None:
         yield (
