@@ -10,8 +10,8 @@ from typing import Final
 from trio_supervisor.policy.doctor_facts import Holder
 from trio_supervisor.policy.findings import size
 from trio_supervisor.probe.frames import short_path
+from trio_supervisor.probe.whereabouts import Spot, is_application, is_package
 from trio_supervisor.wire.memory_reports import Growth, Holding, MemoryReport, Step
-from trio_supervisor.worker.whereabouts import Spot, is_application, is_package
 
 _PACKAGE: Final = os.path.join(os.path.dirname(os.path.dirname(__file__)), "")
 _RUNS_THE_TARGET: Final = ("runtimes.py", "instance.py", "main.py")
