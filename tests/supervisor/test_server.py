@@ -72,6 +72,7 @@ class House:
             limits=limits,
         )
         self._nursery = nursery
+        nursery.start_soon(self.server.watch.run)
 
     def connect_stream(self, process_id: int, user_id: int = ROOT) -> trio.abc.Stream:
         """Connect as that process, and return our end."""

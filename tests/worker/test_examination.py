@@ -134,7 +134,8 @@ def test_an_endless_loop_is_found_with_its_line(backend: str) -> None:
 def test_an_endless_loop_that_hardly_gets_its_turn_does_not_wait(backend: str) -> None:
     diagnosis = diagnose(backend, "spin_among_many")
 
-    assert kinds(diagnosis) == ["spinning"], diagnosis.data
+    # Of the many, the last may be started only now.
+    assert kinds(diagnosis) in (["spinning"], ["spinning", "threads"]), diagnosis.data
 
 
 @pytest.mark.parametrize("backend", ALL)

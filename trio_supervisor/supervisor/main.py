@@ -93,6 +93,7 @@ async def _main(
             nursery.start_soon(_serve_controller, server, control, nursery)
             nursery.start_soon(_watch_lifeline, lifeline, nursery)
             nursery.start_soon(monitoring.run)
+            nursery.start_soon(server.watch.run)
             nursery.start_soon(serve_listener, server, listener)
             nursery.start_soon(_notify, notifier, boot.heartbeat)
             async for _ in signals:

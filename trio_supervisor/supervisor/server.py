@@ -30,10 +30,10 @@ from trio_supervisor.supervisor.registry import Registered, Registry, WorkerHand
 from trio_supervisor.supervisor.relay import Relay
 from trio_supervisor.supervisor.silence import (
     PATIENCE,
-    Standstill,
+    Asked,
+    Watch,
     diagnosis_of,
     look_twice,
-    wait_standstill,
 )
 from trio_supervisor.wire.codec import parse_operation, to_fields, unparse_operation
 from trio_supervisor.wire.json_line import encode_object
@@ -88,6 +88,8 @@ class Server:
     controller_pid: int
     version: str
     limits: Limits = DEFAULT_LIMITS
+    watch: Watch = field(factory=Watch, init=False)
+    """Over what is asked of workers; somebody has to run it."""
     accepting: trio.CancelScope = field(factory=trio.CancelScope, init=False)
     """Around the accepting of connections."""
     _started_at: float = field(factory=trio.current_time, init=False)
@@ -252,31 +254,18 @@ class Server:
         operation: Object,
     ) -> Object:
         """Return what *worker* answers in time, unless it surely cannot."""
-        began = trio.current_time()
-        asking = trio.move_on_after(forward.timeout)
-        seen: Standstill | None = None
-
-        async def watch() -> None:
-            nonlocal seen
-            seen = await wait_standstill(
-                worker.peer,
-                lambda: self._look_from_outside(self.registry.record_of(worker)),
-            )
-            asking.cancel()
-
-        error: SupervisorError | None = None
-        async with trio.open_nursery() as nursery:
-            nursery.start_soon(watch)
-            with asking:
-                try:
-                    return await worker.peer.call(do, operation, call.progress)
-                except SupervisorError as exc:
-                    error = exc
-                finally:
-                    nursery.cancel_scope.cancel()
-        if error is not None:
-            raise error
-        passed = trio.current_time() - began
+        asked = Asked(
+            worker.peer,
+            lambda: self._look_from_outside(self.registry.record_of(worker)),
+            trio.move_on_after(forward.timeout),
+        )
+        self.watch.begin(asked)
+        try:
+            with asked.waiting:
+                return await worker.peer.call(do, operation, call.progress)
+        finally:
+            self.watch.end(asked)
+        seen, passed = asked.standstill, trio.current_time() - asked.since
         if seen is not None and do == "doctor":
             heard = f"last heard of {_silent_for(worker):.1f} s ago"
             return diagnosis_of(seen, worker.process_id, passed, heard)

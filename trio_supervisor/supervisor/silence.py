@@ -13,7 +13,7 @@ from functools import partial
 from typing import Final, Protocol
 
 import trio
-from attrs import frozen
+from attrs import define, field, frozen
 
 from trio_supervisor.errors import SupervisorError
 from trio_supervisor.wire.json_tree import Object
@@ -58,21 +58,86 @@ class Standstill:
     """Between the two looks [s]."""
 
 
-async def wait_standstill(line: Line, look: Look) -> Standstill:
+@define(eq=False)
+class Asked:
+    """A call of a worker that waits for its answer."""
+
+    line: Line
+    look: Look
+    waiting: trio.CancelScope
+    """Around the wait for the answer: cancelled once that cannot come."""
+    since: float = field(factory=trio.current_time)
+    standstill: Standstill | None = None
+    """Why it cannot."""
+    watching: trio.CancelScope | None = None
+    """Around the looks at a worker that is silent."""
+
+
+@define(eq=False)
+class Watch:
+    """Looks after the calls that wait for longer than a moment.
+
+    One task for all of them: most are answered within a fraction of what it takes to
+    start one.
+    """
+
+    _asked: dict[Asked, None] = field(factory=dict, init=False)
+    _news: trio.Event = field(factory=trio.Event, init=False)
+
+    def begin(self, asked: Asked) -> None:
+        """Look after *asked* from now on."""
+        self._asked[asked] = None
+        self._news.set()
+
+    def end(self, asked: Asked) -> None:
+        """Look after it no more."""
+        del self._asked[asked]
+        if asked.watching is not None:
+            asked.watching.cancel()
+
+    async def run(self) -> None:
+        """Watch until cancelled."""
+        async with trio.open_nursery() as nursery:
+            while True:
+                if not self._asked:
+                    self._news = trio.Event()
+                    await self._news.wait()
+                await trio.sleep(PATIENCE)
+                late = trio.current_time() - PATIENCE
+                for asked in self._asked:
+                    if asked.since <= late and asked.watching is None:
+                        asked.watching = trio.CancelScope()
+                        nursery.start_soon(_watch, asked, asked.watching)
+
+
+async def _watch(asked: Asked, watching: trio.CancelScope) -> None:
+    with watching:
+        asked.standstill = await wait_standstill(asked.line, asked.look, asked.since)
+        asked.waiting.cancel()
+
+
+async def wait_standstill(
+    line: Line, look: Look, since: float | None = None
+) -> Standstill:
     """Return why a worker cannot answer, once that is sure.
 
     Returns never for one that says anything at all, however slow it is. A cancellation
     leaves nothing behind.
+
+    Args:
+        since: When it was asked something, by the loop's clock [s]; None: now.
     """
     pause = PATIENCE
+    since = trio.current_time() if since is None else since
     while True:
-        await _wait_silent(line)
+        await _wait_silent(line, since)
         is_silent = partial(_is_silent, line, trio.current_time())
         if (found := await look_twice(look, is_silent)) is not None:
             return found
         # Each look interrupts its threads: one that is only slow is left alone.
         await trio.sleep(pause)
         pause *= 2
+        since = trio.current_time()
 
 
 async def look_twice(look: Look, is_silent: Callable[[], bool]) -> Standstill | None:
@@ -182,12 +247,12 @@ def _is_silent(line: Line, since: float) -> bool:
     return line.heard_at <= since
 
 
-async def _wait_silent(line: Line) -> None:
+async def _wait_silent(line: Line, began: float) -> None:
     """Wait until a worker has said nothing for a while, nor answers a ping."""
     while True:
-        began = trio.current_time()
-        await trio.sleep(PATIENCE)
+        await trio.sleep_until(began + PATIENCE)
         if not _is_silent(line, began):
+            began = trio.current_time()
             continue
         with trio.move_on_after(PATIENCE), suppress(SupervisorError):
             # Even a refusal is a sign of life.
@@ -195,3 +260,4 @@ async def _wait_silent(line: Line) -> None:
         await trio.lowlevel.checkpoint()
         if _is_silent(line, began):
             return
+        began = trio.current_time()
