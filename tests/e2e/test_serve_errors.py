@@ -12,6 +12,7 @@ import pytest
 
 from tests.e2e.serving import (
     COMMAND,
+    ISSUE_SERVICE,
     PATIENCE,
     RawPeer,
     environment_of_children,
@@ -294,15 +295,17 @@ def test_it_listens_where_it_is_told() -> None:
         assert found.returncode == 0
 
 
+_FROM_NOWHERE = 'cd "$0" && rmdir "$0" && exec "$@"'
+
+
 @pytest.mark.parametrize("words", [["serve", "service.py"], ["status"]])
 def test_a_working_directory_that_was_removed_is_said(words: list[str]) -> None:
     """Of which no path can be told any more."""
     with short_directory() as directory:
         gone = directory / "gone"
         gone.mkdir()
-        script = 'cd "$0" && rmdir "$0" && exec "$@"'
         done = subprocess.run(
-            ["sh", "-c", script, str(gone), *COMMAND, *words],
+            ["sh", "-c", _FROM_NOWHERE, str(gone), *COMMAND, *words],
             env=environment_of_children(),
             capture_output=True,
             text=True,
@@ -313,3 +316,23 @@ def test_a_working_directory_that_was_removed_is_said(words: list[str]) -> None:
     assert done.returncode == (10 if words[0] == "serve" else 3)
     (line,) = done.stderr.splitlines()
     assert line.endswith("this directory was removed; go to another one")
+
+
+def test_where_no_path_depends_on_it_that_is_no_matter() -> None:
+    with short_directory() as directory:
+        gone = directory / "gone"
+        gone.mkdir()
+        (directory / "service.py").write_text(ISSUE_SERVICE, encoding="utf-8")
+        path = str(directory / "service.py")
+        with subprocess.Popen(
+            ["sh", "-c", _FROM_NOWHERE, str(gone), *COMMAND, "serve", path],
+            env=environment_of_children(),
+            stdin=subprocess.DEVNULL,
+            stderr=subprocess.PIPE,
+            text=True,
+        ) as process:
+            assert process.stderr is not None
+            assert any("workers ready" in line for line in process.stderr)
+            process.terminate()
+            process.stderr.read()
+        assert process.returncode == 0

@@ -43,18 +43,17 @@ class _Terminated(KeyboardInterrupt):
 
 def run_serve(arguments: Namespace) -> None:
     """Serve the target in the foreground."""
-    try:
-        os.getcwd()
-    except FileNotFoundError:
-        problem = "this directory was removed; go to another one"
-        raise TargetError(f"{arguments.target}: {problem}") from None
     began = time.time_ns()
     # First of all: what a service manager handed over has the lowest numbers.
     adopted = _adopt()
-    socket_path = serve_socket(arguments.socket, arguments.target)
+    try:
+        socket_path = serve_socket(arguments.socket, arguments.target)
+        # Now: a service file may go to another directory when it is imported.
+        source = absolute_target(arguments.target)
+    except FileNotFoundError:
+        problem = "this directory was removed; go to another one"
+        raise TargetError(f"{arguments.target}: {problem}") from None
     check_socket_path(socket_path)
-    # Now: a service file may go to another directory when it is imported.
-    source = absolute_target(arguments.target)
     if arguments.watch:
         check_watchable()
     signal.signal(signal.SIGTERM, _terminate)
