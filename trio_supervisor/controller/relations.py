@@ -129,18 +129,16 @@ class Relations:
             return ""
         for name, condition in home.unmet(child.plan.service):
             for other in home.unit_of(name).children:
-                is_done = other.standing is Standing.EXITED_OK
-                how = "" if is_done else other.state.value
-                is_over = other.is_at_rest and not other.is_wanted and not is_done
-                if not is_over:
-                    how = self.despair_of(other)
-                if how:
-                    is_state = "is " if is_over else ""
-                    return (
-                        f"waits for {name} ({condition}), "
-                        f"and {other.name} {is_state}{how}"
-                    )
+                if problem := self._absence_of(other):
+                    return f"waits for {name} ({condition}), and {other.name} {problem}"
         return ""
+
+    def _absence_of(self, child: Child) -> str:
+        """Return why *child* will not be there for those that need it, if so."""
+        if child.is_wanted or not child.is_at_rest:
+            return self.despair_of(child)
+        is_done = child.standing is Standing.EXITED_OK
+        return "" if is_done else f"is {child.state.value}"
 
     def judge(self, child: Child, ending: Ending, decision: Decision) -> Decision:
         """Count a crash against the groups around it, and act for them."""

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from enum import Enum
-from typing import Final
+from typing import Any, Final
 
-from attrs import frozen
+from attrs import asdict, frozen
 
 from trio_supervisor.policy.doctor_facts import Lines
 
@@ -42,6 +42,11 @@ class Finding:
     advice: str
     severity: Severity
     certainty: Certainty
+
+    def as_plain(self) -> dict[str, Any]:
+        """Return all of it by name, in plain words."""
+        words = {"severity": self.severity.value, "certainty": self.certainty.value}
+        return asdict(self, recurse=False) | words
 
 
 KINDS: Final = (

@@ -208,19 +208,10 @@ def diagnosis_of(
         looked = (
             f"its threads, by faulthandler: the same stacks {seen.duration:.1f} s apart"
         )
-    finding = Finding(
-        kind=found.kind,
-        title=found.title,
-        text=found.text,
-        evidence=found.evidence,
-        advice=found.advice,
-        severity=found.severity.value,
-        certainty=found.certainty.value,
-    )
     diagnosis = Diagnosis(
         data="",
         duration=duration,
-        findings=(finding,),
+        findings=(Finding(**found.as_plain()),),
         looked_at=(f"its agent: no answer in {duration:.1f} s, {heard}", looked),
         left_out=("all else: nothing in the worker can run",),
         overhead=0.0,

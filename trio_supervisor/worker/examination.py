@@ -16,7 +16,6 @@ import trio
 from attrs import define, evolve, field
 
 from trio_supervisor.errors import SupervisorError
-from trio_supervisor.policy import findings
 from trio_supervisor.policy.doctor import diagnose
 from trio_supervisor.policy.doctor_facts import (
     Facts,
@@ -217,7 +216,7 @@ async def examine(patient: Patient, call: Caller, duration: float) -> Object:
     diagnosis = Diagnosis(
         data="",
         duration=duration,
-        findings=tuple(map(_as_data, diagnose(facts))),
+        findings=tuple(Finding(**found.as_plain()) for found in diagnose(facts)),
         looked_at=looked_at(facts),
         left_out=tuple(examination.left_out),
         overhead=overhead,
@@ -225,18 +224,6 @@ async def examine(patient: Patient, call: Caller, duration: float) -> Object:
         facts=to_fields(facts),
     )
     return {**to_fields(diagnosis), "data": describe(diagnosis)}
-
-
-def _as_data(found: findings.Finding) -> Finding:
-    return Finding(
-        kind=found.kind,
-        title=found.title,
-        text=found.text,
-        evidence=found.evidence,
-        advice=found.advice,
-        severity=found.severity.value,
-        certainty=found.certainty.value,
-    )
 
 
 def _garbage(report: GarbageReport, stacks: Sequence[GarbageStack]) -> Garbage:
