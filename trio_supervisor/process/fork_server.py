@@ -21,24 +21,31 @@ import importlib
 import os
 import pickle
 import select
-import signal
 import socket
 import sys
-import threading
-import traceback
 from collections import deque
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable
 from contextlib import suppress
-from typing import Any, Final, NamedTuple, NoReturn
+from typing import Final
 
-import setproctitle
-
-from trio_supervisor.process.fork_server_start import Birth, Plan
+from trio_supervisor.process.fork_findings import (
+    describe_unsafe,
+    fork_warning,
+    open_connections,
+)
+from trio_supervisor.process.fork_server_start import Plan
+from trio_supervisor.process.forked_child import (
+    MAX_DESCRIPTORS,
+    Request,
+    be_born,
+    close_request,
+    import_entry,
+    keep_from_programs,
+    park,
+    set_title,
+)
 from trio_supervisor.process.kernel import die_with_parent, forget_parent
-from trio_supervisor.process.leaving import exit_code, leave
 
-# A document, a birth socket, two streams, a lifeline, and sockets: 32 at most.
-MAX_DESCRIPTORS: Final = 64
 # Two, so that a second crash right after the first finds one, too.
 _SPARES: Final = 2
 # How long nothing may have been asked for before a spare is made [s].
@@ -47,17 +54,6 @@ _IDLE: Final = 0.02
 _BATCH: Final = 8
 _SPARE_OF: Final = b"s"
 _WARNING: Final = b"w"
-
-
-class Request(NamedTuple):
-    """The descriptors of one request, in the order in which they travel."""
-
-    document: int
-    """A file: the pickled `Birth`."""
-    birth: int
-    """A stream socket to whoever asked."""
-    others: tuple[int, ...]
-    """For the child, as its entry expects them."""
 
 
 class ForkServer:
@@ -78,7 +74,7 @@ class ForkServer:
                 for first in range(0, len(requests), _BATCH):
                     self._fork(requests[first : first + _BATCH], requests)
                 for request in requests:
-                    _close(request)
+                    close_request(request)
             while len(self._spares) < _SPARES:
                 # The first one at once: a process that crashes again and again must not
                 # find none. The others when what was asked for has had the processor.
@@ -98,7 +94,7 @@ class ForkServer:
                 return None
             if not data:
                 return None
-            _keep(descriptors)
+            keep_from_programs(descriptors)
             if len(descriptors) >= 2:
                 document, birth, *others = descriptors
                 requests.append(Request(document, birth, tuple(others)))
@@ -115,7 +111,7 @@ class ForkServer:
                     socket.send_fds(spare, [b"r"], descriptors)
                 except OSError:  # somebody killed it
                     continue
-            _close(request)
+            close_request(request)
             return True
         return False
 
@@ -143,12 +139,12 @@ class ForkServer:
                 if is_child:
                     for other in everyone:
                         if other is not request:
-                            _close(other)
+                            close_request(other)
                     self._leave()
                     os.close(write)
                     os.read(read, 1)
                     os.close(read)
-                    _be_born(request)
+                    be_born(request)
             os._exit(0)
         os.close(read)
         os.close(write)
@@ -166,7 +162,7 @@ class ForkServer:
             if pid == 0:
                 ours.close()
                 self._leave()
-                _park(theirs, self._warm_up)
+                park(theirs, self._warm_up)
             with suppress(OSError):
                 self._control.send(_SPARE_OF + str(pid).encode())
             os._exit(0)
@@ -195,152 +191,6 @@ def _refuse(requests: list[Request], problem: str) -> None:
             birth.send(b"!" + problem.encode())
 
 
-def _keep(descriptors: Sequence[int]) -> None:
-    """Keep what was received from programs that a child executes."""
-    for descriptor in descriptors:
-        os.set_inheritable(descriptor, False)
-
-
-def _close(request: Request) -> None:
-    for descriptor in (request.document, request.birth, *request.others):
-        os.close(descriptor)
-
-
-def _park(inbox: socket.socket, warm_up: Callable[[], None]) -> NoReturn:
-    """Be a spare: get used to it, then wait to be needed.
-
-    Most of what a forked child does at first is to copy the pages that it touches; a
-    spare that has done it all once, for nothing, has them.
-    """
-    with inbox:
-        try:
-            warm_up()
-        except BaseException:
-            traceback.print_exc()
-            os._exit(1)
-        data, descriptors, _, _ = socket.recv_fds(inbox, 1, MAX_DESCRIPTORS)
-    if not data or len(descriptors) < 2:
-        os._exit(0)  # the server is gone
-    _keep(descriptors)
-    document, birth, *others = descriptors
-    _be_born(Request(document, birth, tuple(others)))
-
-
-def _be_born(request: Request) -> NoReturn:
-    """In a child: become what is asked for; never return to the server's frames."""
-    code = 1
-    try:
-        code = _live(request)
-    except SystemExit as exc:
-        code = exit_code(exc)
-    except BaseException:
-        traceback.print_exc()
-    finally:
-        try:
-            threading._shutdown()  # type: ignore[attr-defined]
-        finally:
-            leave(code)
-
-
-def _live(request: Request) -> int:
-    os.setpgid(0, 0)
-    signal.pthread_sigmask(signal.SIG_SETMASK, ())
-    with socket.socket(fileno=request.birth) as announcement:
-        announcement.setblocking(True)
-        # First of all: whoever asked gets ready for us while we get ready.
-        announcement.send(str(os.getpid()).encode())
-        with os.fdopen(request.document, "rb") as file:
-            file.seek(0)
-            birth: Birth = pickle.load(file)
-        others = request.others
-        if birth.has_streams:
-            _take_streams(*others[:2])
-            others = others[2:]
-        _differ(birth.environment)
-        set_title(birth.title)
-        entry = _import_entry(birth.entry)
-        if not announcement.recv(1):
-            return 0  # whoever asked has given up
-    entry(birth.boot, others)
-    return 0
-
-
-def _take_streams(stdout: int, stderr: int) -> None:
-    """Have *stdout* and *stderr* as the standard streams of this process."""
-    for descriptor, number in ((stdout, 1), (stderr, 2)):
-        os.dup2(descriptor, number)
-        os.close(descriptor)
-
-
-def _import_entry(name: str) -> Callable[..., Any]:
-    module, _, function = name.partition(":")
-    entry: Callable[..., Any]
-    entry = getattr(importlib.import_module(module), function)
-    return entry
-
-
-def _differ(environment: Mapping[str, str]) -> None:
-    """Make what has to differ between children differ."""
-    os.environ.clear()
-    os.environ.update(environment)
-    gc.enable()
-    # The random module, tempfile, uuid and OpenSSL (since 1.1.1) see a fork themselves.
-    if "numpy" in sys.modules:
-        sys.modules["numpy"].random.seed()
-
-
-def set_title(title: str) -> None:
-    """Name this process for ps and top.
-
-    The server was started with SPT_NOENV: without it setproctitle would write over the
-    environment that /proc shows, in which the guardian looks for the marker.
-    """
-    clean = title.encode("utf-8", "replace").decode()  # the name of a file may be any
-    setproctitle.setproctitle(f"trio_supervisor: {clean}")
-
-
-def describe_unsafe() -> list[str]:
-    """Return what an import has left behind that a fork does not copy well."""
-    found = [
-        f"the thread {thread.name!r}"
-        for thread in threading.enumerate()
-        if thread is not threading.main_thread()
-    ]
-    with suppress(OSError):
-        unknown = len(os.listdir("/proc/self/task")) - 1 - len(found)
-        if unknown > 0:
-            found.append(f"{unknown} threads that are not Python's")
-    return found
-
-
-def open_connections(known: set[int]) -> list[str]:
-    """Return the sockets among this process's descriptors, but for those *known*."""
-    found = []
-    with suppress(OSError):
-        for name in os.listdir("/proc/self/fd"):
-            if int(name) in known:
-                continue
-            with suppress(OSError):
-                if os.readlink(f"/proc/self/fd/{name}").startswith("socket:"):
-                    found.append(_describe_socket(int(name)))
-    return found
-
-
-def _describe_socket(descriptor: int) -> str:
-    with socket.socket(fileno=os.dup(descriptor)) as connection:
-        try:
-            return f"a connection to {connection.getpeername()!r}"
-        except OSError:
-            return f"a socket at {connection.getsockname()!r}"
-
-
-def _warning(unsafe: list[str]) -> str:
-    return (
-        f"importing the application left {', '.join(unsafe)}, which a fork does not "
-        f'copy well; open it in the target, or use start_method="exec"'
-    )
-
-
 def _sort_free_memory() -> None:
     """Have the allocator put in order what imports have freed.
 
@@ -365,9 +215,9 @@ def main() -> None:
     set_title(plan.title)
     for module in plan.modules:
         importlib.import_module(module)
-    problems = _import_entry(plan.preload)(plan.argument)
+    problems = import_entry(plan.preload)(plan.argument)
     unsafe = describe_unsafe() + open_connections({0, 1, 2, control_descriptor})
-    for text in [*problems, *([_warning(unsafe)] if unsafe else [])]:
+    for text in [*problems, *([fork_warning(unsafe)] if unsafe else [])]:
         with suppress(BrokenPipeError, ConnectionResetError):  # the controller is gone
             control.send(_WARNING + text.encode()[:4000])
     with suppress(Exception):  # closed, or a pipe that nobody reads
@@ -377,7 +227,7 @@ def main() -> None:
     gc.collect()
     gc.freeze()
     _sort_free_memory()
-    ForkServer(control, _import_entry(plan.warm_up)).serve()
+    ForkServer(control, import_entry(plan.warm_up)).serve()
 
 
 if __name__ == "__main__":
