@@ -179,7 +179,13 @@ def test_a_worker_that_hangs_up_is_forgotten(
             f'{{"id":4,"do":"forward","connection_id":"{connection_id}",'
             f'"operation":{{"do":"thread_dump"}}}}'
         )
-        assert again["error"]["class"] == "NoSuchWorker"
+        assert again == {
+            "id": 4,
+            "finished": True,
+            "failed": True,
+            "error": "Connection not found",
+            "connection_id": connection_id,
+        }
 
 
 def test_a_client_gets_the_monitors_first_then_the_connections(

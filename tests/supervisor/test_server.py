@@ -263,7 +263,10 @@ async def test_a_forwarded_call_streams_its_progress() -> None:
     [
         pytest.param({"name": "nope"}, "NoSuchWorker", "'nope'", id="no such worker"),
         pytest.param(
-            {"connection_id": "nope"}, "NoSuchWorker", "'nope'", id="no connection"
+            {"connection_id": "nope", "timeout": 5},
+            "NoSuchWorker",
+            "'nope'",
+            id="no connection",
         ),
         pytest.param(
             {"name": "web.1"},
@@ -513,6 +516,156 @@ async def test_a_peer_that_never_calls_is_cut_in_time() -> None:
         await trio.sleep(1000)
         await quiet.send_all(b'{"id": 4, "do": "ping"}\n')
         assert json.loads(await quiet.receive_some()) == {"id": 4, "finished": True}
+
+
+@simulated
+async def test_a_quiet_client_that_reconnects_is_told_once() -> None:
+    """A Ruby client that waits connects again when it is hung up on."""
+    async with open_house() as house:
+        first = house.connect_stream(7)
+        assert b"no call within" in await first.receive_some()
+
+        again = house.connect_stream(7)
+        with trio.move_on_after(1000) as scope:
+            await again.receive_some()
+
+        assert scope.cancelled_caught
+        await again.send_all(b'{"id": 2, "do": "ping"}\n')
+        assert json.loads(await again.receive_some()) == {"id": 2, "finished": True}
+
+
+@simulated
+async def test_only_so_many_quiet_connections_are_kept() -> None:
+    """Each costs a descriptor: past 64 of them, the next is closed as before."""
+    async with open_house() as house:
+        first = house.connect_stream(7)
+        await first.receive_some()
+        kept = [house.connect_stream(7) for _ in range(64)]
+        await trio.sleep(DEFAULT_LIMITS.first_call + 1)
+
+        assert b"no call within" in await house.connect_stream(7).receive_some()
+        for stream in kept:
+            await stream.aclose()
+        await wait_all_tasks_blocked()
+        with trio.move_on_after(100) as scope:
+            await house.connect_stream(7).receive_some()
+        assert scope.cancelled_caught
+
+
+@simulated
+async def test_an_unknown_connection_is_answered_in_the_form_of_ruby() -> None:
+    """To a call in Ruby's form: no time, and no name."""
+    async with open_house() as house:
+        stream = house.connect_stream(7)
+        call = {"do": "forward", "connection_id": "nope", "operation": {"do": "x"}}
+        await stream.send_all(json.dumps({"id": 8, **call}).encode() + b"\n")
+
+        assert json.loads(await stream.receive_some()) == {
+            "id": 8,
+            "finished": True,
+            "failed": True,
+            "error": "Connection not found",
+            "connection_id": "nope",
+        }
+
+
+@pytest.mark.parametrize(
+    "arguments", [{"state": None}, {}, {"state": {}}], ids=["null", "none", "empty"]
+)
+@simulated
+async def test_a_worker_may_register_without_a_state(
+    arguments: dict[str, object],
+) -> None:
+    """Ruby's workers have none by default: the kernel says who it is."""
+    async with open_house() as house, house.connect(7) as worker:
+        id_ = (await worker.call("register", arguments))["connection_id"]
+
+        (connection,) = (await worker.call("status", {}))["connections"]
+        assert connection == {
+            "connection_id": id_,
+            "process_id": 7,
+            "state": {"process_id": 7, "connection_id": id_},
+        }
+
+
+@simulated
+async def test_workers_that_share_a_name_are_told_apart() -> None:
+    async with (
+        open_house() as house,
+        house.connect(7, lambda _: {"pid": 7}) as one,
+        house.connect(8, lambda _: {"pid": 8}) as two,
+        house.connect() as client,
+    ):
+        ids = [await register(p, i, name="Falcon") for p, i in ((one, 7), (two, 8))]
+
+        async def who(name: str) -> object:
+            call = {"name": name, "operation": {"do": "who"}}
+            return (await client.call("forward", call))["pid"]
+
+        with expect("AmbiguousName", "'Falcon' names 2 workers") as caught:
+            await who("Falcon")
+        for text in (*ids, "pid 7", "pid 8"):
+            assert text in caught.value.message
+        assert [await who(word) for word in (*ids, "7", "8", "pid-8")] == [
+            7,
+            8,
+            7,
+            8,
+            8,
+        ]
+
+
+@simulated
+async def test_a_worker_that_just_hung_up_makes_no_name_ambiguous() -> None:
+    """Its end may be read a moment after the call that follows it."""
+    async with (
+        open_house() as house,
+        house.connect() as client,
+        house.connect(8, echo) as worker,
+        trio.open_nursery() as nursery,
+    ):
+        await register(worker, 8, name="Falcon")
+        leaving = house.connect_stream(7)
+        state = {"process_id": 7, "name": "Falcon"}
+        call = {"id": 2, "do": "register", "state": state}
+        await leaving.send_all(json.dumps(call).encode() + b"\n")
+        await leaving.receive_some()
+
+        async def ask() -> None:
+            call = {"name": "Falcon", "operation": {"do": "who"}}
+            assert (await client.call("forward", call))["asked"] == "who"
+
+        nursery.start_soon(ask)
+        await trio.sleep(0.01)
+        await leaving.aclose()
+
+
+@pytest.mark.parametrize("do", ["restart", "stop", "start"])
+@simulated
+async def test_steering_takes_connection_ids_and_pids(do: str) -> None:
+    """The controller hears the names; it is no one's to steer who came on its own."""
+    asked: list[object] = []
+
+    def controller(call: IncomingCall) -> Answer:
+        asked.append(call.arguments["names"])
+        return {}
+
+    async with (
+        open_house() as house,
+        house.control(controller),
+        house.connect(100) as worker,
+        house.connect(8) as stranger,
+        house.connect() as client,
+    ):
+        id_ = await register(worker, 100, name="web.0")
+        foreign = await register(stranger, 8, name="Falcon")
+        for words in ([id_], ["100"], ["pid-100"], ["web.0"], ["web"], ["other"]):
+            await client.call(do, {"names": words})
+        for word in (foreign, "8", "Falcon"):
+            with expect("NotManaged", "Falcon (pid 8, connection"):
+                await client.call(do, {"names": ["web.0", word]})
+
+    assert asked == [[n] for n in ("web.0", "web.0", "web.0", "web.0", "web", "other")]
 
 
 @simulated

@@ -15,6 +15,15 @@ from trio_supervisor.errors import (
     UnavailableError,
 )
 from trio_supervisor.link.peer import Peer
+from trio_supervisor.policy.addressing import (
+    Address,
+    AmbiguousNameError,
+    NotManagedError,
+    ambiguity,
+    find_all,
+    hint,
+    process_id_of,
+)
 from trio_supervisor.wire.codec import to_fields
 from trio_supervisor.wire.json_tree import Object
 from trio_supervisor.wire.messages import (
@@ -190,24 +199,84 @@ class Registry:
         return None
 
     def find(self, connection_id: str | None, name: str | None) -> Registered:
-        """Return the connection of that id, or the newest of the worker of that name.
+        """Return the connection of that id, or of the worker that *name* means.
+
+        A name may also be a connection id, or a process id.
 
         Raises:
             NoSuchWorkerError: neither exists.
             NotConnectedError: the worker exists, and is not connected.
+            AmbiguousNameError: several workers that registered on their own match.
         """
         if connection_id is not None:
             if (found := self.connections.get(connection_id)) is not None:
                 return found
             raise NoSuchWorkerError(f"no connection has the id {connection_id!r:.80}")
-        if name is not None and (record := self.records.get(name)) is not None:
+        word = name or ""
+        if (record := self._record_meant(word)) is not None:
             if (worker := self._worker_of(record)) is not None:
                 return worker
-            raise NotConnectedError(f"{name} is not connected; it is {record.state}")
-        for worker in reversed(self.connections.values()):
-            if name == self._name_of(worker):
-                return worker
-        raise NoSuchWorkerError(f"no worker has the name {name!r:.80}{self._hint()}")
+            raise NotConnectedError(
+                f"{record.name} is not connected; it is {record.state}"
+            )
+        matching = find_all(word, self._addresses())
+        if not matching:
+            names = hint(self.records)
+            raise NoSuchWorkerError(f"no worker has the name {name!r:.80}{names}")
+        if len(matching) > 1:
+            raise AmbiguousNameError(ambiguity(word, matching))
+        return self.connections[matching[0].connection_id or ""]
+
+    def steerable(self, word: str) -> str:
+        """Return the name that the controller knows *word* by.
+
+        A connection id or a process id becomes the name of its worker. Names, and
+        words that mean nothing here, are left to the controller.
+
+        Raises:
+            NotManagedError: it means a worker that registered on its own.
+        """
+        if word in self.records or any(
+            record.service == word for record in self.records.values()
+        ):
+            return word
+        if (record := self._record_meant(word)) is not None:
+            return record.name
+        matching = find_all(word, self._addresses())
+        for one in matching:
+            record = self.record_of(self.connections[one.connection_id or ""])
+            if record is not None:
+                return record.name
+        if matching:
+            raise NotManagedError(
+                f"{matching[0]} was not started by this controller, which can neither "
+                f"restart nor stop it nor read its output"
+            )
+        return word
+
+    def _record_meant(self, word: str) -> WorkerRecord | None:
+        """Return the controller's worker of that name, connection id or pid."""
+        if (record := self.records.get(word)) is not None:
+            return record
+        if (worker := self.connections.get(word)) is not None:
+            return self.record_of(worker)
+        if (process_id := process_id_of(word)) is not None:
+            for record in self._all.values():
+                if record.process_id == process_id:
+                    return record
+        return None
+
+    def _addresses(self) -> list[Address]:
+        """Return what those that are connected can be called by."""
+        return [
+            Address(
+                name=self._name_of(worker),
+                process_id=worker.process_id,
+                connection_id=worker.connection_id,
+                is_managed=self.record_of(worker) is not None,
+            )
+            for worker in self.connections.values()
+        ]
 
     def is_connected(self, name: str) -> bool:
         """Whether the worker of that name is there, and connected."""
@@ -266,10 +335,6 @@ class Registry:
         if name is None or name in self.records:
             return f"pid-{worker.process_id}"
         return name
-
-    def _hint(self) -> str:
-        names = sorted(self.records)
-        return f"; there are: {', '.join(names[:10])}" if names else ""
 
 
 @define(eq=False)

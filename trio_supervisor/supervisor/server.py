@@ -9,7 +9,7 @@ from functools import partial
 from typing import Any, Final
 
 import trio
-from attrs import define, field
+from attrs import define, evolve, field
 
 from trio_supervisor.errors import (
     BadRequestError,
@@ -17,6 +17,7 @@ from trio_supervisor.errors import (
     ConnectionLostError,
     DeadlineExceededError,
     LimitExceededError,
+    NoSuchWorkerError,
     NotConnectedError,
     NotPermittedError,
     SupervisorError,
@@ -25,7 +26,9 @@ from trio_supervisor.errors import (
 )
 from trio_supervisor.link.credentials import Credentials, peer_credentials
 from trio_supervisor.link.peer import Answer, IncomingCall, Peer, open_peer
+from trio_supervisor.policy.addressing import AmbiguousNameError
 from trio_supervisor.supervisor.monitoring import Monitoring
+from trio_supervisor.supervisor.quiet import QuietClients
 from trio_supervisor.supervisor.registry import Registered, Registry, WorkerHandle
 from trio_supervisor.supervisor.relay import Relay
 from trio_supervisor.supervisor.silence import (
@@ -64,7 +67,7 @@ from trio_supervisor.wire.messages import (
     Workers,
 )
 from trio_supervisor.wire.messages import Registered as RegisteredResult
-from trio_supervisor.wire.session import Session, failure
+from trio_supervisor.wire.session import PlainFailure, Session, failure
 
 logger = logging.getLogger(__name__)
 
@@ -73,6 +76,8 @@ _INFORMED_WITHIN: Final = 2.0
 # The controller's own look takes half of that at most [s].
 _LOOK_WITHIN: Final = 1.5
 _TRIES: Final = 2
+# The supervisor reads the end of a connection within a turn of its loop [s].
+_SETTLED_WITHIN: Final = 0.05
 # Ruby's clients name a signal. None of them is ever sent.
 _RESTART_SIGNALS: Final = frozenset({None, "HUP", "INT", "TERM"})
 
@@ -92,6 +97,7 @@ class Server:
     """Over what is asked of workers; somebody has to run it."""
     accepting: trio.CancelScope = field(factory=trio.CancelScope, init=False)
     """Around the accepting of connections."""
+    _quiet: QuietClients = field(factory=QuietClients, init=False)
     _started_at: float = field(factory=trio.current_time, init=False)
     _controller: Peer | None = field(default=None, init=False)
 
@@ -112,7 +118,7 @@ class Server:
         caller = _Caller(self, credentials)
         async with open_peer(stream, session, caller.dispatch) as peer:
             try:
-                await self._expect_call(peer)
+                await self._expect_call(peer, credentials.process_id)
                 await peer.closed.wait()
             finally:
                 caller.leave()
@@ -138,10 +144,15 @@ class Server:
             await peer.closed.wait()
         self._controller = None
 
-    async def _expect_call(self, peer: Peer) -> None:
+    async def _expect_call(self, peer: Peer, process_id: int | None) -> None:
         with trio.move_on_after(self.limits.first_call) as scope:
             await peer.has_called.wait()
-        if scope.cancelled_caught and not peer.closed.is_set():
+        if not scope.cancelled_caught or peer.closed.is_set():
+            return
+        if self._quiet.tolerates(process_id):
+            with self._quiet.one_more():
+                await peer.has_called.wait()
+        else:
             seconds = self.limits.first_call
             problem = f"no call within {seconds:g} s of connecting"
             peer.hang_up(LimitExceededError(problem))
@@ -215,7 +226,7 @@ class Server:
         if do == "thread_dump":
             return await self._dump_threads(call, forward, operation)
         try:
-            worker = self.registry.find(forward.connection_id, forward.name)
+            worker = await self._find(call, forward)
         except NotConnectedError:
             if do != "doctor":
                 raise
@@ -225,14 +236,29 @@ class Server:
             worker = self.registry.find(forward.connection_id, forward.name)
         return await self._ask(call, forward, worker, do, operation)
 
+    async def _find(self, call: IncomingCall, forward: Forward) -> Registered:
+        """Return the connection that *forward* means."""
+        try:
+            return self.registry.find(forward.connection_id, forward.name)
+        except AmbiguousNameError:
+            # One of them may have hung up just now: give its end time to be noticed.
+            await trio.sleep(_SETTLED_WITHIN)
+            return self.registry.find(forward.connection_id, forward.name)
+        except NoSuchWorkerError:
+            # Ruby's clients name a connection, and no time.
+            if forward.connection_id is None or "timeout" in call.arguments:
+                raise
+        raise PlainFailure("Connection not found", connection_id=forward.connection_id)
+
     async def _dump_threads(
         self, call: IncomingCall, forward: Forward, operation: Object
     ) -> Object:
         """Return stacks: they can be had from outside, too, where no agent answers."""
         try:
-            worker = self.registry.find(forward.connection_id, forward.name)
+            worker = await self._find(call, forward)
         except NotConnectedError:
-            record = self.registry.records.get(forward.name or "")
+            name = self.registry.steerable(forward.name or "")
+            record = self.registry.records.get(name)
             seen = await self._look_from_outside(record)
             if not seen.get("way"):
                 raise
@@ -277,7 +303,7 @@ class Server:
 
     async def _examine_unconnected(self, forward: Forward) -> Object | None:
         """Return a diagnosis of a worker that cannot even connect; None: it may."""
-        name = forward.name or ""
+        name = self.registry.steerable(forward.name or "")
         record = self.registry.records.get(name)
         if record is None or record.process_id is None:
             return None
@@ -359,7 +385,13 @@ class _Caller:
     def dispatch(self, call: IncomingCall) -> Answer:
         """Answer *call*, or return what does."""
         server = self._server
-        match parse_operation(call.do, call.arguments):
+        arguments = call.arguments
+        if call.do == "register" and arguments.get("state") is None:
+            arguments = {
+                **arguments,
+                "state": {},
+            }  # Ruby's workers have none by default
+        match parse_operation(call.do, arguments):
             case Ping():
                 return {}
             case Status() if server.registry.is_informed:
@@ -383,14 +415,22 @@ class _Caller:
                     )
                 if signal == "HUP":
                     return server.steer(Reload())
-                return server.steer(restart)
-            case Stop() | Start() | Shutdown() | Scale() | Health() as it:
+                return server.steer(evolve(restart, names=self._names(restart.names)))
+            case Stop(names=names) | Start(names=names) as it:
+                return server.steer(evolve(it, names=self._names(names) or ()))
+            case Shutdown() | Scale() | Health() | Reload() | AbortReload() as it:
                 return server.steer(it)
-            case Reload() | AbortReload() as it:
-                return server.steer(it)
-            case Events() | Logs() as operation:
+            case Logs(names=names) as it:
+                return server.relay(call, evolve(it, names=self._names(names)))
+            case Events() as operation:
                 return server.relay(call, operation)
         raise UnknownOperationError(f"the supervisor does not answer {call.do!r:.80}")
+
+    def _names(self, words: tuple[str, ...] | None) -> tuple[str, ...] | None:
+        """Return the names that the controller knows *words* by; None: all."""
+        if words is None:
+            return None
+        return tuple(map(self._server.registry.steerable, words))
 
     def leave(self) -> None:
         """The connection is over."""
@@ -399,11 +439,13 @@ class _Caller:
             self._server.monitoring.remove(self._handle)
 
     def _register(self, peer: Peer, state: dict[str, Any]) -> Mapping[str, object]:
+        known = self._credentials.process_id
+        if "process_id" not in state and known is not None:
+            state = {**state, "process_id": known}
         process_id = state.get("process_id")
         if type(process_id) is not int:
             problem = f"expected a process id, got {process_id!r:.80}"
             raise BadRequestError(f"state.process_id: {problem}")
-        known = self._credentials.process_id
         if known is not None and known != process_id:
             raise NotPermittedError(
                 f"process {known} may not register as process {process_id}"

@@ -243,8 +243,19 @@ class Session:
         return line
 
 
+class PlainFailure(SupervisorError):  # noqa: N818 (a form on the wire, not an error)
+    """A failure in the form of Ruby's server: a text, with fields beside it."""
+
+    def __init__(self, message: str, **fields: object) -> None:
+        super().__init__(message)
+        self.fields = fields
+
+
 def failure(error: SupervisorError) -> Object:
     """Return the fields that say *error*, without an id."""
+    if isinstance(error, PlainFailure):
+        plain = {"finished": True, "failed": True, "error": str(error)}
+        return {**plain, **error.fields}
     message = error.message if isinstance(error, CallFailedError) else str(error)
     return {
         "finished": True,
@@ -271,6 +282,10 @@ def _failure_of(tree: Object) -> CallFailedError:
     match tree.get("error"):
         case {"class": str(name), "message": str(message)}:
             return CallFailedError(name, message)
+        case {"message": str(message), **others} if others.get("class") is None:
+            return CallFailedError("", message)
+        case {"class": str(name)}:
+            return CallFailedError(name, "the peer gave no reason")
         case str(message):
             return CallFailedError("", message)
         case error:

@@ -1,0 +1,91 @@
+"""Which worker a word means: its name, its connection id, or its process id."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import Final
+
+from attrs import frozen
+
+from trio_supervisor.errors import NoSuchWorkerError, SupervisorError
+
+_SHOWN: Final = 10
+"""Names or candidates that an error lists."""
+_PID: Final = "pid-"
+
+
+class AmbiguousNameError(SupervisorError):
+    """Several workers have that name or process id; the message lists them."""
+
+
+class NotManagedError(SupervisorError):
+    """The worker registered on its own: the controller cannot restart or stop it."""
+
+
+@frozen(kw_only=True)
+class Address:
+    """What one worker can be called by."""
+
+    name: str
+    process_id: int | None
+    connection_id: str | None
+    is_managed: bool = True
+    """Whether the controller started it."""
+
+    def __str__(self) -> str:
+        connection = f", connection {self.connection_id}" if self.connection_id else ""
+        return f"{self.name} (pid {self.process_id}{connection})"
+
+
+def process_id_of(word: str) -> int | None:
+    """Return the process id in *word*, written as ``4711`` or ``pid-4711``."""
+    digits = word.removeprefix(_PID)
+    is_number = digits.isascii() and digits.isdecimal() and len(digits) <= 10
+    return int(digits) if is_number else None
+
+
+def find_all(word: str, known: Sequence[Address]) -> list[Address]:
+    """Return all that *word* means: by name; else by connection id; else by pid."""
+    if found := [one for one in known if one.name == word]:
+        return found
+    if found := [one for one in known if one.connection_id == word]:
+        return found
+    process_id = process_id_of(word)
+    return [
+        one for one in known if process_id is not None and one.process_id == process_id
+    ]
+
+
+def find_one(word: str, known: Sequence[Address]) -> Address:
+    """Return the one worker that *word* means.
+
+    Two generations of a worker of the controller share a name for a while: the first
+    of them is returned.
+
+    Raises:
+        NoSuchWorkerError: no worker is called that; the message lists those there are.
+        AmbiguousNameError: several are; the message lists them.
+    """
+    found = find_all(word, known)
+    if not found:
+        names = hint(one.name for one in known)
+        raise NoSuchWorkerError(f"no worker has the name {word!r:.80}{names}")
+    if len(found) > 1 and not found[0].is_managed:
+        raise AmbiguousNameError(ambiguity(word, found))
+    return found[0]
+
+
+def ambiguity(word: str, found: Sequence[Address]) -> str:
+    """Return the message for a word that means all of *found*."""
+    candidates = "; ".join(str(one) for one in found[:_SHOWN])
+    more = f"; and {len(found) - _SHOWN} more" if len(found) > _SHOWN else ""
+    return (
+        f"{word!r:.80} names {len(found)} workers; use a connection id or a pid: "
+        f"{candidates}{more}"
+    )
+
+
+def hint(names: Iterable[str]) -> str:
+    """Return the end of a message that lists the *names* there are."""
+    known = sorted(set(names))
+    return f"; there are: {', '.join(known[:_SHOWN])}" if known else ""
