@@ -24,8 +24,9 @@ def block(
     origin: Origin = WORKER,
     stream: Stream = "stdout",
     is_cut: bool = False,
+    is_continued: bool = False,
 ) -> Block:
-    return Block(time, origin, stream, data, is_cut)
+    return Block(time, origin, stream, data, is_cut, is_continued)
 
 
 @contextmanager

@@ -342,3 +342,29 @@ async def test_numbers_to_keep_and_sockets_exclude_each_other() -> None:
             inherit=[sock.fileno()],
             listen={"web": sock.fileno()},
         )
+
+
+def in_ascii(text: str | bytes) -> bytes:
+    """As `os.fsencode` does in the C locale."""
+    return text if isinstance(text, bytes) else text.encode("ascii", "surrogateescape")
+
+
+async def test_arguments_that_the_locale_lacks_are_passed_as_utf8(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """In the C locale, say; bytes that were read from the system come back the same."""
+    monkeypatch.setattr(os, "fsencode", in_ascii)
+    environment = {"WORD": "čau"}
+    _, printed = await output(
+        ["/bin/sh", "-c", 'printf "%s %s" "$WORD" "$1"', "→", "caf\udcff"],
+        environment=environment,
+    )
+    assert printed == "čau caf".encode() + b"\xff"
+
+
+@pytest.mark.parametrize("word", ["a\0b", "\ud800"], ids=["NUL", "lone surrogate"])
+async def test_arguments_that_no_system_takes_are_an_os_error(word: str) -> None:
+    with pytest.raises(OSError, match=r"a NUL character|a lone surrogate"):
+        await output(["/bin/echo", word])
+    with pytest.raises(OSError, match=r"a NUL character|a lone surrogate"):
+        await output(["/bin/echo"], environment={"A": word})

@@ -113,6 +113,38 @@ def test_an_endless_line_is_given_out_as_it_comes() -> None:
     assert 1_000_000 - MAX_LINE <= given_out < 1_000_000
 
 
+@given(TEXTS, st.lists(st.integers(min_value=0), max_size=12), st.data())
+def test_lines_cut_while_incomplete_lose_no_byte(
+    data: bytes, places: list[int], draw: st.DataObject
+) -> None:
+    """Whenever an incomplete line is passed on, its rest follows; none is doubled."""
+    aligner = Aligner()
+    parts: list[tuple[bytes, bool]] = []
+    for chunk in cut(data, places):
+        parts += [(bytes(part), flag) for part, flag in aligner.add(chunk)]
+        if draw.draw(st.booleans()):
+            parts += [(bytes(part), flag) for part, flag in aligner.cut()]
+    parts += [(bytes(part), flag) for part, flag in aligner.end()]
+    assert b"".join(part for part, _ in parts) == data
+    assert all(part for part, _ in parts)
+
+
+def test_an_incomplete_line_is_cut_between_characters() -> None:
+    """The first bytes of a character wait for the others."""
+    aligner = Aligner()
+    euro = "€".encode()
+    assert list(aligner.add(b"price: " + euro[:2])) == []
+    assert list(aligner.cut()) == [(b"price: ", True)]
+    assert list(aligner.cut()) == []
+    assert list(aligner.add(euro[2:] + b"\n")) == [(euro + b"\n", False)]
+
+
+@pytest.mark.parametrize("end", [b"\n", b"\r\n"])
+def test_the_newline_of_a_line_cut_before_it_is_no_line(end: bytes) -> None:
+    found = block(end + b"next\n", is_continued=True)
+    assert list(pieces_of(found)) == [Piece(b"next", False)]
+
+
 @pytest.mark.parametrize(
     ("data", "text"),
     [
@@ -120,6 +152,7 @@ def test_an_endless_line_is_given_out_as_it_comes() -> None:
         pytest.param(b"caf\xe9", "caf\\xe9", id="not UTF-8"),
         pytest.param(b"\xed\xa0\x80", "\\xed\\xa0\\x80", id="a surrogate"),
         pytest.param(b"windows\r", "windows", id="a return before the newline"),
+        pytest.param(b"\r50%", "50%", id="a return at the start"),
         pytest.param(b"a\rb", "a\rb", id="a return within"),
     ],
 )

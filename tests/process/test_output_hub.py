@@ -34,6 +34,30 @@ import os, sys
 for number in range(int(sys.argv[1])):
     os.write(1, b"%099d\\n" % number)
 """
+PROMPT = """
+import os, signal
+signal.signal(signal.SIGUSR1, lambda *_: None)
+signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGUSR1])
+os.write(1, b"Password: ")
+signal.sigwait([signal.SIGUSR1])
+os.write(1, b"\\n")
+os.write(1, b"done\\n")
+"""
+DOTS = """
+import os, time
+while True:
+    os.write(1, b".")
+    time.sleep(0.01)
+"""
+HALVES = """
+import os, signal
+signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGUSR1])
+os.write(2, b"begun\\n")
+signal.sigwait([signal.SIGUSR1])
+os.write(1, b"one ")
+os.write(1, b"two\\n")
+signal.pause()
+"""
 HELLO = "import os; os.write(1, b'out\\n'); os.write(2, b'err\\n')"
 CRASH = """
 import os, signal
@@ -82,6 +106,12 @@ def block_until_it_ends(process: trio.Process) -> None:
     os.waitid(os.P_PID, process.pid, os.WEXITED | os.WNOWAIT)
 
 
+async def until_file_has(path: Path, data: bytes) -> None:
+    """Wait until a thread that writes to *path* has come to *data*."""
+    while data not in path.read_bytes():
+        await trio.sleep(0.01)
+
+
 def numbers_in(directory: Path) -> list[int]:
     """In the files that were moved away, and in the last one."""
     paths = [*sorted(directory.glob("log.*")), directory / "log"]
@@ -94,6 +124,63 @@ async def test_lines_have_the_name_of_their_child_and_keep_their_stream() -> Non
         assert await run_python(HELLO, hub.hub.open("web.0")) == 0
         assert await read_until(hub.stdout, b"\n") == b"web.0        | out\n"
         assert await read_until(hub.stderr, b"\n") == b"web.0        | err\n"
+
+
+async def test_incomplete_line_reaches_output_and_tail_within_a_second() -> None:
+    """A prompt is shown while its program waits for the answer."""
+    async with open_hub() as hub:
+        output = hub.hub.open("web.0")
+        async with open_python(PROMPT, output) as process:
+            with hub.hub.subscribe(None) as lines:
+                prompt = await read_until(hub.stdout, b"\n")
+                assert prompt == "web.0        | Password: …\n".encode()
+                (entry,) = (await anext(lines)).entries
+                assert (entry["message"], entry["truncated"]) == ("Password: ", True)
+                process.send_signal(signal.SIGUSR1)
+                # The newline that ends the prompt is not a line.
+                rest = await read_until(hub.stdout, b"done\n")
+                assert rest == b"web.0        | done\n"
+        output.finish()
+        assert [line.text for line in output.last_lines(9)] == ["Password: ", "done"]
+
+
+async def test_steady_output_without_newline_is_not_held_back() -> None:
+    """Each byte puts the line off no further."""
+    async with open_hub("json") as hub, open_python(DOTS, hub.hub.open("web.0")):
+        first = json.loads(await read_until(hub.stdout, b"\n"))
+        second = json.loads(await read_until(hub.stdout, b"\n"))
+    assert set(first["message"]) == set(second["message"]) == {"."}
+
+
+async def test_log_file_of_one_worker_gets_bytes_as_they_come(tmp_path: Path) -> None:
+    """Before the end of a line, and the same bytes as the worker wrote."""
+    path = tmp_path / "log"
+    async with open_hub() as hub:
+        output = hub.hub.open("web.0", stdout=str(path), stderr=str(path))
+        async with open_python(PROMPT, output) as process:
+            await until_file_has(path, b"Password: ")
+            assert path.read_bytes() == b"Password: "
+            process.send_signal(signal.SIGUSR1)
+            await process.wait()
+        output.finish()
+        output.close()
+        await hub.hub.flush()
+        assert path.read_bytes() == b"Password: \ndone\n"
+        assert [line.text for line in output.last_lines(9)] == ["Password: ", "done"]
+
+
+async def test_log_file_of_two_workers_keeps_lines_whole(tmp_path: Path) -> None:
+    """The file is appended to by whole lines, while both may write."""
+    path = tmp_path / "log"
+    async with open_hub() as hub:
+        first = hub.hub.open("web.0", stdout=str(path))
+        second = hub.hub.open("web.1", stdout=str(path))
+        with hub.hub.subscribe(["web.0"]) as lines:
+            async with open_python(HALVES, first) as one, open_python(HALVES, second):
+                await anext(lines)
+                one.send_signal(signal.SIGUSR1)
+                await until_file_has(path, b"\n")
+        assert path.read_bytes() == b"one two\n"
 
 
 async def test_json_lines_say_which_process_printed_them() -> None:

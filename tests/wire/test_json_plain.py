@@ -60,3 +60,9 @@ def test_depth_is_limited() -> None:
 def test_what_json_has_not_is_our_fault(value: object) -> None:
     with pytest.raises(LocalProtocolError):
         json_plain.encode_object({"a": value})
+
+
+def test_a_lone_surrogate_becomes_a_question_mark() -> None:
+    """A strict reader takes the line, and refuses the name that is in it."""
+    line = json_plain.encode_object({"name": "caf\udcff"})
+    assert json_line.decode_object(line[:-1], 64) == {"name": "caf?"}

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import json
 import sys
 from argparse import Namespace
 from collections.abc import Callable, Mapping
 from typing import Any
 
 from trio_supervisor.cli.connection import Connection, Deadline, socket_path
-from trio_supervisor.cli.output import printable
+from trio_supervisor.cli.output import printable, to_json
 from trio_supervisor.wire.json_tree import Object
 
 # A year: who follows waits for as long as it takes.
@@ -41,10 +40,9 @@ def _listen(
         if (missed := answer.get("missed")) is not None and missed:
             _put(_missed(missed, arguments.json))
         if arguments.json and "snapshot" in answer:
-            _put(json.dumps({"event": "snapshot", **answer["snapshot"]}))
+            _put(to_json({"event": "snapshot", **answer["snapshot"]}))
         for entry in answer.get("entries", ()):
-            is_json = arguments.json
-            _put(json.dumps(entry, ensure_ascii=False) if is_json else show(entry))
+            _put(to_json(entry) if arguments.json else show(entry))
         sys.stdout.flush()
 
     with Connection(path, deadline) as connection:
@@ -53,7 +51,7 @@ def _listen(
 
 def _missed(count: int, is_json: bool) -> str:
     if is_json:
-        return json.dumps({"event": "missed", "count": count})
+        return to_json({"event": "missed", "count": count})
     return f"({count} missed: this was read too slowly)"
 
 

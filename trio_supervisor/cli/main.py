@@ -11,6 +11,7 @@ from collections.abc import Callable, Sequence
 from typing import Final, NoReturn
 
 from trio_supervisor._version import __version__
+from trio_supervisor.cli.encoding import accept_any_encoding
 from trio_supervisor.errors import SupervisorError
 from trio_supervisor.process.leaving import exit_code, leave
 
@@ -57,6 +58,7 @@ _EPILOG: Final = (
 def main(words: Sequence[str] | None = None) -> int:
     """Run one command; return its exit code."""
     _open_missing_streams()
+    accept_any_encoding()
     arguments = make_parser().parse_args(words)
     module, _, function = _VERBS[arguments.verb].partition(":")
     run: Callable[[argparse.Namespace], None] = getattr(

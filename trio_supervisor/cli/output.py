@@ -7,6 +7,8 @@ import sys
 from collections.abc import Sequence
 from typing import Self
 
+from trio_supervisor.cli.encoding import is_unicode
+
 STATE_COLOURS = {
     "ready": "green",
     "waiting": "cyan",
@@ -22,7 +24,13 @@ STATE_COLOURS = {
 
 def print_json(value: object) -> None:
     """Print *value* as JSON, indented for people that look at it."""
-    print(json.dumps(value, indent=2, ensure_ascii=False))
+    print(to_json(value, indent=2))
+
+
+def to_json(value: object, indent: int | None = None) -> str:
+    """Return *value* as JSON that standard output can show, whatever its encoding."""
+    ensure_ascii = not is_unicode(sys.stdout.encoding)
+    return json.dumps(value, indent=indent, ensure_ascii=ensure_ascii)
 
 
 def print_table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import signal
 import subprocess
@@ -41,7 +42,8 @@ async def spawn_exec(
         new_session: Whether it leads a session, too.
 
     Raises:
-        OSError: the program cannot be started: not found, not executable …
+        OSError: the program cannot be started: not found, not executable, an argument
+            or a variable with a NUL character …
     """
     launch = _Launch(
         command=command,
@@ -77,9 +79,12 @@ class _Launch:
         old = signal.pthread_sigmask(signal.SIG_SETMASK, ())
         try:
             process = subprocess.Popen(
-                self.command,
-                env=dict(self.environment),
-                cwd=self.directory,
+                [encoded(word) for word in self.command],
+                env={
+                    encoded(name): encoded(value)
+                    for name, value in self.environment.items()
+                },
+                cwd=None if self.directory is None else encoded(self.directory),
                 stdin=subprocess.DEVNULL,
                 stdout=self.stdout,
                 stderr=self.stderr,
@@ -93,6 +98,28 @@ class _Launch:
         # collected, and steal the exit status.
         process.returncode = 0
         return ChildProcess(process.pid)
+
+
+def encoded(text: str) -> bytes:
+    """Return *text* as the system gets it: an argument, a variable or a path.
+
+    In the file system's encoding, so that what Python has read from there comes back
+    the same; in UTF-8 where that encoding, such as ASCII in the C locale, lacks a
+    character.
+
+    Raises:
+        OSError: no system takes it: it has a NUL character, or is no Unicode text.
+    """
+    if "\0" in text:
+        raise OSError(errno.EINVAL, "a NUL character", text)
+    try:
+        return os.fsencode(text)
+    except UnicodeEncodeError:
+        pass
+    try:
+        return text.encode("utf-8", "surrogateescape")
+    except UnicodeEncodeError as exc:
+        raise OSError(errno.EILSEQ, "a lone surrogate", text) from exc
 
 
 def _start_listening(launch: _Launch, listen: Mapping[str, int]) -> ChildProcess:

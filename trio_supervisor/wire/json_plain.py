@@ -16,14 +16,19 @@ from trio_supervisor.wire.json_tree import Object, check_object, excerpt
 def encode_object(tree: Mapping[str, object]) -> bytes:
     """Encode *tree* as one line, its newline included.
 
+    A lone surrogate, as in an argument that is not UTF-8, becomes a question mark:
+    no strict reader of JSON takes it.
+
     Raises:
         LocalProtocolError: JSON has no such value: the message says which.
     """
     try:
-        text = json.dumps(tree, allow_nan=False, separators=(",", ":"))
+        text = json.dumps(
+            tree, allow_nan=False, ensure_ascii=False, separators=(",", ":")
+        )
     except (TypeError, ValueError, RecursionError) as exc:
         raise LocalProtocolError(f"not to be encoded as JSON: {exc}") from exc
-    return text.encode() + b"\n"
+    return text.encode("utf-8", "replace") + b"\n"
 
 
 def decode_object(line: bytes, max_depth: int) -> Object:

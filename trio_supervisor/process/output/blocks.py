@@ -36,6 +36,8 @@ class Block(NamedTuple):
     """Never empty. Only a line that was cut, or the last of all, has no newline."""
     is_cut: bool
     """Whether the last line goes on in the next block."""
+    is_continued: bool = False
+    """Whether the first line began in the previous block."""
 
 
 class Piece(NamedTuple):
@@ -52,6 +54,11 @@ class Aligner:
 
     _rest: bytearray = field(factory=bytearray, init=False)
     """The line that is not complete, from where it was last cut."""
+
+    @property
+    def rest(self) -> bytearray:
+        """The incomplete line, from where it was last cut; not to be changed."""
+        return self._rest
 
     def add(self, data: bytes) -> Iterator[tuple[Data, bool]]:
         """Yield what *data* completes, and whether its last line goes on."""
@@ -71,11 +78,32 @@ class Aligner:
             yield bytes(self._rest[:size]), True
             del self._rest[:size]
 
+    def cut(self) -> Iterator[tuple[Data, bool]]:
+        """Yield the incomplete line as it is now; its rest follows when it comes.
+
+        A character of UTF-8 of which only a part has been read is kept back.
+        """
+        size = _whole_characters(self._rest)
+        if size:
+            yield bytes(self._rest[:size]), True
+            del self._rest[:size]
+
     def end(self) -> Iterator[tuple[Data, bool]]:
         """Yield what stands there without a newline."""
         if self._rest:
             yield bytes(self._rest), False
             self._rest.clear()
+
+
+def _whole_characters(data: bytearray) -> int:
+    """Return the length of *data* without an incomplete last character of UTF-8."""
+    for back in range(1, min(4, len(data) + 1)):
+        byte = data[-back]
+        if byte & 0xC0 == 0x80:
+            continue
+        needed = 1 if byte < 0xC0 else 2 if byte < 0xE0 else 3 if byte < 0xF0 else 4
+        return len(data) - back if needed > back else len(data)
+    return len(data)
 
 
 def _part(data: bytes, start: int, end: int) -> Data:
@@ -86,9 +114,14 @@ def _part(data: bytes, start: int, end: int) -> Data:
 
 
 def pieces_of(block: Block) -> Iterator[Piece]:
-    """Yield the lines of *block*, one after another: it is not split beforehand."""
+    """Yield the lines of *block*, one after another: it is not split beforehand.
+
+    The newline alone of a line that was cut just before it is no line of its own.
+    """
     data = bytes(block.data)
-    start = 0
+    start = 1 if block.is_continued and data.startswith(b"\n") else 0
+    if block.is_continued and data.startswith(b"\r\n"):
+        start = 2
     while start < len(data):
         newline = data.find(b"\n", start)
         end = len(data) if newline < 0 else newline
@@ -115,6 +148,14 @@ def count_lines(data: Data) -> int:
     return data.count(b"\n") + (not data.endswith(b"\n"))
 
 
+def shown_of(piece: Piece) -> bytes:
+    r"""Return the bytes of *piece* that are shown, without a ``\r`` at either end.
+
+    Progress bars begin with one, and lines of Windows end with one.
+    """
+    return piece.data.removeprefix(b"\r").removesuffix(b"\r")
+
+
 def text_of(piece: Piece) -> str:
-    r"""Return *piece* as text; what is no UTF-8 is shown as ``\xff``."""
-    return piece.data.removesuffix(b"\r").decode("utf-8", "backslashreplace")
+    r"""Return *piece* as text; bytes that are not UTF-8 are shown as ``\xff``."""
+    return shown_of(piece).decode("utf-8", "backslashreplace")

@@ -99,6 +99,11 @@ class OutputFiles:
         file.users.add(user)
         return file.destination
 
+    def has_one_user(self, path: str) -> bool:
+        """Return whether a single child writes to *path*: nobody to mix with."""
+        file = self._files.get(os.path.abspath(path))
+        return file is not None and len(file.users) == 1
+
     def leave(self, user: str) -> None:
         """Close the files that were open for *user* only, once they are written."""
         for path, file in list(self._files.items()):

@@ -7,6 +7,7 @@ import os
 from collections import defaultdict
 from collections.abc import AsyncIterator, Collection, Iterator
 from contextlib import ExitStack, asynccontextmanager
+from functools import partial
 from itertools import islice
 from types import TracebackType
 from typing import Final, Self
@@ -238,7 +239,9 @@ class OutputHub:
 
     def _sink(self, name: str, stream: Stream, path: str | None, form: Form) -> Sink:
         if path is not None:
-            return Sink(self._files.open(path, name, stream), renderer_of("raw", name))
+            destination = self._files.open(path, name, stream)
+            is_alone = partial(self._files.has_one_user, path)
+            return Sink(destination, renderer_of("raw", name), is_alone)
         return self._console.sink(name, stream, form)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import time
 from collections import deque
@@ -28,6 +29,12 @@ _STEP: Final = 64 * 1024
 _WIDE_STEP: Final = 256 * 1024
 _FULL_READS: Final = 3
 """After so many in a row, a pipe is widened."""
+_PARTIAL_DELAY: Final = 0.5
+"""An incomplete line, such as a prompt, is passed on after this time [s]."""
+
+
+def _never() -> bool:
+    return False
 
 
 @frozen
@@ -36,6 +43,8 @@ class Sink:
 
     destination: Destination
     render: Renderer
+    takes_bytes: Callable[[], bool] = _never
+    """Whether bytes are passed on as they come, and not in whole lines."""
 
 
 @define(eq=False)
@@ -58,6 +67,12 @@ class Pump:
     _step: int = field(default=_STEP, init=False)
     _full_reads: int = field(default=0, init=False)
     _is_wide: bool = field(default=False, init=False)
+    _ahead: int = field(default=0, init=False)
+    """How much of the incomplete line has been passed on already [bytes]."""
+    _is_continued: bool = field(default=False, init=False)
+    """Whether the next block goes on with a line that was cut."""
+    _overdue_at: float = field(default=math.inf, init=False)
+    """When the incomplete line is passed on as it is, in trio's time [s]."""
     # A child that is being stopped may have much to say: only `stop` and EOF end this.
     _scope: trio.CancelScope = field(
         factory=lambda: trio.CancelScope(shield=True), init=False
@@ -103,8 +118,11 @@ class Pump:
                 self._adapt(count)
                 await trio.lowlevel.checkpoint()
             elif not self._has_ended:
-                with trio.CancelScope() as self._waiting:
+                with trio.CancelScope(deadline=self._overdue_at) as self._waiting:
                     await trio.lowlevel.wait_readable(self._descriptor)
+            if trio.current_time() >= self._overdue_at:
+                self._overdue_at = math.inf
+                self._take(self._aligner.cut())
             await self._pass_on()
 
     async def _pass_on(self) -> None:
@@ -133,14 +151,34 @@ class Pump:
             self._take(self._aligner.end())
         else:
             self._take(self._aligner.add(data))
+            self._mind_incomplete_line(is_new=b"\n" in data)
         return len(data)
 
     def _take(self, parts: Iterator[tuple[Data, bool]]) -> None:
         now = time.time()
         for data, is_cut in parts:
-            block = Block(now, self._origin, self._stream, data, is_cut)
-            self._pending.append(block)
+            block = Block(
+                now, self._origin, self._stream, data, is_cut, self._is_continued
+            )
+            self._is_continued = is_cut
             self._hear(block)
+            ahead, self._ahead = self._ahead, max(0, self._ahead - len(data))
+            if ahead < len(data):
+                rest = block._replace(data=data[ahead:]) if ahead else block
+                self._pending.append(rest)
+
+    def _mind_incomplete_line(self, *, is_new: bool) -> None:
+        rest = self._aligner.rest
+        if not rest:
+            self._overdue_at = math.inf
+            return
+        if is_new or self._overdue_at == math.inf:
+            self._overdue_at = trio.current_time() + _PARTIAL_DELAY
+        if self._ahead < len(rest) and self._sink.takes_bytes():
+            data = bytes(rest[self._ahead :])
+            block = Block(time.time(), self._origin, self._stream, data, True, True)
+            self._pending.append(block)
+            self._ahead = len(rest)
 
     def _adapt(self, count: int) -> None:
         if count < self._step:

@@ -16,6 +16,7 @@ from trio_supervisor.process.output.blocks import (
     Data,
     Piece,
     pieces_of,
+    shown_of,
     text_of,
 )
 from trio_supervisor.process.output.entries import header_of, timestamp
@@ -79,7 +80,7 @@ def _render_text(
 ) -> Iterator[bytes]:
     def line(piece: Piece) -> bytes:
         mark = "…".encode() if piece.is_cut else b""
-        return b"%b%b%b\n" % (prefix, show(piece.data.removesuffix(b"\r")), mark)
+        return b"%b%b%b\n" % (prefix, show(shown_of(piece)), mark)
 
     return _in_steps(map(line, pieces_of(block)))
 

@@ -1,0 +1,55 @@
+"""Standard streams that lack characters."""
+
+from __future__ import annotations
+
+import io
+import sys
+
+import pytest
+
+from trio_supervisor.cli.encoding import accept_any_encoding, is_unicode
+from trio_supervisor.cli.output import to_json
+
+
+def stream(encoding: str) -> io.TextIOWrapper:
+    return io.TextIOWrapper(io.BytesIO(), encoding, newline="\n")
+
+
+@pytest.mark.parametrize(
+    ("encoding", "text", "written"),
+    [
+        ("ascii", "a ├─ b ⟶ c …", b"a +- b -> c ..."),
+        ("ascii", "é €", b"\\xe9 \\u20ac"),
+        ("latin-1", "é €", b"\xe9 \\u20ac"),
+        ("utf-8", "é\udcff", b"\xc3\xa9\\udcff"),
+        ("ascii", "100 %", b"100 %"),
+    ],
+)
+def test_streams_replace_characters_that_they_lack(
+    monkeypatch: pytest.MonkeyPatch, encoding: str, text: str, written: bytes
+) -> None:
+    output = stream(encoding)
+    monkeypatch.setattr(sys, "stdout", output)
+    accept_any_encoding()
+
+    print(text, end="", flush=True)
+
+    assert isinstance(output.buffer, io.BytesIO)
+    assert output.buffer.getvalue() == written
+
+
+@pytest.mark.parametrize(
+    ("encoding", "json"),
+    [("utf-8", '{"a": "é"}'), ("UTF8", '{"a": "é"}'), ("latin-1", '{"a": "\\u00e9"}')],
+)
+def test_json_is_escaped_where_output_is_not_utf8(
+    monkeypatch: pytest.MonkeyPatch, encoding: str, json: str
+) -> None:
+    monkeypatch.setattr(sys, "stdout", stream(encoding))
+
+    assert to_json({"a": "é"}) == json
+
+
+@pytest.mark.parametrize("encoding", [None, "ascii", "utf-16", "no such encoding"])
+def test_other_encodings_are_not_utf8(encoding: str | None) -> None:
+    assert not is_unicode(encoding)
