@@ -108,8 +108,9 @@ def block_until_it_ends(process: trio.Process) -> None:
 
 async def until_file_has(path: Path, data: bytes) -> None:
     """Wait until a thread that writes to *path* has come to *data*."""
-    while data not in path.read_bytes():
-        await trio.sleep(0.01)
+    file = trio.Path(path)
+    while data not in await file.read_bytes():
+        await trio.lowlevel.checkpoint()
 
 
 def numbers_in(directory: Path) -> list[int]:
