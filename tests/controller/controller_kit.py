@@ -194,7 +194,7 @@ class Theatre:
         self.processes.append(process)
         self.started.append((trio.current_time(), _shown(plan)))
         role.process, role.has_started = process, True
-        role.is_ready, role.last_exit = False, None
+        role.is_ready, role.last_exit = not plan.says_ready, None
         self.nursery.start_soon(self._live, plan, role, process, life)
         self.nursery.start_soon(self._bury, plan, role, process)
         return process

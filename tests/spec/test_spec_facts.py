@@ -39,7 +39,13 @@ def web(**changes: Any) -> Service:
 
 
 def redis(**changes: Any) -> Command:
-    return Command(**({"name": "redis", "arguments": ["redis-server"]} | changes))
+    # With a default that depends on other fields, each of these would change two.
+    defaults: dict[str, Any] = {
+        "name": "redis",
+        "arguments": ["redis-server"],
+        "stable_for": 0.0,
+    }
+    return Command(**(defaults | changes))
 
 
 CHANGES: dict[str, tuple[Any, str]] = {
@@ -49,7 +55,7 @@ CHANGES: dict[str, tuple[Any, str]] = {
     "notify": (True, "notify False -> True"),
     "restart": ("never", "restart always -> never"),
     "backoff": (Backoff(cap=9), "cap=9"),
-    "intensity": (10, "intensity None -> 10"),
+    "intensity": (None, "intensity 10 -> None"),
     "period": (5, "period 60.0 -> 5.0"),
     "success_exit_codes": ([0, 3], "success_exit_codes 0 -> 0 3"),
     "give_up_on": ([78, "SEGV"], "give_up_on  -> -11 78"),
@@ -59,6 +65,7 @@ CHANGES: dict[str, tuple[Any, str]] = {
     "startup_timeout": (5, "startup_timeout 60.0 -> 5.0"),
     "health_check_timeout": (5, "-> 5.0"),
     "max_lifetime": (5, "max_lifetime None -> 5.0"),
+    "stable_for": (5, "stable_for 0.0 -> 5.0"),
     "stop_signal": (signal.SIGINT, "stop_signal SIGTERM -> SIGINT"),
     "stop_timeout": (5, "stop_timeout 10.0 -> 5.0"),
     "kill_mode": ("leader", "kill_mode group -> leader"),

@@ -43,6 +43,7 @@ RECORD = m.WorkerRecord(
     waiting_for="db (ready)",
     reason="restart: leaks",
     needs=("db (ready)", "migrate (exited_ok)"),
+    is_stable=False,
 )
 WORKER = m.WorkerStatus(
     name="web.0",

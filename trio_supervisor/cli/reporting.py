@@ -47,8 +47,9 @@ class Reporter:
             case Serving():
                 manager.extend_timeout(self._start_time())
                 manager.status("starting")
-            case AllReady(workers=workers):
-                manager.ready(f"{workers} workers ready", size=workers)
+            case AllReady(workers=workers, absent=absent):
+                text = "; ".join([f"{workers} workers ready", *absent])
+                manager.ready(text, size=workers)
             case Reloading():
                 manager.reloading()
                 manager.extend_timeout(self._start_time() + self._stop_time())

@@ -41,12 +41,14 @@ def run_scale(arguments: Namespace) -> None:
     counts = dict(arguments.counts)
     if len(counts) < len(arguments.counts):
         raise UsageError("a service is named twice")
-    _call(arguments, "scale", {"counts": counts})
+    not_ready = _call(arguments, "scale", {"counts": counts}).get("not_ready", {})
     if arguments.json:
-        print_json({"done": "scale", "counts": counts})
-    else:
-        for name, count in counts.items():
-            print(f"{name} has {count} worker{'' if count == 1 else 's'}")
+        print_json({"done": "scale", "counts": counts, "not_ready": not_ready})
+        return
+    for name, count in counts.items():
+        print(f"{name} has {count} worker{'' if count == 1 else 's'}")
+    for name, state in not_ready.items():
+        print(f"{name} is not ready: {state}")
 
 
 def run_stop(arguments: Namespace) -> None:

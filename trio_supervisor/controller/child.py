@@ -83,6 +83,8 @@ class Child:
     why: str = field(default="", init=False)
     """Why this incarnation was started in place of the one before; may be empty."""
     last_ending: Ending | None = field(default=None, init=False)
+    last_crash: int = field(default=0, init=False)
+    """The newest incarnation that ended unasked and is restarted; 0: none."""
     _has_started: bool = field(default=False, init=False)
     """Whether it was started since it, or its group, began afresh."""
     _is_retired: bool = field(default=False, init=False)
@@ -148,6 +150,11 @@ class Child:
         return self.is_at_rest and ending is not None and not ending.is_planned
 
     @property
+    def is_stable(self) -> bool:
+        """Whether it is ready, and has been for ``stable_for`` seconds."""
+        return self.state is State.READY and self._vitals.is_stable
+
+    @property
     def standing(self) -> Standing:
         """How far it has come, for those that depend on it."""
         if not (self._is_wanted or self.is_at_rest):
@@ -172,8 +179,6 @@ class Child:
     def request_restart(self, reason: str = "", cause: Cause = Cause.RESTART) -> None:
         """Have the process replaced gracefully, or started if there is none."""
         if not self._is_retired:
-            if cause is Cause.RESTART:  # by hand
-                self._history.end_crash_loop()
             self._is_wanted = True
             self._ask(cause, reason)
 
@@ -208,11 +213,8 @@ class Child:
         self._has_started = False
 
     def request_start(self) -> None:
-        """Have it started, if it is stopped, failed, or on its way there.
-
-        In a backoff it is started without the rest of the delay.
-        """
-        if not self._is_wanted or self.is_at_rest or self.state is State.BACKOFF:
+        """Have it started, if it is stopped, failed, or on its way there."""
+        if not self._is_wanted or self.is_at_rest:
             if self.is_at_rest and self.incarnation:
                 self.why = "started again by hand"
             self.request_restart("start")
@@ -235,10 +237,6 @@ class Child:
         """Take in what its probes say of its readiness."""
         self._vitals.seems_ready = is_ready
         self._weigh_readiness()
-
-    def seems_alive(self) -> None:
-        """Take in that its liveness probe begins, or has succeeded."""
-        self._vitals.alive_at = trio.current_time()
 
     def seems_sick(self, cause: Cause) -> None:
         """Have it replaced: a probe says that it did not start, or does not live."""
@@ -330,11 +328,11 @@ class Child:
         finally:
             with trio.CancelScope(shield=True):
                 await self._end(process)
-        ready_for = self._vitals.well_for(
-            trio.current_time(), has_hung=cause is Cause.UNHEALTHY
-        )
         if self._request is not None:  # asked for while it ended: planned, then
             cause = self._request
+        ready_for = None
+        if (first_ready := self._vitals.first_ready) is not None:
+            ready_for = trio.current_time() - first_ready
         return self.plan.rules.ending(cause, process.returncode, ready_for), ""
 
     async def _start(self) -> Process | None:
@@ -408,6 +406,8 @@ class Child:
                 self._is_due_at = float("inf")
                 self._company.on_overdue(self)
                 continue
+            if trio.current_time() >= self._vitals.stable_at():
+                self._become_stable()
             deadline, cause = self._vitals.deadline()
             late = trio.current_time() - deadline
             if late > _SUSPENDED:
@@ -418,7 +418,8 @@ class Child:
             if late >= 0:
                 return cause
             self._changed = trio.Event()
-            with trio.move_on_at(min(deadline, self._is_due_at)):
+            wake_at = min(deadline, self._is_due_at, self._vitals.stable_at())
+            with trio.move_on_at(wake_at):
                 await self._changed.wait()
 
     def _announce_stop(self, process: Process, cause: Cause) -> None:
@@ -482,6 +483,8 @@ class Child:
         )
         if not ending.is_planned:
             decision = self._company.judge(self, ending, decision)
+            if isinstance(decision, Restart):
+                self.last_crash = self.incarnation
         self.why = why_again(ending, self._reason)
         self._watcher.on_event(self._event_of(ending, problem, decision))
         match decision:
@@ -541,15 +544,22 @@ class Child:
         elif since is not None:  # what it said of its trouble is over, too
             self.status = ""
         self.ready_at = time.monotonic()
-        self._watcher.on_event(
-            Ready(
-                name=self.name,
-                process_id=self.process.pid,
-                seconds=0.0 if since is None else now - since,
-            )
-        )
+        if self.plan.says_ready or not self.plan.stable_for:
+            self._say_ready(0.0 if since is None else now - since)
+        self._vitals.is_stable |= not self.plan.stable_for
         self._step(Step.READY)
         self._changed.set()
+
+    def _become_stable(self) -> None:
+        self._vitals.is_stable = True
+        if not self.plan.says_ready:
+            self._say_ready(trio.current_time() - self._vitals.began)
+        self._tell()
+
+    def _say_ready(self, seconds: float) -> None:
+        assert self.process is not None
+        pid = self.process.pid
+        self._watcher.on_event(Ready(name=self.name, process_id=pid, seconds=seconds))
 
     async def _until_allowed(self) -> None:
         """Wait while something that it needs is not there, and it is wanted."""

@@ -206,6 +206,7 @@ class Controller:
             UnavailableError: one ended for good instead.
         """
         chosen = self.choose(names or None)
+        self.check_has_workers(names, "restart")
         limit = max_unavailable if rolling else None
         await self.replace(chosen, reason, max_unavailable=limit)
 
@@ -213,7 +214,8 @@ class Controller:
         """End workers, and leave them ended, with those that depend on them.
 
         Returns the names of all that were stopped, when nothing of them is left: first
-        those that need others. A worker of several is stopped alone.
+        those that need others. A worker of several is stopped alone. One that another
+        call has started again meanwhile is not among them.
 
         Raises:
             NoSuchWorkerError: a name means nothing; nothing was stopped.
@@ -242,40 +244,51 @@ class Controller:
             stopped.append(child.name)
 
         await stop_in_order(self.generation, chosen, ask, affected | whole)
-        return tuple(dict.fromkeys(stopped))
+        again = {child.name for child in chosen if child.is_wanted}
+        return tuple(name for name in dict.fromkeys(stopped) if name not in again)
 
     async def start(self, *names: str) -> None:
         """Start those of *names* that do not run, and all that they depend on.
 
-        Returns when they are ready. A job that has done its work is not run again for
-        the sake of those that depend on it.
+        Returns when they are up: ready for ``stable_for`` seconds. A job that has done
+        its work is not run again for the sake of those that depend on it.
 
         Raises:
             NoSuchWorkerError: a name means nothing; nothing was started.
-            UnavailableError: one ended for good instead.
+            UnavailableError: one exited instead, or a service has no workers; whatever
+                this call has started is stopped again.
         """
         self.reloading.check_idle()
         chosen = self.choose(names)
         self.check_open()
-        for child in self._missing_needs(chosen):
-            child.request_start()
+        self.check_has_workers(names, "start")
+        begun = [c for c in [*self._missing_needs(chosen), *chosen] if not c.is_wanted]
         running = (State.STARTING, State.READY, State.UNREADY, State.UNHEALTHY)
         since = [c.incarnation + (c.state not in running) for c in chosen]
-        for child in chosen:
+        for child in dict.fromkeys([*begun, *chosen]):
             child.request_start()
-        for child, incarnation in zip(chosen, since, strict=True):
-            await until_ready(child, incarnation, self.relations.despair_of)
+        try:
+            for child, incarnation in zip(chosen, since, strict=True):
+                await until_ready(child, incarnation, self.relations.despair_of)
+        except UnavailableError as exc:
+            undone = [child for child in begun if child.is_wanted]
+            if not undone or self.is_stopping:
+                raise
+            await stop_in_order(self.generation, undone, _undo_start)
+            names_of = ", ".join(child.name for child in undone)
+            raise UnavailableError(f"{exc}; stopped again: {names_of}") from exc
 
     async def scale(self, counts: Mapping[str, int]) -> None:
         """Give services another number of workers; no survivor is touched.
 
-        Returns when the new ones are ready and the others gone: those with the highest
-        numbers. A reload keeps the count, unless it declares another one.
+        Returns when the new ones are up (ready for ``stable_for`` seconds) and the
+        others gone: those with the highest numbers. A reload keeps the count, unless it
+        declares another one.
 
         Raises:
             NoSuchWorkerError: there is no such service; nothing was changed.
-            UnavailableError: a count is out of range, or everything is being stopped,
-                or a new one ended for good instead.
+            UnavailableError: a count is out of range, or everything is being stopped;
+                or a new worker exited instead, and the counts are what they were.
         """
         self.reloading.check_idle()
         self.check_open()
@@ -287,16 +300,32 @@ class Controller:
                 )
             if not 0 <= count <= MAX_COUNT:
                 raise UnavailableError(f"{name}: expected 0 to {MAX_COUNT} workers")
-        for name, count in counts.items():
-            self.reloading.scaled[name] = count
-        changes = [
-            self.set_count(self.generation, self.generation.units[name], count)
-            for name, count in counts.items()
-        ]
-        for begun, leaving in changes:
-            for child in begun:
-                await until_ready(child, 1, self.relations.despair_of)
-            await self.wait_forgotten(leaving)
+        before = {name: len(self.generation.units[name].children) for name in counts}
+        scaled = dict(self.reloading.scaled)
+        changes = [self._scale(name, count) for name, count in counts.items()]
+        try:
+            for begun, leaving in changes:
+                for child in begun:
+                    await until_ready(child, 1, self.relations.despair_of)
+                await self.wait_forgotten(leaving)
+        except UnavailableError as exc:
+            units = self.generation.units
+            # What another call, or a reload, has changed since is left alone.
+            if self.is_stopping or any(
+                name not in units or len(units[name].children) != count
+                for name, count in counts.items()
+            ):
+                raise
+            for name, count in before.items():
+                _, leaving = self._scale(name, count)
+                await self.wait_forgotten(leaving)
+            self.reloading.scaled = scaled
+            again = ", ".join(f"{name}={count}" for name, count in before.items())
+            raise UnavailableError(f"{exc}; scaled back to {again}") from exc
+
+    def _scale(self, name: str, count: int) -> tuple[list[Child], list[Child]]:
+        self.reloading.scaled[name] = count
+        return self.set_count(self.generation, self.generation.units[name], count)
 
     async def reload(
         self,
@@ -563,6 +592,30 @@ class Controller:
         services = {n: unit.children for n, unit in self.generation.units.items()}
         return choose(names, self.children, services)
 
+    def not_ready(self, services: Iterable[str]) -> dict[str, str]:
+        """Return which workers of *services* are not ready, and what they are."""
+        units = self.generation.units
+        return {
+            child.name: child.state.value
+            for name in services
+            if name in units
+            for child in units[name].children
+            if child.state is not State.READY
+        }
+
+    def check_has_workers(self, names: Iterable[str], verb: str) -> None:
+        """Refuse to do what *verb* says to a service that has no workers.
+
+        Raises:
+            UnavailableError: one of *names* is such a service.
+        """
+        for name in names:
+            unit = self.generation.units.get(name)
+            if unit is not None and not unit.children:
+                raise UnavailableError(
+                    f"{name} has no workers to {verb} (count=0); scale {name}=1 first"
+                )
+
     async def replace(
         self, chosen: Sequence[Child], reason: str, *, max_unavailable: int | None
     ) -> None:
@@ -730,6 +783,10 @@ def _is_namesake(child: Child, other: Child) -> bool:
     plan, known = child.plan, other.plan
     is_other = child is not other
     return is_other and (plan.name, plan.generation) == (known.name, known.generation)
+
+
+def _undo_start(child: Child) -> None:
+    child.request_stop("its start failed")
 
 
 def _shut_down(child: Child) -> None:

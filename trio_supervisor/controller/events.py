@@ -274,16 +274,22 @@ class Serving:
 
 @frozen(kw_only=True)
 class AllReady:
-    """Every worker is ready, for the first time."""
+    """Every worker that is to run is ready, for the first time."""
 
     kind: ClassVar[str] = "all_ready"
     level: ClassVar[int] = logging.INFO
     name: str
     workers: int
+    """How many are ready."""
     seconds: float
+    absent: tuple[str, ...] = ()
+    """The others, each with the reason: done, or stopped."""
 
     def __str__(self) -> str:
-        return f"all {self.workers} workers ready after {self.seconds * 1000:.0f} ms"
+        after = f"after {self.seconds * 1000:.0f} ms"
+        if not self.absent:
+            return f"all {self.workers} workers ready {after}"
+        return f"{self.workers} workers ready {after}; {', '.join(self.absent)}"
 
 
 @frozen(kw_only=True)

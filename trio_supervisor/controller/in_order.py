@@ -44,22 +44,34 @@ async def stop_in_order(
                 await child.wait_news()
 
 
+def crash_of(child: Child) -> str:
+    """Return in words that *child* exited before it was up."""
+    ending = child.last_ending
+    what = "did not become ready"
+    if ending is not None and ending.ready_for is not None:
+        what = f"did not stay up for {child.plan.stable_for:g} s (stable_for)"
+    return f"{child.name} {what}: {child.last_exit}"
+
+
 async def until_ready(
     child: Child, since: int, despair_of: Callable[[Child], str]
 ) -> None:
-    """Wait until incarnation *since* of *child*, or a later one, is ready.
+    """Wait until incarnation *since* of *child*, or a later one, is up.
+
+    That is: ready for ``stable_for`` seconds, or a job that has exited with success.
 
     Args:
         despair_of: Returns why it waits for others in vain, if so.
 
     Raises:
-        UnavailableError: it came to rest otherwise, or something that it needs did.
+        UnavailableError: it exited instead, or something that it needs did.
     """
-    ends = (State.READY, State.STOPPED, State.FAILED)
     # At rest and not wanted: a stop has overtaken us.
-    while not (child.incarnation >= since and child.state in ends):
+    while not (child.incarnation >= since and (child.is_stable or child.is_at_rest)):
         if not child.is_wanted and child.is_at_rest:
             break
+        if child.last_crash >= since:
+            raise UnavailableError(crash_of(child))
         if problem := despair_of(child):
             raise UnavailableError(f"{child.name} {problem}")
         await child.wait_news()

@@ -88,6 +88,7 @@ class Launchers:
             startup_timeout=service.startup_timeout,
             health_check_timeout=service.health_check_timeout,
             max_lifetime=service.max_lifetime,
+            stable_for=service.stable_for,
             notifies=isinstance(service, Service) or service.notify,
             prober=self._prober(service),
             connects=isinstance(service, Service),

@@ -62,6 +62,7 @@ def record_of(child: Child) -> WorkerRecord:
         waiting_for=child.waiting_for,
         reason=child.why,
         needs=child.needs,
+        is_stable=child.is_stable,
     )
 
 

@@ -44,6 +44,8 @@ class ChildPlan:
     """[s]"""
     max_lifetime: float | None = None
     """[s]"""
+    stable_for: float = 0.0
+    """How long it has to be ready before a caller is told that it is up [s]."""
     notifies: bool = True
     """Whether it says when it is ready; else it is ready once started, or probed."""
     prober: Prober | None = None
@@ -54,6 +56,11 @@ class ChildPlan:
     """Whether heartbeats are due from READY on, or only once the first one came."""
     needs: tuple[str, ...] = ()
     """What its service depends on, in words."""
+
+    @property
+    def says_ready(self) -> bool:
+        """Whether anything but its start tells that it is ready."""
+        return self.notifies or self.prober is not None
 
     def mark(self, incarnation: int) -> str:
         """Return by which descendants of that process can be told from all others."""

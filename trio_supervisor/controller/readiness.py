@@ -13,11 +13,10 @@ from trio_supervisor.controller.generation import Generation
 from trio_supervisor.controller.link import SupervisorLink
 from trio_supervisor.errors import UnavailableError
 from trio_supervisor.policy.lifecycle import State
+from trio_supervisor.policy.order import Standing
 
 # Where even the supervisor has been gone for so long, something is wrong [s].
 _ALONE_FOR: Final = 60.0
-# A worker that is stopped, or that has done its work, is not waited for.
-_SETTLED: Final = (State.READY, State.STOPPED)
 
 
 class Realm(Protocol):
@@ -56,11 +55,11 @@ class Readiness:
     def count_again(self) -> None:
         """Look at the workers of a generation that has just taken over."""
         children = self._realm.generation.children
-        self._missing = {child for child in children if child.state not in _SETTLED}
+        self._missing = {child for child in children if not _is_settled(child)}
 
     def on_change(self, child: Child) -> None:
         """Look at *child*, of the generation in charge, again."""
-        if child.state in _SETTLED:
+        if _is_settled(child):
             self._missing.discard(child)
         else:
             self._missing.add(child)
@@ -82,10 +81,13 @@ class Readiness:
         if self._realm.is_stopping:
             return  # what is stopped is not waited for, and is not ready
         self._has_been = True
+        children = list(self._realm.generation.children)
+        absent = [child for child in children if not child.is_stable]
         self._realm.on_event(
             AllReady(
                 name="controller",
-                workers=sum(1 for _ in self._realm.generation.children),
+                workers=len(children) - len(absent),
+                absent=tuple(f"{c.name} ({_absence_of(c)})" for c in absent),
                 seconds=trio.current_time() - self._began,
             )
         )
@@ -121,3 +123,13 @@ class Readiness:
         is_stopping = self._realm.is_stopping
         is_ready = self._has_been and not missing and not is_stopping
         return is_ready, {"not_ready": missing, "stopping": is_stopping}
+
+
+def _is_settled(child: Child) -> bool:
+    """Whether *child* is up; one that is stopped or has exited is not waited for."""
+    return child.is_stable or child.state is State.STOPPED
+
+
+def _absence_of(child: Child) -> str:
+    is_done = child.standing is Standing.EXITED_OK
+    return f"done, {child.last_exit}" if is_done else child.state.value

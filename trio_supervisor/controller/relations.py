@@ -173,7 +173,7 @@ class Relations:
                     # Where a group failed, also the one that crashed begins afresh.
                     self._restart_together(home, child, services, bool(failures))
                 if isinstance(decision, GiveUp):
-                    return Restart(decision.delay)
+                    return Restart(0.0)
                 return decision
 
     def on_overdue(self, child: Child) -> None:

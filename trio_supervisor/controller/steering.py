@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Coroutine, Sequence
+from collections.abc import Coroutine, Mapping, Sequence
 from typing import Any, Final
 
 from trio_supervisor.controller.controller import Controller
@@ -47,7 +47,7 @@ def answer(controller: Controller, call: IncomingCall) -> Answer:
             controller.choose(names)
             return _done(controller, controller.start(*names))
         case Scale(counts=counts):
-            return _done(controller, controller.scale(counts))
+            return _scale(controller, counts)
         case Reload() as operation:
             return _reload(controller, operation)
         case AbortReload():
@@ -75,9 +75,15 @@ async def _done(controller: Controller, work: Coroutine[Any, Any, None]) -> Fiel
     return {}
 
 
+async def _scale(controller: Controller, counts: Mapping[str, int]) -> Fields:
+    await _done(controller, controller.scale(counts))
+    return {"not_ready": controller.not_ready(counts)}
+
+
 def _restart(controller: Controller, operation: Restart) -> Answer:
     chosen = controller.choose(operation.names)
     controller.check_open()
+    controller.check_has_workers(operation.names or (), "restart")
     reason = operation.reason or "asked to"
     if operation.incarnation is not None:  # a monitor, which means just this one
         chosen = [c for c in chosen if c.incarnation == operation.incarnation]
@@ -89,10 +95,13 @@ def _restart(controller: Controller, operation: Restart) -> Answer:
 
 
 async def _stop(controller: Controller, names: Sequence[str]) -> Fields:
+    chosen = controller.choose(names)
     try:
         stopped = await controller.stop(*names, reason="asked to")
     finally:
         await controller.publish()
+    if again := [child.name for child in chosen if child.is_wanted]:
+        raise UnavailableError(f"{', '.join(again)}: started again by another call")
     return {"stopped": list(stopped)}
 
 

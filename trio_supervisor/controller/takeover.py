@@ -94,7 +94,9 @@ class Takeover:
                         await self._stop_before(name)
                     self._launched += children
                     self._realm.launch(children)
-            await self._until_ready([c for c in self._launched if not c.is_resting])
+            await self._until(_is_settled)
+        # Those that depend on them did not wait for it; what gives way to them does.
+        await self._until(_is_stable)
 
     async def give_up(self) -> None:
         """End what was started, and bring back what was stopped."""
@@ -201,13 +203,14 @@ class Takeover:
     def _dismisser(self, reason: str) -> Callable[[Child], None]:
         return lambda child: self._realm.retire([child], Cause.RELOAD, reason)
 
-    async def _until_ready(self, children: Sequence[Child]) -> None:
-        """Wait until each of *children* is ready, or has done its work.
+    async def _until(self, is_true: Callable[[Child], bool]) -> None:
+        """Wait until *is_true* of each child that was launched.
 
         Raises:
-            ReloadError: one came to another end.
+            ReloadError: one exited instead.
         """
         while True:
+            children = [child for child in self._launched if not child.is_resting]
             if self._realm.is_stopping:
                 raise ReloadError("everything is being stopped")
             for child in children:
@@ -218,7 +221,7 @@ class Takeover:
                 if problem := self._realm.relations.despair_of(child):
                     name = f"{child.name} of the new generation"
                     raise ReloadError(f"{name} {problem}")
-            if all(_is_settled(child) for child in children):
+            if all(map(is_true, children)):
                 return
             await self._wait_news()
 
@@ -234,6 +237,10 @@ async def _until_back(child: Child) -> None:
 
 def _is_settled(child: Child) -> bool:
     return child.state is State.READY or _has_done_its_work(child)
+
+
+def _is_stable(child: Child) -> bool:
+    return child.is_stable or _has_done_its_work(child)
 
 
 def _has_done_its_work(child: Child) -> bool:
@@ -252,6 +259,10 @@ def _story(child: Child) -> str:
     name, ending = f"{child.name} of the new generation", child.last_ending
     if ending is not None and ending.cause is Cause.STARTUP_TIMEOUT:
         return f"{name} was not ready in time"
-    was_ready = ending is not None and ending.ready_for is not None
-    when = "at once" if was_ready else "before it was ready"
-    return f"{name} ended {when}: {child.last_exit or 'it was stopped'}"
+    how = child.last_exit or "it was stopped"
+    if ending is None or ending.ready_for is None:
+        return f"{name} ended before it was ready: {how}"
+    if child.plan.stable_for:
+        stable = f"{child.plan.stable_for:g} s (stable_for)"
+        return f"{name} did not stay up for {stable}: {how}"
+    return f"{name} ended at once: {how}"

@@ -9,6 +9,7 @@ import trio
 from attrs import define, field
 
 from trio_supervisor.controller.child import Child
+from trio_supervisor.controller.in_order import crash_of
 from trio_supervisor.errors import UnavailableError
 from trio_supervisor.policy.lifecycle import State
 from trio_supervisor.policy.order import Needs, Standing, dependants, needs_of
@@ -110,6 +111,9 @@ class Turnover:
                     del begun[child]
                     self._under_way.pop(child, None)
                     _check_ready(child)
+                elif child.last_crash >= since:
+                    # It stays under way: no other goes before it is back.
+                    raise UnavailableError(crash_of(child))
                 elif problem := self._holder.despair_of(child):
                     self._under_way.pop(child, None)
                     raise UnavailableError(f"{child.name} {problem}")
@@ -222,7 +226,7 @@ def _facts_of(child: Child) -> WorkerFacts:
 def _is_over(child: Child, since: int) -> bool:
     if not child.is_wanted and child.is_at_rest:
         return True  # a stop has overtaken us, or it ended for good
-    is_settled = child.state is State.READY or child.is_at_rest
+    is_settled = child.is_stable or child.is_at_rest
     return child.incarnation >= since and is_settled
 
 

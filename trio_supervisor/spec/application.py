@@ -39,8 +39,9 @@ class Application:
         services: Services, commands and groups of them. Started in this order, as far
             as they do not depend on each other, and stopped in reverse.
         strategy: What is restarted together: see `Group`, as for the next two.
-        intensity: Restart limit: at most so many crashes of all services within
-            *period*; one more stops everything. None for no limit.
+        intensity: So many crashes in the outermost group within *period* are borne; one
+            more stops everything. None for any number: of a hundred workers each may
+            crash now and then, and each has a limit of its own.
         period: Length of that window [s].
         auto_shutdown: Whether the end of ``"any"`` significant service ends the
             application, or of ``"all"``; without one that is significant nothing does.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import signal
 from collections.abc import Mapping, Sequence
+from typing import Final
 
 from trio_supervisor.errors import SpecError
 from trio_supervisor.policy.order import Condition
@@ -12,6 +13,8 @@ from trio_supervisor.spec import checks
 from trio_supervisor.spec.common import KillMode, Supervised
 from trio_supervisor.spec.listen import Listen
 from trio_supervisor.spec.probe import Probe
+
+_STABLE_FOR: Final = 1.0
 
 
 class Command(Supervised):
@@ -34,6 +37,9 @@ class Command(Supervised):
             unready, and goes on.
         liveness: Asks whether it still works. If not, the process is replaced.
 
+        stable_for: As for a `Service`; None: 1 s for a command that nothing says is
+            ready, else 0.
+
     Raises:
         SpecError: an argument does not fit; the message names it.
     """
@@ -47,7 +53,7 @@ class Command(Supervised):
         notify: bool = False,
         restart: RestartPolicy | str = RestartPolicy.ALWAYS,
         backoff: Backoff | None = Backoff(),  # noqa: B008 (frozen)
-        intensity: int | None = None,
+        intensity: int | None = 10,
         period: float = 60.0,
         success_exit_codes: Sequence[int] = (0,),
         give_up_on: Sequence[int | signal.Signals | str] = (),
@@ -57,6 +63,7 @@ class Command(Supervised):
         startup_timeout: float | None = 60.0,
         health_check_timeout: float | None = None,
         max_lifetime: float | None = None,
+        stable_for: float | None = None,
         stop_signal: signal.Signals | str = signal.SIGTERM,
         stop_timeout: float = 10.0,
         kill_mode: KillMode = "group",
@@ -82,6 +89,7 @@ class Command(Supervised):
             startup_timeout=startup_timeout,
             health_check_timeout=health_check_timeout,
             max_lifetime=max_lifetime,
+            stable_for=stable_for,
             stop_signal=stop_signal,
             stop_timeout=stop_timeout,
             kill_mode=kill_mode,
@@ -102,6 +110,8 @@ class Command(Supervised):
         self.startup = _probe("startup", startup)
         self.readiness = _probe("readiness", readiness)
         self.liveness = _probe("liveness", liveness)
+        if stable_for is None and not (notify or startup or readiness):
+            self.stable_for = _STABLE_FOR
 
     def __repr__(self) -> str:
         return f"Command({self.name!r}, {list(self.arguments)!r}, count={self.count})"

@@ -44,6 +44,7 @@ class Supervised:
         startup_timeout: float | None,
         health_check_timeout: float | None,
         max_lifetime: float | None,
+        stable_for: float | None,
         stop_signal: signal.Signals | str,
         stop_timeout: float,
         kill_mode: KillMode,
@@ -79,6 +80,9 @@ class Supervised:
         )
         self.max_lifetime = checks.seconds_or_none(
             "max_lifetime", max_lifetime, least=_LEAST_LIFETIME
+        )
+        self.stable_for = (
+            checks.seconds_or_none("stable_for", stable_for, least=0) or 0.0
         )
         self.stop_signal = checks.ending_signal("stop_signal", stop_signal)
         self.stop_timeout = checks.seconds("stop_timeout", stop_timeout, least=0)

@@ -29,9 +29,8 @@ class Service(Supervised):
             ``"sync"`` for a plain one.
         restart: When a worker that ended is started again.
         backoff: Delays between restarts; None for no delay.
-        intensity: Restart limit: at most so many unplanned restarts of one worker
-            within *period*. One more makes its group fail: see `Group`. None for no
-            limit: it is restarted for ever, with the delays of *backoff*.
+        intensity: So many unplanned restarts of one worker within *period* are borne;
+            one more makes its group fail: see `Group`. None for any number.
         period: Length of that window [s].
         success_exit_codes: What a worker exits with that ended as it should; a failure
             is anything else, and a signal.
@@ -42,6 +41,10 @@ class Service(Supervised):
             long is replaced [s]; None: never.
         max_lifetime: A worker this old is replaced [s]; up to a tenth earlier, so that
             not all are at once. None: never.
+        stable_for: How long a worker has to be ready before ``start``, ``restart``,
+            ``scale`` and ``reload`` report success, and before all workers are said to
+            be ready [s]. One that exits earlier makes them fail. Restarts after a crash
+            and dependents do not wait for it. None: 0.
         stop_signal: What asks a worker to end.
         stop_timeout: Time from there to SIGKILL [s].
         kill_mode: Who gets the stop signal: all of the worker's process ``"group"``, or
@@ -84,13 +87,14 @@ class Service(Supervised):
         backend: Backend = "trio",
         restart: RestartPolicy | str = RestartPolicy.ALWAYS,
         backoff: Backoff | None = Backoff(),  # noqa: B008 (frozen)
-        intensity: int | None = None,
+        intensity: int | None = 10,
         period: float = 60.0,
         success_exit_codes: Sequence[int] = (0,),
         give_up_on: Sequence[int | signal.Signals | str] = (),
         startup_timeout: float | None = 60.0,
         health_check_timeout: float | None = 30.0,
         max_lifetime: float | None = None,
+        stable_for: float | None = None,
         stop_signal: signal.Signals | str = signal.SIGTERM,
         stop_timeout: float = 10.0,
         kill_mode: KillMode = "group",
@@ -119,6 +123,7 @@ class Service(Supervised):
             startup_timeout=startup_timeout,
             health_check_timeout=health_check_timeout,
             max_lifetime=max_lifetime,
+            stable_for=stable_for,
             stop_signal=stop_signal,
             stop_timeout=stop_timeout,
             kill_mode=kill_mode,

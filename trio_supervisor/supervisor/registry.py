@@ -176,6 +176,7 @@ class Registry:
             record.state == "stopped"
             or (
                 record.state == "ready"
+                and record.is_stable
                 and (not record.connects or record.name in names)
             )
             for record in self.records.values()

@@ -210,6 +210,8 @@ class WorkerRecord:
     """Why this incarnation took the place of the one before, in words."""
     needs: tuple[str, ...] = ()
     """What its service depends on, as ``db (ready)``."""
+    is_stable: bool = True
+    """Whether it has been ready for as long as its service says (``stable_for``)."""
 
     @property
     def key(self) -> tuple[str, int]:
