@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import grp
 import os
+import pwd
 import socket
 import stat
 import subprocess
@@ -206,6 +208,43 @@ async def test_a_socket_file_has_its_mode_whatever_the_umask(
         os.umask(old)
 
 
+def owners(path: str) -> tuple[int, int, int]:
+    found = os.lstat(path)
+    return found.st_uid, found.st_gid, stat.S_IMODE(found.st_mode)
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root may give files away")
+async def test_a_socket_file_has_its_user_and_group(path: str) -> None:
+    """By number, and by name; a group alone makes the socket its members', too."""
+    nobody = pwd.getpwnam("nobody")
+    for user, group in (("nobody", nobody.pw_gid), (nobody.pw_uid, None)):
+        listen = Listen(f"unix://{path}", user=user, group=group, mode=0o600)
+        async with open_sockets({"web": listen}):
+            gid = os.getegid() if group is None else group
+            assert owners(path) == (nobody.pw_uid, gid, 0o600)
+
+
+async def test_a_socket_file_of_a_group_may_be_used_by_its_members(path: str) -> None:
+    group = grp.getgrgid(os.getegid()).gr_name
+    async with open_sockets({"web": Listen(f"unix://{path}", group=group)}):
+        assert owners(path) == (os.geteuid(), os.getegid(), 0o660)
+
+
+@pytest.mark.parametrize("field", ["user", "group"])
+async def test_an_unknown_owner_is_named(path: str, field: str) -> None:
+    """When it is bound, and before a change is made; nothing is left of it."""
+    listen = Listen(f"unix://{path}", **{field: "no-such-name"})  # type: ignore[arg-type]
+    problem = f"cannot listen at unix:{path}: there is no {field} 'no-such-name'"
+    with pytest.raises(ListenError, match=problem):
+        async with open_sockets({"web": listen}):
+            pytest.fail("it was bound")
+    assert not exists(path)
+    async with open_sockets({"web": Listen(f"unix://{path}")}) as sockets:
+        with pytest.raises(ListenError, match=problem):
+            async with sockets.change({"web": listen}):
+                pytest.fail("it was changed")
+
+
 async def test_nothing_is_left_of_a_socket_file(path: str, directory: Path) -> None:
     async with open_sockets({"web": Listen(f"unix://{path}")}) as sockets:
         assert sockets.addresses == {"web": f"unix:{path}"}
@@ -399,6 +438,21 @@ async def test_a_change_applies_a_mode_to_the_socket_that_stays(path: str) -> No
             change.commit()
         assert stat.S_IMODE(os.lstat(path).st_mode) == 0o666
         assert inode(only(sockets)) == before
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root may give files away")
+async def test_a_change_applies_owners_to_the_socket_that_stays(path: str) -> None:
+    """And gives it back where none are named any more."""
+    ours = Listen(f"unix://{path}")
+    theirs = Listen(f"unix://{path}", user=65534, group=65534)
+    async with open_sockets({"web": ours}) as sockets:
+        for listen, expected in (
+            (theirs, (65534, 65534, 0o660)),
+            (ours, (0, os.getegid(), 0o600)),
+        ):
+            async with sockets.change({"web": listen}) as change:
+                change.commit()
+            assert owners(path) == expected
 
 
 async def test_a_change_applies_a_backlog_to_the_socket_that_stays(path: str) -> None:

@@ -60,6 +60,15 @@ def test_options_have_their_documented_defaults() -> None:
     assert (changed.backlog, changed.reuse_port, changed.mode) == (1, True, 0o660)
 
 
+def test_a_unix_socket_may_have_a_user_and_a_group() -> None:
+    """By name or number; its group may use it, unless a mode says otherwise."""
+    listen = Listen("unix://web.sock")
+    assert (listen.user, listen.group) == (None, None)
+    shared = Listen("unix://web.sock", user="deploy", group=33)
+    assert (shared.user, shared.group, shared.mode) == ("deploy", 33, 0o660)
+    assert Listen("unix://web.sock", group=33, mode=0o600).mode == 0o600
+
+
 @pytest.mark.parametrize(
     ("url", "words"),
     [
@@ -103,6 +112,8 @@ def test_an_address_that_cannot_be_is_refused(url: str, words: str) -> None:
         ("mode", 0o1000),
         ("mode", -1),
         ("mode", "600"),
+        pytest.param("user", "www-data", id="user, of tcp"),
+        pytest.param("group", 33, id="group, of tcp"),
     ],
 )
 def test_an_option_that_cannot_be_is_refused(field: str, value: object) -> None:
@@ -142,3 +153,11 @@ def test_the_system_can_listen_where_it_says(url: str) -> None:
     listen = Listen(url)
     with socket.create_server((listen.host, listen.port)) as server:
         assert server.getsockname()[1]
+
+
+@pytest.mark.parametrize("field", ["user", "group"])
+@pytest.mark.parametrize("value", ["", "a\0b", -1, 2**32 - 1, True, 1.5, ["www-data"]])
+def test_an_owner_that_cannot_be_is_refused(field: str, value: object) -> None:
+    with pytest.raises(SpecError) as caught:
+        Listen("unix://web.sock", **{field: value})  # type: ignore[arg-type]
+    assert caught.value.field == field

@@ -12,6 +12,7 @@ from typing import Any, Final, Protocol
 import trio
 
 from trio_supervisor.errors import ListenError
+from trio_supervisor.process.owners import group_number, user_number
 from trio_supervisor.process.unix_files import open_unix_socket_file
 
 # What all interfaces are called, where somebody calls them anything.
@@ -56,6 +57,16 @@ class Listen(Protocol):
     @property
     def mode(self) -> int:
         """Of the file of a Unix socket."""
+        ...
+
+    @property
+    def user(self) -> str | int | None:
+        """Owner of the file of a Unix socket; None: as it is made."""
+        ...
+
+    @property
+    def group(self) -> str | int | None:
+        """Group of the file of a Unix socket; None: as it is made."""
         ...
 
 
@@ -151,7 +162,13 @@ def bind_unix(listen: Listen) -> Iterator[socket.socket]:
     """
     path = listen.path
     with ExitStack() as stack:
-        opened = open_unix_socket_file(path, mode=listen.mode, backlog=listen.backlog)
+        opened = open_unix_socket_file(
+            path,
+            mode=listen.mode,
+            backlog=listen.backlog,
+            user=listen.user,
+            group=listen.group,
+        )
         try:
             listener = stack.enter_context(opened)
         except OSError as exc:
@@ -160,6 +177,20 @@ def bind_unix(listen: Listen) -> Iterator[socket.socket]:
                 problem += "; stop it, or choose another path"
             raise ListenError(f"cannot listen at unix:{path}: {problem}") from exc
         yield listener
+
+
+def check_owners(listen: Listen) -> None:
+    """Look whether the user and the group of *listen* exist.
+
+    Raises:
+        ListenError: one does not.
+    """
+    try:
+        user_number(listen.user)
+        group_number(listen.group)
+    except OSError as exc:
+        address = declared_address(listen)
+        raise ListenError(f"cannot listen at {address}: {exc.strerror}") from exc
 
 
 def _bind(

@@ -7,10 +7,11 @@ event loop makes his own non-blocking, as trio and asyncio do.
 
 from __future__ import annotations
 
+import logging
 import os
 import socket
 from collections.abc import AsyncIterator, Iterable, Mapping
-from contextlib import ExitStack, asynccontextmanager, suppress
+from contextlib import ExitStack, asynccontextmanager
 from typing import Self
 
 from attrs import define, field
@@ -23,8 +24,12 @@ from trio_supervisor.process.binding import (
     bind_tcp,
     bind_unix,
     bound_address,
+    check_owners,
     declared_address,
 )
+from trio_supervisor.process.owners import give_to
+
+logger = logging.getLogger(__name__)
 
 
 @define(eq=False)
@@ -103,17 +108,28 @@ class SharedSocket:
         return True
 
     def update(self, listen: Listen) -> None:
-        """Go on as *listen* says: its backlog and mode may be others."""
+        """Go on as *listen* says: backlog, mode and owners may be others."""
         if self._is_adopted:
             return  # as its own unit says
         if listen.backlog != self._listen.backlog:
             own = self._workers.values() if self._has_one_each else [self._socket]
             for sock in own:
                 sock.listen(listen.backlog)
-        if listen.kind == "unix" and listen.mode != self._listen.mode:
-            with suppress(FileNotFoundError):  # somebody removed it
-                os.chmod(listen.path, listen.mode)
+        if listen.kind == "unix" and _access(listen) != _access(self._listen):
+            self._change_access(listen)
         self._listen = listen
+
+    def _change_access(self, listen: Listen) -> None:
+        path = listen.path
+        try:
+            user = os.geteuid() if listen.user is None else listen.user
+            group = os.getegid() if listen.group is None else listen.group
+            give_to(path, user, group)
+            os.chmod(path, listen.mode)
+        except FileNotFoundError:  # somebody removed it
+            logger.warning("the socket file %s was removed", path)
+        except OSError as exc:
+            logger.error("%s keeps its owner and mode: %s", path, exc.strerror)
 
     def close(self) -> None:
         """Stop listening; remove the file of a Unix socket that we made."""
@@ -163,6 +179,7 @@ class SocketSet:
             left = dict(self._sockets)
             after: dict[str, SharedSocket] = {}
             for name, listen in listens.items():
+                check_owners(listen)
                 if (kept := _find(left, name, listen)) is not None:
                     after[name] = left.pop(kept)
                 else:
@@ -239,6 +256,10 @@ def _find(sockets: Mapping[str, SharedSocket], name: str, listen: Listen) -> str
     if listen.kind == "tcp" and not listen.port:
         return None  # any free port: under another name it is another one
     return next((key for key, it in sockets.items() if it.is_same(listen)), None)
+
+
+def _access(listen: Listen) -> tuple[object, ...]:
+    return listen.mode, listen.user, listen.group
 
 
 def _identity(listen: Listen) -> tuple[object, ...]:

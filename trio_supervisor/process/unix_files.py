@@ -16,6 +16,7 @@ from contextlib import ExitStack, contextmanager, suppress
 from typing import Final
 
 from trio_supervisor.owned_files import lock_beside, remove_own
+from trio_supervisor.process.owners import give_to
 
 # sun_path of sockaddr_un, less the NUL (unix(7); 104 on macOS and the BSDs), and less
 # the sign that a file has while it is made.
@@ -26,7 +27,12 @@ _UCRED: Final = struct.Struct("3i")
 
 @contextmanager
 def open_unix_socket_file(
-    path: str, *, mode: int, backlog: int
+    path: str,
+    *,
+    mode: int,
+    backlog: int,
+    user: str | int | None = None,
+    group: str | int | None = None,
 ) -> Iterator[socket.socket]:
     """Listen at *path* for the length of the block; leave nothing behind.
 
@@ -35,8 +41,13 @@ def open_unix_socket_file(
     one than *path*, so that no server in a worker removes the file when it ends, as
     asyncio's do.
 
+    Args:
+        user: Owner of the file, by name or number; None: this process's user.
+        group: Group of the file.
+
     Raises:
-        OSError: it cannot be made; ``EADDRINUSE``: somebody serves there.
+        OSError: it cannot be made, or not be given to *user* and *group*;
+            ``EADDRINUSE``: somebody serves there.
     """
     if len(os.fsencode(path)) > MAX_PATH:
         raise OSError(
@@ -54,6 +65,7 @@ def open_unix_socket_file(
         listener.bind(unfinished)
         made = os.lstat(unfinished)
         stack.callback(remove_own, unfinished, made)
+        give_to(unfinished, user, group)
         os.chmod(unfinished, mode)
         listener.listen(backlog)
         os.rename(unfinished, path)

@@ -71,6 +71,11 @@ def _listen_text(listen: Listen) -> str:
     options = [str(listen), f"backlog={listen.backlog}"]
     if listen.kind == "unix":
         options.append(f"mode=0o{listen.mode:03o}")
+        options += [
+            f"{name}={value}"
+            for name, value in (("user", listen.user), ("group", listen.group))
+            if value is not None
+        ]
     elif listen.reuse_port:
         options.append("reuse_port")
     return " ".join(options)

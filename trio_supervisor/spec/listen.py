@@ -20,6 +20,8 @@ _MAX_SOCKETS: Final = 32
 # struct sockaddr_un has 108 bytes on Linux, the last of which is zero; unix(7).
 _MAX_PATH: Final = 107
 _MAX_BACKLOG: Final = 65_535
+# The last one, (uid_t) -1, stands for "unchanged"; chown(2).
+_MAX_OWNER: Final = 2**32 - 2
 ALL: Final = "*"
 """The host that stands for all addresses of the machine."""
 
@@ -36,7 +38,13 @@ class Listen:
         backlog: How many connections may wait to be accepted.
         reuse_port: Whether each worker gets a socket of its own, among which the
             system spreads connections (SO_REUSEPORT); for tcp only.
-        mode: Permissions of the file of a unix socket; tcp has none.
+        mode: Permissions of the file of a unix socket; tcp has none. The default is
+            0o600, and 0o660 where a *group* is named.
+        user: Owner of the file of a unix socket, by name or number; None: the user
+            that the controller runs as. Only root may name another one.
+        group: Group of the file of a unix socket, by name or number, such as
+            ``"www-data"`` for nginx; None: the controller's. Root may name any
+            group, other users one that they are a member of.
 
     Raises:
         SpecError: an argument does not fit; the message names it.
@@ -52,6 +60,8 @@ class Listen:
     backlog: int
     reuse_port: bool
     mode: int
+    user: str | int | None
+    group: str | int | None
 
     def __init__(
         self,
@@ -59,7 +69,9 @@ class Listen:
         *,
         backlog: int = 1024,
         reuse_port: bool = False,
-        mode: int = 0o600,
+        mode: int | None = None,
+        user: str | int | None = None,
+        group: str | int | None = None,
     ) -> None:
         host, port, path = "", 0, ""
         if not checks.is_text(url):
@@ -74,6 +86,12 @@ class Listen:
             raise SpecError("url", f"{problem}, got {checks.shown(url)}")
         if checks.flag("reuse_port", reuse_port) and path:
             raise SpecError("reuse_port", "is for tcp only")
+        if mode is None:
+            mode = 0o600 if group is None else 0o660
+        if not path:
+            for field, value in (("user", user), ("group", group)):
+                if value is not None:
+                    raise SpecError(field, "is for unix only")
         self.__attrs_init__(
             kind="unix" if path else "tcp",
             host=host,
@@ -82,6 +100,8 @@ class Listen:
             backlog=checks.integer("backlog", backlog, least=1, most=_MAX_BACKLOG),
             reuse_port=reuse_port,
             mode=checks.integer("mode", mode, least=0, most=0o777),
+            user=_owner("user", user),
+            group=_owner("group", group),
         )
 
     def __str__(self) -> str:
@@ -145,6 +165,18 @@ def _host(field: str, host: str) -> str:
         if _HOST_NAME.fullmatch(host):
             return host.lower()
     raise SpecError(field, f"not the name or address of a host: {checks.shown(host)}")
+
+
+def _owner(field: str, value: object) -> str | int | None:
+    """Return *value* if it can be the name or number of a user or group."""
+    if value is None:
+        return None
+    if isinstance(value, str) and value and "\0" not in value:
+        return value
+    if isinstance(value, int) and not isinstance(value, bool):
+        return checks.integer(field, value, least=0, most=_MAX_OWNER)
+    problem = "expected a name or a number"
+    raise SpecError(field, f"{problem}, got {checks.shown(value)}")
 
 
 def _path(url: str) -> str:
