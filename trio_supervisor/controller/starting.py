@@ -122,6 +122,7 @@ class PythonLauncher:
                     title=self._title,
                     descriptors=descriptors,
                     streams=streams,
+                    runs_application=isinstance(boot, WorkerBoot),
                 )
             except OSError as exc:
                 logger.warning("%s: %s; starting it by exec", self._title, exc)
@@ -165,6 +166,7 @@ class WorkerLauncher:
             backend=service.backend,
             state=service.state,
             directory=service.directory,
+            started_in=_directory(),
             socket_path=surroundings.socket_path,
             notify_path=surroundings.notify_path,
             stop_signal=service.stop_signal,
@@ -241,6 +243,13 @@ class SupervisorLauncher:
         """Return our end of the stream to the last one, once; the taker closes it."""
         control, self._control = self._control, None
         return control
+
+
+def _directory() -> str:
+    try:
+        return os.getcwd()
+    except FileNotFoundError:  # it was removed
+        return ""
 
 
 def _head_start(births: int) -> float:

@@ -10,6 +10,7 @@ import os
 import pickle
 import signal
 import sys
+from collections.abc import Sequence
 from typing import Any, TypeVar
 
 from attrs import frozen
@@ -38,6 +39,9 @@ class WorkerBoot:
     state: dict[str, Any]
     directory: str | None
     """Working directory; None: stay."""
+    started_in: str = ""
+    """Where its controller works. A forked worker that finds itself somewhere else was
+    taken there by the import, and stays, as it would with an import of its own."""
     socket_path: str
     notify_path: str
     stop_signal: signal.Signals
@@ -105,6 +109,13 @@ def check_not_importing() -> None:
         )
 
 
+def with_added_path(path: Sequence[str]) -> list[str]:
+    """Return *path* after what PYTHONPATH has in this process, and that has not."""
+    wanted = os.environ.get("PYTHONPATH", "").split(os.pathsep)
+    added = [os.path.abspath(entry) for entry in wanted if entry]
+    return [*(entry for entry in added if entry not in path), *path]
+
+
 def unpickle_source(source: Pickled) -> Any:
     """Make this process's modules like its parent's, and return the object."""
     from multiprocessing.spawn import prepare
@@ -112,7 +123,8 @@ def unpickle_source(source: Pickled) -> Any:
     global _is_importing
     _is_importing = True
     try:
-        prepare(source.preparation)
+        path = source.preparation.get("sys_path", ())
+        prepare({**source.preparation, "sys_path": with_added_path(path)})
         return pickle.loads(source.data)
     finally:
         _is_importing = False

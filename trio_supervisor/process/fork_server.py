@@ -20,14 +20,17 @@ import gc
 import importlib
 import os
 import pickle
-import select
-import socket
+import posix
 import sys
+from _socket import socketpair
 from collections import deque
 from collections.abc import Callable
 from contextlib import suppress
-from typing import Final
+from select import POLLIN, poll
+from socket import AF_UNIX, SOCK_SEQPACKET, recv_fds, send_fds, socket
+from typing import Final, NoReturn
 
+from trio_supervisor.process.exit_handlers import ExitHandlers
 from trio_supervisor.process.fork_findings import (
     describe_unsafe,
     fork_warning,
@@ -36,6 +39,7 @@ from trio_supervisor.process.fork_findings import (
 from trio_supervisor.process.fork_server_start import Plan
 from trio_supervisor.process.forked_child import (
     MAX_DESCRIPTORS,
+    Heritage,
     Request,
     be_born,
     close_request,
@@ -44,7 +48,10 @@ from trio_supervisor.process.forked_child import (
     park,
     set_title,
 )
+from trio_supervisor.process.import_effects import Before, Effects
 from trio_supervisor.process.kernel import die_with_parent, forget_parent
+from trio_supervisor.process.leaving import leave
+from trio_supervisor.process.open_files import Imported
 
 # Two, so that a second crash right after the first finds one, too.
 _SPARES: Final = 2
@@ -54,15 +61,27 @@ _IDLE: Final = 0.02
 _BATCH: Final = 8
 _SPARE_OF: Final = b"s"
 _WARNING: Final = b"w"
+_NOTE: Final = b"i"
+
+
+class _TerminatedError(BaseException):
+    """Somebody has sent this process a SIGTERM."""
 
 
 class ForkServer:
-    """The server's side."""
+    """The server's side.
 
-    def __init__(self, control: socket.socket, warm_up: Callable[[], None]) -> None:
+    An import may have replaced any name in `os` and `socket` (as gevent does, and proxy
+    libraries), so it uses those of `posix`, and what it has taken before.
+    """
+
+    def __init__(
+        self, control: socket, warm_up: Callable[[], None], heritage: Heritage
+    ) -> None:
         self._control = control
         self._warm_up = warm_up
-        self._spares: deque[socket.socket] = deque()
+        self._heritage = heritage
+        self._spares: deque[socket] = deque()
 
     def serve(self) -> None:
         """Answer requests until the controller is gone."""
@@ -87,9 +106,7 @@ class ForkServer:
         requests: list[Request] = []
         while not requests or self._is_readable():
             try:
-                data, descriptors, _, _ = socket.recv_fds(
-                    self._control, 1, MAX_DESCRIPTORS
-                )
+                data, descriptors, _, _ = recv_fds(self._control, 1, MAX_DESCRIPTORS)
             except ConnectionResetError:  # it left what we had to say unread
                 return None
             if not data:
@@ -101,14 +118,16 @@ class ForkServer:
         return requests
 
     def _is_readable(self, timeout: float = 0.0) -> bool:
-        return bool(select.select([self._control], [], [], timeout)[0])
+        poller = poll()
+        poller.register(self._control, POLLIN)
+        return bool(poller.poll(round(timeout * 1000)))
 
     def _give_to_spare(self, request: Request) -> bool:
         descriptors = [request.document, request.birth, *request.others]
         while self._spares:
             with self._spares.popleft() as spare:
                 try:
-                    socket.send_fds(spare, [b"r"], descriptors)
+                    send_fds(spare, [b"r"], descriptors)
                 except OSError:  # somebody killed it
                     continue
             close_request(request)
@@ -121,18 +140,18 @@ class ForkServer:
         A child begins when that one has ended, and so is the controller's: its end is
         read off a pipe. Of *everyone* that asked, it keeps what is its own alone.
         """
-        read, write = os.pipe()
+        read, write = posix.pipe()
         try:
             is_between = _fork_between()
         except OSError as exc:
-            os.close(read)
-            os.close(write)
+            posix.close(read)
+            posix.close(write)
             _refuse(requests, f"cannot fork: {exc}")
             return
         if is_between:
             for request in requests:
                 try:
-                    is_child = os.fork() == 0
+                    is_child = posix.fork() == 0
                 except OSError as exc:
                     _refuse([request], f"cannot fork: {exc}")
                     continue
@@ -141,16 +160,16 @@ class ForkServer:
                         if other is not request:
                             close_request(other)
                     self._leave()
-                    os.close(write)
-                    os.read(read, 1)
-                    os.close(read)
-                    be_born(request)
-            os._exit(0)
-        os.close(read)
-        os.close(write)
+                    posix.close(write)
+                    posix.read(read, 1)
+                    posix.close(read)
+                    be_born(request, self._heritage)
+            posix._exit(0)
+        posix.close(read)
+        posix.close(write)
 
     def _make_spare(self) -> None:
-        ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        ours, theirs = _socket_pair()
         try:
             is_between = _fork_between()
         except OSError:  # the next request will say so
@@ -158,14 +177,14 @@ class ForkServer:
             theirs.close()
             return
         if is_between:
-            pid = os.fork()
+            pid = posix.fork()
             if pid == 0:
                 ours.close()
                 self._leave()
-                park(theirs, self._warm_up)
+                park(theirs, self._warm_up, self._heritage)
             with suppress(OSError):
                 self._control.send(_SPARE_OF + str(pid).encode())
-            os._exit(0)
+            posix._exit(0)
         theirs.close()
         self._spares.append(ours)
 
@@ -178,16 +197,26 @@ class ForkServer:
 
 def _fork_between() -> bool:
     """Fork the process in between, and wait until it ended; True: this is it."""
-    pid = os.fork()
+    pid = posix.fork()
     if pid == 0:
         return True
-    os.waitpid(pid, 0)
+    with suppress(ChildProcessError):  # SIGCHLD is ignored: the kernel has reaped it
+        posix.waitpid(pid, 0)
     return False
+
+
+def _socket_pair() -> tuple[socket, socket]:
+    first, second = (
+        socket(fileno=end.detach()) for end in socketpair(AF_UNIX, SOCK_SEQPACKET)
+    )
+    for end in (first, second):
+        end.setblocking(True)  # whatever the default timeout is now
+    return first, second
 
 
 def _refuse(requests: list[Request], problem: str) -> None:
     for request in requests:
-        with suppress(OSError), socket.socket(fileno=os.dup(request.birth)) as birth:
+        with suppress(OSError), socket(fileno=posix.dup(request.birth)) as birth:
             birth.send(b"!" + problem.encode())
 
 
@@ -200,34 +229,87 @@ def _sort_free_memory() -> None:
     bytearray(100_000)
 
 
+def _import(plan: Plan) -> tuple[list[str], list[str], Heritage, ExitHandlers]:
+    """Import what *plan* says; return problems, notes, and what children are to know.
+
+    The collector runs during an import as it does in any program: the import may look.
+    """
+    handlers, before = ExitHandlers(), Before()
+    own = {k: v for k, v in sys.modules.items() if k.startswith("trio_supervisor")}
+    gc.collect()
+    gc.freeze()
+    gc.enable()
+    with handlers.record():
+        problems = import_entry(plan.preload)(plan.argument)
+    sys.modules.update(own)  # an import may throw modules away to have them reloaded
+    effects = Effects(before)
+    effects.hold(_terminate)
+    handlers.hold()
+    imported = Imported()
+    gc.collect()
+    imported.find()
+    notes = []
+    if kept := handlers.describe():
+        notes.append(
+            f"exit handlers registered by the import run once, when the fork server "
+            f"ends, and not in each worker: {', '.join(kept)}; to have one run in each "
+            f'worker, register it in the target, or use start_method="exec"'
+        )
+    return problems, notes, Heritage(effects, imported), handlers
+
+
+def _terminate() -> NoReturn:
+    raise _TerminatedError
+
+
 def main() -> None:
     """Import everything, then serve."""
     control_descriptor, document = map(int, sys.argv[1:3])
-    sys.argv[:] = ["trio_supervisor"]
-    parent = os.getppid()
-    control = socket.socket(fileno=control_descriptor)
+    parent, process_id = os.getppid(), os.getpid()
+    sys.argv[:] = [_worker_argument()]
+    control = socket(fileno=control_descriptor)
     gc.disable()  # what it would collect is copied by every child
-    with os.fdopen(document, "rb") as file:
+    with open(document, "rb") as file:
         file.seek(0)
         plan: Plan = pickle.load(file)
     if plan.is_early:
         die_with_parent(parent)
     set_title(plan.title)
+    os.environ.pop("SPT_NOENV", None)  # read when the title was set first
     for module in plan.modules:
         importlib.import_module(module)
-    problems = import_entry(plan.preload)(plan.argument)
+    problems, notes, heritage, handlers = _import(plan)
     unsafe = describe_unsafe() + open_connections({0, 1, 2, control_descriptor})
-    for text in [*problems, *([fork_warning(unsafe)] if unsafe else [])]:
-        with suppress(BrokenPipeError, ConnectionResetError):  # the controller is gone
-            control.send(_WARNING + text.encode()[:4000])
-    with suppress(Exception):  # closed, or a pipe that nobody reads
-        sys.stdout.flush()
+    if unsafe:
+        problems = [*problems, fork_warning(unsafe)]
+    _tell(control, problems, notes)
     if plan.is_early:
         forget_parent()  # from here on the end of the control socket tells
-    gc.collect()
     gc.freeze()
     _sort_free_memory()
-    ForkServer(control, import_entry(plan.warm_up)).serve()
+    control.setblocking(True)
+    try:
+        ForkServer(control, import_entry(plan.warm_up), heritage).serve()
+    except _TerminatedError:
+        pass
+    finally:
+        if posix.getpid() != process_id:
+            posix._exit(1)  # a child that does not know yet what it is to be
+        handlers.release()
+        leave(0)
+
+
+def _tell(control: socket, problems: list[str], notes: list[str]) -> None:
+    for kind, texts in ((_WARNING, problems), (_NOTE, notes)):
+        for text in texts:
+            with suppress(BrokenPipeError, ConnectionResetError):  # nobody is there
+                control.send(kind + text.encode("utf-8", "replace")[:4000])
+
+
+def _worker_argument() -> str:
+    """Return what a worker that is started by exec has as its ``sys.argv[0]``."""
+    package = os.path.dirname(os.path.dirname(__file__))
+    return os.path.join(package, "worker", "__main__.py")
 
 
 if __name__ == "__main__":

@@ -58,6 +58,8 @@ class Birth(NamedTuple):
     boot: Any
     has_streams: bool = False
     """Whether the first two descriptors are its standard output and error."""
+    runs_application: bool = True
+    """Whether it is to find all that the import has changed: signals, limits …"""
 
 
 class ForkServerPlan(NamedTuple):

@@ -2,25 +2,36 @@
 
 from __future__ import annotations
 
-import gc
 import importlib
+import itertools
 import os
 import pickle
+import posix
 import signal
-import socket
 import sys
 import threading
 import traceback
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Container, Mapping, Sequence
+from contextlib import suppress
+from socket import recv_fds, socket
 from typing import Any, Final, NamedTuple, NoReturn
 
 import setproctitle
 
 from trio_supervisor.process.fork_server_start import Birth
-from trio_supervisor.process.leaving import exit_code, leave
+from trio_supervisor.process.import_effects import Effects
+from trio_supervisor.process.leaving import call_excepthook, exit_code, leave
+from trio_supervisor.process.open_files import Imported, close_files
 
 # A document, a birth socket, two streams, a lifeline, and sockets: 32 at most.
 MAX_DESCRIPTORS: Final = 64
+
+
+class Heritage(NamedTuple):
+    """What a child has from its fork server."""
+
+    effects: Effects
+    imported: Imported
 
 
 class Request(NamedTuple):
@@ -37,78 +48,88 @@ class Request(NamedTuple):
 def keep_from_programs(descriptors: Sequence[int]) -> None:
     """Keep what was received from programs that a child executes."""
     for descriptor in descriptors:
-        os.set_inheritable(descriptor, False)
+        posix.set_inheritable(descriptor, False)
 
 
 def close_request(request: Request) -> None:
     for descriptor in (request.document, request.birth, *request.others):
-        os.close(descriptor)
+        posix.close(descriptor)
 
 
-def park(inbox: socket.socket, warm_up: Callable[[], None]) -> NoReturn:
+def park(inbox: socket, warm_up: Callable[[], None], heritage: Heritage) -> NoReturn:
     """Be a spare: get used to it, then wait to be needed.
 
     Most of what a forked child does at first is to copy the pages that it touches; a
     spare that has done it all once, for nothing, has them.
     """
+    heritage.effects.park()
     with inbox:
         try:
             warm_up()
         except BaseException:
             traceback.print_exc()
-            os._exit(1)
-        data, descriptors, _, _ = socket.recv_fds(inbox, 1, MAX_DESCRIPTORS)
+            posix._exit(1)
+        data, descriptors, _, _ = recv_fds(inbox, 1, MAX_DESCRIPTORS)
     if not data or len(descriptors) < 2:
-        os._exit(0)  # the server is gone
+        posix._exit(0)  # the server is gone
     keep_from_programs(descriptors)
     document, birth, *others = descriptors
-    be_born(Request(document, birth, tuple(others)))
+    be_born(Request(document, birth, tuple(others)), heritage)
 
 
-def be_born(request: Request) -> NoReturn:
+def be_born(request: Request, heritage: Heritage) -> NoReturn:
     """In a child: become what is asked for; never return to the server's frames."""
+    heritage.effects.park()
     code = 1
     try:
-        code = _live(request)
+        code = _live(request, heritage)
     except SystemExit as exc:
         code = exit_code(exc)
-    except BaseException:
-        traceback.print_exc()
+    except KeyboardInterrupt as exc:
+        call_excepthook(exc)
+        code = -signal.SIGINT
+    except BaseException as exc:
+        call_excepthook(exc)
     finally:
         try:
             threading._shutdown()  # type: ignore[attr-defined]
         finally:
-            leave(code)
+            leave(code, lambda: close_files(heritage.imported))
 
 
-def _live(request: Request) -> int:
-    os.setpgid(0, 0)
-    signal.pthread_sigmask(signal.SIG_SETMASK, ())
-    with socket.socket(fileno=request.birth) as announcement:
+def _live(request: Request, heritage: Heritage) -> int:
+    posix.setpgid(0, 0)
+    with socket(fileno=request.birth) as announcement:
         announcement.setblocking(True)
         # First of all: whoever asked gets ready for us while we get ready.
-        announcement.send(str(os.getpid()).encode())
-        with os.fdopen(request.document, "rb") as file:
+        announcement.send(str(posix.getpid()).encode())
+        with open(request.document, "rb") as file:
             file.seek(0)
             birth: Birth = pickle.load(file)
         others = request.others
         if birth.has_streams:
-            _take_streams(*others[:2])
+            _take_streams(others[:2], heritage.effects.redirected)
             others = others[2:]
-        _differ(birth.environment)
+        _set_environment(heritage.effects.environment_of(birth.environment))
+        _differ()
         set_title(birth.title)
         entry = import_entry(birth.entry)
         if not announcement.recv(1):
             return 0  # whoever asked has given up
+    if birth.runs_application:
+        heritage.effects.give_back()
+    else:
+        heritage.effects.drop()
     entry(birth.boot, others)
     return 0
 
 
-def _take_streams(stdout: int, stderr: int) -> None:
-    """Have *stdout* and *stderr* as the standard streams of this process."""
-    for descriptor, number in ((stdout, 1), (stderr, 2)):
-        os.dup2(descriptor, number)
-        os.close(descriptor)
+def _take_streams(descriptors: Sequence[int], redirected: Container[int]) -> None:
+    """Have *descriptors* as standard output and error, but for those *redirected*."""
+    for descriptor, number in zip(descriptors, (1, 2), strict=True):
+        if number not in redirected:
+            posix.dup2(descriptor, number)
+        posix.close(descriptor)
 
 
 def import_entry(name: str) -> Callable[..., Any]:
@@ -118,16 +139,40 @@ def import_entry(name: str) -> Callable[..., Any]:
     return entry
 
 
-def _differ(environment: Mapping[str, str]) -> None:
+def _set_environment(environment: Mapping[str, str]) -> None:
+    """Have *environment*, changing no more than differs."""
+    for name in [name for name in os.environ if name not in environment]:
+        del os.environ[name]
+    for name, value in environment.items():
+        if os.environ.get(name) != value:
+            os.environ[name] = value
+
+
+def _differ() -> None:
     """Make what has to differ between children differ."""
-    os.environ.clear()
-    os.environ.update(environment)
-    gc.enable()
     # The random module, tempfile, uuid and OpenSSL (since 1.1.1) see a fork themselves.
     # Only where it is loaded: numpy imports it when it is first asked for, which takes
     # every child up to 200 ms.
     if (numpy_random := sys.modules.get("numpy.random")) is not None:
-        numpy_random.seed()
+        with suppress(Exception):  # replaced by something else
+            numpy_random.seed()
+    _leave_relatives()
+
+
+def _leave_relatives() -> None:
+    """Forget what multiprocessing has started in the fork server.
+
+    Source: ``BaseProcess._bootstrap`` in multiprocessing/process.py, which does so in
+    its own forked children. At its end a worker would end them, else.
+    """
+    process: Any = sys.modules.get("multiprocessing.process")
+    if process is not None:
+        process._children = set()
+        process._process_counter = itertools.count(1)
+    util: Any = sys.modules.get("multiprocessing.util")
+    if util is not None:
+        util._finalizer_registry.clear()
+        util._run_after_forkers()
 
 
 def set_title(title: str) -> None:

@@ -61,6 +61,7 @@ class Forker:
         title: str,
         descriptors: Sequence[int],
         streams: tuple[int, int] | None = None,
+        runs_application: bool = True,
     ) -> ChildProcess:
         """Have a child forked, and return its process, which the caller has to stop.
 
@@ -71,12 +72,20 @@ class Forker:
             entry: ``module:function`` that the child calls with *boot* and its copies
                 of *descriptors*.
             streams: Its standard output and error; None: those of the server.
+            runs_application: Whether it is to find all that the import has changed.
 
         Raises:
             OSError: the system does not let the server fork, or the server ends again
                 and again.
         """
-        birth = Birth(entry, dict(environment), title, boot, streams is not None)
+        birth = Birth(
+            entry,
+            dict(environment),
+            title,
+            boot,
+            has_streams=streams is not None,
+            runs_application=runs_application,
+        )
         descriptors = [*(streams or ()), *descriptors]
         self.births += 1
         try:
@@ -175,6 +184,8 @@ class Forker:
                 await self._listen(control)
             finally:
                 self._lose(control)
+                # It ends by that, and runs the exit handlers of the import.
+                control.close()
                 with trio.CancelScope(shield=True):
                     await stop(process, _STOP)
                 process.close()
@@ -194,6 +205,8 @@ class Forker:
                     self.spares.add(int(pid))
                 case b"w", text:
                     logger.warning("%s", text.decode("utf-8", "replace"))
+                case b"i", text:
+                    logger.info("%s", text.decode("utf-8", "replace"))
 
 
 async def _send(control: trio.socket.SocketType, descriptors: Sequence[int]) -> None:

@@ -8,21 +8,51 @@ from __future__ import annotations
 
 import atexit
 import os
+import signal
 import sys
+from collections.abc import Callable
 from contextlib import suppress
 from typing import NoReturn
 
 
-def leave(code: int) -> NoReturn:
-    """Run exit handlers, write what is buffered, and end this process with *code*."""
+def leave(code: int, finish: Callable[[], object] | None = None) -> NoReturn:
+    """Run exit handlers, write what is buffered, and end this process with *code*.
+
+    Args:
+        code: Negative: the signal that is to end it.
+        finish: Called between; no signal interrupts it but SIGKILL.
+    """
     try:
         with suppress(Exception):
             atexit._run_exitfuncs()
+    finally:  # whatever an exit handler raises, or a signal
+        _leave(code, finish)
+
+
+def _leave(code: int, finish: Callable[[], object] | None) -> NoReturn:
+    try:
+        if finish is not None:
+            signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())
+            with suppress(Exception):
+                finish()
         for stream in (sys.stdout, sys.stderr):
             with suppress(Exception):  # nobody reads any more, or there is none
                 stream.flush()
-    finally:  # whatever an exit handler raises, or a signal
-        os._exit(code)
+        if code < 0:
+            signal.signal(-code, signal.SIG_DFL)
+            signal.pthread_sigmask(signal.SIG_UNBLOCK, [-code])
+            os.kill(os.getpid(), -code)
+    finally:
+        os._exit(code & 0xFF)
+
+
+def call_excepthook(exc: BaseException) -> None:
+    """Report *exc* as Python reports what nothing has caught."""
+    try:
+        sys.excepthook(type(exc), exc, exc.__traceback__)
+    except BaseException:
+        with suppress(Exception):
+            sys.__excepthook__(type(exc), exc, exc.__traceback__)
 
 
 def exit_code(exc: SystemExit) -> int:

@@ -7,11 +7,14 @@ import sys
 from collections.abc import Sequence
 from typing import Any
 
-from trio_supervisor.process.boot import unpickle_source
+from trio_supervisor.process.boot import unpickle_source, with_added_path
 from trio_supervisor.process.load import load_application
 from trio_supervisor.process.sources import Pickled, Reference
 from trio_supervisor.spec import Application, Service
 from trio_supervisor.wire.codec import prepare
+
+_entered: list[tuple[str, ...]] = []
+"""The paths that this process, or the one that forked it, imports from."""
 
 
 def load_source(source: Reference | Pickled) -> Any:
@@ -21,9 +24,20 @@ def load_source(source: Reference | Pickled) -> Any:
         TargetError, SpecError: as for `load_application`.
     """
     if isinstance(source, Reference):
-        sys.path[:] = source.path
+        _enter_path(source.path)
         return load_application(source.target)
     return unpickle_source(source)
+
+
+def _enter_path(path: tuple[str, ...]) -> None:
+    """Import from *path* from now on, and from what PYTHONPATH adds in this process.
+
+    Once: what an import adds to `sys.path` stays, in a child that is forked, too.
+    """
+    if path in _entered:
+        return
+    _entered.append(path)
+    sys.path[:] = with_added_path(path)
 
 
 def preload(sources: Sequence[Reference | Pickled]) -> list[str]:

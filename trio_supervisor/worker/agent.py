@@ -33,6 +33,8 @@ logger = logging.getLogger(__name__)
 _REGISTER_TIMEOUT: Final = 10.0
 FORCE_AFTER: Final = 0.8
 """The part of the stop timeout after which a target that should return is cancelled."""
+# Python's: where the import has set another one, it knows why.
+_DEFAULT_SWITCH_INTERVAL: Final = 0.005
 
 
 @define(eq=False)
@@ -96,7 +98,8 @@ class Agent:
         time.sleep(self._boot.head_start)
         # Signals are the main thread's.
         signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())
-        if self._boot.switch_interval is not None:
+        is_default = sys.getswitchinterval() == _DEFAULT_SWITCH_INTERVAL
+        if self._boot.switch_interval is not None and is_default:
             # A main loop that goes from system call to system call would starve us: the
             # waiter's 5 ms begin anew at each. Not set before we run, so that the main
             # thread has these 5 ms for itself when it begins.

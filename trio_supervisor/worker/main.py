@@ -22,6 +22,7 @@ import trio
 from trio_supervisor.errors import SupervisorError
 from trio_supervisor.process.black_box import use_black_box
 from trio_supervisor.process.boot import WorkerBoot
+from trio_supervisor.process.leaving import call_excepthook
 from trio_supervisor.process.notify import Notifier
 from trio_supervisor.process.preload import load_source
 from trio_supervisor.spec import Application, Service
@@ -59,7 +60,8 @@ def run_forked(boot: WorkerBoot, descriptors: Sequence[int]) -> None:
 
 def _run(boot: WorkerBoot, descriptors: Sequence[int], *, is_forked: bool) -> None:
     lifeline, *listening = descriptors
-    signal.pthread_sigmask(signal.SIG_SETMASK, ())
+    if not is_forked:  # else the import is done, and may have set one
+        signal.pthread_sigmask(signal.SIG_SETMASK, ())
     _show_lines_at_once()
     if boot.has_black_box:
         use_black_box(listening.pop(0))
@@ -120,7 +122,8 @@ class _Main:
             # An application that takes long to import, or hangs, can be looked at.
             self._agent.start()
         try:
-            _enter_directory(self._boot.directory)
+            if not (is_forked and _was_moved(self._boot)):
+                _enter_directory(self._boot.directory)
             target = _load_target(self._boot)
             self._runtime = runtime = self._make_runtime(target)
             stop_signals = {signal.SIGTERM, signal.SIGINT, self._boot.stop_signal}
@@ -179,6 +182,14 @@ def _show_lines_at_once() -> None:
         sys.stdout.reconfigure(line_buffering=True)
 
 
+def _was_moved(boot: WorkerBoot) -> bool:
+    """Whether the import has taken this forked worker to another directory."""
+    try:
+        return os.getcwd() != boot.started_in
+    except FileNotFoundError:
+        return bool(boot.started_in)
+
+
 def _enter_directory(directory: str | None) -> None:
     if directory is not None:
         try:
@@ -213,5 +224,8 @@ def _print_error(name: str, exc: BaseException) -> None:
     for _ in range(first):
         skipped = skipped and skipped.tb_next
     error = exc.with_traceback(skipped or exc.__traceback__)
+    if sys.excepthook is not sys.__excepthook__:
+        call_excepthook(error)
+        return
     text = "".join(traceback.format_exception(error))
     print(f"{name} failed\n{text}", end="", file=sys.stderr, flush=True)

@@ -1,0 +1,199 @@
+"""What an import has changed in its process: held while it forks, and given back.
+
+A fork server has to work whatever the import did to signals, timers, limits and
+descriptors; a worker that is forked from it has to find all of that as an import of its
+own would have left it. What is not named here (the directory, the umask, the locale,
+hooks of `sys`, warning filters …) does not disturb the server, and a fork copies it.
+"""
+
+from __future__ import annotations
+
+import gc
+import os
+import resource
+import signal
+import sys
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+from typing import Any, Final
+
+from trio_supervisor.process.kernel import set_subreaper
+
+# These are raised by what a thread does itself: blocked, they would kill it.
+_SYNCHRONOUS: Final = (
+    signal.SIGABRT,
+    signal.SIGBUS,
+    signal.SIGFPE,
+    signal.SIGILL,
+    signal.SIGSEGV,
+    signal.SIGSYS,
+    signal.SIGTRAP,
+)
+_TIMERS: Final = (signal.ITIMER_REAL, signal.ITIMER_VIRTUAL, signal.ITIMER_PROF)
+_LIMITS: Final = tuple(
+    sorted({getattr(resource, n) for n in dir(resource) if n.startswith("RLIMIT_")})
+)
+# What our own code needs.
+_DEPTH: Final = 1000
+
+_Identity = tuple[int, int] | None
+
+
+def identity(descriptor: int) -> _Identity:
+    """Return what tells an open file from others; None: *descriptor* is closed."""
+    try:
+        found = os.fstat(descriptor)
+    except OSError:
+        return None
+    return found.st_dev, found.st_ino
+
+
+class Before:
+    """How a process was before an import."""
+
+    def __init__(self) -> None:
+        self.environment = dict(os.environ)
+        self.directory = _directory()
+        self.streams = {number: identity(number) for number in (0, 1, 2)}
+        self.limits = {limit: resource.getrlimit(limit) for limit in _LIMITS}
+
+
+class Effects:
+    """What an import has changed; made after it."""
+
+    def __init__(self, before: Before) -> None:
+        environment = dict(os.environ)
+        known = before.environment
+        self._set = {k: v for k, v in environment.items() if known.get(k) != v}
+        self._removed = [k for k in known if k not in environment]
+        self._before = before
+        self._collects = gc.isenabled()
+        self._depth = sys.getrecursionlimit()
+        self._mask = signal.pthread_sigmask(signal.SIG_BLOCK, ())
+        limits = {limit: resource.getrlimit(limit) for limit in _LIMITS}
+        self._limits = {
+            limit: (before.limits[limit][0], now[0])
+            for limit, now in limits.items()
+            if now[0] != before.limits[limit][0]
+        }
+        """Soft limits that it has changed: as they were, and as it wants them."""
+        self._timers = {timer: signal.getitimer(timer) for timer in _TIMERS}
+        self._wakeup = -1
+        self._on_terminate: Any = signal.SIG_DFL
+        self.redirected = {
+            number
+            for number, known in before.streams.items()
+            if identity(number) not in (known, None)
+        }
+        """Standard streams that the import has put something else in the place of."""
+        self.stopped_watchdog = False
+        """Whether there was a timer of faulthandler's."""
+
+    def hold(self, end: Callable[[], object]) -> None:
+        """Keep this process safe from them.
+
+        Args:
+            end: Called when this process gets a SIGTERM.
+        """
+        signal.pthread_sigmask(
+            signal.SIG_BLOCK, signal.valid_signals() - set(_SYNCHRONOUS)
+        )
+        for timer in _TIMERS:
+            signal.setitimer(timer, 0)
+        self._wakeup = signal.set_wakeup_fd(-1, warn_on_full_buffer=False)
+        self._on_terminate = signal.signal(signal.SIGTERM, lambda *_: end())
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, [signal.SIGTERM])
+        self._stop_watchdog()
+        for limit, (before, _) in self._limits.items():
+            _set_limit(limit, before)
+        sys.setrecursionlimit(max(self._depth, _DEPTH))
+        set_subreaper(False)
+        gc.disable()
+        self._fill_streams()
+
+    def _stop_watchdog(self) -> None:
+        if (faulthandler := sys.modules.get("faulthandler")) is None:
+            return
+        before = _thread_count()
+        with suppress(Exception):
+            faulthandler.cancel_dump_traceback_later()
+        self.stopped_watchdog = _thread_count() < before
+
+    def _fill_streams(self) -> None:
+        """Have something in the place of streams that were closed.
+
+        Else the next thing that is opened would be one.
+        """
+        for number in (0, 1, 2):
+            if identity(number) is None:
+                descriptor = os.open(os.devnull, os.O_RDWR)
+                if descriptor != number:
+                    os.dup2(descriptor, number)
+                    os.close(descriptor)
+                os.set_inheritable(number, True)
+
+    def environment_of(self, environment: Mapping[str, str]) -> dict[str, str]:
+        """Return *environment* as an import in it would have left it."""
+        found = {**environment, **self._set}
+        for name in self._removed:
+            found.pop(name, None)
+        return found
+
+    def park(self) -> None:
+        """In a child that does not know yet what it is to be: end on SIGTERM."""
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
+
+    def give_back(self) -> None:
+        """In a child that runs the application: restore what `hold` has changed."""
+        if self._collects:
+            gc.enable()
+        sys.setrecursionlimit(self._depth)
+        if self._on_terminate is None:  # not Python's: it cannot be set from here
+            self._on_terminate = signal.SIG_DFL
+        signal.signal(signal.SIGTERM, self._on_terminate)
+        with suppress(ValueError, OSError):  # its descriptor may be closed by now
+            signal.set_wakeup_fd(self._wakeup)
+        for limit, (_, wanted) in self._limits.items():
+            _set_limit(limit, wanted)
+        signal.pthread_sigmask(signal.SIG_SETMASK, self._mask)
+        for timer, (first, interval) in self._timers.items():
+            if first:
+                signal.setitimer(timer, first, interval)
+
+    def drop(self) -> None:
+        """In a child that is no worker: leave nothing of them where it could hurt."""
+        gc.enable()
+        sys.stdout, sys.stderr = sys.__stdout__, sys.__stderr__
+        for number in signal.valid_signals() - {signal.SIGKILL, signal.SIGSTOP}:
+            handler = signal.getsignal(number)
+            if callable(handler) and not isinstance(handler, signal.Handlers):
+                signal.signal(number, signal.SIG_DFL)
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+        signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+        signal.signal(signal.SIGPIPE, signal.SIG_IGN)
+        with suppress(OSError):
+            os.chdir(self._before.directory)
+        signal.pthread_sigmask(signal.SIG_SETMASK, ())
+
+
+def _set_limit(limit: int, soft: int) -> None:
+    now, hard = resource.getrlimit(limit)
+    if hard != resource.RLIM_INFINITY:
+        soft = hard if soft == resource.RLIM_INFINITY else min(soft, hard)
+    if soft != now:
+        with suppress(ValueError, OSError):
+            resource.setrlimit(limit, (soft, hard))
+
+
+def _thread_count() -> int:
+    try:
+        return len(os.listdir("/proc/self/task"))
+    except OSError:
+        return 0
+
+
+def _directory() -> str:
+    try:
+        return os.getcwd()
+    except OSError:  # it was removed
+        return ""
