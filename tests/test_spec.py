@@ -94,6 +94,7 @@ def test_what_is_not_said_has_its_documented_default() -> None:
     made = application()
     assert (made.name, made.auto_shutdown) == ("application", "any")
     assert made.max_restarts_concurrently is None
+    assert made.stop_timeout is None
     assert made.root.strategy == "one_for_one"
     assert (made.root.intensity, made.root.period) == (None, 60.0)
     group = Group([])
@@ -398,6 +399,8 @@ def test_a_command_may_be_asked_from_outside(field: str) -> None:
         ("auto_shutdown", "never", "auto_shutdown"),
         ("auto_shutdown", None, "auto_shutdown"),
         ("max_restarts_concurrently", 0, "max_restarts_concurrently"),
+        ("stop_timeout", 0, "stop_timeout"),
+        ("stop_timeout", "10", "stop_timeout"),
         ("monitors", GoodMonitor(), "monitors"),
         ("monitors", [GoodMonitor(), GoodMonitor], "monitors[1]"),
         ("monitors", [object()], "monitors[0]"),

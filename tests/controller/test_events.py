@@ -27,6 +27,7 @@ from trio_supervisor.controller.events import (
     Started,
     Stopped,
     Stopping,
+    StopTimeout,
     Stuck,
     Supervised,
     Unready,
@@ -141,6 +142,12 @@ EVENTS: list[tuple[Event, int, str]] = [
         ERROR,
         "still there 20 s after it was asked to end and killed (pid 7): an "
         "uninterruptible wait in the kernel",
+    ),
+    (
+        StopTimeout(name="controller", timeout=8.0, left=("web.0", "db.0")),
+        WARNING,
+        "not everything stops in time (stop_timeout=8 of the application); killing "
+        "web.0, db.0",
     ),
     (
         Unsupervised(name="controller"),

@@ -50,9 +50,9 @@ async def test_one_for_all_ends_all_before_anything_begins_again() -> None:
     async with open_theatre(app, lives) as theatre:
         await trio.sleep(30)
         assert incarnations(theatre) == [2, 2, 2, 1]
-        # In reverse order of declaration, one after the other: c, then a.
-        assert theatre.ended == [(10, "b.0"), (13, "c.0"), (16, "a.0")]
-        assert sorted(theatre.started[4:]) == [(16, "a.0"), (16, "b.0"), (16, "c.0")]
+        # Neither needs the other: they end side by side.
+        assert sorted(theatre.ended) == [(10, "b.0"), (13, "a.0"), (13, "c.0")]
+        assert sorted(theatre.started[4:]) == [(13, "a.0"), (13, "b.0"), (13, "c.0")]
         assert theatre.child("a.0").why == "restarted with its group: with b.0"
         assert theatre.child("b.0").why == "it ended: exit code 1"
 

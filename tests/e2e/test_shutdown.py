@@ -1,4 +1,4 @@
-"""How everything ends: in reverse order, by force if need be, and without a trace."""
+"""How everything ends: side by side, in order of need, by force, without a trace."""
 
 from __future__ import annotations
 
@@ -21,9 +21,41 @@ async def work(worker: Worker) -> None:
 application = Application(
     services=[
         Service("first", work, count=2),
-        Command("second", ["sleep", "1000"]),
-        Service("third", work),
+        Command("second", ["sleep", "1000"], depends_on={"first": "ready"}),
+        Service("third", work, depends_on={"second": "ready"}),
     ],
+)
+"""
+
+SIX = """
+import time
+from trio_supervisor import Application, Command, Service, SyncWorker
+
+def slow(worker: SyncWorker) -> None:
+    worker.ready()
+    worker.stopping.wait()
+    time.sleep(2)
+
+shell = ["sh", "-c", "trap 'sleep 2; exit 0' TERM; while :; do sleep 0.05; done"]
+application = Application(
+    services=[
+        *[Service(f"python-{n}", slow, backend="sync") for n in range(3)],
+        *[Command(f"shell-{n}", shell) for n in range(3)],
+    ],
+)
+"""
+
+PAST_ITS_TIME = """
+from trio_supervisor import Application, Command
+
+deaf = ["sh", "-c", "trap '' TERM; echo deaf >&2; while :; do sleep 1000; done"]
+application = Application(
+    services=[
+        Command("db", deaf, stop_timeout=60),
+        Command("web", deaf, stop_timeout=60, depends_on={"db": "ready"}),
+        Command("polite", ["sleep", "1000"]),
+    ],
+    stop_timeout=2,
 )
 """
 
@@ -66,7 +98,7 @@ application = Application(
 
 
 @pytest.mark.parametrize("way", ["SIGTERM", "SIGINT", "the shutdown verb"])
-def test_all_end_in_reverse_order_and_leave_nothing(way: str) -> None:
+def test_shutdown_ends_dependents_first_and_leaves_nothing(way: str) -> None:
     with open_serving(THREE_SERVICES) as serving:
         mark = serving.mark()
 
@@ -106,6 +138,44 @@ def test_all_end_in_reverse_order_and_leave_nothing(way: str) -> None:
             "third.0": 0,
             "supervisor": 0,
         }
+
+
+def test_shutdown_of_six_slow_services_takes_as_long_as_one() -> None:
+    with open_serving(SIX) as serving:
+        mark = serving.mark()
+
+        assert serving.terminate() == 0
+
+        began = serving.wait_event(since=mark, event="shutting_down")["at"]
+        [over] = serving.select(mark, event="stopped")
+        # One after the other they would need twelve.
+        assert 2 <= over["at"] - began < 9
+        asked = [e["at"] for e in serving.select(mark, event="stopping")][:6]
+        ended = [e["at"] for e in serving.select(mark, event="exited")]
+        assert max(asked) < min(ended)
+        assert {e["returncode"] for e in serving.select(mark, event="exited")} == {0}
+
+
+def test_shutdown_ends_within_the_stop_timeout_of_the_application() -> None:
+    """Each of its services would have a minute; and all that is left ends in order."""
+    with open_serving(PAST_ITS_TIME) as serving:
+        warning = serving.wait_line("stopping can take 120 s (web 60 s, then db 60 s)")
+        assert "what has not stopped after 1.8 s will be killed" in warning
+        for name in ("db", "web"):
+            serving.printed(f"{name}.0", "deaf")
+        mark = serving.mark()
+
+        assert serving.terminate() == 0
+
+        [over] = serving.select(mark, event="stopped")
+        assert 1.7 < over["seconds"] < 10
+        exits = [(e["name"], e["returncode"]) for e in serving.select(event="exited")]
+        assert exits[0] == ("polite.0", -signal.SIGTERM)
+        assert exits[1:3] == [("web.0", -signal.SIGKILL), ("db.0", -signal.SIGKILL)]
+        [event] = serving.select(mark, event="stop_timeout")
+        assert sorted(event["left"]) == ["db.0", "web.0"]
+        assert serving.process_ids() == []
+        assert serving.files() == set()
 
 
 def test_a_signal_during_the_start_ends_it_all_the_same() -> None:

@@ -16,9 +16,10 @@ from trio_supervisor.policy.order import (
     dependants,
     find_cycle,
     is_met,
+    merged_needs,
     needs_of,
     start_waves,
-    stop_waves,
+    stop_order,
     unmet,
 )
 
@@ -76,43 +77,35 @@ def test_nothing_is_started_before_what_it_needs(
 
 
 @given(some_of())
-def test_nothing_is_stopped_before_what_needs_it(
+def test_stop_order_waits_for_all_that_need_it_and_for_nothing_else(
     story: Story,
 ) -> None:
-    """And everything as early as can be."""
+    """Independent services have no order, wherever they were declared."""
     needs, names = story
-    waves = stop_waves(names, needs)
-    assert sorted(name for wave in waves for name in wave) == sorted(names)
-    place = {name: index for index, wave in enumerate(waves) for name in wave}
+    order = stop_order(names, needs)
+    assert list(order) == names
     for name in names:
-        users = [place[o] for o in names if leads(needs, o, name, EVERY)]
-        assert place[name] == max(users, default=-1) + 1
+        assert order[name] == {o for o in names if leads(needs, o, name, EVERY)}
 
 
-@given(some_of(), st.data())
-def test_a_rank_orders_what_dependencies_leave_open(
-    story: Story, data: st.DataObject
-) -> None:
-    """Each wave is all of the best rank among what can be stopped by then."""
-    needs, names = story
-    rank = {name: data.draw(st.integers(0, 3)) for name in names}
-    left = set(names)
-    for wave in stop_waves(names, needs, rank):
-        free = {
-            name for name in left if not any(leads(needs, o, name, EVERY) for o in left)
-        }
-        highest = max(rank[name] for name in free)
-        assert wave == {name for name in free if rank[name] == highest}
-        left -= wave
-    assert not left
+def test_stop_order_of_independent_services_is_none() -> None:
+    assert stop_order("abc", {}) == {"a": set(), "b": set(), "c": set()}
 
 
-def test_without_dependencies_a_rank_is_the_order() -> None:
-    """As declared, and in reverse: one by one."""
-    rank = {"a": 0, "b": 1, "c": 2}
-    assert start_waves(rank, {}, rank) == [{"a"}, {"b"}, {"c"}]
-    assert stop_waves(rank, {}, rank) == [{"c"}, {"b"}, {"a"}]
-    assert stop_waves(rank, {}) == [{"a", "b", "c"}]
+def test_merged_needs_hold_what_both_declare() -> None:
+    old: Needed = {"web": {"db": "ready"}, "db": {}}
+    new: Needed = {"web": {"cache": "started"}, "cache": {"db": "ready"}, "db": {}}
+    assert merged_needs(old, new) == {
+        "web": {"db": "ready", "cache": "started"},
+        "cache": {"db": "ready"},
+        "db": {},
+    }
+
+
+def test_merged_needs_that_contradict_are_the_new_ones() -> None:
+    old: Needed = {"web": {"db": "ready"}, "db": {}}
+    new: Needed = {"web": {}, "db": {"web": "ready"}}
+    assert merged_needs(old, new) == new
 
 
 @given(some_of())

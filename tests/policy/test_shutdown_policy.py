@@ -1,10 +1,19 @@
-"""When the end of significant services is the end of the application."""
+"""When an application ends, and whether that fits in its stop_timeout."""
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import pytest
 
-from trio_supervisor.policy.shutdown import AutoShutdown, is_over
+from trio_supervisor.policy.order import Needs
+from trio_supervisor.policy.shutdown import (
+    AutoShutdown,
+    is_over,
+    kill_after,
+    longest_stop,
+    stop_warning,
+)
 
 
 @pytest.mark.parametrize(
@@ -22,3 +31,47 @@ def test_the_end_comes_with_any_or_with_all(
 ) -> None:
     """Never where nothing is significant."""
     assert is_over(mode, significant) is (mode in over)
+
+
+@pytest.mark.parametrize(
+    ("stop_timeout", "kills_after"), [(10.0, 9.0), (60.0, 59.0), (2.0, 1.8)]
+)
+def test_kill_after_leaves_time_to_end(stop_timeout: float, kills_after: float) -> None:
+    assert kill_after(stop_timeout) == pytest.approx(kills_after)
+
+
+TIMEOUTS = {"proxy": 1.0, "web": 4.0, "jobs": 5.0, "db": 3.0}
+CHAIN: Needs = {
+    "proxy": {"web": "started"},
+    "web": {"db": "ready"},
+    "jobs": {"db": "exited_ok"},
+}
+
+
+def test_longest_stop_is_the_sum_of_the_longest_chain() -> None:
+    assert longest_stop(CHAIN, TIMEOUTS) == (8.0, ("proxy", "web", "db"))
+
+
+def test_longest_stop_without_dependencies_is_the_longest_timeout() -> None:
+    assert longest_stop({}, TIMEOUTS) == (5.0, ("jobs",))
+    assert longest_stop({}, {}) == (0.0, ())
+
+
+def test_longest_stop_follows_a_long_chain() -> None:
+    """Longer than the interpreter's stack is deep."""
+    names = [f"s{index}" for index in range(1_500)]
+    needs: Needs = {name: {other: "ready"} for name, other in pairwise(names)}
+    seconds, chain = longest_stop(needs, dict.fromkeys(names, 0.5))
+    assert (seconds, list(chain)) == (750.0, names)
+
+
+def test_stop_warning_names_the_chain_and_both_times() -> None:
+    assert stop_warning(7.0, CHAIN, TIMEOUTS) == (
+        "stopping can take 8 s (proxy 1 s, then web 4 s, then db 3 s), longer than the "
+        "application's stop_timeout=7; what has not stopped after 6.3 s will be killed"
+    )
+
+
+@pytest.mark.parametrize("stop_timeout", [None, 8.0, 100.0])
+def test_stop_warning_is_empty_where_all_fits(stop_timeout: float | None) -> None:
+    assert stop_warning(stop_timeout, CHAIN, TIMEOUTS) == ""

@@ -145,6 +145,7 @@ def test_groups_and_limits_are_facts_of_the_application() -> None:
         "name": "shop",
         "auto_shutdown": "any",
         "max_restarts_concurrently": None,
+        "stop_timeout": None,
         "groups": {
             "shop": "one_for_one, 3 within 60 s",
             "shop/inner": "rest_for_one, any within 60 s: web",

@@ -19,6 +19,7 @@ from trio_supervisor.controller.events import (
     log_event,
 )
 from trio_supervisor.policy.order import start_waves
+from trio_supervisor.policy.shutdown import longest_stop
 from trio_supervisor.process.service_manager import ServiceManager
 from trio_supervisor.spec import Application
 
@@ -104,4 +105,8 @@ class Reporter:
 
     def _stop_time(self) -> float:
         """Return how long it may take until all are gone [s]."""
-        return sum(s.stop_timeout for s in self._application.services) + _MARGIN
+        application = self._application
+        timeouts = {s.name: s.stop_timeout for s in application.services}
+        longest, _ = longest_stop(application.needs(), timeouts)
+        limit = application.stop_timeout
+        return (longest if limit is None else min(longest, limit)) + _MARGIN

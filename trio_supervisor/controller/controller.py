@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import random
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
@@ -19,12 +20,13 @@ from trio_supervisor.controller.events import (
     Serving,
     ShuttingDown,
     Stopped,
+    StopTimeout,
     Supervised,
     Unsupervised,
 )
 from trio_supervisor.controller.evidence import EvidenceStore
 from trio_supervisor.controller.generation import Generation, Unit
-from trio_supervisor.controller.in_order import stop_in_order, until_ready
+from trio_supervisor.controller.in_order import stop_all, stop_in_order, until_ready
 from trio_supervisor.controller.journal import Journal
 from trio_supervisor.controller.link import SupervisorLink, record_of
 from trio_supervisor.controller.names import choose
@@ -50,7 +52,7 @@ from trio_supervisor.policy.lifecycle import State
 from trio_supervisor.policy.order import Standing, dependants, needs_of
 from trio_supervisor.policy.reload import ReloadPlan
 from trio_supervisor.policy.restart import Cause, Ending
-from trio_supervisor.policy.shutdown import is_over
+from trio_supervisor.policy.shutdown import is_over, kill_after, stop_warning
 from trio_supervisor.process.child import Process
 from trio_supervisor.process.environment import PROCESS_VARIABLE
 from trio_supervisor.process.guard import Guard
@@ -60,6 +62,8 @@ from trio_supervisor.process.stopping import Patience, StopPlan
 from trio_supervisor.process.strays import end_strays
 from trio_supervisor.spec import MAX_COUNT, Application
 from trio_supervisor.wire.messages import WorkerRecord
+
+logger = logging.getLogger(__name__)
 
 # Twice this long a zombie that is nobody's may wait [s].
 _REAP_INTERVAL: Final = 1.0
@@ -141,6 +145,7 @@ class Controller:
             unit = generation.make_unit(service, service.count)
             self.relations.settle(unit.children, generation)
         self.readiness.count_again()
+        self._warn_of_stop()
 
     def make_child(self, plan: ChildPlan, spawn: Spawn) -> Child:
         """Return a worker that does not run yet."""
@@ -560,6 +565,7 @@ class Controller:
         self.readiness.count_again()
         self._launcher = launcher
         self.supervisor.spawn = launcher
+        self._warn_of_stop()
 
     async def wait_take_over(self) -> None:
         """Wait until another generation is in charge."""
@@ -651,7 +657,7 @@ class Controller:
     # Its tasks.
 
     async def _run(self) -> None:
-        """Own all children, and end them in reverse order of start."""
+        """Own all children, and end them, dependents first."""
         self.on_event(
             Serving(name="controller", process_id=os.getpid(), socket=self.socket_path)
         )
@@ -664,10 +670,27 @@ class Controller:
             await self._shutdown.wait()
             began = trio.current_time()
             self.on_event(ShuttingDown(name="controller", reason=self._reason))
+            nursery.start_soon(self._limit_stop, began)
             await self._stop_all()
             nursery.cancel_scope.cancel()
         seconds = trio.current_time() - began
         self.on_event(Stopped(name="controller", seconds=seconds))
+
+    async def _limit_stop(self, began: float) -> None:
+        """Kill what has not stopped in time to end within the whole `stop_timeout`."""
+        if (timeout := self.application.stop_timeout) is None:
+            return
+        self._patience.limit(began + kill_after(timeout))
+        await trio.sleep_until(began + kill_after(timeout))
+        left = tuple(child.name for child in self.everyone() if child.has_process)
+        event = StopTimeout(name="controller", timeout=timeout, left=left)
+        self.on_event(event)
+
+    def _warn_of_stop(self) -> None:
+        timeouts = {s.name: s.stop_timeout for s in self.application.services}
+        limit = self.application.stop_timeout
+        if warning := stop_warning(limit, self.application.needs(), timeouts):
+            logger.warning("%s", warning)
 
     def _raise_failure(self) -> None:
         if self._failure is not None:
@@ -707,15 +730,23 @@ class Controller:
                 await self.supervisor.wait_news()
 
     async def _stop_all(self) -> None:
-        if (coming := self.reloading.coming) is not None:
-            kept = set(self.generation.children)
-            fresh = [child for child in coming.children if child not in kept]
-            await stop_in_order(coming, fresh, _shut_down)
-        await stop_in_order(self.generation, list(self.generation.children), _shut_down)
-        for child in list(self._leaving):
-            child.retire(Cause.STOP, "shutdown")
-        for child in list(self._leaving):
-            await child.wait_state(State.STOPPED, State.FAILED)
+        """End all workers of all generations, then the supervisor."""
+        coming, leaving = self.reloading.coming, list(self._leaving)
+        homes = {self.relations.home_of(child) for child in leaving}
+        old = [g for g in homes if g not in (None, self.generation, coming)]
+        generations = [
+            *sorted(filter(None, old), key=lambda g: g.number),
+            self.generation,
+            *([coming] if coming is not None else []),
+        ]
+
+        def ask(child: Child) -> None:
+            if child in self._leaving:
+                child.retire(Cause.STOP, "shutdown")
+            else:
+                child.request_stop("shutdown")
+
+        await stop_all(generations, list(self.everyone()), ask)
         self.supervisor.request_stop("shutdown")
         await self.supervisor.wait_state(State.STOPPED)
 
@@ -787,7 +818,3 @@ def _is_namesake(child: Child, other: Child) -> bool:
 
 def _undo_start(child: Child) -> None:
     child.request_stop("its start failed")
-
-
-def _shut_down(child: Child) -> None:
-    child.request_stop("shutdown")

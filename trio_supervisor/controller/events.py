@@ -259,6 +259,26 @@ class Stuck:
 
 
 @frozen(kw_only=True)
+class StopTimeout:
+    """The application did not stop in time; what is left is killed."""
+
+    kind: ClassVar[str] = "stop_timeout"
+    level: ClassVar[int] = logging.WARNING
+    name: str
+    timeout: float
+    """Within which all is to have ended [s]."""
+    left: tuple[str, ...]
+    """The workers that have not."""
+
+    def __str__(self) -> str:
+        left = ", ".join(self.left) or "what is left"
+        return (
+            f"not everything stops in time (stop_timeout={self.timeout:g} of the "
+            f"application); killing {left}"
+        )
+
+
+@frozen(kw_only=True)
 class Serving:
     """The socket listens, and everything is being started."""
 
@@ -358,6 +378,7 @@ Event: TypeAlias = (
     | NotStarted
     | GaveUp
     | Stuck
+    | StopTimeout
     | Serving
     | AllReady
     | Supervised

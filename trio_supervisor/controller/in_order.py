@@ -1,14 +1,16 @@
-"""Ending workers one after the other, and waiting for what was started."""
+"""Ending workers in the order of their dependencies, and waiting for new ones."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+
+import trio
 
 from trio_supervisor.controller.child import Child
 from trio_supervisor.controller.generation import Generation
 from trio_supervisor.errors import UnavailableError
 from trio_supervisor.policy.lifecycle import State
-from trio_supervisor.policy.order import dependants, stop_waves
+from trio_supervisor.policy.order import Needs, dependants, merged_needs, stop_order
 
 
 async def stop_in_order(
@@ -17,31 +19,93 @@ async def stop_in_order(
     ask: Callable[[Child], None],
     whole: frozenset[str] = frozenset(),
 ) -> None:
-    """End *children* in reverse order of declaration, and of dependency.
+    """End *children*, those of independent services side by side.
 
-    Nothing is asked to end before all that need it have ended; one that somebody
-    starts again meanwhile is not waited for.
+    Nothing is asked to end before all that need it have ended; one that is started
+    again before it has ended is not waited for.
 
     Args:
         whole: Services of which nothing is to be left: whatever is started while
             this goes on, and needs one of them, is ended before that is.
     """
-    services = {child.plan.service for child in children}
-    for wave in stop_waves(services, generation.needs, generation.rank):
-        late = [
+
+    def late(name: str) -> list[Child]:
+        return [
             child
-            for name in dependants(wave & whole, generation.needs)
-            for child in generation.units[name].children
+            for other in dependants({name} & whole, generation.needs)
+            for child in generation.units[other].children
             if child.is_wanted
         ]
-        if late:
-            await stop_in_order(generation, late, ask)
-        group = [child for child in children if child.plan.service in wave]
-        for child in group:
-            ask(child)
-        for child in group:
-            while not (child.is_at_rest or child.is_wanted):
-                await child.wait_news()
+
+    async def end(name: str, group: Sequence[Child]) -> None:
+        while children := late(name):
+            await stop_in_order(generation, children, ask)
+        await _end_group(group, ask)
+
+    await end_each(children, generation.needs, generation.rank, end)
+
+
+async def stop_all(
+    generations: Sequence[Generation],
+    children: Sequence[Child],
+    ask: Callable[[Child], None],
+) -> None:
+    """End *children* of several generations as `stop_in_order` does.
+
+    Args:
+        generations: The oldest first.
+    """
+    needs: Needs = {}
+    rank: dict[str, int] = {}
+    for generation in generations:
+        needs = merged_needs(needs, generation.needs)
+        rank |= generation.rank
+
+    async def end(_: str, group: Sequence[Child]) -> None:
+        await _end_group(group, ask)
+
+    await end_each(children, needs, rank, end)
+
+
+async def end_each(
+    children: Sequence[Child],
+    needs: Needs,
+    rank: Mapping[str, int],
+    end: Callable[[str, Sequence[Child]], Awaitable[None]],
+) -> None:
+    """Run *end* for the children of each service, once those that need it have ended.
+
+    Of what may end at the same time, the last in the order of declaration, which is
+    *rank*, is begun first.
+    """
+    groups: dict[str, list[Child]] = {}
+    for child in sorted(children, key=lambda c: -rank.get(c.plan.service, 0)):
+        groups.setdefault(child.plan.service, []).append(child)
+    waiting = stop_order(groups, needs)
+    left = set(groups)
+    news, has_ended = trio.open_memory_channel[str](len(groups))
+
+    async def end_one(name: str, *, task_status: trio.TaskStatus[None]) -> None:
+        task_status.started()
+        await end(name, groups[name])
+        news.send_nowait(name)
+
+    async with trio.open_nursery() as nursery:
+        while waiting:
+            for name in [n for n, before in waiting.items() if not before & left]:
+                del waiting[name]
+                # Begun in this order: a nursery's tasks begin in any.
+                await nursery.start(end_one, name)
+            if waiting:
+                left.discard(await has_ended.receive())
+
+
+async def _end_group(children: Sequence[Child], ask: Callable[[Child], None]) -> None:
+    for child in children:
+        ask(child)
+    for child in children:
+        while not (child.is_at_rest or child.is_wanted):
+            await child.wait_news()
 
 
 def crash_of(child: Child) -> str:

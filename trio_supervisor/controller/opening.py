@@ -80,9 +80,9 @@ async def open_controller(
     """Run *application* for the length of the block.
 
     The block is entered at once; `Controller.wait_ready` waits for the workers. Leaving
-    or cancelling it stops everything in reverse order of start, shielded, which takes
-    at most each service's ``stop_timeout`` in turn; nothing is left after. Signals are
-    not touched, so it works in any thread and in guest mode.
+    or cancelling it stops everything, dependents first, shielded, which takes at most
+    ``stop_timeout`` along the longest chain of dependencies; nothing is left after.
+    Signals are not touched, so it works in any thread and in guest mode.
 
     Args:
         socket_path: Where the supervisor listens; else what ``TRIO_SUPERVISOR_SOCKET``
@@ -280,7 +280,7 @@ async def _end_strays(
 ) -> None:
     """End what had left the groups of its worker, as a daemon does by setsid(2)."""
     timeouts = [service.stop_timeout for service in application.services]
-    grace = 0.0 if patience.is_lost else max(timeouts, default=0.0)
+    grace = patience.bound(max(timeouts, default=0.0))
     end = partial(end_all, Table(), f"{MARKER_VARIABLE}={marker}", grace)
     if strays := await trio.to_thread.run_sync(end):
         logger.warning("%d processes had left their groups; they were ended", strays)

@@ -12,9 +12,10 @@ from attrs import define, field
 from trio_supervisor.controller.child import Child
 from trio_supervisor.controller.events import Event, GroupFailed
 from trio_supervisor.controller.generation import Generation
+from trio_supervisor.controller.in_order import end_each
 from trio_supervisor.controller.plan import Obituary
 from trio_supervisor.policy.lifecycle import State
-from trio_supervisor.policy.order import Standing, stop_waves
+from trio_supervisor.policy.order import Standing
 from trio_supervisor.policy.restart import (
     Cause,
     Decision,
@@ -229,19 +230,16 @@ class Relations:
         children: Sequence[Child],
         held: Mapping[Child, bool],
     ) -> None:
-        services = {child.plan.service for child in children}
+        async def end(_: str, group: Sequence[Child]) -> None:
+            for child in group:
+                if child.is_wanted:
+                    child.request_restart(f"with {crashed.name}", Cause.GROUP)
+            for child in group:
+                await child.wait_no_process()
+
         try:
-            for wave in stop_waves(services, home.needs, home.rank):
-                leaving = [
-                    child
-                    for child in children
-                    if child.plan.service in wave and child is not crashed
-                ]
-                for child in leaving:
-                    if child.is_wanted:
-                        child.request_restart(f"with {crashed.name}", Cause.GROUP)
-                for child in leaving:
-                    await child.wait_no_process()
+            leaving = [child for child in children if child is not crashed]
+            await end_each(leaving, home.needs, home.rank, end)
         finally:
             for child, is_forgiven in held.items():
                 child.begin_afresh(is_forgiven=is_forgiven)

@@ -75,42 +75,54 @@ def dependants(names: Collection[str], needs: Needs) -> frozenset[str]:
     return _reached(names, lambda name: by.get(name, ())) - frozenset(names)
 
 
-def start_waves(
-    names: Collection[str], needs: Needs, rank: Mapping[str, int] | None = None
-) -> list[frozenset[str]]:
+def start_waves(names: Collection[str], needs: Needs) -> list[frozenset[str]]:
     """Return which of *names* are started together, one wave after the other.
 
     Each wave holds what needs nothing of a later one, not even through services that
     are not among *names*.
 
-    Args:
-        rank: Of all that could be started, only those with the smallest rank go into
-            a wave; None: all. What is needed comes first, whatever its rank.
-
     Raises:
         ValueError: there is a cycle in *needs*.
     """
-    return _waves(names, lambda name: needs.get(name, ()), rank or {})
+    left = set(names)
+    before = {
+        name: _reached(needs.get(name, ()), lambda other: needs.get(other, ())) & left
+        for name in left
+    }
+    waves = []
+    while left:
+        wave = frozenset(name for name in left if before[name].isdisjoint(left))
+        if not wave:
+            raise ValueError(f"a cycle among {sorted(left)}")
+        waves.append(wave)
+        left -= wave
+    return waves
 
 
-def stop_waves(
-    names: Collection[str], needs: Needs, rank: Mapping[str, int] | None = None
-) -> list[frozenset[str]]:
-    """Return which of *names* are stopped together, one wave after the other.
+def stop_order(names: Collection[str], needs: Needs) -> dict[str, frozenset[str]]:
+    """Return for each of *names* those that have to end before it is asked to.
 
-    Nothing is stopped before all that need it.
-
-    Args:
-        rank: Of all that could be stopped, only those with the largest rank go into a
-            wave; None: all. With the place of its declaration as the rank of each,
-            services are stopped in reverse, one by one, but for what is needed.
-
-    Raises:
-        ValueError: there is a cycle in *needs*.
+    Those of *names* that need it, directly or not, even through services that are not
+    among *names*. All others may stop at the same time.
     """
     by = _dependants(needs, frozenset(CONDITIONS))
-    reverse = {name: -place for name, place in (rank or {}).items()}
-    return _waves(names, lambda name: by.get(name, ()), reverse)
+    all_names = frozenset(names)
+    return {
+        name: (_reached([name], lambda other: by.get(other, ())) - {name}) & all_names
+        for name in names
+    }
+
+
+def merged_needs(old: Needs, new: Needs) -> Needs:
+    """Return the needs of two declarations that run at once.
+
+    Where they contradict each other, so that there would be a cycle, *new* counts.
+    """
+    merged = {
+        name: {**old.get(name, {}), **new.get(name, {})}
+        for name in dict.fromkeys([*old, *new])
+    }
+    return new if find_cycle(merged) else merged
 
 
 def find_cycle(needs: Needs) -> tuple[str, ...] | None:
@@ -146,22 +158,3 @@ def _reached(
                 seen.add(name)
                 new.append(name)
     return frozenset(seen)
-
-
-def _waves(
-    names: Collection[str],
-    before: Callable[[str], Iterable[str]],
-    rank: Mapping[str, int],
-) -> list[frozenset[str]]:
-    left = set(names)
-    first = {name: _reached(before(name), before) & left for name in left}
-    waves = []
-    while left:
-        free = {name for name in left if first[name].isdisjoint(left)}
-        if not free:
-            raise ValueError(f"a cycle among {sorted(left)}")
-        smallest = min(rank.get(name, 0) for name in free)
-        wave = frozenset(name for name in free if rank.get(name, 0) == smallest)
-        waves.append(wave)
-        left -= wave
-    return waves

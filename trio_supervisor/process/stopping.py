@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import signal
 from collections.abc import Awaitable, Callable
 from typing import Literal, TypeAlias
@@ -30,20 +31,37 @@ class StopPlan:
 
 @define(eq=False)
 class Patience:
-    """Bears the time between asking and killing, until `lose` ends it."""
+    """Bears the time between asking and killing, until `lose` or a `limit` ends it."""
 
-    is_lost: bool = field(default=False, init=False)
+    _ends_at: float = field(default=math.inf, init=False)
     _scopes: set[trio.CancelScope] = field(factory=set, init=False)
+
+    @property
+    def is_lost(self) -> bool:
+        """Whether what does not end is killed at once."""
+        return self._ends_at <= trio.current_time()
 
     def lose(self) -> None:
         """Have every stop under way, and every later one, kill at once."""
-        self.is_lost = True
+        self.limit(-math.inf)
+
+    def limit(self, moment: float) -> None:
+        """Have every stop, under way or later, kill at *moment* at the latest.
+
+        By the clock of trio; a later moment than the one before changes nothing.
+        """
+        self._ends_at = min(self._ends_at, moment)
         for scope in self._scopes:
-            scope.cancel()
+            scope.deadline = min(scope.deadline, self._ends_at)
+
+    def bound(self, timeout: float) -> float:
+        """Return *timeout*, or what is left until the limit, if that is less [s]."""
+        return max(0.0, min(timeout, self._ends_at - trio.current_time()))
 
     def scope(self, timeout: float) -> trio.CancelScope:
         """Return a scope that is cancelled after *timeout* [s], or when lost."""
-        scope = trio.CancelScope(deadline=trio.current_time() + timeout)
+        deadline = min(trio.current_time() + timeout, self._ends_at)
+        scope = trio.CancelScope(deadline=deadline)
         self._scopes = {s for s in self._scopes if not s.cancel_called} | {scope}
         if self.is_lost:
             scope.cancel()

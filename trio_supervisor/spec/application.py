@@ -37,7 +37,8 @@ class Application:
 
     Args:
         services: Services, commands and groups of them. Started in this order, as far
-            as they do not depend on each other, and stopped in reverse.
+            as they do not depend on each other; stopped side by side, each once those
+            that depend on it have ended.
         strategy: What is restarted together: see `Group`, as for the next two.
         intensity: So many crashes in the outermost group within *period* are borne; one
             more stops everything. None for any number: of a hundred workers each may
@@ -47,6 +48,10 @@ class Application:
             application, or of ``"all"``; without one that is significant nothing does.
         max_restarts_concurrently: So many planned restarts go on at once; None: any
             number.
+        stop_timeout: Within which everything has ended once a shutdown began [s]; what
+            is left shortly before that is killed. None: the `stop_timeout` of each
+            service is all that counts. At most what a container runtime or a service
+            manager allows: ``docker stop`` ten seconds, Kubernetes thirty.
         monitors: Run in the supervisor process; see `Monitor`.
         name: For logs and process titles.
 
@@ -63,6 +68,7 @@ class Application:
         period: float = 60.0,
         auto_shutdown: AutoShutdown = "any",
         max_restarts_concurrently: int | None = None,
+        stop_timeout: float | None = None,
         monitors: Sequence[MonitorLike] = (),
         name: str = "application",
     ) -> None:
@@ -85,6 +91,7 @@ class Application:
         self.max_restarts_concurrently = checks.integer_or_none(
             "max_restarts_concurrently", max_restarts_concurrently, least=1
         )
+        self.stop_timeout = checks.seconds_or_none("stop_timeout", stop_timeout)
         self.monitors = _monitors(monitors)
 
     def service(self, name: str) -> AnyService:

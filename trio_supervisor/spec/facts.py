@@ -50,6 +50,7 @@ def application_facts(application: Application) -> dict[str, object]:
         "name": application.name,
         "auto_shutdown": application.auto_shutdown,
         "max_restarts_concurrently": application.max_restarts_concurrently,
+        "stop_timeout": application.stop_timeout,
         "groups": dict(_groups(application.tree())),
     }
 
