@@ -105,7 +105,7 @@ def test_it_keeps_no_descriptor_of_the_process() -> None:
 
 
 def test_it_takes_no_part_in_anything() -> None:
-    """Lowest priority, first to be killed, no signal handlers, nothing collected."""
+    """Low priority, first to be killed, no signal handlers, nothing collected."""
 
     def work(_: Reporter) -> Fields:
         return {
@@ -131,7 +131,7 @@ def test_it_takes_no_part_in_anything() -> None:
         signal.signal(signal.SIGUSR2, before)
     assert found == [
         {
-            "nice": 19,
+            "nice": 5,
             "killed first": 1000,
             "collecting": False,
             "handling": False,
@@ -249,7 +249,8 @@ def test_no_reference_to_other_threads_is_kept(goodbyes: tuple[int, int]) -> Non
 def test_it_ends_itself_when_its_time_is_over() -> None:
     """Even if nobody looks after it."""
     snapshot = fork_snapshot(sleep_forever, 0.05)
-    os.waitid(os.P_PID, snapshot.process_id, os.WEXITED | os.WNOWAIT)
+    assert snapshot.pidfd is not None
+    select.select([snapshot.pidfd], [], [])
     with pytest.raises(SnapshotError, match="ran out of time"):
         snapshot.wait()
     snapshot.close()
@@ -305,12 +306,39 @@ def test_work_that_fails_says_why() -> None:
         run(work)
 
 
-def test_it_may_be_waited_for_by_somebody_else() -> None:
-    """A process that is reaped by others' code, as by a handler of SIGCHLD."""
-    snapshot = fork_snapshot(lambda _: {"done": True}, TIME_BOX)
-    os.waitpid(snapshot.process_id, 0)
-    assert snapshot.wait() == {"done": True}
-    snapshot.close()
+def test_the_application_does_not_learn_of_it() -> None:
+    """No SIGCHLD, no child to be waited for, and no hook of os.register_at_fork."""
+    learned: list[str] = []
+    is_over = False
+
+    def learn(what: str) -> None:
+        if not is_over:
+            learned.append(what)
+
+    def work(_: Reporter) -> Fields:
+        return {"learned": learned}
+
+    os.register_at_fork(
+        before=lambda: learn("before"),
+        after_in_parent=lambda: learn("in the parent"),
+        after_in_child=lambda: learn("in the child"),
+    )
+    before = signal.signal(signal.SIGCHLD, lambda *_: learn("SIGCHLD"))
+    try:
+        snapshot = fork_snapshot(work, TIME_BOX)
+        with pytest.raises(ChildProcessError):
+            os.waitpid(-1, 0)
+        assert snapshot.wait() == {"learned": []}
+        assert snapshot.pidfd is not None
+        select.select([snapshot.pidfd], [], [])
+        with pytest.raises(ChildProcessError):
+            os.waitpid(snapshot.process_id, os.WNOHANG)
+        snapshot.close()
+        assert is_gone(snapshot.process_id)
+    finally:
+        signal.signal(signal.SIGCHLD, before)
+        is_over = True
+    assert learned == []
 
 
 def test_no_descriptor_is_left_behind() -> None:

@@ -9,18 +9,18 @@ from __future__ import annotations
 import os
 import select
 import signal
-import sys
 import threading
 import time
-import warnings
 from collections.abc import Callable, Iterable
 from contextlib import suppress
+from functools import partial
 from typing import Any, Final
 
 import orjson
 from attrs import define, field
 
 from trio_supervisor.errors import PlatformError, SnapshotError
+from trio_supervisor.probe.bare_fork import bare_fork, prepare, wait_for
 from trio_supervisor.probe.headroom import require_memory
 from trio_supervisor.probe.snapshot_child import Reporter, live_as_snapshot
 from trio_supervisor.probe.thread_states import hold_thread_states
@@ -30,6 +30,10 @@ Work = Callable[[Reporter], Fields]
 """What a snapshot does: returns its result, as JSON has it."""
 
 _READ: Final = 256 * 1024
+_TRIES: Final = 8
+"""A thread that uses malloc all the time has its lock at one clone in some hundred."""
+_LOOK: Final = 0.05
+"""Between two looks at a child that has not begun yet [s]."""
 
 
 @define(eq=False)
@@ -55,6 +59,7 @@ class Snapshot:
     """Readable when it has ended: then `close` need not wait. None: unsupported."""
     _unread: bytes = field(default=b"", init=False)
     _answer: Fields | None = field(default=None, init=False)
+    _has_begun: bool = field(default=False, init=False)
     _is_closed: bool = field(default=False, init=False)
 
     def __attrs_post_init__(self) -> None:
@@ -113,14 +118,35 @@ class Snapshot:
             else:
                 os.kill(self.process_id, signal.SIGKILL)
         with suppress(ChildProcessError):  # somebody waits for any child
-            os.waitpid(self.process_id, 0)
+            wait_for(self.process_id)
         for descriptor in (self.descriptor, self.pidfd):
             if descriptor is not None:
                 os.close(descriptor)
 
+    def begins(self) -> bool:
+        """Wait until it has begun; return False if it never can.
+
+        It can not when it waits for a lock: no other thread is there to release it.
+        """
+        poll = select.poll()
+        poll.register(self.descriptor, select.POLLIN)
+        used = -1
+        while not (self._has_begun or self.is_over):
+            if poll.poll(_LOOK * 1000):
+                self.receive()
+                continue
+            if time.monotonic() > self.deadline:
+                break
+            before, used = used, _time_used_asleep(self.process_id)
+            if used == before != -1:
+                return False
+        return True
+
     def _take(self, message: Fields) -> None:
         if "progress" in message:
             self.progress = message["progress"]
+        elif "begun" in message:
+            self._has_begun = True
         else:
             self._answer = message
             self.is_over = True
@@ -131,17 +157,37 @@ def fork_snapshot(work: Work, time_box: float, keep: Iterable[int] = ()) -> Snap
 
     Any thread may call it. *work* runs with the collector off, and finds the heap as it
     is now; no thread but its own exists there, and no descriptor but those of *keep*.
+    Neither the application nor its C libraries are told of the fork, see `bare_fork`.
 
     Args:
         time_box: How long it may take [s].
 
     Raises:
         LowMemoryError: the copy might need more memory than there is.
-        SnapshotError: the system does not let us fork.
-        PlatformError: this interpreter does not let us do it safely.
+        SnapshotError: the system does not let us fork, or no copy could begin.
+        PlatformError: this process cannot be forked safely.
     """
     require_memory()
-    _ignore_fork_warning()
+    prepare()
+    keep, pause = tuple(keep), 0.0
+    for _ in range(_TRIES):
+        snapshot = _fork(work, time_box, keep)
+        pause += snapshot.pause
+        try:
+            if snapshot.begins():
+                snapshot.pause = pause
+                return snapshot
+        except BaseException:
+            snapshot.close()
+            raise
+        snapshot.close()
+    raise SnapshotError(
+        f"{_TRIES} copies of this process in a row waited for a lock of malloc that "
+        "another thread held when it was forked: try again later"
+    )
+
+
+def _fork(work: Work, time_box: float, keep: Iterable[int]) -> Snapshot:
     parent = os.getpid()
     descriptor, theirs = os.pipe()
     try:
@@ -150,8 +196,8 @@ def fork_snapshot(work: Work, time_box: float, keep: Iterable[int] = ()) -> Snap
         held = hold_thread_states(), dict(getattr(threading, "_active", {}))
         if held[0] is None:
             raise PlatformError("this interpreter's threads cannot be kept from harm")
-        if (pid := os.fork()) == 0:
-            live_as_snapshot(work, Reporter(theirs, parent), time_box, keep)
+        reporter = Reporter(theirs, parent)
+        pid = bare_fork(partial(live_as_snapshot, work, reporter, time_box, keep))
         pause = time.monotonic() - began
     except BaseException as exc:
         os.close(descriptor)
@@ -164,13 +210,13 @@ def fork_snapshot(work: Work, time_box: float, keep: Iterable[int] = ()) -> Snap
     return Snapshot(pid, descriptor, pause, began + time_box)
 
 
-def _ignore_fork_warning() -> None:
-    # Python warns whoever forks beside threads. The copy uses no lock that another
-    # thread may have held; this is about our own call alone.
-    if sys.version_info >= (3, 12):
-        warnings.filterwarnings(
-            "ignore",
-            message="This process .* is multi-threaded",
-            category=DeprecationWarning,
-            module=__name__.replace(".", r"\."),
-        )
+def _time_used_asleep(process_id: int) -> int:
+    """Return the processor time of a process that sleeps; -1: it does not, or is gone.
+
+    Source: proc_pid_stat(5), state, utime and stime.
+    """
+    with suppress(OSError, ValueError), open(f"/proc/{process_id}/stat") as file:
+        state, *fields = file.read().rpartition(")")[2].split()
+        if state == "S":
+            return int(fields[10]) + int(fields[11])
+    return -1

@@ -20,6 +20,7 @@ import anyio.lowlevel
 import trio
 
 from trio_supervisor.errors import SupervisorError
+from trio_supervisor.probe import fork_hook  # noqa: F401  # registers first of all
 from trio_supervisor.process.black_box import use_black_box
 from trio_supervisor.process.boot import WorkerBoot
 from trio_supervisor.process.leaving import call_excepthook
