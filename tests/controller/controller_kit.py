@@ -37,6 +37,7 @@ from trio_supervisor.controller.workshop import MakeChild, Workshop
 from trio_supervisor.errors import SupervisorError
 from trio_supervisor.policy.lifecycle import State
 from trio_supervisor.policy.reload import ServiceFacts
+from trio_supervisor.process.fork_server_start import Started
 from trio_supervisor.process.guard import Guard
 from trio_supervisor.process.sockets import SocketSet
 from trio_supervisor.process.stopping import Patience
@@ -381,7 +382,9 @@ class FakeWorkshop(Workshop):
         facts: Mapping[str, ServiceFacts] | None,
         make_child: MakeChild,
         sockets: SocketSet,
+        server: Started | None = None,
     ) -> tuple[Generation, SupervisorLauncher]:
+        assert server is None
         await trio.lowlevel.checkpoint()
         for make in self._theatre.makes:
             await make()

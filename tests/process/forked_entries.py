@@ -14,9 +14,9 @@ from collections.abc import Sequence
 from pathlib import Path
 
 
-def preload(argument: object) -> list[str]:
+def preload(argument: object) -> tuple[list[str], None]:
     """Load nothing; the argument is what is to be said."""
-    return [str(item) for item in argument] if isinstance(argument, list) else []
+    return [str(item) for item in argument] if isinstance(argument, list) else [], None
 
 
 def warm_up() -> None:

@@ -145,6 +145,13 @@ def make_parser() -> argparse.ArgumentParser:
         help="answer /livez, /readyz and /startupz at HOST:PORT, :PORT or unix:PATH",
     )
     serve.add_argument(
+        "--import-timeout",
+        type=_seconds,
+        default=120.0,
+        metavar="S",
+        help="limit for importing the application; default: 120",
+    )
+    serve.add_argument(
         "--state",
         metavar="DIRECTORY",
         help="where post-mortems are kept; default: $STATE_DIRECTORY, or "

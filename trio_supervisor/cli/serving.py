@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import logging
+import os
 import signal
+import sys
 import threading
 from argparse import Namespace
 from collections.abc import AsyncIterator
@@ -18,13 +20,15 @@ from trio_supervisor.controller.controller import Controller
 from trio_supervisor.controller.opening import open_controller
 from trio_supervisor.errors import SupervisorError
 from trio_supervisor.process.adopted import AdoptedDescriptors
-from trio_supervisor.process.environment import state_path
+from trio_supervisor.process.answer import Declared
+from trio_supervisor.process.declare import declare
+from trio_supervisor.process.declaring import wait_declared
+from trio_supervisor.process.environment import child_environment, state_path
 from trio_supervisor.process.fork_server_start import EarlyServer
-from trio_supervisor.process.load import load_application
 from trio_supervisor.process.logs import configure_logging
 from trio_supervisor.process.output.destination import Destination
 from trio_supervisor.process.service_manager import ServiceManager, keep_watchdog
-from trio_supervisor.spec import Application
+from trio_supervisor.process.sources import Reference
 
 logger = logging.getLogger("trio_supervisor.controller")
 
@@ -51,58 +55,109 @@ class Plan:
 def serve(plan: Plan) -> None:
     """Serve the target.
 
-    Raises what `open_controller` and `load_application` raise.
+    Raises what `open_controller` and `wait_declared` raise.
     """
     log = configure_logging(plan.arguments.log_format, source="controller")
     # An ignored SIGCHLD is inherited; exit codes would be lost.
     signal.signal(signal.SIGCHLD, signal.SIG_DFL)
-    application = load_application(plan.arguments.target)
-    trio.run(_serve, plan, application, log)
+    if (number := trio.run(_serve, plan, log)) is not None:
+        signal.raise_signal(number)
 
 
-async def _serve(plan: Plan, application: Application, log: Destination | None) -> None:
-    arguments = plan.arguments
+async def _serve(plan: Plan, log: Destination | None) -> int | None:
+    """Serve until all is stopped; return the signal that ended the import, if any."""
     with trio.open_signal_receiver(
         *_STOPPING, signal.SIGHUP, signal.SIGUSR1
     ) as signals:
-        async with AsyncExitStack() as stack:
-            listener = None
-            if arguments.http is not None:
-                # Only now: most do without it.
-                from trio_supervisor.web.health import open_http_listener
+        declared = await _declare(plan, signals)
+        if isinstance(declared, int):
+            return declared
+        await _run(plan, declared, log, signals)
+    return None
 
-                listener, where = await stack.enter_async_context(
-                    open_http_listener(arguments.http)
-                )
-                logger.info("health checks at http://%s", where)
-            reporter = Reporter(plan.manager, application)
-            controller = await stack.enter_async_context(
-                open_controller(
-                    application,
-                    socket_path=plan.socket_path,
-                    source=plan.source,
-                    on_event=reporter.on_event,
-                    log_format=arguments.log_format,
-                    early=plan.early,
-                    owns_process=True,
-                    output=arguments.log_format,
-                    log=log,
-                    state_directory=state_path(plan.socket_path, arguments.state),
-                    adopted=plan.adopted,
-                )
+
+async def _declare(plan: Plan, signals: AsyncIterator[int]) -> Declared | int:
+    """Return what the application declares, or the signal that came before that."""
+    found: list[Declared | int | Exception] = []
+
+    async def obey(scope: trio.CancelScope) -> None:
+        async for number in signals:
+            if number in _STOPPING:
+                found.append(number)
+                scope.cancel()
+            elif number == signal.SIGHUP:
+                plan.is_reload_wanted.set()
+
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(obey, nursery.cancel_scope)
+        try:
+            found.append(await _wait_declared(plan))
+        except Exception as exc:
+            found.append(exc)
+        nursery.cancel_scope.cancel()
+    if isinstance(found[0], Exception):
+        raise found[0]
+    return found[0]
+
+
+async def _wait_declared(plan: Plan) -> Declared:
+    source, timeout = plan.source, plan.arguments.import_timeout
+    if plan.early is not None and (server := plan.early.adopt()) is not None:
+        declared = await wait_declared(server, source, timeout)
+        plan.early.put_back(server)
+        return declared
+    reference = Reference(source, tuple(map(os.path.abspath, sys.path)))
+    environment = child_environment(os.environ, plan.socket_path, os.urandom(16).hex())
+    return await declare(reference, environment, timeout)
+
+
+async def _run(
+    plan: Plan,
+    declared: Declared,
+    log: Destination | None,
+    signals: AsyncIterator[int],
+) -> None:
+    arguments, application = plan.arguments, declared.application
+    async with AsyncExitStack() as stack:
+        listener = None
+        if arguments.http is not None:
+            # Only now: most do without it.
+            from trio_supervisor.web.health import open_http_listener
+
+            listener, where = await stack.enter_async_context(
+                open_http_listener(arguments.http)
             )
-            reporter.store_sockets(controller)
-            async with trio.open_nursery() as nursery:
-                nursery.start_soon(keep_watchdog, plan.manager, controller.attend)
-                if listener is not None:
-                    nursery.start_soon(_serve_health, controller, listener)
-                if arguments.watch:
-                    nursery.start_soon(_watch, controller, plan.source, plan.began)
-                nursery.start_soon(_forward_signals, controller)
-                reloads = _Reloads(controller)
-                if plan.is_reload_wanted.is_set():
-                    nursery.start_soon(reloads.add)
-                await _obey(controller, reloads, signals, nursery)
+            logger.info("health checks at http://%s", where)
+        reporter = Reporter(plan.manager, application)
+        controller = await stack.enter_async_context(
+            open_controller(
+                application,
+                socket_path=plan.socket_path,
+                source=plan.source,
+                on_event=reporter.on_event,
+                log_format=arguments.log_format,
+                early=plan.early,
+                owns_process=True,
+                output=arguments.log_format,
+                log=log,
+                state_directory=state_path(plan.socket_path, arguments.state),
+                adopted=plan.adopted,
+                facts=declared.facts,
+                import_timeout=arguments.import_timeout,
+            )
+        )
+        reporter.store_sockets(controller)
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(keep_watchdog, plan.manager, controller.attend)
+            if listener is not None:
+                nursery.start_soon(_serve_health, controller, listener)
+            if arguments.watch:
+                nursery.start_soon(_watch, controller, plan.source, plan.began)
+            nursery.start_soon(_forward_signals, controller)
+            reloads = _Reloads(controller)
+            if plan.is_reload_wanted.is_set():
+                nursery.start_soon(reloads.add)
+            await _obey(controller, reloads, signals, nursery)
 
 
 async def _obey(

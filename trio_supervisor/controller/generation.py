@@ -11,7 +11,7 @@ from trio_supervisor.controller.launch import Launchers
 from trio_supervisor.policy.order import Condition, Standing, unmet
 from trio_supervisor.policy.reload import ServiceFacts
 from trio_supervisor.policy.strategy import Tree
-from trio_supervisor.process.declare import declared
+from trio_supervisor.process.answer import declared
 from trio_supervisor.spec import AnyService, Application
 
 MakeChild = Callable[[AnyService, int], Child]

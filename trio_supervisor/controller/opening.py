@@ -9,7 +9,7 @@ import signal
 import sys
 import tempfile
 import uuid
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Iterator, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
 from functools import partial
 from typing import Final
@@ -27,8 +27,10 @@ from trio_supervisor.controller.surroundings import Surroundings
 from trio_supervisor.controller.workshop import Workshop
 from trio_supervisor.errors import PlatformError
 from trio_supervisor.link.listener import check_socket_path, open_listener
+from trio_supervisor.policy.reload import ServiceFacts
 from trio_supervisor.process.adopted import AdoptedDescriptors
 from trio_supervisor.process.boot import check_not_importing
+from trio_supervisor.process.declaring import IMPORT_TIMEOUT
 from trio_supervisor.process.environment import (
     DEFAULT_SOCKET,
     MARKER_VARIABLE,
@@ -76,6 +78,8 @@ async def open_controller(
     log: Destination | None = None,
     state_directory: str | None = None,
     adopted: AdoptedDescriptors | None = None,
+    facts: Mapping[str, ServiceFacts] | None = None,
+    import_timeout: float | None = IMPORT_TIMEOUT,
 ) -> AsyncIterator[Controller]:
     """Run *application* for the length of the block.
 
@@ -92,7 +96,7 @@ async def open_controller(
             and so have to be importable.
         on_event: Called with everything that happens; the default logs it.
         log_format: Of the supervisor process, ``"text"`` or ``"json"``.
-        early: A fork server for *source* that was started already.
+        early: A fork server that has imported *source*.
         owns_process: Whether nobody else in this process waits for children; then
             orphans that come to it are buried, whoever's they were.
         output: How what the workers print is passed on: ``"text"``, with a name before
@@ -103,6 +107,8 @@ async def open_controller(
         state_directory: Where a file is kept of each process that came to a bad end,
             the newest fifty; made when there is one. None: none is kept.
         adopted: Listening sockets that a service manager handed over.
+        facts: What a reload compares, where *application* was not imported here.
+        import_timeout: A reload whose import takes longer fails [s]; None: wait.
 
     Raises:
         SpecError: something cannot be pickled.
@@ -140,6 +146,8 @@ async def open_controller(
         log=log,
         state_directory=state_directory,
         adopted=adopted,
+        facts=facts,
+        import_timeout=import_timeout,
     )
     # Now, where a mistake is the caller's: what cannot be pickled cannot be started.
     sources_of(application, reference)
@@ -176,6 +184,8 @@ class _Setup:
     log: Destination | None
     state_directory: str | None
     adopted: AdoptedDescriptors | None
+    facts: Mapping[str, ServiceFacts] | None
+    import_timeout: float | None
 
 
 async def _own(
@@ -228,7 +238,7 @@ async def _own(
                     setup.source,
                     can_fork,
                     nursery,
-                    setup.early.adopt() if setup.early is not None else None,
+                    setup.import_timeout,
                 )
                 controller = Controller(
                     setup.path,
@@ -242,7 +252,12 @@ async def _own(
                 )
                 controller.begin(
                     *await workshop.make(
-                        1, setup.application, None, controller.make_child, sockets
+                        1,
+                        setup.application,
+                        setup.facts,
+                        controller.make_child,
+                        sockets,
+                        setup.early.adopt() if setup.early is not None else None,
                     )
                 )
                 nursery.start_soon(controller.postbox.run, notify)

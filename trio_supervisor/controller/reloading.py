@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Final, Protocol
+from typing import Protocol
 
 import trio
 from attrs import define, evolve, field
@@ -16,21 +16,17 @@ from trio_supervisor.controller.plan import ChildPlan, Spawn
 from trio_supervisor.controller.socket_keys import socket_keys
 from trio_supervisor.controller.starting import SupervisorLauncher
 from trio_supervisor.controller.takeover import Takeover
-from trio_supervisor.controller.workshop import Workshop
+from trio_supervisor.controller.workshop import Imported, Workshop
 from trio_supervisor.errors import (
     ReloadError,
     SupervisorError,
-    TargetError,
     UnavailableError,
 )
 from trio_supervisor.policy.reload import ReloadPlan, application_changes, plan_reload
-from trio_supervisor.process.declare import Declared, declare, declared
+from trio_supervisor.process.answer import declared
 from trio_supervisor.process.sockets import SocketChange
 from trio_supervisor.spec import Application
 from trio_supervisor.spec.facts import application_facts
-
-# Whoever imports for longer hangs, and keeps every other command waiting [s].
-_IMPORT_WITHIN: Final = 120.0
 
 
 class Realm(takeover.Realm, Protocol):
@@ -149,6 +145,14 @@ class Reloading:
         except SupervisorError as exc:
             self._fail(number, str(exc))
             raise
+        with new:
+            return await self._apply(new, changed_only, dry_run, began)
+
+    async def _apply(
+        self, new: Imported, changed_only: bool, dry_run: bool, began: float
+    ) -> ReloadPlan:
+        realm = self._realm
+        number = realm.generation.number + 1
         plan = plan_reload(
             list(realm.generation.learn_facts().values()),
             list(new.facts.values()),
@@ -186,30 +190,29 @@ class Reloading:
             events.ReloadFailed(name="controller", generation=number, problem=problem)
         )
 
-    async def _declare(self, application: Application | None) -> Declared:
+    async def _declare(self, application: Application | None) -> Imported:
         workshop = self._realm.workshop
         if application is not None:
-            return Declared(application=application, facts=declared(application).facts)
+            return Imported(declared(application))
         if workshop.source is None:
             raise UnavailableError(
                 "the application does not come from a target that could be imported "
                 "again; the program that embeds it can give a new one to "
                 "Controller.reload"
             )
-        environment = workshop.surroundings.child_environment({})
-        with trio.move_on_after(_IMPORT_WITHIN):
-            return await declare(workshop.source, environment)
-        raise TargetError(
-            f"{workshop.source.target}: its import takes more than "
-            f"{_IMPORT_WITHIN:g} s, and was given up"
-        )
+        return await workshop.import_again(workshop.source)
 
     async def _replace(
-        self, number: int, new: Declared, plan: ReloadPlan, change: SocketChange
+        self, number: int, new: Imported, plan: ReloadPlan, change: SocketChange
     ) -> None:
         realm = self._realm
         generation, launcher = await realm.workshop.make(
-            number, new.application, new.facts, realm.make_child, change.sockets
+            number,
+            new.application,
+            new.facts,
+            realm.make_child,
+            change.sockets,
+            new.adopt(),
         )
         plans = {service.name: service for service in plan.services}
         taking = Takeover(realm, generation, plans, self._wait_news)

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from types import TracebackType
+from typing import Self
 
 import trio
-from attrs import define
+from attrs import define, field
 
 from trio_supervisor.controller.child import Child
 from trio_supervisor.controller.generation import Generation
@@ -19,17 +21,61 @@ from trio_supervisor.controller.socket_keys import socket_keys
 from trio_supervisor.controller.starting import SupervisorLauncher
 from trio_supervisor.controller.surroundings import Surroundings
 from trio_supervisor.policy.reload import ServiceFacts
+from trio_supervisor.process.answer import Declared
+from trio_supervisor.process.declare import declare
+from trio_supervisor.process.declaring import wait_declared
 from trio_supervisor.process.fork_server_start import (
     ForkServerPlan,
     Started,
     end_early,
+    fork_server_plan,
+    start_fork_server,
 )
 from trio_supervisor.process.forking import Forker, open_forker
+from trio_supervisor.process.groups import IS_LINUX
 from trio_supervisor.process.sockets import SocketSet
 from trio_supervisor.process.sources import Reference
 from trio_supervisor.spec import AnyService, Application
 
 MakeChild = Callable[[ChildPlan, Spawn], Child]
+
+
+@define(eq=False)
+class Imported:
+    """What an import declares, and the fork server that holds its code.
+
+    Leaving it as a context manager ends the server, where nobody has adopted it.
+    """
+
+    _declared: Declared
+    _server: Started | None = field(default=None)
+
+    @property
+    def application(self) -> Application:
+        """What is declared; its functions may be names only."""
+        return self._declared.application
+
+    @property
+    def facts(self) -> Mapping[str, ServiceFacts]:
+        """What a reload compares."""
+        return self._declared.facts
+
+    def adopt(self) -> Started | None:
+        """Return the server, once; it is the caller's to end and to reap."""
+        server, self._server = self._server, None
+        return server
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        type_: type[BaseException] | None,
+        exc: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        if (server := self.adopt()) is not None:
+            end_early(server)
 
 
 @define(eq=False)
@@ -44,8 +90,25 @@ class Workshop:
     """Whether orphans below us become children of ours: those of a fork server, too."""
     _nursery: trio.Nursery
     """Owns the fork servers."""
-    _early: Started | None = None
-    """A fork server that was started already, for the first generation."""
+    import_timeout: float | None = None
+    """How long an import may take [s]; None: for ever."""
+
+    async def import_again(self, source: Reference) -> Imported:
+        """Import *source* in a new process; return what it declares now.
+
+        A cancellation ends that process.
+
+        Raises:
+            TargetError, SpecError, PlatformError: as for `wait_declared`.
+            OSError: no process can be started.
+        """
+        environment = self.surroundings.child_environment({})
+        timeout = self.import_timeout
+        if not (IS_LINUX and self.is_subreaper):
+            return Imported(await declare(source, environment, timeout))
+        plan = fork_server_plan(self.surroundings.title, [source], environment)
+        server = await trio.to_thread.run_sync(start_fork_server, plan)
+        return Imported(await wait_declared(server, source.target, timeout), server)
 
     async def make(
         self,
@@ -54,20 +117,24 @@ class Workshop:
         facts: Mapping[str, ServiceFacts] | None,
         make_child: MakeChild,
         sockets: SocketSet,
+        server: Started | None = None,
     ) -> tuple[Generation, SupervisorLauncher]:
-        """Make a generation without workers; its fork server begins to import.
+        """Make a generation without workers.
+
+        Args:
+            server: A fork server that has imported *application*; it is ours from now
+                on. None: another one begins to import now.
 
         Raises:
             SpecError: something cannot be pickled.
         """
         sources = sources_of(application, self.source)
         plan = fork_plan(application, sources, self.surroundings)
-        early, self._early = self._early, None
         forker, scope = None, trio.CancelScope()
         if plan is not None and self.is_subreaper:
-            forker = await self._nursery.start(_own_forker, plan, early, scope)
-        elif early is not None:
-            end_early(early)
+            forker = await self._nursery.start(_own_forker, plan, server, scope)
+        elif server is not None:
+            end_early(server)
         needs = application.needs()
         launchers = Launchers(
             number=number,
@@ -96,12 +163,12 @@ class Workshop:
 
 async def _own_forker(
     plan: ForkServerPlan,
-    early: Started | None,
+    server: Started | None,
     scope: trio.CancelScope,
     *,
     task_status: trio.TaskStatus[Forker],
 ) -> None:
     with scope:
-        async with open_forker(plan, early) as forker:
+        async with open_forker(plan, server) as forker:
             task_status.started(forker)
             await trio.sleep_forever()

@@ -28,15 +28,16 @@ from collections.abc import Callable
 from contextlib import suppress
 from select import POLLIN, poll
 from socket import AF_UNIX, SOCK_SEQPACKET, recv_fds, send_fds, socket
-from typing import Final, NoReturn
+from typing import Final, NamedTuple, NoReturn
 
+from trio_supervisor.process.documents import open_document
 from trio_supervisor.process.exit_handlers import ExitHandlers
 from trio_supervisor.process.fork_findings import (
     describe_unsafe,
     fork_warning,
     open_connections,
 )
-from trio_supervisor.process.fork_server_start import Plan
+from trio_supervisor.process.fork_server_start import DECLARED, Plan
 from trio_supervisor.process.forked_child import (
     MAX_DESCRIPTORS,
     Heritage,
@@ -49,6 +50,7 @@ from trio_supervisor.process.forked_child import (
     set_title,
 )
 from trio_supervisor.process.import_effects import Before, Effects
+from trio_supervisor.process.import_watch import ImportRecord, record_import
 from trio_supervisor.process.kernel import die_with_parent, forget_parent
 from trio_supervisor.process.leaving import leave
 from trio_supervisor.process.open_files import Imported
@@ -229,8 +231,21 @@ def _sort_free_memory() -> None:
     bytearray(100_000)
 
 
-def _import(plan: Plan) -> tuple[list[str], list[str], Heritage, ExitHandlers]:
-    """Import what *plan* says; return problems, notes, and what children are to know.
+class _Import(NamedTuple):
+    """What came of an import."""
+
+    problems: list[str]
+    notes: list[str]
+    answer: bytes | None
+    """What is declared, for the controller."""
+    heritage: Heritage
+    """What children are to know."""
+    handlers: ExitHandlers
+    record: ImportRecord
+
+
+def _import(plan: Plan, report: int) -> _Import:
+    """Import what *plan* says.
 
     The collector runs during an import as it does in any program: the import may look.
     """
@@ -239,8 +254,8 @@ def _import(plan: Plan) -> tuple[list[str], list[str], Heritage, ExitHandlers]:
     gc.collect()
     gc.freeze()
     gc.enable()
-    with handlers.record():
-        problems = import_entry(plan.preload)(plan.argument)
+    with handlers.record(), record_import(report) as record:
+        problems, answer = import_entry(plan.preload)(plan.argument)
     sys.modules.update(own)  # an import may throw modules away to have them reloaded
     effects = Effects(before)
     effects.hold(_terminate)
@@ -255,16 +270,35 @@ def _import(plan: Plan) -> tuple[list[str], list[str], Heritage, ExitHandlers]:
             f"ends, and not in each worker: {', '.join(kept)}; to have one run in each "
             f'worker, register it in the target, or use start_method="exec"'
         )
-    return problems, notes, Heritage(effects, imported), handlers
+    heritage = Heritage(effects, imported)
+    return _Import(problems, notes, answer, heritage, handlers, record)
 
 
 def _terminate() -> NoReturn:
     raise _TerminatedError
 
 
+def _tell_declared(control: socket, answer: bytes) -> None:
+    """Send *answer*, which may be longer than a packet, as a file."""
+    with suppress(OSError), open_document(answer) as document:
+        send_fds(control, [DECLARED], [document])
+
+
+def _leave_import(control: socket, place: str) -> NoReturn:
+    """End a child that the import has forked, and that went on with it.
+
+    There is one fork server: the process that began the import.
+    """
+    text = f"{place}: the import forked, and the child went on with it; it was ended"
+    with suppress(Exception):
+        control.send(_WARNING + text.encode())
+        sys.stdout.flush()
+    posix._exit(0)
+
+
 def main() -> None:
     """Import everything, then serve."""
-    control_descriptor, document = map(int, sys.argv[1:3])
+    control_descriptor, document, report = map(int, sys.argv[1:4])
     parent, process_id = os.getppid(), os.getpid()
     sys.argv[:] = [_worker_argument()]
     control = socket(fileno=control_descriptor)
@@ -278,24 +312,33 @@ def main() -> None:
     os.environ.pop("SPT_NOENV", None)  # read when the title was set first
     for module in plan.modules:
         importlib.import_module(module)
-    problems, notes, heritage, handlers = _import(plan)
+    done = _import(plan, report)
+    done.record.close()
+    if posix.getpid() != process_id:
+        _leave_import(control, done.record.forked_at)
+    problems = done.problems
     unsafe = describe_unsafe() + open_connections({0, 1, 2, control_descriptor})
     if unsafe:
         problems = [*problems, fork_warning(unsafe)]
-    _tell(control, problems, notes)
+    _tell(control, problems, done.notes)
+    for stream in (sys.stdout, sys.stderr):
+        with suppress(Exception):  # closed, or a pipe that nobody reads
+            stream.flush()
+    if done.answer is not None:
+        _tell_declared(control, done.answer)
     if plan.is_early:
         forget_parent()  # from here on the end of the control socket tells
     gc.freeze()
     _sort_free_memory()
     control.setblocking(True)
     try:
-        ForkServer(control, import_entry(plan.warm_up), heritage).serve()
+        ForkServer(control, import_entry(plan.warm_up), done.heritage).serve()
     except _TerminatedError:
         pass
     finally:
         if posix.getpid() != process_id:
             posix._exit(1)  # a child that does not know yet what it is to be
-        handlers.release()
+        done.handlers.release()
         leave(0)
 
 

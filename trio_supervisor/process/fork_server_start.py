@@ -18,6 +18,7 @@ from contextlib import suppress
 from typing import Any, Final, NamedTuple
 
 from trio_supervisor.process.documents import interpreter_flags, open_document
+from trio_supervisor.process.import_watch import open_report
 from trio_supervisor.process.sources import Pickled, Reference
 
 # Room in its argv for titles: see fork_server.set_title.
@@ -29,6 +30,8 @@ MODULES: Final = (
 """What the children of a fork server need."""
 PRELOAD: Final = "trio_supervisor.process.preload:preload"
 WARM_UP: Final = "trio_supervisor.worker.main:warm_up"
+DECLARED: Final = b"d"
+"""A server's message once its import is done, with a file: see `process.answer`."""
 
 
 class Plan(NamedTuple):
@@ -38,7 +41,8 @@ class Plan(NamedTuple):
     modules: tuple[str, ...]
     """To import: what the children's entries need."""
     preload: str
-    """``module:function``, called with *argument*; returns a list of problems."""
+    """``module:function``, called with *argument*; returns a list of problems, and
+    what is to be answered: see `declare.answer`."""
     argument: Any
     warm_up: str
     """``module:function``, called without arguments in each spare."""
@@ -75,6 +79,13 @@ class Started(NamedTuple):
     process_id: int
     control: socket.socket
     """Requests go here. Closing it ends the server."""
+    report: int
+    """A file that says where its import is; see `import_watch`."""
+
+    def close(self) -> None:
+        """Give back both."""
+        self.control.close()
+        os.close(self.report)
 
 
 class EarlyServer:
@@ -93,14 +104,25 @@ class EarlyServer:
         started, self._started = self._started, None
         return started
 
+    def put_back(self, started: Started) -> None:
+        """Have the next one adopt the server again."""
+        self._started = started
 
-def end_early(started: Started) -> None:
-    """End a server that is not needed, in the middle of an import if need be."""
-    started.control.close()
-    with suppress(ProcessLookupError):
+
+def end_early(started: Started) -> int:
+    """End a server that is not needed, in the middle of an import if need be.
+
+    Return what it exited with, where it had ended already, and else -SIGKILL.
+    """
+    started.close()
+    # Not reaped before: until then the number of its group is its own.
+    with suppress(ProcessLookupError, PermissionError):
         os.killpg(started.process_id, signal.SIGKILL)
-    with suppress(ChildProcessError):
-        os.waitpid(started.process_id, 0)
+    try:
+        _, status = os.waitpid(started.process_id, 0)
+    except ChildProcessError:
+        return -signal.SIGKILL
+    return os.waitstatus_to_exitcode(status)
 
 
 def start_fork_server(plan: ForkServerPlan) -> Started:
@@ -110,7 +132,9 @@ def start_fork_server(plan: ForkServerPlan) -> Started:
         OSError: it cannot be started.
     """
     ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    report = -1
     try:
+        report = open_report()
         with theirs, open_document(pickle.dumps(plan.plan)) as document:
             process = subprocess.Popen(
                 [
@@ -120,19 +144,22 @@ def start_fork_server(plan: ForkServerPlan) -> Started:
                     "trio_supervisor.process.fork_server",
                     str(theirs.fileno()),
                     str(document),
+                    str(report),
                     _PADDING,
                 ],
                 env={**plan.environment, "SPT_NOENV": "1"},
                 stdin=subprocess.DEVNULL,
-                pass_fds=[theirs.fileno(), document],
+                pass_fds=[theirs.fileno(), document, report],
                 process_group=0,
             )
     except BaseException:
         ours.close()
+        if report >= 0:
+            os.close(report)
         raise
     process.returncode = 0  # not Popen's to reap: see spawn_exec
     ours.setblocking(False)
-    return Started(process.pid, ours)
+    return Started(process.pid, ours, report)
 
 
 def fork_server_plan(

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import logging
+import os
 import pickle
 import socket
 import sys
 from collections.abc import AsyncIterator, Mapping, Sequence
-from contextlib import asynccontextmanager
+from contextlib import ExitStack, asynccontextmanager
 from typing import Any, Final
 
 import trio
@@ -176,7 +177,8 @@ class Forker:
             started = await trio.to_thread.run_sync(start_fork_server, self._plan)
         process = ChildProcess(started.process_id)
         control = trio.socket.from_stdlib_socket(started.control)
-        with control:
+        with control, ExitStack() as stack:
+            stack.callback(os.close, started.report)
             try:
                 # It takes requests while it still imports, and answers them after.
                 self._control, self.process_id = control, process.pid

@@ -14,7 +14,12 @@ from types import CodeType, ModuleType
 from typing import Final
 
 from trio_supervisor.errors import SpecError, TargetError
-from trio_supervisor.process.sources import is_path, split_target
+from trio_supervisor.process.sources import (
+    current_directory,
+    is_path,
+    shown_path,
+    split_target,
+)
 from trio_supervisor.spec import Application
 
 _OWN: Final = os.path.join(os.path.dirname(os.path.dirname(__file__)), "")
@@ -33,7 +38,10 @@ def load_application(target: str) -> Application:
     where, name = split_target(target)
     if not where:
         raise TargetError(f"{target!r} names no file and no module")
+    # Now: the import may go to another directory.
+    shown = shown_path(where) if is_path(where) else where
     module = _import_path(where) if is_path(where) else _import_module(where)
+    where = shown
     found: object = module
     for part in name.split("."):
         if not hasattr(found, part):
@@ -56,7 +64,7 @@ def _hint(module: ModuleType, where: str) -> str:
 
 
 def _import_path(where: str) -> ModuleType:
-    path = Path(where).absolute()
+    path, shown = Path(where).absolute(), shown_path(where)
     name, other = path.stem, f"trio_supervisor_target_{path.stem}"
     for known in (name, other):
         module = sys.modules.get(known)
@@ -64,7 +72,7 @@ def _import_path(where: str) -> ModuleType:
             return module  # its file may be gone by now
     if not path.is_file():
         what = "is a directory" if path.is_dir() else "does not exist"
-        raise TargetError(f"{where}: the file {what}")
+        raise TargetError(f"{shown}: the file {what}")
     directory = str(path.parent)
     if directory not in sys.path:
         sys.path.insert(0, directory)
@@ -72,13 +80,13 @@ def _import_path(where: str) -> ModuleType:
         name = other  # a service file may be called json.py
     spec = importlib.util.spec_from_file_location(name, path)
     if spec is None or spec.loader is None:
-        raise TargetError(f"{where}: not a Python file")
+        raise TargetError(f"{shown}: not a Python file")
     if isinstance(spec.loader, SourceFileLoader):
         spec.loader = _Uncached(name, str(path))
     module = importlib.util.module_from_spec(spec)
     sys.modules[name] = module
     try:
-        with _Blame(where):
+        with _Blame(shown):
             spec.loader.exec_module(module)
     except BaseException:
         sys.modules.pop(name, None)
@@ -118,6 +126,8 @@ class _Blame:
 
     def __init__(self, where: str) -> None:
         self._where = where
+        # Now: the import may go to another one.
+        self._directory = current_directory()
 
     def __enter__(self) -> None:
         return
@@ -136,7 +146,7 @@ class _Blame:
         place = self._where
         if isinstance(exc, SyntaxError):
             if exc.filename:
-                place = f"{_relative(exc.filename)}, line {exc.lineno}"
+                place = self._place(exc.filename, exc.lineno)
             raise TargetError(f"{place}: SyntaxError: {exc.msg}") from None
         frames = [
             frame
@@ -145,14 +155,12 @@ class _Blame:
             and not frame.filename.startswith((_OWN, "<frozen "))
         ]
         if frames:
-            place = f"{_relative(frames[-1].filename)}, line {frames[-1].lineno}"
+            place = self._place(frames[-1].filename, frames[-1].lineno)
         if isinstance(exc, SpecError):
             raise SpecError(f"{place}: {exc.field}", exc.problem) from None
         text = " ".join(str(exc).split())
         what = f"{type(exc).__name__}: {text}" if text else type(exc).__name__
         raise TargetError(f"{place}: {what}") from None
 
-
-def _relative(filename: str) -> str:
-    path = os.path.relpath(filename)
-    return filename if path.startswith("..") else path
+    def _place(self, file: str, line: int | None) -> str:
+        return f"{shown_path(file, self._directory)}, line {line}"

@@ -7,6 +7,7 @@ import sys
 from collections.abc import Sequence
 from typing import Any
 
+from trio_supervisor.process.answer import application_answer, error_answer
 from trio_supervisor.process.boot import unpickle_source, with_added_path
 from trio_supervisor.process.load import load_application
 from trio_supervisor.process.sources import Pickled, Reference
@@ -40,29 +41,46 @@ def _enter_path(path: tuple[str, ...]) -> None:
     sys.path[:] = with_added_path(path)
 
 
-def preload(sources: Sequence[Reference | Pickled]) -> list[str]:
-    """Load each of *sources*; return what went wrong, in words.
+def preload(
+    sources: Sequence[Reference | Pickled],
+) -> tuple[list[str], bytes | None]:
+    """Load each of *sources*; return what went wrong, and what is declared.
 
     A child loads its own again, which costs nothing where this succeeded, and fails
     with its own message where it did not.
+
+    Returns:
+        Problems in words, and the answer to the controller; None: no source is an
+        application that it does not have.
     """
     prepare()
     # anyio loads a backend when it first runs, which takes it 20 ms.
     importlib.import_module("anyio._backends._trio")
-    problems = []
+    problems: list[str] = []
+    answer: bytes | None = None
     for source in sources:
+        if isinstance(source, Reference):
+            answer = _declare(source)
+            continue
         try:
-            loaded = load_source(source)
+            unpickle_source(source)
         except Exception as exc:
             problems.append(f"{type(exc).__name__}: {exc}")
-            continue
-        if _needs_asyncio(loaded):
-            importlib.import_module("anyio._backends._asyncio")
-    return problems
+    return problems, answer
 
 
-def _needs_asyncio(loaded: object) -> bool:
-    return isinstance(loaded, Application) and any(
+def _declare(source: Reference) -> bytes:
+    try:
+        application = load_source(source)
+    except BaseException as exc:  # KeyboardInterrupt is the import's own, too
+        return error_answer(exc)
+    if _needs_asyncio(application):
+        importlib.import_module("anyio._backends._asyncio")
+    return application_answer(application)
+
+
+def _needs_asyncio(application: Application) -> bool:
+    return any(
         isinstance(service, Service) and service.backend == "asyncio"
-        for service in loaded.services
+        for service in application.services
     )

@@ -41,3 +41,26 @@ def absolute_target(target: str) -> str:
     """Return *target* so that it means the same in any directory."""
     where, name = split_target(target)
     return f"{os.path.abspath(where)}:{name}" if is_path(where) else f"{where}:{name}"
+
+
+def shown_path(path: str, start: str | None = None) -> str:
+    """Return an absolute *path* for a message: from *start* on, where it is below it.
+
+    Args:
+        start: A directory; None: the current one.
+    """
+    if not os.path.isabs(path):
+        return path
+    try:
+        short = os.path.relpath(path, start)
+    except (OSError, ValueError):  # the current directory was removed
+        return path
+    return path if short.startswith("..") else short
+
+
+def current_directory() -> str | None:
+    """Return the current directory; None: it was removed."""
+    try:
+        return os.getcwd()
+    except OSError:
+        return None

@@ -13,6 +13,8 @@ from trio_supervisor.spec.common import FORWARDED, MAX_COUNT, KillMode
 from trio_supervisor.spec.facts import facts_of
 from trio_supervisor.spec.group import AnyService, Group
 from trio_supervisor.spec.listen import Listen
+from trio_supervisor.spec.names import MonitorName, TargetName
+from trio_supervisor.spec.plain import application_from_plain, application_to_plain
 from trio_supervisor.spec.probe import Probe
 from trio_supervisor.spec.service import Backend, Service, StartMethod
 
@@ -29,8 +31,12 @@ __all__ = [
     "KillMode",
     "Listen",
     "MonitorLike",
+    "MonitorName",
     "Probe",
     "Service",
     "StartMethod",
+    "TargetName",
+    "application_from_plain",
+    "application_to_plain",
     "facts_of",
 ]

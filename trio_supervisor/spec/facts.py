@@ -10,10 +10,12 @@ from typing import Any, Final
 
 from trio_supervisor.policy.reload import ServiceFacts
 from trio_supervisor.policy.strategy import GroupNode
+from trio_supervisor.spec import checks
 from trio_supervisor.spec.application import Application
 from trio_supervisor.spec.command import Command
 from trio_supervisor.spec.group import AnyService
 from trio_supervisor.spec.listen import Listen
+from trio_supervisor.spec.names import TargetName
 
 # Where an object happens to be in memory is another place after a reload.
 _ADDRESS: Final = re.compile(r" at 0x[0-9a-fA-F]+")
@@ -100,6 +102,15 @@ def _text(value: Any) -> str:
         return _listen_text(value)
     if isinstance(value, Enum):
         return value.name
-    if callable(value) and hasattr(value, "__qualname__"):
-        return f"{value.__module__}:{value.__qualname__}"
+    if callable(value):
+        return target_text(value)
     return _ADDRESS.sub("", repr(value))
+
+
+def target_text(target: Any) -> str:
+    """Return the name of a function, as ``module:qualified.name``."""
+    if isinstance(target, TargetName):
+        return target.text
+    if hasattr(target, "__qualname__"):
+        return f"{getattr(target, '__module__', '')}:{target.__qualname__}"
+    return _ADDRESS.sub("", checks.shown(target))

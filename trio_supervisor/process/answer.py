@@ -1,0 +1,128 @@
+"""What an import declares, as it travels from the importing process to the controller.
+
+JSON: the controller unpickles nothing that application code could have had a hand in,
+and checks every field again.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from typing import Any, Final
+
+from attrs import frozen
+
+from trio_supervisor.errors import (
+    PlatformError,
+    SpecError,
+    SupervisorError,
+    TargetError,
+)
+from trio_supervisor.policy.reload import ServiceFacts
+from trio_supervisor.process.fingerprint import fingerprint
+from trio_supervisor.spec import (
+    Application,
+    Service,
+    application_from_plain,
+    application_to_plain,
+    facts_of,
+)
+
+MAX_ANSWER: Final = 64 * 1024 * 1024
+"""A declaration is a few kilobytes; past this it is refused [B]."""
+_MAX_MESSAGE: Final = 10_000
+
+
+@frozen(kw_only=True)
+class Declared:
+    """What an import declares."""
+
+    application: Application
+    """Its functions and monitors may be only names: see `spec.plain`."""
+    facts: Mapping[str, ServiceFacts]
+
+
+def declared(application: Application) -> Declared:
+    """Return what *application*, which was imported here, declares."""
+    prints = _fingerprints(application)
+    return Declared(application=application, facts=_facts(application, prints))
+
+
+def application_answer(application: Application) -> bytes:
+    """Return the answer of a process that has imported *application*."""
+    try:
+        document = {
+            "application": application_to_plain(application),
+            "fingerprints": _fingerprints(application),
+        }
+        return json.dumps(document).encode()
+    except Exception as exc:  # a field was replaced after its check
+        problem = f"the declaration cannot be sent to the controller: {_line(exc)}"
+        return error_answer(TargetError(problem))
+
+
+def error_answer(exc: BaseException) -> bytes:
+    """Return the answer of a process whose import failed."""
+    name = exc.wire_name if isinstance(exc, SupervisorError) else ""
+    message = str(exc) if isinstance(exc, SupervisorError) else _line(exc)
+    return json.dumps({"error": name, "message": message[:_MAX_MESSAGE]}).encode()
+
+
+def read_answer(data: bytes, target: str) -> Declared:
+    """Return what the process that imported *target* answered, checked again.
+
+    Raises:
+        TargetError, SpecError, PlatformError: the import failed, or what it declares
+            does not fit.
+    """
+    try:
+        document = json.loads(data)
+    except (ValueError, RecursionError) as exc:
+        problem = f"no declaration came from its import: {_line(exc)}"
+        raise TargetError(f"{target}: {problem}") from None
+    if not isinstance(document, dict):
+        raise TargetError(f"{target}: no declaration came from its import")
+    if "error" in document:
+        raise _error(document)
+    try:
+        application = application_from_plain(document.get("application"))
+    except SpecError as exc:
+        raise SpecError(f"{target}: {exc.field}", exc.problem) from None
+    except RecursionError:
+        raise TargetError(f"{target}: its declaration is nested too deeply") from None
+    prints = document.get("fingerprints")
+    facts = _facts(application, prints if isinstance(prints, dict) else {})
+    return Declared(application=application, facts=facts)
+
+
+def _error(document: Mapping[str, Any]) -> SupervisorError:
+    message = str(document.get("message"))[:_MAX_MESSAGE]
+    match document["error"]:
+        case "Spec":
+            return SpecError("", message)
+        case "Platform":
+            return PlatformError(message)
+    return TargetError(message)
+
+
+def _facts(
+    application: Application, prints: Mapping[str, object]
+) -> dict[str, ServiceFacts]:
+    return {
+        service.name: facts_of(service, str(prints.get(service.name, "")))
+        for service in application.services
+    }
+
+
+def _fingerprints(application: Application) -> dict[str, str]:
+    """Return a hash over the code of each Python service, by its name."""
+    return {
+        service.name: fingerprint(str(service.target.__module__))
+        for service in application.services
+        if isinstance(service, Service) and hasattr(service.target, "__module__")
+    }
+
+
+def _line(exc: BaseException) -> str:
+    text = " ".join(str(exc).split())
+    return f"{type(exc).__name__}: {text}" if text else type(exc).__name__

@@ -1,0 +1,141 @@
+"""Record where an import is, for a controller that waits for it. Standard library only.
+
+The report is an anonymous file that the controller holds. faulthandler's own thread
+writes all stacks to it every second, even while C code holds the GIL. A fatal signal,
+and each call that can end or replace this process, writes the stack that led there.
+"""
+
+from __future__ import annotations
+
+import faulthandler
+import fcntl
+import functools
+import os
+import signal
+import sys
+import tempfile
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from types import ModuleType
+from typing import Any, Final
+
+_INTERVAL: Final = 1.0
+"""Time between two records of where the import is [s]."""
+_ENDING: Final[tuple[tuple[ModuleType, str], ...]] = (
+    (os, "_exit"),
+    (os, "kill"),
+    (os, "killpg"),
+    (os, "execv"),
+    (os, "execve"),
+    (signal, "raise_signal"),
+    (signal, "pthread_kill"),
+)
+"""What can end or replace a process without an exception."""
+_FORKING: Final = ("fork", "forkpty")
+_STDLIB: Final = os.path.dirname(os.__file__) + os.sep
+_TAKING_OVER: Final = ("enable", "dump_traceback_later")
+"""What an application calls that has its own way with faulthandler."""
+
+
+def open_report() -> int:
+    """Return the descriptor of a new report."""
+    if hasattr(os, "memfd_create"):
+        descriptor = os.memfd_create("trio_supervisor import")
+    else:
+        with tempfile.TemporaryFile() as file:
+            descriptor = os.dup(file.fileno())
+    # Truncated by its reader, it goes on at its new end.
+    fcntl.fcntl(descriptor, fcntl.F_SETFL, os.O_APPEND | os.O_RDWR)
+    return descriptor
+
+
+@contextmanager
+def record_import(report: int) -> Iterator[ImportRecord]:
+    """Record where this process is into *report* for the length of the block."""
+    record = ImportRecord(report)
+    record.begin()
+    try:
+        yield record
+    finally:
+        record.end()
+
+
+class ImportRecord:
+    """The record of one import; made by `record_import`."""
+
+    def __init__(self, report: int) -> None:
+        self.forked_at = ""
+        """Where the import forked last, as ``service.py, line 3``."""
+        self._report = report
+        self._identity = _identity_of(report)
+        self._process_id = os.getpid()
+        self._was_enabled = faulthandler.is_enabled()
+        self._taken_over: set[str] = set()
+        self._is_on = False
+        self._wrapped: list[tuple[ModuleType, str, Any, Any]] = []
+
+    def begin(self) -> None:
+        """Begin to record."""
+        if not self._was_enabled:
+            faulthandler.enable(file=self._report)
+        faulthandler.dump_traceback_later(_INTERVAL, repeat=True, file=self._report)
+        self._is_on = True
+        for module, name in _ENDING:
+            self._wrap(module, name, self._record)
+        for name in _FORKING:
+            self._wrap(os, name, self._note_fork)
+        for name in _TAKING_OVER:
+            self._wrap(faulthandler, name, functools.partial(self._give_way, name))
+
+    def end(self) -> None:
+        """Leave everything as the import has left it."""
+        self._is_on = False
+        for module, name, original, wrapper in self._wrapped:
+            if getattr(module, name, None) is wrapper:
+                setattr(module, name, original)
+        # What the application has set up with faulthandler stays.
+        if "dump_traceback_later" not in self._taken_over:
+            faulthandler.cancel_dump_traceback_later()
+        if not self._was_enabled and "enable" not in self._taken_over:
+            faulthandler.disable()
+
+    def close(self) -> None:
+        """Close the report, unless the import has, and gave its number to another."""
+        if _identity_of(self._report) == self._identity:
+            os.close(self._report)
+
+    def _wrap(
+        self, module: ModuleType, name: str, before: Callable[[], object]
+    ) -> None:
+        original = getattr(module, name)
+
+        @functools.wraps(original)
+        def call(*args: Any, **kwargs: Any) -> Any:
+            if self._is_on and os.getpid() == self._process_id:
+                with suppress(Exception):
+                    before()
+            return original(*args, **kwargs)
+
+        setattr(module, name, call)
+        self._wrapped.append((module, name, original, call))
+
+    def _record(self) -> None:
+        faulthandler.dump_traceback(file=self._report, all_threads=False)
+
+    def _note_fork(self) -> None:
+        frame = sys._getframe(2)
+        while frame.f_back and frame.f_code.co_filename.startswith(_STDLIB):
+            frame = frame.f_back
+        name = os.path.basename(frame.f_code.co_filename)
+        self.forked_at = f"{name}, line {frame.f_lineno}"
+
+    def _give_way(self, name: str) -> None:
+        self._taken_over.add(name)
+
+
+def _identity_of(descriptor: int) -> tuple[int, int] | None:
+    try:
+        found = os.fstat(descriptor)
+    except OSError:
+        return None
+    return found.st_dev, found.st_ino
