@@ -7,8 +7,11 @@ import time
 
 def notify(text: str) -> None:
     """Say *text* to whoever supervises this process."""
+    address = os.environ["NOTIFY_SOCKET"]
+    if address.startswith("@"):  # an abstract one: no file
+        address = "\0" + address[1:]
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as sender:
-        sender.sendto(text.encode(), os.environ["NOTIFY_SOCKET"])
+        sender.sendto(text.encode(), address)
 
 
 def main() -> None:

@@ -415,7 +415,7 @@ def _surroundings() -> Surroundings:
         return Surroundings(
             socket_path="/nowhere",
             listener=nobody,
-            notify_path="",
+            directory="",
             lifeline=-1,
             marker="",
             log_format="text",

@@ -24,7 +24,7 @@ os.replace(own, sys.argv[1])  # whole at any time
 if "NOTIFY_SOCKET" in os.environ:
     import socket
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as notify:
-        notify.connect(os.environ["NOTIFY_SOCKET"])
+        notify.connect(os.environ["NOTIFY_SOCKET"].replace("@", chr(0), 1))
         notify.send(b"STATUS=two lines\\\\nREADY=1")
 time.sleep(1000)
 """]
@@ -34,7 +34,7 @@ interval = int(os.environ["WATCHDOG_USEC"]) / 1e6 / 3
 is_first = not os.path.exists("beats-again")
 open("beats-again", "w").close()
 notify = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
-notify.connect(os.environ["NOTIFY_SOCKET"])
+notify.connect(os.environ["NOTIFY_SOCKET"].replace("@", chr(0), 1))
 notify.send(b"READY=1")
 for beat in range(10**6):
     notify.send(b"WATCHDOG=1\\\\nSTATUS=beat %d" % beat)

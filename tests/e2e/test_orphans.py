@@ -73,7 +73,7 @@ def end(*_):
     sys.exit()
 signal.signal(signal.SIGTERM, end)
 notify = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
-notify.sendto(b"READY=1", os.environ["NOTIFY_SOCKET"])
+notify.sendto(b"READY=1", os.environ["NOTIFY_SOCKET"].replace("@", chr(0), 1))
 time.sleep(1000)
 '''
 

@@ -68,6 +68,8 @@ class Child:
     patience: Patience = field(factory=Patience)
     _hear: Callable[[], None] = field(default=lambda: None)
     """Has `notified` called with what was said already, and is still unread."""
+    _pulse: Callable[[], float | None] = field(default=lambda: None, init=False)
+    """Returns how long ago the last heartbeat was, by what the process shares [s]."""
     _company: Company[Child] = ALONE
     state: State = field(default=State.STOPPED, init=False)
     process: Process | None = field(default=None, init=False)
@@ -218,6 +220,18 @@ class Child:
             if self.is_at_rest and self.incarnation:
                 self.why = "started again by hand"
             self.request_restart("start")
+
+    def listen(
+        self, hear: Callable[[], None], pulse: Callable[[], float | None]
+    ) -> None:
+        """Say how the present process is heard.
+
+        Args:
+            hear: Has `notified` called with what it said already, and is still unread.
+            pulse: Returns how long ago its last heartbeat was [s]; None: there was
+                none yet.
+        """
+        self._hear, self._pulse = hear, pulse
 
     def notified(self, notification: Notification) -> None:
         """Take in what the process said."""
@@ -408,7 +422,11 @@ class Child:
                 continue
             if trio.current_time() >= self._vitals.stable_at():
                 self._become_stable()
+            self._feel_pulse()
             deadline, cause = self._vitals.deadline()
+            if trio.current_time() >= deadline:
+                self._hear()  # it may have said so, and we have not come to read it
+                deadline, cause = self._vitals.deadline()
             late = trio.current_time() - deadline
             if late > _SUSPENDED:
                 # It was us who slept (SIGSTOP, a suspended host): what the process had
@@ -418,9 +436,14 @@ class Child:
             if late >= 0:
                 return cause
             self._changed = trio.Event()
-            wake_at = min(deadline, self._is_due_at, self._vitals.stable_at())
-            with trio.move_on_at(wake_at):
+            look = trio.current_time() + self._vitals.look_again
+            stable = self._vitals.stable_at()
+            with trio.move_on_at(min(deadline, self._is_due_at, stable, look)):
                 await self._changed.wait()
+
+    def _feel_pulse(self) -> None:
+        if (age := self._pulse()) is not None:
+            self._vitals.beat(trio.current_time() - age)
 
     def _announce_stop(self, process: Process, cause: Cause) -> None:
         if process.returncode is not None:

@@ -117,7 +117,7 @@ class Controller:
             lambda: self.nursery,
             workshop.surroundings.boxes,
         )
-        self.postbox = Postbox()
+        self.postbox = Postbox(lambda: self.nursery, workshop.surroundings.directory)
         self.readiness = Readiness(self)
         self._orphans = Orphans(is_alone=owns_process)
         self._leaving: set[Child] = set()
@@ -139,7 +139,6 @@ class Controller:
             self,
             self._rng,
             self._patience,
-            self.postbox.empty,
         )
         for service in self.application.services:
             unit = generation.make_unit(service, service.count)
@@ -155,8 +154,7 @@ class Controller:
             self,
             self._rng,
             self._patience,
-            self.postbox.empty,
-            self.relations,
+            company=self.relations,
         )
 
     # For the program that embeds it.
@@ -452,7 +450,8 @@ class Controller:
             self._orphans.watch(process.pid)
             plan = _SUPERVISOR_ALONE if child is self.supervisor else child.plan.stop
             self._guard.watch(process.pid, plan)
-            self.postbox.add(process.pid, child)
+            channel = self.workshop.surroundings.channels.pop(process.pid, None)
+            self.postbox.add(process.pid, child, channel)
         else:
             if child is self.supervisor:
                 self.link.hang_up()

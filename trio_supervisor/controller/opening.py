@@ -42,7 +42,6 @@ from trio_supervisor.process.guard import open_guard
 from trio_supervisor.process.guardian import Table, end_all
 from trio_supervisor.process.kernel import be_subreaper
 from trio_supervisor.process.logs import TEXT
-from trio_supervisor.process.notify import NotifySocket, open_notify_socket
 from trio_supervisor.process.output.destination import Destination
 from trio_supervisor.process.output.hub import open_output_hub
 from trio_supervisor.process.output.rendering import Form
@@ -57,11 +56,11 @@ from trio_supervisor.spec import Application
 
 logger = logging.getLogger(__name__)
 
-# Beside those of each worker: its pidfd, its black box and two pipes here, its
-# connection in the supervisor.
+# Beside those of each worker: its pidfd, its black box, its two notification sockets
+# and two pipes here, its connection in the supervisor.
 _DESCRIPTORS: Final = 64
-_EACH: Final = 2
-_EACH_CAPTURED: Final = 4
+_EACH: Final = 4
+_EACH_CAPTURED: Final = 6
 
 
 @asynccontextmanager
@@ -203,14 +202,14 @@ async def _own(
     with trio.CancelScope(shield=True):
         async with AsyncExitStack() as stack:
             listener = stack.enter_context(open_listener(setup.path))
-            directory, notify = await _open_notifications(stack)
+            directory = _open_directory(stack)
             sockets = await stack.enter_async_context(
                 open_sockets(socket_keys(setup.application)[0], setup.adopted)
             )
             surroundings = Surroundings(
                 socket_path=setup.path,
                 listener=listener,
-                notify_path=notify.path,
+                directory=directory,
                 lifeline=stack.enter_context(_open_lifeline()),
                 marker=marker,
                 log_format=setup.log_format,
@@ -260,7 +259,6 @@ async def _own(
                         setup.early.adopt() if setup.early is not None else None,
                     )
                 )
-                nursery.start_soon(controller.postbox.run, notify)
                 nursery.start_soon(controller._reap)
                 task_status.started(controller)
                 await controller._run()
@@ -273,21 +271,19 @@ def _store_in(directory: str | None) -> EvidenceStore | None:
     return None if directory is None else EvidenceStore(directory)
 
 
-async def _open_notifications(stack: AsyncExitStack) -> tuple[str, NotifySocket]:
-    """Open the socket that children speak to, in a directory of its own."""
+def _open_directory(stack: AsyncExitStack) -> str:
+    """Make a directory of ours alone."""
     try:
-        directory = stack.enter_context(
+        return stack.enter_context(
             tempfile.TemporaryDirectory(
                 prefix="trio_supervisor-", ignore_cleanup_errors=True
             )
         )
-        notify = await stack.enter_async_context(open_notify_socket(directory))
     except OSError as exc:
         raise PlatformError(
-            f"no socket can be made in the directory for temporary files, "
+            f"nothing can be made in the directory for temporary files, "
             f"{tempfile.gettempdir()} ({exc}); set TMPDIR to another one"
         ) from exc
-    return directory, notify
 
 
 async def _end_strays(

@@ -2,73 +2,114 @@
 
 from __future__ import annotations
 
-import os
-from collections import deque
-from collections.abc import Mapping
+import logging
+import math
+from collections.abc import Callable, Mapping
+from functools import partial
 from typing import Final
 
+import trio
 from attrs import define, field
 
 from trio_supervisor.controller.child import Child
-from trio_supervisor.process.notify import Notification, NotifySocket
+from trio_supervisor.process.channel import Channel, Ear
 
-# More than the kernel queues for a datagram socket.
-_EARLY: Final = 1024
+logger = logging.getLogger(__name__)
+
+# After a batch: so a flood costs a few percent of a processor, and its sender waits.
+_BREATH: Final = 0.02
+# Between two looks whether the file of a socket is still there [s].
+_CHECK: Final = 0.5
+
+
+@define(eq=False)
+class _Box:
+    """One child, and the channel of its process."""
+
+    child: Child
+    channel: Channel | None
+    scopes: list[trio.CancelScope] = field(factory=list)
+    """Around all that is waited for there."""
 
 
 @define(eq=False)
 class Postbox:
-    """Passes on notifications to the children whose processes have sent them."""
+    """Passes on notifications to the child whose process has sent them."""
 
-    _children: dict[int, Child] = field(factory=dict, init=False)
-    _socket: NotifySocket | None = field(default=None, init=False)
-    _early: deque[Notification] = field(
-        factory=lambda: deque(maxlen=_EARLY), init=False
-    )
-    """From processes that nobody has told us of yet."""
+    _nursery: Callable[[], trio.Nursery]
+    _directory: str
+    _boxes: dict[int, _Box] = field(factory=dict, init=False)
 
     @property
     def children(self) -> Mapping[int, Child]:
         """Those that have a process, by its id."""
-        return self._children
+        return {process_id: box.child for process_id, box in self._boxes.items()}
 
-    def add(self, process_id: int, child: Child) -> None:
+    def add(self, process_id: int, child: Child, channel: Channel | None) -> None:
         """Have *child* hear what its process says, and what it has said before."""
-        self._children[process_id] = child
-        early = [n for n in self._early if n.process_id == process_id]
-        for notification in early:
-            self._early.remove(notification)
-            child.notified(notification)
+        box = self._boxes[process_id] = _Box(child, channel)
+        if channel is None:
+            return
+        child.listen(
+            partial(_hear, box, process_id),
+            channel.pulse.age if channel.pulse is not None else _silent,
+        )
+        for ear in channel.ears:
+            box.scopes.append(scope := trio.CancelScope())
+            self._nursery().start_soon(self._listen, box, process_id, ear, scope)
 
     def remove(self, process_id: int) -> None:
         """Say that the process has ended, and was heard to the end."""
-        self._children.pop(process_id, None)
+        if (box := self._boxes.pop(process_id, None)) is None:
+            return
+        for scope in box.scopes:
+            scope.cancel()
+        if box.channel is not None:
+            box.channel.close()
+            box.channel = None
 
-    async def run(self, notify: NotifySocket) -> None:
-        """Pass on what comes, until cancelled."""
-        self._socket = notify
-        while True:
-            self._route(await notify.receive())
+    async def _listen(
+        self, box: _Box, process_id: int, ear: Ear, scope: trio.CancelScope
+    ) -> None:
+        """Pass on what comes, until its process has ended."""
+        with scope:
+            while True:
+                await trio.lowlevel.checkpoint_if_cancelled()
+                with trio.move_on_after(_CHECK if ear.has_file else math.inf):
+                    await trio.lowlevel.wait_readable(ear.socket)
+                    if _pass_on(box, process_id, ear):
+                        await trio.sleep(_BREATH)
+                if ear.has_file:
+                    _pass_on(box, process_id, ear)
+                    self._mend(box, ear)
 
-    def empty(self) -> None:
-        """Pass on what is there already, without waiting."""
-        if self._socket is not None:
-            for notification in self._socket.receive_now():
-                self._route(notification)
-
-    def _route(self, notification: Notification) -> None:
-        child = self._children.get(notification.process_id)
-        if child is None:
-            # A helper of a command, as systemd-notify in a shell script.
-            child = self._children.get(_group_of(notification.process_id))
-        if child is not None:
-            child.notified(notification)
-        else:
-            self._early.append(notification)
+    def _mend(self, box: _Box, ear: Ear) -> None:
+        try:
+            is_mended = ear.mend(self._directory)
+        except OSError as exc:
+            logger.error("%s: its notification socket: %s", box.child.name, exc)
+            return
+        if is_mended:
+            logger.warning(
+                "%s: its notification socket was removed; made again", box.child.name
+            )
 
 
-def _group_of(process_id: int) -> int:
-    try:
-        return os.getpgid(process_id)
-    except ProcessLookupError:
-        return 0
+def _hear(box: _Box, process_id: int) -> None:
+    """Pass on what is there already, without waiting."""
+    if box.channel is not None:
+        for ear in box.channel.ears:
+            _pass_on(box, process_id, ear)
+
+
+def _pass_on(box: _Box, process_id: int, ear: Ear) -> bool:
+    """Pass on a batch; say whether there may be more."""
+    found, is_more = ear.receive_now(process_id)
+    for notification in found:
+        box.child.notified(notification)
+    return is_more
+
+
+def _silent() -> float | None:
+    """The heartbeat of what has no pulse."""
+    return None

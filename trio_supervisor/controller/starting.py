@@ -65,14 +65,16 @@ class CommandLauncher:
             PROCESS_VARIABLE: self._plan.mark(incarnation),
             **command.environment,
         }
-        if command.notify:
-            additions["NOTIFY_SOCKET"] = surroundings.notify_path
-            if command.health_check_timeout is not None:
-                additions["WATCHDOG_USEC"] = str(
-                    int(command.health_check_timeout * 1e6)
-                )
         listen = socket_descriptors(self._sockets, self._socket_set, self._index)
         with ExitStack() as stack:
+            channel = None
+            if command.notify:
+                channel = stack.enter_context(surroundings.open_channel(is_ours=False))
+                additions["NOTIFY_SOCKET"] = channel.address
+                if command.health_check_timeout is not None:
+                    additions["WATCHDOG_USEC"] = str(
+                        int(command.health_check_timeout * 1e6)
+                    )
             output = surroundings.open_output(command, self._plan.name)
             if output is not None:
                 stack.enter_context(output)
@@ -86,6 +88,8 @@ class CommandLauncher:
                 stderr=stderr,
             )
             surroundings.started(output, process, self._plan, incarnation)
+            if channel is not None:
+                surroundings.listen(process, channel)
             stack.pop_all()
             return process
 
@@ -156,9 +160,37 @@ class WorkerLauncher:
         service, surroundings = self._service, self._surroundings
         name = self._plan.name
         listen = socket_descriptors(self._sockets, self._socket_set, self._index)
-        boot = WorkerBoot(
+        with ExitStack() as stack:
+            channel = stack.enter_context(surroundings.open_channel(is_ours=True))
+            boot = self._boot(incarnation, channel.address, tuple(listen))
+            additions = {
+                NAME_VARIABLE: name,
+                PROCESS_VARIABLE: self._plan.mark(incarnation),
+                "NOTIFY_SOCKET": channel.address,
+                **service.environment,
+            }
+            environment = surroundings.child_environment(additions)
+            if (output := surroundings.open_output(service, name)) is not None:
+                stack.enter_context(output)
+            descriptors = [surroundings.lifeline, *channel.descriptors]
+            if (box := open_black_box()) is not None:
+                descriptors.append(stack.enter_context(box).descriptor)
+            descriptors += listen.values()
+            process = await self._python.start(boot, environment, descriptors, output)
+            surroundings.started(output, process, self._plan, incarnation)
+            surroundings.listen(process, channel)
+            if box is not None:
+                surroundings.boxes[process.pid] = box
+            stack.pop_all()
+            return process
+
+    def _boot(
+        self, incarnation: int, address: str, sockets: tuple[str, ...]
+    ) -> WorkerBoot:
+        service, surroundings = self._service, self._surroundings
+        return WorkerBoot(
             source=self._source,
-            name=name,
+            name=self._plan.name,
             service=service.name,
             index=self._index,
             incarnation=incarnation,
@@ -168,35 +200,16 @@ class WorkerLauncher:
             directory=service.directory,
             started_in=_directory(),
             socket_path=surroundings.socket_path,
-            notify_path=surroundings.notify_path,
+            notify_path=address,
             stop_signal=service.stop_signal,
             stop_timeout=service.stop_timeout,
             heartbeat=_interval(service.health_check_timeout),
             switch_interval=service.switch_interval,
             head_start=_head_start(self._python.births),
-            sockets=tuple(listen),
+            sockets=sockets,
+            has_channel=True,
             has_black_box=IS_LINUX,
         )
-        additions = {
-            NAME_VARIABLE: name,
-            PROCESS_VARIABLE: self._plan.mark(incarnation),
-            "NOTIFY_SOCKET": surroundings.notify_path,
-            **service.environment,
-        }
-        environment = surroundings.child_environment(additions)
-        with ExitStack() as stack:
-            if (output := surroundings.open_output(service, name)) is not None:
-                stack.enter_context(output)
-            descriptors = [surroundings.lifeline]
-            if (box := open_black_box()) is not None:
-                descriptors.append(stack.enter_context(box).descriptor)
-            descriptors += listen.values()
-            process = await self._python.start(boot, environment, descriptors, output)
-            surroundings.started(output, process, self._plan, incarnation)
-            if box is not None:
-                surroundings.boxes[process.pid] = box
-            stack.pop_all()
-            return process
 
 
 @define(eq=False)
@@ -213,17 +226,20 @@ class SupervisorLauncher:
         surroundings = self._surroundings
         if (unused := self.take_control()) is not None:
             await trio.aclose_forcefully(unused)
-        boot = SupervisorBoot(
-            source=self._source,
-            incarnation=incarnation,
-            notify_path=surroundings.notify_path,
-            heartbeat=_interval(SUPERVISOR_PLAN.health_check_timeout),
-            controller_pid=os.getpid(),
-            log_format=surroundings.log_format,
-        )
-        ours, theirs = trio.socket.socketpair()
-        with theirs:
-            try:
+        with ExitStack() as stack:
+            channel = stack.enter_context(surroundings.open_channel(is_ours=True))
+            boot = SupervisorBoot(
+                source=self._source,
+                incarnation=incarnation,
+                notify_path=channel.address,
+                heartbeat=_interval(SUPERVISOR_PLAN.health_check_timeout),
+                controller_pid=os.getpid(),
+                log_format=surroundings.log_format,
+                has_channel=True,
+            )
+            ours, theirs = trio.socket.socketpair()
+            stack.enter_context(ours)
+            with theirs:
                 process = await self._python.start(
                     boot,
                     surroundings.child_environment({}),
@@ -231,13 +247,13 @@ class SupervisorLauncher:
                         surroundings.lifeline,
                         surroundings.listener.fileno(),
                         theirs.fileno(),
+                        *channel.descriptors,
                     ],
                 )
-            except BaseException:
-                ours.close()
-                raise
-        self._control = trio.SocketStream(ours)
-        return process
+            surroundings.listen(process, channel)
+            self._control = trio.SocketStream(ours)
+            stack.pop_all()
+            return process
 
     def take_control(self) -> trio.SocketStream | None:
         """Return our end of the stream to the last one, once; the taker closes it."""

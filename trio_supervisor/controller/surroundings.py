@@ -11,6 +11,7 @@ from attrs import field, frozen
 from trio_supervisor.controller.plan import ChildPlan
 from trio_supervisor.errors import SpecError
 from trio_supervisor.process.black_box import BlackBox
+from trio_supervisor.process.channel import Channel, open_channel
 from trio_supervisor.process.child import Process
 from trio_supervisor.process.environment import (
     child_environment,
@@ -27,7 +28,8 @@ class Surroundings:
 
     socket_path: str
     listener: socket.socket
-    notify_path: str
+    directory: str
+    """Ours alone, for what needs a file; it may be removed while we run."""
     lifeline: int
     marker: str
     log_format: str
@@ -41,6 +43,8 @@ class Surroundings:
     """By process id."""
     boxes: dict[int, BlackBox] = field(factory=dict)
     """By process id."""
+    channels: dict[int, Channel] = field(factory=dict)
+    """By process id, until its child listens there."""
     environment: Mapping[str, str] = field(factory=lambda: dict(os.environ))
 
     def child_environment(self, additions: Mapping[str, str]) -> dict[str, str]:
@@ -61,6 +65,22 @@ class Surroundings:
             return self.hub.open(name, stdout=file, stderr=file)
         except SpecError as exc:
             raise OSError(str(exc)) from exc
+
+    def open_channel(self, *, is_ours: bool) -> Channel:
+        """Return over what the next process is heard.
+
+        Args:
+            is_ours: Whether it runs this package.
+
+        Raises:
+            OSError: too many descriptors are open.
+        """
+        return open_channel(self.directory, is_ours=is_ours)
+
+    def listen(self, process: Process, channel: Channel) -> None:
+        """Have *process*, which was started with *channel*, heard there."""
+        channel.keep()
+        self.channels[process.pid] = channel
 
     def started(
         self, output: ChildOutput | None, process: Process, plan: ChildPlan, number: int

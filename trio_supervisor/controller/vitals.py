@@ -50,8 +50,17 @@ class Vitals:
 
     def beat(self, now: float) -> bool:
         """Take in a heartbeat; return whether it was the first."""
-        is_first, self._heartbeat = self._heartbeat is None, now
+        is_first = self._heartbeat is None
+        self._heartbeat = now if is_first else max(now, self._heartbeat or now)
         return is_first
+
+    @property
+    def look_again(self) -> float:
+        """After how long to look for a first heartbeat, which nothing announces [s]."""
+        timeout = self._plan.health_check_timeout
+        if timeout is None or self._heartbeat is not None or self.first_ready is None:
+            return math.inf
+        return math.inf if self._plan.beats_from_ready else timeout / 3
 
     def awake(self, now: float) -> None:
         """Give it the whole time again: it was us who slept."""

@@ -50,8 +50,10 @@ class WorkerBoot:
     """Interval between heartbeats [s]."""
     switch_interval: float | None
     generation: int = 1
+    has_channel: bool = False
+    """Whether its notification socket and its pulse come after the lifeline."""
     has_black_box: bool = False
-    """Whether the descriptor of one comes after the lifeline."""
+    """Whether the descriptor of one comes after that."""
     sockets: tuple[str, ...] = ()
     """The names of the descriptors that come after that."""
     head_start: float = 0.003
@@ -69,6 +71,8 @@ class SupervisorBoot:
     heartbeat: float | None
     controller_pid: int
     log_format: str
+    has_channel: bool = False
+    """Whether its notification socket and its pulse come after the others."""
 
 
 def pickle_source(field: str, value: object) -> Pickled:

@@ -1,28 +1,32 @@
-"""Readiness and heartbeats by datagrams: the sd_notify(3) protocol, both ends."""
+"""Readiness by datagrams, as in sd_notify(3): what they say, and how they are sent."""
 
 from __future__ import annotations
 
+import logging
 import os
 import socket
-import struct
 import sys
-from collections.abc import AsyncIterator, Mapping
-from contextlib import asynccontextmanager
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from types import TracebackType
 from typing import Final, Self
 
-import trio
 from attrs import define, field, frozen
 
+from trio_supervisor.process.pulse import Heart, use_pulse
+
+logger = logging.getLogger(__name__)
+
 # A status line, a few variables: systemd takes 4 KiB, and so do we.
-_MAX_DATAGRAM: Final = 4096
+MAX_DATAGRAM: Final = 4096
 _MAX_STATUS: Final = 200
-_UCRED: Final = struct.Struct("3i")
+# What a flood of lines costs is bounded, too.
+_MAX_FIELDS: Final = 64
 
 
 @frozen(kw_only=True)
 class Notification:
-    """One datagram, checked to come from this user or root."""
+    """One datagram of a process that is known."""
 
     process_id: int
     fields: Mapping[str, str]
@@ -56,95 +60,13 @@ class Notification:
 
 
 def parse_fields(data: bytes) -> dict[str, str]:
-    """Return the variables of a datagram; lines that are none are left out."""
-    fields = {}
-    for line in data.decode("utf-8", "replace").splitlines():
+    """Return the variables of a datagram; lines without one are left out."""
+    fields: dict[str, str] = {}
+    for line in data.decode("utf-8", "replace").splitlines()[:_MAX_FIELDS]:
         name, equals, value = line.partition("=")
         if equals and name:
             fields[name] = value
     return fields
-
-
-@define(eq=False)
-class NotifySocket:
-    """The receiving end; made by `open_notify_socket`."""
-
-    path: str
-    _socket: trio.socket.SocketType
-    _plain: socket.socket
-    """The same, for what is not to wait."""
-
-    async def receive(self) -> Notification:
-        """Wait for the next notification. A cancellation loses none.
-
-        What comes from another user, or is too long, is dropped.
-        """
-        while True:
-            data, ancillary, flags, _ = await self._socket.recvmsg(
-                _MAX_DATAGRAM, socket.CMSG_SPACE(_UCRED.size)
-            )
-            if (found := _notification(data, ancillary, flags)) is not None:
-                return found
-
-    def receive_now(self) -> list[Notification]:
-        """Return those that are there already.
-
-        What a process says before it ends is there when its end is noticed.
-        """
-        found: list[Notification] = []
-        while True:
-            try:
-                data, ancillary, flags, _ = self._plain.recvmsg(
-                    _MAX_DATAGRAM, socket.CMSG_SPACE(_UCRED.size)
-                )
-            except OSError:  # none is left
-                return found
-            if (notification := _notification(data, ancillary, flags)) is not None:
-                found.append(notification)
-
-
-def _notification(
-    data: bytes, ancillary: list[tuple[int, int, bytes]], flags: int
-) -> Notification | None:
-    if flags & socket.MSG_TRUNC:
-        return None
-    fields = parse_fields(data)
-    process_id = _sender(ancillary, fields)
-    if process_id is None:
-        return None
-    return Notification(process_id=process_id, fields=fields)
-
-
-def _sender(
-    ancillary: list[tuple[int, int, bytes]], fields: Mapping[str, str]
-) -> int | None:
-    if sys.platform != "linux":
-        # No credentials there; the socket's directory is closed to other users.
-        text = fields.get("MAINPID", "")
-        return int(text) if text.isdecimal() else None
-    for level, type_, data in ancillary:
-        if level == socket.SOL_SOCKET and type_ == socket.SCM_CREDENTIALS:
-            process_id, user, _ = _UCRED.unpack(data[: _UCRED.size])
-            return process_id if user in (0, os.getuid()) else None
-    return None
-
-
-@asynccontextmanager
-async def open_notify_socket(directory: str) -> AsyncIterator[NotifySocket]:
-    """Receive notifications at ``DIRECTORY/notify`` for the length of the block.
-
-    Args:
-        directory: Closed to other users. The caller removes it.
-    """
-    path = os.path.join(directory, "notify")
-    with trio.socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as receiver:
-        if sys.platform == "linux":
-            receiver.setsockopt(socket.SOL_SOCKET, socket.SO_PASSCRED, 1)
-        await receiver.bind(path)
-        # The same socket, by another descriptor: non-blocking, as trio has made it.
-        with socket.socket(fileno=os.dup(receiver.fileno())) as plain:
-            plain.setblocking(False)
-            yield NotifySocket(path, receiver, plain)
 
 
 @define(eq=False)
@@ -155,11 +77,19 @@ class Notifier:
     the caller may try again.
     """
 
-    path: str | None
+    address: str | None
+    """As ``NOTIFY_SOCKET`` has it: a path, or ``@NAME``."""
+    _inherited: socket.socket | None = None
+    """A connected socket: needs no path, and no right to one."""
+    _heart: Heart | None = None
+    """Where heartbeats go, if not by datagrams as well."""
     _socket: socket.socket | None = field(default=None, init=False)
+    _has_warned: bool = field(default=False, init=False)
 
     def __attrs_post_init__(self) -> None:
-        if self.path:
+        if self._inherited is not None:
+            self._inherited.setblocking(False)
+        if self.address:
             self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
             self._socket.setblocking(False)
 
@@ -172,25 +102,68 @@ class Notifier:
         exc: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        if self._socket is not None:
-            self._socket.close()
-            self._socket = None
+        for opened in (self._socket, self._inherited):
+            if opened is not None:
+                with suppress(OSError):  # closed by the application
+                    opened.close()
+        self._socket = self._inherited = None
+
+    def beat(self) -> None:
+        """Give a heartbeat. One that cannot be given now is not given later."""
+        if self._heart is not None:
+            self._heart.beat()
+        else:
+            self.send("WATCHDOG=1")
 
     def send(self, text: str) -> bool:
         """Send variables, as ``"READY=1"``; say whether they went off.
 
-        True also where nobody listens any more: trying again would be of no use.
+        True also where they cannot be sent at all: trying again would be of no use. Why
+        is logged, once, unless the controller is gone.
         """
-        if self._socket is None or self.path is None:
-            return True
         if sys.platform != "linux":
             text += f"\nMAINPID={os.getpid()}"
-        address = "\0" + self.path[1:] if self.path.startswith("@") else self.path
-        data = text.encode("utf-8", "replace")[:_MAX_DATAGRAM]
-        try:
-            self._socket.sendto(data, address)
-        except BlockingIOError:
-            return False
-        except OSError:
-            pass  # nobody is there, or may be reached by what we have become
+        data = text.encode("utf-8", "replace")[:MAX_DATAGRAM]
+        problem: OSError | None = None
+        for opened, address in (
+            (self._inherited, None),
+            (self._socket, self.address),
+        ):
+            if opened is None:
+                continue
+            try:
+                if address is None:
+                    opened.send(data)
+                else:
+                    opened.sendto(data, kernel_address(address))
+            except BlockingIOError:
+                return False
+            except ConnectionError:
+                return True  # the controller is gone: our lifeline says so, too
+            except OSError as exc:  # an application that closed all descriptors
+                problem = exc
+            else:
+                return True
+        if problem is not None and not self._has_warned:
+            self._has_warned = True
+            logger.warning("cannot tell the controller %r: %s", text, problem)
         return True
+
+
+def kernel_address(address: str) -> str:
+    """Return where the kernel finds *address*, as ``NOTIFY_SOCKET`` has it."""
+    return "\0" + address[1:] if address.startswith("@") else address
+
+
+def open_notifier(address: str, descriptors: Sequence[int]) -> Notifier:
+    """Return a notifier for what a child has inherited: a socket, and its pulse.
+
+    Args:
+        descriptors: None at all: there is only the *address*.
+    """
+    if not descriptors:
+        return Notifier(address)
+    connected, pulse = descriptors
+    # What the child starts by exec has no part in this.
+    os.set_inheritable(connected, False)
+    return Notifier(address, socket.socket(fileno=connected), use_pulse(pulse))

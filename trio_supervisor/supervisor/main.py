@@ -16,7 +16,7 @@ from trio_supervisor._version import __version__
 from trio_supervisor.errors import SupervisorError
 from trio_supervisor.process.boot import SupervisorBoot
 from trio_supervisor.process.logs import configure_logging
-from trio_supervisor.process.notify import Notifier
+from trio_supervisor.process.notify import Notifier, open_notifier
 from trio_supervisor.process.preload import load_source
 from trio_supervisor.spec import MonitorLike
 from trio_supervisor.supervisor.monitoring import Monitoring
@@ -30,7 +30,8 @@ def run_supervisor(boot: SupervisorBoot, descriptors: Sequence[int]) -> None:
     """Be the supervisor until the controller says stop, or is gone.
 
     Args:
-        descriptors: The lifeline, the listening socket, the stream to the controller.
+        descriptors: The lifeline, the listening socket, the stream to the controller,
+            then what *boot* says.
     """
     configure_logging(boot.log_format)
     _raise_limits()
@@ -69,7 +70,7 @@ def _load_monitors(boot: SupervisorBoot) -> Sequence[MonitorLike]:
 async def _main(
     boot: SupervisorBoot, descriptors: Sequence[int], monitors: Sequence[MonitorLike]
 ) -> None:
-    lifeline, listening, controlling = descriptors
+    lifeline, listening, controlling, *channel = descriptors
     monitoring = Monitoring(monitors)
     server = Server(
         registry=Registry(),
@@ -86,7 +87,7 @@ async def _main(
         trio.socket.from_stdlib_socket(socket.socket(fileno=controlling))
     )
     with (
-        Notifier(boot.notify_path) as notifier,
+        open_notifier(boot.notify_path, channel) as notifier,
         trio.open_signal_receiver(signal.SIGTERM) as signals,
     ):
         async with trio.open_nursery() as nursery:
@@ -116,5 +117,5 @@ async def _notify(notifier: Notifier, heartbeat: float | None) -> None:
     while not notifier.send("READY=1"):  # noqa: ASYNC110 (a full socket)
         await trio.sleep(0.01)
     while heartbeat is not None:
-        notifier.send("WATCHDOG=1")
+        notifier.beat()
         await trio.sleep(heartbeat)

@@ -147,7 +147,8 @@ class Worker(_Instance):
 
     async def healthy(self) -> None:
         """Give a heartbeat, beside those that this worker's loop gives by itself."""
-        await self._send("WATCHDOG=1")
+        await anyio.lowlevel.checkpoint()
+        self._notifier.beat()
 
     async def _send(self, text: str) -> None:
         await anyio.lowlevel.checkpoint()
@@ -237,14 +238,13 @@ class SyncWorker(_Instance):
 
     def healthy(self) -> None:
         """Give a heartbeat."""
-        self._send("WATCHDOG=1")
+        self._notifier.beat()
 
     def _beat(self) -> None:
         now = time.monotonic()
         if now >= self._next_heartbeat:
             self._next_heartbeat = now + self._interval / 2
-            # Once: where the controller does not read, work is not to wait for it.
-            self._notifier.send("WATCHDOG=1")
+            self._notifier.beat()
 
     def _send(self, text: str) -> None:
         while not self._notifier.send(text):

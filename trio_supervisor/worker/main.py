@@ -24,7 +24,7 @@ from trio_supervisor.probe import fork_hook  # noqa: F401  # registers first of 
 from trio_supervisor.process.black_box import use_black_box
 from trio_supervisor.process.boot import WorkerBoot
 from trio_supervisor.process.leaving import call_excepthook
-from trio_supervisor.process.notify import Notifier
+from trio_supervisor.process.notify import Notifier, open_notifier
 from trio_supervisor.process.preload import load_source
 from trio_supervisor.spec import Application, Service
 from trio_supervisor.worker.agent import Agent
@@ -64,13 +64,14 @@ def _run(boot: WorkerBoot, descriptors: Sequence[int], *, is_forked: bool) -> No
     if not is_forked:  # else the import is done, and may have set one
         signal.pthread_sigmask(signal.SIG_SETMASK, ())
     _show_lines_at_once()
+    channel = [listening.pop(0) for _ in range(2 * boot.has_channel)]
     if boot.has_black_box:
         use_black_box(listening.pop(0))
     sockets = {
         name: socket.socket(fileno=descriptor)
         for name, descriptor in zip(boot.sockets, listening, strict=True)
     }
-    with Notifier(boot.notify_path) as notifier:
+    with open_notifier(boot.notify_path, channel) as notifier:
         main = _Main(boot, notifier, lifeline, sockets)
         try:
             main.run(is_forked=is_forked)

@@ -144,7 +144,7 @@ class AsyncRuntime:
 
     async def _beat(self) -> None:
         while self._boot.heartbeat is not None:
-            self._notifier.send("WATCHDOG=1")
+            self._notifier.beat()
             await anyio.sleep(self._boot.heartbeat)
 
     def _stop(self) -> None:
