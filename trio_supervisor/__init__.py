@@ -29,6 +29,7 @@ if TYPE_CHECKING:  # the one place: what loads lazily must still have types
         UnavailableError,
     )
     from trio_supervisor.link.client import Client, open_client
+    from trio_supervisor.link.foreign import ForeignServerError
     from trio_supervisor.policy.restart import Backoff, RestartPolicy
     from trio_supervisor.process.load import load_application
     from trio_supervisor.spec import (
@@ -57,6 +58,7 @@ _HOMES = {
     "Command": "spec",
     "ConnectionLostError": "errors",
     "Controller": "controller.controller",
+    "ForeignServerError": "link.foreign",
     "Group": "spec",
     "Listen": "spec",
     "MemoryMonitor": "supervisor.monitors.memory",
@@ -92,6 +94,7 @@ __all__ = [
     "Command",
     "ConnectionLostError",
     "Controller",
+    "ForeignServerError",
     "Group",
     "Listen",
     "MemoryMonitor",

@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 import trio
 
+from tests.link.ruby_server import IDS, NAME, RubyServer, open_ruby_server
 from trio_supervisor.errors import (
     CallFailedError,
     ConnectionLostError,
@@ -19,8 +20,10 @@ from trio_supervisor.errors import (
     RemoteProtocolError,
 )
 from trio_supervisor.link.client import Client, open_client
+from trio_supervisor.link.foreign import PROBE, ForeignServerError
 from trio_supervisor.link.listener import open_listener
 from trio_supervisor.link.peer import Answer, Dispatch, Fields, IncomingCall, open_peer
+from trio_supervisor.policy.addressing import AmbiguousNameError
 from trio_supervisor.wire.codec import to_fields
 from trio_supervisor.wire.messages import (
     ControllerStatus,
@@ -111,7 +114,7 @@ async def open_both(dispatch: Dispatch) -> AsyncIterator[Client]:
         ),
     ],
 )
-async def test_a_method_is_one_call(
+async def test_a_method_is_one_call_after_the_first(
     use: Callable[[Client], Coroutine[Any, Any, object]], expected: Fields
 ) -> None:
     calls: list[Fields] = []
@@ -122,7 +125,9 @@ async def test_a_method_is_one_call(
 
     async with open_both(dispatch) as client:
         await use(client)
-    assert calls == [expected]
+        await use(client)
+    probe = {"do": PROBE[0], **PROBE[1]}
+    assert calls == [probe, expected, expected], "who is there is asked once"
 
 
 async def test_a_status_has_its_types_and_its_monitors_one_by_one() -> None:
@@ -207,3 +212,69 @@ async def test_a_long_argument_arrives_whole_and_so_does_its_answer() -> None:
     text = 3_000_000 * "x"
     async with open_both(lambda call: {"text": call.arguments["name"]}) as client:
         assert await client.forward(text, "echo") == {"text": text}
+
+
+# At a server that is not ours.
+
+
+@asynccontextmanager
+async def open_at_ruby() -> AsyncIterator[tuple[Client, RubyServer]]:
+    with (
+        tempfile.TemporaryDirectory(prefix="ts") as directory,
+        open_ruby_server(Path(directory)) as server,
+        trio.fail_after(30),
+    ):
+        async with open_client(str(server.path)) as client:
+            yield client, server
+
+
+@pytest.mark.parametrize(
+    "use",
+    [
+        lambda c: c.restart(),
+        lambda c: c.restart(["web.0"]),
+        lambda c: c.stop(["web"]),
+        lambda c: c.start(["web"]),
+        lambda c: c.scale({"web": 2}),
+        lambda c: c.health("readiness"),
+        lambda c: c.reload(dry_run=True),
+        lambda c: c.abort_reload(),
+        lambda c: c.events(print),
+        lambda c: c.logs(print),
+    ],
+)
+async def test_what_a_foreign_server_cannot_do_is_not_sent(
+    use: Callable[[Client], Coroutine[Any, Any, object]],
+) -> None:
+    async with open_at_ruby() as (client, server):
+        with pytest.raises(ForeignServerError, match="is not trio_supervisor: it "):
+            await use(client)
+        assert server.operations == []
+
+
+async def test_what_a_foreign_server_can_do_is_done() -> None:
+    async with open_at_ruby() as (client, server):
+        server.answers["thread_dump"] = {"data": "#<Thread>"}
+
+        await client.ping()
+        found = (await client.workers()).workers
+        report = await client.status()
+        dump = await client.thread_dump("13510")
+        await client.reload()
+        await client.shutdown()
+
+        assert await client.is_foreign()
+        assert [(w.name, w.process_id, w.is_managed) for w in found] == [
+            (NAME, process_id, False) for process_id in IDS
+        ]
+        assert report.supervisor is None
+        assert dump.data == "#<Thread>"
+        with pytest.raises(AmbiguousNameError, match="names 2 workers"):
+            await client.thread_dump(NAME)
+        with pytest.raises(NoSuchWorkerError, match=r"'web\.0'; there are: Async"):
+            await client.thread_dump("web.0")
+    assert [call.get("signal") for call in server.calls if call["do"] == "restart"] == [
+        "HUP",
+        "INT",
+    ]
+    assert server.calls.count({"do": PROBE[0], **PROBE[1]}) == 1

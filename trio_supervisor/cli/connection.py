@@ -10,11 +10,13 @@ from contextlib import suppress
 from typing import Any, Self, TypeVar
 
 from trio_supervisor.errors import (
+    CallFailedError,
     ConnectionLostError,
     DeadlineExceededError,
     NoSupervisorError,
     SupervisorError,
 )
+from trio_supervisor.link.foreign import PROBE, conversation, is_foreign
 from trio_supervisor.process.environment import DEFAULT_SOCKET, SOCKET_VARIABLE
 from trio_supervisor.wire import json_plain
 from trio_supervisor.wire.json_tree import Object
@@ -70,6 +72,7 @@ class Connection:
 
     def __init__(self, path: str, deadline: Deadline) -> None:
         self._deadline = deadline
+        self._is_foreign: bool | None = None
         self._session = Session(is_connecting=True, json=json_plain)
         self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
         try:
@@ -112,6 +115,42 @@ class Connection:
                     return event.fields
                 if on_progress is not None:
                     on_progress(event.fields)
+
+    @property
+    def is_foreign(self) -> bool:
+        """Whether the server is not ours, as that of Ruby; asked once."""
+        if self._is_foreign is None:
+            try:
+                self.call(*PROBE)
+            except CallFailedError as exc:
+                self._is_foreign = is_foreign(exc)
+            else:
+                self._is_foreign = False
+        return self._is_foreign
+
+    def ask(
+        self,
+        do: str,
+        arguments: Mapping[str, object] | None = None,
+        on_progress: Callable[[Object], None] | None = None,
+    ) -> Object:
+        """Make a call as `call` does, in a form that this server understands.
+
+        Raises:
+            ForeignServerError: it is not ours, and cannot do that.
+        """
+        arguments = arguments or {}
+        if not self.is_foreign or do == "status":
+            return self.call(do, arguments, on_progress)
+        steps = conversation(do, arguments)
+        answer: Object | None = None
+        try:
+            while True:
+                step, fields = next(steps) if answer is None else steps.send(answer)
+                answer = self.call(step, fields, on_progress if step == do else None)
+        except StopIteration as end:
+            final: Object = end.value
+            return final
 
     def _exchange(self, work: Callable[[], _T]) -> _T:
         """Do *work* on the socket: what *on_progress* raises is none of its errors."""

@@ -12,6 +12,7 @@ from typing import Any
 from trio_supervisor.cli.connection import Connection, Deadline, UsageError, socket_path
 from trio_supervisor.cli.output import Progress, print_json, printable
 from trio_supervisor.errors import NoSuchWorkerError
+from trio_supervisor.policy.addressing import Address, find_all, find_one
 from trio_supervisor.wire.json_tree import Object
 
 # What a worker may take to put together what it has seen, on top of the period [s].
@@ -47,7 +48,7 @@ def run_doctor(arguments: Namespace) -> None:
 
 def run_memory_dump(arguments: Namespace) -> None:
     """Have the heap of one worker written to a file."""
-    fields: Object = {"values": arguments.values}
+    fields: Object = {"values": True} if arguments.values else {}
     if arguments.path is not None:
         fields["path"] = os.path.abspath(arguments.path)
     _print(arguments, _ask(arguments, "memory_dump", fields, is_alone=True))
@@ -113,7 +114,10 @@ def _print(arguments: Namespace, answers: dict[str, Object]) -> None:
             print(f"=== {name}")
         if answer.get("way") == "faulthandler" and "findings" not in answer:
             print("(it did not answer: this is what faulthandler wrote)")
-        print(printable(str(answer.get("data", ""))).rstrip())
+        if "data" not in answer and "path" in answer:  # all that Ruby's workers tell
+            print(f"written to {printable(str(answer['path']))}")
+        else:
+            print(printable(str(answer.get("data", ""))).rstrip())
 
 
 def _print_profile(report: Object, path: str) -> None:
@@ -153,18 +157,17 @@ def _ask(
         timeout = getattr(arguments, "duration", 0.0) + _AFTER
     deadline = Deadline(timeout)
     with Connection(socket_path(arguments.socket), deadline) as connection:
-        names = _names(connection, arguments.name)
-        if is_alone and len(names) > 1:
-            known = ", ".join(names)
+        targets = _targets(connection, arguments.name)
+        if is_alone and len(targets) > 1:
+            known = ", ".join(targets)
             raise UsageError(f"{arguments.name} has several workers; name one: {known}")
         answers = {}
-        for name in names:
+        for name, target in targets.items():
             # Less than we wait ourselves: the supervisor's answer says more.
             left = max(0.001, deadline.left() * _SHARE)
-            operation = {"do": do, **fields}
-            forward = {"name": name, "operation": operation, "timeout": left}
+            forward = {**target, "operation": {"do": do, **fields}, "timeout": left}
             with Progress(f"{name}: {do}") as progress:
-                answers[name] = connection.call("forward", forward, _shown(progress))
+                answers[name] = connection.ask("forward", forward, _shown(progress))
         return answers
 
 
@@ -177,17 +180,30 @@ def _shown(progress: Progress) -> Callable[[Object], None]:
     return on_progress
 
 
-def _names(connection: Connection, name: str) -> list[str]:
-    """Return the workers that *name* means; itself, where it is no service's."""
-    workers = connection.call("workers")["workers"]
-    if any(worker["name"] == name for worker in workers):
-        return [name]
-    found = [worker["name"] for worker in workers if worker["service"] == name]
-    if not found:
-        known = ", ".join(worker["name"] for worker in workers[:20]) or "none"
-        problem = f"no worker or service has the name {name!r}; workers: {known}"
+def _targets(connection: Connection, word: str) -> dict[str, Object]:
+    """Return what a forward is addressed to, by name, for each worker that is meant.
+
+    *word* is a worker of the controller, a service, or any worker by its name,
+    connection id or pid.
+    """
+    workers = connection.ask("workers")["workers"]
+    managed = [worker for worker in workers if worker["is_managed"]]
+    if any(worker["name"] == word for worker in managed):
+        return {word: {"name": word}}
+    if found := [worker["name"] for worker in managed if worker["service"] == word]:
+        return {name: {"name": name} for name in found}
+    known = [
+        Address(w["name"], w["process_id"], w["connection_id"], w["is_managed"])
+        for w in workers
+    ]
+    if not find_all(word, known):
+        names = ", ".join(worker["name"] for worker in workers[:20]) or "none"
+        problem = f"no worker or service has the name {word!r}; workers: {names}"
         raise NoSuchWorkerError(problem)
-    return found
+    one = find_one(word, known)
+    if one.is_managed:
+        return {one.name: {"name": one.name}}
+    return {one.name: {"connection_id": one.connection_id}}
 
 
 def _write_new(path: str, text: str) -> None:

@@ -46,7 +46,7 @@ def _listen(
         sys.stdout.flush()
 
     with Connection(path, deadline) as connection:
-        connection.call(do, fields, on_progress=on_progress)
+        connection.ask(do, fields, on_progress=on_progress)
 
 
 def _missed(count: int, is_json: bool) -> str:

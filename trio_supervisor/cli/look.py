@@ -17,6 +17,7 @@ from trio_supervisor.errors import (
     ConnectionLostError,
     DeadlineExceededError,
 )
+from trio_supervisor.link.foreign import workers
 from trio_supervisor.wire.json_tree import Object
 
 
@@ -24,9 +25,12 @@ def run_ping(arguments: Namespace) -> None:
     """Say that the supervisor is there."""
     path = socket_path(arguments.socket)
     with Connection(path, Deadline(arguments.timeout)) as connection:
-        connection.call("ping")
+        connection.ask("ping")
+        is_foreign = connection.is_foreign
     if arguments.json:
         print_json({"socket": path, "answered": True})
+    elif is_foreign:
+        print(f"a server at {path} answers; it is not trio_supervisor")
     else:
         print(f"the supervisor at {path} answers")
 
@@ -35,7 +39,7 @@ def run_probe(arguments: Namespace) -> None:
     """Say how the application is, as exec probes of Kubernetes ask."""
     path = socket_path(arguments.socket)
     with Connection(path, Deadline(arguments.timeout)) as connection:
-        report = connection.call("health", {"kind": arguments.kind})
+        report = connection.ask("health", {"kind": arguments.kind})
     if arguments.json:
         print_json(report)
     else:
@@ -65,7 +69,7 @@ def run_status(arguments: Namespace) -> None:
         print_json({**report, "monitors": monitors})
         return
     if "workers" not in report:
-        _print_connections(report.get("connections", []))
+        _print_connections(workers(report.get("connections", [])))
         return
     supervisor, controller = report["supervisor"], report["controller"]
     print(
@@ -83,22 +87,21 @@ def run_workers(arguments: Namespace) -> None:
     """Show the workers alone."""
     path = socket_path(arguments.socket)
     with Connection(path, Deadline(arguments.timeout)) as connection:
-        report = connection.call("workers")
+        report = connection.ask("workers")
+        is_foreign = connection.is_foreign
     if arguments.json:
         print_json(report["workers"])
+    elif is_foreign:
+        _print_connections(report["workers"])
     else:
         _print_workers(report["workers"])
 
 
-def _print_connections(connections: list[dict[str, Any]]) -> None:
+def _print_connections(found: list[dict[str, Any]]) -> None:
     """Show what a server that is not ours, as Ruby's, says of its workers."""
     rows = [
-        [
-            str(connection.get("state", {}).get("name", "-")),
-            str(connection.get("process_id", "-")),
-            str(connection.get("connection_id", "-")),
-        ]
-        for connection in connections
+        [worker["name"], str(worker["process_id"]), str(worker["connection_id"])]
+        for worker in found
     ]
     print_table(["NAME", "PID", "CONNECTION"], rows)
 
@@ -108,7 +111,7 @@ def _wait_ready(path: str, deadline: Deadline) -> None:
     while True:
         with connect_patiently(path, deadline) as connection:
             try:
-                connection.call("workers", {"wait_ready": True})
+                connection.ask("workers", {"wait_ready": True})
             except ConnectionLostError:
                 continue
             except DeadlineExceededError:
@@ -131,8 +134,8 @@ def _in_order(workers: list[dict[str, Any]]) -> list[dict[str, Any]]:
     return sorted(workers, key=place)
 
 
-def _print_workers(workers: list[dict[str, Any]]) -> None:
-    workers = _in_order(workers)
+def _print_workers(found: list[dict[str, Any]]) -> None:
+    workers = _in_order(found)
     header = ["NAME", "PID", "STATE", "CONNECTED", "UPTIME", "RESTARTS", "STATUS"]
     # Where there was no reload, a column of ones would tell nothing.
     has_generations = any(worker.get("generation", 1) > 1 for worker in workers)
@@ -153,7 +156,17 @@ def _print_workers(workers: list[dict[str, Any]]) -> None:
         header.insert(1, "GEN")
         for row, worker in zip(rows, workers, strict=True):
             row.insert(1, str(worker.get("generation", 1)))
+    if _share_names(workers):
+        header.append("CONNECTION")
+        for row, worker in zip(rows, workers, strict=True):
+            row.append(str(worker["connection_id"] or "-"))
     print_table(header, rows)
+
+
+def _share_names(workers: list[dict[str, Any]]) -> bool:
+    """Whether there are workers that only their connections tell apart."""
+    names = [worker["name"] for worker in workers if not worker["is_managed"]]
+    return len(set(names)) < len(names)
 
 
 def _remark(worker: dict[str, Any]) -> str:

@@ -34,7 +34,11 @@ def to_json(value: object, indent: int | None = None) -> str:
 
 
 def print_table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
-    """Print *rows* under *header*; a cell that is a state's name has its colour."""
+    """Print *rows* under *header*; a cell that is a state's name has its colour.
+
+    A name may come from a worker that registered on its own, and hold anything.
+    """
+    rows = [[printable(cell).replace("\n", "\\n") for cell in row] for row in rows]
     if sys.stdout.isatty():
         _print_rich(header, rows)
         return

@@ -6,12 +6,13 @@ from argparse import Namespace
 
 from trio_supervisor.cli.connection import Connection, Deadline, UsageError, socket_path
 from trio_supervisor.cli.output import print_json
+from trio_supervisor.policy.addressing import Address, find_all, process_id_of
 from trio_supervisor.wire.json_tree import Object
 
 
 def run_restart(arguments: Namespace) -> None:
     """Replace workers, and wait for the new ones."""
-    names = list(arguments.names)
+    names = _names(arguments)
     fields: Object = {"names": names} if names else {}
     if arguments.rolling:
         fields |= {"rolling": True, "max_unavailable": arguments.max_unavailable}
@@ -32,7 +33,7 @@ def run_reload(arguments: Namespace) -> None:
         return
     for line in report["lines"]:
         print(line)
-    if not arguments.dry_run:
+    if report["generation"] and not arguments.dry_run:
         print(f"generation {report['generation']} took over")
 
 
@@ -53,7 +54,7 @@ def run_scale(arguments: Namespace) -> None:
 
 def run_stop(arguments: Namespace) -> None:
     """End workers, and what depends on them, and wait for that."""
-    names = list(arguments.names)
+    names = _names(arguments)
     stopped = _call(arguments, "stop", {"names": names}).get("stopped", [])
     if arguments.json:
         print_json({"done": "stop", "names": names, "stopped": stopped})
@@ -66,12 +67,40 @@ def run_stop(arguments: Namespace) -> None:
 
 def run_start(arguments: Namespace) -> None:
     """Start workers, and wait until they are ready."""
-    _steer(arguments, "start", {"names": list(arguments.names)}, "started")
+    _steer(arguments, "start", {"names": _names(arguments)}, "started")
 
 
 def run_shutdown(arguments: Namespace) -> None:
     """Have everything stopped."""
     _steer(arguments, "shutdown", {}, "shutting down")
+
+
+def _names(arguments: Namespace) -> list[str]:
+    """Return the names that were given, those of workers in place of ids and pids."""
+    words = list(arguments.names)
+    if not any(process_id_of(word) is not None or _is_id(word) for word in words):
+        return words
+    with Connection(
+        socket_path(arguments.socket), Deadline(arguments.timeout)
+    ) as connection:
+        workers = connection.ask("workers")["workers"]
+    known = [
+        Address(w["name"], w["process_id"], w["connection_id"])
+        for w in workers
+        if w["is_managed"]
+    ]
+    named = {one.name for one in known} | {w["service"] for w in workers}
+    return [_name(word, known) if word not in named else word for word in words]
+
+
+def _name(word: str, known: list[Address]) -> str:
+    found = find_all(word, known)
+    return found[0].name if found else word
+
+
+def _is_id(word: str) -> bool:
+    """Say whether *word* looks like a connection id."""
+    return len(word) == 36 and word.count("-") == 4
 
 
 def _steer(arguments: Namespace, do: str, fields: Object, done: str) -> None:
@@ -87,4 +116,4 @@ def _steer(arguments: Namespace, do: str, fields: Object, done: str) -> None:
 def _call(arguments: Namespace, do: str, fields: Object) -> Object:
     path = socket_path(arguments.socket)
     with Connection(path, Deadline(arguments.timeout)) as connection:
-        return connection.call(do, fields)
+        return connection.ask(do, fields)

@@ -7,10 +7,11 @@ from contextlib import asynccontextmanager
 from typing import Any
 
 import trio
-from attrs import define
+from attrs import define, field
 
-from trio_supervisor.errors import NoSupervisorError
+from trio_supervisor.errors import CallFailedError, NoSupervisorError
 from trio_supervisor.link.connect import connect_unix
+from trio_supervisor.link.foreign import PROBE, conversation, is_foreign
 from trio_supervisor.link.peer import OnProgress, Peer, open_peer
 from trio_supervisor.wire.codec import parse_result, unparse_operation
 from trio_supervisor.wire.json_tree import Object
@@ -45,17 +46,48 @@ class Client:
     No method has a timeout: put `trio.fail_after` around it. All raise
 
     - `CallFailedError`: the supervisor, or a worker, answered that it failed;
+    - `ForeignServerError`: the server is not ours, and cannot do what was asked;
     - `ConnectionLostError`: the connection ended first, the outcome is unknown.
     """
 
     _peer: Peer
+    _is_foreign: bool | None = field(default=None, init=False)
 
     async def call(
         self, operation: Operation, on_progress: OnProgress | None = None
     ) -> Object:
-        """Make any call of the protocol; return the fields of its last answer."""
+        """Make any call of the protocol; return the fields of its last answer.
+
+        At a server that is not ours, as that of Ruby's async-container-supervisor, the
+        call is made that does the same there.
+
+        Raises:
+            ForeignServerError: there is none.
+        """
         do, arguments = unparse_operation(operation)
-        return await self._peer.call(do, arguments, on_progress)
+        if isinstance(operation, Status) or not await self.is_foreign():
+            return await self._peer.call(do, arguments, on_progress)
+        steps = conversation(do, arguments)
+        answer: Object | None = None
+        try:
+            while True:
+                step, fields = next(steps) if answer is None else steps.send(answer)
+                progress = on_progress if step == do else None
+                answer = await self._peer.call(step, fields, progress)
+        except StopIteration as end:
+            final: Object = end.value
+            return final
+
+    async def is_foreign(self) -> bool:
+        """Return whether the server is not trio_supervisor's; asked once."""
+        if self._is_foreign is None:
+            error: CallFailedError | None = None
+            try:
+                await self._peer.call(*PROBE)
+            except CallFailedError as exc:
+                error = exc
+            self._is_foreign = is_foreign(error)
+        return self._is_foreign
 
     async def ping(self) -> None:
         """Return when the supervisor answered."""
@@ -81,6 +113,8 @@ class Client:
         max_unavailable: int = 1,
     ) -> None:
         """Restart *names* (workers or services), or all; return when they are ready.
+
+        A worker may be named by its connection id or its process id, too.
 
         Args:
             rolling: A few at a time, each batch when the one before is ready.
@@ -166,6 +200,7 @@ class Client:
         """Have worker *name* run the operation *do*; return its last answer.
 
         Args:
+            name: The worker's name, connection id or process id.
             timeout: After it the supervisor answers DeadlineExceeded [s].
         """
         operation = {"do": do, **arguments}

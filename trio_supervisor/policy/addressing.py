@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from typing import Final
-
-from attrs import frozen
+from typing import Final, NamedTuple
 
 from trio_supervisor.errors import NoSuchWorkerError, SupervisorError
 
@@ -22,8 +20,7 @@ class NotManagedError(SupervisorError):
     """The worker registered on its own: the controller cannot restart or stop it."""
 
 
-@frozen(kw_only=True)
-class Address:
+class Address(NamedTuple):
     """What one worker can be called by."""
 
     name: str

@@ -245,8 +245,9 @@ class Server:
             await trio.sleep(_SETTLED_WITHIN)
             return self.registry.find(forward.connection_id, forward.name)
         except NoSuchWorkerError:
-            # Ruby's clients name a connection, and no time.
-            if forward.connection_id is None or "timeout" in call.arguments:
+            # Ruby's clients name a connection, and no time. Without an id it is ours,
+            # and finds out who we are.
+            if not forward.connection_id or "timeout" in call.arguments:
                 raise
         raise PlainFailure("Connection not found", connection_id=forward.connection_id)
 

@@ -1,0 +1,172 @@
+"""What a server that is not ours can do: that of Ruby's async-container-supervisor.
+
+It ignores arguments that it does not know, and its ``restart`` ends the whole
+application, so it is never sent what it could take for something else.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Generator, Mapping, Sequence
+from typing import Any, Final
+
+from trio_supervisor import errors
+from trio_supervisor.errors import (
+    CallFailedError,
+    ConnectionLostError,
+    SupervisorError,
+)
+from trio_supervisor.policy.addressing import Address, find_one
+from trio_supervisor.wire.json_tree import Object
+
+PROBE: Final[tuple[str, Object]] = (
+    "forward",
+    {"connection_id": "", "operation": {"do": "ping"}},
+)
+"""A call that every server knows, and that does nothing: no connection has that id."""
+
+_ASKED_TO_RELOAD: Final[Object] = {
+    "generation": 0,
+    "lines": ["asked the server to reload everything; it does not tell when it has"],
+}
+_OUR_ERRORS: Final = frozenset(
+    name.removesuffix("Error") for name in vars(errors) if name.endswith("Error")
+)
+_TELLING: Final = frozenset(
+    {
+        *("thread_dump", "scheduler_dump", "memory_dump", "memory_sample"),
+        *("garbage_profile", "garbage_profile_stop", "profile", "doctor"),
+        *("lock_dump", "descriptors", "slow_tasks", "operations"),
+    }
+)
+_REFUSALS: Final = {
+    "restart": (
+        "it has no restart of workers, and its own would end the application; use "
+        "`reload` to replace all workers, or `shutdown` to end the application"
+    ),
+    "stop": "it cannot stop workers",
+    "start": "it cannot start workers",
+    "scale": "it cannot change the number of workers",
+    "abort_reload": "it cannot abort a reload",
+    "health": "it does not tell how the application is",
+    "events": "it keeps no events",
+    "logs": "it keeps no output",
+}
+
+
+class ForeignServerError(SupervisorError):
+    """The server is not trio_supervisor's, and cannot do what was asked."""
+
+    def __init__(self, reason: str) -> None:
+        super().__init__(f"the server is not trio_supervisor: {reason}")
+
+
+def is_foreign(error: CallFailedError | None) -> bool:
+    """Say by the answer to `PROBE` whether the server is not ours.
+
+    Args:
+        error: How the probe failed. Ours names a class of ours; Ruby's names none.
+    """
+    return error is not None and error.error_class not in _OUR_ERRORS
+
+
+def addresses(connections: Sequence[Mapping[str, Any]]) -> list[Address]:
+    """Return what the *connections* in its ``status`` can be called by."""
+    return [
+        Address(
+            name=_name_of(connection),
+            process_id=connection.get("process_id"),
+            connection_id=connection.get("connection_id"),
+            is_managed=False,
+        )
+        for connection in connections
+    ]
+
+
+def workers(connections: Sequence[Mapping[str, Any]]) -> list[Object]:
+    """Return the fields of a `WorkerStatus` for each of the *connections*."""
+    return [
+        {
+            "name": one.name,
+            "service": None,
+            "process_id": one.process_id,
+            "state": "unknown",
+            "connected": True,
+            "connection_id": one.connection_id,
+            "incarnation": 1,
+            "restarts": 0,
+            "uptime": None,
+            "is_managed": False,
+        }
+        for one in addresses(connections)
+    ]
+
+
+def conversation(
+    do: str, arguments: Mapping[str, Any]
+) -> Generator[tuple[str, Object], Object, Object]:
+    """Yield the calls that do there what the call of ours would; return its answer.
+
+    Each call is to be made, and its answer sent in.
+
+    Raises:
+        ForeignServerError: it has no such call.
+        NoSuchWorkerError, AmbiguousNameError: the name means no worker, or several.
+        ConnectionLostError: the worker ended before it had answered.
+    """
+    if do == "ping":
+        return {}  # it has answered the probe
+    connections: Sequence[Mapping[str, Any]] = ()
+    if do == "workers" or (do == "forward" and arguments.get("connection_id") is None):
+        connections = (yield "status", {}).get("connections", ())
+    if do == "workers" and not arguments.get("wait_ready"):
+        return {"workers": workers(connections)}
+    answer = yield translate(do, arguments, connections)
+    if do == "forward" and not answer and _must_tell(arguments["operation"]):
+        # It ends a call so when the connection to the worker does.
+        raise ConnectionLostError("no answer from the worker: its connection ended")
+    return _ASKED_TO_RELOAD if do == "reload" else answer
+
+
+def _must_tell(operation: Mapping[str, Any]) -> bool:
+    """Say whether the answer to *operation* cannot be empty."""
+    return operation.get("do") in _TELLING and "log" not in operation
+
+
+def translate(
+    do: str, arguments: Mapping[str, Any], connections: Sequence[Mapping[str, Any]]
+) -> tuple[str, Object]:
+    """Return the call of the foreign server that does what the call of ours would.
+
+    Args:
+        connections: Those of its ``status``; for a forward to a name.
+
+    Raises:
+        ForeignServerError: it has no such call.
+        NoSuchWorkerError, AmbiguousNameError: the name means none, or several.
+    """
+    match do:
+        case "status":
+            return do, {}
+        case "forward":
+            id_ = arguments.get("connection_id")
+            if id_ is None:
+                word = arguments.get("name") or ""
+                id_ = find_one(word, addresses(connections)).connection_id
+            return do, {"connection_id": id_, "operation": arguments.get("operation")}
+        case "reload" if not any(arguments.values()):
+            return "restart", {"signal": "HUP"}
+        case "reload":
+            raise ForeignServerError("it can only reload everything")
+        case "shutdown":
+            return "restart", {"signal": "INT"}
+        case "workers":
+            raise ForeignServerError("it does not tell when workers are ready")
+    raise ForeignServerError(_REFUSALS.get(do, f"it does not know {do!r:.80}"))
+
+
+def _name_of(connection: Mapping[str, Any]) -> str:
+    state = connection.get("state")
+    name = state.get("name") if isinstance(state, dict) else None
+    if isinstance(name, str) and name:
+        return name
+    return f"pid-{connection.get('process_id')}"
