@@ -10,6 +10,7 @@ import json
 import os
 import time
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -158,6 +159,46 @@ def test_progress_streams_through(serving: Serving, ruby_worker: RawPeer) -> Non
         assert client.receive() == {"id": 2, "progress": 0.5}
         ruby_worker.send('{"id":3,"finished":true,"data":"{\\"total\\":1}"}')
         assert client.receive() == {"id": 2, "finished": True, "data": '{"total":1}'}
+
+
+def rss(process_id: int) -> int:
+    """Return the resident memory of a process [bytes]."""
+    pages = Path(f"/proc/{process_id}/statm").read_text().split()[1]
+    return int(pages) * os.sysconf("SC_PAGESIZE")
+
+
+def test_an_answer_past_the_limit_fails_that_call_alone(
+    serving: Serving, ruby_worker: RawPeer
+) -> None:
+    """Both connections stay; the supervisor keeps none of the 48 MiB."""
+    supervisor = serving.call("status")["supervisor"]["process_id"]
+    before = rss(supervisor)
+    call = (
+        f'"do":"forward","name":"pid-{os.getpid()}","operation":{{"do":"thread_dump"}}'
+    )
+    with serving.peer() as client:
+        client.send(f'{{"id":2,{call}}}')
+        assert ruby_worker.receive() == {"id": 3, "do": "thread_dump"}
+        ruby_worker.send(
+            json.dumps({"id": 3, "finished": True, "data": "x" * (48 << 20)})
+        )
+        answer = client.receive()
+        assert answer["error"]["class"] == "LimitExceeded"
+        assert "8388608 bytes" in answer["error"]["message"]
+
+        client.send(f'{{"id":4,{call}}}')
+        assert ruby_worker.receive() == {"id": 5, "do": "thread_dump"}
+        ruby_worker.send('{"id":5,"finished":true,"data":"short"}')
+        assert client.receive() == {"id": 4, "finished": True, "data": "short"}
+    assert rss(supervisor) - before < 32 << 20
+
+
+def test_a_call_past_the_limit_fails_alone(serving: Serving) -> None:
+    with serving.peer() as client:
+        call = {"id": 2, "do": "logs", "names": ["x" * (9 << 20)]}
+        answer = client.ask(json.dumps(call))
+        assert answer["error"]["class"] == "LimitExceeded"
+        assert client.ask('{"id":2,"do":"ping"}') == {"id": 2, "finished": True}
 
 
 def test_a_worker_that_hangs_up_is_forgotten(

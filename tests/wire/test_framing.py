@@ -15,6 +15,10 @@ from trio_supervisor.wire.limits import DEFAULT_LIMITS
 streams = st.lists(st.binary(max_size=5) | st.just(b"\n")).map(b"".join)
 
 
+def _without_newlines(line: bytes) -> bytes:
+    return line.replace(b"\n", b"")
+
+
 def _feed(buffer: LineBuffer, pieces: list[bytes], lines: list[bytes]) -> None:
     for piece in pieces:
         for line in buffer.receive_data(piece):
@@ -70,6 +74,41 @@ def test_a_line_of_the_limit_is_accepted_and_one_byte_more_is_not(
     with pytest.raises(LimitExceededError, match=f"longer than {limit} bytes"):
         _feed(LineBuffer(limit), data.draw(chopped(stream)), lines)
     assert lines == good
+
+
+@given(st.lists(st.binary(max_size=8).map(_without_newlines)), st.data())
+def test_overlong_lines_are_skipped_however_they_are_cut(
+    sent: list[bytes], data: st.DataObject
+) -> None:
+    """Each is told once, by its beginning; all others come whole."""
+    told: list[bytes] = []
+    lines: list[bytes] = []
+    buffer = LineBuffer(4, 100, told.append)
+    stream = b"".join(line + b"\n" for line in sent)
+
+    _feed(buffer, data.draw(chopped(stream)), lines)
+
+    assert lines == [line for line in sent if len(line) <= 4]
+    overlong = [line for line in sent if len(line) > 4]
+    assert len(told) == len(overlong)
+    for head, line in zip(told, overlong, strict=True):
+        assert line.startswith(head)
+        assert len(head) > 4
+    buffer.receive_eof()
+
+
+def test_of_a_line_that_is_skipped_nothing_is_kept() -> None:
+    """Its beginning holds the id; the rest may be of any size."""
+    told: list[bytes] = []
+    buffer = LineBuffer(1000, 10_000, told.append)
+    for _ in range(10):
+        assert list(buffer.receive_data(b"x" * 1000)) == []
+    assert told == [b"x" * 512]
+    assert buffer._tail == []
+    with pytest.raises(RemoteProtocolError, match="inside a line"):
+        buffer.receive_eof()
+    with pytest.raises(LimitExceededError, match="longer than 10000 bytes"):
+        list(buffer.receive_data(b"x"))
 
 
 @given(streams, st.integers(0, 4), st.data())

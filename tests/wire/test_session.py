@@ -524,6 +524,87 @@ def test_the_limits_of_a_session_are_those_it_was_given(
         receive(accepting(**limits), data)
 
 
+@pytest.mark.parametrize("size", [1, 7, 64, 10_000])
+def test_an_overlong_answer_fails_its_call_alone(size: int) -> None:
+    """However it is cut; what is around it is as it was."""
+    client = connecting(line=100)
+    for _ in range(3):
+        client.call("x", {})
+    stream = b"".join(
+        (
+            line(id=2, finished=True),
+            line(id=4, finished=True, data="x" * 200),
+            line(id=6, finished=True),
+        )
+    )
+    events = [
+        event
+        for start in range(0, len(stream), size)
+        for event in receive(client, stream[start : start + size])
+    ]
+    assert [(e.id, e.is_last) for e in events if isinstance(e, AnswerReceived)] == [
+        (2, True),
+        (4, True),
+        (6, True),
+    ]
+    (error,) = [e.error for e in events if isinstance(e, AnswerReceived) and e.error]
+    assert str(error) == "LimitExceeded: the answer is longer than 100 bytes"
+    assert client.calls_in_flight == 0
+    assert receive(client, line(id=4, finished=True)) == []
+
+
+def test_an_overlong_call_is_refused_alone() -> None:
+    """Its number is free again; the next calls are run."""
+    server = accepting(line=100)
+    refused, call = receive(
+        server, line(id=2, do="logs", names=["x" * 200]) + line(id=2, do="ping")
+    )
+    assert isinstance(refused, CallRefused)
+    assert json.loads(refused.reply) == {
+        "id": 2,
+        "finished": True,
+        "failed": True,
+        "error": {
+            "class": "LimitExceeded",
+            "message": "the call of 'logs' is longer than 100 bytes",
+        },
+    }
+    assert call == CallReceived(2, "ping", {})
+
+
+def test_an_overlong_late_answer_is_dropped() -> None:
+    client = connecting(line=100, calls=1)
+    id_, _ = client.call("x", {})
+    client.forget(id_)
+    assert receive(client, line(id=id_, finished=True, data="x" * 200)) == []
+    client.call("x", {})
+
+
+@pytest.mark.parametrize(
+    "head",
+    [
+        b'{"data":"' + b"x" * 200,
+        b'{"id":7,"finished":true,"data":"' + b"x" * 200,
+        b'{"id":-2,"do":"x",' + b"x" * 200,
+        b'{"id":9223372036854775808,"do":"x",' + b"x" * 200,
+        b"x" * 200,
+    ],
+)
+def test_an_overlong_line_of_no_known_call_ends_the_session(head: bytes) -> None:
+    """Nobody could be told."""
+    with pytest.raises(LimitExceededError, match="a line is longer than 100 bytes"):
+        receive(accepting(line=100), head)
+
+
+def test_an_overlong_line_that_does_not_end_ends_the_session() -> None:
+    client = connecting(line=100, skipped=1000)
+    client.call("x", {})
+    (failed,) = receive(client, b'{"id":2,"data":"' + b"x" * 500)
+    assert isinstance(failed, AnswerReceived)
+    with pytest.raises(LimitExceededError, match="a line is longer than 1000 bytes"):
+        receive(client, b"x" * 500)
+
+
 def test_a_stream_may_end_between_messages_only() -> None:
     """Half a message is a peer that died."""
     session = accepting()

@@ -360,6 +360,7 @@ class Peer:
                 self.has_called.set()
                 self._receive_call(id, do, arguments, nursery)
             case CallRefused(reply):
+                self.has_called.set()
                 self._send_quietly(reply)
 
     def _receive_call(

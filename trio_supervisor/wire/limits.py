@@ -11,6 +11,9 @@ class Limits(NamedTuple):
     # The longest message is a dump: 10,000 tasks with their frames are about 5 MiB.
     line: int = 8 * 1024 * 1024
     """Longest line, its newline excluded [bytes]."""
+    # A call or an answer past the limit fails alone, unless it never seems to end.
+    skipped: int = 64 * 1024 * 1024
+    """Longest line that is skipped, in place of closing the connection [bytes]."""
     # Diagnostics nest by await chains in arrays, not by depth; 64 is ample, and a
     # tree of that depth is walked without recursion trouble.
     depth: int = 64

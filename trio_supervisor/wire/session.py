@@ -7,8 +7,9 @@ with ``do`` it is a call; without ``do`` it is a late answer and is dropped.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping
-from typing import NamedTuple, TypeAlias
+from typing import Final, NamedTuple, TypeAlias
 
 from trio_supervisor.errors import (
     CallFailedError,
@@ -24,6 +25,11 @@ from trio_supervisor.wire.limits import DEFAULT_LIMITS, Limits
 
 # What fits a signed 64-bit integer, which is what peers in other languages have.
 MAX_ID = 2**63 - 1
+# How a message begins, as all known peers write it.
+_HEAD: Final = re.compile(
+    rb'\s*\{\s*"id"\s*:\s*(0|[1-9][0-9]{0,18})\s*,'
+    rb'(?:\s*"do"\s*:\s*"([^"\\]{1,80})")?'
+)
 _ENVELOPE = frozenset({"id", "do", "finished", "failed", "error"})
 
 
@@ -69,6 +75,7 @@ class Session:
         "_lines",
         "_next_id",
         "_outgoing",
+        "_overlong",
         "limits",
     )
 
@@ -86,7 +93,8 @@ class Session:
 
             json = json_line
         self._json: JsonLines = json
-        self._lines = LineBuffer(limits.line)
+        self._lines = LineBuffer(limits.line, limits.skipped, self._receive_overlong)
+        self._overlong: list[Event] = []
         self._next_id = 2 if is_connecting else 3
         self._outgoing: set[int] = set()
         # The peer still runs these: they count against what it may bear.
@@ -173,8 +181,12 @@ class Session:
                 The session is over.
         """
         for line in self._lines.receive_data(data):
+            if self._overlong:
+                yield from self._take_overlong()
             if line and (event := self._receive_line(line)) is not None:
                 yield event
+        if self._overlong:
+            yield from self._take_overlong()
 
     def receive_eof(self) -> None:
         """Say that the stream ended.
@@ -183,6 +195,34 @@ class Session:
             RemoteProtocolError: it ended inside a line.
         """
         self._lines.receive_eof()
+
+    def _take_overlong(self) -> list[Event]:
+        events, self._overlong = self._overlong, []
+        return events
+
+    def _receive_overlong(self, head: bytes) -> None:
+        """Fail the one call that a line past the limit belongs to.
+
+        Raises:
+            LimitExceededError: it does not tell in time which call that is.
+        """
+        problem = f"longer than {self.limits.line} bytes"
+        found = _HEAD.match(head)
+        if found is None or (id_ := int(found[1])) > MAX_ID:
+            raise LimitExceededError(f"a line is {problem}")
+        if id_ in self._outgoing:
+            self._outgoing.discard(id_)
+            error = CallFailedError("LimitExceeded", f"the answer is {problem}")
+            self._overlong.append(AnswerReceived(id_, {}, True, error))
+        elif id_ in self._forgotten:
+            self._forgotten.discard(id_)
+        elif found[2] is not None:
+            name = found[2].decode("utf-8", "replace")
+            refusal = LimitExceededError(f"the call of {name!r:.80} is {problem}")
+            reply = {"id": id_, **failure(refusal)}
+            self._overlong.append(CallRefused(self._json.encode_object(reply)))
+        else:
+            raise LimitExceededError(f"a line is {problem}")
 
     def _receive_line(self, line: bytes) -> Event | None:
         tree = self._json.decode_object(line, self.limits.depth)
