@@ -98,7 +98,11 @@ def test_what_is_not_said_has_its_documented_default() -> None:
     assert made.root.strategy == "one_for_one"
     assert (made.root.intensity, made.root.period) == (None, 60.0)
     group = Group([])
-    assert (group.strategy, group.intensity, group.period) == ("one_for_one", 10, 60.0)
+    assert (group.strategy, group.intensity, group.period) == (
+        "one_for_one",
+        None,
+        60.0,
+    )
     assert group.name is None
 
 

@@ -224,6 +224,8 @@ class Oracle:
         """Take in a wish; say whether anything is to be done about it."""
         if wish == "start" and self.is_wanted and not is_ended:
             return False
+        if wish != "stop":  # by hand: the backoff begins again, as after a good run
+            self.endings.append((math.nan, True, False))
         self.is_wanted = wish != "stop"
         self.asked = "stop" if wish == "stop" else "restart"
         return True
@@ -232,11 +234,11 @@ class Oracle:
         while self.wishes and self.wishes[0][0] < until:
             self.hear(self.wishes.popleft()[1])
 
-    def next_wish(self, until: float) -> float:
+    def next_wish(self, until: float, *, is_ended: bool = False) -> float:
         """When something is first asked for that changes things."""
         while self.wishes and self.wishes[0][0] < until:
             moment, wish = self.wishes.popleft()
-            if self.hear(wish):
+            if self.hear(wish, is_ended=is_ended):
                 return moment
         return NEVER
 
@@ -290,6 +292,8 @@ class Oracle:
         if ended == NEVER:
             return NEVER
         ready_for = ended - ready_at if ready_at < NEVER else None
+        if cause == "unhealthy":  # well up to its last heartbeat
+            ready_for = life.beats * BEAT
         return self.decide(ended, self.asked or cause, returncode, ready_for)
 
     def decide(
@@ -343,7 +347,7 @@ class Oracle:
                 delay = self.u * longest
         step = f"restarting in {delay * 1000:.0f} ms" if delay else "restarting"
         self.say_end(now, returncode, is_planned, step)
-        sooner = self.next_wish(now + delay)
+        sooner = self.next_wish(now + delay, is_ended=True)
         if not self.is_wanted:
             self.state = State.STOPPED
         return min(sooner, now + delay)

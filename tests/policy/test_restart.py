@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from itertools import takewhile
 from typing import Any, TypeAlias
 
 import pytest
@@ -67,6 +66,11 @@ class Oracle:
     def __init__(self, rules: RestartRules) -> None:
         self.rules = rules
         self.past: list[tuple[float, Ending, Decision]] = []
+        self.told: list[float] = []
+        self.forgiven = 0
+        """How much of the past counts for no restart limit any more."""
+        self.began = 0
+        """Where the past begins of which the backoff knows."""
 
     def decide(self, ending: Ending, now: float, u: float) -> Decision:
         decision = self._decide(ending, now, u)
@@ -78,15 +82,18 @@ class Oracle:
             return Restart(0.0)
         if ending.cause in ENDED or not self._is_wanted(ending):
             return Leave()
-        recent = [t for t in self._unplanned_restarts() if now - t <= self.rules.period]
+        crashes = self._crashes(self.forgiven)
+        recent = [t for t in crashes if now - t <= self.rules.period]
+        delay = self._delay(ending, u)
         if self.rules.intensity is not None and len(recent) >= self.rules.intensity:
-            return GiveUp(len(recent), self.rules.period)
-        if (backoff := self.rules.backoff) is None:
-            return Restart(0.0)
-        in_a_row = self._in_a_row(ending, backoff.stable_after)
-        if in_a_row == 0:
-            return Restart(0.0)
-        return Restart(u * min(backoff.cap, backoff.base * 2 ** (in_a_row - 1)))
+            return GiveUp(len(recent), self.rules.period, delay=delay)
+        return Restart(delay)
+
+    def _delay(self, ending: Ending, u: float) -> float:
+        backoff, in_a_row = self.rules.backoff, self.in_a_row(ending)
+        if backoff is None or in_a_row == 0:
+            return 0.0
+        return u * min(backoff.cap, backoff.base * 2.0 ** (in_a_row - 1))
 
     def _is_wanted(self, ending: Ending) -> bool:
         by_itself = ending.cause is Cause.EXIT
@@ -95,39 +102,57 @@ class Oracle:
         failed = not by_itself or ending.returncode not in self.rules.success
         return {ALWAYS: True, ON_FAILURE: failed, NEVER: False}[self.rules.policy]
 
-    def _unplanned_restarts(self) -> list[float]:
+    def _crashes(self, first: int) -> list[float]:
         return [
             now
-            for now, ending, decision in self.past
-            if isinstance(decision, Restart) and ending.cause not in REPLACED
+            for now, ending, decision in self.past[first:]
+            if not isinstance(decision, Leave) and ending.cause not in REPLACED
         ]
 
-    def _in_a_row(self, ending: Ending, stable_after: float) -> int:
+    def in_a_row(self, ending: Ending | None = None) -> int:
+        """Count crashes since the last stable run, *ending* itself left out."""
+        backoff = self.rules.backoff
+        stable_after = 10.0 if backoff is None else backoff.stable_after
+
         def was_stable(ending: Ending) -> bool:
             return ending.ready_for is not None and ending.ready_for >= stable_after
 
-        count = 0
-        endings = [ending, *(ending for _, ending, _ in reversed(self.past))]
-        decisions = [decision for _, _, decision in reversed(self.past)]
-        unstable = takewhile(lambda e: not was_stable(e), endings)
-        for _, earlier, decision in zip(unstable, endings[1:], decisions, strict=False):
-            count += isinstance(decision, Restart) and earlier.cause not in REPLACED
-        return count
+        if ending is not None and was_stable(ending):
+            return 0
+        stable = [i for i, (_, e, _) in enumerate(self.past) if was_stable(e)]
+        # A stable run counts from its own end on: that may have been a crash.
+        return len(self._crashes(max([self.began, *stable])))
+
+    def is_told(self, now: float) -> bool:
+        is_told = self.in_a_row() in {0, *(2**n for n in range(20))} or all(
+            now - moment >= 600 for moment in [0.0, *self.told]
+        )
+        self.told += [now] * is_told
+        return is_told
 
 
-@given(rules, stories)
-def test_history_decides_as_the_oracle_until_it_gives_up(
-    rules: RestartRules, story: Story
+@given(rules, stories, st.data())
+def test_history_decides_as_the_oracle(
+    rules: RestartRules, story: Story, data: st.DataObject
 ) -> None:
-    """Any story of endings, under any rules."""
+    """Any story of endings, under any rules, with what groups and operators do."""
     history, oracle, now = RestartHistory(), Oracle(rules), 0.0
     for dt, told, u in story:
-        now += dt
+        now += dt * data.draw(st.sampled_from([1, 1, 100]), label="pace")
         ending = rules.ending(told.cause, told.returncode, told.ready_for)
         decision = history.decide(rules, ending, now=now, u=u)
-        assert decision == oracle.decide(ending, now, u)
-        if isinstance(decision, GiveUp):
-            break
+        expected = oracle.decide(ending, now, u)
+        assert decision == expected
+        if isinstance(decision, GiveUp) and isinstance(expected, GiveUp):
+            assert decision.delay == expected.delay
+        assert history.attempt == oracle.in_a_row()
+        assert history.is_told(now) == oracle.is_told(now)
+        if data.draw(st.booleans(), label="its group is restarted"):
+            history.forgive()
+            oracle.forgiven = len(oracle.past)
+        if data.draw(st.sampled_from([False, False, True]), label="by hand"):
+            history.end_crash_loop()
+            oracle.began = len(oracle.past)
 
 
 @given(rules, stories, st.data())
@@ -235,9 +260,9 @@ def test_a_code_of_what_we_ended_says_nothing(cause: Cause) -> None:
 
 
 @given(stories, stories)
-def test_what_is_forgiven_never_happened(before: Story, after: Story) -> None:
+def test_what_is_forgiven_spends_no_intensity(before: Story, after: Story) -> None:
     """The worker of a restarted group decides as a new one does."""
-    rules = RestartRules(intensity=2, period=20.0)
+    rules = RestartRules(backoff=None, intensity=2, period=20.0)
     history, fresh, now = RestartHistory(), RestartHistory(), 0.0
     for dt, ending, u in before:
         now += dt
@@ -247,6 +272,59 @@ def test_what_is_forgiven_never_happened(before: Story, after: Story) -> None:
         now += dt
         expected = fresh.decide(rules, ending, now=now, u=u)
         assert history.decide(rules, ending, now=now, u=u) == expected
+
+
+def test_workers_that_crash_and_forgive_each_other_back_off() -> None:
+    """Two of a group, each restarted with the other: no loop at full speed."""
+    rules = RestartRules(backoff=Backoff(base=1, cap=60))
+    pair, delays = (RestartHistory(), RestartHistory()), []
+    for _ in range(4):
+        for history, other in (pair, pair[::-1]):
+            delays.append(history.decide(rules, CRASH, now=0.0, u=1.0))
+            other.forgive()
+    assert delays == [Restart(d) for d in (0, 0, 1, 1, 2, 2, 4, 4)]
+
+
+def test_crash_loop_ends_when_somebody_says_so() -> None:
+    """The restart after the next crash is immediate, as after a stable run."""
+    history = RestartHistory()
+    for _ in range(9):
+        history.decide(RestartRules(), CRASH, now=0.0, u=0.9)
+    history.end_crash_loop()
+    decision = history.decide(RestartRules(), CRASH, now=0.0, u=0.9)
+    assert (decision, history.attempt) == (Restart(0.0), 1)
+
+
+def test_crash_loop_is_told_at_each_doubling_and_every_ten_minutes() -> None:
+    """A crash a second for two hours: 13 doublings, then a reminder now and then."""
+    history, told = RestartHistory(), []
+    for now in range(7_200):
+        history.decide(PLAIN, CRASH, now=float(now), u=0.0)
+        if history.is_told(float(now)):
+            told.append(history.attempt)
+    assert told[:11] == [1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024]
+    assert told[11:] == [
+        1624,
+        2048,
+        2648,
+        3248,
+        3848,
+        4096,
+        4696,
+        5296,
+        5896,
+        6496,
+        7096,
+    ]
+
+
+def test_default_rules_go_on_for_ever_up_to_a_minute_apart() -> None:
+    """No restart limit: one bad service does not stop the others."""
+    history, rules = RestartHistory(), RestartRules()
+    assert (rules.intensity, rules.stable_after) == (None, 10.0)
+    decisions = [history.decide(rules, CRASH, now=0.0, u=1.0) for _ in range(100)]
+    delays = [0, *(0.05 * 2**n for n in range(11))]
+    assert decisions == [Restart(d) for d in [*delays, *[60.0] * 88]]
 
 
 @given(st.floats(0.1, 1e7), jitters)

@@ -55,7 +55,7 @@ CHANGES: dict[str, tuple[Any, str]] = {
     "notify": (True, "notify False -> True"),
     "restart": ("never", "restart always -> never"),
     "backoff": (Backoff(cap=9), "cap=9"),
-    "intensity": (None, "intensity 10 -> None"),
+    "intensity": (10, "intensity None -> 10"),
     "period": (5, "period 60.0 -> 5.0"),
     "success_exit_codes": ([0, 3], "success_exit_codes 0 -> 0 3"),
     "give_up_on": ([78, "SEGV"], "give_up_on  -> -11 78"),

@@ -181,6 +181,8 @@ class Child:
     def request_restart(self, reason: str = "", cause: Cause = Cause.RESTART) -> None:
         """Have the process replaced gracefully, or started if there is none."""
         if not self._is_retired:
+            if cause is Cause.RESTART:  # by hand
+                self._history.end_crash_loop()
             self._is_wanted = True
             self._ask(cause, reason)
 
@@ -215,8 +217,11 @@ class Child:
         self._has_started = False
 
     def request_start(self) -> None:
-        """Have it started, if it is stopped, failed, or on its way there."""
-        if not self._is_wanted or self.is_at_rest:
+        """Have it started, if it is stopped, failed, or on its way there.
+
+        In a backoff it is started without the rest of the delay.
+        """
+        if not self._is_wanted or self.is_at_rest or self.state is State.BACKOFF:
             if self.is_at_rest and self.incarnation:
                 self.why = "started again by hand"
             self.request_restart("start")
@@ -251,6 +256,10 @@ class Child:
         """Take in what its probes say of its readiness."""
         self._vitals.seems_ready = is_ready
         self._weigh_readiness()
+
+    def seems_alive(self) -> None:
+        """Take in that its liveness probe begins, or has succeeded."""
+        self._vitals.alive_at = trio.current_time()
 
     def seems_sick(self, cause: Cause) -> None:
         """Have it replaced: a probe says that it did not start, or does not live."""
@@ -342,11 +351,11 @@ class Child:
         finally:
             with trio.CancelScope(shield=True):
                 await self._end(process)
+        ready_for = self._vitals.well_for(
+            trio.current_time(), has_hung=cause is Cause.UNHEALTHY
+        )
         if self._request is not None:  # asked for while it ended: planned, then
             cause = self._request
-        ready_for = None
-        if (first_ready := self._vitals.first_ready) is not None:
-            ready_for = trio.current_time() - first_ready
         return self.plan.rules.ending(cause, process.returncode, ready_for), ""
 
     async def _start(self) -> Process | None:

@@ -76,9 +76,12 @@ class _Prober:
 
     async def _watch_liveness(self, child: Child, probe: Probe) -> None:
         counter = ProbeCounter(probe.failures, probe.successes, Health.HEALTHY)
+        child.seems_alive()
         await trio.sleep(probe.delay)
         while True:
-            if counter.add(await self._ask(probe)) is Health.UNHEALTHY:
+            if is_alive := await self._ask(probe):
+                child.seems_alive()
+            if counter.add(is_alive) is Health.UNHEALTHY:
                 self._complain(child, "liveness", probe)
                 child.seems_sick(Cause.UNHEALTHY)
                 await trio.sleep_forever()

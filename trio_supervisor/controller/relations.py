@@ -174,7 +174,7 @@ class Relations:
                     # Where a group failed, also the one that crashed begins afresh.
                     self._restart_together(home, child, services, bool(failures))
                 if isinstance(decision, GiveUp):
-                    return Restart(0.0)
+                    return Restart(decision.delay)
                 return decision
 
     def on_overdue(self, child: Child) -> None:

@@ -26,6 +26,8 @@ class Vitals:
     """Whether it has been ready for ``stable_for`` seconds."""
     sickness: Cause | None = field(default=None, init=False)
     """What a probe says of it that is a reason to end it."""
+    alive_at: float | None = field(default=None, init=False)
+    """When its liveness probe succeeded last; None: it has none."""
     was_looked_at: bool = field(default=False, init=False)
     """Whether its evidence was taken."""
     _starting_since: float = field(default=0.0, init=False)
@@ -68,6 +70,25 @@ class Vitals:
             self._starting_since = now
         else:
             self._heartbeat = now
+
+    def well_for(self, until: float, *, has_hung: bool) -> float | None:
+        """Return how long it was ready and well [s]; None: it never was ready.
+
+        Args:
+            until: When it ended, or now.
+            has_hung: Whether to believe only what it has shown: its last heartbeat, the
+                last liveness probe that succeeded.
+        """
+        first = self.first_ready
+        if first is None:
+            return None
+        if self.unready_since is not None and not self.is_ready:
+            until = min(until, self.unready_since)
+        if has_hung and self._plan.health_check_timeout is not None:
+            until = min(until, self._heartbeat or first)
+        if has_hung and self.alive_at is not None:
+            until = min(until, self.alive_at)
+        return max(0.0, until - first)
 
     def deadline(self) -> tuple[float, Cause]:
         """Return when it is to be ended for its silence, and why."""

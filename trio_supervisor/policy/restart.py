@@ -16,6 +16,12 @@ _optional_count: Any = optional([instance_of(int), ge(0)])
 SUCCESS: Final = frozenset({0})
 """The returncodes of success, unless a service says otherwise."""
 
+CRASH_LOOP: Final = 5
+"""As many crashes in a row are a crash loop: nothing waits for the service any more."""
+_STABLE_AFTER: Final = 10.0
+# Operators who look at the log of a day find a crash loop that began the day before.
+_LONGEST_SILENCE: Final = 600.0
+
 
 class RestartPolicy(Enum):
     """When an ended process is started again; systemd's and Docker's words.
@@ -71,7 +77,7 @@ class Ending:
     returncode: int | None
     """0 is success, -n is "killed by signal n", None is "never started"."""
     ready_for: float | None = None
-    """How long it had been ready [s]; None: it never was."""
+    """How long it had been ready and well [s]; None: it never was ready."""
     success: frozenset[int] = SUCCESS
     """The returncodes that are no failure: those of its `RestartRules`."""
 
@@ -102,7 +108,7 @@ class Leave:
 
 @frozen
 class GiveUp:
-    """Too many restarts: stop everything."""
+    """The restart limit is reached: stop everything, unless a group bears it."""
 
     restarts: int
     """How many there were within the period."""
@@ -110,6 +116,8 @@ class GiveUp:
     """The length of the window [s]."""
     problem: str = ""
     """What failed, in words, where it is more than this process: its group."""
+    delay: float = field(default=0.0, eq=False)
+    """How long the restart is delayed where a group bears it [s]."""
 
 
 Decision: TypeAlias = Restart | Leave | GiveUp
@@ -123,14 +131,15 @@ class Backoff:
     draws the delay evenly from [0, min(cap, base * 2**n)].
     """
 
+    # Up to the sixth crash in a row the delays keep the promise that a crash is
+    # repaired within a second; from the twelfth on the cap applies.
     base: float = field(default=0.05, validator=[_number, gt(0)])
     """The largest delay before the second restart in a row [s]."""
-    # 0.5 s keeps the promise that a crash is repaired within a second, up to the
-    # tenth in a row, after which the default intensity has given up anyway.
-    cap: float = field(default=0.5, validator=[_number, gt(0)])
+    cap: float = field(default=60.0, validator=[_number, gt(0)])
     """The largest delay at all [s]."""
-    stable_after: float = field(default=10.0, validator=[_number, ge(0)])
-    """A process ready for this long ran well: the next delay is none again [s]."""
+    stable_after: float = field(default=_STABLE_AFTER, validator=[_number, ge(0)])
+    """A process that was ready and well for this long ends a crash loop: the restart
+    after its next crash is immediate again [s]."""
 
     def delay(self, attempt: int, u: float) -> float:
         """The delay before restart number *attempt* since the last stable run [s].
@@ -152,14 +161,19 @@ class RestartRules:
     policy: RestartPolicy = RestartPolicy.ALWAYS
     backoff: Backoff | None = field(factory=Backoff)
     """None: every restart is immediate."""
-    intensity: int | None = field(default=10, validator=_optional_count)
-    """So many restarts within ``period`` are borne, one more is not; None: any."""
+    intensity: int | None = field(default=None, validator=_optional_count)
+    """Restart limit: at most so many within ``period``; None: any number."""
     period: float = field(default=60.0, validator=[_number, gt(0)])
     """Length of the sliding window over which restarts are counted [s]."""
     success: frozenset[int] = SUCCESS
     """The returncodes that are no failure."""
     give_up_on: frozenset[int] = frozenset()
     """The returncodes after which a restart would not help: -n is signal n."""
+
+    @property
+    def stable_after(self) -> float:
+        """How long a process is ready and well until its crash loop is over [s]."""
+        return _STABLE_AFTER if self.backoff is None else self.backoff.stable_after
 
     def ending(
         self, cause: Cause, returncode: int | None, ready_for: float | None = None
@@ -178,8 +192,10 @@ class RestartHistory:
     """What is remembered between the incarnations of one process."""
 
     attempt: int = field(default=0, init=False)
-    """Unplanned restarts since the last stable run."""
+    """Crashes in a row: unplanned restarts since the last stable run."""
     _restarts: Window = field(factory=Window, init=False)
+    _told_at: float = field(default=0.0, init=False)
+    """When a crash was reported last [s]."""
 
     def decide(
         self, rules: RestartRules, ending: Ending, *, now: float, u: float
@@ -195,9 +211,8 @@ class RestartHistory:
             now: The moment it ended [s], on any clock that never runs back.
             u: A number from [0, 1), drawn by the caller, that sets the jitter.
         """
-        backoff, ready_for = rules.backoff, ending.ready_for
         # However it ended: a stable run before a planned restart was one as well.
-        if backoff and ready_for is not None and ready_for >= backoff.stable_after:
+        if ending.ready_for is not None and ending.ready_for >= rules.stable_after:
             self.attempt = 0
         if ending.cause in _PLANNED_RESTARTS:
             return Restart(0.0)
@@ -205,20 +220,42 @@ class RestartHistory:
             return Leave()
         if not _is_wanted(rules, ending):
             return Leave()
+        delay = 0.0
+        if rules.backoff is not None:
+            delay = rules.backoff.delay(self.attempt, u)
+        self.attempt += 1
         if rules.intensity is not None:
             restarts = self._restarts.add(now, rules.period)
             if restarts > rules.intensity:
-                return GiveUp(restarts - 1, rules.period)
-        if backoff is None:
-            return Restart(0.0)
-        delay = backoff.delay(self.attempt, u)
-        self.attempt += 1
+                return GiveUp(restarts - 1, rules.period, delay=delay)
         return Restart(delay)
 
     def forgive(self) -> None:
-        """Forget everything: a worker of a restarted group begins afresh."""
-        self.attempt = 0
+        """Reset the restart limit: the worker's group was restarted as a whole.
+
+        The backoff is kept. Two workers that crash and are restarted together would
+        otherwise reset each other's delays, and crash as fast as they can.
+        """
         self._restarts.clear()
+
+    def end_crash_loop(self) -> None:
+        """Reset the backoff: the process runs well, or the operator asked for it."""
+        self.attempt = 0
+
+    def is_told(self, now: float) -> bool:
+        """Return whether to report the crash that was decided about last.
+
+        Crashes in a row are reported at each doubling of their number, and at least
+        every ten minutes.
+
+        Args:
+            now: As for `decide` [s].
+        """
+        is_power_of_two = self.attempt & (self.attempt - 1) == 0
+        if is_power_of_two or now - self._told_at >= _LONGEST_SILENCE:
+            self._told_at = now
+            return True
+        return False
 
 
 def lifetime(longest: float, u: float) -> float:

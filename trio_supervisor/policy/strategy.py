@@ -30,8 +30,8 @@ class GroupNode:
     """For people; need not be unique."""
     children: tuple[str | GroupNode, ...]
     strategy: Strategy = field(default="one_for_one", validator=in_(STRATEGIES))
-    intensity: int | None = field(default=10, validator=_optional_count)
-    """So many restarts within ``period`` are borne, one more is not; None: any."""
+    intensity: int | None = field(default=None, validator=_optional_count)
+    """Restart limit: at most so many within ``period``; None: any number."""
     period: float = field(default=60.0, validator=[_number, gt(0)])
     """Length of the sliding window [s]."""
 

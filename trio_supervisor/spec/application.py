@@ -40,9 +40,8 @@ class Application:
             as they do not depend on each other; stopped side by side, each once those
             that depend on it have ended.
         strategy: What is restarted together: see `Group`, as for the next two.
-        intensity: So many crashes in the outermost group within *period* are borne; one
-            more stops everything. None for any number: of a hundred workers each may
-            crash now and then, and each has a limit of its own.
+        intensity: Restart limit: at most so many crashes of all services within
+            *period*; one more stops everything. None for no limit.
         period: Length of that window [s].
         auto_shutdown: Whether the end of ``"any"`` significant service ends the
             application, or of ``"all"``; without one that is significant nothing does.

@@ -53,7 +53,7 @@ class Command(Supervised):
         notify: bool = False,
         restart: RestartPolicy | str = RestartPolicy.ALWAYS,
         backoff: Backoff | None = Backoff(),  # noqa: B008 (frozen)
-        intensity: int | None = 10,
+        intensity: int | None = None,
         period: float = 60.0,
         success_exit_codes: Sequence[int] = (0,),
         give_up_on: Sequence[int | signal.Signals | str] = (),

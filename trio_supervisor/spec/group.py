@@ -26,10 +26,10 @@ class Group:
             nothing, ``"one_for_all"`` all of the group, ``"rest_for_one"`` all children
             after its service. In a group of the last kind each child also waits for
             all earlier ones to be ready, where it does not say otherwise itself.
-        intensity: So many crashes in the group within *period* are borne. One more, or
-            a worker past its own intensity, and the group fails: that counts as one
-            crash in the group around it, which restarts it wholly, and others with
-            it as its own strategy says. None for any number.
+        intensity: Restart limit: at most so many crashes in the group within *period*.
+            One more, or a worker past its own intensity, and the group fails: that
+            counts as one crash in the group around it, which restarts all of it, and
+            others with it as its own strategy says. None for no limit.
         period: Length of that window [s].
         name: For logs; None: the place in the application.
 
@@ -42,7 +42,7 @@ class Group:
         children: Sequence[Service | Command | Group],
         *,
         strategy: Strategy = "one_for_one",
-        intensity: int | None = 10,
+        intensity: int | None = None,
         period: float = 60.0,
         name: str | None = None,
     ) -> None:

@@ -29,8 +29,9 @@ class Service(Supervised):
             ``"sync"`` for a plain one.
         restart: When a worker that ended is started again.
         backoff: Delays between restarts; None for no delay.
-        intensity: So many unplanned restarts of one worker within *period* are borne;
-            one more makes its group fail: see `Group`. None for any number.
+        intensity: Restart limit: at most so many unplanned restarts of one worker
+            within *period*. One more makes its group fail: see `Group`. None for no
+            limit: it is restarted for ever, with the delays of *backoff*.
         period: Length of that window [s].
         success_exit_codes: What a worker exits with that ended as it should; a failure
             is anything else, and a signal.
@@ -87,7 +88,7 @@ class Service(Supervised):
         backend: Backend = "trio",
         restart: RestartPolicy | str = RestartPolicy.ALWAYS,
         backoff: Backoff | None = Backoff(),  # noqa: B008 (frozen)
-        intensity: int | None = 10,
+        intensity: int | None = None,
         period: float = 60.0,
         success_exit_codes: Sequence[int] = (0,),
         give_up_on: Sequence[int | signal.Signals | str] = (),
