@@ -4,12 +4,19 @@ from __future__ import annotations
 
 import os
 import signal
+import subprocess
 import time
 from collections.abc import Iterator
 
 import pytest
 
-from tests.e2e.serving import Serving, open_serving, wait_gone
+from tests.e2e.serving import (
+    COMMAND,
+    Serving,
+    environment_of_children,
+    open_serving,
+    wait_gone,
+)
 
 THREE_SERVICES = """
 from trio_supervisor import Application, Command, Service, Worker
@@ -43,6 +50,13 @@ application = Application(
         *[Command(f"shell-{n}", shell) for n in range(3)],
     ],
 )
+"""
+
+PATIENT = """
+from trio_supervisor import Application, Command
+
+deaf = ["sh", "-c", "trap '' TERM; while :; do sleep 1000; done"]
+application = Application(services=[Command("deaf", deaf, stop_timeout=5)])
 """
 
 PAST_ITS_TIME = """
@@ -105,7 +119,10 @@ def test_shutdown_ends_dependents_first_and_leaves_nothing(way: str) -> None:
         if way.startswith("SIG"):
             serving.process.send_signal(signal.Signals[way])
         else:
-            assert serving.cli("shutdown").stdout == "shutting down\n"
+            assert serving.cli("shutdown").stdout == "everything stopped\n"
+            # It has waited for the process, and for the socket file.
+            assert serving.process.poll() is not None
+            assert serving.files() == set()
 
         assert serving.wait_exit() == 0
         assert serving.process_ids() == []
@@ -138,6 +155,61 @@ def test_shutdown_ends_dependents_first_and_leaves_nothing(way: str) -> None:
             "third.0": 0,
             "supervisor": 0,
         }
+
+
+def open_shutdown(serving: Serving) -> subprocess.Popen[str]:
+    """Begin a ``shutdown`` that waits, and return when it has begun."""
+    verb = subprocess.Popen(
+        [*COMMAND, "shutdown"],
+        cwd=serving.directory,
+        env=environment_of_children(),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    serving.wait_event(event="shutting_down")
+    return verb
+
+
+def test_shutdown_without_waiting_returns_when_it_has_begun() -> None:
+    with open_serving(PATIENT) as serving:
+        assert serving.cli("shutdown", "--no-wait").stdout == "shutting down\n"
+        assert serving.process.poll() is None
+
+        # And one that waits, waits for what is under way.
+        late = serving.cli("shutdown", "--timeout", "0.5")
+        assert late.returncode == 4
+        assert late.stderr == (
+            "trio_supervisor: not everything has stopped within 0.5 s; the shutdown "
+            "goes on\n"
+        )
+        assert serving.process.poll() is None
+        assert serving.terminate() == 0
+
+
+def test_shutdown_goes_on_waiting_where_the_supervisor_is_killed() -> None:
+    with open_serving(PATIENT) as serving, open_shutdown(serving) as verb:
+        mark = serving.mark()
+        serving.kill("supervisor")
+        serving.wait_event(since=mark, event="supervisor_connected")
+        assert verb.poll() is None
+
+        assert serving.terminate() == 0
+
+        assert verb.communicate(timeout=30) == ("everything stopped\n", "")
+        assert verb.returncode == 0
+
+
+def test_shutdown_fails_where_the_controller_is_killed_meanwhile() -> None:
+    with open_serving(PATIENT) as serving, open_shutdown(serving) as verb:
+        serving.process.kill()
+
+        output, problem = verb.communicate(timeout=30)
+        assert (output, verb.returncode) == ("", 1)
+        assert problem == (
+            "trio_supervisor: the controller was killed before everything had stopped; "
+            "its guardian stops what is left\n"
+        )
 
 
 def test_shutdown_of_six_slow_services_takes_as_long_as_one() -> None:

@@ -101,7 +101,8 @@ async def open_both(dispatch: Dispatch) -> AsyncIterator[Client]:
         ),
         (lambda c: c.stop(["web"]), {"do": "stop", "names": ["web"]}),
         (lambda c: c.start(["web"]), {"do": "start", "names": ["web"]}),
-        (lambda c: c.shutdown(), {"do": "shutdown"}),
+        (lambda c: c.shutdown(), {"do": "shutdown", "wait": True}),
+        (lambda c: c.shutdown(wait=False), {"do": "shutdown", "wait": False}),
         (
             lambda c: c.forward("web.0", "garbage_profile_start", timeout=5, every=2),
             {

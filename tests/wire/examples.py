@@ -107,6 +107,7 @@ CALLS: tuple[m.Operation, ...] = (
     m.Stop(names=("web.0", "jobs")),
     m.Start(names=("jobs",)),
     m.Shutdown(),
+    m.Shutdown(wait=True),
     m.Cancel(call=8),
     m.Update(workers=(RECORD,), gone=(GONE,), restarts=1, is_last=True),
     m.Update(workers=()),

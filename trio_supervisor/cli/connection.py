@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import socket
+import struct
 import time
 from collections.abc import Callable, Mapping
 from contextlib import suppress
@@ -86,6 +87,20 @@ class Connection:
 
     def __exit__(self, *_: object) -> None:
         self._socket.close()
+
+    @property
+    def listener_process_id(self) -> int | None:
+        """The process that listens at the other end; None: unknown.
+
+        Source: unix(7), SO_PEERCRED: of who called listen(2), in the numbers of our
+        own process namespace, where it may have none.
+        """
+        if not hasattr(socket, "SO_PEERCRED"):
+            return None
+        size = struct.calcsize("3i")
+        data = self._socket.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, size)
+        process_id: int = struct.unpack("3i", data)[0]
+        return process_id or None
 
     def call(
         self,

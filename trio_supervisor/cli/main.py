@@ -203,7 +203,10 @@ def make_parser() -> argparse.ArgumentParser:
     ):
         added = _add_verb(verbs, verb, text, 120)
         added.add_argument("names", nargs="+", metavar="NAME", help=_NAME_HELP)
-    _add_verb(verbs, "shutdown", "stop everything, the controller too", 10)
+    shutdown = _add_verb(verbs, "shutdown", "stop everything; wait", 120)
+    shutdown.add_argument(
+        "--no-wait", action="store_true", help="return when it has begun"
+    )
 
     probe = _add_verb(verbs, "probe", "exit 0 if all is well, 1 if not", 10)
     probe.add_argument("kind", choices=("startup", "readiness", "liveness"))

@@ -5,6 +5,7 @@ from __future__ import annotations
 from argparse import Namespace
 
 from trio_supervisor.cli.connection import Connection, Deadline, UsageError, socket_path
+from trio_supervisor.cli.ending import watch_controller
 from trio_supervisor.cli.output import print_json
 from trio_supervisor.policy.addressing import Address, find_all, process_id_of
 from trio_supervisor.wire.json_tree import Object
@@ -71,8 +72,17 @@ def run_start(arguments: Namespace) -> None:
 
 
 def run_shutdown(arguments: Namespace) -> None:
-    """Have everything stopped."""
-    _steer(arguments, "shutdown", {}, "shutting down")
+    """Have everything stopped, and wait until the controller has ended."""
+    if arguments.no_wait:
+        _steer(arguments, "shutdown", {}, "shutting down")
+        return
+    path, deadline = socket_path(arguments.socket), Deadline(arguments.timeout)
+    with (
+        Connection(path, deadline) as connection,
+        watch_controller(connection, path) as controller,
+    ):
+        controller.shut_down(connection, deadline)
+    _print_done(arguments, "shutdown", [], "everything stopped")
 
 
 def _names(arguments: Namespace) -> list[str]:
@@ -107,6 +117,10 @@ def _steer(arguments: Namespace, do: str, fields: Object, done: str) -> None:
     _call(arguments, do, fields)
     has_names = do not in ("shutdown", "abort_reload")
     names = fields.get("names", ["everything"] if has_names else [])
+    _print_done(arguments, do, names, done)
+
+
+def _print_done(arguments: Namespace, do: str, names: list[str], done: str) -> None:
     if arguments.json:
         print_json({"done": do, "names": names})
     else:

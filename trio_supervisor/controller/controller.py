@@ -120,10 +120,14 @@ class Controller:
         self.postbox = Postbox(lambda: self.nursery, workshop.surroundings.directory)
         self.readiness = Readiness(self)
         self._orphans = Orphans(is_alone=owns_process)
+        self.owns_process = owns_process
         self._leaving: set[Child] = set()
         self._was_connected = False
         self._taken_over = trio.Event()
         self._shutdown = trio.Event()
+        self._workers_stopped = trio.Event()
+        self._are_awaiting_stop = False
+        """Whether a client waits for the end, and has to be told before it."""
         self._reason = ""
         self._failure: SupervisorError | None = None
 
@@ -746,6 +750,9 @@ class Controller:
                 child.request_stop("shutdown")
 
         await stop_all(generations, list(self.everyone()), ask)
+        self._workers_stopped.set()
+        if self._are_awaiting_stop:
+            await self._wait_passed_on()
         self.supervisor.request_stop("shutdown")
         await self.supervisor.wait_state(State.STOPPED)
 
@@ -772,12 +779,21 @@ class Controller:
             self._failure = SignificantServiceError(problem)
         self.shutdown(f"the end of {', '.join(ended)}")
 
-    async def _renew_supervisor(self) -> None:
+    async def wait_workers_stopped(self) -> None:
+        """Wait until all workers have stopped, after `shutdown`."""
+        self._are_awaiting_stop = True
+        await self._workers_stopped.wait()
+
+    async def _wait_passed_on(self) -> None:
+        """Wait until the supervisor has passed on what was answered; not for long."""
         await trio.sleep(_LAST_WORD)
         with trio.move_on_after(_LAST_WORD):
-            # Where it is gone by itself, the next one is of the new generation already.
+            # Where it is gone by itself, there is nobody to wait for.
             with suppress(UnavailableError, CallFailedError, ConnectionLostError):
                 await self.link.ask("ping", {})
+
+    async def _renew_supervisor(self) -> None:
+        await self._wait_passed_on()
         if not self.is_stopping:
             self.supervisor.request_restart("reload")
 

@@ -61,9 +61,9 @@ def answer(controller: Controller, call: IncomingCall) -> Answer:
             return _events(controller, call, follow)
         case Logs() as operation:
             return _logs(controller, call, operation)
-        case Shutdown():
+        case Shutdown(wait=wait):
             controller.shutdown("asked to")
-            return {}
+            return _until_stopped(controller) if wait else {}
     raise UnknownOperationError(f"the controller does not answer {call.do!r:.80}")
 
 
@@ -103,6 +103,11 @@ async def _stop(controller: Controller, names: Sequence[str]) -> Fields:
     if again := [child.name for child in chosen if child.is_wanted]:
         raise UnavailableError(f"{', '.join(again)}: started again by another call")
     return {"stopped": list(stopped)}
+
+
+async def _until_stopped(controller: Controller) -> Fields:
+    await controller.wait_workers_stopped()
+    return {"ends_process": controller.owns_process}
 
 
 async def _reload(controller: Controller, operation: Reload) -> Fields:

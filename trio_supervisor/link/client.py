@@ -184,9 +184,13 @@ class Client:
         """Start those of *names* that do not run; return when they are ready."""
         await self.call(Start(names=tuple(names)))
 
-    async def shutdown(self) -> None:
-        """Have the controller stop everything, and itself; return when it begins."""
-        await self.call(Shutdown())
+    async def shutdown(self, *, wait: bool = True) -> None:
+        """Have the controller stop everything, and itself.
+
+        Args:
+            wait: Whether to return when all workers have stopped, or when that begins.
+        """
+        await self.call(Shutdown(wait=wait))
 
     async def forward(
         self,

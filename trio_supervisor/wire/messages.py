@@ -166,7 +166,12 @@ class Start:
 
 @frozen(kw_only=True)
 class Shutdown:
-    """Stop everything, in order, the controller too."""
+    """Stop everything, in order, the controller too.
+
+    Answered when that begins, or where *wait* is set, when all workers have stopped.
+    """
+
+    wait: bool = False
 
 
 @frozen(kw_only=True)
