@@ -27,7 +27,7 @@ from trio_supervisor.controller.child import Child
 from trio_supervisor.controller.controller import Controller
 from trio_supervisor.controller.events import Event, Stopping
 from trio_supervisor.controller.generation import Generation
-from trio_supervisor.controller.launch import Launchers
+from trio_supervisor.controller.launch import Forkers, Launchers
 from trio_supervisor.controller.link import record_of
 from trio_supervisor.controller.plan import ChildPlan, Spawn
 from trio_supervisor.controller.starting import SupervisorLauncher
@@ -392,7 +392,7 @@ class FakeWorkshop(Workshop):
             number=number,
             sources={},
             surroundings=self.surroundings,
-            forker=None,
+            forkers=Forkers(),
             sockets=sockets,
             socket_keys={},
             needs=application.needs(),

@@ -485,11 +485,10 @@ class Controller:
         """End what has left the group of the process of *child* that just ended."""
         if not self.workshop.is_subreaper:
             return
-        forker = self.generation.launchers.forker
         known = {
             *self.postbox.children,
             self._guard.process_id,
-            *((forker.process_id, *forker.spares) if forker is not None else ()),
+            *self.generation.launchers.forkers.process_ids,
         }
         mark = f"{PROCESS_VARIABLE}={child.plan.mark(child.incarnation)}"
         await end_strays(mark, known, child.plan.stop, self._patience)
@@ -801,9 +800,10 @@ class Controller:
         """Bury what was orphaned and came to us, being a subreaper."""
         while True:
             await trio.sleep(_REAP_INTERVAL)
-            forker = self.generation.launchers.forker
-            spares = forker.spares if forker is not None else set()
+            forkers = self.generation.launchers.forkers
+            spares = forkers.spares
             self._orphans.reap(self.postbox.children, spares)
+            forkers.keep_spares(spares)
 
     def _on_connected(self, is_connected: bool, *, is_planned: bool) -> None:
         if is_connected:

@@ -59,6 +59,37 @@ def sources_of(
     return sources
 
 
+@frozen
+class Forkers:
+    """The fork servers of one generation; what has none is started by exec."""
+
+    of_supervisor: Forker | None = None
+    by_service: Mapping[str, Forker] = {}
+
+    @property
+    def process_ids(self) -> set[int]:
+        """The servers, and their spare children."""
+        found = self.spares
+        for forker in self._all():
+            if forker.process_id is not None:
+                found.add(forker.process_id)
+        return found
+
+    @property
+    def spares(self) -> set[int]:
+        """Spare children of all servers: see `Forker.spares`."""
+        return set().union(*(forker.spares for forker in self._all()))
+
+    def keep_spares(self, spares: set[int]) -> None:
+        """Forget all that are not among *spares*: they were reaped."""
+        for forker in self._all():
+            forker.spares &= spares
+
+    def _all(self) -> list[Forker]:
+        first = [] if self.of_supervisor is None else [self.of_supervisor]
+        return [*first, *self.by_service.values()]
+
+
 @frozen(kw_only=True)
 class Launchers:
     """What starts the children of one generation."""
@@ -66,7 +97,7 @@ class Launchers:
     number: int
     sources: Mapping[str, Reference | Pickled]
     surroundings: Surroundings
-    forker: Forker | None
+    forkers: Forkers
     sockets: SocketSet
     socket_keys: Mapping[str, Mapping[str, str]]
     """By service: its own name of each socket, and the name in *sockets*."""
@@ -113,7 +144,7 @@ class Launchers:
         python = PythonLauncher(
             "trio_supervisor.worker",
             f"{plan.name} ({self.surroundings.title})",
-            self.forker if service.start_method == "fork_server" else None,
+            self.forkers.by_service.get(service.name),
         )
         return WorkerLauncher(
             service,
@@ -129,7 +160,9 @@ class Launchers:
     def supervisor(self) -> SupervisorLauncher:
         """Return what starts the supervisor."""
         title = f"{SUPERVISOR_NAME} ({self.surroundings.title})"
-        python = PythonLauncher("trio_supervisor.supervisor", title, self.forker)
+        python = PythonLauncher(
+            "trio_supervisor.supervisor", title, self.forkers.of_supervisor
+        )
         source = self.sources[SUPERVISOR_NAME]
         return SupervisorLauncher(source, self.surroundings, python)
 
@@ -148,23 +181,63 @@ class Launchers:
         return PreStopCommand(service.pre_stop, environment, service.directory)
 
 
-def fork_plan(
+@frozen(kw_only=True)
+class ServerPlan:
+    """A fork server, and which services it is for."""
+
+    services: tuple[str, ...]
+    plan: ForkServerPlan
+    is_lazy: bool
+    """Whether it is started only when it is first needed."""
+
+
+def fork_plans(
     application: Application,
     sources: Mapping[str, Reference | Pickled],
     surroundings: Surroundings,
-) -> ForkServerPlan | None:
-    """Return how a fork server for *application* is started; None: it needs none."""
+) -> list[ServerPlan]:
+    """Return the fork servers that *application* needs, the supervisor's first.
+
+    There is one for each distinct environment, since an import sees it, and the
+    interpreter reads some of it (PYTHONPATH, TZ, LD_PRELOAD …) only when it begins.
+    """
     if not IS_LINUX:
-        return None  # its children would not be ours: no subreapers elsewhere
-    services = [
-        service
-        for service in application.services
-        if isinstance(service, Service) and service.start_method == "fork_server"
+        return []  # its children would not be ours: no subreapers elsewhere
+    common = surroundings.child_environment({})
+    by_environment: dict[tuple[tuple[str, str], ...], list[Service]] = {
+        tuple(sorted(common.items())): []
+    }
+    for service in application.services:
+        if isinstance(service, Service) and service.start_method == "fork_server":
+            environment = surroundings.child_environment(service.environment)
+            by_environment.setdefault(tuple(sorted(environment.items())), []).append(
+                service
+            )
+    if not any(by_environment.values()):
+        return []
+    return [
+        _server_plan(services, dict(environment), sources, surroundings, number > 0)
+        for number, (environment, services) in enumerate(by_environment.items())
     ]
-    if not services:
-        return None
-    wanted = [sources[service.name] for service in services]
+
+
+def _server_plan(
+    services: list[Service],
+    environment: Mapping[str, str],
+    sources: Mapping[str, Reference | Pickled],
+    surroundings: Surroundings,
+    is_lazy: bool,
+) -> ServerPlan:
+    names = tuple(service.name for service in services)
+    wanted = [sources[name] for name in names]
+    if not is_lazy and isinstance(source := sources[SUPERVISOR_NAME], Reference):
+        wanted.append(source)
     unique = [source for i, source in enumerate(wanted) if source not in wanted[:i]]
-    return fork_server_plan(
-        surroundings.title, unique, surroundings.child_environment({})
+    title = surroundings.title
+    if is_lazy:
+        title = f"{title}: {', '.join(names)}"
+    return ServerPlan(
+        services=names,
+        plan=fork_server_plan(title, unique, environment),
+        is_lazy=is_lazy,
     )

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AsyncExitStack
 from types import TracebackType
 from typing import Self
 
@@ -12,8 +13,10 @@ from attrs import define, field
 from trio_supervisor.controller.child import Child
 from trio_supervisor.controller.generation import Generation
 from trio_supervisor.controller.launch import (
+    Forkers,
     Launchers,
-    fork_plan,
+    ServerPlan,
+    fork_plans,
     sources_of,
 )
 from trio_supervisor.controller.plan import ChildPlan, Spawn
@@ -25,7 +28,6 @@ from trio_supervisor.process.answer import Declared
 from trio_supervisor.process.declare import declare
 from trio_supervisor.process.declaring import wait_declared
 from trio_supervisor.process.fork_server_start import (
-    ForkServerPlan,
     Started,
     end_early,
     fork_server_plan,
@@ -129,10 +131,10 @@ class Workshop:
             SpecError: something cannot be pickled.
         """
         sources = sources_of(application, self.source)
-        plan = fork_plan(application, sources, self.surroundings)
-        forker, scope = None, trio.CancelScope()
-        if plan is not None and self.is_subreaper:
-            forker = await self._nursery.start(_own_forker, plan, server, scope)
+        plans = fork_plans(application, sources, self.surroundings)
+        forkers, scope = Forkers(), trio.CancelScope()
+        if plans and self.is_subreaper:
+            forkers = await self._nursery.start(_own_forkers, plans, server, scope)
         elif server is not None:
             end_early(server)
         needs = application.needs()
@@ -140,7 +142,7 @@ class Workshop:
             number=number,
             sources=sources,
             surroundings=self.surroundings,
-            forker=forker,
+            forkers=forkers,
             sockets=sockets,
             socket_keys=socket_keys(application)[1],
             needs=needs,
@@ -161,14 +163,22 @@ class Workshop:
         return generation, launchers.supervisor()
 
 
-async def _own_forker(
-    plan: ForkServerPlan,
+async def _own_forkers(
+    plans: Sequence[ServerPlan],
     server: Started | None,
     scope: trio.CancelScope,
     *,
-    task_status: trio.TaskStatus[Forker],
+    task_status: trio.TaskStatus[Forkers],
 ) -> None:
-    with scope:
-        async with open_forker(plan, server) as forker:
-            task_status.started(forker)
-            await trio.sleep_forever()
+    """Own the fork servers of one generation, of which *server* is the first."""
+    async with AsyncExitStack() as stack:
+        stack.enter_context(scope)
+        first: Forker | None = None
+        by_service: dict[str, Forker] = {}
+        for plan in plans:
+            opening = open_forker(plan.plan, server, is_lazy=plan.is_lazy)
+            forker = await stack.enter_async_context(opening)
+            first, server = first or forker, None
+            by_service.update(dict.fromkeys(plan.services, forker))
+        task_status.started(Forkers(first, by_service))
+        await trio.sleep_forever()

@@ -41,6 +41,8 @@ class Forker:
 
     _plan: ForkServerPlan
     _started: Started | None
+    _is_wanted: trio.Event = field(factory=trio.Event)
+    """Set when there is to be a server."""
     _control: trio.socket.SocketType | None = field(default=None, init=False)
     _is_there: trio.Event = field(factory=trio.Event, init=False)
     _sending: trio.Lock = field(factory=trio.Lock, init=False)
@@ -88,6 +90,7 @@ class Forker:
             runs_application=runs_application,
         )
         descriptors = [*(streams or ()), *descriptors]
+        self._is_wanted.set()
         self.births += 1
         try:
             return await self._fork(birth, descriptors)
@@ -159,6 +162,7 @@ class Forker:
 
     async def _keep(self) -> None:
         """Keep one server alive until cancelled."""
+        await self._is_wanted.wait()
         while True:
             try:
                 process = await self._run_one()
@@ -220,7 +224,7 @@ async def _send(control: trio.socket.SocketType, descriptors: Sequence[int]) -> 
 
 @asynccontextmanager
 async def open_forker(
-    plan: ForkServerPlan, started: Started | None = None
+    plan: ForkServerPlan, started: Started | None = None, *, is_lazy: bool = False
 ) -> AsyncIterator[Forker]:
     """Have a fork server for the length of the block.
 
@@ -228,8 +232,11 @@ async def open_forker(
 
     Args:
         started: The first server, where it was started already.
+        is_lazy: Whether a server is started only when a child is first asked for.
     """
     forker = Forker(plan, started)
+    if not is_lazy:
+        forker._is_wanted.set()
     async with trio.open_nursery() as nursery:
         nursery.start_soon(forker._keep)
         yield forker
