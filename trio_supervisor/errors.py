@@ -6,6 +6,7 @@ On the wire an error is named by its class without ``Error``: `NoSuchWorkerError
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import ClassVar
 
 
@@ -33,6 +34,14 @@ class SpecError(SupervisorError):
         super().__init__(f"{field}: {problem}" if field else problem)
         self.field = field
         self.problem = problem
+
+    @classmethod
+    def of(cls, errors: Sequence[SpecError]) -> SpecError:
+        """Return one error that lists all of *errors*, at least one."""
+        if len(errors) == 1:
+            return errors[0]
+        lines = "".join(f"\n  {error}" for error in errors)
+        return cls("", f"{len(errors)} problems:{lines}")
 
 
 class TargetError(SupervisorError):

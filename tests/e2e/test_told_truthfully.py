@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.e2e.serving import Serving, open_serving
+from tests.e2e.serving import Serving, open_serving, run_cli, short_directory
 
 SERVICE = """
 from trio_supervisor import Application, Backoff, Command
@@ -81,3 +81,61 @@ def test_a_restart_to_what_exits_at_once_fails(serving: Serving) -> None:
     result = serving.cli("restart", "single")
     assert result.returncode == 1
     assert "single.0 did not stay up for 1 s (stable_for)" in result.stderr
+
+
+WRONG = """
+import functools
+from trio_supervisor import Application, Service
+
+async def asynchronous(worker): ...
+def plain(worker): ...
+def passing_on(worker):
+    return plain(worker)
+def lost(worker):
+    return asynchronous(worker)
+
+{services}
+"""
+
+
+@pytest.mark.parametrize(
+    ("service", "problem"),
+    [
+        (
+            'Service("web", asynchronous, backend="sync")',
+            "target: asynchronous of service 'web' is an async function, and "
+            'backend="sync" calls a plain one',
+        ),
+        (
+            'Service("web", functools.partial(plain))',
+            "target: plain of service 'web' is a plain function, and backend=\"trio\" "
+            "awaits an async one",
+        ),
+    ],
+)
+def test_a_target_that_its_backend_cannot_run_is_said_before_the_start(
+    service: str, problem: str
+) -> None:
+    """With the line of the declaration."""
+    with short_directory() as directory:
+        source = WRONG.format(services=f"application = Application([{service}])")
+        (directory / "service.py").write_text(source)
+        result = run_cli("serve", "service.py", directory=directory)
+    assert result.returncode == 10
+    assert result.stderr.startswith("trio_supervisor: service.py, line 12: target: ")
+    assert problem in result.stderr
+
+
+def test_what_only_a_call_tells_is_said_by_the_worker() -> None:
+    """A coroutine that nothing runs is no success."""
+    services = """application = Application([
+    Service("lost", lost, backend="sync", restart="never"),
+    Service("none", passing_on, restart="never"),
+])"""
+    source = WRONG.format(services=services)
+    with open_serving(source, is_ready=False) as serving:
+        for name in ("lost.0", "none.0"):
+            event = serving.wait_event(event="exited", name=name)
+            assert event["returncode"] == 1
+        serving.wait_line('which backend=\\"sync\\" does not run')
+        serving.wait_line('which backend=\\"trio\\" cannot await')

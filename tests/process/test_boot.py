@@ -7,6 +7,7 @@ import pickle
 import signal
 import subprocess
 import sys
+from functools import partial
 from typing import Any
 
 import pytest
@@ -137,3 +138,33 @@ def test_no_secret_of_the_parent_goes_along() -> None:
     preparation = pickle_source("target", at_top_level).preparation
     assert "authkey" not in preparation
     assert preparation["sys_path"]
+
+
+def test_a_function_that_no_process_finds_is_said_by_name() -> None:
+    """And why that is so."""
+
+    def inner(worker: object) -> None: ...
+
+    with pytest.raises(SpecError, match=r"\(inner is defined within test_a_function_"):
+        pickle_source("services[0].target", inner)
+    with pytest.raises(SpecError, match=r"\(a lambda has no name\)"):
+        pickle_source("services[0].target", partial(lambda worker: None))
+
+
+@pytest.mark.parametrize("words", [["-c"], ["-"]], ids=["-c", "standard input"])
+def test_a_main_module_that_is_no_file_is_said(words: list[str]) -> None:
+    """Each worker would crash when it looks for its function."""
+    code = (
+        "from trio_supervisor.process.boot import pickle_source\n"
+        "async def work(worker): ...\n"
+        "pickle_source('services[0].target', work)\n"
+    )
+    is_argument = words == ["-c"]
+    result = subprocess.run(
+        [sys.executable, *words, *([code] if is_argument else [])],
+        input="" if is_argument else code,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert "services[0].target: work is defined in __main__" in result.stderr

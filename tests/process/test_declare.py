@@ -31,7 +31,9 @@ class Own(Monitor):
 application = Application(
     [
         Group([Service("web", web, count=3), Command("db", ["db", "-x"])], name="in"),
-        Service("jobs", lambda worker: None, depends_on={"db": "ready"}),
+        Service(
+            "jobs", lambda worker: None, backend="sync", depends_on={"db": "ready"}
+        ),
     ],
     monitors=[Own()],
     name="shop",

@@ -30,7 +30,7 @@ async def target(worker: object) -> None:
 class Callable:
     """Something with no name that can be called."""
 
-    def __call__(self) -> None: ...
+    async def __call__(self, worker: object) -> None: ...
 
 
 def web(**changes: Any) -> Service:
@@ -51,7 +51,7 @@ def redis(**changes: Any) -> Command:
 CHANGES: dict[str, tuple[Any, str]] = {
     "target": (print, f"target {__name__}:target -> builtins:print"),
     "arguments": (["redis-server", "a b"], "redis-server -> redis-server 'a b'"),
-    "backend": ("sync", "backend trio -> sync"),
+    "backend": ("asyncio", "backend trio -> asyncio"),
     "notify": (True, "notify False -> True"),
     "restart": ("never", "restart always -> never"),
     "backoff": (Backoff(cap=9), "cap=9"),

@@ -16,6 +16,7 @@ from trio_supervisor.controller.starting import (
     WorkerLauncher,
 )
 from trio_supervisor.controller.surroundings import Surroundings
+from trio_supervisor.errors import SpecError
 from trio_supervisor.process.boot import pickle_source
 from trio_supervisor.process.environment import (
     NAME_VARIABLE,
@@ -44,18 +45,27 @@ def sources_of(
     """Return from where each service, and the supervisor, gets its code.
 
     Raises:
-        SpecError: without *source*, something cannot be pickled.
+        SpecError: without *source*, something cannot be pickled; all is listed.
     """
     if source is not None:
         names = [service.name for service in application.services]
         return dict.fromkeys([*names, SUPERVISOR_NAME], source)
-    sources: dict[str, Reference | Pickled] = {
-        SUPERVISOR_NAME: pickle_source("monitors", application.monitors)
+    values: dict[str, tuple[str, object]] = {
+        SUPERVISOR_NAME: ("monitors", application.monitors)
     }
     for service in application.services:
         if isinstance(service, Service):
             field_name = f"{application.path(service.name)}.target"
-            sources[service.name] = pickle_source(field_name, service.target)
+            values[service.name] = field_name, service.target
+    sources: dict[str, Reference | Pickled] = {}
+    problems: list[SpecError] = []
+    for name, (field_name, value) in values.items():
+        try:
+            sources[name] = pickle_source(field_name, value)
+        except SpecError as exc:
+            problems.append(exc)
+    if problems:
+        raise SpecError.of(problems)
     return sources
 
 

@@ -18,6 +18,7 @@ from attrs import frozen
 from trio_supervisor.errors import PlatformError, SpecError
 from trio_supervisor.process.sources import Pickled, Reference
 from trio_supervisor.spec import Backend
+from trio_supervisor.spec.target import unbound
 
 T = TypeVar("T")
 
@@ -91,13 +92,42 @@ def pickle_source(field: str, value: object) -> Pickled:
     except Exception as exc:  # pickle raises whatever a __reduce__ raises
         raise SpecError(
             field,
-            f"cannot be imported by a process of its own ({exc}); define it at the top "
-            f"level of a module",
+            f"cannot be imported by a process of its own ({_nameless(value) or exc}); "
+            f"define it at the top level of a module",
         ) from exc
+    if (problem := _unreachable(value)) is not None:
+        raise SpecError(field, problem)
     preparation = dict(get_preparation_data("trio_supervisor"))
     preparation.pop("authkey", None)  # a secret that no child of ours needs
     preparation.pop("start_method", None)
     return Pickled(preparation, data)
+
+
+def _nameless(value: object) -> str:
+    """Return why pickle cannot name the function *value*, in words."""
+    name = str(getattr(unbound(value), "__qualname__", ""))
+    if name.endswith("<lambda>"):
+        return "a lambda has no name"
+    if "<locals>" in name:
+        outer, _, inner = name.rpartition(".<locals>.")
+        return f"{inner} is defined within {outer}()"
+    return ""
+
+
+def _unreachable(value: object) -> str | None:
+    """Return why no child finds the module of the function *value*, if so."""
+    inner = unbound(value)
+    main = sys.modules.get("__main__")
+    has_origin = getattr(main, "__spec__", None) or os.path.exists(
+        getattr(main, "__file__", None) or ""
+    )
+    if getattr(inner, "__module__", None) != "__main__" or has_origin:
+        return None
+    return (
+        f"{getattr(inner, '__qualname__', 'it')} is defined in __main__, which is no "
+        f"file (python -c, standard input, a REPL), so no other process can import it; "
+        f"define it in a module"
+    )
 
 
 def check_not_importing() -> None:

@@ -6,12 +6,12 @@ import signal
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Literal, TypeAlias
 
-from trio_supervisor.errors import SpecError
 from trio_supervisor.policy.order import Condition
 from trio_supervisor.policy.restart import Backoff, RestartPolicy
 from trio_supervisor.spec import checks
 from trio_supervisor.spec.common import KillMode, Supervised
 from trio_supervisor.spec.listen import Listen
+from trio_supervisor.spec.target import check_target
 
 Backend: TypeAlias = Literal["trio", "asyncio", "sync"]
 StartMethod: TypeAlias = Literal["fork_server", "exec"]
@@ -138,13 +138,11 @@ class Service(Supervised):
             directory=directory,
             log_file=log_file,
         )
-        if not callable(target):
-            problem = f"expected a function, got {checks.shown(target)}"
-            raise SpecError("target", problem)
-        self.target = target
         self.backend: Backend = checks.one_of(
             "backend", backend, ("trio", "asyncio", "sync")
         )
+        check_target("target", target, self.backend, self.name)
+        self.target = target
         self.state = checks.json_object("state", state)
         self.start_method: StartMethod = checks.one_of(
             "start_method", start_method, ("fork_server", "exec")

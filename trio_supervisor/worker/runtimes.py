@@ -107,7 +107,7 @@ class AsyncRuntime:
                     self._stop()
                 before_target()
                 try:
-                    await self._target(worker)
+                    await self._awaitable(worker)
                 except BaseException as exc:
                     if isinstance(exc, anyio.get_cancelled_exc_class()):
                         raise
@@ -115,6 +115,16 @@ class AsyncRuntime:
                     self._error = exc
             self._group = None
             group.cancel_scope.cancel()
+
+    def _awaitable(self, worker: Worker) -> Awaitable[object]:
+        result = self._target(worker)
+        if not inspect.isawaitable(result):
+            raise TypeError(
+                f"the target returned {result!r:.80}, which backend="
+                f'"{self._backend}" cannot await; write "async def", or give '
+                f'backend="sync"'
+            )
+        return result
 
     async def call(self, function: Callable[..., Any], arguments: Arguments) -> Any:
         """Call *function* in the main loop, in a task of its own."""
@@ -240,9 +250,14 @@ class SyncRuntime:
         before_target()
         self._is_running = True
         try:
-            self._target(self._worker)
+            result = self._target(self._worker)
         finally:
             self._is_running = False
+        if inspect.iscoroutine(result) or inspect.isasyncgen(result):
+            raise TypeError(
+                f'the target returned {result!r:.80}, which backend="sync" does not '
+                f'run; give backend="trio" or backend="asyncio"'
+            )
 
     def handle_signal(self) -> None:
         """End a target that would not look at ``stopping``, where it stands."""
