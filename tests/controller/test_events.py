@@ -17,7 +17,9 @@ from trio_supervisor.controller.events import (
     GaveUp,
     GroupFailed,
     NotStarted,
+    Overloaded,
     Ready,
+    Recovered,
     Reloaded,
     ReloadFailed,
     Reloading,
@@ -160,6 +162,19 @@ EVENTS: list[tuple[Event, int, str]] = [
         AllReady(name="controller", workers=3, seconds=0.2),
         INFO,
         "all 3 workers ready after 200 ms",
+    ),
+    (
+        Overloaded(
+            name="controller", late=80, watched=100, causes=("cpu pressure 98%",)
+        ),
+        WARNING,
+        "machine overloaded: 80 of 100 workers are late (cpu pressure 98%); not "
+        "restarting any for a timeout",
+    ),
+    (
+        Recovered(name="controller", late=2, watched=100),
+        INFO,
+        "machine no longer overloaded: 2 of 100 workers are late; timeouts count again",
     ),
     (
         ShuttingDown(name="controller", reason="SIGTERM"),

@@ -24,8 +24,10 @@ from trio_supervisor.controller.events import (
 )
 from trio_supervisor.controller.plan import (
     ALONE,
+    PLAIN,
     ChildPlan,
     Company,
+    Mercy,
     Spawn,
     Watcher,
 )
@@ -113,6 +115,10 @@ class Child:
     _process_id: int = field(default=0, init=False)
     """Of the last process, for what is said once it is gone."""
 
+    referee: Mercy = field(default=PLAIN, init=False)
+    """Decides how long a silent process is spared."""
+    _deadline: float = field(default=0.0, init=False)
+    """When a sign of life was due, the last time that there was one."""
     needs: tuple[str, ...] = field(init=False)
     """What it depends on, in words; a reload may change it."""
 
@@ -417,6 +423,7 @@ class Child:
         self._changed.set()
 
     async def _await_cause(self, process: Process) -> Cause:
+        wake_at = float("inf")
         while True:
             self._attended.set()
             if process.returncode is not None:
@@ -431,24 +438,53 @@ class Child:
                 continue
             if trio.current_time() >= self._vitals.stable_at():
                 self._become_stable()
-            self._feel_pulse()
-            deadline, cause = self._vitals.deadline()
-            if trio.current_time() >= deadline:
-                self._hear()  # it may have said so, and we have not come to read it
-                deadline, cause = self._vitals.deadline()
-            late = trio.current_time() - deadline
-            if late > _SUSPENDED:
-                # It was us who slept (SIGSTOP, a suspended host): what the process had
-                # to say meanwhile is still unread. It gets the whole time again.
-                self._vitals.awake(trio.current_time())
-                continue
-            if late >= 0:
-                return cause
+            deadline, cause = self._listen_closely(process)
+            now = trio.current_time()
+            if now >= deadline:
+                if now - wake_at > _SUSPENDED and self._vitals.may_sleep:
+                    # It was us who slept (SIGSTOP, a suspended host): what the process
+                    # had to say meanwhile is still unread. The whole time runs again.
+                    self._vitals.awake(now)
+                    continue
+                timeout = self._vitals.timeout(cause)
+                left = self.referee.spare(process.pid, deadline - timeout, timeout)
+                if left <= 0:
+                    return cause
+                deadline = now + left
             self._changed = trio.Event()
-            look = trio.current_time() + self._vitals.look_again
+            look = now + self._vitals.look_again
             stable = self._vitals.stable_at()
-            with trio.move_on_at(min(deadline, self._is_due_at, stable, look)):
+            wake_at = min(deadline, self._is_due_at, stable, look)
+            with trio.move_on_at(wake_at):
                 await self._changed.wait()
+
+    def _listen_closely(self, process: Process) -> tuple[float, Cause]:
+        """Return when a sign of life is due, after all that were given."""
+        self._feel_pulse()
+        deadline, cause = self._vitals.deadline()
+        if trio.current_time() >= deadline:
+            self._hear()  # it may have said so, and we have not come to read it
+            deadline, cause = self._vitals.deadline()
+        if deadline != self._deadline and self._vitals.first_ready is not None:
+            self._deadline = deadline
+            self.referee.saw(process.pid)
+        return deadline, cause
+
+    @property
+    def process_id(self) -> int | None:
+        """Of the process; None: there is none."""
+        return None if self.process is None else self.process.pid
+
+    def lateness(self) -> float | None:
+        """Return its silence as a part of its timeout; None: nothing is due of it."""
+        if not self._is_watching:
+            return None
+        self._feel_pulse()
+        deadline, cause = self._vitals.deadline()
+        if deadline == float("inf"):
+            return None
+        timeout = self._vitals.timeout(cause)
+        return 1 - (deadline - trio.current_time()) / timeout
 
     def _feel_pulse(self) -> None:
         if (age := self._pulse()) is not None:

@@ -33,6 +33,7 @@ from trio_supervisor.controller.names import choose
 from trio_supervisor.controller.plan import SUPERVISOR_PLAN, ChildPlan, Obituary, Spawn
 from trio_supervisor.controller.postbox import Postbox
 from trio_supervisor.controller.readiness import Readiness
+from trio_supervisor.controller.referee import Referee
 from trio_supervisor.controller.relations import Relations
 from trio_supervisor.controller.reloading import Reloading
 from trio_supervisor.controller.starting import SupervisorLauncher
@@ -56,6 +57,7 @@ from trio_supervisor.policy.shutdown import is_over, kill_after, stop_warning
 from trio_supervisor.process.child import Process
 from trio_supervisor.process.environment import PROCESS_VARIABLE
 from trio_supervisor.process.guard import Guard
+from trio_supervisor.process.machine import CalmMachine, Machine
 from trio_supervisor.process.orphans import Orphans
 from trio_supervisor.process.output.hub import OutputHub
 from trio_supervisor.process.stopping import Patience, StopPlan
@@ -98,6 +100,7 @@ class Controller:
         store: EvidenceStore | None,
         *,
         owns_process: bool,
+        machine: Machine | None = None,
     ) -> None:
         self.socket_path = socket_path
         self.workshop = workshop
@@ -118,6 +121,7 @@ class Controller:
             workshop.surroundings.boxes,
         )
         self.postbox = Postbox(lambda: self.nursery, workshop.surroundings.directory)
+        self.referee = Referee(self.everyone, self.on_event, machine or CalmMachine())
         self.readiness = Readiness(self)
         self._orphans = Orphans(is_alone=owns_process)
         self.owns_process = owns_process
@@ -144,6 +148,7 @@ class Controller:
             self._rng,
             self._patience,
         )
+        self.supervisor.referee = self.referee
         for service in self.application.services:
             unit = generation.make_unit(service, service.count)
             self.relations.settle(unit.children, generation)
@@ -152,7 +157,7 @@ class Controller:
 
     def make_child(self, plan: ChildPlan, spawn: Spawn) -> Child:
         """Return a worker that does not run yet."""
-        return Child(
+        child = Child(
             plan,
             spawn,
             self,
@@ -160,6 +165,8 @@ class Controller:
             self._patience,
             company=self.relations,
         )
+        child.referee = self.referee
+        return child
 
     # For the program that embeds it.
 
@@ -460,6 +467,7 @@ class Controller:
             if child is self.supervisor:
                 self.link.hang_up()
             self.postbox.remove(process.pid)
+            self.referee.forget(process.pid)
             self._guard.forget(process.pid)
             output = self.workshop.surroundings.outputs.pop(process.pid, None)
             self.coroner.examine(child, process, output)

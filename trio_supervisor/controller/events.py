@@ -338,6 +338,41 @@ class Unsupervised:
 
 
 @frozen(kw_only=True)
+class Overloaded:
+    """Most workers are late at once, and the machine is under pressure."""
+
+    kind: ClassVar[str] = "overloaded"
+    level: ClassVar[int] = logging.WARNING
+    name: str
+    late: int
+    watched: int
+    causes: tuple[str, ...]
+
+    def __str__(self) -> str:
+        return (
+            f"machine overloaded: {self.late} of {self.watched} workers are late "
+            f"({', '.join(self.causes)}); not restarting any for a timeout"
+        )
+
+
+@frozen(kw_only=True)
+class Recovered:
+    """Most workers give signs of life again, or the pressure is gone."""
+
+    kind: ClassVar[str] = "recovered"
+    level: ClassVar[int] = logging.INFO
+    name: str
+    late: int
+    watched: int
+
+    def __str__(self) -> str:
+        return (
+            f"machine no longer overloaded: {self.late} of {self.watched} workers are "
+            f"late; timeouts count again"
+        )
+
+
+@frozen(kw_only=True)
 class ShuttingDown:
     """Everything is being stopped."""
 
@@ -383,6 +418,8 @@ Event: TypeAlias = (
     | AllReady
     | Supervised
     | Unsupervised
+    | Overloaded
+    | Recovered
     | ShuttingDown
     | Stopped
 )

@@ -42,6 +42,7 @@ from trio_supervisor.process.guard import open_guard
 from trio_supervisor.process.guardian import Table, end_all
 from trio_supervisor.process.kernel import be_subreaper
 from trio_supervisor.process.logs import TEXT
+from trio_supervisor.process.machine import LinuxMachine
 from trio_supervisor.process.output.destination import Destination
 from trio_supervisor.process.output.hub import open_output_hub
 from trio_supervisor.process.output.rendering import Form
@@ -248,6 +249,7 @@ async def _own(
                     answer,
                     _store_in(setup.state_directory),
                     owns_process=setup.owns_process,
+                    machine=LinuxMachine(),
                 )
                 controller.begin(
                     *await workshop.make(
@@ -260,6 +262,7 @@ async def _own(
                     )
                 )
                 nursery.start_soon(controller._reap)
+                nursery.start_soon(controller.referee.clock.run)
                 task_status.started(controller)
                 await controller._run()
                 nursery.cancel_scope.cancel()

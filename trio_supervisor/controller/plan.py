@@ -126,6 +126,41 @@ class Company(Protocol[C_contra]):
         ...
 
 
+class Mercy(Protocol):
+    """What a child asks before it has a silent process stopped."""
+
+    def saw(self, process_id: int) -> None:
+        """Say that the process has given a sign of life."""
+        ...
+
+    def spare(self, process_id: int, since: float, timeout: float) -> float:
+        """Return how long to wait yet for a sign of life [s]; 0: stop the process."""
+        ...
+
+    def measure(self, process_id: int) -> Callable[[float], float]:
+        """Measure from now on what the process could have done.
+
+        Returns what is called with a timeout [s], and returns what is left of it.
+        """
+        ...
+
+
+class _Plain:
+    """A timeout is a timeout."""
+
+    def saw(self, process_id: int) -> None:
+        return
+
+    def spare(self, process_id: int, since: float, timeout: float) -> float:
+        return 0.0
+
+    def measure(self, process_id: int) -> Callable[[float], float]:
+        return lambda timeout: 0.0
+
+
+PLAIN: Final = _Plain()
+
+
 class _Alone:
     """The company of a child that depends on nobody."""
 

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from typing import Final
 
 import trio
-from attrs import define
+from attrs import define, frozen
 
 from trio_supervisor.controller.child import Child
 from trio_supervisor.controller.plan import Prober
@@ -22,6 +22,8 @@ logger = logging.getLogger(__name__)
 
 # Of an answer only the first line counts: HTTP/1.1 200 OK.
 _STATUS_LINE: Final = 1024
+# Between two looks at how much of a timeout is left [s].
+_SOONEST: Final = 0.05
 _AT_ONCE: Final = StopPlan(timeout=0.0)
 
 
@@ -33,6 +35,19 @@ def make_prober(command: Command, environment: Mapping[str, str]) -> Prober | No
     return _Prober(command, environment)
 
 
+@frozen
+class _Target:
+    """What is asked."""
+
+    child: Child
+    process: Process
+
+    def spare(self) -> float:
+        """Return how long it is spared although it did not answer [s]."""
+        now = trio.current_time()
+        return self.child.referee.spare(self.process.pid, now, 0.0)
+
+
 @define(eq=False)
 class _Prober:
     """As in Kubernetes: startup comes first, then readiness and liveness together."""
@@ -41,63 +56,95 @@ class _Prober:
     _environment: Mapping[str, str]
 
     async def __call__(self, child: Child, process: Process) -> None:
-        command = self._command
+        command, target = self._command, _Target(child, process)
         if command.startup is not None:
-            await self._until_started(child, command.startup)
+            await self._until_started(target, command.startup)
         async with trio.open_nursery() as nursery:
             if command.readiness is None:
                 child.seems_ready(True)
             else:
-                nursery.start_soon(self._watch_readiness, child, command.readiness)
+                nursery.start_soon(self._watch_readiness, target, command.readiness)
             if command.liveness is not None:
-                nursery.start_soon(self._watch_liveness, child, command.liveness)
+                nursery.start_soon(self._watch_liveness, target, command.liveness)
 
-    async def _until_started(self, child: Child, probe: Probe) -> None:
+    async def _until_started(self, target: _Target, probe: Probe) -> None:
         counter = ProbeCounter(probe.failures, probe.successes)
         await trio.sleep(probe.delay)
         while True:
-            health = counter.add(await self._ask(probe))
+            health = counter.add(await self._ask(target, probe))
+            if health is Health.UNHEALTHY:
+                if await self._is_spared(target, probe):
+                    return
+                self._complain(target.child, "startup", probe)
+                target.child.seems_sick(Cause.STARTUP_TIMEOUT)
+                await trio.sleep_forever()
             if health is Health.HEALTHY:
                 return
-            if health is Health.UNHEALTHY:
-                self._complain(child, "startup", probe)
-                child.seems_sick(Cause.STARTUP_TIMEOUT)
-                await trio.sleep_forever()
             await trio.sleep(probe.interval)
 
-    async def _watch_readiness(self, child: Child, probe: Probe) -> None:
+    async def _watch_readiness(self, target: _Target, probe: Probe) -> None:
         counter = ProbeCounter(probe.failures, probe.successes)
         await trio.sleep(probe.delay)
         while True:
-            health = counter.add(await self._ask(probe))
+            health = counter.add(await self._ask(target, probe))
             if health is not None:
-                child.seems_ready(health is Health.HEALTHY)
+                target.child.seems_ready(health is Health.HEALTHY)
             await trio.sleep(probe.interval)
 
-    async def _watch_liveness(self, child: Child, probe: Probe) -> None:
+    async def _watch_liveness(self, target: _Target, probe: Probe) -> None:
         counter = ProbeCounter(probe.failures, probe.successes, Health.HEALTHY)
-        child.seems_alive()
+        target.child.seems_alive()
         await trio.sleep(probe.delay)
         while True:
-            if is_alive := await self._ask(probe):
-                child.seems_alive()
+            if is_alive := await self._ask(target, probe):
+                target.child.seems_alive()
             if counter.add(is_alive) is Health.UNHEALTHY:
-                self._complain(child, "liveness", probe)
-                child.seems_sick(Cause.UNHEALTHY)
-                await trio.sleep_forever()
+                if not await self._is_spared(target, probe):
+                    self._complain(target.child, "liveness", probe)
+                    target.child.seems_sick(Cause.UNHEALTHY)
+                    await trio.sleep_forever()
+                target.child.seems_alive()
+                counter = ProbeCounter(probe.failures, probe.successes, Health.HEALTHY)
             await trio.sleep(probe.interval)
 
-    async def _ask(self, probe: Probe) -> bool:
-        """Return whether the answer is good, and came in time."""
-        with trio.move_on_after(probe.timeout):
-            match probe.kind:
-                case "command":
-                    return await _run(probe.arguments, self._environment)
-                case "tcp":
-                    return await _connect(probe.host, probe.port)
-                case "http":
-                    return await _get(probe.host, probe.port, probe.path)
+    async def _is_spared(self, target: _Target, probe: Probe) -> bool:
+        """Ask again for as long as nothing is stopped: until it answers, or is."""
+        while (wait := target.spare()) > 0:
+            await trio.sleep(wait)
+            if await self._ask(target, probe):
+                return True
         return False
+
+    async def _ask(self, target: _Target, probe: Probe) -> bool:
+        """Return whether the answer is good, and came in time.
+
+        The time counts in which the process could have answered, and we could have
+        taken the answer in.
+        """
+        is_good = False
+        left = target.child.referee.measure(target.process.pid)
+
+        async def ask(scope: trio.CancelScope) -> None:
+            nonlocal is_good
+            is_good = await self._answer(probe)
+            scope.cancel()
+
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(ask, nursery.cancel_scope)
+            await trio.sleep(probe.timeout)
+            while (more := left(probe.timeout)) > 0:  # noqa: ASYNC110 (time alone)
+                await trio.sleep(max(more, _SOONEST))
+            nursery.cancel_scope.cancel()
+        return is_good
+
+    async def _answer(self, probe: Probe) -> bool:
+        match probe.kind:
+            case "command":
+                return await _run(probe.arguments, self._environment)
+            case "tcp":
+                return await _connect(probe.host, probe.port)
+            case "http":
+                return await _get(probe.host, probe.port, probe.path)
 
     def _complain(self, child: Child, which: str, probe: Probe) -> None:
         logger.warning(

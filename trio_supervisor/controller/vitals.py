@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 import math
+from typing import Final
 
 from attrs import define, field
 
 from trio_supervisor.controller.plan import ChildPlan
 from trio_supervisor.policy.restart import Cause
+
+# A controller that is starved of processor time wakes late each time, and is to judge
+# at last. The time that it lost is subtracted then, too.
+_NAPS: Final = 5
 
 
 @define(eq=False)
@@ -33,6 +38,8 @@ class Vitals:
     _starting_since: float = field(default=0.0, init=False)
     """From when on the startup timeout counts."""
     _heartbeat: float | None = field(default=None, init=False)
+    _naps: int = field(default=0, init=False)
+    """How often it got the whole time again since its last sign of life."""
 
     def begin(self, now: float) -> None:
         """Say that it runs."""
@@ -53,6 +60,8 @@ class Vitals:
     def beat(self, now: float) -> bool:
         """Take in a heartbeat; return whether it was the first."""
         is_first = self._heartbeat is None
+        if is_first or now > (self._heartbeat or 0.0):
+            self._naps = 0
         self._heartbeat = now if is_first else max(now, self._heartbeat or now)
         return is_first
 
@@ -64,8 +73,14 @@ class Vitals:
             return math.inf
         return math.inf if self._plan.beats_from_ready else timeout / 3
 
+    @property
+    def may_sleep(self) -> bool:
+        """Whether `awake` may be called: not without end."""
+        return self._naps < _NAPS
+
     def awake(self, now: float) -> None:
         """Give it the whole time again: it was us who slept."""
+        self._naps += 1
         if self.first_ready is None:
             self._starting_since = now
         else:
@@ -89,6 +104,13 @@ class Vitals:
         if has_hung and self.alive_at is not None:
             until = min(until, self.alive_at)
         return max(0.0, until - first)
+
+    def timeout(self, cause: Cause) -> float:
+        """Return the timeout that *cause* is about [s]."""
+        is_start = cause is Cause.STARTUP_TIMEOUT
+        plan = self._plan
+        timeout = plan.startup_timeout if is_start else plan.health_check_timeout
+        return math.inf if timeout is None else timeout
 
     def deadline(self) -> tuple[float, Cause]:
         """Return when it is to be ended for its silence, and why."""

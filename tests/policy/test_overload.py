@@ -1,0 +1,162 @@
+"""What of a silence counts, and who is stopped for it: against a tally of ticks."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Literal
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from trio_supervisor.policy.overload import (
+    HOLD,
+    LATE,
+    MOST,
+    STAGGER,
+    STAGGER_PRESSED,
+    Pressure,
+    Silence,
+    Triage,
+    is_certain,
+    time_left,
+)
+
+Tick = Literal["ran", "queued", "we slept"]
+TICK = 0.125
+"""A power of two: sums are exact [s]."""
+
+
+def silence_of(ticks: Sequence[Tick]) -> Silence:
+    return Silence(
+        elapsed=len(ticks) * TICK,
+        ours=ticks.count("we slept") * TICK,
+        queued=ticks.count("queued") * TICK,
+    )
+
+
+ticks = st.lists(
+    st.sampled_from(["ran", "queued", "queued", "queued", "we slept", "we slept"]),
+    max_size=200,
+)
+
+
+@given(ticks, st.integers(1, 16))
+def test_a_worker_is_overdue_when_the_ticks_that_count_are_used_up(
+    ticks: Sequence[Tick], allowed: int
+) -> None:
+    """The oracle walks through them one by one."""
+    own, watched, is_overdue = 0, 0, False
+    for tick in ticks:
+        own += tick == "ran"
+        watched += tick != "we slept"
+        is_overdue = is_overdue or own >= allowed or watched >= MOST * allowed
+    left = time_left(silence_of(ticks), allowed * TICK)
+    assert (left == 0) == is_overdue
+    assert is_certain(silence_of(ticks), allowed * TICK) == (watched >= MOST * allowed)
+
+
+@given(ticks, st.integers(1, 16))
+def test_what_is_left_is_never_too_long(ticks: Sequence[Tick], allowed: int) -> None:
+    """Whoever runs from now on is overdue after that time, and not a tick before."""
+    timeout = allowed * TICK
+    left = time_left(silence_of(ticks), timeout)
+    more: list[Tick] = ["ran"] * round(left / TICK)
+    assert time_left(silence_of([*ticks, *more]), timeout) == 0
+    if more:
+        assert time_left(silence_of([*ticks, *more[1:]]), timeout) > 0
+
+
+@given(st.floats(0, 1e6), st.floats(0, 1e6), st.floats(0, 1e6), st.floats(0.001, 1e4))
+def test_numbers_that_do_not_fit_together_are_borne(
+    elapsed: float, ours: float, queued: float, timeout: float
+) -> None:
+    """Threads wait side by side, so that they may have waited longer than it took."""
+    silence = Silence(elapsed=elapsed, ours=ours, queued=queued)
+    assert 0 <= silence.counted <= silence.watched <= elapsed
+    assert 0 <= time_left(silence, timeout) <= timeout * MOST
+
+
+def test_a_worker_that_is_stopped_is_found_in_time() -> None:
+    """By SIGSTOP: it waits for no processor."""
+    assert time_left(Silence(elapsed=6.0), 6.0) == 0
+
+
+def test_a_suspended_host_counts_for_nothing() -> None:
+    assert time_left(Silence(elapsed=86_400.0, ours=86_399.0), 6.0) == 5.0
+
+
+@pytest.mark.parametrize(
+    ("pressure", "words"),
+    [
+        (Pressure(cpu=59.0, memory=9.0, io=39.0, lateness=0.09, queued=0.24), ()),
+        (Pressure(cpu=98.4), ("cpu pressure 98%",)),
+        (Pressure(memory=12.0), ("memory pressure 12%",)),
+        (Pressure(io=77.0), ("io pressure 77%",)),
+        (Pressure(lateness=0.5), ("event loop late 50% of the time",)),
+        (Pressure(queued=0.9), ("waiting for a processor 90% of the time",)),
+    ],
+)
+def test_pressure_in_words(pressure: Pressure, words: tuple[str, ...]) -> None:
+    assert pressure.causes == words
+    assert pressure.is_high == bool(words)
+
+
+@pytest.mark.parametrize(
+    ("late", "watched", "is_pressed", "is_overloaded"),
+    [
+        (100, 100, True, True),
+        (51, 100, True, True),
+        (50, 100, True, False),
+        (100, 100, False, False),
+        (3, 3, True, True),
+        (2, 2, True, False),
+        (1, 1, True, False),
+        (0, 0, True, False),
+    ],
+)
+def test_most_late_workers_and_pressure_make_an_overload(
+    late: int, watched: int, is_pressed: bool, is_overloaded: bool
+) -> None:
+    triage = Triage()
+    changed = triage.review(late=late, watched=watched, is_pressed=is_pressed)
+    assert changed == is_overloaded == triage.is_overloaded
+    assert not triage.review(late=late, watched=watched, is_pressed=is_pressed)
+    assert triage.review(late=0, watched=100, is_pressed=True) == is_overloaded
+
+
+questions = st.lists(
+    st.tuples(
+        st.floats(0, 2),  # time until it is asked
+        st.booleans(),  # pressure
+        st.booleans(),  # certainty
+        st.integers(0, 10),  # late ones of 10
+    ),
+    max_size=50,
+)
+
+
+@given(questions)
+def test_workers_are_stopped_one_after_the_other_and_none_in_an_overload(
+    questions: Sequence[tuple[float, bool, bool, int]],
+) -> None:
+    triage, now, stopped_at = Triage(), 0.0, -math.inf
+    for pause, is_pressed, is_sure, late in questions:
+        now += pause
+        triage.review(late=late, watched=10, is_pressed=is_pressed)
+        wait = triage.wait(now, is_pressed=is_pressed, is_certain=is_sure)
+        is_spared = late > 5 and is_pressed and not is_sure
+        apart = STAGGER_PRESSED if is_pressed else STAGGER
+        if is_spared:
+            assert wait == HOLD
+        elif stopped_at + apart - now > 0:
+            assert wait == stopped_at + apart - now
+        else:
+            assert wait == 0
+            stopped_at = now
+
+
+def test_a_heartbeat_is_missing_before_a_worker_counts_as_late() -> None:
+    """They come three times within the timeout."""
+    assert 1 / 3 < LATE < 2 / 3

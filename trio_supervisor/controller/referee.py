@@ -1,0 +1,164 @@
+"""Decides for how long silent processes are spared, and when others may start."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable, Mapping
+from typing import Final, Protocol
+
+import trio
+from attrs import define, evolve, field, frozen
+
+from trio_supervisor.controller.events import Event, Overloaded, Recovered
+from trio_supervisor.controller.loop_clock import LoopClock
+from trio_supervisor.policy.overload import (
+    LATE,
+    Pressure,
+    Silence,
+    Triage,
+    is_certain,
+    time_left,
+)
+from trio_supervisor.process.machine import Machine
+
+# What a process has still to wait is not known before it has: look again soon [s].
+_SOONEST: Final = 0.05
+_LATEST: Final = 1.0
+# All workers are looked at no more often than that [s].
+_REVIEW: Final = 0.2
+
+
+class Patient(Protocol):
+    """What is looked at of each child."""
+
+    @property
+    def process_id(self) -> int | None:
+        """Of its process; None: there is none."""
+        ...
+
+    def lateness(self) -> float | None:
+        """Return its silence as a part of its timeout; None: nothing is due."""
+        ...
+
+
+@frozen
+class _Baseline:
+    """What a process had waited for when it gave its last sign of life."""
+
+    queued: Mapping[int, float]
+    stalled: float
+
+
+_BORN: Final = _Baseline({}, 0.0)
+
+
+@define(eq=False)
+class Referee:
+    """One for all processes of a controller."""
+
+    _patients: Callable[[], Iterable[Patient]]
+    _on_event: Callable[[Event], None]
+    _machine: Machine
+    clock: LoopClock = field(init=False)
+    _triage: Triage = field(factory=Triage, init=False)
+    _reviewed_at: float = field(default=-math.inf, init=False)
+    _baselines: dict[int, _Baseline] = field(factory=dict, init=False)
+
+    def __attrs_post_init__(self) -> None:
+        self.clock = LoopClock(self._tick)
+
+    def saw(self, process_id: int) -> None:
+        """Say that the process has given a sign of life."""
+        self._baselines[process_id] = self._waited(process_id)
+
+    def forget(self, process_id: int) -> None:
+        """Say that the process is gone."""
+        self._baselines.pop(process_id, None)
+
+    def spare(self, process_id: int, since: float, timeout: float) -> float:
+        """Return how long to wait yet for a sign of life [s]; 0: stop the process.
+
+        Args:
+            since: When the last sign of life came, or the process was started.
+        """
+        now = trio.current_time()
+        silence = self._silence(process_id, since, self._baselines.get(process_id))
+        if (left := time_left(silence, timeout)) > 0:
+            return min(max(left, _SOONEST), _LATEST)
+        pressure = self._pressure(now, silence.queued / max(silence.elapsed, _SOONEST))
+        self._review(now, pressure)
+        return self._triage.wait(
+            now,
+            is_pressed=pressure.is_high,
+            is_certain=is_certain(silence, timeout)
+            or self._machine.is_stopped(process_id),
+        )
+
+    def measure(self, process_id: int) -> Callable[[float], float]:
+        """Return what tells how much is left of a timeout that begins now [s]."""
+        since, base = trio.current_time(), self._waited(process_id)
+
+        def left(timeout: float) -> float:
+            return time_left(self._silence(process_id, since, base), timeout)
+
+        return left
+
+    def _silence(
+        self, process_id: int, since: float, base: _Baseline | None
+    ) -> Silence:
+        now = trio.current_time()
+        return Silence(
+            elapsed=now - since,
+            ours=self.clock.lost(since, now),
+            queued=self._queued(process_id, base or _BORN),
+        )
+
+    def _waited(self, process_id: int) -> _Baseline:
+        machine = self._machine
+        return _Baseline(machine.queued(process_id), machine.stalled(process_id))
+
+    def _queued(self, process_id: int, base: _Baseline) -> float:
+        waited = self._machine.queued(process_id)
+        # Of the thread that waited most: with the GIL held by one that waits, the
+        # others wait for that one.
+        queued = max(
+            (time - base.queued.get(thread, 0.0) for thread, time in waited.items()),
+            default=0.0,
+        )
+        if base is _BORN:  # what others waited for before it was there is not its own
+            return queued
+        return queued + max(0.0, self._machine.stalled(process_id) - base.stalled)
+
+    def _pressure(self, now: float, queued: float = 0.0) -> Pressure:
+        return evolve(
+            self._machine.pressure(), lateness=self.clock.share(now), queued=queued
+        )
+
+    def _review(self, now: float, pressure: Pressure) -> None:
+        if now < self._reviewed_at + _REVIEW:
+            return
+        self._reviewed_at = now
+        late = watched = 0
+        for patient in self._patients():
+            process_id, lateness = patient.process_id, patient.lateness()
+            if process_id is None or lateness is None:
+                continue
+            watched += 1
+            if lateness >= LATE and not self._machine.is_stopped(process_id):
+                late += 1
+        if not self._triage.review(
+            late=late, watched=watched, is_pressed=pressure.is_high
+        ):
+            return
+        if self._triage.is_overloaded:
+            causes = pressure.causes
+            self._on_event(
+                Overloaded(name="controller", late=late, watched=watched, causes=causes)
+            )
+        else:
+            self._on_event(Recovered(name="controller", late=late, watched=watched))
+
+    def _tick(self) -> None:
+        if self._triage.is_overloaded:
+            now = trio.current_time()
+            self._review(now, self._pressure(now))
