@@ -279,7 +279,7 @@ def test_a_sample_names_who_holds_what_grows(serving: Serving) -> None:
 
 def test_a_second_sample_at_once_is_refused(serving: Serving) -> None:
     with serving.peer() as client:
-        sample = '{"do":"memory_sample","duration":8}'
+        sample = '{"do":"memory_sample","duration":8,"progress":true}'
         client.send(f'{{"id":2,"do":"forward","name":"leaks.0","operation":{sample}}}')
         assert 0 < client.receive()["progress"] < 1
         second = serving.cli("memory-sample", "leaks", "--duration", "0.1")

@@ -201,6 +201,97 @@ def test_a_call_past_the_limit_fails_alone(serving: Serving) -> None:
         assert client.ask('{"id":2,"do":"ping"}') == {"id": 2, "finished": True}
 
 
+def test_a_memory_sample_is_one_answer_with_json(serving: Serving) -> None:
+    """As the bake task reads it: `JSON.parse(response[:data])`, of a single answer."""
+    (connection, *_) = serving.call("status")["connections"]
+    with serving.peer() as client:
+        answer = client.ask(
+            f'{{"id":2,"do":"forward","operation":{{"do":"memory_sample",'
+            f'"duration":0.6}},"connection_id":"{connection["connection_id"]}"}}'
+        )
+    assert answer["finished"] is True
+    report = json.loads(answer["data"])
+    assert set(report["total_retained"]) == {"size", "count"}
+    titles = [aggregate["title"] for aggregate in report["aggregates"]]
+    assert titles == ["By Package", "By File", "By Location", "By Class"]
+
+
+@pytest.mark.parametrize(
+    ("do", "text"),
+    [("thread_dump", "MainThread"), ("scheduler_dump", ""), ("lock_dump", "")],
+)
+def test_a_dump_goes_to_a_path(serving: Serving, do: str, text: str) -> None:
+    path = serving.directory / f"{do}.txt"
+    (connection, *_) = serving.call("status")["connections"]
+    operation = {"do": do, "path": str(path)}
+    call = {"do": "forward", "connection_id": connection["connection_id"]}
+    with serving.peer() as client:
+        line = {"id": 2, **call, "operation": operation}
+        assert client.ask(json.dumps(line)) == {
+            "id": 2,
+            "finished": True,
+            "path": str(path),
+        }
+        assert text in path.read_text()
+        again = client.ask(json.dumps({**line, "id": 4}))
+        assert "there is something of that name already" in again["error"]["message"]
+
+
+def test_a_dump_goes_to_the_log(serving: Serving) -> None:
+    serving.call(
+        "forward", name="web.0", operation={"do": "thread_dump", "log": "look here"}
+    )
+    serving.wait_line("look here")
+    serving.wait_line("worker.stopping.wait()")
+
+
+def test_a_garbage_profile_goes_to_a_path(serving: Serving) -> None:
+    path = serving.directory / "garbage.txt"
+    for operation in (
+        {"do": "garbage_profile_start"},
+        {"do": "garbage_profile_stop", "path": str(path)},
+    ):
+        answer = serving.call("forward", name="web.0", operation=operation)
+    assert answer == {"path": str(path)}
+    assert path.read_text()
+
+
+def test_workers_that_share_a_name_are_told_apart(serving: Serving) -> None:
+    """By connection id, in every verb; the table has a column for it."""
+    with serving.peer() as one, serving.peer() as two:
+        ids = []
+        for peer in (one, two):
+            answer = peer.ask(
+                f'{{"id":2,"do":"register","state":{{"process_id":{os.getpid()},'
+                f'"name":"Fal\\u001b[2Jcon"}}}}'
+            )
+            ids.append(answer["connection_id"])
+        shown = serving.cli("status").stdout
+        assert "CONNECTION" in shown
+        assert all(id_ in shown for id_ in ids)
+        assert "\x1b" not in shown, "a name cannot steer a terminal"
+
+        dump = serving.cli("thread-dump", str(os.getpid()))
+        assert dump.returncode == 1
+        assert "names 2 workers" in dump.stderr
+        assert all(id_ in dump.stderr for id_ in ids)
+        refused = serving.cli("restart", ids[0])
+        assert refused.returncode == 1
+        assert "was not started by this controller" in refused.stderr
+
+
+def test_a_verb_takes_a_pid(serving: Serving) -> None:
+    """What is said of it has the name of the worker."""
+    before = serving.worker("web.1")
+    done = serving.cli("restart", str(before["process_id"]))
+    assert (done.returncode, done.stdout) == (0, "web.1 restarted\n")
+    after = serving.worker("web.1")
+    assert after["process_id"] != before["process_id"]
+    serving.wait_worker("web.1", connected=True)
+    by_id = serving.cli("thread-dump", serving.worker("web.1")["connection_id"])
+    assert "MainThread" in by_id.stdout
+
+
 def test_a_worker_that_hangs_up_is_forgotten(
     serving: Serving, ruby_worker: RawPeer
 ) -> None:

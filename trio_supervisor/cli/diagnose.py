@@ -34,6 +34,8 @@ def run_period(arguments: Namespace) -> None:
     fields: Object = {"duration": arguments.duration}
     if getattr(arguments, "engine", None):
         fields["engine"] = arguments.engine
+    if arguments.verb == "memory-sample":
+        fields["format"] = "text"
     _print(arguments, _ask(arguments, arguments.verb.replace("-", "_"), fields))
 
 
@@ -165,8 +167,10 @@ def _ask(
         for name, target in targets.items():
             # Less than we wait ourselves: the supervisor's answer says more.
             left = max(0.001, deadline.left() * _SHARE)
-            forward = {**target, "operation": {"do": do, **fields}, "timeout": left}
             with Progress(f"{name}: {do}") as progress:
+                asked = {"progress": True} if progress.is_possible else {}
+                operation = {"do": do, **fields, **asked}
+                forward = {**target, "operation": operation, "timeout": left}
                 answers[name] = connection.ask("forward", forward, _shown(progress))
         return answers
 

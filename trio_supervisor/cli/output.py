@@ -95,6 +95,8 @@ class Progress:
     def __init__(self, title: str) -> None:
         self._title = title
         self._is_shown = False
+        self.is_possible = sys.stderr.isatty()
+        """Whether there is a terminal to show it on."""
 
     def __enter__(self) -> Self:
         return self
@@ -106,7 +108,7 @@ class Progress:
 
     def show(self, done: float) -> None:
         """Show that the part *done* is behind us, from 0 to 1."""
-        if not sys.stderr.isatty():
+        if not self.is_possible:
             return
         self._is_shown = True
         width = 30

@@ -206,8 +206,12 @@ class Client:
         Args:
             name: The worker's name, connection id or process id.
             timeout: After it the supervisor answers DeadlineExceeded [s].
+            on_progress: Called with the fields of each intermediate answer; without
+                it, none is asked for.
         """
         operation = {"do": do, **arguments}
+        if on_progress is not None:
+            operation["progress"] = True
         call = Forward(operation=operation, name=name, timeout=timeout)
         return await self.call(call, on_progress)
 

@@ -27,6 +27,7 @@ from trio_supervisor.wire.messages import (
     Profile,
     ThreadDump,
 )
+from trio_supervisor.worker.delivery import as_ruby_report
 
 # Four looks a second: a stall of half a second is seen for sure.
 LOOK_INTERVAL: Final = 0.25
@@ -105,7 +106,7 @@ class Looking:
         try:
             await _wait(call, operation.duration)
             await _finish(sampling.stop(_SNAPSHOT))
-            return to_fields(sampling.report())
+            return _in_format(call, to_fields(sampling.report()))
         finally:
             sampling.abort()
 
@@ -133,7 +134,8 @@ class Looking:
         trace = AllocationTrace.start()
         try:
             await _wait(call, operation.duration)
-            return to_fields(await trio.to_thread.run_sync(trace.stop))
+            report = await trio.to_thread.run_sync(trace.stop)
+            return _in_format(call, to_fields(report))
         finally:
             trace.abort()
 
@@ -206,6 +208,13 @@ class Looking:
         from trio_supervisor.worker.examination import examine
 
         return await examine(self, call, operation.duration)
+
+
+def _in_format(call: IncomingCall, fields: Fields) -> Fields:
+    """Return the report of a sample with ``data`` as JSON, or as text if asked for."""
+    if call.arguments.get("format") == "text":
+        return fields
+    return {**fields, "data": as_ruby_report(fields)}
 
 
 async def _wait(call: IncomingCall, seconds: float) -> None:

@@ -31,6 +31,12 @@ from trio_supervisor.wire.messages import (
     SlowTasks,
     ThreadDump,
 )
+from trio_supervisor.worker.delivery import (
+    PROGRESS,
+    check_delivery,
+    deliver,
+    without_progress,
+)
 from trio_supervisor.worker.handlers import Handler, Handlers, result_fields
 from trio_supervisor.worker.looking import Looking
 
@@ -72,6 +78,10 @@ class Operations:
         """Answer *call*, or return what does."""
         if call.do not in OPERATIONS:
             return self._handle(call)
+        check_delivery(call)
+        return deliver(call, self._look(without_progress(call)))
+
+    def _look(self, call: IncomingCall) -> Answer:
         looking = self._looking
         match parse_operation(call.do, call.arguments):
             case Ping():
@@ -115,7 +125,10 @@ class Operations:
 
     def _handle(self, call: IncomingCall) -> Answer:
         handler = self._handlers.find(call.do)
-        arguments = handler.bind(call.arguments)
+        given = call.arguments
+        if PROGRESS not in handler.parameters:
+            given = {name: value for name, value in given.items() if name != PROGRESS}
+        arguments = handler.bind(given)
         run = self._run()
         if run is None:
             raise UnavailableError("the worker does not run yet: try again")

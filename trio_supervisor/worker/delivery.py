@@ -1,0 +1,151 @@
+"""Where the answer to a look goes: back to the caller, into a file, or into the log.
+
+Ruby's workers take ``path`` and ``log`` with their dumps; so do ours.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections.abc import Coroutine, Mapping
+from contextlib import closing
+from typing import Final
+
+import orjson
+from attrs import define
+
+from trio_supervisor.errors import BadRequestError
+from trio_supervisor.link.peer import Answer, Fields, IncomingCall
+from trio_supervisor.wire.json_tree import Object
+
+logger = logging.getLogger(__name__)
+
+# What a caller may say of an answer's way, beside the arguments of the operation.
+PROGRESS: Final = "progress"
+_DELIVERED: Final = frozenset(
+    {
+        *("thread_dump", "scheduler_dump", "lock_dump", "descriptors", "slow_tasks"),
+        *("memory_sample", "allocation_trace_stop", "profile", "doctor"),
+        *("garbage_profile", "garbage_profile_stop"),
+    }
+)
+
+
+@define(eq=False)
+class QuietCall(IncomingCall):
+    """A call whose caller did not ask for intermediate answers."""
+
+    def progress(self, fields: Fields) -> None:
+        """Send nothing: Ruby's clients take each answer for a part of the last."""
+
+
+def without_progress(call: IncomingCall) -> IncomingCall:
+    """Return *call*, or one that sends no progress where none was asked for."""
+    if call.arguments.get(PROGRESS) is True:
+        return call
+    return QuietCall(call.do, call.arguments, call.peer, call._id)
+
+
+def check_delivery(call: IncomingCall) -> None:
+    """Refuse at once what could not be done with the answer.
+
+    Raises:
+        BadRequestError: ``path`` or ``log`` is no text, or empty; or the format is
+            unknown.
+    """
+    if call.do == "memory_sample":
+        shape = call.arguments.get("format")
+        if shape not in (None, "json", "text"):
+            raise BadRequestError(
+                f"format: expected 'json' or 'text', got {shape!r:.80}"
+            )
+    for name in ("path", "log"):
+        value = call.arguments.get(name)
+        if value is not None and (not isinstance(value, str) or not value):
+            raise BadRequestError(f"{name}: expected a text, got {value!r:.80}")
+
+
+def deliver(call: IncomingCall, answer: Answer) -> Answer:
+    """Have the ``data`` of *answer* go where *call* wants it.
+
+    With ``path`` it is written to that file, which must be new: it is made by the
+    worker's user, for that user alone, and never through a link or over anything. With
+    ``log`` it goes to the worker's log, below that text.
+    """
+    path, title = call.arguments.get("path"), call.arguments.get("log")
+    if call.do not in _DELIVERED or (path is None and title is None):
+        return answer
+    if path is not None:
+        return _write(path, answer)
+    return _log(str(title), answer)
+
+
+async def _write(path: str, answer: Answer) -> Fields:
+    from trio_supervisor.probe.unfinished_file import UnfinishedFile
+
+    # Before the look: where nothing can be written, nobody waits for it.
+    try:
+        file = UnfinishedFile.create(path)
+    except BaseException:
+        _close(answer)
+        raise
+    try:
+        _fill(file.descriptor, _data(await _fields_of(answer)))
+        file.finish()
+    finally:
+        file.discard()
+    return {"path": path}
+
+
+def _fill(descriptor: int, data: str) -> None:
+    with open(descriptor, "wb", closefd=False) as stream:
+        stream.write(data.encode("utf-8", "backslashreplace"))
+
+
+async def _log(title: str, answer: Answer) -> Fields:
+    data = _data(await _fields_of(answer))
+    # A warning is shown also where the application has configured no log.
+    logger.warning("%s\n%s", " ".join(title.split()), data.rstrip())
+    return {}
+
+
+async def _fields_of(answer: Answer) -> Fields:
+    return await answer if isinstance(answer, Coroutine) else answer
+
+
+def _close(answer: Answer) -> None:
+    if isinstance(answer, Coroutine):
+        with closing(answer):
+            pass
+
+
+def _data(fields: Fields) -> str:
+    data = str(fields.get("data", ""))
+    return data if data.endswith("\n") else data + os.linesep
+
+
+def as_ruby_report(fields: Mapping[str, object]) -> str:
+    """Return the report of a memory sample as JSON, as Ruby's clients expect it.
+
+    It has the totals and aggregates of Ruby's own, and all that ours tells beside.
+    """
+    report: Object = {name: value for name, value in fields.items() if name != "data"}
+    totals = {
+        name: _amount(value)
+        for name in ("total_allocated", "total_retained")
+        if isinstance(value := report.pop(name, None), Mapping)
+    }
+    aggregates = [
+        {
+            "title": f"By {title}",
+            "total": totals["total_retained"],
+            "totals": [[group["name"], _amount(group)] for group in groups],
+        }
+        for title in ("Package", "File", "Location", "Class")
+        if (groups := report.pop(f"by_{title.lower()}", None)) is not None
+    ]
+    return orjson.dumps({**totals, "aggregates": aggregates, **report}).decode()
+
+
+def _amount(value: Mapping[str, object]) -> Object:
+    return {"size": value["memory"], "count": value["count"]}
