@@ -15,9 +15,15 @@ from argparse import Namespace
 from collections.abc import Callable
 from typing import Any, NoReturn
 
+from trio_supervisor.cli.terminal import Terminal
 from trio_supervisor.cli.watching import check_watchable, wait_for_change
 from trio_supervisor.errors import SpecError, SupervisorError, TargetError
 from trio_supervisor.link.listener import check_socket_path
+from trio_supervisor.process.dispositions import (
+    Ignored,
+    begin_with_defaults,
+    restore,
+)
 from trio_supervisor.process.environment import (
     DEFAULT_SOCKET,
     SOCKET_VARIABLE,
@@ -38,13 +44,18 @@ from trio_supervisor.process.sources import (
 
 
 class _Terminated(KeyboardInterrupt):
-    """SIGTERM came while everything was still being loaded."""
+    """SIGTERM, or the end of the terminal, came while everything was being loaded."""
+
+    def __init__(self, number: int) -> None:
+        self.exit_code = 128 + number
 
 
 def run_serve(arguments: Namespace) -> None:
     """Serve the target in the foreground."""
     began = time.time_ns()
-    # First of all: what a service manager handed over has the lowest numbers.
+    ignored = begin_with_defaults()
+    terminal = Terminal()
+    # Before anything is opened: what a manager handed over has the lowest numbers.
     adopted = _adopt()
     try:
         socket_path = serve_socket(arguments.socket, arguments.target)
@@ -59,7 +70,14 @@ def run_serve(arguments: Namespace) -> None:
     signal.signal(signal.SIGTERM, _terminate)
     signal.signal(signal.SIGUSR1, _do_nothing)
     is_reload_wanted = threading.Event()
-    signal.signal(signal.SIGHUP, lambda _number, _frame: is_reload_wanted.set())
+    if signal.SIGHUP not in ignored:  # as nohup(1) does
+
+        def hang_up(number: int, _frame: object) -> None:
+            if terminal.has_closed():
+                raise _Terminated(number)
+            is_reload_wanted.set()
+
+        signal.signal(signal.SIGHUP, hang_up)
     early = _start_early(source, socket_path)
     try:
         from trio_supervisor.cli.serving import Plan, serve
@@ -74,15 +92,17 @@ def run_serve(arguments: Namespace) -> None:
             adopted=adopted(),
             manager=ServiceManager.from_environment(os.environ),
             is_reload_wanted=is_reload_wanted,
+            terminal=terminal,
+            is_hangup_ignored=signal.SIGHUP in ignored,
         )
         serve(plan)
     except (TargetError, SpecError) as exc:
         if not arguments.watch:
             raise
         _end_unused(early)
-        _serve_again(exc, source, began)
-    except _Terminated:
-        sys.exit(128 + signal.SIGTERM)
+        _serve_again(exc, source, began, ignored)
+    except _Terminated as exc:
+        sys.exit(exc.exit_code)
     finally:
         _end_unused(early)
 
@@ -112,25 +132,32 @@ def _end_unused(early: EarlyServer | None) -> None:
         end_early(unused)
 
 
-def _serve_again(problem: SupervisorError, source: str, began: int) -> NoReturn:
-    """Wait for the code to change, and begin anew, with nothing of it imported."""
+def _serve_again(
+    problem: SupervisorError, source: str, began: int, ignored: Ignored
+) -> NoReturn:
+    """Wait for the code to change, and begin again, with nothing of it imported."""
     print(f"trio_supervisor: {problem}", file=sys.stderr)
-    ended = threading.Event()
+    ended: list[_Terminated] = []
+    terminal = Terminal()
 
-    def end(_number: int, _frame: object) -> None:
-        ended.set()
-        raise _Terminated
+    def end(number: int, _frame: object) -> None:
+        if number != signal.SIGHUP or terminal.has_closed():
+            ended.append(_Terminated(number))
+            raise ended[0]
 
     signal.signal(signal.SIGTERM, end)
+    if signal.SIGHUP not in ignored:
+        signal.signal(signal.SIGHUP, end)
     print("waiting for a change", file=sys.stderr, flush=True)
     try:
         changed = wait_for_change(source, began)
     except KeyboardInterrupt:
         # What watches makes a plain one of all that a signal raises.
-        if ended.is_set():
-            sys.exit(128 + signal.SIGTERM)
+        if ended:
+            sys.exit(ended[0].exit_code)
         raise
     print(f"changed: {changed}; starting", file=sys.stderr, flush=True)
+    restore(ignored)
     os.execv(sys.executable, sys.orig_argv)
 
 
@@ -138,8 +165,8 @@ def _do_nothing(_number: int, _frame: object) -> None:
     """What it asks for comes too early: no file is open yet."""
 
 
-def _terminate(_number: int, _frame: object) -> None:
-    raise _Terminated
+def _terminate(number: int, _frame: object) -> None:
+    raise _Terminated(number)
 
 
 def _start_early(target: str, socket_path: str) -> EarlyServer | None:

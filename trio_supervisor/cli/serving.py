@@ -16,6 +16,7 @@ import trio
 from attrs import define, frozen
 
 from trio_supervisor.cli.reporting import Reporter
+from trio_supervisor.cli.terminal import Terminal
 from trio_supervisor.controller.controller import Controller
 from trio_supervisor.controller.opening import open_controller
 from trio_supervisor.errors import SupervisorError
@@ -50,6 +51,9 @@ class Plan:
     manager: ServiceManager
     is_reload_wanted: threading.Event
     """Set by a SIGHUP that came before the files were read, or after."""
+    terminal: Terminal
+    is_hangup_ignored: bool
+    """Whether SIGHUP was ignored when this process began, as nohup(1) has it."""
 
 
 def serve(plan: Plan) -> None:
@@ -85,7 +89,10 @@ async def _declare(plan: Plan, signals: AsyncIterator[int]) -> Declared | int:
             if number in _STOPPING:
                 found.append(number)
                 scope.cancel()
-            elif number == signal.SIGHUP:
+            elif number == signal.SIGHUP and not plan.is_hangup_ignored:
+                if await plan.terminal.wait_hangup():
+                    found.append(number)
+                    scope.cancel()
                 plan.is_reload_wanted.set()
 
     async with trio.open_nursery() as nursery:
@@ -155,21 +162,23 @@ async def _run(
                 nursery.start_soon(_watch, controller, plan.source, plan.began)
             nursery.start_soon(_forward_signals, controller)
             reloads = _Reloads(controller)
+            hangups = _Hangups(plan, controller, reloads)
+            nursery.start_soon(plan.terminal.watch)
             if plan.is_reload_wanted.is_set():
-                nursery.start_soon(reloads.add)
-            await _obey(controller, reloads, signals, nursery)
+                nursery.start_soon(hangups.take)
+            await _obey(controller, hangups, signals, nursery)
 
 
 async def _obey(
     controller: Controller,
-    reloads: _Reloads,
+    hangups: _Hangups,
     signals: AsyncIterator[int],
     nursery: trio.Nursery,
 ) -> None:
     """Do what signals say until cancelled."""
     async for number in signals:
         if number == signal.SIGHUP:
-            nursery.start_soon(reloads.add)
+            nursery.start_soon(hangups.take)
         elif number == signal.SIGUSR1:
             if controller.hub is not None:
                 controller.hub.reopen()
@@ -196,6 +205,27 @@ async def _forward(controller: Controller, numbers: set[signal.Signals]) -> None
     with trio.open_signal_receiver(*numbers) as signals:
         async for number in signals:
             controller.forward_signal(number)
+
+
+@define
+class _Hangups:
+    """What a SIGHUP asks for."""
+
+    _plan: Plan
+    _controller: Controller
+    _reloads: _Reloads
+
+    async def take(self) -> None:
+        """Reload; or stop everything, where it tells that the terminal has closed."""
+        if self._plan.is_hangup_ignored:
+            logger.info(
+                "SIGHUP ignored, for it was when this process began (nohup); to reload "
+                "use `trio-supervisor reload`"
+            )
+        elif await self._plan.terminal.wait_hangup():
+            self._controller.shutdown("the terminal was closed (SIGHUP)")
+        else:
+            await self._reloads.add()
 
 
 @define

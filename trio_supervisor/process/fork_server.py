@@ -30,6 +30,7 @@ from select import POLLIN, poll
 from socket import AF_UNIX, SOCK_SEQPACKET, recv_fds, send_fds, socket
 from typing import Final, NamedTuple, NoReturn
 
+from trio_supervisor.process.dispositions import reset_ignored
 from trio_supervisor.process.documents import open_document
 from trio_supervisor.process.exit_handlers import ExitHandlers
 from trio_supervisor.process.fork_findings import (
@@ -302,6 +303,7 @@ def main() -> None:
     parent, process_id = os.getppid(), os.getpid()
     sys.argv[:] = [_worker_argument()]
     control = socket(fileno=control_descriptor)
+    reset_ignored()
     gc.disable()  # what it would collect is copied by every child
     with open(document, "rb") as file:
         file.seek(0)

@@ -1,5 +1,8 @@
 """Become a program that finds its sockets as sd_listen_fds(3) says; run by path.
 
+And one that has the default disposition of each signal, which only a process itself can
+set.
+
 In between because ``LISTEN_PID`` is the number of a process that is not there before
 it is started. Not a shell: one may drop variables whose names it cannot have, add some
 of its own, and redirect descriptors of one digit only. Standard library, and as little
@@ -14,8 +17,6 @@ import sys
 
 # SD_LISTEN_FDS_START of sd-daemon.h.
 FIRST = 3
-# signal.SIG_DFL for what Python ignores, and the program would inherit as ignored.
-_IGNORED_BY_PYTHON = ("SIGPIPE", "SIGXFZ", "SIGXFSZ")
 
 
 def main(arguments: list[str]) -> None:
@@ -28,7 +29,7 @@ def main(arguments: list[str]) -> None:
     """
     report, sources, locale, *command = arguments
     # Out of the way of the places; all of these are closed by exec.
-    numbers = [int(source) for source in sources.split(",")]
+    numbers = [int(source) for source in sources.split(",") if source]
     first_free = FIRST + len(numbers)
     pipe = fcntl.fcntl(int(report), fcntl.F_DUPFD_CLOEXEC, first_free)
     try:
@@ -39,7 +40,8 @@ def main(arguments: list[str]) -> None:
             os.close(number)
         for place, source in enumerate(moved, FIRST):
             os.dup2(source, place, inheritable=True)
-        os.environ["LISTEN_PID"] = str(os.getpid())
+        if numbers:
+            os.environ["LISTEN_PID"] = str(os.getpid())
         _restore_locale(locale)
         _restore_signals()
         os.execvp(command[0], command)
@@ -59,8 +61,9 @@ def _restore_locale(locale: str) -> None:
 def _restore_signals() -> None:
     import signal
 
-    for name in _IGNORED_BY_PYTHON:
-        if (number := getattr(signal, name, None)) is not None:
+    # What Python ignores, and what whoever started us did.
+    for number in signal.valid_signals():
+        if signal.getsignal(number) == signal.SIG_IGN:
             signal.signal(number, signal.SIG_DFL)
 
 

@@ -1,0 +1,48 @@
+"""What workers and commands find of signals, whatever started the controller."""
+
+from __future__ import annotations
+
+import signal
+
+from tests.e2e.serving import open_serving
+
+SERVICE = """
+import os, signal, time
+from trio_supervisor import Application, Command, Service, SyncWorker
+
+def look(worker: SyncWorker) -> None:
+    with open("/proc/self/status") as file:
+        lines = [line.split() for line in file]
+    masks = [words[1] for words in lines if words[0] in ("SigBlk:", "SigIgn:")]
+    worker.status(" ".join(masks))
+    worker.ready()
+    worker.stopping.wait()
+
+show = "grep -E 'Sig(Blk|Ign)' /proc/self/status >&2; exec sleep 1000"
+application = Application(
+    services=[
+        Service("forked", look, backend="sync"),
+        Service("executed", look, backend="sync", start_method="exec"),
+        Command("command", ["sh", "-c", show]),
+    ]
+)
+"""
+# As a script's `serve &` without job control, and nohup; and as a careless parent.
+PREFIX = [
+    "env",
+    "--ignore-signal=HUP,INT,QUIT,USR2,TSTP,TTOU",
+    "--block-signal=TERM,USR1",
+]
+
+
+def test_whatever_was_ignored_or_blocked_children_begin_as_new() -> None:
+    with open_serving(SERVICE, prefix=PREFIX) as serving:
+        serving.when_ready()
+        pythons = 1 << (signal.SIGPIPE - 1) | 1 << (signal.SIGXFSZ - 1)
+        for name in ("forked.0", "executed.0"):
+            blocked, ignored = serving.worker(name)["status"].split()
+            assert (int(blocked, 16), int(ignored, 16)) == (0, pythons), name
+        for field in ("SigBlk", "SigIgn"):
+            serving.printed("command.0", f"{field}:\t{0:016x}")
+        # Though SIGTERM was blocked when it began.
+        assert serving.terminate() == 0
