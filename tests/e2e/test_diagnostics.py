@@ -88,7 +88,6 @@ async def obeys(worker: Worker) -> None:
     await trio.sleep_forever()
 
 def hold() -> None:
-    # Goes on after signals, other than a sleep does.
     ctypes.PyDLL(None).read(os.pipe()[0], ctypes.create_string_buffer(1), 1)
 
 def early(worker: SyncWorker) -> None:
@@ -159,9 +158,9 @@ def test_a_service_means_each_of_its_workers(serving: Serving) -> None:
     assert set(data(serving, "thread-dump", "plain")) == {"plain.0", "plain.1"}
 
 
-def test_where_c_code_holds_the_lock_faulthandler_tells(serving: Serving) -> None:
+def test_where_c_code_holds_the_lock_its_memory_tells(serving: Serving) -> None:
     report = data(serving, "thread-dump", "holds")
-    assert report["way"] == "faulthandler"
+    assert report["way"] == "memory"
     assert "in c_code" in report["data"]
     assert "did not answer" in text(serving, "thread-dump", "holds")
 
@@ -217,7 +216,7 @@ def test_a_doctor_names_the_line_of_a_worker_that_never_connected(
 ) -> None:
     """It is in C code since it was ready; its agent never had a turn."""
     report = diagnosis(serving, "early.0")
-    assert (report["way"], report["findings"][0]["kind"]) == ("faulthandler", "stuck")
+    assert (report["way"], report["findings"][0]["kind"]) == ("memory", "stuck")
     assert "in hold: ctypes.PyDLL(None).read(" in report["findings"][0]["title"]
 
 
@@ -234,7 +233,7 @@ def test_a_doctor_names_the_line_that_lets_no_agent_answer(serving: Serving) -> 
     assert "obeys.0" in done.stderr
     assert "C code keeps its interpreter to itself, called at" in done.stderr
     report = diagnosis(serving, "obeys.0")
-    assert (report["way"], report["findings"][0]["kind"]) == ("faulthandler", "stuck")
+    assert (report["way"], report["findings"][0]["kind"]) == ("memory", "stuck")
     assert "in hold: ctypes.PyDLL(None).read(" in report["findings"][0]["title"]
     assert report["findings"][0]["evidence"]
 

@@ -7,7 +7,7 @@ import os
 import sys
 from argparse import Namespace
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, Final
 
 from trio_supervisor.cli.connection import Connection, Deadline, UsageError, socket_path
 from trio_supervisor.cli.output import Progress, print_json, printable
@@ -19,6 +19,12 @@ from trio_supervisor.wire.json_tree import Object
 _AFTER = 120.0
 # Of the time that we wait, so much is the worker's own.
 _SHARE = 0.75
+
+_WAYS: Final = {
+    "memory": "what was read from its memory",
+    "faulthandler": "what faulthandler wrote",
+    "threads": "what the kernel says",
+}
 
 
 def run_dump(arguments: Namespace) -> None:
@@ -114,8 +120,8 @@ def _print(arguments: Namespace, answers: dict[str, Object]) -> None:
     for name, answer in answers.items():
         if len(answers) > 1:
             print(f"=== {name}")
-        if answer.get("way") == "faulthandler" and "findings" not in answer:
-            print("(it did not answer: this is what faulthandler wrote)")
+        if "findings" not in answer and (how := _WAYS.get(str(answer.get("way")))):
+            print(f"(it did not answer: this is {how})")
         if "data" not in answer and "path" in answer:  # all that Ruby's workers tell
             print(f"written to {printable(str(answer['path']))}")
         else:

@@ -25,6 +25,7 @@ from trio_supervisor.process.black_box import BlackBox
 from trio_supervisor.process.child import Process, describe_exit
 from trio_supervisor.process.groups import read_stat
 from trio_supervisor.process.output.hub import ChildOutput
+from trio_supervisor.process.outside import FROZEN, look
 from trio_supervisor.wire.json_tree import Object
 
 # Of what a process that ended wrote at last, so much goes into the event, and so much
@@ -33,14 +34,6 @@ _IN_EVENT: Final = 10
 _IN_FILE: Final = 200
 # An agent that can answer at all does so much sooner [s].
 _AGENT_WITHIN: Final = 1.0
-_FAULT_WITHIN: Final = 0.7
-# Source: proc_pid_stat(5).
-_FROZEN: Final = {
-    "T": "it is stopped, as by SIGSTOP: nothing in it runs",
-    "t": "it is stopped by a debugger: nothing in it runs",
-    "D": "it is in an uninterruptible wait in the kernel, as for a disk",
-    "Z": "it has ended, and waits to be buried",
-}
 
 
 class Witness(Protocol):
@@ -88,23 +81,15 @@ class Coroner:
     async def look_from_outside(self, process: Process) -> tuple[str, str]:
         """Return where its threads are without the help of any Python in it.
 
-        First how that was learnt: ``kernel`` where it cannot run
-        at all, ``faulthandler``, or empty where nothing is known.
+        First how that was learnt, as `outside.Seen` has it; both are empty where
+        nothing is known.
         """
-        if (state := _frozen_state(process)) is not None:
-            await trio.lowlevel.checkpoint()
-            return "kernel", state
-        text = await self.fault_stacks_of(process)
-        return ("faulthandler", text) if text else ("", "")
-
-    async def fault_stacks_of(self, process: Process) -> str:
-        """Return what faulthandler says of *process*; empty where it says nothing."""
         box = self.boxes.get(process.pid)
-        if box is None or process.returncode is not None:
-            return ""
-        with trio.move_on_after(_FAULT_WITHIN):
-            return await box.ask(process.pid)
-        return box.read()
+        if process.returncode is not None:
+            await trio.lowlevel.checkpoint()
+            return "", ""
+        seen = await look(process.pid, box)
+        return seen.way, seen.text
 
     async def _ask_agent(self, child: Child) -> str:
         """Return what its agent says in time of its threads, then of its tasks."""
@@ -173,7 +158,7 @@ class Coroner:
 def _frozen_state(process: Process) -> str | None:
     """Return in words why nothing in *process* can run; None: it can."""
     stat = read_stat(process.pid)
-    return None if stat is None else _FROZEN.get(stat[0])
+    return None if stat is None else FROZEN.get(stat[0])
 
 
 def _without_agent(text: str) -> str:

@@ -99,8 +99,11 @@ def foreign_threads() -> int:
 
 
 def prepare() -> None:
-    """In the parent: look up all that the child uses."""
+    """In the parent: look up all that a fork uses, once."""
     _mallinfo()
+    if _clone_arguments() is not None:
+        _system_call()
+        _after_in_child()
 
 
 class _Mallinfo(ctypes.Structure):
@@ -147,8 +150,7 @@ def _clone_arguments() -> tuple[int, ...] | None:
         return None
     # glibc keeps the thread's id, for the owners of mutexes; the kernel puts it there.
     place = ctypes.c_void_p()
-    libc = ctypes.PyDLL(None)
-    if libc.prctl(_PR_GET_TID_ADDRESS, ctypes.byref(place), 0, 0, 0) or not place.value:
+    if _prctl()(_PR_GET_TID_ADDRESS, ctypes.byref(place), 0, 0, 0) or not place.value:
         return None
     flags = _CLONE_CHILD_SETTID | _CLONE_CHILD_CLEARTID  # and no signal at its end
     if machine == "x86_64":
@@ -157,17 +159,11 @@ def _clone_arguments() -> tuple[int, ...] | None:
 
 
 def _clone(numbers: tuple[int, ...]) -> int:
-    libc = ctypes.PyDLL(None, use_errno=True)
-    libc.syscall.restype = ctypes.c_long
-    fork = partial(libc.syscall, *map(ctypes.c_long, numbers))
-    # Takes an argument, which map() gives, and which it ignores.
-    after = ctypes.PYFUNCTYPE(None, ctypes.c_long)(
-        ("PyOS_AfterFork_Child", ctypes.pythonapi)
-    )
+    fork = partial(_system_call(), *map(ctypes.c_long, numbers))
     # Both calls are made by C code, without any bytecode in between: at one the child
     # may be told to hand the GIL to a thread that it does not have, and wait for it.
     results, results_of_child = tee(map(call, [fork]))
-    in_child = map(after, takewhile(not_, results_of_child))
+    in_child = map(_after_in_child(), takewhile(not_, results_of_child))
     # It is taken over into the child, which expects to have it.
     _imp.acquire_lock()
     try:
@@ -178,3 +174,23 @@ def _clone(numbers: tuple[int, ...]) -> int:
         number = ctypes.get_errno()
         raise OSError(number, os.strerror(number))
     return int(pid)
+
+
+@cache
+def _system_call() -> Callable[..., int]:
+    function = ctypes.PyDLL(None, use_errno=True).syscall
+    function.restype = ctypes.c_long
+    return function
+
+
+@cache
+def _prctl() -> Callable[..., int]:
+    return ctypes.PyDLL(None).prctl
+
+
+@cache
+def _after_in_child() -> Callable[[int], None]:
+    # Takes an argument, which map() gives, and which it ignores.
+    return ctypes.PYFUNCTYPE(None, ctypes.c_long)(
+        ("PyOS_AfterFork_Child", ctypes.pythonapi)
+    )

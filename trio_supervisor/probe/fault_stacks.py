@@ -1,4 +1,4 @@
-"""What faulthandler wrote of a process, from outside: who keeps the others waiting."""
+"""Stacks as text, of a process seen from outside: who keeps the others waiting."""
 
 from __future__ import annotations
 
@@ -6,11 +6,12 @@ import os
 import re
 from typing import Final
 
-from attrs import frozen
+from attrs import field, frozen
 
 from trio_supervisor.probe.whereabouts import Spot
 
 _FRAME: Final = re.compile(r'  File "(?P<file>.*)", line (?P<line>\d+) in (?P<name>.+)')
+_TITLE: Final = re.compile(r"(Main thread|Thread) \d+, (?P<state>.+) \(most recent .*")
 _AGENT: Final = os.path.join(
     os.path.dirname(os.path.dirname(__file__)), "worker", "agent.py"
 )
@@ -29,6 +30,8 @@ class FaultStack:
     """One thread; its spots are the innermost first."""
 
     spots: tuple[Spot, ...]
+    state: str = field(default="", eq=False)
+    """What the kernel says of it, as ``sleeping in futex``; empty: nothing."""
 
     @property
     def is_main(self) -> bool:
@@ -48,18 +51,19 @@ class FaultStack:
 
 
 def parse_stacks(text: str) -> tuple[FaultStack, ...]:
-    """Return the stacks in what faulthandler wrote, in its order."""
-    stacks: list[list[Spot]] = []
-    is_within = False
+    """Return the stacks in what faulthandler or `outside` wrote, in its order."""
+    stacks: list[tuple[str, list[Spot]]] = []
+    is_within, state = False, ""
     for line in text.splitlines():
         if (match := _FRAME.fullmatch(line)) is None:
-            is_within = False
+            title = _TITLE.fullmatch(line)
+            is_within, state = False, title["state"] if title else ""
             continue
         if not is_within:
-            stacks.append([])
+            stacks.append((state, []))
         is_within = True
-        stacks[-1].append(Spot(match["file"], int(match["line"]), match["name"]))
-    return tuple(FaultStack(spots=tuple(spots)) for spots in stacks)
+        stacks[-1][1].append(Spot(match["file"], int(match["line"]), match["name"]))
+    return tuple(FaultStack(spots=tuple(spots), state=one) for one, spots in stacks)
 
 
 def holder(text: str) -> FaultStack | None:
@@ -68,7 +72,7 @@ def holder(text: str) -> FaultStack | None:
     That is one that is in no call which lets others run, the main thread before others.
 
     Args:
-        text: What faulthandler wrote, of a process in which no thread moves on.
+        text: What was seen of a process in which no thread moves on.
     """
     stacks = [s for s in parse_stacks(text) if not s.is_agent and not s.is_waiting]
     stacks.sort(key=lambda stack: not stack.is_main)

@@ -22,6 +22,7 @@ from typing import Final
 from attrs import define, evolve, field, frozen
 
 from trio_supervisor.errors import RemoteProtocolError, SnapshotError
+from trio_supervisor.probe.bare_fork import prepare
 from trio_supervisor.probe.epochs import Epoch, begin_epoch
 from trio_supervisor.probe.frames import running_threads
 from trio_supervisor.probe.memory import read_memory
@@ -85,6 +86,7 @@ class MemorySampling:
             BusyError: somebody else looks into this process's memory.
             LowMemoryError, SnapshotError, PlatformError: as `fork_snapshot`.
         """
+        prepare()  # what it makes is not new in the period
         turn = take_turn(_NAME)
         try:
             sampling = cls(turn)

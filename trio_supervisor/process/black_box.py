@@ -12,6 +12,7 @@ import faulthandler
 import fcntl
 import os
 import signal
+from collections.abc import Sequence
 from contextlib import suppress
 from typing import Final, Self
 
@@ -42,6 +43,8 @@ class BlackBox:
     descriptor: int
     """What the worker inherits."""
     _is_closed: bool = field(default=False, init=False)
+    _last: str = field(default="", init=False)
+    """What was in it when it was given back."""
 
     def __enter__(self) -> Self:
         return self
@@ -50,50 +53,59 @@ class BlackBox:
         self.close()
 
     def close(self) -> None:
-        """Give it back. May be called again."""
+        """Give it back, but for what is in it. May be called again."""
         if not self._is_closed:
+            self._last = self.read()
             self._is_closed = True
             os.close(self.descriptor)
 
     def read(self) -> str:
         """Return what is in it, without the frames that only started the worker."""
+        if self._is_closed:
+            return self._last
         data = os.pread(self.descriptor, _MOST, 0)
         return without_boot(data.decode("utf-8", "backslashreplace"))
 
-    async def ask(self, process_id: int) -> str:
-        """Have all threads of the process write where they are; return that.
+    async def ask(self, process_id: int, threads: Sequence[int] | None = None) -> str:
+        """Have threads of the process write where they are; return that.
 
-        Waits for as long as none does: put `trio.fail_after` around it. Empty: the
-        process has no handler for it.
+        A system call that one is in may be interrupted. Waits for as long as none
+        writes: put `trio.fail_after` around it. Empty: the process has no handler for
+        it. If the process ends, what was written until then.
 
         Args:
             process_id: Must not have been reaped.
+            threads: The main thread first, if it is among them; None: all of them.
         """
         await trio.lowlevel.checkpoint()
-        if not has_handler(process_id, ASK):
-            return ""
+        if self._is_closed or not has_handler(process_id, ASK):
+            return self._last
         os.ftruncate(self.descriptor, 0)
-        main, *others = threads_of(process_id) or [process_id]
+        main, *others = threads or threads_of(process_id) or [process_id]
         # It is what is wanted most. On a busy machine it may answer late, and not all
         # threads answer at all, so that they cannot be counted.
         with trio.move_on_after(_MAIN_WITHIN):
             _signal_thread(process_id, main, ASK)
             await self._wait_whole()
-        for thread in others:
-            # One after the other: all at once has crashed healthy processes.
-            _signal_thread(process_id, thread, ASK)
-        await self._wait_whole()
+        if not self._is_closed:
+            for thread in others:
+                # One after the other: all at once has crashed healthy processes.
+                _signal_thread(process_id, thread, ASK)
+            await self._wait_whole()
         return self.read()
 
     async def _wait_whole(self) -> None:
         """Wait until something was written, and nothing more comes."""
-        while not (size := os.fstat(self.descriptor).st_size):  # noqa: ASYNC110
+        while not (size := self._size()) and not self._is_closed:  # noqa: ASYNC110
             await trio.sleep(_LOOK)
-        while True:
+        while not self._is_closed:
             await trio.sleep(_QUIET)
-            if (grown := os.fstat(self.descriptor).st_size) == size:
+            if (grown := self._size()) == size:
                 return
             size = grown
+
+    def _size(self) -> int:
+        return 0 if self._is_closed else os.fstat(self.descriptor).st_size
 
 
 def open_black_box() -> BlackBox | None:

@@ -25,6 +25,13 @@ _ASKS: Final = 50
 a shorter switch interval; one that waits for other things, a few times."""
 
 
+_HAS_STACKS: Final = {
+    "memory": "read from its memory",
+    "faulthandler": "by faulthandler",
+}
+"""Ways of a look that tells stacks, in words."""
+
+
 class Line(Protocol):
     """What is heard of a worker."""
 
@@ -45,7 +52,7 @@ class Standstill:
     """Why nothing in a process can answer."""
 
     way: str
-    """``kernel`` or ``faulthandler``."""
+    """``kernel``, ``memory`` or ``faulthandler``, as `Inspect` has it."""
     text: str
     """In one line, of the process as ``it``."""
     place: str = ""
@@ -54,6 +61,8 @@ class Standstill:
     """The thread that keeps the interpreter to itself, the innermost line first."""
     is_main: bool = True
     """Whether that is the main thread."""
+    state: str = ""
+    """What the kernel says of that thread; empty: nothing."""
     duration: float
     """Between the two looks [s]."""
 
@@ -159,17 +168,19 @@ async def look_twice(look: Look, is_silent: Callable[[], bool]) -> Standstill | 
 def standstill(before: Object, now: Object, duration: float) -> Standstill | None:
     """Return why nothing runs between two looks; None: it may."""
     way, text = str(now.get("way", "")), str(now.get("data", ""))
-    if (before.get("way"), before.get("data")) != (way, text):
+    earlier = str(before.get("data", ""))
+    if before.get("way") != way:
         return None
     if way == "kernel":
-        return Standstill(way=way, text=text, duration=duration)
-    if way != "faulthandler" or not _is_wanted(before, now, duration):
+        is_same = earlier == text
+        return Standstill(way=way, text=text, duration=duration) if is_same else None
+    if way not in _HAS_STACKS or not _is_wanted(before, now, duration):
         return None
     # Only where it is needed: a supervisor is to be there soon.
-    from trio_supervisor.probe.fault_stacks import holder
+    from trio_supervisor.probe.fault_stacks import holder, parse_stacks
     from trio_supervisor.probe.whereabouts import application_spot, stack_lines
 
-    if (thread := holder(text)) is None:
+    if parse_stacks(earlier) != parse_stacks(text) or (thread := holder(text)) is None:
         return None
     for spot in thread.spots:  # another generation may have another source
         linecache.checkcache(spot.file)
@@ -180,6 +191,7 @@ def standstill(before: Object, now: Object, duration: float) -> Standstill | Non
         place=place,
         stack=stack_lines(thread.spots),
         is_main=thread.is_main,
+        state=thread.state,
         duration=duration,
     )
 
@@ -203,11 +215,13 @@ def diagnosis_of(
         looked = f"its state, by the kernel: {seen.text}"
     else:
         found = held(
-            seen.place, seen.stack, is_main=seen.is_main, duration=seen.duration
+            seen.place,
+            (*seen.stack, *([f"in the kernel: {seen.state}"] if seen.state else ())),
+            is_main=seen.is_main,
+            duration=seen.duration,
         )
-        looked = (
-            f"its threads, by faulthandler: the same stacks {seen.duration:.1f} s apart"
-        )
+        means = _HAS_STACKS[seen.way]
+        looked = f"its threads, {means}: the same stacks {seen.duration:.1f} s apart"
     diagnosis = Diagnosis(
         data="",
         duration=duration,

@@ -53,5 +53,5 @@ class Diagnosis:
     facts: dict[str, Any]
     """The figures of which the findings were made."""
     way: str = ""
-    """Who told it of a worker that does not answer: ``faulthandler``, or ``kernel``.
-    Empty: the worker did."""
+    """Who told it of a worker that does not answer: ``memory`` (its own, read from
+    outside), ``faulthandler``, or ``kernel``. Empty: the worker did."""

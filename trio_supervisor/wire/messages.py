@@ -123,8 +123,10 @@ class Inspect:
     """Where the threads of a worker are, as far as that can be seen from outside.
 
     The supervisor asks the controller when the worker itself does not answer; the
-    answer has ``way`` (``faulthandler``, ``kernel``, or empty), ``data``, and as
-    ``switches`` how often each thread gave the processor back by itself.
+    answer has ``way``, ``data``, and as ``switches`` how often each thread gave the
+    processor back by itself. The way is ``kernel`` where nothing in it can run,
+    ``memory`` or ``faulthandler`` where there are stacks, ``threads`` where only the
+    kernel's view of each thread is known, or empty.
     """
 
     name: str
