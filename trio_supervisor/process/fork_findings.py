@@ -1,50 +1,222 @@
-"""Find what an import has left behind that a fork does not copy well."""
+"""Find what an import has left behind that a fork does not copy well.
+
+A fork copies one thread, and shares what it copies: a thread is gone in the child; two
+processes that read one connection, epoll set or SQLite file get each other's events,
+answers and locks; a child of the fork server is no child of a worker. Listening
+sockets, datagram sockets, log files and pipes are shared without harm, and are not
+named.
+"""
 
 from __future__ import annotations
 
+import ctypes
 import os
-import socket
+import stat
+import sys
 import threading
+from collections import Counter
+from collections.abc import Callable, Iterable
 from contextlib import suppress
+from socket import AF_UNIX, SO_ACCEPTCONN, SOCK_STREAM, SOL_SOCKET, socket
+from typing import Any, Final
+
+from attrs import define, field
+
+from trio_supervisor.process.groups import read_stat
+from trio_supervisor.process.kernel import child_pids
+
+# What /proc/PID/fd shows of descriptors without a file.
+_ANONYMOUS: Final = {
+    "anon_inode:[eventpoll]": "an epoll descriptor (of an event loop)",
+    "anon_inode:[io_uring]": "an io_uring",
+    "anon_inode:inotify": "an inotify descriptor",
+    "anon_inode:[fanotify]": "a fanotify descriptor",
+    "anon_inode:[eventfd]": "an eventfd",
+    "anon_inode:[signalfd]": "a signalfd",
+    "anon_inode:[timerfd]": "a timerfd",
+    "anon_inode:[userfaultfd]": "a userfaultfd",
+}
+_GPU: Final = ("/dev/nvidia", "/dev/dri/", "/dev/kfd")
+# Source: sqlite.org/howtocorrupt.html, "Carrying an open database across a fork".
+_SQLITE: Final = b"SQLite format 3\0"
+# Its pthread_atfork handlers end its threads before a fork, and both sides start them
+# again when they are needed. Source: OpenBLAS, driver/others/blas_server.c.
+_BLAS: Final = ("openblas_get_num_threads", "scipy_openblas_get_num_threads")
+# Runtimes whose threads cannot be told from others, for a hint.
+_RUNTIMES: Final = ("libgomp", "libiomp5", "libomp", "libmkl_rt", "libtbb", "libgrpc")
 
 
-def describe_unsafe() -> list[str]:
-    """Return what an import has left behind that a fork does not copy well."""
-    found = [
-        f"the thread {thread.name!r}"
-        for thread in threading.enumerate()
-        if thread is not threading.main_thread()
+@define
+class Findings:
+    """What is copied badly, and what looks so and is not."""
+
+    unsafe: list[str] = field(factory=list)
+    harmless: list[str] = field(factory=list)
+
+    @property
+    def warning(self) -> str | None:
+        """One sentence about what is unsafe; None: nothing is."""
+        if not self.unsafe:
+            return None
+        return (
+            f"importing the application left {', '.join(self.unsafe)}, which a fork "
+            f"does not copy well; open it in the target, or use "
+            f'start_method="exec"'
+        )
+
+    @property
+    def note(self) -> str | None:
+        """One sentence about what is harmless; None: there is nothing."""
+        if not self.harmless:
+            return None
+        return f"importing the application started {', '.join(self.harmless)}"
+
+
+def find(known: Iterable[int]) -> Findings:
+    """Look through this process, but for the descriptors *known*."""
+    findings = Findings()
+    for look in (_find_threads, _find_processes, _descriptor_finder(set(known))):
+        with suppress(Exception):  # it is only about a sentence
+            look(findings)
+    return findings
+
+
+def _find_threads(findings: Findings) -> None:
+    main = os.getpid()
+    threads = {t.native_id: t.name for t in threading.enumerate()}
+    python = {tid: name for tid, name in threads.items() if tid not in (main, None)}
+    findings.unsafe += [f"the thread {name!r}" for name in python.values()]
+    if not sys.platform.startswith("linux"):
+        return
+    native = [
+        tid
+        for tid in map(int, os.listdir("/proc/self/task"))
+        if tid != main and tid not in python
     ]
-    with suppress(OSError):
-        unknown = len(os.listdir("/proc/self/task")) - 1 - len(found)
-        if unknown > 0:
-            found.append(f"{unknown} threads that are not Python's")
-    return found
+    if not native:
+        return
+    libraries = _libraries()
+    of_blas = min(_blas_threads(libraries), len(native))
+    if of_blas:
+        findings.harmless.append(
+            f"{_count(of_blas, 'thread')} of OpenBLAS, which starts its threads again "
+            f"in each worker that needs them"
+        )
+    if (others := len(native) - of_blas) > 0:
+        hints = _thread_names(native)
+        hints += [name for name in _RUNTIMES if any(name in lib for lib in libraries)]
+        hint = f" ({', '.join(hints)})" if hints else ""
+        findings.unsafe.append(f"{_count(others, 'thread')} of native code{hint}")
 
 
-def open_connections(known: set[int]) -> list[str]:
-    """Return the sockets among this process's descriptors, but for those *known*."""
-    found = []
-    with suppress(OSError):
-        for name in os.listdir("/proc/self/fd"):
-            if int(name) in known:
-                continue
-            with suppress(OSError):
-                if os.readlink(f"/proc/self/fd/{name}").startswith("socket:"):
-                    found.append(_describe_socket(int(name)))
-    return found
+def _thread_names(threads: Iterable[int]) -> list[str]:
+    """Return the names of *threads* that have one of their own."""
+
+    def name_of(thread: int) -> str:
+        with open(f"/proc/self/task/{thread}/comm", errors="replace") as file:
+            return file.read().rstrip()
+
+    own = name_of(os.getpid())
+    return sorted({name for name in map(name_of, threads) if name != own})
 
 
-def _describe_socket(descriptor: int) -> str:
-    with socket.socket(fileno=os.dup(descriptor)) as connection:
+def _libraries() -> set[str]:
+    with open("/proc/self/maps", errors="replace") as file:
+        return {line.split()[-1] for line in file if ".so" in line}
+
+
+def _blas_threads(libraries: Iterable[str]) -> int:
+    """Return how many threads OpenBLAS has started beside those that call it."""
+    total = 0
+    for path in libraries:
+        if "openblas" not in os.path.basename(path):
+            continue
+        with suppress(OSError):
+            library = ctypes.CDLL(path)  # it is loaded already
+            for name in [n + suffix for n in _BLAS for suffix in ("", "64_", "_64")]:
+                with suppress(AttributeError):
+                    total += max(0, int(getattr(library, name)()) - 1)
+                    break
+    return total
+
+
+def _find_processes(findings: Findings) -> None:
+    module: Any = sys.modules.get("multiprocessing.process")
+    children = list(getattr(module, "_children", ()))
+    names = {process.pid: process.name for process in children}
+    shared = _resource_tracker()
+    for pid in sorted(child_pids()):
+        state = read_stat(pid)
+        if pid == shared or state is None or state[0] == "Z":
+            continue
+        name = names.get(pid) or _command(pid)
+        findings.unsafe.append(f"the process {name!r} (pid {pid})")
+
+
+def _resource_tracker() -> int | None:
+    """Return multiprocessing's, which all processes of a program share by design."""
+    module: Any = sys.modules.get("multiprocessing.resource_tracker")
+    return getattr(getattr(module, "_resource_tracker", None), "_pid", None)
+
+
+def _command(pid: int) -> str:
+    with suppress(OSError), open(f"/proc/{pid}/cmdline", errors="replace") as file:
+        words = file.read().rstrip("\0").split("\0")
+        return " ".join(words)[:80]
+    return "?"
+
+
+def _descriptor_finder(known: set[int]) -> Callable[[Findings], None]:
+    def find_descriptors(findings: Findings) -> None:
+        found = Counter[str]()
+        for name in sorted(os.listdir("/proc/self/fd"), key=int):
+            if int(name) not in known:
+                with suppress(OSError):
+                    target = os.readlink(f"/proc/self/fd/{name}")
+                    if (text := _describe(int(name), target)) is not None:
+                        found[text] += 1
+        findings.unsafe += [
+            text if count == 1 else f"{text} ({count} times)"
+            for text, count in found.items()
+        ]
+
+    return find_descriptors
+
+
+def _describe(descriptor: int, target: str) -> str | None:
+    if target in _ANONYMOUS:
+        return _ANONYMOUS[target]
+    if target.startswith("socket:"):
+        return _describe_socket(descriptor)
+    if target.startswith(_GPU):
+        return f"the device {target} (a GPU's state does not survive a fork)"
+    if target.startswith("/") and _is_sqlite(descriptor):
+        return f"the SQLite database {target}"
+    return None
+
+
+def _describe_socket(descriptor: int) -> str | None:
+    with socket(fileno=os.dup(descriptor)) as found:
+        if found.type != SOCK_STREAM or found.getsockopt(SOL_SOCKET, SO_ACCEPTCONN):
+            return None
         try:
-            return f"a connection to {connection.getpeername()!r}"
+            peer = found.getpeername()
         except OSError:
-            return f"a socket at {connection.getsockname()!r}"
+            return None  # not connected
+        if found.family == AF_UNIX:
+            name = os.fsdecode(peer)
+            where = name or "the other end of a socket pair"
+        else:
+            where = f"{peer[0]} port {peer[1]}"
+        return f"a connection to {where}"
 
 
-def fork_warning(unsafe: list[str]) -> str:
-    return (
-        f"importing the application left {', '.join(unsafe)}, which a fork does not "
-        f'copy well; open it in the target, or use start_method="exec"'
-    )
+def _is_sqlite(descriptor: int) -> bool:
+    """Whether it is a database; looks at regular files only, and moves nothing."""
+    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+        return False
+    return os.pread(descriptor, len(_SQLITE), 0) == _SQLITE
+
+
+def _count(number: int, what: str) -> str:
+    return f"{number} {what}" if number == 1 else f"{number} {what}s"

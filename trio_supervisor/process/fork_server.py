@@ -33,11 +33,7 @@ from typing import Final, NamedTuple, NoReturn
 from trio_supervisor.process.dispositions import reset_ignored
 from trio_supervisor.process.documents import open_document
 from trio_supervisor.process.exit_handlers import ExitHandlers
-from trio_supervisor.process.fork_findings import (
-    describe_unsafe,
-    fork_warning,
-    open_connections,
-)
+from trio_supervisor.process.fork_findings import Findings, find
 from trio_supervisor.process.fork_server_start import DECLARED, Plan
 from trio_supervisor.process.forked_child import (
     MAX_DESCRIPTORS,
@@ -318,11 +314,7 @@ def main() -> None:
     done.record.close()
     if posix.getpid() != process_id:
         _leave_import(control, done.record.forked_at)
-    problems = done.problems
-    unsafe = describe_unsafe() + open_connections({0, 1, 2, control_descriptor})
-    if unsafe:
-        problems = [*problems, fork_warning(unsafe)]
-    _tell(control, problems, done.notes)
+    _tell(control, done, find({0, 1, 2, control_descriptor}))
     for stream in (sys.stdout, sys.stderr):
         with suppress(Exception):  # closed, or a pipe that nobody reads
             stream.flush()
@@ -344,9 +336,13 @@ def main() -> None:
         leave(0)
 
 
-def _tell(control: socket, problems: list[str], notes: list[str]) -> None:
-    for kind, texts in ((_WARNING, problems), (_NOTE, notes)):
-        for text in texts:
+def _tell(control: socket, done: _Import, findings: Findings) -> None:
+    """Have the controller log what there is to be said about an import."""
+    if done.heritage.effects.stopped_watchdog:
+        findings.unsafe.append("a timer of faulthandler.dump_traceback_later")
+    warnings, notes = [*done.problems, findings.warning], [*done.notes, findings.note]
+    for kind, texts in ((_WARNING, warnings), (_NOTE, notes)):
+        for text in filter(None, texts):
             with suppress(BrokenPipeError, ConnectionResetError):  # nobody is there
                 control.send(kind + text.encode("utf-8", "replace")[:4000])
 

@@ -14,6 +14,7 @@ from types import CodeType, ModuleType
 from typing import Final
 
 from trio_supervisor.errors import SpecError, TargetError
+from trio_supervisor.process.monkey_patches import check_not_patched
 from trio_supervisor.process.sources import (
     current_directory,
     is_path,
@@ -34,14 +35,20 @@ def load_application(target: str) -> Application:
     Raises:
         TargetError: it cannot be imported, or there is no application in it.
         SpecError: there is one, with a mistake in it.
+        PlatformError: the import has patched what trio needs.
     """
     where, name = split_target(target)
     if not where:
         raise TargetError(f"{target!r} names no file and no module")
     # Now: the import may go to another directory.
     shown = shown_path(where) if is_path(where) else where
-    module = _import_path(where) if is_path(where) else _import_module(where)
+    try:
+        module = _import_path(where) if is_path(where) else _import_module(where)
+    except Exception:
+        check_not_patched(shown)  # which may be why it failed
+        raise
     where = shown
+    check_not_patched(where)
     found: object = module
     for part in name.split("."):
         if not hasattr(found, part):
