@@ -46,6 +46,7 @@ from trio_supervisor.supervisor.monitoring import Monitoring
 from trio_supervisor.supervisor.registry import Registry
 from trio_supervisor.supervisor.server import Server
 from trio_supervisor.testing import FakeProcess
+from trio_supervisor.wire.json_tree import Object
 
 NEVER: Final = math.inf
 # No process of the system has such a number.
@@ -320,6 +321,13 @@ class ControllerWithoutThreads(Controller):
     async def _learn_facts(self) -> None:
         await trio.lowlevel.checkpoint()
         self.generation.learn_facts()
+
+    async def ask(self, do: str, arguments: Object) -> Object:
+        """Answer for workers, which have no agents: they have loaded nothing."""
+        if arguments.get("operation") == {"do": "loaded_code"}:
+            await trio.lowlevel.checkpoint()
+            return {"data": "", "files": []}
+        return await super().ask(do, arguments)
 
 
 @frozen(kw_only=True)

@@ -11,6 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from trio_supervisor.policy.reload import (
+    UNKNOWN_CODE,
     Change,
     ReloadPlan,
     ServiceFacts,
@@ -136,6 +137,25 @@ def test_code_is_kept_only_where_it_is_known_to_be_the_same(
         [facts(fingerprint=old)], [facts(fingerprint=new)], changed_only=changed_only
     )
     assert only(plan).action == action
+
+
+@pytest.mark.parametrize(
+    ("file", "line"),
+    [
+        ("/srv/plugin.py", "~ web: code /srv/plugin.py -> modified"),
+        (UNKNOWN_CODE, "= web (unchanged, replaced)"),
+    ],
+)
+def test_a_service_whose_workers_loaded_other_code_is_replaced(
+    file: str, line: str
+) -> None:
+    """The file is named where it is known."""
+    same = [facts(fingerprint="abc"), facts("jobs", fingerprint="abc")]
+    web, jobs = plan_reload(
+        same, same, changed_only=True, modified={"web": file}
+    ).services
+    assert (web.is_replaced, str(web)) == (True, line)
+    assert (jobs.is_replaced, jobs.action) == (False, "keep")
 
 
 def test_a_new_count_alone_replaces_nothing_that_is_kept() -> None:

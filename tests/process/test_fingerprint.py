@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import importlib
+import shutil
 import sys
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 
 import pytest
 
-from trio_supervisor.process.fingerprint import fingerprint
+from trio_supervisor.process.fingerprint import code_of, fingerprint
 
 FILES = {
     "fp_main.py": "import fp_pkg.deep\nfrom fp_side import thing\nimport json, trio\n",
@@ -93,3 +95,81 @@ def test_a_directory_that_begins_as_an_installed_one_is_not_one(
         assert fingerprint("fp_beside") != ""
     finally:
         del sys.modules["fp_beside"]
+
+
+SERVICES = {
+    "fq_service.py": """
+import fq_web
+from fq_jobs import nightly
+LIMIT = 1
+def shared(): return LIMIT
+def web(): return fq_web.page(shared())
+def lazy():
+    from fq_lazy import thing
+    return thing
+def job(): return 2
+inner = (lambda: lambda: 1)()
+application = (web, nightly)
+""",
+    "fq_web.py": "def page(x): return x\n",
+    "fq_jobs.py": "def nightly(): pass\n",
+    "fq_lazy.py": "import fq_lazy_too\nthing = 1\n",
+    "fq_lazy_too.py": "",
+}
+
+
+def prints(directory: Path) -> dict[str, str]:
+    """As a process finds them that imports what is in *directory* now."""
+    for name in [name for name in sys.modules if name.startswith("fq_")]:
+        del sys.modules[name]
+    importlib.invalidate_caches()
+    for path in directory.rglob("__pycache__"):
+        shutil.rmtree(path)
+    service = importlib.import_module("fq_service")
+    names = ("web", "lazy", "job", "nightly")
+    return {name: code_of(getattr(service, name)).fingerprint for name in names}
+
+
+@pytest.mark.parametrize(
+    ("file", "old", "new", "changed"),
+    [
+        ("fq_service.py", "return 2", "return 3", {"job"}),
+        ("fq_service.py", "LIMIT = 1", "LIMIT = 9", {"web"}),
+        ("fq_service.py", "page(shared())", "page(1)", {"web"}),
+        ("fq_service.py", "return 2", "return 2  # two", set()),
+        ("fq_service.py", "(web, nightly)", "(nightly,)", set()),
+        ("fq_service.py", "LIMIT = 1", "LIMIT = 1\nprint()", {"web", "lazy", "job"}),
+        ("fq_web.py", "return x", "return x + 1", {"web"}),
+        ("fq_jobs.py", "pass", "return 1", {"nightly"}),
+        ("fq_lazy.py", "thing = 1", "thing = 2", {"lazy"}),
+        ("fq_lazy_too.py", "", "x = 1", {"lazy"}),
+    ],
+)
+def test_code_of_services_in_one_file_is_told_apart(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    file: str,
+    old: str,
+    new: str,
+    changed: set[str],
+) -> None:
+    """Each has what its function can reach, imported yet or not."""
+    for name, source in SERVICES.items():
+        (tmp_path / name).write_text(source)
+    monkeypatch.syspath_prepend(str(tmp_path))
+    before = prints(tmp_path)
+    path = tmp_path / file
+    path.write_text(path.read_text().replace(old, new, 1))
+    after = prints(tmp_path)
+    assert "" not in before.values()
+    assert {name for name in before if before[name] != after[name]} == changed
+    assert not (file == "fq_lazy.py" and "fq_lazy" in sys.modules), "it was imported"
+
+
+def test_code_that_names_do_not_lead_to_is_unknown() -> None:
+    def inner() -> None:
+        """Made by a function."""
+
+    assert code_of(inner).fingerprint == ""
+    assert code_of(partial(inner)).fingerprint == ""
+    assert code_of(print).fingerprint == ""

@@ -118,6 +118,7 @@ CALLS: tuple[m.Operation, ...] = (
     m.LockDump(),
     m.Descriptors(),
     m.SlowTasks(),
+    m.LoadedCode(),
     m.MemorySample(duration=60.5, engine="memray"),
     m.MemorySample(),
     m.AllocationTraceStart(),

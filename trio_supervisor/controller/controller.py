@@ -63,6 +63,7 @@ from trio_supervisor.process.output.hub import OutputHub
 from trio_supervisor.process.stopping import Patience, StopPlan
 from trio_supervisor.process.strays import end_strays
 from trio_supervisor.spec import MAX_COUNT, Application
+from trio_supervisor.wire.json_tree import Object
 from trio_supervisor.wire.messages import WorkerRecord
 
 logger = logging.getLogger(__name__)
@@ -590,6 +591,10 @@ class Controller:
         if self.hub is not None:
             with trio.move_on_after(_LOG_PATIENCE):
                 await self.hub.flush()
+
+    async def ask(self, do: str, arguments: Object) -> Object:
+        """Call the supervisor; see `SupervisorLink.ask`."""
+        return await self.link.ask(do, arguments)
 
     def renew_supervisor(self) -> None:
         """Have the supervisor replaced, once it has told that the reload is done."""

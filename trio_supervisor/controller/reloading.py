@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 from typing import Protocol
 
 import trio
@@ -12,6 +13,7 @@ from attrs import define, evolve, field
 from trio_supervisor.controller import events, takeover
 from trio_supervisor.controller.child import Child
 from trio_supervisor.controller.generation import Generation
+from trio_supervisor.controller.loaded_code import modified_code
 from trio_supervisor.controller.plan import ChildPlan, Spawn
 from trio_supervisor.controller.socket_keys import socket_keys
 from trio_supervisor.controller.starting import SupervisorLauncher
@@ -27,6 +29,7 @@ from trio_supervisor.process.answer import declared
 from trio_supervisor.process.sockets import SocketChange
 from trio_supervisor.spec import Application
 from trio_supervisor.spec.facts import application_facts
+from trio_supervisor.wire.json_tree import Object
 
 
 class Realm(takeover.Realm, Protocol):
@@ -42,6 +45,7 @@ class Realm(takeover.Realm, Protocol):
         self, generation: Generation, launcher: SupervisorLauncher
     ) -> None: ...
     async def publish(self) -> None: ...
+    async def ask(self, do: str, arguments: Object) -> Object: ...
     def renew_supervisor(self) -> None: ...
 
 
@@ -153,12 +157,17 @@ class Reloading:
     ) -> ReloadPlan:
         realm = self._realm
         number = realm.generation.number + 1
-        plan = plan_reload(
+        plan_for = partial(
+            plan_reload,
             list(realm.generation.learn_facts().values()),
             list(new.facts.values()),
             changed_only=changed_only,
             scaled=self.scaled,
         )
+        plan = plan_for()
+        if kept := {service.name for service in plan.of("keep")}:
+            children = [c for c in realm.generation.children if c.plan.service in kept]
+            plan = plan_for(modified=await modified_code(children, realm.ask))
         before, after = realm.generation.application, new.application
         changes = application_changes(
             application_facts(before), application_facts(after)

@@ -20,6 +20,8 @@ _ABSENT: Final = object()
 # Passwords are handed over in these, and a plan is printed and logged.
 _SECRET: Final = frozenset({"environment", "state"})
 _LONGEST: Final = 60
+UNKNOWN_CODE: Final = ""
+"""In place of a file: a worker did not say which code it has loaded."""
 # As many digits of a fingerprint as git shows.
 _DIGITS: Final = 7
 
@@ -138,6 +140,7 @@ def plan_reload(
     *,
     changed_only: bool = False,
     scaled: Mapping[str, int] | None = None,
+    modified: Mapping[str, str] | None = None,
 ) -> ReloadPlan:
     """Return what a reload from *old* to *new* does.
 
@@ -148,6 +151,8 @@ def plan_reload(
             whose code is known to be.
         scaled: The counts that were set by hand. Each stays, unless the declared count
             is another one now.
+        modified: By the name of a service, a file that its workers have loaded and
+            that is another one now, or `UNKNOWN_CODE`: it is not kept.
     """
     before = {facts.name: facts for facts in old}
     counts = {facts.name: facts.count for facts in old} | dict(scaled or {})
@@ -156,7 +161,8 @@ def plan_reload(
         if (was := before.pop(facts.name, None)) is None:
             plans.append(_added(facts))
         else:
-            plans.append(_plan(was, facts, counts[facts.name], changed_only))
+            file = (modified or {}).get(facts.name)
+            plans.append(_plan(was, facts, counts[facts.name], changed_only, file))
     plans += [_removed(facts, counts[facts.name]) for facts in before.values()]
     return ReloadPlan(tuple(plans))
 
@@ -170,11 +176,18 @@ def _removed(facts: ServiceFacts, count: int) -> ServicePlan:
 
 
 def _plan(
-    old: ServiceFacts, new: ServiceFacts, old_count: int, changed_only: bool
+    old: ServiceFacts,
+    new: ServiceFacts,
+    old_count: int,
+    changed_only: bool,
+    modified: str | None,
 ) -> ServicePlan:
-    changes = [*_declared_changes(old, new), *_code_change(old, new)]
+    changes = [*_declared_changes(old, new), *_code_change(old, new, modified)]
     is_same_code = new.is_command or (
-        changed_only and bool(new.fingerprint) and new.fingerprint == old.fingerprint
+        changed_only
+        and bool(new.fingerprint)
+        and new.fingerprint == old.fingerprint
+        and modified is None
     )
     is_replaced = bool(changes) or not is_same_code
     count = old_count
@@ -229,10 +242,14 @@ def _key_changes(
             yield Change(where, _shown(name, was), _shown(name, becomes))
 
 
-def _code_change(old: ServiceFacts, new: ServiceFacts) -> Iterator[Change]:
+def _code_change(
+    old: ServiceFacts, new: ServiceFacts, modified: str | None
+) -> Iterator[Change]:
     was, becomes = old.fingerprint, new.fingerprint
     if was and becomes and was != becomes:
         yield Change("code", was[:_DIGITS], becomes[:_DIGITS])
+    elif modified:
+        yield Change("code", modified, "modified")
 
 
 def _kind(facts: ServiceFacts) -> str:

@@ -19,7 +19,7 @@ from trio_supervisor.errors import (
     TargetError,
 )
 from trio_supervisor.policy.reload import ServiceFacts
-from trio_supervisor.process.fingerprint import fingerprint
+from trio_supervisor.process.fingerprint import Code, code_of
 from trio_supervisor.spec import (
     Application,
     Service,
@@ -44,16 +44,20 @@ class Declared:
 
 def declared(application: Application) -> Declared:
     """Return what *application*, which was imported here, declares."""
-    prints = _fingerprints(application)
+    prints = _fingerprints(codes_of(application))
     return Declared(application=application, facts=_facts(application, prints))
 
 
-def application_answer(application: Application) -> bytes:
-    """Return the answer of a process that has imported *application*."""
+def application_answer(application: Application, codes: Mapping[str, Code]) -> bytes:
+    """Return the answer of a process that has imported *application*.
+
+    Args:
+        codes: See `codes_of`.
+    """
     try:
         document = {
             "application": application_to_plain(application),
-            "fingerprints": _fingerprints(application),
+            "fingerprints": _fingerprints(codes),
         }
         return json.dumps(document).encode()
     except Exception as exc:  # a field was replaced after its check
@@ -114,13 +118,17 @@ def _facts(
     }
 
 
-def _fingerprints(application: Application) -> dict[str, str]:
-    """Return a hash over the code of each Python service, by its name."""
+def codes_of(application: Application) -> dict[str, Code]:
+    """Return the code of each Python service, by its name."""
     return {
-        service.name: fingerprint(str(service.target.__module__))
+        service.name: code_of(service.target)
         for service in application.services
-        if isinstance(service, Service) and hasattr(service.target, "__module__")
+        if isinstance(service, Service)
     }
+
+
+def _fingerprints(codes: Mapping[str, Code]) -> dict[str, str]:
+    return {name: code.fingerprint for name, code in codes.items()}
 
 
 def _line(exc: BaseException) -> str:

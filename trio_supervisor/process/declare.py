@@ -22,6 +22,7 @@ from trio_supervisor.errors import TargetError
 from trio_supervisor.process.answer import (
     Declared,
     application_answer,
+    codes_of,
     error_answer,
     read_answer,
 )
@@ -113,7 +114,8 @@ def main() -> None:
         source = pickle.load(file)
     with record_import(report):
         try:
-            answer = application_answer(load_source(source))
+            application = load_source(source)
+            answer = application_answer(application, codes_of(application))
         except BaseException as exc:  # KeyboardInterrupt is the import's own, too
             answer = error_answer(exc)
     if os.getpid() == process_id:  # else the import forked it

@@ -63,6 +63,17 @@ def load_application(target: str) -> Application:
     return found
 
 
+def files_of_target(target: str) -> set[Path]:
+    """Return the file that *target*, which was loaded, is in, and its packages' own."""
+    where, _ = split_target(target)
+    if is_path(where):
+        return {Path(where).resolve()}
+    parts = where.split(".")
+    names = (".".join(parts[:end]) for end in range(1, len(parts) + 1))
+    files = (getattr(sys.modules.get(name), "__file__", None) for name in names)
+    return {Path(file).resolve() for file in files if file}
+
+
 def _hint(module: ModuleType, where: str) -> str:
     names = [n for n, value in vars(module).items() if isinstance(value, Application)]
     if names:

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import importlib
 import sys
+import time
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
-from trio_supervisor.process.answer import application_answer, error_answer
+from trio_supervisor.process.answer import application_answer, codes_of, error_answer
 from trio_supervisor.process.boot import unpickle_source, with_added_path
-from trio_supervisor.process.load import load_application
+from trio_supervisor.process.load import files_of_target, load_application
+from trio_supervisor.process.loaded import remember
 from trio_supervisor.process.sources import Pickled, Reference
 from trio_supervisor.spec import Application, Service
 from trio_supervisor.wire.codec import prepare
@@ -58,25 +61,32 @@ def preload(
     importlib.import_module("anyio._backends._trio")
     problems: list[str] = []
     answer: bytes | None = None
+    began_at = time.time()
+    covered: set[Path] | None = None
     for source in sources:
         if isinstance(source, Reference):
-            answer = _declare(source)
+            answer, covered = _declare(source)
             continue
         try:
             unpickle_source(source)
         except Exception as exc:
             problems.append(f"{type(exc).__name__}: {exc}")
+    remember(began_at, covered)
     return problems, answer
 
 
-def _declare(source: Reference) -> bytes:
+def _declare(source: Reference) -> tuple[bytes, set[Path] | None]:
+    """Return the answer, and the files of which it is known who runs them."""
     try:
         application = load_source(source)
     except BaseException as exc:  # KeyboardInterrupt is the import's own, too
-        return error_answer(exc)
+        return error_answer(exc), None
     if _needs_asyncio(application):
         importlib.import_module("anyio._backends._asyncio")
-    return application_answer(application)
+    codes = codes_of(application)
+    covered = files_of_target(source.target)
+    covered.update(*(code.files for code in codes.values()))
+    return application_answer(application, codes), covered
 
 
 def _needs_asyncio(application: Application) -> bool:

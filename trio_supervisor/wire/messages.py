@@ -281,6 +281,11 @@ class SlowTasks:
 
 
 @frozen(kw_only=True)
+class LoadedCode:
+    """Which of the application's files are loaded; answered with a `LoadedReport`."""
+
+
+@frozen(kw_only=True)
 class MemorySample:
     """What is allocated in a period, and retained; answered with a `MemoryReport`."""
 
@@ -377,6 +382,7 @@ Operation: TypeAlias = (
     | LockDump
     | Descriptors
     | SlowTasks
+    | LoadedCode
     | MemorySample
     | AllocationTraceStart
     | AllocationTraceStop
@@ -414,6 +420,7 @@ OPERATIONS: Final = MappingProxyType[str, type[Operation]](
         "lock_dump": LockDump,
         "descriptors": Descriptors,
         "slow_tasks": SlowTasks,
+        "loaded_code": LoadedCode,
         "memory_sample": MemorySample,
         "allocation_trace_start": AllocationTraceStart,
         "allocation_trace_stop": AllocationTraceStop,

@@ -297,6 +297,26 @@ class StallReport:
     stalls: tuple[Stall, ...] = ()
 
 
+# Loaded code.
+
+
+@frozen(kw_only=True)
+class LoadedFile:
+    """A source file of the application that a worker has loaded."""
+
+    path: str
+    after: float
+    """A moment before it was loaded [s since the epoch]."""
+
+
+@frozen(kw_only=True)
+class LoadedReport:
+    """The source files of the application, without what is installed."""
+
+    data: str = field(validator=_data)
+    files: tuple[LoadedFile, ...]
+
+
 # Descriptors.
 
 

@@ -42,6 +42,8 @@ class Looking:
     """What the agent of one worker can tell."""
 
     _name: str
+    _started_at: float = field(factory=time.time, init=False)
+    """[s since the epoch]"""
     _main: MainLoop | None = field(default=None, init=False)
     """The loop that our own runtime has started."""
     _watch: StallWatch | None = field(default=None, init=False)
@@ -95,6 +97,18 @@ class Looking:
         """Answer ``slow_tasks``."""
         watch = self._watch or StallWatch(MainLoop(), STALL, LOOK_INTERVAL)
         return to_fields(watch.report())
+
+    def loaded_code(self) -> Fields:
+        """Answer ``loaded_code``."""
+        from trio_supervisor.process.loaded import loaded_files
+        from trio_supervisor.wire.reports import LoadedFile, LoadedReport
+
+        files = [
+            LoadedFile(path=path, after=after)
+            for path, after in sorted(loaded_files(self._started_at))
+        ]
+        text = "".join(f"{file.path}\n" for file in files)
+        return to_fields(LoadedReport(data=text, files=tuple(files)))
 
     async def memory_sample(
         self, call: IncomingCall, operation: MemorySample

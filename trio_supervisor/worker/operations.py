@@ -22,6 +22,7 @@ from trio_supervisor.wire.messages import (
     GarbageProfileStart,
     GarbageProfileStop,
     ListOperations,
+    LoadedCode,
     LockDump,
     MemoryDump,
     MemorySample,
@@ -52,6 +53,7 @@ _BUILT_IN = (
     "lock_dump",
     "descriptors",
     "slow_tasks",
+    "loaded_code",
     "memory_sample",
     "allocation_trace_start",
     "allocation_trace_stop",
@@ -96,6 +98,8 @@ class Operations:
                 return looking.descriptors()
             case SlowTasks():
                 return looking.slow_tasks()
+            case LoadedCode():
+                return looking.loaded_code()
             case MemorySample(engine="memray") as operation:
                 return looking.allocations(call, operation)
             case AllocationTraceStart():
