@@ -515,7 +515,8 @@ application = Application([Command("nap", ["sleep", "1000"], notify=True)])
 
             assert finished.returncode == 4
             assert finished.stderr == (
-                "trio_supervisor: not all workers were ready within 0.3 s\n"
+                "trio_supervisor: not all workers were ready within 0.3 s: "
+                "nap.0 is starting\n"
             )
 
     def test_one_that_failed_for_good_is_not_waited_for(self) -> None:

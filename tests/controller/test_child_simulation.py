@@ -18,6 +18,7 @@ from trio.testing import wait_all_tasks_blocked
 
 from trio_supervisor.controller.child import Child
 from trio_supervisor.controller.events import (
+    CrashLoopOver,
     Event,
     Exited,
     GaveUp,
@@ -31,6 +32,7 @@ from trio_supervisor.controller.plan import ChildPlan
 from trio_supervisor.errors import RestartLimitError
 from trio_supervisor.policy.lifecycle import TRANSITIONS, State
 from trio_supervisor.policy.restart import Backoff, RestartPolicy, RestartRules
+from trio_supervisor.policy.trouble import describe_delay
 from trio_supervisor.process.child import Process
 from trio_supervisor.process.stopping import StopPlan
 from trio_supervisor.testing import FakeProcess, simulated, sleep_through
@@ -120,6 +122,8 @@ class Recorder:
                 what = ("gave up",)
             case Stuck(seconds=seconds):
                 what = ("stuck", seconds)
+            case CrashLoopOver():
+                return
             case _:
                 raise AssertionError(event)
         self.said.append((trio.current_time(), *what))
@@ -345,7 +349,7 @@ class Oracle:
             if in_a_row:
                 longest = min(backoff.cap, backoff.base * 2 ** (in_a_row - 1))
                 delay = self.u * longest
-        step = f"restarting in {delay * 1000:.0f} ms" if delay else "restarting"
+        step = f"restarting in {describe_delay(delay)}" if delay else "restarting"
         self.say_end(now, returncode, is_planned, step)
         sooner = self.next_wish(now + delay, is_ended=True)
         if not self.is_wanted:

@@ -7,10 +7,12 @@ import logging
 from typing import Any, get_args
 
 import pytest
+from attrs import evolve
 
 from trio_supervisor.controller import events
 from trio_supervisor.controller.events import (
     AllReady,
+    CrashLoopOver,
     Event,
     Evidence,
     Exited,
@@ -40,7 +42,8 @@ from trio_supervisor.controller.events import (
 from trio_supervisor.policy.restart import Cause
 from trio_supervisor.process.logs import JsonFormatter
 
-INFO, WARNING, ERROR = logging.INFO, logging.WARNING, logging.ERROR
+DEBUG, INFO = logging.DEBUG, logging.INFO
+WARNING, ERROR = logging.WARNING, logging.ERROR
 
 
 def exited(returncode: int | None, *, is_planned: bool = False) -> Exited:
@@ -132,6 +135,75 @@ EVENTS: list[tuple[Event, int, str]] = [
         exited(-15, is_planned=True),
         INFO,
         "exited: killed by SIGTERM (pid 7); restarting",
+    ),
+    (
+        evolve(exited(3), crashes=4, last_line="b c"),
+        WARNING,
+        "exited: exit code 3 (pid 7), 4 times in a row; restarting; last line: b c",
+    ),
+    (
+        evolve(exited(3), crashes=5, last_line="a"),
+        WARNING,
+        "exited: exit code 3 (pid 7), 5 times in a row; restarting; last line: a; "
+        "crash loop: from now on only each doubling is logged",
+    ),
+    (
+        evolve(exited(3), crashes=1, problem="port 80 is held by a.0, pid 8"),
+        WARNING,
+        "exited: exit code 3 (pid 7); restarting; port 80 is held by a.0, pid 8",
+    ),
+    (
+        evolve(exited(-6), last_line="double free"),
+        WARNING,
+        "exited: killed by SIGABRT (pid 7); restarting; last line: double free",
+    ),
+    (
+        evolve(exited(-9), last_line="GET /"),
+        WARNING,
+        "exited: killed by SIGKILL (pid 7); restarting",
+    ),
+    (
+        evolve(exited(3), crashes=6, is_repeat=True),
+        DEBUG,
+        "exited: exit code 3 (pid 7), 6 times in a row; restarting",
+    ),
+    (
+        NotStarted(
+            name="web.0",
+            problem="no such file",
+            next_step="restarting in 312 ms",
+            crashes=6,
+            is_repeat=True,
+        ),
+        DEBUG,
+        "cannot be started: no such file, 6 times in a row; restarting in 312 ms",
+    ),
+    (
+        Started(name="web.0", process_id=7, incarnation=6, is_repeat=True),
+        DEBUG,
+        "started (pid 7, incarnation 6)",
+    ),
+    (
+        Ready(name="web.0", process_id=7, seconds=0.1, is_repeat=True),
+        DEBUG,
+        "ready in 100 ms (pid 7)",
+    ),
+    (
+        evolve(stopping(Cause.UNHEALTHY), is_repeat=True),
+        DEBUG,
+        "stopping (pid 7), no sign of life",
+    ),
+    (
+        Evidence(
+            name="web.0", process_id=7, cause="unhealthy", stacks="a", is_repeat=True
+        ),
+        DEBUG,
+        "this is where it was (pid 7):\na",
+    ),
+    (
+        CrashLoopOver(name="web.0", process_id=7, crashes=12, seconds=10.2),
+        INFO,
+        "ready for 10 s (pid 7) after 12 crashes in a row; crash loop over",
     ),
     (
         NotStarted(name="web.0", problem="no such file", next_step="left ended"),
@@ -228,7 +300,7 @@ def test_no_two_events_are_of_one_kind() -> None:
 def test_an_event_is_logged_with_its_fields(
     event: Event, caplog: pytest.LogCaptureFixture
 ) -> None:
-    with caplog.at_level(INFO, events.logger.name):
+    with caplog.at_level(DEBUG, events.logger.name):
         log_event(event)
     [record] = caplog.records
     assert record.levelno == event.level

@@ -183,7 +183,7 @@ def test_what_counts_as_success_and_what_is_given_up() -> None:
         serving.wait_worker("good.0", state="stopped", last_exit="exit code 3")
         bad = serving.wait_event(event="exited", name="bad.0")
         assert (bad["returncode"], bad["next_step"]) == (4, "restarting")
-        serving.wait_events(2, event="ready", name="bad.0")
+        serving.wait_events(2, event="started", name="bad.0")
         for name, code in (("hopeless.0", 78), ("shot.0", -signal.SIGUSR1)):
             end = serving.wait_event(event="exited", name=name)
             assert (end["returncode"], end["next_step"]) == (code, "left ended")

@@ -44,6 +44,10 @@ RECORD = m.WorkerRecord(
     reason="restart: leaks",
     needs=("db (ready)", "migrate (exited_ok)"),
     is_stable=False,
+    crashes=4,
+    next_try_at=1026.5,
+    last_line="boom",
+    problem="port 80 is held by nginx, pid 7",
 )
 WORKER = m.WorkerStatus(
     name="web.0",
@@ -63,6 +67,10 @@ WORKER = m.WorkerStatus(
     waiting_for="db (ready)",
     reason="restart: leaks",
     needs=("db (ready)", "migrate (exited_ok)"),
+    crashes=4,
+    next_try_in=2.5,
+    last_line="boom",
+    problem="port 80 is held by nginx, pid 7",
 )
 GONE = m.Gone(name="web.0", generation=1)
 CONNECTION = m.Connection(

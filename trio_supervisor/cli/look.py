@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from argparse import Namespace
-from typing import Any
+from typing import Any, Final
 
 from trio_supervisor.cli.connection import (
     Connection,
@@ -12,13 +12,25 @@ from trio_supervisor.cli.connection import (
     connect_patiently,
     socket_path,
 )
-from trio_supervisor.cli.output import format_duration, print_json, print_table
+from trio_supervisor.cli.output import (
+    format_duration,
+    print_json,
+    print_table,
+    printable,
+)
 from trio_supervisor.errors import (
     ConnectionLostError,
     DeadlineExceededError,
+    SupervisorError,
 )
 from trio_supervisor.link.foreign import workers
+from trio_supervisor.policy.trouble import describe_crashes
 from trio_supervisor.wire.json_tree import Object
+
+# A supervisor that answers at all does so much sooner [s].
+_LATE_WITHIN: Final = 2.0
+# So many of a thousand workers tell what is wrong with the others.
+_MOST_LATE: Final = 10
 
 
 def run_ping(arguments: Namespace) -> None:
@@ -51,6 +63,8 @@ def run_probe(arguments: Namespace) -> None:
 
 
 def _shown(value: object) -> str:
+    if isinstance(value, dict):
+        return ", ".join(f"{name} ({why})" for name, why in value.items())
     return (
         ", ".join(map(str, value)) or "none" if isinstance(value, list) else f"{value}"
     )
@@ -115,10 +129,27 @@ def _wait_ready(path: str, deadline: Deadline) -> None:
             except ConnectionLostError:
                 continue
             except DeadlineExceededError:
+                late = _late(path)
                 raise DeadlineExceededError(
-                    f"not all workers were ready within {deadline.timeout:g} s"
+                    f"not all workers were ready within {deadline.timeout:g} s{late}"
                 ) from None
             return
+
+
+def _late(path: str) -> str:
+    """Return which workers are not ready, and why, as the end of a sentence."""
+    try:
+        with Connection(path, Deadline(_LATE_WITHIN)) as connection:
+            workers = _in_order(connection.call("workers")["workers"])
+    except SupervisorError:  # what is said of the time is said anyway
+        return ""
+    late = [
+        f"{worker['name']} is {worker['state']} {_remark(worker)}".strip()
+        for worker in workers
+        if worker["state"] not in ("ready", "stopped")
+    ]
+    more = f" and {len(late) - _MOST_LATE} more" if len(late) > _MOST_LATE else ""
+    return f": {', '.join(late[:_MOST_LATE])}{more}" if late else ""
 
 
 def _in_order(workers: list[dict[str, Any]]) -> list[dict[str, Any]]:
@@ -169,11 +200,25 @@ def _share_names(workers: list[dict[str, Any]]) -> bool:
     return len(set(names)) < len(names)
 
 
+def describe_worker(worker: dict[str, Any]) -> str:
+    """Return what the status *worker* says of its crashes."""
+    return describe_crashes(
+        crashes=worker.get("crashes", 0),
+        last_exit=worker["last_exit"],
+        reason=worker.get("reason", ""),
+        problem=printable(worker.get("problem", "")),
+        last_line=printable(worker.get("last_line", "")),
+        next_try_in=worker.get("next_try_in"),
+    )
+
+
 def _remark(worker: dict[str, Any]) -> str:
     if not worker["is_managed"]:
         return "(not of this controller)"
     if worker.get("waiting_for"):
         return f"(waits for {worker['waiting_for']})"
+    if worker["state"] == "backoff" or worker.get("crashes", 0) > 1:
+        return f"({describe_worker(worker)})"
     if worker["last_exit"] and worker["state"] != "ready":
         return f"(last: {worker['last_exit']})"
     if worker.get("reason"):

@@ -12,6 +12,7 @@ from attrs import define, field
 
 from trio_supervisor.controller.endings import next_step_of, too_often, why_again
 from trio_supervisor.controller.events import (
+    CrashLoopOver,
     Event,
     Exited,
     GaveUp,
@@ -37,6 +38,7 @@ from trio_supervisor.policy.lifecycle import Event as Step
 from trio_supervisor.policy.lifecycle import State, advance
 from trio_supervisor.policy.order import Standing
 from trio_supervisor.policy.restart import (
+    CRASH_LOOP,
     Cause,
     Decision,
     Ending,
@@ -46,6 +48,7 @@ from trio_supervisor.policy.restart import (
     RestartHistory,
     lifetime,
 )
+from trio_supervisor.policy.trouble import describe_crashes
 from trio_supervisor.process.child import Process, describe_exit
 from trio_supervisor.process.notify import Notification
 from trio_supervisor.process.stopping import Patience, stop
@@ -82,6 +85,12 @@ class Child:
     """By the system's monotonic clock [s]."""
     status: str = field(default="", init=False)
     last_exit: str = field(default="", init=False)
+    last_line: str = field(default="", init=False)
+    """What its last incarnation printed last."""
+    problem: str = field(default="", init=False)
+    """What is known to have ended that."""
+    next_try_at: float | None = field(default=None, init=False)
+    """When it is started again, by the system's monotonic clock [s]."""
     waiting_for: str = field(default="", init=False)
     """What keeps it from being started, in words."""
     why: str = field(default="", init=False)
@@ -140,6 +149,28 @@ class Child:
     def restarts(self) -> int:
         """Incarnations after the first."""
         return max(0, self.incarnation - 1)
+
+    @property
+    def crashes(self) -> int:
+        """How often it has ended in a row, since it ran well last."""
+        return self._history.attempt
+
+    @property
+    def is_repeating(self) -> bool:
+        """Whether it has ended so often in a row that the log does not tell it all."""
+        return self.crashes > CRASH_LOOP
+
+    @property
+    def is_in_crash_loop(self) -> bool:
+        """Whether to wait for it no more, though it is tried again."""
+        return self.crashes >= CRASH_LOOP and self.state is State.BACKOFF
+
+    @property
+    def trouble(self) -> str:
+        """How it ended, and how often in a row, in words."""
+        return describe_crashes(
+            crashes=self.crashes, last_exit=self.last_exit, reason=self.why
+        )
 
     @property
     def is_at_rest(self) -> bool:
@@ -246,8 +277,10 @@ class Child:
 
     def notified(self, notification: Notification) -> None:
         """Take in what the process said."""
-        if notification.is_heartbeat and self._vitals.beat(trio.current_time()):
-            self._changed.set()  # the health check may begin with this one
+        if notification.is_heartbeat:
+            is_first = self._vitals.beat(trio.current_time())
+            if is_first or self.crashes:  # the health check begins, a crash loop ends
+                self._changed.set()
         if (status := notification.status) is not None and status != self.status:
             self.status = status
             self._tell()
@@ -266,6 +299,8 @@ class Child:
     def seems_alive(self) -> None:
         """Take in that its liveness probe begins, or has succeeded."""
         self._vitals.alive_at = trio.current_time()
+        if self.crashes:
+            self._changed.set()  # a crash loop may be over
 
     def seems_sick(self, cause: Cause) -> None:
         """Have it replaced: a probe says that it did not start, or does not live."""
@@ -393,6 +428,7 @@ class Child:
                 process_id=process.pid,
                 incarnation=self.incarnation,
                 generation=self.plan.generation,
+                is_repeat=self.is_repeating,
             )
         )
         self._tell()
@@ -439,6 +475,7 @@ class Child:
             if trio.current_time() >= self._vitals.stable_at():
                 self._become_stable()
             deadline, cause = self._listen_closely(process)
+            well_at = self._look_for_recovery(process)
             now = trio.current_time()
             if now >= deadline:
                 if now - wake_at > _SUSPENDED and self._vitals.may_sleep:
@@ -454,7 +491,7 @@ class Child:
             self._changed = trio.Event()
             look = now + self._vitals.look_again
             stable = self._vitals.stable_at()
-            wake_at = min(deadline, self._is_due_at, stable, look)
+            wake_at = min(deadline, self._is_due_at, stable, well_at, look)
             with trio.move_on_at(wake_at):
                 await self._changed.wait()
 
@@ -490,6 +527,27 @@ class Child:
         if (age := self._pulse()) is not None:
             self._vitals.beat(trio.current_time() - age)
 
+    def _look_for_recovery(self, process: Process) -> float:
+        """End the crash loop, if it is over; return when to look again."""
+        now, stable_after = trio.current_time(), self.plan.rules.stable_after
+        well_for = self._vitals.well_for(now, has_hung=True)
+        if not self.crashes or well_for is None:
+            return float("inf")
+        if well_for < stable_after:  # later than that, what it shows wakes us
+            stable_at = now - well_for + stable_after
+            return stable_at if stable_at > now else float("inf")
+        if self.is_repeating:
+            event = CrashLoopOver(
+                name=self.name,
+                process_id=process.pid,
+                crashes=self.crashes,
+                seconds=well_for,
+            )
+            self._watcher.on_event(event)
+        self._history.end_crash_loop()
+        self._tell()
+        return float("inf")
+
     def _announce_stop(self, process: Process, cause: Cause) -> None:
         if process.returncode is not None:
             if not process.is_gone:  # what is left of its group is ended first
@@ -502,6 +560,7 @@ class Child:
                 process_id=process.pid,
                 cause=cause.value,
                 reason=self._reason if cause is self._request else "",
+                is_repeat=cause is not self._request and self.is_repeating,
             )
         )
 
@@ -557,9 +616,11 @@ class Child:
         self._watcher.on_event(self._event_of(ending, problem, decision))
         match decision:
             case Restart(delay):
+                self.next_try_at = time.monotonic() + delay
                 self._step(Step.RETRY)
                 with trio.move_on_after(delay):
                     await self._until_asked()
+                self.next_try_at = None
                 if not self._is_wanted:
                     self._give_in()
             case Leave():
@@ -573,10 +634,21 @@ class Child:
 
     def _event_of(self, ending: Ending, problem: str, decision: Decision) -> Event:
         next_step = next_step_of(decision)
+        is_crash = isinstance(decision, Restart) and not ending.is_planned
+        crashes = self.crashes if is_crash else 0
+        is_repeat = is_crash and not self._history.is_told(trio.current_time())
         if ending.returncode is None:
-            self.last_exit = problem
-            return NotStarted(name=self.name, problem=problem, next_step=next_step)
+            self.last_exit, self.last_line, self.problem = problem, "", ""
+            return NotStarted(
+                name=self.name,
+                problem=problem,
+                next_step=next_step,
+                crashes=crashes,
+                is_repeat=is_repeat,
+            )
         obituary = self._company.obituary_of(self, ending)
+        self.last_line = obituary.last_line
+        self.problem = obituary.problem
         return Exited(
             name=self.name,
             process_id=self._process_id,
@@ -584,7 +656,11 @@ class Child:
             is_planned=ending.is_planned,
             next_step=next_step,
             last_lines=obituary.last_lines,
+            last_line=obituary.last_line,
             post_mortem=obituary.post_mortem,
+            crashes=crashes,
+            problem=obituary.problem,
+            is_repeat=is_repeat,
         )
 
     def _weigh_readiness(self) -> None:
@@ -627,7 +703,13 @@ class Child:
     def _say_ready(self, seconds: float) -> None:
         assert self.process is not None
         pid = self.process.pid
-        self._watcher.on_event(Ready(name=self.name, process_id=pid, seconds=seconds))
+        event = Ready(
+            name=self.name,
+            process_id=pid,
+            seconds=seconds,
+            is_repeat=self.is_repeating,
+        )
+        self._watcher.on_event(event)
 
     async def _until_allowed(self) -> None:
         """Wait while something that it needs is not there, and it is wanted."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from datetime import UTC, datetime
 from typing import Any, Final, Protocol
@@ -21,10 +21,12 @@ from trio_supervisor.errors import (
     UnavailableError,
 )
 from trio_supervisor.policy.restart import Ending
+from trio_supervisor.policy.trouble import last_words
 from trio_supervisor.process.black_box import BlackBox
 from trio_supervisor.process.child import Process, describe_exit
 from trio_supervisor.process.groups import read_stat
 from trio_supervisor.process.output.hub import ChildOutput
+from trio_supervisor.process.output.tail import Line
 from trio_supervisor.process.outside import FROZEN, look
 from trio_supervisor.wire.json_tree import Object
 
@@ -32,6 +34,8 @@ from trio_supervisor.wire.json_tree import Object
 # into the file.
 _IN_EVENT: Final = 10
 _IN_FILE: Final = 200
+# What was read so soon before the last line was written together with it [s].
+_TOGETHER: Final = 0.2
 # An agent that can answer at all does so much sooner [s].
 _AGENT_WITHIN: Final = 1.0
 
@@ -62,7 +66,11 @@ class Coroner:
         """Keep where threads and tasks of *process* are, and tell it as an event."""
         if stacks := await self.stacks_of(child, process):
             event = Evidence(
-                name=child.name, process_id=process.pid, cause=cause, stacks=stacks
+                name=child.name,
+                process_id=process.pid,
+                cause=cause,
+                stacks=stacks,
+                is_repeat=child.is_repeating,
             )
             self._evidence.setdefault(process.pid, []).append(event)
             self._on_event(event)
@@ -121,6 +129,7 @@ class Coroner:
             output.finish()
             lines = output.last_lines(_IN_FILE)
             remains["last_lines"] = [line.text for line in lines]
+            remains["last_line"] = _last_line(lines)
         if (box := self.boxes.pop(process.pid, None)) is not None:
             with box:
                 is_signalled = (process.returncode or 0) < 0
@@ -152,7 +161,25 @@ class Coroner:
                 "last_lines": lines,
             }
             self._nursery().start_soon(self._store.save, path, record)
-        return Obituary(last_lines=tuple(lines[-_IN_EVENT:]), post_mortem=path)
+        return Obituary(
+            last_lines=tuple(lines[-_IN_EVENT:]),
+            last_line=remains.get("last_line", ""),
+            post_mortem=path,
+        )
+
+
+def _last_line(lines: Sequence[Line]) -> str:
+    """Return the last of *lines*: of standard error, where it wrote there at last.
+
+    Of two streams nobody knows which was written to last, but by when each was read.
+    """
+    newest = max((line.time for line in lines), default=0.0)
+    errors = [
+        line.text
+        for line in lines
+        if line.stream == "stderr" and newest - line.time < _TOGETHER
+    ]
+    return last_words(errors) or last_words([line.text for line in lines])
 
 
 def _frozen_state(process: Process) -> str | None:

@@ -11,6 +11,7 @@ from trio_supervisor.policy.restart import (
     Leave,
     Restart,
 )
+from trio_supervisor.policy.trouble import describe_delay
 from trio_supervisor.process.child import describe_exit
 
 
@@ -20,7 +21,7 @@ def next_step_of(decision: Decision) -> str:
         case Restart(0.0):
             return "restarting"
         case Restart(delay):
-            return f"restarting in {delay * 1000:.0f} ms"
+            return f"restarting in {describe_delay(delay)}"
         case Leave():
             return "left ended"
         case GiveUp():

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import logging
+import signal
 from typing import Any, ClassVar, Final, TypeAlias
 
 from attrs import asdict, frozen
 
-from trio_supervisor.policy.restart import Cause
+from trio_supervisor.policy.restart import CRASH_LOOP, Cause
+from trio_supervisor.policy.trouble import in_a_row
 from trio_supervisor.process.child import describe_exit
 
 logger = logging.getLogger("trio_supervisor.controller")
@@ -26,6 +28,13 @@ CAUSES: Final = {
     Cause.GROUP: "restarted with its group",
 }
 """In words."""
+_FEWER: Final = "; crash loop: from now on only each doubling is logged"
+_KILLED: Final = (-signal.SIGKILL, -signal.SIGTERM)
+
+
+def _folded(level: int, is_repeat: bool) -> int:
+    """Return *level*, or that of what the log leaves out: one more of a crash loop."""
+    return logging.DEBUG if is_repeat else level
 
 
 @frozen(kw_only=True)
@@ -33,11 +42,17 @@ class Started:
     """A process was started."""
 
     kind: ClassVar[str] = "started"
-    level: ClassVar[int] = logging.INFO
     name: str
     process_id: int
     incarnation: int
     generation: int = 1
+    is_repeat: bool = False
+    """Whether it is one more of a crash loop."""
+
+    @property
+    def level(self) -> int:
+        """Of no interest where it is a repeat."""
+        return _folded(logging.INFO, self.is_repeat)
 
     def __str__(self) -> str:
         again = f", incarnation {self.incarnation}" if self.incarnation > 1 else ""
@@ -51,14 +66,40 @@ class Ready:
     """It said that it is ready."""
 
     kind: ClassVar[str] = "ready"
-    level: ClassVar[int] = logging.INFO
     name: str
     process_id: int
     seconds: float
     """Since it was started [s]."""
+    is_repeat: bool = False
+    """Whether it is one more of a crash loop."""
+
+    @property
+    def level(self) -> int:
+        """Of no interest where it is a repeat."""
+        return _folded(logging.INFO, self.is_repeat)
 
     def __str__(self) -> str:
         return f"ready in {self.seconds * 1000:.0f} ms (pid {self.process_id})"
+
+
+@frozen(kw_only=True)
+class CrashLoopOver:
+    """It has been ready and well for long enough: its crash loop is over."""
+
+    kind: ClassVar[str] = "crash_loop_over"
+    level: ClassVar[int] = logging.INFO
+    name: str
+    process_id: int
+    crashes: int
+    """How often it had ended in a row."""
+    seconds: float
+    """How long it has been ready and well [s]."""
+
+    def __str__(self) -> str:
+        return (
+            f"ready for {self.seconds:.0f} s (pid {self.process_id}) after "
+            f"{self.crashes} crashes in a row; crash loop over"
+        )
 
 
 @frozen(kw_only=True)
@@ -82,13 +123,19 @@ class Evidence:
     """What was seen of a process that was about to be ended for its state."""
 
     kind: ClassVar[str] = "evidence"
-    level: ClassVar[int] = logging.WARNING
     name: str
     process_id: int
     cause: str
     """Why it is ended."""
     stacks: str
     """Of its threads, as text; or what keeps it from saying."""
+    is_repeat: bool = False
+    """Whether it is one more of a crash loop."""
+
+    @property
+    def level(self) -> int:
+        """Of no interest where it is a repeat."""
+        return _folded(logging.WARNING, self.is_repeat)
 
     def __str__(self) -> str:
         return f"this is where it was (pid {self.process_id}):\n{self.stacks}"
@@ -99,12 +146,18 @@ class Stopping:
     """It was asked to end."""
 
     kind: ClassVar[str] = "stopping"
-    level: ClassVar[int] = logging.INFO
     name: str
     process_id: int
     cause: str
     reason: str
     """Who asked, and why; may be empty."""
+    is_repeat: bool = False
+    """Whether it is one more of a crash loop."""
+
+    @property
+    def level(self) -> int:
+        """Of no interest where it is a repeat."""
+        return _folded(logging.INFO, self.is_repeat)
 
     def __str__(self) -> str:
         cause = CAUSES[Cause(self.cause)]
@@ -127,18 +180,38 @@ class Exited:
     """What it wrote at last."""
     post_mortem: str = ""
     """The file with more of it; empty: there is none."""
+    crashes: int = 0
+    """How often it has ended in a row, where it is restarted for that."""
+    problem: str = ""
+    """What is known to have ended it."""
+    last_line: str = ""
+    """Of *last_lines*, the one that most likely says why."""
+    is_repeat: bool = False
+    """Whether it is one more of a crash loop."""
+
+    @property
+    def _is_fine(self) -> bool:
+        return self.is_planned or self.returncode == 0
 
     @property
     def level(self) -> int:
         """A warning where it was not planned."""
-        is_fine = self.is_planned or self.returncode == 0
-        return logging.INFO if is_fine else logging.WARNING
+        level = logging.INFO if self._is_fine else logging.WARNING
+        return _folded(level, self.is_repeat)
 
     def __str__(self) -> str:
         how = describe_exit(self.returncode)
         if self.returncode is not None and self.returncode < 0:
             how = f"killed by {how}"
-        return f"exited: {how} (pid {self.process_id}); {self.next_step}"
+        again = in_a_row(self.crashes)
+        why = f"; {self.problem}" if self.problem else ""
+        # What was killed from outside has most likely said nothing of it.
+        is_talkative = not (self._is_fine or self.returncode in _KILLED)
+        if is_talkative and self.last_line and not why:
+            why = f"; last line: {self.last_line}"
+        if self.crashes == CRASH_LOOP:
+            why += _FEWER
+        return f"exited: {how} (pid {self.process_id}){again}; {self.next_step}{why}"
 
 
 @frozen(kw_only=True)
@@ -146,13 +219,23 @@ class NotStarted:
     """The system could not start it."""
 
     kind: ClassVar[str] = "not_started"
-    level: ClassVar[int] = logging.ERROR
     name: str
     problem: str
     next_step: str
+    crashes: int = 0
+    """How often it has ended in a row, where it is tried again."""
+    is_repeat: bool = False
+    """Whether it is one more of a crash loop."""
+
+    @property
+    def level(self) -> int:
+        """Of no interest where it is a repeat."""
+        return _folded(logging.ERROR, self.is_repeat)
 
     def __str__(self) -> str:
-        return f"cannot be started: {self.problem}; {self.next_step}"
+        again = in_a_row(self.crashes)
+        fewer = _FEWER if self.crashes == CRASH_LOOP else ""
+        return f"cannot be started: {self.problem}{again}; {self.next_step}{fewer}"
 
 
 @frozen(kw_only=True)
@@ -401,6 +484,7 @@ class Stopped:
 Event: TypeAlias = (
     Started
     | Ready
+    | CrashLoopOver
     | Unready
     | Evidence
     | GroupFailed

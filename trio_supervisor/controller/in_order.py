@@ -141,7 +141,7 @@ async def until_ready(
         await child.wait_news()
     if child.state is not State.READY and not child.has_ended_itself:
         raise UnavailableError(
-            f"{child.name} is not ready, but {child.state.value} ({child.last_exit})"
+            f"{child.name} is not ready, but {child.state.value} ({child.trouble})"
         )
     if child.state is State.FAILED:
         raise UnavailableError(f"{child.name} failed ({child.last_exit})")

@@ -63,6 +63,10 @@ def record_of(child: Child) -> WorkerRecord:
         reason=child.why,
         needs=child.needs,
         is_stable=child.is_stable,
+        crashes=child.crashes,
+        next_try_at=child.next_try_at,
+        last_line=child.last_line,
+        problem=child.problem,
     )
 
 

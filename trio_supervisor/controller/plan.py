@@ -73,8 +73,12 @@ class Obituary:
 
     last_lines: tuple[str, ...] = ()
     """What it wrote at last."""
+    last_line: str = ""
+    """Of these, the one that most likely says why."""
     post_mortem: str = ""
     """The file with more of it; empty: there is none."""
+    problem: str = ""
+    """What is known to have ended it."""
 
 
 class Watcher(Protocol[C_contra]):

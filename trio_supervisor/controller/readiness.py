@@ -107,8 +107,11 @@ class Readiness:
     def health(self, kind: str) -> tuple[bool, dict[str, object]]:
         """See `Controller.health`."""
         if kind == "startup":
-            names = sorted(child.name for child in self._missing)
-            return self._has_been, {"not_ready": names}
+            late = sorted(self._missing, key=lambda child: child.name)
+            details: dict[str, object] = {"not_ready": [child.name for child in late]}
+            if late:
+                details["why"] = {child.name: _why(child) for child in late}
+            return self._has_been, details
         if kind == "liveness":
             since = self._alone_since
             alone = 0.0 if since is None else trio.current_time() - since
@@ -122,7 +125,16 @@ class Readiness:
         ]
         is_stopping = self._realm.is_stopping
         is_ready = self._has_been and not missing and not is_stopping
-        return is_ready, {"not_ready": missing, "stopping": is_stopping}
+        details = {"not_ready": missing, "stopping": is_stopping}
+        if missing:
+            units = self._realm.generation.units
+            details["why"] = {
+                child.name: _why(child)
+                for name in missing
+                for child in units[name].children
+                if child.is_wanted
+            }
+        return is_ready, details
 
 
 def _is_settled(child: Child) -> bool:
@@ -133,3 +145,13 @@ def _is_settled(child: Child) -> bool:
 def _absence_of(child: Child) -> str:
     is_done = child.standing is Standing.EXITED_OK
     return f"done, {child.last_exit}" if is_done else child.state.value
+
+
+def _why(child: Child) -> str:
+    """Return why *child* is not ready; nothing that it has printed, which is no news
+    for everyone who may ask for the health.
+    """
+    if child.waiting_for:
+        return f"waits for {child.waiting_for}"
+    has_ended = child.state is State.BACKOFF or child.crashes > 1
+    return f"{child.state.value}, {child.trouble}" if has_ended else child.state.value

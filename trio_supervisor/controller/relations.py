@@ -121,9 +121,10 @@ class Relations:
         return ", ".join(f"{name} ({condition})" for name, condition in missing)
 
     def despair_of(self, child: Child) -> str:
-        """Return why *child* waits in vain: what it needs has come to rest.
+        """Return why to wait for *child* no more: what it needs is not there.
 
-        Empty if it does not wait, or there is hope.
+        That has come to rest, or is in a crash loop. Empty if *child* does not wait, or
+        what it needs is on its way.
         """
         home = self._homes.get(child)
         if home is None or child.state is not State.WAITING or self._held[child]:
@@ -136,6 +137,8 @@ class Relations:
 
     def _absence_of(self, child: Child) -> str:
         """Return why *child* will not be there for those that need it, if so."""
+        if child.is_in_crash_loop:
+            return f"is in backoff ({child.trouble})"
         if child.is_wanted or not child.is_at_rest:
             return self.despair_of(child)
         is_done = child.standing is Standing.EXITED_OK
@@ -232,7 +235,9 @@ class Relations:
     ) -> None:
         async def end(_: str, group: Sequence[Child]) -> None:
             for child in group:
-                if child.is_wanted:
+                # One that is in a backoff stays there: two that crash and are
+                # restarted with each other would crash at full speed.
+                if child.is_wanted and child.state is not State.BACKOFF:
                     child.request_restart(f"with {crashed.name}", Cause.GROUP)
             for child in group:
                 await child.wait_no_process()

@@ -226,6 +226,8 @@ def _facts_of(child: Child) -> WorkerFacts:
 def _is_over(child: Child, since: int) -> bool:
     if not child.is_wanted and child.is_at_rest:
         return True  # a stop has overtaken us, or it ended for good
+    if child.incarnation >= since and child.is_in_crash_loop:
+        return True  # it is tried again, and the others do not wait for that
     is_settled = child.is_stable or child.is_at_rest
     return child.incarnation >= since and is_settled
 
@@ -235,5 +237,5 @@ def _check_ready(child: Child) -> None:
         return  # scaled away, or replaced by a reload: nobody misses it
     if child.state is not State.READY and child.standing is not Standing.EXITED_OK:
         raise UnavailableError(
-            f"{child.name} is not ready, but {child.state.value} ({child.last_exit})"
+            f"{child.name} is not ready, but {child.state.value} ({child.trouble})"
         )

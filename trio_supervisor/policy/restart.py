@@ -17,7 +17,8 @@ SUCCESS: Final = frozenset({0})
 """The returncodes of success, unless a service says otherwise."""
 
 CRASH_LOOP: Final = 5
-"""As many crashes in a row are a crash loop: nothing waits for the service any more."""
+"""So many crashes in a row are a crash loop: nothing waits for the worker any more,
+and the log reports only some of what follows."""
 _STABLE_AFTER: Final = 10.0
 # Operators who look at the log of a day find a crash loop that began the day before.
 _LONGEST_SILENCE: Final = 600.0
@@ -245,14 +246,15 @@ class RestartHistory:
     def is_told(self, now: float) -> bool:
         """Return whether to report the crash that was decided about last.
 
-        Crashes in a row are reported at each doubling of their number, and at least
-        every ten minutes.
+        Those of a crash loop are reported at each doubling of their number, and at
+        least every ten minutes.
 
         Args:
             now: As for `decide` [s].
         """
         is_power_of_two = self.attempt & (self.attempt - 1) == 0
-        if is_power_of_two or now - self._told_at >= _LONGEST_SILENCE:
+        is_new = self.attempt <= CRASH_LOOP or is_power_of_two
+        if is_new or now - self._told_at >= _LONGEST_SILENCE:
             self._told_at = now
             return True
         return False

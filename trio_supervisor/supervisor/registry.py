@@ -364,6 +364,9 @@ class _Row:
             waiting_for=record.waiting_for,
             reason=record.reason,
             needs=record.needs,
+            crashes=record.crashes,
+            last_line=record.last_line,
+            problem=record.problem,
         )
         self._fields = to_fields(status)
 
@@ -372,6 +375,8 @@ class _Row:
         fields, record = self._fields, self.record
         fields["uptime"] = _since(record.started_at, now)
         fields["ready_for"] = _since(record.ready_at, now)
+        if record.next_try_at is not None:
+            fields["next_try_in"] = round(max(0.0, record.next_try_at - now), 3)
         return fields
 
 

@@ -29,6 +29,8 @@ PATHS: Final[Mapping[str, HealthKind]] = {
     "/startupz": "startup",
 }
 _METHODS: Final = ("GET", "HEAD")
+# So many of a thousand workers tell what is wrong with the others.
+_MOST: Final = 10
 
 
 class HealthSource(Protocol):
@@ -57,11 +59,23 @@ class _Health:
         is_ok, details = self.source.report(kind)
         status = HTTPStatus.OK if is_ok else HTTPStatus.SERVICE_UNAVAILABLE
         if "verbose" not in parse_qs(request.query, keep_blank_values=True):
-            return plain(status, "ok" if is_ok else "failing")
+            return plain(status, "ok" if is_ok else _summary(details))
         body = orjson.dumps(
             {"ok": is_ok, **details}, default=str, option=orjson.OPT_INDENT_2
         )
         return Answer(status=status, body=body + b"\n", content_type="application/json")
+
+
+def _summary(details: Mapping[str, object]) -> str:
+    """Return ``failing``, and what is not ready, where that is it."""
+    names = details.get("not_ready")
+    if not isinstance(names, list) or not names:
+        return "failing"
+    why = details.get("why")
+    reasons = why if isinstance(why, Mapping) else {}
+    shown = [f"{name} ({reason})" for name, reason in reasons.items()] or names
+    more = f" and {len(shown) - _MOST} more" if len(shown) > _MOST else ""
+    return f"failing, not ready: {', '.join(map(str, shown[:_MOST]))}{more}"
 
 
 def parse_http_address(text: str) -> Listen:

@@ -219,6 +219,14 @@ class WorkerRecord:
     """What its service depends on, as ``db (ready)``."""
     is_stable: bool = True
     """Whether it has been ready for as long as its service says (``stable_for``)."""
+    crashes: int = field(default=0, validator=ge(0))
+    """How often it has ended in a row, since it ran well last."""
+    next_try_at: float | None = None
+    """In a backoff: when it is started again, by the system's monotonic clock [s]."""
+    last_line: str = ""
+    """What its last incarnation printed last."""
+    problem: str = ""
+    """What is known to have ended that, as ``port 80 is held by nginx, pid 7``."""
 
     @property
     def key(self) -> tuple[str, int]:
@@ -482,6 +490,14 @@ class WorkerStatus:
     """Why this incarnation took the place of the one before, in words."""
     needs: tuple[str, ...] = ()
     """What its service depends on, as ``db (ready)``."""
+    crashes: int = 0
+    """How often it has ended in a row, since it ran well last."""
+    next_try_in: float | None = None
+    """In a backoff: time until it is started again [s]."""
+    last_line: str = ""
+    """What its last incarnation printed last."""
+    problem: str = ""
+    """What is known to have ended that, as ``port 80 is held by nginx, pid 7``."""
 
 
 @frozen(kw_only=True)

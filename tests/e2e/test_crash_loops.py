@@ -1,0 +1,158 @@
+"""One service that crashes for ever beside others, with real processes."""
+
+from __future__ import annotations
+
+import json
+import urllib.error
+import urllib.request
+from collections.abc import Iterator
+
+import pytest
+
+from tests.e2e.serving import Serving, open_serving
+
+SERVICE = """
+import os
+from trio_supervisor import Application, Command, Service, SyncWorker
+
+def work(worker: SyncWorker) -> None:
+    worker.ready()
+    worker.stopping.wait()
+
+def moody(worker: SyncWorker) -> None:
+    if not os.path.exists("tmp/database"):
+        raise ConnectionError("no database")
+    work(worker)
+
+def flaps(worker: SyncWorker) -> None:
+    worker.ready()
+    raise SystemExit(7)
+
+application = Application([
+    Command("bad", ["sh", "-c", "echo first; echo cannot find it >&2; exit 3"]),
+    Service("moody", moody, backend="sync"),
+    Service("flaps", flaps, backend="sync"),
+    Service("needs", work, backend="sync", depends_on={"moody": "ready"}),
+    Service("good", work, backend="sync", count=2),
+])
+"""
+IN_LOOP = 5
+
+
+@pytest.fixture(scope="module")
+def serving() -> Iterator[Serving]:
+    words = ("--http", "127.0.0.1:0")
+    with open_serving(SERVICE, is_ready=False, words=words) as serving:
+        serving.wait_event(event="supervisor_connected")
+        for name in ("bad.0", "moody.0", "flaps.0"):
+            wait_crashes(serving, name, IN_LOOP)
+        yield serving
+
+
+def wait_crashes(serving: Serving, name: str, least: int) -> None:
+    what = f"{least} crashes of {name}"
+    serving.until(lambda: serving.worker(name)["crashes"] >= least, what)
+
+
+def wait_backoff(serving: Serving, name: str) -> dict[str, object]:
+    return serving.wait_worker(name, state="backoff")
+
+
+def test_the_others_run_untouched(serving: Serving) -> None:
+    """More crashes than stopped everything before."""
+    wait_crashes(serving, "bad.0", 11)
+    for name in ("good.0", "good.1"):
+        assert serving.worker(name)["state"] == "ready"
+        assert serving.worker(name)["incarnation"] == 1
+    assert serving.process.poll() is None
+
+
+def test_status_tells_count_exit_last_line_and_next_try(serving: Serving) -> None:
+    """As fields, and in the table."""
+    bad = wait_backoff(serving, "bad.0")
+    assert (bad["last_exit"], bad["last_line"]) == ("exit code 3", "cannot find it")
+    assert isinstance(bad["next_try_in"], float)
+    assert 0 <= bad["next_try_in"] <= 60
+    assert serving.worker("good.0")["next_try_in"] is None
+    table = serving.cli("status").stdout
+    [line] = [line for line in table.splitlines() if line.startswith("bad.0")]
+    assert "exit code 3, " in line
+    assert " times in a row" in line
+    assert "last line: cannot find it" in line
+    wait_backoff(serving, "moody.0")
+    assert serving.worker("moody.0")["last_line"] == "ConnectionError: no database"
+
+
+def test_one_that_becomes_ready_and_dies_backs_off_too(serving: Serving) -> None:
+    """Readiness alone ends no crash loop."""
+    wait_crashes(serving, "flaps.0", IN_LOOP + 2)
+    assert wait_backoff(serving, "flaps.0")["last_exit"] == "exit code 7"
+
+
+def test_probe_and_readyz_name_what_is_not_ready_and_why(serving: Serving) -> None:
+    wait_backoff(serving, "bad.0")
+    finished = serving.cli("probe", "readiness")
+    assert finished.returncode == 1
+    assert "not_ready: bad, moody, flaps, needs" in finished.stdout
+    assert "exit code 3, " in finished.stdout
+    assert "needs.0 (waits for moody (ready))" in finished.stdout
+    line = serving.wait_line("health checks at ")
+    address = json.loads(line)["message"].rpartition(" ")[2]
+    with pytest.raises(urllib.error.HTTPError) as caught:
+        urllib.request.urlopen(f"{address}/readyz", timeout=30)
+    body = caught.value.read().decode()
+    assert caught.value.code == 503
+    assert body.startswith("failing, not ready: bad.0 (")
+    assert "good" not in body
+    assert "cannot find it" not in body, "what it prints is not for everybody"
+
+
+def test_wait_ready_names_it_at_its_timeout(serving: Serving) -> None:
+    finished = serving.cli("status", "--wait-ready", "--timeout", "0.3")
+    assert finished.returncode == 4
+    start = "trio_supervisor: not all workers were ready within 0.3 s: bad.0 is "
+    assert finished.stderr.startswith(start)
+    assert "cannot find it" in finished.stderr
+    assert "needs.0 is waiting (waits for moody (ready))" in finished.stderr
+
+
+def test_start_of_what_needs_it_fails_with_the_reason(serving: Serving) -> None:
+    finished = serving.cli("start", "needs")
+    assert finished.returncode == 1
+    start = "needs.0 waits for moody (ready), and moody.0 is in backoff (exit code 1, "
+    assert start in finished.stderr
+
+
+def test_the_log_says_why_once_and_folds_the_rest(serving: Serving) -> None:
+    """Each doubling is a line; everything is an event."""
+    wait_crashes(serving, "bad.0", 9)
+    told = serving.select(event="exited", name="bad.0")
+    assert [event["crashes"] for event in told[:6]] == [1, 2, 3, 4, 5, 8]
+    assert told[0]["message"].endswith("; restarting; last line: cannot find it")
+    assert len(serving.select(event="started", name="bad.0")) == 6
+    lines = serving.cli("events", "--json").stdout.splitlines()
+    every = [json.loads(line) for line in lines]
+    exits = [e for e in every if e["event"] == "exited" and e["name"] == "bad.0"]
+    crashes = [event["crashes"] for event in exits]
+    assert crashes[:9] == list(range(1, 10))
+
+
+def test_it_heals_when_its_cause_is_gone(serving: Serving) -> None:
+    """A restart by hand tries immediately; what waited for it is started."""
+    wait_crashes(serving, "moody.0", IN_LOOP)
+    (serving.directory / "tmp" / "database").touch()
+    finished = serving.cli("restart", "moody")
+    assert (finished.returncode, finished.stderr) == (0, "")
+    serving.wait_worker("moody.0", state="ready", crashes=0)
+    serving.wait_worker("needs.0", state="ready")
+
+
+def test_what_a_caller_asks_for_tries_immediately_and_counts_again(
+    serving: Serving,
+) -> None:
+    wait_crashes(serving, "bad.0", IN_LOOP)
+    since = serving.mark()
+    finished = serving.cli("start", "bad")
+    assert finished.returncode == 1
+    assert "bad.0 did not stay up for 1 s (stable_for): exit code 3" in finished.stderr
+    assert serving.wait_event(event="exited", name="bad.0", since=since)["crashes"] == 1
