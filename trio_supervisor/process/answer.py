@@ -28,6 +28,8 @@ from trio_supervisor.spec import (
     facts_of,
 )
 
+# Its own: an import may have put another function in its place.
+_dumps: Final = json.dumps
 MAX_ANSWER: Final = 64 * 1024 * 1024
 """A declaration is a few kilobytes; past this it is refused [B]."""
 _MAX_MESSAGE: Final = 10_000
@@ -59,17 +61,16 @@ def application_answer(application: Application, codes: Mapping[str, Code]) -> b
             "application": application_to_plain(application),
             "fingerprints": _fingerprints(codes),
         }
-        return json.dumps(document).encode()
+        return _dumps(document).encode()
     except Exception as exc:  # a field was replaced after its check
         problem = f"the declaration cannot be sent to the controller: {_line(exc)}"
         return error_answer(TargetError(problem))
 
 
-def error_answer(exc: BaseException) -> bytes:
+def error_answer(exc: SupervisorError) -> bytes:
     """Return the answer of a process whose import failed."""
-    name = exc.wire_name if isinstance(exc, SupervisorError) else ""
-    message = str(exc) if isinstance(exc, SupervisorError) else _line(exc)
-    return json.dumps({"error": name, "message": message[:_MAX_MESSAGE]}).encode()
+    message = str(exc)[:_MAX_MESSAGE]
+    return _dumps({"error": exc.wire_name, "message": message}).encode()
 
 
 def read_answer(data: bytes, target: str) -> Declared:

@@ -38,6 +38,7 @@ from trio_supervisor.process.documents import interpreter_flags, open_document
 from trio_supervisor.process.exec import spawn_exec
 from trio_supervisor.process.import_report import read_report
 from trio_supervisor.process.import_watch import open_report, record_import
+from trio_supervisor.process.load import blamed
 from trio_supervisor.process.preload import load_source
 from trio_supervisor.process.sources import Reference
 from trio_supervisor.process.stopping import StopPlan, stop
@@ -117,7 +118,7 @@ def main() -> None:
             application = load_source(source)
             answer = application_answer(application, codes_of(application))
         except BaseException as exc:  # KeyboardInterrupt is the import's own, too
-            answer = error_answer(exc)
+            answer = error_answer(blamed(exc, source.target))
     if os.getpid() == process_id:  # else the import forked it
         with os.fdopen(result, "wb") as file:
             file.write(answer)

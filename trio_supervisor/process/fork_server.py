@@ -300,6 +300,8 @@ def main() -> None:
     sys.argv[:] = [_worker_argument()]
     control = socket(fileno=control_descriptor)
     reset_ignored()
+    # An import that becomes another program must not keep the controller waiting.
+    keep_from_programs((control_descriptor, report))
     gc.disable()  # what it would collect is copied by every child
     with open(document, "rb") as file:
         file.seek(0)

@@ -32,6 +32,8 @@ _ENDING: Final[tuple[tuple[ModuleType, str], ...]] = (
 )
 """What can end or replace a process without an exception."""
 _FORKING: Final = ("fork", "forkpty")
+# Its own: an application's calls of the same functions are seen.
+_dump_later: Final = faulthandler.dump_traceback_later
 _STDLIB: Final = os.path.dirname(os.__file__) + os.sep
 _TAKING_OVER: Final = ("enable", "dump_traceback_later")
 """What an application calls that has its own way with faulthandler."""
@@ -78,24 +80,25 @@ class ImportRecord:
         """Begin to record."""
         if not self._was_enabled:
             faulthandler.enable(file=self._report)
-        faulthandler.dump_traceback_later(_INTERVAL, repeat=True, file=self._report)
+        self._begin_records()
         self._is_on = True
         for module, name in _ENDING:
             self._wrap(module, name, self._record)
         for name in _FORKING:
-            self._wrap(os, name, self._note_fork)
+            self._wrap(os, name, self._before_fork, self._after_fork)
         for name in _TAKING_OVER:
             self._wrap(faulthandler, name, functools.partial(self._give_way, name))
 
     def end(self) -> None:
         """Leave everything as the import has left it."""
         self._is_on = False
+        if os.getpid() != self._process_id:
+            return
         for module, name, original, wrapper in self._wrapped:
             if getattr(module, name, None) is wrapper:
                 setattr(module, name, original)
         # What the application has set up with faulthandler stays.
-        if "dump_traceback_later" not in self._taken_over:
-            faulthandler.cancel_dump_traceback_later()
+        self._end_records()
         if not self._was_enabled and "enable" not in self._taken_over:
             faulthandler.disable()
 
@@ -104,17 +107,34 @@ class ImportRecord:
         if _identity_of(self._report) == self._identity:
             os.close(self._report)
 
+    def _begin_records(self) -> None:
+        if "dump_traceback_later" not in self._taken_over:
+            _dump_later(_INTERVAL, repeat=True, file=self._report)
+
+    def _end_records(self) -> None:
+        if "dump_traceback_later" not in self._taken_over:
+            faulthandler.cancel_dump_traceback_later()
+
     def _wrap(
-        self, module: ModuleType, name: str, before: Callable[[], object]
+        self,
+        module: ModuleType,
+        name: str,
+        before: Callable[[], object],
+        after: Callable[[], object] = lambda: None,
     ) -> None:
         original = getattr(module, name)
 
         @functools.wraps(original)
         def call(*args: Any, **kwargs: Any) -> Any:
-            if self._is_on and os.getpid() == self._process_id:
-                with suppress(Exception):
-                    before()
-            return original(*args, **kwargs)
+            if not self._is_watching():
+                return original(*args, **kwargs)
+            with suppress(Exception):
+                before()
+            try:
+                return original(*args, **kwargs)
+            finally:
+                if self._is_watching():
+                    after()
 
         setattr(module, name, call)
         self._wrapped.append((module, name, original, call))
@@ -122,12 +142,20 @@ class ImportRecord:
     def _record(self) -> None:
         faulthandler.dump_traceback(file=self._report, all_threads=False)
 
-    def _note_fork(self) -> None:
+    def _is_watching(self) -> bool:
+        return self._is_on and os.getpid() == self._process_id
+
+    def _before_fork(self) -> None:
+        # Its thread is not in the child, which would wait for it for ever.
+        self._end_records()
         frame = sys._getframe(2)
         while frame.f_back and frame.f_code.co_filename.startswith(_STDLIB):
             frame = frame.f_back
         name = os.path.basename(frame.f_code.co_filename)
         self.forked_at = f"{name}, line {frame.f_lineno}"
+
+    def _after_fork(self) -> None:
+        self._begin_records()
 
     def _give_way(self, name: str) -> None:
         self._taken_over.add(name)

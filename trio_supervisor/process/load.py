@@ -13,7 +13,7 @@ from pathlib import Path
 from types import CodeType, ModuleType
 from typing import Final
 
-from trio_supervisor.errors import SpecError, TargetError
+from trio_supervisor.errors import SpecError, SupervisorError, TargetError
 from trio_supervisor.process.monkey_patches import check_not_patched
 from trio_supervisor.process.sources import (
     current_directory,
@@ -164,21 +164,35 @@ class _Blame:
         place = self._where
         if isinstance(exc, SyntaxError):
             if exc.filename:
-                place = self._place(exc.filename, exc.lineno)
+                place = (
+                    f"{shown_path(exc.filename, self._directory)}, line {exc.lineno}"
+                )
             raise TargetError(f"{place}: SyntaxError: {exc.msg}") from None
-        frames = [
-            frame
-            for frame in traceback.extract_tb(exc.__traceback__)
-            if "importlib" not in frame.filename
-            and not frame.filename.startswith((_OWN, "<frozen "))
-        ]
-        if frames:
-            place = self._place(frames[-1].filename, frames[-1].lineno)
+        place = _line_of(exc, self._directory) or place
         if isinstance(exc, SpecError):
             raise SpecError(f"{place}: {exc.field}", exc.problem) from None
-        text = " ".join(str(exc).split())
-        what = f"{type(exc).__name__}: {text}" if text else type(exc).__name__
-        raise TargetError(f"{place}: {what}") from None
+        raise TargetError(f"{place}: {_named(exc)}") from None
 
-    def _place(self, file: str, line: int | None) -> str:
-        return f"{shown_path(file, self._directory)}, line {line}"
+
+def blamed(exc: BaseException, target: str) -> SupervisorError:
+    """Return what `load_application` raised as an error that names the line."""
+    if isinstance(exc, SupervisorError):
+        return exc
+    return TargetError(f"{_line_of(exc, None) or target}: {_named(exc)}")
+
+
+def _line_of(exc: BaseException, directory: str | None) -> str | None:
+    frames = [
+        frame
+        for frame in traceback.extract_tb(exc.__traceback__)
+        if "importlib" not in frame.filename
+        and not frame.filename.startswith((_OWN, "<frozen "))
+    ]
+    if not frames:
+        return None
+    return f"{shown_path(frames[-1].filename, directory)}, line {frames[-1].lineno}"
+
+
+def _named(exc: BaseException) -> str:
+    text = " ".join(str(exc).split())
+    return f"{type(exc).__name__}: {text}" if text else type(exc).__name__

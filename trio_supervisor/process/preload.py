@@ -11,7 +11,11 @@ from typing import Any
 
 from trio_supervisor.process.answer import application_answer, codes_of, error_answer
 from trio_supervisor.process.boot import unpickle_source, with_added_path
-from trio_supervisor.process.load import files_of_target, load_application
+from trio_supervisor.process.load import (
+    blamed,
+    files_of_target,
+    load_application,
+)
 from trio_supervisor.process.loaded import remember
 from trio_supervisor.process.sources import Pickled, Reference
 from trio_supervisor.spec import Application, Service
@@ -80,7 +84,7 @@ def _declare(source: Reference) -> tuple[bytes, set[Path] | None]:
     try:
         application = load_source(source)
     except BaseException as exc:  # KeyboardInterrupt is the import's own, too
-        return error_answer(exc), None
+        return error_answer(blamed(exc, source.target)), None
     if _needs_asyncio(application):
         importlib.import_module("anyio._backends._asyncio")
     codes = codes_of(application)
