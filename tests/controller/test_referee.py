@@ -10,6 +10,7 @@ from itertools import pairwise
 import pytest
 import trio
 import trio.lowlevel
+import trio.testing
 from attrs import define, field
 
 from trio_supervisor.controller.child import Child
@@ -17,6 +18,7 @@ from trio_supervisor.controller.events import Event
 from trio_supervisor.controller.loop_clock import TICK, LoopClock
 from trio_supervisor.controller.plan import ChildPlan
 from trio_supervisor.controller.referee import Referee
+from trio_supervisor.policy.admission import IDLE, limit_for
 from trio_supervisor.policy.lifecycle import State
 from trio_supervisor.policy.overload import HOLD, MOST, STAGGER, Pressure
 from trio_supervisor.policy.restart import RestartPolicy, RestartRules
@@ -24,7 +26,8 @@ from trio_supervisor.process.child import Process
 from trio_supervisor.testing import FakeProcess, simulated, sleep_through
 
 HEALTH = 3.0
-STARTUP = 5.0
+STARTUP = 7.0
+LIMIT = limit_for(2)
 
 
 @define(eq=False)
@@ -40,6 +43,9 @@ class FakeMachine:
     def queued(self, process_id: int) -> Mapping[int, float]:
         part = self.starved.get(process_id, 0.0)
         return {1: part * trio.current_time(), 2: 0.0}
+
+    def busy(self, process_id: int) -> float:
+        return self.starved.get(process_id, 0.0) * trio.current_time()
 
     def stalled(self, process_id: int) -> float:
         return 0.0
@@ -88,9 +94,20 @@ class Ward:
             self.beating.discard(child)
 
 
+def be_ready(child: Child) -> None:
+    assert isinstance(child.process, FakeProcess)
+    child.notified(child.process.says("READY=1"))
+
+
+def children(ward: Ward, state: State) -> list[Child]:
+    return [child for child in ward.children if child.state is state]
+
+
 @asynccontextmanager
-async def open_ward(count: int, *, is_ready: bool = True) -> AsyncIterator[Ward]:
-    ward = Ward(FakeMachine())
+async def open_ward(
+    count: int, *, is_ready: bool = True, says: Pressure | None = None
+) -> AsyncIterator[Ward]:
+    ward = Ward(FakeMachine(says=says or Pressure()))
     ward.referee = Referee(lambda: ward.children, ward.on_event, ward.machine)
 
     def spawn(number: int) -> Callable[..., object]:
@@ -116,13 +133,9 @@ async def open_ward(count: int, *, is_ready: bool = True) -> AsyncIterator[Ward]
             ward.beating.add(child)
             nursery.start_soon(child.run)
         nursery.start_soon(ward.referee.clock.run)
-        for child in ward.children:
-            await child.wait_state(State.STARTING)
-            while child.process is None:
-                await child.wait_news()
-            if is_ready:
-                assert isinstance(child.process, FakeProcess)
-                child.notified(child.process.says("READY=1"))
+        await trio.testing.wait_all_tasks_blocked()
+        for child in ward.children if is_ready else ():
+            be_ready(child)
         yield ward
         nursery.cancel_scope.cancel()
 
@@ -220,6 +233,50 @@ async def test_all_that_hang_on_a_machine_that_is_fine_are_stopped_in_turn() -> 
         gaps = [b - a for a, b in pairwise(moments)]
         assert all(STAGGER - 1e-6 <= gap <= 4 * STAGGER for gap in gaps)
         assert not ward.kinds("overloaded")
+
+
+@simulated
+async def test_under_pressure_workers_start_a_few_at_a_time() -> None:
+    """Those that are ready make room, and so do those that only sleep."""
+    async with open_ward(30, is_ready=False, says=Pressure(cpu=99.0)) as ward:
+        await trio.testing.wait_all_tasks_blocked()
+        first = children(ward, State.STARTING)
+        assert len(first) == LIMIT
+        queue = children(ward, State.WAITING)
+        assert {child.waiting_for for child in queue} == {
+            "other workers to start (machine under pressure)"
+        }
+        be_ready(first[0])
+        await trio.testing.wait_all_tasks_blocked()
+        assert len(children(ward, State.STARTING)) == LIMIT
+        busy = first[1].process_id
+        assert busy is not None
+        ward.machine.starved = {busy: 1.0}
+        await trio.sleep(IDLE + TICK)  # but for one, they sleep
+        assert len(children(ward, State.STARTING)) == LIMIT + LIMIT - 1
+
+
+@simulated
+async def test_when_the_pressure_is_gone_all_start() -> None:
+    async with open_ward(30, is_ready=False, says=Pressure(cpu=99.0)) as ward:
+        await trio.sleep(1)
+        assert len(children(ward, State.STARTING)) == LIMIT
+        ward.machine.says = Pressure()
+        await trio.sleep(2 * TICK)
+        assert len(children(ward, State.STARTING)) == 30
+
+
+@simulated
+async def test_one_that_is_stopped_while_it_waits_holds_up_nobody() -> None:
+    async with open_ward(30, is_ready=False, says=Pressure(cpu=99.0)) as ward:
+        await trio.testing.wait_all_tasks_blocked()
+        *leaving, last = children(ward, State.WAITING)
+        for child in leaving:
+            child.request_stop()
+        be_ready(children(ward, State.STARTING)[0])
+        await trio.testing.wait_all_tasks_blocked()
+        assert last.state is State.STARTING
+        assert {child.state for child in leaving} == {State.STOPPED}
 
 
 @simulated

@@ -125,7 +125,7 @@ class Child:
     """Of the last process, for what is said once it is gone."""
 
     referee: Mercy = field(default=PLAIN, init=False)
-    """Decides how long a silent process is spared."""
+    """Decides when it may start, and how long a silent process is spared."""
     _deadline: float = field(default=0.0, init=False)
     """When a sign of life was due, the last time that there was one."""
     needs: tuple[str, ...] = field(init=False)
@@ -354,7 +354,10 @@ class Child:
                 await self._until_allowed()
             if self._is_wanted:
                 self._request = None
-                ending, problem = await self._live()
+                try:
+                    ending, problem = await self._live()
+                finally:
+                    self.referee.started(self)
                 self.last_ending = ending
                 await self._follow(ending, problem)
             elif self._is_retired:
@@ -685,6 +688,7 @@ class Child:
         since = self._vitals.unready_since
         if self._vitals.first_ready is None:
             self._vitals.first_ready, since = now, self._vitals.began
+            self.referee.started(self)
         elif since is not None:  # what it said of its trouble is over, too
             self.status = ""
         self.ready_at = time.monotonic()
@@ -713,7 +717,7 @@ class Child:
 
     async def _until_allowed(self) -> None:
         """Wait while something that it needs is not there, and it is wanted."""
-        while self._is_wanted and (obstacle := self._company.obstacle_of(self)):
+        while self._is_wanted and (obstacle := self._obstacle()):
             if self.state is not State.WAITING:
                 self.waiting_for = obstacle
                 self._step(Step.WAIT)
@@ -723,8 +727,16 @@ class Child:
             self._changed = trio.Event()
             await self._changed.wait()
         self.waiting_for = ""
-        if not self._is_wanted and self.state is State.WAITING:
-            self._give_in()
+        if not self._is_wanted:
+            self.referee.started(self)
+            if self.state is State.WAITING:
+                self._give_in()
+
+    def _obstacle(self) -> str:
+        if obstacle := self._company.obstacle_of(self):
+            self.referee.started(self)  # none is to queue behind it
+            return obstacle
+        return self.referee.admit(self)
 
     async def _until_asked(self) -> None:
         self._request = None

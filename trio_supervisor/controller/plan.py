@@ -131,7 +131,7 @@ class Company(Protocol[C_contra]):
 
 
 class Mercy(Protocol):
-    """What a child asks before it has a silent process stopped."""
+    """What a child asks before it has a process started, or a silent one stopped."""
 
     def saw(self, process_id: int) -> None:
         """Say that the process has given a sign of life."""
@@ -139,6 +139,17 @@ class Mercy(Protocol):
 
     def spare(self, process_id: int, since: float, timeout: float) -> float:
         """Return how long to wait yet for a sign of life [s]; 0: stop the process."""
+        ...
+
+    def admit(self, child: Any) -> str:
+        """Return why *child* may not start yet, in words; empty: it may, now.
+
+        `Child.reconsider` has it asked again.
+        """
+        ...
+
+    def started(self, child: Any) -> None:
+        """Say that *child* is ready, has ended, or is not to start any more."""
         ...
 
     def measure(self, process_id: int) -> Callable[[float], float]:
@@ -157,6 +168,12 @@ class _Plain:
 
     def spare(self, process_id: int, since: float, timeout: float) -> float:
         return 0.0
+
+    def admit(self, child: object) -> str:
+        return ""
+
+    def started(self, child: object) -> None:
+        return
 
     def measure(self, process_id: int) -> Callable[[float], float]:
         return lambda timeout: 0.0

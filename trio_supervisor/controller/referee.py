@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Hashable, Iterable, Mapping
 from typing import Final, Protocol
 
 import trio
@@ -11,6 +11,7 @@ from attrs import define, evolve, field, frozen
 
 from trio_supervisor.controller.events import Event, Overloaded, Recovered
 from trio_supervisor.controller.loop_clock import LoopClock
+from trio_supervisor.policy.admission import Admission, limit_for, makes_room
 from trio_supervisor.policy.overload import (
     LATE,
     Pressure,
@@ -28,7 +29,7 @@ _LATEST: Final = 1.0
 _REVIEW: Final = 0.2
 
 
-class Patient(Protocol):
+class Patient(Hashable, Protocol):
     """What is looked at of each child."""
 
     @property
@@ -38,6 +39,10 @@ class Patient(Protocol):
 
     def lateness(self) -> float | None:
         """Return its silence as a part of its timeout; None: nothing is due."""
+        ...
+
+    def reconsider(self) -> None:
+        """Have it ask again whether it may start."""
         ...
 
 
@@ -61,11 +66,15 @@ class Referee:
     _machine: Machine
     clock: LoopClock = field(init=False)
     _triage: Triage = field(factory=Triage, init=False)
+    _admission: Admission[Patient] = field(init=False)
+    _pressed_at: float = field(default=-math.inf, init=False)
+    _was_pressed: bool = field(default=False, init=False)
     _reviewed_at: float = field(default=-math.inf, init=False)
     _baselines: dict[int, _Baseline] = field(factory=dict, init=False)
 
     def __attrs_post_init__(self) -> None:
         self.clock = LoopClock(self._tick)
+        self._admission = Admission(limit_for(self._machine.cores))
 
     def saw(self, process_id: int) -> None:
         """Say that the process has given a sign of life."""
@@ -93,6 +102,32 @@ class Referee:
             is_certain=is_certain(silence, timeout)
             or self._machine.is_stopped(process_id),
         )
+
+    def admit(self, child: Patient) -> str:
+        """Return why *child* may not start yet, in words; empty: it may, now."""
+        now = trio.current_time()
+        is_pressed = self._is_pressed(now)
+        if self._admission.admit(child, now, is_pressed=is_pressed):
+            return ""
+        return "other workers to start (machine under pressure)"
+
+    def started(self, child: Patient) -> None:
+        """Say that *child* is ready, has ended, or is not to start any more."""
+        self._admission.done(child)
+        self._admit_next(trio.current_time())
+
+    def _admit_next(self, now: float) -> None:
+        if self._admission.is_idle:
+            return
+        for child in self._admission.next(is_pressed=self._is_pressed(now)):
+            child.reconsider()
+
+    def _is_pressed(self, now: float) -> bool:
+        """Whether the machine is under pressure; looked up now and then."""
+        if now >= self._pressed_at + _REVIEW:
+            self._pressed_at = now
+            self._was_pressed = self._pressure(now).is_high
+        return self._was_pressed
 
     def measure(self, process_id: int) -> Callable[[float], float]:
         """Return what tells how much is left of a timeout that begins now [s]."""
@@ -159,6 +194,13 @@ class Referee:
             self._on_event(Recovered(name="controller", late=late, watched=watched))
 
     def _tick(self) -> None:
+        now = trio.current_time()
+        for child, since in list(self._admission.starting.items()):
+            process_id = child.process_id
+            if process_id is not None and makes_room(
+                now - since, self._machine.busy(process_id)
+            ):
+                self._admission.done(child)
+        self._admit_next(now)
         if self._triage.is_overloaded:
-            now = trio.current_time()
             self._review(now, self._pressure(now))

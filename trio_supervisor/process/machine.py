@@ -23,6 +23,10 @@ class Machine(Protocol):
         """Return how long each thread has waited for a processor so far [s]."""
         ...
 
+    def busy(self, process_id: int) -> float:
+        """Return how long its main thread has run, or wanted to run, so far [s]."""
+        ...
+
     def stalled(self, process_id: int) -> float:
         """Return how long all around the process has waited for memory so far [s]."""
         ...
@@ -44,6 +48,10 @@ class CalmMachine:
     def queued(self, process_id: int) -> Mapping[int, float]:
         """Return nothing."""
         return {}
+
+    def busy(self, process_id: int) -> float:
+        """Return no time."""
+        return 0.0
 
     def stalled(self, process_id: int) -> float:
         """Return no time."""
@@ -77,6 +85,13 @@ class LinuxMachine:
                     text = _read(f"{directory}/{thread}/schedstat")
                     found[int(thread)] = int(text.split()[1]) / 1e9
         return found
+
+    def busy(self, process_id: int) -> float:
+        """Return the sum of the first two numbers of its schedstat."""
+        with suppress(OSError, ValueError):
+            ran, queued, *_ = map(int, _read(f"/proc/{process_id}/schedstat").split())
+            return (ran + queued) / 1e9
+        return 0.0
 
     def stalled(self, process_id: int) -> float:
         """Return the total of ``full`` of its cgroup's memory.pressure, or of all.
