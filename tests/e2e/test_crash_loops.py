@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
+import re
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
 
@@ -135,6 +137,29 @@ def test_the_log_says_why_once_and_folds_the_rest(serving: Serving) -> None:
     exits = [e for e in every if e["event"] == "exited" and e["name"] == "bad.0"]
     crashes = [event["crashes"] for event in exits]
     assert crashes[:9] == list(range(1, 10))
+
+
+def test_post_mortems_of_a_crash_loop_are_one_with_a_number(serving: Serving) -> None:
+    """They leave room for those of the others."""
+    wait_crashes(serving, "bad.0", IN_LOOP)
+    found: dict[str, dict[str, Any]] = {}
+
+    def are_folded() -> bool:  # for a moment the one that is replaced is there, too
+        found.update(post_mortems(serving))
+        return len(found) == 3
+
+    serving.until(are_folded, "one file for each")
+    assert sorted(found) == ["bad.0", "flaps.0", "moody.0"]
+    assert found["bad.0"]["repeats"] >= IN_LOOP
+    assert found["bad.0"]["last_line"] == "cannot find it"
+    table = serving.cli("post-mortem").stdout
+    assert re.search(r"exit code 7 \(\d+ times since 20", table)
+
+
+def post_mortems(serving: Serving) -> dict[str, dict[str, Any]]:
+    records = json.loads(serving.cli("post-mortem", "--json").stdout)
+    found = {record["name"]: record for record in records}
+    return found if len(found) == len(records) else {}
 
 
 def test_it_heals_when_its_cause_is_gone(serving: Serving) -> None:

@@ -73,7 +73,11 @@ def _why(record: dict[str, Any]) -> str:
     cause = str(record.get("cause", ""))
     how = str(record.get("exit", ""))
     first = cause if cause != "exit" else ""
-    return ", ".join(dict.fromkeys(filter(None, [first, *reasons, how])))
+    why = ", ".join(dict.fromkeys(filter(None, [first, *reasons, how])))
+    repeats = record.get("repeats", 1)
+    if not isinstance(repeats, int) or repeats < 2:
+        return why
+    return f"{why} ({repeats} times since {str(record.get('since', ''))[:19]})"
 
 
 def _show(record: dict[str, Any]) -> None:
@@ -86,6 +90,8 @@ def _show(record: dict[str, Any]) -> None:
         print(f"it had been ready for {ready_for:.1f} s")
     if record.get("status"):
         print(f"it said of itself: {printable(str(record['status']))}")
+    if record.get("problem"):
+        print(printable(str(record["problem"])))
     for evidence in record.get("evidence", []):
         _section(f"where it was before it was ended for {evidence.get('cause')}")
         print(printable(str(evidence.get("stacks", ""))).rstrip())

@@ -159,6 +159,8 @@ class Coroner:
                 "evidence": [{"cause": e.cause, "stacks": e.stacks} for e in evidence],
                 "fault": remains.get("fault", ""),
                 "last_lines": lines,
+                "last_line": remains.get("last_line", ""),
+                "problem": remains.get("problem", ""),
             }
             self._nursery().start_soon(self._store.save, path, record)
         return Obituary(

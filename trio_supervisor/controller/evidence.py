@@ -5,26 +5,73 @@ from __future__ import annotations
 import json
 import logging
 import os
+import re
 import time
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from datetime import UTC, datetime
 from typing import Any, Final
 
 import trio
-from attrs import define
+from attrs import define, field
 
 logger = logging.getLogger(__name__)
 
-# The newest are kept: of a crash loop the last ones tell as much as all.
-_KEPT: Final = 50
+# A crash loop of one worker does not push out what is known of the others.
+_KEPT_PER_WORKER: Final = 10
+_KEPT: Final = 500
 _SUFFIX: Final = ".json"
+_FILE: Final = re.compile(r"\d{8}T\d{9}Z-(.+)-\d+\.json")
+# What differs between two ends that are the same: addresses, and numbers in a line.
+_ADDRESS: Final = re.compile(r"0x[0-9a-fA-F]+")
+_NUMBER: Final = re.compile(r"\d+")
+
+
+def surplus(names: Iterable[str]) -> list[str]:
+    """Return which of the files *names* to remove: the oldest of those with most."""
+    by_worker: dict[str, list[str]] = {}
+    for name in sorted(names):
+        if (match := _FILE.fullmatch(name)) is not None:
+            by_worker.setdefault(match[1], []).append(name)
+    removed = []
+    for files in by_worker.values():
+        removed += files[:-_KEPT_PER_WORKER]
+        del files[:-_KEPT_PER_WORKER]
+    while sum(map(len, by_worker.values())) > _KEPT:
+        most = max(by_worker.values(), key=len)
+        removed.append(most.pop(0))
+    return removed
+
+
+def signature_of(record: Mapping[str, Any]) -> str:
+    """Return what two records have in common whose workers ended in the same way."""
+    stacks = [_ADDRESS.sub("0x", str(e["stacks"])) for e in record["evidence"]]
+    fault = _ADDRESS.sub("0x", str(record["fault"]))
+    last = _NUMBER.sub("0", str(record["last_line"]))
+    return repr((record["cause"], record["returncode"], stacks, fault, last))
+
+
+@define
+class _Run:
+    """Ends of one worker in a row that are the same."""
+
+    signature: str
+    since: str
+    path: str
+    count: int = 1
 
 
 @define(eq=False)
 class EvidenceStore:
-    """A directory with a file for each bad end; made when there is one."""
+    """A directory with a file for each bad end; made when there is one.
+
+    Of ends of a worker that are the same, in a row, the newest has a file, with their
+    number. Ten files are kept for a worker, and 500 in all.
+    """
 
     directory: str
+    _runs: dict[str, _Run] = field(factory=dict, init=False)
+    """By the name of the worker: the newest."""
 
     def path_for(self, name: str, process_id: int) -> str:
         """Return the path of the file of a process that ends now."""
@@ -37,14 +84,30 @@ class EvidenceStore:
 
         Shielded, as it is quick; on a disk that hangs it is a thread that waits.
         """
+        record, superseded = self._fold(path, record)
         try:
             await trio.to_thread.run_sync(
-                self._save, path, json.dumps(record, indent=1, default=str)
+                self._save,
+                path,
+                json.dumps(record, indent=1, default=str),
+                superseded,
             )
         except OSError as exc:
             logger.warning("no post-mortem of %s: %s", record.get("name"), exc)
 
-    def _save(self, path: str, text: str) -> None:
+    def _fold(
+        self, path: str, record: Mapping[str, Any]
+    ) -> tuple[Mapping[str, Any], str | None]:
+        """Count *record*; return it with its number, and the path that it replaces."""
+        signature, run = signature_of(record), self._runs.get(record["name"])
+        if run is None or run.signature != signature:
+            run = self._runs[record["name"]] = _Run(signature, record["time"], path)
+            return {**record, "repeats": 1, "since": run.since}, None
+        superseded, run.path = run.path, path
+        run.count += 1
+        return {**record, "repeats": run.count, "since": run.since}, superseded
+
+    def _save(self, path: str, text: str, superseded: str | None) -> None:
         os.makedirs(self.directory, mode=0o700, exist_ok=True)
         # Under another name first: who lists them sees whole ones only.
         temporary = f"{path}.{os.getpid()}"
@@ -57,9 +120,10 @@ class EvidenceStore:
         except OSError:
             os.unlink(temporary)
             raise
-        self._prune()
+        leaving = [os.path.join(self.directory, n) for n in self._surplus()]
+        for each in filter(None, [superseded, *leaving]):
+            with suppress(FileNotFoundError):  # another one was quicker, or an operator
+                os.unlink(each)
 
-    def _prune(self) -> None:
-        names = sorted(n for n in os.listdir(self.directory) if n.endswith(_SUFFIX))
-        for name in names[:-_KEPT]:
-            os.unlink(os.path.join(self.directory, name))
+    def _surplus(self) -> list[str]:
+        return surplus(os.listdir(self.directory))
