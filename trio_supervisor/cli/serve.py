@@ -19,6 +19,7 @@ from trio_supervisor.cli.terminal import Terminal
 from trio_supervisor.cli.watching import check_watchable, wait_for_change
 from trio_supervisor.errors import SpecError, SupervisorError, TargetError
 from trio_supervisor.link.listener import check_socket_path
+from trio_supervisor.process.directory import absolute, import_path
 from trio_supervisor.process.dispositions import (
     Ignored,
     begin_with_defaults,
@@ -174,7 +175,7 @@ def _start_early(target: str, socket_path: str) -> EarlyServer | None:
     if sys.platform != "linux":
         return None
     marker = os.urandom(16).hex()
-    reference = Reference(target, tuple(map(os.path.abspath, sys.path)))
+    reference = Reference(target, import_path())
     environment = child_environment(os.environ, socket_path, marker)
     title = os.path.basename(where)
     plan = fork_server_plan(title, [reference], environment, is_early=True)
@@ -188,7 +189,7 @@ def serve_socket(option: str | None, target: str) -> str:
     """Return where to listen: as told, else beside the service file, else here."""
     told = option or os.environ.get(SOCKET_VARIABLE)
     if told:
-        return os.path.abspath(told)
+        return absolute(told)
     where, _ = split_target(target)
-    directory = os.path.dirname(os.path.abspath(where)) if is_path(where) else "."
-    return os.path.abspath(os.path.join(directory, DEFAULT_SOCKET))
+    directory = os.path.dirname(absolute(where)) if is_path(where) else "."
+    return absolute(os.path.join(directory, DEFAULT_SOCKET))

@@ -6,7 +6,6 @@ import logging
 import os
 import resource
 import signal
-import sys
 import tempfile
 import uuid
 from collections.abc import AsyncIterator, Iterator, Mapping
@@ -31,6 +30,11 @@ from trio_supervisor.policy.reload import ServiceFacts
 from trio_supervisor.process.adopted import AdoptedDescriptors
 from trio_supervisor.process.boot import check_not_importing
 from trio_supervisor.process.declaring import IMPORT_TIMEOUT
+from trio_supervisor.process.directory import (
+    absolute,
+    import_path,
+    working_directory,
+)
 from trio_supervisor.process.environment import (
     DEFAULT_SOCKET,
     MARKER_VARIABLE,
@@ -122,7 +126,7 @@ async def open_controller(
             statuses of children are lost in this process; or this is a
             child that imports a main module without ``if __name__ == "__main__"``.
     """
-    path = _absolute(socket_path or os.environ.get(SOCKET_VARIABLE) or DEFAULT_SOCKET)
+    path = absolute(socket_path or os.environ.get(SOCKET_VARIABLE) or DEFAULT_SOCKET)
     check_not_importing()
     check_socket_path(path)
     _check_platform(
@@ -131,10 +135,11 @@ async def open_controller(
     reference = None
     title = application.name
     if source is not None:
-        reference = Reference(absolute_target(source), _import_path())
+        reference = Reference(absolute_target(source), import_path())
         title = os.path.basename(split_target(source)[0])
     setup = _Setup(
         application=application,
+        base=_base(),
         path=path,
         source=reference,
         on_event=on_event,
@@ -173,6 +178,7 @@ class _Setup:
     """What `open_controller` was told, and made of it."""
 
     application: Application
+    base: str | None
     path: str
     source: Reference | None
     on_event: OnEvent
@@ -211,6 +217,7 @@ async def _own(
                 socket_path=setup.path,
                 listener=listener,
                 directory=directory,
+                base=setup.base,
                 lifeline=stack.enter_context(_open_lifeline()),
                 marker=marker,
                 log_format=setup.log_format,
@@ -239,6 +246,7 @@ async def _own(
                     can_fork,
                     nursery,
                     setup.import_timeout,
+                    setup.base if setup.owns_process else None,
                 )
                 controller = Controller(
                     setup.path,
@@ -332,9 +340,9 @@ def _check_platform(application: Application, each: int, *, may_raise: bool) -> 
         )
 
 
-def _absolute(path: str) -> str:
-    return os.path.abspath(path)
-
-
-def _import_path() -> tuple[str, ...]:
-    return tuple(os.path.abspath(entry) for entry in sys.path)
+def _base() -> str | None:
+    """Return what relative paths start from, for good; None: it was removed."""
+    try:
+        return working_directory()
+    except FileNotFoundError:
+        return None

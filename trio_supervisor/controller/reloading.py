@@ -26,6 +26,7 @@ from trio_supervisor.errors import (
 )
 from trio_supervisor.policy.reload import ReloadPlan, application_changes, plan_reload
 from trio_supervisor.process.answer import declared
+from trio_supervisor.process.directory import enter
 from trio_supervisor.process.sockets import SocketChange
 from trio_supervisor.spec import Application
 from trio_supervisor.spec.facts import application_facts
@@ -142,15 +143,18 @@ class Reloading:
     ) -> ReloadPlan:
         realm = self._realm
         began = trio.current_time()
-        number = realm.generation.number + 1
-        try:
-            with self._may_be_aborted():
-                new = await self._declare(application)
-        except SupervisorError as exc:
-            self._fail(number, str(exc))
-            raise
-        with new:
-            return await self._apply(new, changed_only, dry_run, began)
+        with enter(realm.workshop.directory) as directory:
+            try:
+                with self._may_be_aborted():
+                    new = await self._declare(application)
+            except SupervisorError as exc:
+                self._fail(realm.generation.number + 1, str(exc))
+                raise
+            with new:
+                plan = await self._apply(new, changed_only, dry_run, began)
+            if not dry_run:
+                directory.keep()
+            return plan
 
     async def _apply(
         self, new: Imported, changed_only: bool, dry_run: bool, began: float

@@ -30,6 +30,9 @@ class Surroundings:
     listener: socket.socket
     directory: str
     """Ours alone, for what needs a file; it may be removed while we run."""
+    base: str | None = None
+    """What relative paths start from, whatever becomes of that directory; None: it was
+    removed before we began."""
     lifeline: int
     marker: str
     log_format: str
@@ -60,7 +63,7 @@ class Surroundings:
         """
         if self.hub is None or not (self.is_captured or service.log_file):
             return None
-        file = service.log_file and os.path.abspath(service.log_file)
+        file = service.log_file and os.path.join(self.base or "", service.log_file)
         try:
             return self.hub.open(name, stdout=file, stderr=file)
         except SpecError as exc:

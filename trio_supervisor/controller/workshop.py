@@ -94,6 +94,9 @@ class Workshop:
     """Owns the fork servers."""
     import_timeout: float | None = None
     """How long an import may take [s]; None: for ever."""
+    directory: str | None = None
+    """Where each new generation is to work; None: where this process does, which is
+    not ours to move."""
 
     async def import_again(self, source: Reference) -> Imported:
         """Import *source* in a new process; return what it declares now.

@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 from typing import Any, Final, NamedTuple
 
+from trio_supervisor.process.directory import absolute
+
 DEFAULT_NAME: Final = "application"
 
 
@@ -40,7 +42,7 @@ def is_path(where: str) -> bool:
 def absolute_target(target: str) -> str:
     """Return *target* so that it means the same in any directory."""
     where, name = split_target(target)
-    return f"{os.path.abspath(where)}:{name}" if is_path(where) else f"{where}:{name}"
+    return f"{absolute(where)}:{name}" if is_path(where) else f"{where}:{name}"
 
 
 def shown_path(path: str, start: str | None = None) -> str:

@@ -1,0 +1,102 @@
+"""Releases behind a symbolic link: switched, broken and removed under ``serve``."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.e2e.serving import Serving, open_serving
+
+SERVICE = """
+import os
+import trio
+from trio_supervisor import Application, Command, Service, Worker
+
+RELEASE = "one"
+
+async def work(worker: Worker) -> None:
+    await worker.status(f"{RELEASE} {os.path.basename(os.getcwd())}")
+    await worker.ready()
+    await worker.stopping.wait()
+
+application = Application([
+    Service("forked", work),
+    Service("exec", work, start_method="exec"),
+    Command("program", ["sh", "-c", "basename $(pwd -P); exec sleep 1000"],
+            log_file="program.log", environment={"RELEASE": RELEASE}),
+])
+"""
+ENTER = 'mkdir one && cp service.py one && ln -s one current && cd current && exec "$@"'
+
+
+@pytest.fixture
+def serving() -> Iterator[Serving]:
+    """Started in ``current``, a link to the release ``one``."""
+    words = ("--socket", "../supervisor.ipc")
+    prefix = ("sh", "-c", ENTER, "sh")
+    with open_serving(SERVICE, prefix=prefix, words=words) as serving:
+        yield serving
+
+
+def release(serving: Serving, name: str, source: str) -> Path:
+    """Make a release, and switch the link to it."""
+    directory = serving.directory / name
+    directory.mkdir()
+    (directory / "service.py").write_text(source)
+    new = serving.directory / "new"
+    new.symlink_to(name)
+    new.rename(serving.directory / "current")
+    return directory
+
+
+def statuses(serving: Serving) -> set[str]:
+    return {
+        serving.wait_worker(name, state="ready")["status"]
+        for name in ("forked.0", "exec.0")
+    }
+
+
+def directory_of(serving: Serving, name: str) -> str:
+    return os.path.basename(os.readlink(f"/proc/{serving.pids()[name]}/cwd"))
+
+
+def test_a_reload_takes_the_release_that_the_link_leads_to(serving: Serving) -> None:
+    """Its code, and its directory; and goes on when the old release is removed."""
+    assert statuses(serving) == {"one one"}
+    release(serving, "two", SERVICE.replace('"one"', '"two"'))
+
+    assert serving.cli("reload", "--dry-run").returncode == 0
+    assert directory_of_controller(serving) == "one"
+    assert serving.cli("reload").returncode == 0
+
+    assert statuses(serving) == {"two two"}
+    assert directory_of(serving, "program.0") == "two"
+    shutil.rmtree(serving.directory / "one")
+    for name in ("forked.0", "exec.0", "program.0", "supervisor"):
+        since = serving.mark()
+        serving.kill(name)
+        serving.wait_event(since=since, event="ready", name=name)
+    assert statuses(serving) == {"two two"}
+
+
+def test_a_release_that_fails_leaves_all_in_the_old_one(serving: Serving) -> None:
+    """Where it is, too, though its directory is removed in the meantime."""
+    release(serving, "bad", SERVICE + "\nraise LookupError\n")
+    shutil.rmtree(serving.directory / "one")
+
+    done = serving.cli("reload")
+
+    assert done.returncode == 1
+    assert "bad/service.py" in done.stderr or "service.py, line" in done.stderr
+    since = serving.mark()
+    serving.kill("program.0")
+    serving.wait_event(since=since, event="ready", name="program.0")
+    assert directory_of(serving, "program.0") == "one (deleted)"
+
+
+def directory_of_controller(serving: Serving) -> str:
+    return os.path.basename(os.readlink(f"/proc/{serving.process.pid}/cwd"))
