@@ -154,6 +154,8 @@ async def _receive_answer(control: socket.socket) -> bytes | None:
                     return None
                 case b"w", text:
                     logger.warning("%s", text.decode("utf-8", "replace"))
+                case b"i", text:
+                    logger.info("%s", text.decode("utf-8", "replace"))
                 case kind, _ if kind == DECLARED and descriptors:
                     return read_file(descriptors[0])
         finally:

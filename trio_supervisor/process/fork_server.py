@@ -51,6 +51,7 @@ from trio_supervisor.process.import_watch import ImportRecord, record_import
 from trio_supervisor.process.kernel import die_with_parent, forget_parent
 from trio_supervisor.process.leaving import leave
 from trio_supervisor.process.open_files import Imported
+from trio_supervisor.process.own_descriptors import keep_open
 
 # Two, so that a second crash right after the first finds one, too.
 _SPARES: Final = 2
@@ -241,7 +242,7 @@ class _Import(NamedTuple):
     record: ImportRecord
 
 
-def _import(plan: Plan, report: int) -> _Import:
+def _import(plan: Plan, control: int, report: int) -> _Import:
     """Import what *plan* says.
 
     The collector runs during an import as it does in any program: the import may look.
@@ -251,7 +252,11 @@ def _import(plan: Plan, report: int) -> _Import:
     gc.collect()
     gc.freeze()
     gc.enable()
-    with handlers.record(), record_import(report) as record:
+    with (
+        handlers.record(),
+        keep_open(control, report),
+        record_import(report) as record,
+    ):
         problems, answer = import_entry(plan.preload)(plan.argument)
     sys.modules.update(own)  # an import may throw modules away to have them reloaded
     effects = Effects(before)
@@ -312,7 +317,7 @@ def main() -> None:
     os.environ.pop("SPT_NOENV", None)  # read when the title was set first
     for module in plan.modules:
         importlib.import_module(module)
-    done = _import(plan, report)
+    done = _import(plan, control_descriptor, report)
     done.record.close()
     if posix.getpid() != process_id:
         _leave_import(control, done.record.forked_at)

@@ -187,7 +187,11 @@ class Forker:
                 # It takes requests while it still imports, and answers them after.
                 self._control, self.process_id = control, process.pid
                 self._is_there.set()
-                await self._listen(control)
+                async with trio.open_nursery() as nursery:
+                    # A process that the import has forked may keep the connection.
+                    nursery.start_soon(_cancel_after, process, nursery.cancel_scope)
+                    await self._listen(control)
+                    nursery.cancel_scope.cancel()
             finally:
                 self._lose(control)
                 # It ends by that, and runs the exit handlers of the import.
@@ -213,6 +217,11 @@ class Forker:
                     logger.warning("%s", text.decode("utf-8", "replace"))
                 case b"i", text:
                     logger.info("%s", text.decode("utf-8", "replace"))
+
+
+async def _cancel_after(process: ChildProcess, scope: trio.CancelScope) -> None:
+    await process.wait()
+    scope.cancel()
 
 
 async def _send(control: trio.socket.SocketType, descriptors: Sequence[int]) -> None:
