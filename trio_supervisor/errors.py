@@ -161,6 +161,10 @@ class NotPermittedError(SupervisorError):
     """The peer's credentials do not allow this."""
 
 
+class SignalNotPermittedError(SupervisorError):
+    """A process could not be ended: it belongs to another user, and goes on."""
+
+
 class UnavailableError(SupervisorError):
     """What is needed to answer is not there yet, or not any more: try again."""
 

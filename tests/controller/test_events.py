@@ -18,6 +18,7 @@ from trio_supervisor.controller.events import (
     Exited,
     GaveUp,
     GroupFailed,
+    NotPermitted,
     NotStarted,
     Overloaded,
     Ready,
@@ -32,6 +33,7 @@ from trio_supervisor.controller.events import (
     Stopped,
     Stopping,
     StopTimeout,
+    Strays,
     Stuck,
     Supervised,
     Unready,
@@ -214,8 +216,33 @@ EVENTS: list[tuple[Event, int, str]] = [
     (
         Stuck(name="web.0", process_id=7, seconds=20.2),
         ERROR,
-        "still there 20 s after it was asked to end and killed (pid 7): an "
-        "uninterruptible wait in the kernel",
+        "not gone 20 s after it was asked to end and killed (pid 7)",
+    ),
+    (
+        Stuck(
+            name="web.0",
+            process_id=7,
+            seconds=20.2,
+            remaining="pid 7 (cp) is in state D, in an uninterruptible wait",
+        ),
+        ERROR,
+        "not gone 20 s after it was asked to end and killed (pid 7): pid 7 (cp) is in "
+        "state D, in an uninterruptible wait",
+    ),
+    (
+        NotPermitted(
+            name="web.0",
+            process_id=7,
+            problem="not permitted to signal pid 8 (user root)",
+        ),
+        ERROR,
+        "not permitted to signal pid 8 (user root); it keeps running, and nothing is "
+        "started in its place",
+    ),
+    (
+        Strays(name="web.0", process_ids=(8, 9), commands=("sleep", "sh")),
+        INFO,
+        "stopped as well, outside its process group: pid 8 (sleep), pid 9 (sh)",
     ),
     (
         StopTimeout(name="controller", timeout=8.0, left=("web.0", "db.0")),

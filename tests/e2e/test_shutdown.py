@@ -353,6 +353,10 @@ def test_what_left_its_group_by_setsid_is_ended_too() -> None:
         pids = list(map(int, serving.worker("worker.0")["status"].split()))
         assert all(os.path.exists(f"/proc/{pid}") for pid in pids)
         assert serving.terminate() == 0
+        [event] = serving.select(event="strays")  # all are told of, and once
+        assert (event["name"], set(event["commands"])) == ("worker.0", {"sh", "sleep"})
+        assert set(pids) <= set(event["process_ids"])
+        assert "left their groups" not in serving.text
     wait_gone(pids, timeout=0)
 
 

@@ -54,19 +54,22 @@ class Controller:
                 answer.
             CallFailedError: not everything could be stopped; it has ended.
         """
+        begun: list[object] = []
         failure: CallFailedError | None = None
         ends_process: bool | None = None
-        # First that it begins: what takes long after that is the stopping.
-        connection.call("shutdown")
         try:
-            answer = connection.call("shutdown", {"wait": True})
+            answer = connection.call("shutdown", {"wait": True}, begun.append)
             ends_process = bool(answer.get("ends_process", True))
         except CallFailedError as exc:
-            failure = exc
+            if not begun:
+                raise
+            # The link to the controller may have ended before the answer.
+            failure = exc if exc.error_class != "Unavailable" else None
         except ConnectionLostError:
             pass  # its supervisor was killed, or has ended first
         except DeadlineExceededError:
-            self._check(deadline)
+            if not begun:
+                raise
         self._wait(deadline, ends_process)
         if failure is not None:
             raise failure

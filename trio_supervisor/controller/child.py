@@ -16,6 +16,7 @@ from trio_supervisor.controller.events import (
     Event,
     Exited,
     GaveUp,
+    NotPermitted,
     NotStarted,
     Ready,
     Started,
@@ -95,6 +96,8 @@ class Child:
     """What keeps it from being started, in words."""
     why: str = field(default="", init=False)
     """Why this incarnation was started in place of the one before; may be empty."""
+    not_permitted: str = field(default="", init=False)
+    """What of the last process could not be ended, for it is another user's."""
     last_ending: Ending | None = field(default=None, init=False)
     last_crash: int = field(default=0, init=False)
     """The newest incarnation that ended unasked and is restarted; 0: none."""
@@ -359,7 +362,10 @@ class Child:
                 finally:
                     self.referee.started(self)
                 self.last_ending = ending
-                await self._follow(ending, problem)
+                if self.not_permitted:
+                    self._leave_running()
+                else:
+                    await self._follow(ending, problem)
             elif self._is_retired:
                 self._is_gone = True
                 return
@@ -369,6 +375,7 @@ class Child:
     async def _live(self) -> tuple[Ending, str]:
         """Run one incarnation to its end."""
         self.incarnation += 1
+        self.not_permitted = ""
         self.status, self.ready_at = "", None
         self._vitals = Vitals(self.plan)
         self._step(Step.SPAWN)
@@ -575,7 +582,7 @@ class Child:
         """End what is left of the process and its group, and reap it."""
         async with trio.open_nursery() as nursery:
             nursery.start_soon(self._complain, process)
-            await stop(
+            left = await stop(
                 process,
                 self.plan.stop,
                 self.patience,
@@ -585,7 +592,8 @@ class Child:
             if self.plan.stop.kill_mode == "group":
                 await self._company.end_strays(self)
             nursery.cancel_scope.cancel()
-        self.last_exit = describe_exit(process.returncode)
+        self.not_permitted = ", ".join(map(str, left))
+        self.last_exit = self.not_permitted or describe_exit(process.returncode)
         self._is_due_at = float("inf")
         self.process = None
         self.started_at = self.ready_at = None
@@ -603,8 +611,25 @@ class Child:
         while True:
             await trio.sleep(_STUCK_INTERVAL)
             seconds = trio.current_time() - began
-            event = Stuck(name=self.name, process_id=process.pid, seconds=seconds)
+            event = Stuck(
+                name=self.name,
+                process_id=process.pid,
+                seconds=seconds,
+                remaining=process.describe_remaining(),
+            )
             self._watcher.on_event(event)
+
+    def _leave_running(self) -> None:
+        """Come to rest, though the process goes on: nothing is started beside it."""
+        self._is_wanted = False
+        self._watcher.on_event(
+            NotPermitted(
+                name=self.name,
+                process_id=self._process_id,
+                problem=self.not_permitted,
+            )
+        )
+        self._step(Step.FAIL)
 
     async def _follow(self, ending: Ending, problem: str) -> None:
         """Decide what follows *ending*, say so, and wait for as long as it takes."""

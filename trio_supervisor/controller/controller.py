@@ -21,6 +21,7 @@ from trio_supervisor.controller.events import (
     ShuttingDown,
     Stopped,
     StopTimeout,
+    Strays,
     Supervised,
     Unsupervised,
 )
@@ -44,6 +45,7 @@ from trio_supervisor.errors import (
     ConnectionLostError,
     NoSuchWorkerError,
     RestartLimitError,
+    SignalNotPermittedError,
     SignificantServiceError,
     SupervisorError,
     UnavailableError,
@@ -259,6 +261,7 @@ class Controller:
             stopped.append(child.name)
 
         await stop_in_order(self.generation, chosen, ask, affected | whole)
+        _check_ended(chosen)
         again = {child.name for child in chosen if child.is_wanted}
         return tuple(name for name in dict.fromkeys(stopped) if name not in again)
 
@@ -500,7 +503,15 @@ class Controller:
             *self.generation.launchers.forkers.process_ids,
         }
         mark = f"{PROCESS_VARIABLE}={child.plan.mark(child.incarnation)}"
-        await end_strays(mark, known, child.plan.stop, self._patience)
+        ended = await end_strays(mark, known, child.plan.stop, self._patience)
+        if ended:
+            self.on_event(
+                Strays(
+                    name=child.name,
+                    process_ids=tuple(ended),
+                    commands=tuple(ended.values()),
+                )
+            )
 
     async def look_at(self, child: Child, process: Process, cause: str) -> None:
         """Keep where all of *process* stands, before it is ended for *cause*."""
@@ -761,7 +772,12 @@ class Controller:
             else:
                 child.request_stop("shutdown")
 
-        await stop_all(generations, list(self.everyone()), ask)
+        children = list(self.everyone())
+        await stop_all(generations, children, ask)
+        try:
+            _check_ended(children)
+        except SignalNotPermittedError as exc:
+            self._failure = self._failure or exc
         self._workers_stopped.set()
         if self._are_awaiting_stop:
             await self._wait_passed_on()
@@ -792,9 +808,15 @@ class Controller:
         self.shutdown(f"the end of {', '.join(ended)}")
 
     async def wait_workers_stopped(self) -> None:
-        """Wait until all workers have stopped, after `shutdown`."""
+        """Wait until all workers have stopped, after `shutdown`.
+
+        Raises:
+            SignalNotPermittedError: one could not be ended.
+        """
         self._are_awaiting_stop = True
         await self._workers_stopped.wait()
+        if isinstance(self._failure, SignalNotPermittedError):
+            raise self._failure
 
     async def _wait_passed_on(self) -> None:
         """Wait until the supervisor has passed on what was answered; not for long."""
@@ -842,6 +864,17 @@ def _is_namesake(child: Child, other: Child) -> bool:
     plan, known = child.plan, other.plan
     is_other = child is not other
     return is_other and (plan.name, plan.generation) == (known.name, known.generation)
+
+
+def _check_ended(children: Iterable[Child]) -> None:
+    """Say which of *children* could not be ended.
+
+    Raises:
+        SignalNotPermittedError: there is one.
+    """
+    problems = [f"{c.name}: {c.not_permitted}" for c in children if c.not_permitted]
+    if problems:
+        raise SignalNotPermittedError("; ".join(problems))
 
 
 def _undo_start(child: Child) -> None:

@@ -333,12 +333,47 @@ class Stuck:
     process_id: int
     seconds: float
     """Since it was asked to end [s]."""
+    remaining: str = ""
+    """What is known of what has not ended; may be empty."""
 
     def __str__(self) -> str:
+        why = f": {self.remaining}" if self.remaining else ""
         return (
-            f"still there {self.seconds:.0f} s after it was asked to end and killed "
-            f"(pid {self.process_id}): an uninterruptible wait in the kernel"
+            f"not gone {self.seconds:.0f} s after it was asked to end and killed "
+            f"(pid {self.process_id}){why}"
         )
+
+
+@frozen(kw_only=True)
+class NotPermitted:
+    """It could not be ended: what is left of it belongs to another user."""
+
+    kind: ClassVar[str] = "not_permitted"
+    level: ClassVar[int] = logging.ERROR
+    name: str
+    process_id: int
+    problem: str
+    """Which process that is, and whose."""
+
+    def __str__(self) -> str:
+        return f"{self.problem}; it keeps running, and nothing is started in its place"
+
+
+@frozen(kw_only=True)
+class Strays:
+    """What had left the process group of one that ended was ended as well."""
+
+    kind: ClassVar[str] = "strays"
+    level: ClassVar[int] = logging.INFO
+    name: str
+    process_ids: tuple[int, ...]
+    commands: tuple[str, ...]
+    """Their programs, in the same order."""
+
+    def __str__(self) -> str:
+        pairs = zip(self.process_ids, self.commands, strict=True)
+        which = ", ".join(f"pid {pid} ({command})" for pid, command in pairs)
+        return f"stopped as well, outside its process group: {which}"
 
 
 @frozen(kw_only=True)
@@ -497,6 +532,8 @@ Event: TypeAlias = (
     | NotStarted
     | GaveUp
     | Stuck
+    | NotPermitted
+    | Strays
     | StopTimeout
     | Serving
     | AllReady

@@ -9,8 +9,7 @@ import trio
 from attrs import frozen
 
 from trio_supervisor.process.child import Process, describe_exit
-from trio_supervisor.process.exec import spawn_exec
-from trio_supervisor.process.stopping import StopPlan, stop
+from trio_supervisor.process.helper import open_helper
 
 logger = logging.getLogger(__name__)
 
@@ -27,23 +26,21 @@ class PreStopCommand:
         """Run it to its end. A cancellation ends it."""
         environment = {**self._environment, "MAINPID": str(process.pid)}
         try:
-            helper = await spawn_exec(
+            async with open_helper(
                 self._arguments, environment=environment, directory=self._directory
-            )
+            ) as helper:
+                await self._run(process, helper)
         except OSError as exc:
             logger.warning("pre_stop of pid %d: %s", process.pid, exc)
-            return
-        try:
-            async with trio.open_nursery() as nursery:
-                # There is no need to go on once the process has ended by itself.
-                nursery.start_soon(_cancel_after, process, nursery.cancel_scope)
-                if (code := await helper.wait()) != 0:
-                    how = describe_exit(code)
-                    logger.warning("pre_stop of pid %d: %s", process.pid, how)
-                nursery.cancel_scope.cancel()
-        finally:
-            await stop(helper, StopPlan(timeout=0.0))
-            helper.close()
+
+    async def _run(self, process: Process, helper: Process) -> None:
+        async with trio.open_nursery() as nursery:
+            # There is no need to go on once the process has ended by itself.
+            nursery.start_soon(_cancel_after, process, nursery.cancel_scope)
+            if (code := await helper.wait()) != 0:
+                how = describe_exit(code)
+                logger.warning("pre_stop of pid %d: %s", process.pid, how)
+            nursery.cancel_scope.cancel()
 
 
 async def _cancel_after(process: Process, scope: trio.CancelScope) -> None:

@@ -14,8 +14,7 @@ from trio_supervisor.controller.plan import Prober
 from trio_supervisor.policy.probing import Health, ProbeCounter
 from trio_supervisor.policy.restart import Cause
 from trio_supervisor.process.child import Process
-from trio_supervisor.process.exec import spawn_exec
-from trio_supervisor.process.stopping import StopPlan, stop
+from trio_supervisor.process.helper import open_helper
 from trio_supervisor.spec import Command, Probe
 
 logger = logging.getLogger(__name__)
@@ -24,7 +23,6 @@ logger = logging.getLogger(__name__)
 _STATUS_LINE: Final = 1024
 # Between two looks at how much of a timeout is left [s].
 _SOONEST: Final = 0.05
-_AT_ONCE: Final = StopPlan(timeout=0.0)
 
 
 def make_prober(command: Command, environment: Mapping[str, str]) -> Prober | None:
@@ -158,15 +156,11 @@ class _Prober:
 
 async def _run(arguments: tuple[str, ...], environment: Mapping[str, str]) -> bool:
     try:
-        process = await spawn_exec(arguments, environment=environment)
+        async with open_helper(arguments, environment=environment) as process:
+            return await process.wait() == 0
     except OSError as exc:
         logger.warning("a probe cannot be run: %s", exc)
         return False
-    try:
-        return await process.wait() == 0
-    finally:
-        await stop(process, _AT_ONCE)
-        process.close()
 
 
 async def _connect(host: str, port: int) -> bool:

@@ -63,7 +63,7 @@ def answer(controller: Controller, call: IncomingCall) -> Answer:
             return _logs(controller, call, operation)
         case Shutdown(wait=wait):
             controller.shutdown("asked to")
-            return _until_stopped(controller) if wait else {}
+            return _until_stopped(controller, call) if wait else {}
     raise UnknownOperationError(f"the controller does not answer {call.do!r:.80}")
 
 
@@ -105,7 +105,8 @@ async def _stop(controller: Controller, names: Sequence[str]) -> Fields:
     return {"stopped": list(stopped)}
 
 
-async def _until_stopped(controller: Controller) -> Fields:
+async def _until_stopped(controller: Controller, call: IncomingCall) -> Fields:
+    call.progress({"has_begun": True})
     await controller.wait_workers_stopped()
     return {"ends_process": controller.owns_process}
 

@@ -14,9 +14,15 @@ from trio_supervisor.process.groups import (
     IS_LINUX,
     group_exists,
     is_live_member,
+    live_members,
     open_members,
     read_stat,
     signal_descriptor,
+)
+from trio_supervisor.process.remaining import (
+    Forbidden,
+    describe_remaining,
+    forbidden_of,
 )
 
 
@@ -44,6 +50,14 @@ class Process(Protocol):
 
     def signal_leader(self, sig: int) -> None:
         """Send *sig* to the process alone; nothing, where it has ended."""
+        ...
+
+    def forbidden(self) -> tuple[Forbidden, ...]:
+        """Return what is left of its group, if none of it may be signalled."""
+        ...
+
+    def describe_remaining(self) -> str:
+        """Return what is known of what is left of its group; may be empty."""
         ...
 
     async def wait(self) -> int:
@@ -110,6 +124,14 @@ class ChildProcess:
         if self.returncode is None:  # not reaped: the number is still its own
             with suppress(ProcessLookupError, PermissionError):
                 os.kill(self.pid, sig)
+
+    def forbidden(self) -> tuple[Forbidden, ...]:
+        """Return what is left of its group, if none of it may be signalled."""
+        return forbidden_of(live_members(self.pid))
+
+    def describe_remaining(self) -> str:
+        """Return what is known of what is left of its group; may be empty."""
+        return describe_remaining(live_members(self.pid))
 
     async def wait(self) -> int:
         """Wait until the process itself ended, and reap it."""

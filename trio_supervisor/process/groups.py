@@ -10,7 +10,7 @@ import os
 import signal
 import sys
 from collections.abc import Callable, Iterator
-from typing import Final
+from typing import Final, NamedTuple
 
 IS_LINUX: Final = sys.platform == "linux"
 
@@ -26,8 +26,23 @@ def group_exists(group: int) -> bool:
     return True
 
 
-def read_stat(pid: int) -> tuple[str, int] | None:
-    """Return state and group of process *pid*; None: it is gone.
+class Stat(NamedTuple):
+    """What /proc/PID/stat says of a process."""
+
+    state: str
+    """Of its first thread, as one letter: ``Z`` is a zombie."""
+    group: int
+    threads: int
+    """How many it has, with the first one if that is a zombie."""
+
+    @property
+    def is_alive(self) -> bool:
+        """Whether any of its threads is: the first one may have ended before others."""
+        return self.state not in "ZX" or (self.state == "Z" and self.threads > 1)
+
+
+def read_stat(pid: int) -> Stat | None:
+    """Return what is known of process *pid*; None: it is gone.
 
     Source: proc_pid_stat(5). The command's name, field 2, may hold any character; the
     last ``)`` ends it.
@@ -35,7 +50,7 @@ def read_stat(pid: int) -> tuple[str, int] | None:
     try:
         with open(f"/proc/{pid}/stat", "rb", buffering=0) as file:
             fields = file.read().rpartition(b")")[2].split()
-        return fields[0].decode(), int(fields[2])
+        return Stat(fields[0].decode(), int(fields[2]), int(fields[17]))
     except (OSError, IndexError, ValueError):
         return None
 
@@ -63,20 +78,35 @@ def open_members(belongs: Callable[[int], bool]) -> list[int]:
     return descriptors
 
 
+def live_members(group: int) -> list[int]:
+    """Return the processes in *group* that are alive; empty where that is unknown."""
+    return list(filter(is_live_member(group), _pids())) if IS_LINUX else []
+
+
 def is_live_member(group: int) -> Callable[[int], bool]:
     """Return a test for pids: alive (no zombie), and in *group*."""
 
     def belongs(pid: int) -> bool:
-        return (stat := read_stat(pid)) is not None and (
-            stat[1] == group and stat[0] not in "ZX"
-        )
+        stat = read_stat(pid)
+        return stat is not None and stat.group == group and stat.is_alive
 
     return belongs
 
 
 def is_alive(pid: int) -> bool:
-    """Whether process *pid* is there, and no zombie."""
-    return (stat := read_stat(pid)) is not None and stat[0] not in "ZX"
+    """Whether process *pid* is there, and not all of its threads have ended."""
+    return (stat := read_stat(pid)) is not None and stat.is_alive
+
+
+def may_signal(pid: int) -> bool:
+    """Whether this process is permitted to signal *pid*; true where that is gone."""
+    try:
+        os.kill(pid, 0)
+    except PermissionError:
+        return False
+    except ProcessLookupError:
+        pass
+    return True
 
 
 def has_variable(pid: int, variable: bytes) -> bool:
@@ -84,11 +114,26 @@ def has_variable(pid: int, variable: bytes) -> bool:
 
     As it was when it began; false if that cannot be read.
     """
+    if environ := _read(f"/proc/{pid}/environ"):
+        return variable in environ.split(b"\0")
+    # Its first thread has ended, perhaps, and has no memory any more; others have.
     try:
-        with open(f"/proc/{pid}/environ", "rb") as file:
-            return variable in file.read().split(b"\0")
+        threads = os.listdir(f"/proc/{pid}/task")
     except OSError:
         return False
+    return any(
+        variable in _read(f"/proc/{pid}/task/{thread}/environ").split(b"\0")
+        for thread in threads
+        if thread != str(pid)
+    )
+
+
+def _read(path: str) -> bytes:
+    try:
+        with open(path, "rb") as file:
+            return file.read()
+    except OSError:
+        return b""
 
 
 def open_descriptor(pid: int) -> int | None:
@@ -99,7 +144,15 @@ def open_descriptor(pid: int) -> int | None:
         return None
 
 
-def signal_descriptor(descriptor: int, sig: int) -> None:
-    """Send *sig* to the process behind a pidfd, unless it is gone."""
-    with contextlib.suppress(ProcessLookupError, PermissionError):
+def signal_descriptor(descriptor: int, sig: int) -> bool:
+    """Send *sig* to the process behind a pidfd, unless it is gone.
+
+    Returns whether that is permitted.
+    """
+    try:
         signal.pidfd_send_signal(descriptor, sig)
+    except ProcessLookupError:
+        pass
+    except PermissionError:
+        return False
+    return True

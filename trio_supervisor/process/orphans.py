@@ -50,9 +50,8 @@ class Orphans:
         for pid in child_pids():
             if pid in owned or (stat := read_stat(pid)) is None:
                 continue
-            state, group = stat
-            is_ours = self._is_alone or group in self._groups or pid in spares
-            if state == "Z" and is_ours:
+            is_ours = self._is_alone or stat.group in self._groups or pid in spares
+            if stat.state == "Z" and not stat.is_alive and is_ours:
                 suspects.add(pid)
         for pid in suspects & self._suspects:
             with suppress(ChildProcessError):

@@ -5,13 +5,18 @@ from __future__ import annotations
 import math
 import signal
 from collections.abc import Awaitable, Callable
-from typing import Literal, TypeAlias
+from typing import Final, Literal, TypeAlias
 
 import trio
 from attrs import define, field, frozen
 from attrs.validators import ge
 
 from trio_supervisor.process.child import Process
+from trio_supervisor.process.remaining import Forbidden
+
+# How long what was killed has to end before it is looked at, and killed, again [s].
+_KILL_PAUSE: Final = 0.1
+_KILL_PAUSE_MOST: Final = 2.0
 
 PreStop: TypeAlias = Callable[[Process], Awaitable[None]]
 """Done before a process is asked to end. Is cancelled when it takes too long."""
@@ -78,12 +83,13 @@ async def stop(
     patience: Patience | None = None,
     pre_stop: PreStop | None = None,
     before_kill: PreStop | None = None,
-) -> None:
+) -> tuple[Forbidden, ...]:
     """End *process* and all of its group; SIGKILL follows the plan's timeout.
 
     Shielded: a cancelled caller still waits here, ``plan.timeout`` seconds at most and
     then as long as the kernel takes. When this returns, the process is reaped and
-    nothing of its group is left.
+    nothing of its group is left, but for what is returned: nobody here is permitted to
+    signal that.
 
     Args:
         patience: Cuts the wait short when it is lost.
@@ -95,21 +101,44 @@ async def stop(
     if plan.kill_mode == "leader":
         target = _Leader(process)
     with trio.CancelScope(shield=True):
-        if process.is_gone:
-            return
-        with patience.scope(plan.timeout) as grace:
-            if pre_stop is not None and process.returncode is None:
-                await pre_stop(process)
-            target.signal(plan.signal)
-            # A stopped process (SIGSTOP, Ctrl-Z) acts on nothing but SIGKILL: wake it.
-            target.signal(signal.SIGCONT)
-            await target.wait_gone()
-        patience.forget(grace)
-        if before_kill is not None and not target.is_gone:
-            await before_kill(process)
-        if not process.is_gone:
-            process.signal(signal.SIGKILL)
+        await _ask(process, target, plan, patience, pre_stop, before_kill)
+        return await _kill(process)
+    raise AssertionError("a shielded scope was cancelled")
+
+
+async def _ask(
+    process: Process,
+    target: Process,
+    plan: StopPlan,
+    patience: Patience,
+    pre_stop: PreStop | None,
+    before_kill: PreStop | None,
+) -> None:
+    if process.is_gone:
+        return
+    with patience.scope(plan.timeout) as grace:
+        if pre_stop is not None and process.returncode is None:
+            await pre_stop(process)
+        target.signal(plan.signal)
+        # A stopped process (SIGSTOP, Ctrl-Z) acts on nothing but SIGKILL: wake it.
+        target.signal(signal.SIGCONT)
+        await target.wait_gone()
+    patience.forget(grace)
+    if before_kill is not None and not target.is_gone:
+        await before_kill(process)
+
+
+async def _kill(process: Process) -> tuple[Forbidden, ...]:
+    pause = _KILL_PAUSE
+    while not process.is_gone:
+        # Again: one of them may have had a child between our look and our signal.
+        process.signal(signal.SIGKILL)
+        with trio.move_on_after(pause):
             await process.wait_gone()
+        if not process.is_gone and (left := process.forbidden()):
+            return left
+        pause = min(2 * pause, _KILL_PAUSE_MOST)
+    return ()
 
 
 @define(eq=False)
@@ -135,6 +164,12 @@ class _Leader:
 
     def signal_leader(self, sig: int) -> None:
         self._process.signal_leader(sig)
+
+    def forbidden(self) -> tuple[Forbidden, ...]:
+        return self._process.forbidden()
+
+    def describe_remaining(self) -> str:
+        return self._process.describe_remaining()
 
     async def wait(self) -> int:
         return await self._process.wait()

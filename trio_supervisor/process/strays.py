@@ -16,17 +16,19 @@ import trio
 from trio_supervisor.process.groups import (
     has_variable,
     is_alive,
+    may_signal,
     open_descriptor,
     signal_descriptor,
 )
 from trio_supervisor.process.kernel import child_pids
+from trio_supervisor.process.remaining import command_of
 from trio_supervisor.process.stopping import Patience, StopPlan
 
 
 async def end_strays(
     mark: str, known: Container[int | None], plan: StopPlan, patience: Patience
-) -> int:
-    """End all that has *mark* in its environment; return how many there were.
+) -> dict[int, str]:
+    """End all that has *mark* in its environment; return their programs, by pid.
 
     Asks first, then kills, as `stop` does; and looks again until nothing is left, for
     each of them may leave children of its own to us. To be called under a shield.
@@ -36,15 +38,16 @@ async def end_strays(
         known: Children of ours that are none of them.
     """
     if not (found := _find(mark, known)):
-        return 0
-    ended = 0
+        return {}
+    ended: dict[int, str] = {}
     with patience.scope(plan.timeout) as grace:
         while found:
-            ended += len(found)
+            ended |= {pid: command_of(pid) for pid in found}
             await _signal_all(found, (plan.signal, signal.SIGCONT))
             found = _find(mark, known)
     patience.forget(grace)
     while found := _find(mark, known):
+        ended |= {pid: command_of(pid) for pid in found if pid not in ended}
         await _signal_all(found, (signal.SIGKILL,))
     return ended
 
@@ -54,7 +57,10 @@ def _find(mark: str, known: Container[int | None]) -> list[int]:
     return [
         pid
         for pid in child_pids()
-        if pid not in known and is_alive(pid) and has_variable(pid, variable)
+        if pid not in known
+        and is_alive(pid)
+        and has_variable(pid, variable)
+        and may_signal(pid)
     ]
 
 

@@ -419,6 +419,8 @@ class _Caller:
                 return server.steer(evolve(restart, names=self._names(restart.names)))
             case Stop(names=names) | Start(names=names) as it:
                 return server.steer(evolve(it, names=self._names(names) or ()))
+            case Shutdown(wait=True) as it:
+                return server.relay(call, it)
             case Shutdown() | Scale() | Health() | Reload() | AbortReload() as it:
                 return server.steer(it)
             case Logs(names=names) as it:

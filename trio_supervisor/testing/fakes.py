@@ -10,6 +10,7 @@ import trio
 from attrs import define, field
 
 from trio_supervisor.process.notify import Notification, parse_fields
+from trio_supervisor.process.remaining import Forbidden
 
 # What a process does nothing about unless it has a handler for it.
 _HARMLESS = frozenset({signal.SIGCONT, signal.SIGCHLD, signal.SIGURG, signal.SIGWINCH})
@@ -33,6 +34,8 @@ class FakeProcess:
     """Signals that a grandchild in its group ignores; None: there is no grandchild."""
     stopping_takes: float = 0.0
     """Time from a signal that it does not ignore to its end; SIGKILL needs none [s]."""
+    user: str | None = None
+    """Another user, whose processes may not be signalled; None: our own."""
     signals: list[int] = field(factory=list, init=False)
     """Every signal sent to its group, in order."""
     returncode: int | None = field(default=None, init=False)
@@ -70,6 +73,8 @@ class FakeProcess:
     def signal(self, sig: int) -> None:
         """Send *sig* to all of its group."""
         self.signals.append(sig)
+        if self.user is not None:
+            return
         if sig == signal.SIGKILL:
             self._receive(sig)
         elif sig == signal.SIGSTOP:
@@ -88,6 +93,16 @@ class FakeProcess:
         ignored, self.grandchild_ignores = self.grandchild_ignores, None
         self.signal(sig)
         self._has_grandchild, self.grandchild_ignores = grandchild, ignored
+
+    def forbidden(self) -> tuple[Forbidden, ...]:
+        """Return itself, if it is another user's and has not ended."""
+        if self.user is None or self.is_gone or not self.is_running:
+            return ()
+        return (Forbidden(self.pid, self.user),)
+
+    def describe_remaining(self) -> str:
+        """Return nothing: it has no state in a kernel."""
+        return ""
 
     async def wait(self) -> int:
         """Wait until the process itself ended; return its `returncode`."""

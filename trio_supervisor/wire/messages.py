@@ -170,7 +170,8 @@ class Start:
 class Shutdown:
     """Stop everything, in order, the controller too.
 
-    Answered when that begins, or where *wait* is set, when all workers have stopped.
+    Answered when that begins; where *wait* is set, an intermediate answer says that,
+    and the last one that all workers have stopped.
     """
 
     wait: bool = False

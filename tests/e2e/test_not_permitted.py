@@ -1,0 +1,86 @@
+"""Processes that have become another user's, as those of sudo(8): nothing hangs."""
+
+from __future__ import annotations
+
+import os
+import pwd
+import shutil
+import signal
+from collections.abc import Collection
+from pathlib import Path
+
+import pytest
+
+from tests.e2e.serving import open_serving, wait_gone
+
+SERVICE = """
+from trio_supervisor import Application, Command
+
+become = ["setpriv", "--reuid=65534", "--regid=65534", "--clear-groups"]
+script = 'trap "exit 3" TERM; "$@" & while :; do wait; done'
+application = Application(
+    services=[
+        Command("leader", [*become, "sleep", "1000"], stop_timeout=0.5),
+        Command("child", ["sh", "-c", script, "sh", *become, "sleep", "1000"],
+                stop_timeout=0.5),
+        Command("plain", ["sleep", "1000"]),
+    ],
+)
+"""
+NOBODY = 65534
+# Root without the right to signal whom it likes, as any other user is.
+UNPRIVILEGED = ["setpriv", "--bounding-set=-kill", "--inh-caps=-kill"]
+pytestmark = pytest.mark.skipif(
+    os.geteuid() != 0 or shutil.which("setpriv") is None,
+    reason="needs root and setpriv(1)",
+)
+
+
+def nobodys(process_ids: Collection[int]) -> list[int]:
+    """Return the processes in the groups *process_ids* that are the other user's."""
+    found = []
+    for name in filter(str.isdigit, os.listdir("/proc")):
+        try:
+            if os.getpgid(int(name)) not in process_ids:
+                continue
+            lines = Path(f"/proc/{name}/status").read_text().splitlines()
+        except (ProcessLookupError, FileNotFoundError):
+            continue
+        uids = next(line for line in lines if line.startswith("Uid:")).split()[1:]
+        if uids == [str(NOBODY)] * 4:
+            found.append(int(name))
+    return found
+
+
+def test_what_may_not_be_signalled_is_said_and_nothing_hangs() -> None:
+    user = pwd.getpwuid(NOBODY).pw_name
+    with open_serving(SERVICE, prefix=UNPRIVILEGED) as serving:
+        pids = serving.pids()
+        serving.until(lambda: len(nobodys(pids.values())) == 2, "two of them")
+        others = nobodys(pids.values())
+        try:
+            for name in ("leader", "child"):
+                [pid] = nobodys([pids[f"{name}.0"]])
+                stopped = serving.cli("stop", name)
+                problem = f"{name}.0: not permitted to signal pid {pid} (user {user})"
+                assert stopped.returncode == 1
+                assert problem in stopped.stderr
+                event = serving.wait_event(event="not_permitted", name=f"{name}.0")
+                assert (
+                    f"not permitted to signal pid {pid} (user {user})"
+                    in event["problem"]
+                )
+                assert serving.wait_worker(f"{name}.0", state="failed")
+
+            shutdown = serving.cli("shutdown")
+
+            assert shutdown.returncode == 1
+            assert "not permitted to signal pid" in shutdown.stderr
+            assert serving.wait_exit() == 1
+            assert "not permitted to signal pid" in serving.lines[-1]
+            exited = serving.select(event="exited", name="plain.0")
+            assert exited[0]["returncode"] == -signal.SIGTERM
+        finally:
+            for pid in others:
+                os.kill(pid, signal.SIGKILL)
+            wait_gone(others)
