@@ -232,6 +232,7 @@ async def _own(
                     f"{MARKER_VARIABLE}={marker}",
                     directory,
                     stranger_environment(os.environ),
+                    surroundings.guarded_outputs,
                 )
             )
             patience = Patience()

@@ -16,6 +16,7 @@ from trio_supervisor.process.child import Process
 from trio_supervisor.process.environment import (
     child_environment,
 )
+from trio_supervisor.process.guard import Output
 from trio_supervisor.process.output.hub import ChildOutput, OutputHub
 from trio_supervisor.spec import (
     AnyService,
@@ -68,6 +69,15 @@ class Surroundings:
             return self.hub.open(name, stdout=file, stderr=file)
         except SpecError as exc:
             raise OSError(str(exc)) from exc
+
+    def guarded_outputs(self, process_id: int) -> list[Output]:
+        """Return the pipes of a process, for the guardian."""
+        if (output := self.outputs.get(process_id)) is None:
+            return []
+        return [
+            Output(descriptor, output.name, stream, path, form)
+            for stream, descriptor, path, form in output.readings
+        ]
 
     def open_channel(self, *, is_ours: bool) -> Channel:
         """Return over what the next process is heard.

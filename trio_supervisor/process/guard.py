@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import json
 import logging
 import os
+import socket
 import subprocess
 import sys
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
-from typing import Final
+from typing import Final, NamedTuple
 
 import trio
 from attrs import define, field
@@ -25,14 +27,31 @@ _STOP: Final = StopPlan(timeout=2.0)
 _GATHER: Final = 0.01
 
 
+class Output(NamedTuple):
+    """One pipe of a child."""
+
+    descriptor: int
+    """The end to read from."""
+    name: str
+    stream: str
+    path: str | None
+    """The file that its lines go to; None: into our own output."""
+    form: str
+    """How they look there."""
+
+
 @define(eq=False)
 class Guard:
     """What is to be ended should this process be killed; made by `open_guard`."""
 
     _marker: str
     _directory: str
+    _outputs_of: Callable[[int], Sequence[Output]] = field(default=lambda _: ())
+    """Returns the ends to read from of the pipes of a group's leader, now."""
     _groups: dict[int, StopPlan] = field(factory=dict, init=False)
     _unsent: list[str] = field(factory=list, init=False)
+    _untold: dict[int, None] = field(factory=dict, init=False)
+    """Groups whose outputs the guardian does not have yet, or has to give back."""
     _wake: trio.Event = field(factory=trio.Event, init=False)
     process_id: int | None = field(default=None, init=False)
     """Of the guardian; None: there is none at the moment."""
@@ -40,11 +59,13 @@ class Guard:
     def watch(self, group: int, plan: StopPlan) -> None:
         """Have *group* ended as *plan* says, should this process be killed."""
         self._groups[group] = plan
+        self._untold[group] = None
         self._say(f"+ {group} {int(plan.signal)} {plan.timeout}\n")
 
     def forget(self, group: int) -> None:
         """Say that nothing of *group* is left."""
         self._groups.pop(group, None)
+        self._untold[group] = None
         self._say(f"- {group}\n")
 
     def _say(self, line: str) -> None:
@@ -64,12 +85,23 @@ class Guard:
 
     async def _run_one(self, environment: Mapping[str, str]) -> None:
         arguments = ["-m", "trio_supervisor.process.guardian"]
-        process = subprocess.Popen(  # noqa: ASYNC220 (once, and as quick as a fork)
-            [sys.executable, *arguments, self._marker, self._directory],
-            stdin=subprocess.PIPE,
-            env=environment,
-            start_new_session=True,  # out of reach of the terminal's Ctrl-C
-        )
+        outputs, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        outputs.setblocking(False)
+        with theirs:
+            try:
+                process = subprocess.Popen(  # noqa: ASYNC220 (once, and as quick as a fork)
+                    [
+                        *(sys.executable, *arguments, self._marker, self._directory),
+                        str(theirs.fileno()),
+                    ],
+                    stdin=subprocess.PIPE,
+                    env=environment,
+                    start_new_session=True,  # out of reach of the terminal's Ctrl-C
+                    pass_fds=[theirs.fileno()],
+                )
+            except BaseException:
+                outputs.close()
+                raise
         process.returncode = 0  # ours to reap: see spawn_exec
         child = ChildProcess(process.pid)
         assert process.stdin is not None
@@ -80,20 +112,24 @@ class Guard:
             f"+ {group} {int(plan.signal)} {plan.timeout}\n"
             for group, plan in self._groups.items()
         ]
+        self._untold = dict.fromkeys(self._groups)
         try:
             async with pipe, trio.open_nursery() as nursery:
-                nursery.start_soon(self._write, pipe)
+                nursery.start_soon(self._write, pipe, outputs)
                 await child.wait()
                 nursery.cancel_scope.cancel()
         except* trio.BrokenResourceError:
             pass
         finally:
+            outputs.close()
             self.process_id = None
             # It was dismissed, and ends; one that hangs does not keep us.
             await stop(child, _STOP)
             child.close()
 
-    async def _write(self, pipe: trio.lowlevel.FdStream) -> None:
+    async def _write(
+        self, pipe: trio.lowlevel.FdStream, outputs: socket.socket
+    ) -> None:
         try:
             while True:
                 # Many children come and go at once; and a child that comes needs the
@@ -102,6 +138,8 @@ class Guard:
                 lines, self._unsent = self._unsent, []
                 if lines:
                     await pipe.send_all("".join(lines).encode())
+                while self._untold:
+                    await self._tell_outputs(outputs, next(iter(self._untold)))
                 if not self._unsent:
                     self._wake = trio.Event()
                     await self._wake.wait()
@@ -110,10 +148,30 @@ class Guard:
             with trio.CancelScope(shield=True), trio.move_on_after(1):
                 await pipe.send_all(b"\nquit\n")
 
+    async def _tell_outputs(self, outputs: socket.socket, group: int) -> None:
+        """Give the guardian copies of the pipes of *group*, or have it close them."""
+        # Looked up and sent in one go: a descriptor may be another one later.
+        found = self._outputs_of(group) if group in self._groups else ()
+        fields = [[o.name, o.stream, o.path, o.form] for o in found]
+        keys = ("name", "stream", "path", "form")
+        text = json.dumps([dict(zip(keys, each, strict=True)) for each in fields])
+        packet = f"{group}\n{text}".encode()
+        try:
+            socket.send_fds(outputs, [packet], [o.descriptor for o in found])
+        except BlockingIOError:
+            await trio.lowlevel.wait_writable(outputs)
+        except OSError:  # the guardian was killed; the next one is told everything
+            self._untold.clear()
+        else:
+            self._untold.pop(group, None)
+
 
 @asynccontextmanager
 async def open_guard(
-    marker: str, directory: str, environment: Mapping[str, str]
+    marker: str,
+    directory: str,
+    environment: Mapping[str, str],
+    outputs_of: Callable[[int], Sequence[Output]] = lambda _: (),
 ) -> AsyncIterator[Guard]:
     """Have a guardian for the length of the block.
 
@@ -121,8 +179,10 @@ async def open_guard(
         marker: ``NAME=VALUE``, which all children have in their environment.
         directory: Removed by the guardian, should this process be killed.
         environment: Of the guardian; without the marker.
+        outputs_of: Returns the pipes through which the leader of a group prints: the
+            guardian reads on should this process be killed.
     """
-    guard = Guard(marker, directory)
+    guard = Guard(marker, directory, outputs_of)
     async with trio.open_nursery() as nursery:
         nursery.start_soon(guard._keep, environment)
         yield guard

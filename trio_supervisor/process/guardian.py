@@ -18,10 +18,11 @@ import os
 import select
 import shutil
 import signal
+import socket
 import sys
 import time
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from trio_supervisor.process.groups import (
     IS_LINUX,
@@ -31,6 +32,7 @@ from trio_supervisor.process.groups import (
     open_members,
     signal_descriptor,
 )
+from trio_supervisor.process.last_output import MAX_DESCRIPTORS, LastOutput
 
 # After SIGKILL only a process in an uninterruptible wait stays; that can be long.
 _AFTER_KILL = 60.0
@@ -138,22 +140,50 @@ def _signal_descriptors(descriptors: list[int], signals: Sequence[int]) -> int:
 
 
 def main() -> None:
-    """``guardian MARKER DIRECTORY``, with the pipe as standard input.
+    """``guardian MARKER DIRECTORY [OUTPUTS]``, with the pipe as standard input.
 
-    DIRECTORY, the controller's private one, is removed at the end.
+    DIRECTORY, the controller's private one, is removed at the end. OUTPUTS is the
+    descriptor of a socket over which the ends of children's pipes come.
     """
-    marker, directory = sys.argv[1:]
+    marker, directory, *outputs = sys.argv[1:]
     for sig in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT):
         signal.signal(sig, signal.SIG_IGN)
-    table = Table()
-    while data := os.read(0, 65536):
-        table.receive_data(data)
-        if table.is_dismissed:
-            return
-        select.select([0], [], [])
+    table, last_output = Table(), LastOutput()
+    inbox = socket.socket(fileno=int(outputs[0])) if outputs else None
+    if inbox is not None:
+        inbox.setblocking(False)
+    watched: list[Any] = [0] if inbox is None else [0, inbox]
+    while True:
+        ready, _, _ = select.select(watched, [], [])
+        if inbox in ready and inbox is not None and not _receive(inbox, last_output):
+            watched.remove(inbox)
+        if 0 in ready:
+            if not (data := os.read(0, 65536)):
+                break
+            table.receive_data(data)
+            if table.is_dismissed:
+                return
+    if inbox is not None:
+        _receive(inbox, last_output)
+    thread = last_output.start()
     end_all(table, marker)
+    last_output.finish(thread)
     if directory:
         shutil.rmtree(directory, ignore_errors=True)
+
+
+def _receive(inbox: socket.socket, last_output: LastOutput) -> bool:
+    """Take in all packets that are there; say whether more may come."""
+    while True:
+        try:
+            packet, descriptors, _, _ = socket.recv_fds(inbox, 65536, MAX_DESCRIPTORS)
+        except BlockingIOError:
+            return True
+        except OSError:
+            return False
+        if not packet:
+            return False
+        last_output.receive(packet, descriptors)
 
 
 if __name__ == "__main__":

@@ -42,6 +42,7 @@ class ChildOutput:
     _hub: OutputHub
     _pipes: tuple[Pipe, Pipe]
     _sinks: tuple[Sink, Sink]
+    _files: tuple[str | None, str | None] = (None, None)
     _origin: Origin | None = field(default=None, init=False)
     _pumps: list[Pump] = field(factory=list, init=False)
     _is_closed: bool = field(default=False, init=False)
@@ -81,6 +82,17 @@ class ChildOutput:
             self._pumps.append(
                 self._hub.start(pipe.reading, self._origin, stream, sink)
             )
+
+    @property
+    def readings(self) -> list[tuple[Stream, int, str | None, Form]]:
+        """The ends that are read from: which stream, where it goes, and its form."""
+        streams: tuple[Stream, Stream] = ("stdout", "stderr")
+        found = zip(streams, self._pumps, self._files, strict=False)
+        return [
+            (stream, pump.reading, path, self._hub.form)
+            for stream, pump, path in found
+            if pump.reading is not None
+        ]
 
     def last_lines(self, count: int) -> list[Line]:
         """Return what this process printed last."""
@@ -127,6 +139,11 @@ class OutputHub:
     )
     _subscriptions: set[Subscription] = field(factory=set, init=False)
 
+    @property
+    def form(self) -> Form:
+        """How lines of children look in our own output."""
+        return self._form
+
     def open(
         self,
         name: str,
@@ -157,7 +174,7 @@ class OutputHub:
                 stack.callback(os.close, descriptor)
             pipes = (first, open_pipe())
             stack.pop_all()
-        return ChildOutput(name, self, pipes, sinks)
+        return ChildOutput(name, self, pipes, sinks, (stdout, stderr))
 
     def tail(self, names: Collection[str] | None, count: int) -> list[Entry]:
         """Return the last *count* lines of all these children together, by time.

@@ -94,6 +94,11 @@ class Pump:
             if self._is_wide:
                 self._widener.give_back()
 
+    @property
+    def reading(self) -> int | None:
+        """The end to read from; None: it is over."""
+        return None if self._has_ended else self._descriptor
+
     def finish(self) -> None:
         """Take what is there now: all that the child, which has ended, has printed.
 
