@@ -8,8 +8,35 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 
 
+class Lock:
+    """The file *path* + ``.lock``, held; made by `lock_beside`."""
+
+    def __init__(self, path: str) -> None:
+        self._path = f"{path}.lock"
+        self._descriptor, self._made = _acquire(self._path)
+
+    def mend(self) -> bool:
+        """Make the file again if it is gone, and hold that; say whether it was.
+
+        Raises:
+            BlockingIOError: another process was there before, and holds it.
+            OSError: it cannot be made now.
+        """
+        if is_at(self._path, self._made):
+            return False
+        descriptor, self._made = _acquire(self._path)
+        os.close(self._descriptor)
+        self._descriptor = descriptor
+        return True
+
+    def close(self) -> None:
+        """Remove the file, and give the lock back."""
+        remove_own(self._path, self._made)
+        os.close(self._descriptor)
+
+
 @contextmanager
-def lock_beside(path: str) -> Iterator[None]:
+def lock_beside(path: str) -> Iterator[Lock]:
     """Hold the file *path* + ``.lock``, of mode 0600, for the length of the block.
 
     The kernel gives it back when we are killed; otherwise it is removed at the end.
@@ -18,9 +45,16 @@ def lock_beside(path: str) -> Iterator[None]:
         BlockingIOError: another process holds it.
         OSError: it cannot be made.
     """
-    lock_path = f"{path}.lock"
+    lock = Lock(path)
+    try:
+        yield lock
+    finally:
+        lock.close()
+
+
+def _acquire(lock_path: str) -> tuple[int, os.stat_result]:
+    flags = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW
     while True:
-        flags = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW
         lock = os.open(lock_path, flags, 0o600)
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -28,25 +62,24 @@ def lock_beside(path: str) -> Iterator[None]:
             with suppress(OSError):
                 os.fchmod(lock, 0o600)
             held = os.fstat(lock)
-            if _is_at(lock_path, held):
-                try:
-                    yield
-                finally:
-                    remove_own(lock_path, held)
-                return
-            # Its holder removed it between our open and our lock: take the new one.
-        finally:
+        except BaseException:
             os.close(lock)
+            raise
+        if is_at(lock_path, held):
+            return lock, held
+        # Its holder removed it between our open and our lock: take the new one.
+        os.close(lock)
 
 
 def remove_own(path: str, made: os.stat_result) -> None:
     """Remove the file at *path* if it is the one that was *made*."""
     with suppress(OSError):  # gone already; or its directory was made read-only
-        if _is_at(path, made):
+        if is_at(path, made):
             os.unlink(path)
 
 
-def _is_at(path: str, made: os.stat_result) -> bool:
+def is_at(path: str, made: os.stat_result) -> bool:
+    """Whether the file at *path* is the one that was *made*."""
     try:
         found = os.lstat(path)
     except FileNotFoundError:

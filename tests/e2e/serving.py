@@ -484,6 +484,7 @@ def open_serving(
         (directory / "service.py").write_text(source, encoding="utf-8")
         (directory / "tmp").mkdir()
         for name, text in (files or {}).items():
+            (directory / name).parent.mkdir(parents=True, exist_ok=True)
             (directory / name).write_text(text, encoding="utf-8")
         options = ["--log-format", "json", *words]
         process = subprocess.Popen(

@@ -2,9 +2,17 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 import shutil
+import signal
+import socket
+import stat
 import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
 
 import pytest
 
@@ -84,6 +92,7 @@ def wait_beats(serving: Serving, count: int) -> None:
     assert {"web.0", "web.1", "exec.0", "talks.0"} <= set(before)
 
     def is_further() -> bool:
+        time.sleep(0.1)  # whoever asks all the time slows down what is waited for
         return all(beats()[name] >= beat + count for name, beat in before.items())
 
     serving.until(is_further, "further beats")
@@ -112,3 +121,159 @@ def test_a_flood_drowns_nobody_else() -> None:
         pids = serving.pids()
         wait_beats(serving, int(LONG / 0.2))
         assert serving.pids() == pids
+
+
+FILES = """
+import os
+import trio
+from trio_supervisor import Application, Command, Listen, Service, Worker
+
+async def says(worker: Worker) -> None:
+    await worker.ready()
+    while True:
+        print("word", flush=True)
+        await trio.sleep(0.1)
+
+async def serves(worker: Worker) -> None:
+    await worker.ready()
+    listener = worker.sockets["here"]
+    listener.setblocking(False)
+    listener = trio.SocketListener(trio.socket.from_stdlib_socket(listener))
+    async def answer(stream):
+        await stream.send_all(b"%d" % worker.incarnation)
+    await trio.serve_listeners(answer, [listener])
+
+async def crashes(worker: Worker) -> None:
+    await worker.ready()
+    await worker.stopping.wait()
+
+application = Application(
+    services=[
+        Service("says", says, log_file="log/says.txt"),
+        Service("serves", serves, sockets={"here": Listen(f"unix://{os.getcwd()}/run/here.sock")}),
+        Service("crashes", crashes),
+    ],
+)
+"""
+
+
+@contextmanager
+def open_files() -> Iterator[Serving]:
+    with open_serving(
+        FILES, files={"log/.keep": "", "run/.keep": ""}, is_ready=True
+    ) as serving:
+        yield serving
+
+
+def read_socket(path: Path) -> bytes:
+    with socket.socket(socket.AF_UNIX) as connection:
+        connection.settimeout(60)
+        connection.connect(str(path))
+        return connection.recv(100)
+
+
+def has_written(path: Path) -> bool:
+    return path.exists() and path.stat().st_size > 0
+
+
+@pytest.fixture(scope="module")
+def serving() -> Iterator[Serving]:
+    with open_files() as serving:
+        yield serving
+
+
+def test_a_control_socket_that_was_removed_is_made_again(serving: Serving) -> None:
+    """All workers connect again, and none is restarted."""
+    pids, since = serving.pids(), len(serving.lines)
+    serving.socket.unlink()
+    serving.wait_line("supervisor.ipc was removed; made again", since=since)
+    serving.when_ready()
+    assert stat.S_IMODE(serving.socket.stat().st_mode) == 0o600
+    assert serving.pids() == pids
+    assert serving.cli("status").returncode == 0
+
+
+def test_a_lock_that_was_removed_is_made_again(serving: Serving) -> None:
+    """Else another controller could take over from one that runs."""
+    lock, since = Path(f"{serving.socket}.lock"), len(serving.lines)
+    lock.unlink()
+    serving.wait_line("supervisor.ipc.lock was removed; made again", since=since)
+    with open(lock) as file, pytest.raises(BlockingIOError):
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+
+
+@pytest.mark.parametrize("what", ["file", "directory"])
+def test_a_log_that_was_removed_is_made_again(serving: Serving, what: str) -> None:
+    path, since = serving.directory / "log" / "says.txt", len(serving.lines)
+    serving.until(lambda: has_written(path), "a line")
+    if what == "file":
+        path.unlink()
+    else:
+        shutil.rmtree(path.parent)
+    serving.wait_line("says.txt was removed; made again", since=since)
+    serving.until(lambda: has_written(path), "another line")
+
+
+def test_a_log_that_was_moved_is_written_on(serving: Serving) -> None:
+    """Until it is told that the name is free: SIGUSR1."""
+    path, since = serving.directory / "log" / "says.txt", len(serving.lines)
+    serving.until(lambda: has_written(path), "a line")
+    moved = path.rename(path.with_name("moved.txt"))
+    size = moved.stat().st_size
+    serving.until(lambda: moved.stat().st_size > size, "another line")
+    assert not path.exists()
+    serving.process.send_signal(signal.SIGUSR1)
+    serving.until(lambda: has_written(path), "a line in the new one")
+    assert not [line for line in serving.lines[since:] if "was removed" in line]
+
+
+def test_a_start_makes_the_directory_of_its_log_again(serving: Serving) -> None:
+    path = serving.directory / "log" / "says.txt"
+    assert serving.cli("stop", "says").returncode == 0
+    shutil.rmtree(path.parent)
+    assert serving.cli("start", "says").returncode == 0
+    serving.until(lambda: has_written(path), "a line")
+
+
+@pytest.mark.parametrize("what", ["file", "directory"])
+def test_a_socket_of_a_service_that_was_removed_is_made_again(
+    serving: Serving, what: str
+) -> None:
+    """Its workers are replaced, and no others."""
+    path = serving.directory / "run" / "here.sock"
+    before = int(read_socket(path))
+    says, since = serving.pids("says"), len(serving.lines)
+    if what == "file":
+        path.unlink()
+    else:
+        shutil.rmtree(path.parent)
+    serving.wait_line("here.sock was removed; made again", since=since)
+    serving.wait_worker("serves.0", state="ready", incarnation=before + 1)
+    assert int(read_socket(path)) == before + 1
+    assert serving.pids("says") == says
+
+
+def test_a_state_directory_that_was_removed_is_made_again(serving: Serving) -> None:
+    state = serving.directory / "supervisor.state"
+    for _ in range(2):
+        since = serving.mark()
+        serving.kill("crashes.0")
+        exited = serving.wait_event(since=since, event="exited", name="crashes.0")
+        serving.until(lambda: Path(exited["post_mortem"]).exists(), "a post-mortem")  # noqa: B023
+        serving.when_ready()
+        shutil.rmtree(state)
+
+
+def test_a_working_directory_that_was_removed_does_not_end_what_runs() -> None:
+    """Workers are restarted, and the socket and the log are where they were."""
+    with open_files() as serving:
+        pids = serving.pids("says", "crashes")
+        shutil.rmtree(serving.directory)
+        serving.wait_line("supervisor.ipc was removed; made again")
+        serving.wait_line("says.txt was removed; made again")
+        serving.when_ready()
+        assert serving.pids("says", "crashes") == pids
+        serving.kill("crashes.0")
+        serving.wait_worker("crashes.0", state="ready", incarnation=2)
+        path = serving.directory / "log" / "says.txt"
+        serving.until(lambda: has_written(path), "a line")

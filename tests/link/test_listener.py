@@ -18,7 +18,12 @@ from pathlib import Path
 import pytest
 
 from trio_supervisor.errors import AlreadyServingError, SocketPathError
-from trio_supervisor.link.listener import MAX_PATH, check_socket_path, open_listener
+from trio_supervisor.link.listener import (
+    MAX_PATH,
+    check_socket_path,
+    keep_listener,
+    open_listener,
+)
 
 
 @pytest.fixture
@@ -332,3 +337,47 @@ def test_of_many_that_come_and_go_never_two_serve(path: str) -> None:
         futures = [pool.submit(come_and_go) for _ in range(4)]
         assert sum(future.result() for future in futures) > 0
     assert left(path) == []
+
+
+def test_what_is_there_is_not_made_again(path: str) -> None:
+    with keep_listener(path) as listener:
+        assert listener.mend() == ()
+
+
+@pytest.mark.parametrize("is_directory", [False, True])
+def test_what_was_removed_is_made_again(path: str, is_directory: bool) -> None:
+    """The socket has the same number, and the lock is held again."""
+    with keep_listener(path) as listener:
+        number = listener.socket.fileno()
+        for name in left(path):
+            os.unlink(os.path.join(os.path.dirname(path), name))
+        if is_directory:
+            os.rmdir(os.path.dirname(path))
+        assert listener.mend() == (f"{path}.lock", path)
+        assert listener.socket.fileno() == number
+        assert mode(path) == 0o600
+        assert not listener.socket.getblocking()
+        connect(path).close()
+        with pytest.raises(AlreadyServingError), open_listener(path):
+            pass
+        assert listener.mend() == ()
+    assert left(path) == []
+
+
+def test_what_somebody_else_put_there_is_left(path: str) -> None:
+    with keep_listener(path) as listener:
+        os.unlink(path)
+        Path(path).write_text("mine")
+        with pytest.raises(FileExistsError):
+            listener.mend()
+    assert Path(path).read_text() == "mine"
+
+
+def test_a_lock_that_another_controller_took_is_left(path: str) -> None:
+    with keep_listener(path) as listener:
+        for name in left(path):
+            os.unlink(os.path.join(os.path.dirname(path), name))
+        with open_listener(path):
+            with pytest.raises(BlockingIOError):
+                listener.mend()
+            connect(path).close()

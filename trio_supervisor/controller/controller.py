@@ -607,10 +607,10 @@ class Controller:
         """Call the supervisor; see `SupervisorLink.ask`."""
         return await self.link.ask(do, arguments)
 
-    def renew_supervisor(self) -> None:
-        """Have the supervisor replaced, once it has told that the reload is done."""
+    def renew_supervisor(self, reason: str = "reload") -> None:
+        """Have the supervisor replaced, once it has told what is done so far."""
         self.link.retire()
-        self.nursery.start_soon(self._renew_supervisor)
+        self.nursery.start_soon(self._renew_supervisor, reason)
 
     def choose(self, names: Iterable[str] | None) -> list[Child]:
         """Return what *names* mean; None: all but those that have done their work.
@@ -826,10 +826,10 @@ class Controller:
             with suppress(UnavailableError, CallFailedError, ConnectionLostError):
                 await self.link.ask("ping", {})
 
-    async def _renew_supervisor(self) -> None:
+    async def _renew_supervisor(self, reason: str) -> None:
         await self._wait_passed_on()
         if not self.is_stopping:
-            self.supervisor.request_restart("reload")
+            self.supervisor.request_restart(reason)
 
     async def _reap(self) -> None:
         """Bury what was orphaned and came to us, being a subreaper."""

@@ -72,6 +72,7 @@ class EvidenceStore:
     directory: str
     _runs: dict[str, _Run] = field(factory=dict, init=False)
     """By the name of the worker: the newest."""
+    _has_saved: bool = field(default=False, init=False)
 
     def path_for(self, name: str, process_id: int) -> str:
         """Return the path of the file of a process that ends now."""
@@ -108,7 +109,11 @@ class EvidenceStore:
         return {**record, "repeats": run.count, "since": run.since}, superseded
 
     def _save(self, path: str, text: str, superseded: str | None) -> None:
-        os.makedirs(self.directory, mode=0o700, exist_ok=True)
+        if not os.path.isdir(self.directory):
+            os.makedirs(self.directory, mode=0o700, exist_ok=True)
+            if self._has_saved:
+                logger.warning("%s was removed; made again", self.directory)
+        self._has_saved = True
         # Under another name first: who lists them sees whole ones only.
         temporary = f"{path}.{os.getpid()}"
         flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC

@@ -19,13 +19,14 @@ from attrs import frozen
 from trio_supervisor.controller.controller import Controller, OnEvent
 from trio_supervisor.controller.events import log_event
 from trio_supervisor.controller.evidence import EvidenceStore
+from trio_supervisor.controller.keeping import keep_files
 from trio_supervisor.controller.launch import sources_of
 from trio_supervisor.controller.socket_keys import socket_keys
 from trio_supervisor.controller.steering import answer
 from trio_supervisor.controller.surroundings import Surroundings
 from trio_supervisor.controller.workshop import Workshop
 from trio_supervisor.errors import PlatformError
-from trio_supervisor.link.listener import check_socket_path, open_listener
+from trio_supervisor.link.listener import check_socket_path, keep_listener
 from trio_supervisor.policy.reload import ServiceFacts
 from trio_supervisor.process.adopted import AdoptedDescriptors
 from trio_supervisor.process.boot import check_not_importing
@@ -208,14 +209,14 @@ async def _own(
     marker = setup.early.marker if setup.early else str(uuid.uuid4())
     with trio.CancelScope(shield=True):
         async with AsyncExitStack() as stack:
-            listener = stack.enter_context(open_listener(setup.path))
+            kept = stack.enter_context(keep_listener(setup.path))
             directory = _open_directory(stack)
             sockets = await stack.enter_async_context(
                 open_sockets(socket_keys(setup.application)[0], setup.adopted)
             )
             surroundings = Surroundings(
                 socket_path=setup.path,
-                listener=listener,
+                listener=kept.socket,
                 directory=directory,
                 base=setup.base,
                 lifeline=stack.enter_context(_open_lifeline()),
@@ -272,6 +273,7 @@ async def _own(
                 )
                 nursery.start_soon(controller._reap)
                 nursery.start_soon(controller.referee.clock.run)
+                nursery.start_soon(keep_files, controller, kept)
                 task_status.started(controller)
                 await controller._run()
                 nursery.cancel_scope.cancel()

@@ -11,7 +11,7 @@ from contextlib import ExitStack, contextmanager, suppress
 from typing import Final
 
 from trio_supervisor.errors import AlreadyServingError, SocketPathError
-from trio_supervisor.owned_files import lock_beside, remove_own
+from trio_supervisor.owned_files import Lock, is_at, lock_beside, remove_own
 
 # sun_path of sockaddr_un, less the NUL: unix(7). 104 on macOS and the BSDs.
 MAX_PATH: Final = 107 if os.uname().sysname == "Linux" else 103
@@ -46,8 +46,51 @@ def check_socket_path(path: str) -> None:
             raise SocketPathError(f"there is something that is no socket at {path}")
 
 
+class Listener:
+    """A listening socket, its file and the lock beside it; made by `keep_listener`."""
+
+    def __init__(self, path: str, lock: Lock) -> None:
+        self.path = path
+        self._lock = lock
+        self.socket, self._made = _listen(path)
+
+    def mend(self) -> tuple[str, ...]:
+        """Make again what is gone of the two files; return their paths.
+
+        With the socket's file the socket is another one, under the same number:
+        whoever inherited the one before listens where nobody comes any more.
+
+        Raises:
+            OSError: that is not possible now.
+        """
+        found = []
+        os.makedirs(os.path.dirname(self.path) or ".", mode=0o700, exist_ok=True)
+        if self._lock.mend():
+            found.append(f"{self.path}.lock")
+        if not os.path.lexists(self.path):
+            fresh, self._made = _listen(self.path)
+            with fresh:
+                os.dup2(fresh.fileno(), self.socket.fileno(), inheritable=False)
+            found.append(self.path)
+        elif not is_at(self.path, self._made):
+            raise FileExistsError(errno.EEXIST, "something else is there", self.path)
+        return tuple(found)
+
+    def close(self) -> None:
+        """Listen no more, and remove the file."""
+        remove_own(self.path, self._made)
+        self.socket.close()
+
+
 @contextmanager
 def open_listener(path: str) -> Iterator[socket.socket]:
+    """Listen at *path* for the length of the block; see `keep_listener`."""
+    with keep_listener(path) as listener:
+        yield listener.socket
+
+
+@contextmanager
+def keep_listener(path: str) -> Iterator[Listener]:
     """Listen at *path* for the length of the block; leave nothing behind.
 
     A stale socket file, whose server is gone, is taken over. The file has mode 0600
@@ -58,31 +101,38 @@ def open_listener(path: str) -> Iterator[socket.socket]:
         AlreadyServingError: somebody serves there.
     """
     check_socket_path(path)
-    with _locked(path):
+    with _locked(path) as lock:
         _remove_stale(path)
-        listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-        with listener:
-            with suppress(OSError):  # Linux: no moment with a wider mode
-                os.fchmod(listener.fileno(), 0o600)
-            try:
-                listener.bind(path)
-            except OSError as exc:
-                raise SocketPathError(f"cannot listen at {path}: {exc}") from exc
-            os.chmod(path, 0o600)
-            listener.listen(_BACKLOG)
-            listener.setblocking(False)
-            made = os.lstat(path)
-            try:
-                yield listener
-            finally:
-                remove_own(path, made)
+        try:
+            listener = Listener(path, lock)
+        except OSError as exc:
+            raise SocketPathError(f"cannot listen at {path}: {exc}") from exc
+        try:
+            yield listener
+        finally:
+            listener.close()
+
+
+def _listen(path: str) -> tuple[socket.socket, os.stat_result]:
+    listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    try:
+        with suppress(OSError):  # Linux: no moment with a wider mode
+            os.fchmod(listener.fileno(), 0o600)
+        listener.bind(path)
+        os.chmod(path, 0o600)
+        listener.listen(_BACKLOG)
+        listener.setblocking(False)
+        return listener, os.lstat(path)
+    except BaseException:
+        listener.close()
+        raise
 
 
 @contextmanager
-def _locked(path: str) -> Iterator[None]:
+def _locked(path: str) -> Iterator[Lock]:
     with ExitStack() as stack:
         try:
-            stack.enter_context(lock_beside(path))
+            lock = stack.enter_context(lock_beside(path))
         except BlockingIOError:
             raise AlreadyServingError(
                 f"another controller serves at {path}; stop it, or choose another "
@@ -90,7 +140,7 @@ def _locked(path: str) -> Iterator[None]:
             ) from None
         except OSError as exc:
             raise SocketPathError(f"cannot lock {path}.lock: {exc}") from exc
-        yield
+        yield lock
 
 
 def _remove_stale(path: str) -> None:

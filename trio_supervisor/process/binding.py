@@ -13,7 +13,7 @@ import trio
 
 from trio_supervisor.errors import ListenError
 from trio_supervisor.process.owners import group_number, user_number
-from trio_supervisor.process.unix_files import open_unix_socket_file
+from trio_supervisor.process.unix_files import UnixSocketFile, open_unix_socket_file
 
 # What all interfaces are called, where somebody calls them anything.
 _EVERYWHERE: Final = ("", "*")
@@ -154,7 +154,7 @@ def bind_beside(holder: socket.socket, backlog: int) -> socket.socket:
 
 
 @contextmanager
-def bind_unix(listen: Listen) -> Iterator[socket.socket]:
+def bind_unix(listen: Listen) -> Iterator[UnixSocketFile]:
     """Listen at the path of *listen* for the length of the block.
 
     Raises:
@@ -170,13 +170,13 @@ def bind_unix(listen: Listen) -> Iterator[socket.socket]:
             group=listen.group,
         )
         try:
-            listener = stack.enter_context(opened)
+            made = stack.enter_context(opened)
         except OSError as exc:
             problem = exc.strerror or str(exc)
             if exc.errno == errno.EADDRINUSE:
                 problem += "; stop it, or choose another path"
             raise ListenError(f"cannot listen at unix:{path}: {problem}") from exc
-        yield listener
+        yield made
 
 
 def check_owners(listen: Listen) -> None:

@@ -11,7 +11,6 @@ import math
 import os
 import pickle
 import sys
-import tempfile
 from collections.abc import Mapping
 from contextlib import suppress
 from typing import Final
@@ -74,9 +73,9 @@ async def _declare(
     report: int,
 ) -> Declared:
     shown = shown_target(source.target)
-    with tempfile.TemporaryFile() as result:
+    with open_document(b"") as result:
         with open_document(pickle.dumps(source)) as document:
-            numbers = [document, result.fileno(), report]
+            numbers = [document, result, report]
             process = await spawn_exec(
                 [
                     sys.executable,
@@ -97,7 +96,7 @@ async def _declare(
         finally:
             await stop(process, _AT_ONCE)
             process.close()
-        data = read_file(result.fileno())
+        data = read_file(result)
     if scope.cancelled_caught:
         raise TargetError(late_text(read_report(report), shown, within))
     if not data:

@@ -28,6 +28,7 @@ from trio_supervisor.process.binding import (
     declared_address,
 )
 from trio_supervisor.process.owners import give_to
+from trio_supervisor.process.unix_files import UnixSocketFile
 
 logger = logging.getLogger(__name__)
 
@@ -41,6 +42,8 @@ class SharedSocket:
     """Listens; with ``reuse_port`` it only holds the address."""
     _stack: ExitStack
     _is_adopted: bool
+    _file: UnixSocketFile | None = None
+    """What is kept at its path, if we made it."""
     _workers: dict[int, socket.socket] = field(factory=dict, init=False)
 
     @classmethod
@@ -48,10 +51,11 @@ class SharedSocket:
         """Bind *listen*; raises `ListenError`. A cancellation leaves nothing open."""
         with ExitStack() as stack:
             if listen.kind == "unix":
-                sock = stack.enter_context(bind_unix(listen))
+                made = stack.enter_context(bind_unix(listen))
+                sock = made.listener
             else:
-                sock = stack.enter_context(await bind_tcp(listen))
-            return cls(listen, sock, stack.pop_all(), is_adopted=False)
+                made, sock = None, stack.enter_context(await bind_tcp(listen))
+            return cls(listen, sock, stack.pop_all(), is_adopted=False, file=made)
 
     @classmethod
     def adopt(cls, listen: Listen, sock: socket.socket) -> Self:
@@ -92,6 +96,16 @@ class SharedSocket:
         if (sock := self._workers.pop(index, None)) is not None:
             sock.close()
 
+    def mend(self) -> bool:
+        """Make the file of a Unix socket again if it is gone; say whether it was.
+
+        It is a new socket then: workers that run have the old one.
+
+        Raises:
+            OSError: that is not possible now.
+        """
+        return self._file is not None and self._file.mend()
+
     def is_same(self, other: Listen) -> bool:
         """Whether *other* can go on with this socket.
 
@@ -117,6 +131,9 @@ class SharedSocket:
                 sock.listen(listen.backlog)
         if listen.kind == "unix" and _access(listen) != _access(self._listen):
             self._change_access(listen)
+        if self._file is not None:
+            self._file.mode, self._file.backlog = listen.mode, listen.backlog
+            self._file.user, self._file.group = listen.user, listen.group
         self._listen = listen
 
     def _change_access(self, listen: Listen) -> None:
@@ -161,6 +178,23 @@ class SocketSet:
         """Say that worker *index* of that service will not come back."""
         for name in names:
             self._sockets[name].release(index)
+
+    def mend(self) -> list[str]:
+        """Make again the files that are gone; return the names of their sockets.
+
+        Raises:
+            OSError: one cannot be made now; the others are.
+        """
+        found, problems = [], []
+        for name, shared in self._sockets.items():
+            try:
+                if shared.mend():
+                    found.append(name)
+            except OSError as exc:
+                problems.append(exc)
+        if problems and not found:
+            raise problems[0]
+        return found
 
     @asynccontextmanager
     async def change(

@@ -15,7 +15,9 @@ from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from typing import Final
 
-from trio_supervisor.owned_files import lock_beside, remove_own
+from attrs import define, field
+
+from trio_supervisor.owned_files import Lock, lock_beside, remove_own
 from trio_supervisor.process.owners import give_to
 
 # sun_path of sockaddr_un, less the NUL (unix(7); 104 on macOS and the BSDs), and less
@@ -23,6 +25,68 @@ from trio_supervisor.process.owners import give_to
 MAX_PATH: Final = (107 if sys.platform == "linux" else 103) - 1
 _UNFINISHED: Final = "~"
 _UCRED: Final = struct.Struct("3i")
+
+
+@define(eq=False)
+class UnixSocketFile:
+    """A listening socket with its file; made by `open_unix_socket_file`."""
+
+    path: str
+    mode: int
+    backlog: int
+    user: str | int | None
+    group: str | int | None
+    _lock: Lock
+    listener: socket.socket = field(init=False)
+    _made: os.stat_result = field(init=False)
+
+    def __attrs_post_init__(self) -> None:
+        self.listener, self._made = self._make()
+
+    def mend(self) -> bool:
+        """Make the file again if it is gone, and its lock; say whether it was.
+
+        The socket is another one then, under the same number: whoever inherited the
+        one before listens where nobody comes any more.
+
+        Raises:
+            OSError: that is not possible now.
+        """
+        os.makedirs(os.path.dirname(self.path) or ".", mode=0o755, exist_ok=True)
+        self._lock.mend()
+        if os.path.lexists(self.path):
+            return False
+        fresh, self._made = self._make()
+        with fresh:
+            os.dup2(fresh.fileno(), self.listener.fileno(), inheritable=False)
+        return True
+
+    def close(self) -> None:
+        """Listen no more, and remove the file."""
+        remove_own(self.path, self._made)
+        self.listener.close()
+
+    def _make(self) -> tuple[socket.socket, os.stat_result]:
+        listener = socket.socket(socket.AF_UNIX)
+        unfinished = self.path + _UNFINISHED
+        made = None
+        try:
+            with suppress(FileNotFoundError):
+                os.unlink(unfinished)  # of a maker that was killed; we have the lock
+            with suppress(OSError):  # Linux: no moment with a wider mode
+                os.fchmod(listener.fileno(), self.mode)
+            listener.bind(unfinished)
+            made = os.lstat(unfinished)
+            give_to(unfinished, self.user, self.group)
+            os.chmod(unfinished, self.mode)
+            listener.listen(self.backlog)
+            os.rename(unfinished, self.path)
+        except BaseException:
+            listener.close()
+            if made is not None:
+                remove_own(unfinished, made)
+            raise
+        return listener, made
 
 
 @contextmanager
@@ -33,7 +97,7 @@ def open_unix_socket_file(
     backlog: int,
     user: str | int | None = None,
     group: str | int | None = None,
-) -> Iterator[socket.socket]:
+) -> Iterator[UnixSocketFile]:
     """Listen at *path* for the length of the block; leave nothing behind.
 
     A stale file, whose server is gone, is replaced in one step: at no moment is there
@@ -53,34 +117,23 @@ def open_unix_socket_file(
         raise OSError(
             errno.ENAMETOOLONG, f"a path of more than {MAX_PATH} bytes is not possible"
         )
-    with ExitStack() as stack:
-        stack.enter_context(_lock(path))
+    with _lock(path) as lock:
         _refuse_living(path)
-        listener = stack.enter_context(socket.socket(socket.AF_UNIX))
-        unfinished = path + _UNFINISHED
-        with suppress(FileNotFoundError):
-            os.unlink(unfinished)  # of a maker that was killed; we have the lock
-        with suppress(OSError):  # Linux: no moment with a wider mode
-            os.fchmod(listener.fileno(), mode)
-        listener.bind(unfinished)
-        made = os.lstat(unfinished)
-        stack.callback(remove_own, unfinished, made)
-        give_to(unfinished, user, group)
-        os.chmod(unfinished, mode)
-        listener.listen(backlog)
-        os.rename(unfinished, path)
-        stack.callback(remove_own, path, made)
-        yield listener
+        kept = UnixSocketFile(path, mode, backlog, user, group, lock)
+        try:
+            yield kept
+        finally:
+            kept.close()
 
 
 @contextmanager
-def _lock(path: str) -> Iterator[None]:
+def _lock(path: str) -> Iterator[Lock]:
     with ExitStack() as stack:
         try:
-            stack.enter_context(lock_beside(path))
+            lock = stack.enter_context(lock_beside(path))
         except BlockingIOError:
             raise OSError(errno.EADDRINUSE, "another controller serves there") from None
-        yield
+        yield lock
 
 
 def _refuse_living(path: str) -> None:

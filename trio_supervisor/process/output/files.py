@@ -5,6 +5,8 @@ from __future__ import annotations
 import errno
 import logging
 import os
+import stat
+from contextlib import suppress
 from functools import partial
 from typing import Final
 
@@ -72,6 +74,8 @@ class OutputFiles:
     """The open ones, each once: children that share a file do not mix within a line."""
 
     _files: dict[str, _File] = field(factory=dict, init=False)
+    _known: set[str] = field(factory=set, init=False)
+    """All that were open once: their directories were there."""
 
     @property
     def destinations(self) -> list[Destination]:
@@ -86,7 +90,10 @@ class OutputFiles:
         """
         path = os.path.abspath(path)
         if (file := self._files.get(path)) is None:
+            if path in self._known:
+                self._make_directory(path)
             descriptor = open_file(path, field_name)
+            self._known.add(path)
             destination = Destination(
                 descriptor,
                 notice_of("raw"),
@@ -111,6 +118,36 @@ class OutputFiles:
             if not file.users:
                 self._files.pop(path).destination.close()
 
+    def mend(self) -> list[str]:
+        """Make again the files that were removed; return their paths.
+
+        One that was moved away is written on until `reopen`: its name is rotated.
+
+        Raises:
+            OSError: one cannot be made now; the others are.
+        """
+        found, problems = [], []
+        for path, file in self._files.items():
+            if not _is_removed(file.destination.descriptor):
+                continue
+            try:
+                self._make_directory(path)
+                file.destination.replace(os.open(path, _FLAGS, _MODE))
+            except OSError as exc:
+                problems.append(exc)
+            else:
+                found.append(path)
+        if problems and not found:
+            raise problems[0]
+        return found
+
+    def _make_directory(self, path: str) -> None:
+        directory = os.path.dirname(path)
+        if not os.path.isdir(directory):
+            with suppress(OSError):  # opening the file tells what is wrong
+                os.makedirs(directory, mode=0o750, exist_ok=True)
+                logger.warning("the directory %s was removed; made again", directory)
+
     def reopen(self) -> None:
         """Open each path again: whoever rotates files has moved the old one away.
 
@@ -127,6 +164,15 @@ class OutputFiles:
         for file in self._files.values():
             file.destination.close()
         self._files.clear()
+
+
+def _is_removed(descriptor: int) -> bool:
+    """Whether no name is left of an open file."""
+    try:
+        found = os.fstat(descriptor)
+    except OSError:  # another one is about to take its place
+        return False
+    return stat.S_ISREG(found.st_mode) and found.st_nlink == 0
 
 
 def _log_problem(path: str, problem: OSError | None) -> None:

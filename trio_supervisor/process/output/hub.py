@@ -205,6 +205,10 @@ class OutputHub:
         """Open all files again, by their paths: for who has moved them away."""
         self._files.reopen()
 
+    def mend(self) -> list[str]:
+        """Make again the files that were removed; see `OutputFiles.mend`."""
+        return self._files.mend()
+
     def forget(self, name: str) -> None:
         """Give back what is kept for the child *name*, which will not come back."""
         self._tails.pop(name, None)

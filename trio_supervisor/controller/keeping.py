@@ -1,0 +1,95 @@
+"""Makes files of ours again that were removed while we run, and says so.
+
+A cleaner of temporary files, or ``rm -r`` of a run directory, must not leave an
+application that nobody can reach any more.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Collection, Sequence
+from typing import Final
+
+import trio
+from attrs import define, field
+
+from trio_supervisor.controller.controller import Controller
+from trio_supervisor.errors import SupervisorError
+from trio_supervisor.link.listener import Listener
+
+logger = logging.getLogger(__name__)
+
+# Between two looks: a few system calls [s].
+_INTERVAL: Final = 0.5
+
+
+async def keep_files(controller: Controller, listener: Listener) -> None:
+    """Look after all files until cancelled."""
+    keeper = _Keeper(controller, listener)
+    async with trio.open_nursery() as nursery:
+        while True:
+            await trio.sleep(_INTERVAL)
+            if controller.is_stopping:
+                return
+            keeper.mend_listener()
+            if names := keeper.mend_sockets():
+                nursery.start_soon(keeper.renew, names)
+            keeper.mend_output()
+
+
+@define(eq=False)
+class _Keeper:
+    _controller: Controller
+    _listener: Listener
+    _problems: dict[str, str] = field(factory=dict, init=False)
+    """What was said of each kind of file that cannot be made again."""
+
+    def mend_listener(self) -> None:
+        """Have the supervisor listen where clients look for it."""
+        paths = self._try("the control socket", self._listener.mend)
+        for path in paths:
+            logger.warning("%s was removed; made again", path)
+        if self._listener.path in paths:
+            self._controller.renew_supervisor("its socket was made again")
+
+    def mend_sockets(self) -> set[str]:
+        """Make the sockets of services again; return the services."""
+        workshop = self._controller.workshop
+        keys = self._try("a socket of a service", workshop.sockets.mend)
+        addresses = workshop.sockets.addresses
+        for key in keys:
+            logger.warning("%s was removed; made again", addresses[key])
+        services = self._controller.generation.units
+        return {
+            name
+            for name in services
+            if set(keys) & set(self._controller.socket_keys(name).values())
+        }
+
+    def mend_output(self) -> None:
+        """Have output go to files that somebody can read."""
+        hub = self._controller.hub
+        if hub is not None:
+            for path in self._try("a log file", hub.mend):
+                logger.warning("%s was removed; made again", path)
+
+    async def renew(self, services: Collection[str]) -> None:
+        """Have the workers of *services* inherit the new sockets."""
+        try:
+            await self._controller.restart(
+                *services, reason="its socket was made again", rolling=True
+            )
+        except SupervisorError as exc:
+            logger.warning("%s: %s", ", ".join(services), exc)
+
+    def _try(self, what: str, mend: Callable[[], Sequence[str]]) -> Sequence[str]:
+        try:
+            found = mend()
+        except OSError as exc:
+            # Once, and not again every half a second.
+            if self._problems.get(what) != str(exc):
+                self._problems[what] = str(exc)
+                logger.error("%s cannot be made again: %s; trying again", what, exc)
+            return ()
+        self._problems.pop(what, None)
+        return found
