@@ -48,6 +48,7 @@ if TYPE_CHECKING:  # the one place: what loads lazily must still have types
         SyncWorker,
         Worker,
     )
+    from trio_supervisor.worker.standalone import SupervisedWorker, supervised_worker
 
 _HOMES = {
     "AlreadyServingError": "errors",
@@ -74,6 +75,7 @@ _HOMES = {
     "SocketPathError": "errors",
     "SpecError": "errors",
     "Stopping": "worker.instance",
+    "SupervisedWorker": "worker.standalone",
     "SupervisorError": "errors",
     "SyncStopping": "worker.instance",
     "SyncWorker": "worker.instance",
@@ -83,6 +85,7 @@ _HOMES = {
     "load_application": "process.load",
     "open_client": "link.client",
     "open_controller": "controller.opening",
+    "supervised_worker": "worker.standalone",
 }
 
 __all__ = [
@@ -110,6 +113,7 @@ __all__ = [
     "SocketPathError",
     "SpecError",
     "Stopping",
+    "SupervisedWorker",
     "SupervisorError",
     "SyncStopping",
     "SyncWorker",
@@ -120,6 +124,7 @@ __all__ = [
     "load_application",
     "open_client",
     "open_controller",
+    "supervised_worker",
 ]
 
 

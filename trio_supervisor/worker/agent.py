@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import logging
 import os
-import random
 import signal
 import sys
 import threading
@@ -21,16 +20,12 @@ from typing import Any, Final
 import trio
 from attrs import define, field
 
-from trio_supervisor.errors import DeadlineExceededError, SupervisorError
-from trio_supervisor.link.connect import connect_unix
-from trio_supervisor.link.peer import Dispatch, open_peer
-from trio_supervisor.link.reconnect import ReconnectPlan, keep_connected
+from trio_supervisor.link.peer import Dispatch
 from trio_supervisor.process.boot import WorkerBoot
-from trio_supervisor.wire.session import Session
+from trio_supervisor.worker.registration import Registration
 
 logger = logging.getLogger(__name__)
 
-_REGISTER_TIMEOUT: Final = 10.0
 FORCE_AFTER: Final = 0.8
 """The part of the stop timeout after which a target that should return is cancelled."""
 # Python's: where the import has set another one, it knows why.
@@ -59,7 +54,6 @@ class Agent:
     _thread: threading.Thread | None = field(default=None, init=False)
     _token: trio.lowlevel.TrioToken | None = field(default=None, init=False)
     _scope: trio.CancelScope = field(factory=trio.CancelScope, init=False)
-    _has_complained: bool = field(default=False, init=False)
     _has_started: threading.Event = field(factory=threading.Event, init=False)
     _wake_read: int = field(init=False)
     _wake_write: int = field(init=False)
@@ -119,28 +113,10 @@ class Agent:
                 nursery.start_soon(self._watch_signals)
                 nursery.start_soon(self._watch_lifeline)
                 nursery.start_soon(self._beside)
-                await keep_connected(
-                    lambda: connect_unix(self._boot.socket_path),
-                    self._session,
-                    ReconnectPlan(),
-                    random.Random(),
+                registration = Registration(
+                    self._boot.socket_path, self._boot.name, self._state, self._dispatch
                 )
-
-    async def _session(self, stream: trio.abc.Stream) -> bool:
-        session = Session(is_connecting=True)
-        async with open_peer(stream, session, self._dispatch) as peer:
-            try:
-                with trio.fail_after(_REGISTER_TIMEOUT):
-                    await peer.call("register", {"state": self._state()})
-            except trio.TooSlowError:
-                raise DeadlineExceededError("no answer to register") from None
-            except SupervisorError as exc:
-                if not self._has_complained:
-                    self._has_complained = True
-                    logger.warning("%s is not registered: %s", self._boot.name, exc)
-                raise
-            await peer.closed.wait()
-        return True
+                await registration.run()
 
     def _state(self) -> dict[str, Any]:
         return {

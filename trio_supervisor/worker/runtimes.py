@@ -7,12 +7,10 @@ import signal
 import threading
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
-from contextvars import copy_context
 from functools import partial
-from typing import Any, Protocol, TypeAlias
+from typing import Any, Protocol
 
 import anyio
-import anyio.abc
 import trio
 from attrs import define, field
 
@@ -21,8 +19,7 @@ from trio_supervisor.probe.main_loop import MainLoop, current_main_loop
 from trio_supervisor.process.boot import WorkerBoot
 from trio_supervisor.process.notify import Notifier
 from trio_supervisor.worker.instance import SyncWorker, Worker
-
-Arguments: TypeAlias = dict[str, Any]
+from trio_supervisor.worker.visits import Arguments, Soon, Visits, soon_here
 
 
 def do_nothing() -> None:
@@ -62,12 +59,10 @@ class AsyncRuntime:
     _target: Callable[[Worker], Awaitable[object]]
     _backend: str
     _on_loop: Callable[[MainLoop], None]
-    _group: anyio.abc.TaskGroup | None = field(default=None, init=False)
+    _visits: Visits | None = field(default=None, init=False)
     _scope: anyio.CancelScope | None = field(default=None, init=False)
     _worker: Worker | None = field(default=None, init=False)
-    _soon: Callable[[Callable[[], object]], object] | None = field(
-        default=None, init=False
-    )
+    _soon: Soon | None = field(default=None, init=False)
     _is_stopped: bool = field(default=False, init=False)
     _error: BaseException | None = field(default=None, init=False)
 
@@ -99,10 +94,10 @@ class AsyncRuntime:
         self._worker = worker = self._worker_of()
         self._on_loop(current_main_loop())
         async with anyio.create_task_group() as group:
-            self._group = group
             group.start_soon(self._beat)
             with anyio.CancelScope() as self._scope:
-                self._soon = _soon()
+                soon = self._soon = soon_here()
+                visits = self._visits = Visits(group, soon)
                 if self._is_stopped:
                     self._stop()
                 before_target()
@@ -113,7 +108,7 @@ class AsyncRuntime:
                         raise
                     # Raised outside of the task group, which would wrap it.
                     self._error = exc
-            self._group = None
+            visits.close()
             group.cancel_scope.cancel()
 
     def _awaitable(self, worker: Worker) -> Awaitable[object]:
@@ -128,29 +123,9 @@ class AsyncRuntime:
 
     async def call(self, function: Callable[..., Any], arguments: Arguments) -> Any:
         """Call *function* in the main loop, in a task of its own."""
-        agent = trio.lowlevel.current_trio_token()
-        visit = _Visit(function, arguments, agent)
-        if (soon := self._soon) is None:
+        if self._visits is None:
             raise UnavailableError("the main loop does not run yet")
-        try:
-            soon(lambda: self._admit(visit))
-        except RuntimeError:
-            raise UnavailableError("the main loop has ended") from None
-        try:
-            await visit.is_over.wait()
-        finally:
-            if not visit.is_over.is_set():
-                with suppress(RuntimeError):
-                    soon(visit.cancel)
-        if visit.error is not None:
-            raise visit.error
-        return visit.result
-
-    def _admit(self, visit: _Visit) -> None:
-        if self._group is None:
-            visit.refuse()
-        else:
-            self._group.start_soon(visit.run)
+        return await self._visits.call(function, arguments)
 
     async def _beat(self) -> None:
         while self._boot.heartbeat is not None:
@@ -167,73 +142,6 @@ class AsyncRuntime:
     def _force(self) -> None:
         assert self._scope is not None
         self._scope.cancel()
-
-
-@define(eq=False)
-class _Visit:
-    """A call of a function in the main loop, on behalf of the agent's loop."""
-
-    _function: Callable[..., Any]
-    _arguments: Arguments
-    _agent: trio.lowlevel.TrioToken
-    is_over: trio.Event = field(factory=trio.Event, init=False)
-    """Set in the agent's loop."""
-    result: Any = field(default=None, init=False)
-    error: BaseException | None = field(default=None, init=False)
-    _scope: anyio.CancelScope | None = field(default=None, init=False)
-    _is_cancelled: bool = field(default=False, init=False)
-
-    async def run(self) -> None:
-        """Make the call, in the main loop."""
-        if self._is_cancelled:
-            return
-        try:
-            with anyio.CancelScope() as self._scope:
-                result = self._function(**self._arguments)
-                if inspect.isawaitable(result):
-                    result = await result
-                self.result = result
-        except anyio.get_cancelled_exc_class():
-            self.error = UnavailableError("it was cancelled in the worker")
-            raise
-        except BaseExceptionGroup as exc:
-            cancelled, other = exc.split(anyio.get_cancelled_exc_class())
-            self.error = other or UnavailableError("it was cancelled in the worker")
-            if cancelled is not None:
-                raise cancelled from None
-        except BaseException as exc:
-            # SystemExit too: outside of this task it would end the worker.
-            self.error = exc
-        finally:
-            self._tell()
-
-    def refuse(self) -> None:
-        """Say that the main loop takes no calls any more."""
-        self.error = UnavailableError("the main loop has ended")
-        self._tell()
-
-    def cancel(self) -> None:
-        """Break it off, in the main loop."""
-        self._is_cancelled = True
-        if self._scope is not None:
-            self._scope.cancel()
-
-    def _tell(self) -> None:
-        with suppress(trio.RunFinishedError):
-            self._agent.run_sync_soon(self.is_over.set)
-
-
-def _soon() -> Callable[[Callable[[], object]], object]:
-    """Return what runs a function in this loop, called from any thread."""
-    try:
-        return trio.lowlevel.current_trio_token().run_sync_soon
-    except RuntimeError:
-        # Only here: what has no use for it is ready 10 ms sooner without.
-        import asyncio
-
-        # In the context of this loop: by that of the agent, anyio knows no loop.
-        soon = asyncio.get_running_loop().call_soon_threadsafe
-        return partial(soon, context=copy_context())
 
 
 @define(eq=False)

@@ -1,0 +1,75 @@
+"""Stay registered at a supervisor, through any number of supervisors."""
+
+from __future__ import annotations
+
+import logging
+import random
+from collections.abc import Callable, Mapping
+from typing import Any, Final, NoReturn
+
+import trio
+from attrs import define, field
+
+from trio_supervisor.errors import DeadlineExceededError, SupervisorError
+from trio_supervisor.link.connect import connect_unix
+from trio_supervisor.link.peer import Dispatch, open_peer
+from trio_supervisor.link.reconnect import ReconnectPlan, keep_connected
+from trio_supervisor.wire.session import Session
+
+logger = logging.getLogger(__name__)
+
+_REGISTER_TIMEOUT: Final = 10.0
+
+
+def ignore(_: str | None) -> None:
+    """Take no notice of a registration."""
+
+
+@define(eq=False)
+class Registration:
+    """One process's place at the supervisor whose socket is at a path.
+
+    Args:
+        name: For the log.
+        read_state: Returns what is sent on registering.
+        dispatch: Answers the supervisor's calls.
+        on_change: Called with the connection id, and with None when that is over.
+    """
+
+    _socket_path: str
+    _name: str
+    _read_state: Callable[[], Mapping[str, Any]]
+    _dispatch: Dispatch
+    _on_change: Callable[[str | None], None] = ignore
+    _has_complained: bool = field(default=False, init=False)
+
+    async def run(self) -> NoReturn:
+        """Connect, register, answer calls, and connect again, until cancelled."""
+        await keep_connected(
+            lambda: connect_unix(self._socket_path),
+            self._session,
+            ReconnectPlan(),
+            random.Random(),
+        )
+
+    async def _session(self, stream: trio.abc.Stream) -> bool:
+        session = Session(is_connecting=True)
+        async with open_peer(stream, session, self._dispatch) as peer:
+            try:
+                with trio.fail_after(_REGISTER_TIMEOUT):
+                    answer = await peer.call(
+                        "register", {"state": dict(self._read_state())}
+                    )
+            except trio.TooSlowError:
+                raise DeadlineExceededError("no answer to register") from None
+            except SupervisorError as exc:
+                if not self._has_complained:
+                    self._has_complained = True
+                    logger.warning("%s is not registered: %s", self._name, exc)
+                raise
+            self._on_change(str(answer.get("connection_id", "")))
+            try:
+                await peer.closed.wait()
+            finally:
+                self._on_change(None)
+        return True
