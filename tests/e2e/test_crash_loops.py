@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import socket
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
@@ -181,3 +182,36 @@ def test_what_a_caller_asks_for_tries_immediately_and_counts_again(
     assert finished.returncode == 1
     assert "bad.0 did not stay up for 1 s (stable_for): exit code 3" in finished.stderr
     assert serving.wait_event(event="exited", name="bad.0", since=since)["crashes"] == 1
+
+
+HOLDER = """
+import socket, sys, time
+sock = socket.create_server(("127.0.0.1", PORT))
+time.sleep(1000)
+"""
+CONFLICT = """
+import sys
+from trio_supervisor import Application, Command, Listen, Probe
+
+first = Command("first", [sys.executable, "holder.py"],
+                readiness=Probe.tcp("127.0.0.1:PORT", interval=0.05))
+second = Command("second", [sys.executable, "-m", "http.server", "-b", "127.0.0.1",
+                            "PORT"], depends_on={"first": "ready"})
+application = Application([first, second])
+"""
+
+
+def test_a_port_that_is_taken_is_told_with_its_holder() -> None:
+    """A worker of ours by its name; the port is told by the arguments alone."""
+    with socket.create_server(("127.0.0.1", 0)) as sock:
+        port = str(sock.getsockname()[1])
+    files = {"holder.py": HOLDER.replace("PORT", port)}
+    source = CONFLICT.replace("PORT", port)
+    with open_serving(source, is_ready=False, files=files) as serving:
+        exited = serving.wait_event(event="exited", name="second.0")
+        holder = serving.pids("first")["first.0"]
+        problem = f"port {port} is held by first.0, pid {holder}"
+        assert exited["problem"] == problem
+        assert exited["message"].endswith(f"; restarting; {problem}")
+        assert serving.wait_worker("second.0", problem=problem)
+        assert problem in serving.cli("status").stdout

@@ -310,6 +310,11 @@ class Child:
         self._vitals.sickness = cause
         self._changed.set()
 
+    def is_ending(self) -> None:
+        """Take in that its process has ended, and that it takes a moment to say why."""
+        if self.state is not State.STOPPING:
+            self._step(Step.STOP)
+
     async def wait_state(self, *states: State, since: int = 0) -> State:
         """Wait until it is in one of *states*, in incarnation *since* or later."""
         while not (self.state in states and self.incarnation >= since):
@@ -402,9 +407,10 @@ class Child:
         finally:
             with trio.CancelScope(shield=True):
                 await self._end(process)
-        ready_for = self._vitals.well_for(
-            trio.current_time(), has_hung=cause is Cause.UNHEALTHY
-        )
+        ended_at = trio.current_time()
+        if cause is Cause.EXIT and process.returncode not in self.plan.rules.success:
+            await self._company.investigate(self, process)
+        ready_for = self._vitals.well_for(ended_at, has_hung=cause is Cause.UNHEALTHY)
         if self._request is not None:  # asked for while it ended: planned, then
             cause = self._request
         return self.plan.rules.ending(cause, process.returncode, ready_for), ""

@@ -64,7 +64,7 @@ from trio_supervisor.process.orphans import Orphans
 from trio_supervisor.process.output.hub import OutputHub
 from trio_supervisor.process.stopping import Patience, StopPlan
 from trio_supervisor.process.strays import end_strays
-from trio_supervisor.spec import MAX_COUNT, Application
+from trio_supervisor.spec import MAX_COUNT, Application, Command
 from trio_supervisor.wire.json_tree import Object
 from trio_supervisor.wire.messages import WorkerRecord
 
@@ -516,6 +516,16 @@ class Controller:
     async def look_at(self, child: Child, process: Process, cause: str) -> None:
         """Keep where all of *process* stands, before it is ended for *cause*."""
         await self.coroner.look_at(child, process, cause)
+
+    async def investigate(self, child: Child, process: Process) -> None:
+        """Find out what ended *process* on its own, where what it printed says so."""
+        home = self.relations.home_of(child) or self.generation
+        unit = home.units.get(child.plan.service)
+        service = None if unit is None else unit.service
+        arguments = service.arguments if isinstance(service, Command) else ()
+        names = {pid: each.name for pid, each in self.postbox.children.items()}
+        names[os.getpid()] = "the controller"
+        await self.coroner.investigate(child, arguments, names)
 
     def obituary_of(self, child: Child, ending: Ending) -> Obituary:
         """Return what is left to say of the process of *child* that just ended."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from datetime import UTC, datetime
 from typing import Any, Final, Protocol
@@ -20,11 +20,13 @@ from trio_supervisor.errors import (
     ConnectionLostError,
     UnavailableError,
 )
+from trio_supervisor.policy.port_conflict import wanted_ports
 from trio_supervisor.policy.restart import Ending
 from trio_supervisor.policy.trouble import last_words
 from trio_supervisor.process.black_box import BlackBox
 from trio_supervisor.process.child import Process, describe_exit
 from trio_supervisor.process.groups import read_stat
+from trio_supervisor.process.listeners import Listener, find_listener
 from trio_supervisor.process.output.hub import ChildOutput
 from trio_supervisor.process.output.tail import Line
 from trio_supervisor.process.outside import FROZEN, look
@@ -36,6 +38,10 @@ _IN_EVENT: Final = 10
 _IN_FILE: Final = 200
 # What was read so soon before the last line was written together with it [s].
 _TOGETHER: Final = 0.2
+# In so many of the last lines a program says that its port is taken.
+_SEARCHED: Final = 20
+# A restart is not held up for longer by the search for who holds a port [s].
+_SEARCH_WITHIN: Final = 0.5
 # An agent that can answer at all does so much sooner [s].
 _AGENT_WITHIN: Final = 1.0
 
@@ -137,6 +143,26 @@ class Coroner:
         remains["evidence"] = self._evidence.pop(process.pid, [])
         self._remains[child] = remains
 
+    async def investigate(
+        self, child: Child, arguments: Sequence[str], names: Mapping[int, str]
+    ) -> None:
+        """Say who holds the port that the process of *child* wanted, if that is it.
+
+        Args:
+            arguments: Of the program that ended.
+            names: Of our own processes, by their numbers.
+        """
+        remains = self._remains.get(child, {})
+        lines = remains.get("last_lines", [])[-_SEARCHED:]
+        if ports := wanted_ports(lines, arguments):
+            child.is_ending()
+            with trio.move_on_after(_SEARCH_WITHIN):
+                found = await trio.to_thread.run_sync(
+                    find_listener, ports, set(names), abandon_on_cancel=True
+                )
+                if found is not None:
+                    remains["problem"] = _holder(found, names)
+
     def obituary_of(self, child: Child, ending: Ending) -> Obituary:
         """Return what is left to say, and have all that is known saved."""
         remains = self._remains.pop(child, {})
@@ -167,7 +193,15 @@ class Coroner:
             last_lines=tuple(lines[-_IN_EVENT:]),
             last_line=remains.get("last_line", ""),
             post_mortem=path,
+            problem=remains.get("problem", ""),
         )
+
+
+def _holder(found: Listener, names: Mapping[int, str]) -> str:
+    if found.process_id is None:
+        return f"port {found.port} is held by a process of user {found.name}"
+    name = names.get(found.process_id) or names.get(found.group) or found.name
+    return f"port {found.port} is held by {name}, pid {found.process_id}"
 
 
 def _last_line(lines: Sequence[Line]) -> str:

@@ -125,6 +125,10 @@ class Company(Protocol[C_contra]):
         """Look at a process that is about to be ended for *cause*; takes little."""
         ...
 
+    async def investigate(self, child: C_contra, process: Process) -> None:
+        """Find out what ended *process* on its own, where what it printed says so."""
+        ...
+
     def obituary_of(self, child: C_contra, ending: Ending) -> Obituary:
         """Return what is left to say of the process of *child* that just ended."""
         ...
@@ -198,6 +202,9 @@ class _Alone:
         return
 
     async def take_evidence(self, child: object, process: Process, cause: str) -> None:
+        return
+
+    async def investigate(self, child: object, process: Process) -> None:
         return
 
     def obituary_of(self, child: object, ending: Ending) -> Obituary:

@@ -46,6 +46,10 @@ class Surgeon(Protocol):
         """Keep where all of *process* stands, before it is ended for *cause*."""
         ...
 
+    async def investigate(self, child: Child, process: Process) -> None:
+        """Find out what ended *process* on its own, where what it printed says so."""
+        ...
+
     def obituary_of(self, child: Child, ending: Ending) -> Obituary:
         """Return what is left to say of the process of *child* that just ended."""
         ...
@@ -192,6 +196,10 @@ class Relations:
         """Ask it where it stands, before it is ended for its state."""
         with trio.move_on_after(_EVIDENCE_WITHIN):
             await self._surgeon.look_at(child, process, cause)
+
+    async def investigate(self, child: Child, process: Process) -> None:
+        """Find out what ended *process* on its own, where what it printed says so."""
+        await self._surgeon.investigate(child, process)
 
     def obituary_of(self, child: Child, ending: Ending) -> Obituary:
         """Return what is left to say of the process of *child* that just ended."""

@@ -1,0 +1,47 @@
+"""Which ports a program wanted that says "address already in use". Pure."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Sequence
+from typing import Final
+
+# Source: the words of glibc's EADDRINUSE, and what gunicorn, Node, Rust and Spring make
+# of it.
+_IN_USE: Final = re.compile(
+    r"address(?: is)? already in use|EADDRINUSE|AddrInUse|connection in use|"
+    r"port:? \d+ (?:is|was) (?:already )?(?:in use|allocated)|\[Errno (?:98|48)\]",
+    re.IGNORECASE,
+)
+# 127.0.0.1:80, *:80, [::]:80, :::80, :80; ('127.0.0.1', 80); port 80, --port=80.
+_PORT: Final = re.compile(
+    r"(?:(?:^|[^\w.-])(?:[\w.-]+|\*|\[[0-9a-fA-F:.%]*\]|::)?:|"
+    r"['\"],\s*|\bports?['\"]?\s*[:=]?\s*[\"']?)(\d{1,5})(?![\w./])(?!:\d)",
+    re.IGNORECASE,
+)
+_NUMBER: Final = re.compile(r"(?:^|[=:])(\d{1,5})$")
+# What belongs to the same message stands no further from the words than this [lines].
+_NEAR: Final = 3
+_LONGEST: Final = 1000
+
+
+def wanted_ports(lines: Sequence[str], arguments: Iterable[str] = ()) -> list[int]:
+    """Return the ports that *lines* say are in use, the likeliest first.
+
+    Empty where they say nothing of the kind. Whoever asks has to look which of them
+    are really listened on: a number is not always a port.
+
+    Args:
+        lines: What the program printed at last.
+        arguments: Those of the program; a port may be told there alone.
+    """
+    lines = [line[:_LONGEST] for line in lines]
+    places = [i for i, line in enumerate(lines) if _IN_USE.search(line)]
+    if not places:
+        return []
+    near = [i for i in range(len(lines)) if min(abs(i - p) for p in places) <= _NEAR]
+    near.sort(key=lambda i: min(abs(i - p) for p in places))
+    found = [match for i in near for match in _PORT.findall(lines[i])]
+    found += [match for text in arguments for match in _NUMBER.findall(text)]
+    ports = dict.fromkeys(int(match) for match in found)
+    return [port for port in ports if 0 < port < 65536]
