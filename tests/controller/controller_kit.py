@@ -11,6 +11,7 @@ from collections.abc import (
     AsyncIterator,
     Awaitable,
     Callable,
+    Collection,
     Iterator,
     Mapping,
     Sequence,
@@ -382,6 +383,11 @@ class FakeWorkshop(Workshop):
     """Makes generations whose processes are none."""
 
     _theatre: Theatre = field(kw_only=True)
+
+    async def check_startable(
+        self, application: Application, names: Collection[str]
+    ) -> None:
+        await trio.lowlevel.checkpoint()  # no program of theirs is there
 
     async def make(
         self,

@@ -45,6 +45,7 @@ for beat in range(10**6):
     select.select([], [], [], interval)
 """]
 
+AFTER_JOB = {"intensity": None, "depends_on": {"job": "exited_ok"}}
 application = Application(
     services=[
         Command("plain", SHOW + ["plain.json"], count=2, environment={"LIKE": "this"}),
@@ -53,9 +54,11 @@ application = Application(
         Command("silent", ["sleep", "1000"], notify=True, startup_timeout=0.3,
                 restart="never"),
         Command("shell", ["sh", "-c", "echo off >&2; exit 3"], restart="never"),
-        Command("missing", ["no-such-program", "-v"], intensity=None),
-        Command("forbidden", ["./service.py"], intensity=None),
-        Command("nowhere", ["true"], directory="no-such-directory", intensity=None),
+        # What waits for a job is not looked for before: the job may bring it.
+        Command("job", ["true"], restart="on-failure"),
+        Command("missing", ["no-such-program", "-v"], **AFTER_JOB),
+        Command("forbidden", ["./service.py"], **AFTER_JOB),
+        Command("nowhere", ["true"], directory="no-such-directory", **AFTER_JOB),
     ],
 )
 '''

@@ -44,7 +44,10 @@ application = Application([
                       "kill -0 $MAINPID && echo lives >> tmp/hooked; exit 7"]),
     Command("slow-hook", ["sleep", "1000"], stop_timeout=0.4,
             pre_stop=["sh", "-c", "sleep 1000"]),
-    Command("no-hook", ["sleep", "1000"], pre_stop=["no-such-program"]),
+    # What waits for a job is not looked for before: the job may bring it.
+    Command("job", ["true"], restart="on-failure"),
+    Command("no-hook", ["sleep", "1000"], pre_stop=["no-such-program"],
+            depends_on={"job": "exited_ok"}),
     Command("told", ["sh", "-c",
                      "trap 'echo two >&2' USR2; trap 'echo winch >&2' WINCH;"
                      "echo begun >&2; while :; do sleep 0.01; done"],

@@ -220,6 +220,7 @@ class Controller:
 
         Raises:
             NoSuchWorkerError: a name means nothing; nothing was restarted.
+            SpecError: something that they need is not there; nothing was stopped.
             UnavailableError: one ended for good instead.
         """
         chosen = self.choose(names or None)
@@ -273,13 +274,17 @@ class Controller:
 
         Raises:
             NoSuchWorkerError: a name means nothing; nothing was started.
+            SpecError: something that they need is not there; nothing was started.
             UnavailableError: one exited instead, or a service has no workers; whatever
                 this call has started is stopped again.
         """
         self.reloading.check_idle()
+        self.check_has_workers(names, "start")
+        chosen = self.choose(names)
+        absent = [c for c in [*self._missing_needs(chosen), *chosen] if not c.process]
+        await self.check_startable(child.plan.service for child in absent)
         chosen = self.choose(names)
         self.check_open()
-        self.check_has_workers(names, "start")
         begun = [c for c in [*self._missing_needs(chosen), *chosen] if not c.is_wanted]
         running = (State.STARTING, State.READY, State.UNREADY, State.UNHEALTHY)
         since = [c.incarnation + (c.state not in running) for c in chosen]
@@ -305,6 +310,7 @@ class Controller:
 
         Raises:
             NoSuchWorkerError: there is no such service; nothing was changed.
+            SpecError: something that they need is not there; nothing was changed.
             UnavailableError: a count is out of range, or everything is being stopped;
                 or a new worker exited instead, and the counts are what they were.
         """
@@ -319,6 +325,10 @@ class Controller:
             if not 0 <= count <= MAX_COUNT:
                 raise UnavailableError(f"{name}: expected 0 to {MAX_COUNT} workers")
         before = {name: len(self.generation.units[name].children) for name in counts}
+        growing = [name for name, count in counts.items() if count > before[name]]
+        await self.check_startable(growing)
+        self.reloading.check_idle()
+        self.check_open()
         scaled = dict(self.reloading.scaled)
         changes = [self._scale(name, count) for name, count in counts.items()]
         try:
@@ -645,6 +655,14 @@ class Controller:
             if child.state is not State.READY
         }
 
+    async def check_startable(self, services: Iterable[str]) -> None:
+        """Refuse to start processes of *services* where something they need is missing.
+
+        Raises:
+            SpecError: it is; all of it is listed.
+        """
+        await self.workshop.check_startable(self.application, set(services))
+
     def check_has_workers(self, names: Iterable[str], verb: str) -> None:
         """Refuse to do what *verb* says to a service that has no workers.
 
@@ -662,6 +680,7 @@ class Controller:
         self, chosen: Sequence[Child], reason: str, *, max_unavailable: int | None
     ) -> None:
         """Restart *chosen*, and start what they need and is stopped."""
+        await self.check_startable(child.plan.service for child in chosen)
         self.check_open()
         await self.turnover.restart(
             [*self._missing_needs(chosen), *chosen],

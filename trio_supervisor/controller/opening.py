@@ -21,6 +21,7 @@ from trio_supervisor.controller.events import log_event
 from trio_supervisor.controller.evidence import EvidenceStore
 from trio_supervisor.controller.keeping import keep_files
 from trio_supervisor.controller.launch import sources_of
+from trio_supervisor.controller.preflight import check_startable
 from trio_supervisor.controller.socket_keys import socket_keys
 from trio_supervisor.controller.steering import answer
 from trio_supervisor.controller.surroundings import Surroundings
@@ -116,7 +117,8 @@ async def open_controller(
         import_timeout: A reload whose import takes longer fails [s]; None: wait.
 
     Raises:
-        SpecError: something cannot be pickled.
+        SpecError: something cannot be pickled, or a service needs what is not there: a
+            program, a directory, a file that can be written.
         SocketPathError: the socket cannot be made there.
         AlreadyServingError: somebody serves there.
         ListenError: a service's socket cannot be bound.
@@ -157,6 +159,12 @@ async def open_controller(
     )
     # Now, where a mistake is the caller's: what cannot be pickled cannot be started.
     sources_of(application, reference)
+    await check_startable(
+        application,
+        [service.name for service in application.services if service.count],
+        os.environ,
+        with_sockets=adopted is None or adopted.is_empty,
+    )
     try:
         async with trio.open_nursery() as nursery:
             controller = await nursery.start(_own, setup, nursery.cancel_scope)

@@ -21,6 +21,7 @@ from trio_supervisor.controller.takeover import Takeover
 from trio_supervisor.controller.workshop import Imported, Workshop
 from trio_supervisor.errors import (
     ReloadError,
+    SpecError,
     SupervisorError,
     UnavailableError,
 )
@@ -177,6 +178,11 @@ class Reloading:
             application_facts(before), application_facts(after)
         )
         plan = evolve(plan, application=changes)
+        try:
+            await realm.workshop.check_startable(after, _started_by(plan))
+        except SpecError as exc:
+            self._fail(number, str(exc))
+            raise
         if dry_run:
             return plan
         realm.check_open()
@@ -262,6 +268,15 @@ class Reloading:
 
     async def _wait_news(self) -> None:
         await self._news.wait()
+
+
+def _started_by(plan: ReloadPlan) -> set[str]:
+    """Return the services of which *plan* starts a process."""
+    return {
+        service.name
+        for service in plan.services
+        if service.count and (service.action == "add" or service.is_replaced)
+    }
 
 
 @define(eq=False)

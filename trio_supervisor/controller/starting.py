@@ -197,7 +197,8 @@ class WorkerLauncher:
             generation=self._plan.generation,
             backend=service.backend,
             state=service.state,
-            directory=service.directory,
+            # Relative to the controller's, wherever the import has gone.
+            directory=service.directory and os.path.abspath(service.directory),
             started_in=_directory(),
             socket_path=surroundings.socket_path,
             notify_path=address,

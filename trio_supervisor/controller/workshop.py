@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import AsyncExitStack
 from types import TracebackType
 from typing import Self
@@ -20,6 +20,7 @@ from trio_supervisor.controller.launch import (
     sources_of,
 )
 from trio_supervisor.controller.plan import ChildPlan, Spawn
+from trio_supervisor.controller.preflight import check_startable
 from trio_supervisor.controller.socket_keys import socket_keys
 from trio_supervisor.controller.starting import SupervisorLauncher
 from trio_supervisor.controller.surroundings import Surroundings
@@ -97,6 +98,17 @@ class Workshop:
     directory: str | None = None
     """Where each new generation is to work; None: where this process does, which is
     not ours to move."""
+
+    async def check_startable(
+        self, application: Application, names: Collection[str]
+    ) -> None:
+        """See that what the services *names* need is there: see `preflight`.
+
+        Raises:
+            SpecError: something is missing; all of it is listed.
+        """
+        environment = self.surroundings.environment
+        await check_startable(application, names, environment)
 
     async def import_again(self, source: Reference) -> Imported:
         """Import *source* in a new process; return what it declares now.

@@ -34,6 +34,11 @@ class AdoptedDescriptors:
 
     _left: list[tuple[str, int]] = field(factory=list)
 
+    @property
+    def is_empty(self) -> bool:
+        """Whether nothing is left to take."""
+        return not self._left
+
     @classmethod
     def from_environment(cls, environ: Mapping[str, str]) -> Self:
         """Return what *environ* says was handed over to this very process.

@@ -96,6 +96,10 @@ class _Launch:
                 start_new_session=self.new_session,
                 process_group=None if self.new_session else 0,
             )
+        except OSError as exc:
+            if isinstance(exc.filename, bytes):  # shown as people write it
+                exc.filename = os.fsdecode(exc.filename)
+            raise
         finally:
             signal.pthread_sigmask(signal.SIG_SETMASK, old)
         # ChildProcess reaps it. A Popen that thinks otherwise would poll for it when

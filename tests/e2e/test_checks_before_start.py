@@ -1,0 +1,127 @@
+"""What can be known before a start is said before, and nothing is touched."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+
+from tests.e2e.serving import Serving, open_serving, run_cli, short_directory
+
+SERVICE = """
+from trio_supervisor import Application, Command
+
+application = Application([
+    Command("good", ["./good.sh"]),
+    Command("none", ["./no-such.sh"], count=0),
+    Command("job", ["sh", "-c", "printf '#!/bin/sh\\nexec sleep 1000' > made.sh;"
+                    "chmod +x made.sh; mkdir made"], restart="on-failure"),
+    Command("made", ["../made.sh"], directory="made", log_file="made/log",
+            depends_on={"job": "exited_ok"}),
+])
+"""
+GOOD = "#!/bin/sh\nexec sleep 1000\n"
+BAD = """
+from trio_supervisor import Application, Command, Probe
+
+application = Application([
+    Command("missing", ["no-such-program"]),
+    Command("crlf", ["sh", "crlf.sh"], readiness=Probe.command(["./crlf.sh"])),
+    Command("nowhere", ["true"], directory="no-such-directory"),
+    Command("silent", ["true"], log_file="no-such-directory/log"),
+])
+"""
+
+
+@pytest.fixture(scope="module")
+def serving() -> Iterator[Serving]:
+    prefix = ("sh", "-c", 'chmod +x good.sh && exec "$@"', "sh")
+    with open_serving(SERVICE, files={"good.sh": GOOD}, prefix=prefix) as found:
+        yield found
+
+
+def test_serve_lists_all_problems_and_starts_nothing() -> None:
+    with short_directory() as directory:
+        (directory / "service.py").write_text(BAD)
+        (directory / "crlf.sh").write_bytes(b"#!/bin/sh\r\n")
+        (directory / "crlf.sh").chmod(0o755)
+        result = run_cli("serve", "service.py", directory=directory)
+        left = {path.name for path in directory.iterdir()}
+    assert result.returncode == 10
+    lines = result.stderr.splitlines()
+    assert lines[0] == "trio_supervisor: 4 problems:"
+    assert lines[1].startswith(
+        "  services[0].arguments[0]: missing: there is no program 'no-such-program' on"
+    )
+    assert lines[2] == (
+        "  services[1].readiness.arguments[0]: crlf: ./crlf.sh has CRLF line endings, "
+        "so its #! line names the interpreter '/bin/sh\\r'; convert it to LF line "
+        "endings"
+    )
+    assert lines[3] == (
+        "  services[2].directory: nowhere: the working directory no-such-directory "
+        "does not exist"
+    )
+    assert "services[3].log_file: silent: cannot write to no-such-direct" in lines[4]
+    assert len(lines) == 5
+    assert left - {"__pycache__"} == {"service.py", "crlf.sh"}
+
+
+def test_what_a_job_makes_is_not_missed(serving: Serving) -> None:
+    assert serving.worker("made.0")["state"] == "ready"
+
+
+@pytest.mark.parametrize("words", [["reload"], ["reload", "--dry-run"]])
+def test_a_reload_is_refused_with_the_same_sentence(
+    serving: Serving, words: list[str]
+) -> None:
+    before = serving.when_ready()
+    serving.edit(
+        SERVICE.replace(
+            'Command("none"',
+            'Command("new", ["no-such-program"]),\n    Command("none"',
+        )
+    )
+    result = serving.cli(*words)
+    serving.edit(SERVICE)
+    assert result.returncode != 0
+    assert (
+        "services[1].arguments[0]: new: there is no program 'no-such-program'"
+    ) in result.stderr
+    after = serving.when_ready()
+    assert [worker["process_id"] for worker in after["workers"]] == [
+        worker["process_id"] for worker in before["workers"]
+    ]
+
+
+def test_a_scale_is_refused(serving: Serving) -> None:
+    result = serving.cli("scale", "none=1")
+    assert result.returncode != 0
+    assert "none: ./no-such.sh does not exist" in result.stderr
+    assert not serving.select(event="scaled")
+
+
+def test_a_restart_is_refused_and_the_worker_runs_on(serving: Serving) -> None:
+    """Until its program is back."""
+    before = serving.worker("good.0")
+    program = serving.directory / "good.sh"
+    program.chmod(0o644)
+    for words in (["restart", "good"], ["restart", "good", "--rolling"]):
+        result = serving.cli(*words)
+        assert result.returncode != 0
+        assert "good: ./good.sh is not executable (mode 0644)" in result.stderr
+    assert serving.worker("good.0")["process_id"] == before["process_id"]
+    program.chmod(0o755)
+    assert serving.cli("restart", "good").returncode == 0
+
+
+def test_a_start_is_refused(serving: Serving) -> None:
+    program = serving.directory / "good.sh"
+    serving.cli("stop", "good")
+    program.rename(serving.directory / "away.sh")
+    result = serving.cli("start", "good")
+    assert result.returncode != 0
+    assert "good: ./good.sh does not exist" in result.stderr
+    assert serving.worker("good.0")["state"] == "stopped"
+    (serving.directory / "away.sh").rename(program)
+    assert serving.cli("start", "good").returncode == 0

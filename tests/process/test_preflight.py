@@ -1,0 +1,134 @@
+"""What services need is looked for, and nothing is changed by it."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from trio_supervisor.process.preflight import directory_problem, output_problem
+from trio_supervisor.process.preflight import problems_of as look
+from trio_supervisor.spec import Application, Command, Listen, Probe, Service
+from trio_supervisor.spec.requirements import requirements_of
+
+
+async def work(worker: object) -> None: ...
+
+
+def problems(*services: Any, with_sockets: bool = True) -> list[str]:
+    application = Application(services)
+    names = [service.name for service in services]
+    found = requirements_of(application, names, with_sockets=with_sockets)
+    return [str(error) for error in look(found, dict(os.environ))]
+
+
+def test_every_problem_is_listed_with_field_and_service(tmp_path: Path) -> None:
+    missing = str(tmp_path / "missing")
+    found = problems(
+        Command(
+            "cache",
+            ["no-such-cache"],
+            pre_stop=["no-such-hook"],
+            startup=Probe.command(["no-such-probe"]),
+            log_file=f"{missing}/cache.log",
+        ),
+        Service(
+            "web",
+            work,
+            directory=missing,
+            sockets={"http": Listen(f"unix://{missing}/web.sock")},
+        ),
+    )
+    assert [line.partition(": ")[0] for line in found] == [
+        "services[0].arguments[0]",
+        "services[0].startup.arguments[0]",
+        "services[0].pre_stop[0]",
+        "services[0].log_file",
+        "services[1].directory",
+        "services[1].sockets['http']",
+    ]
+    assert "cache: there is no program 'no-such-cache' on its PATH (" in found[0]
+    assert f"cache: cannot write to {missing}/cache.log: there is no dire" in found[3]
+    assert f"web: the working directory {missing} does not exist" in found[4]
+    assert f"web: cannot listen at unix:{missing}/web.sock: {missing} do" in found[5]
+
+
+def test_the_path_and_directory_of_the_service_count(tmp_path: Path) -> None:
+    tool = tmp_path / "tool"
+    tool.write_text("#!/bin/sh\n")
+    tool.chmod(0o755)
+    environment = {"PATH": str(tmp_path)}
+    assert problems(Command("a", ["tool"], environment=environment)) == []
+    assert problems(Command("a", ["./tool"], directory=str(tmp_path))) == []
+    (lonely,) = problems(Command("a", ["sh"], environment=environment))
+    assert f"no program 'sh' on its PATH ({tmp_path})" in lonely
+
+
+@pytest.mark.parametrize("condition", ["started", "ready", "exited_ok"])
+def test_what_may_change_until_its_start_is_not_looked_for(condition: Any) -> None:
+    """A job may install the program; what it waits for may mount its directory."""
+    restart = "on-failure" if condition == "exited_ok" else "always"
+    needed = Command("needed", ["true"], restart=restart)
+    fields: dict[str, Any] = {
+        "depends_on": {"needed": condition},
+        "log_file": "/no/such/log",
+    }
+    assert problems(needed, Command("a", ["/no/such/program"], **fields)) == []
+    assert problems(needed, Service("a", work, directory="/no/such", **fields)) == []
+    on_path = problems(needed, Command("a", ["no-such-program"], **fields))
+    assert len(on_path) == (0 if condition == "exited_ok" else 1)
+
+
+def test_a_job_further_back_may_bring_it_too() -> None:
+    found = problems(
+        Command("install", ["true"], restart="on-failure"),
+        Command("db", ["no-such-db"], depends_on={"install": "exited_ok"}),
+        Command("web", ["no-such-web"], depends_on={"db": "ready"}),
+    )
+    assert found == []
+
+
+def test_nothing_is_made_by_looking(tmp_path: Path) -> None:
+    before = os.stat(tmp_path).st_mtime_ns
+    assert output_problem(str(tmp_path / "new.log")) == ""
+    assert list(tmp_path.iterdir()) == []
+    assert os.stat(tmp_path).st_mtime_ns == before
+
+
+def test_a_file_that_cannot_be_written_is_said(tmp_path: Path) -> None:
+    file = tmp_path / "file"
+    file.touch()
+    (tmp_path / "link").symlink_to("file")
+    os.mkfifo(tmp_path / "fifo")
+    assert output_problem(str(file)) == ""
+    assert output_problem(str(tmp_path)) == "it is a directory"
+    assert "a symbolic link; name the file" in output_problem(str(tmp_path / "link"))
+    assert output_problem(str(tmp_path / "fifo")) == ""
+    assert "is not a directory" in output_problem(str(file / "under"))
+    assert "there is no directory" in output_problem(str(tmp_path / "no/a.log"))
+    assert output_problem("/dev/null") == ""
+
+
+def test_a_directory_that_cannot_be_entered_is_said(tmp_path: Path) -> None:
+    file = tmp_path / "file"
+    file.touch()
+    assert directory_problem(str(tmp_path)) == ""
+    assert directory_problem(str(file)) == "is not a directory"
+    assert directory_problem(str(tmp_path / "no")) == "does not exist"
+    assert "a part of its path" in directory_problem(str(file / "under"))
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may do everything")
+def test_what_a_user_may_not_do_is_said(tmp_path: Path) -> None:
+    closed, fixed = tmp_path / "closed", tmp_path / "fixed"
+    closed.mkdir(mode=0)
+    fixed.mkdir(mode=0o500)
+    file = tmp_path / "file"
+    file.touch(mode=0o400)
+    assert "may not be entered by user" in directory_problem(str(closed))
+    assert "may not be reached by user" in directory_problem(str(closed / "in"))
+    assert "may not be reached by user" in output_problem(str(closed / "a.log"))
+    assert "may not make files in" in output_problem(str(fixed / "a.log"))
+    assert output_problem(str(file)) == "Permission denied"

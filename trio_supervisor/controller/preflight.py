@@ -1,0 +1,37 @@
+"""Refuse to start what cannot be started, before anything is stopped or started."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+
+import trio
+
+from trio_supervisor.errors import SpecError
+from trio_supervisor.process.preflight import problems_of
+from trio_supervisor.spec import Application
+from trio_supervisor.spec.requirements import requirements_of
+
+
+async def check_startable(
+    application: Application,
+    names: Collection[str],
+    environment: Mapping[str, str],
+    *,
+    with_sockets: bool = False,
+) -> None:
+    """See that what the services *names* need is there, as far as that is certain.
+
+    Args:
+        environment: The controller's.
+        with_sockets: Whether their sockets are about to be bound, too.
+
+    Raises:
+        SpecError: something is missing; all of it is listed.
+    """
+    found = requirements_of(application, names, with_sockets=with_sockets)
+    if not found:
+        return
+    # In a thread: a path may be on a disk, or a network, that is slow.
+    problems = await trio.to_thread.run_sync(problems_of, found, environment)
+    if problems:
+        raise SpecError.of(problems)

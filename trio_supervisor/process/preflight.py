@@ -1,0 +1,125 @@
+"""See whether what services need to be started is there; nothing is changed."""
+
+from __future__ import annotations
+
+import errno
+import os
+import stat
+from collections.abc import Iterable, Mapping
+from typing import assert_never
+
+from trio_supervisor.errors import SpecError
+from trio_supervisor.process.programs import program_problem
+from trio_supervisor.spec.requirements import (
+    Directory,
+    OutputFile,
+    Program,
+    Requirement,
+    SocketFile,
+)
+
+
+def problems_of(
+    requirements: Iterable[Requirement], environment: Mapping[str, str]
+) -> list[SpecError]:
+    """Return what is missing, each with its field and service.
+
+    Args:
+        environment: The controller's, to which services add theirs.
+    """
+    errors = []
+    for requirement in requirements:
+        if problem := _problem(requirement, environment):
+            text = f"{requirement.service}: {problem}"
+            errors.append(SpecError(requirement.field, text))
+    return errors
+
+
+def _problem(requirement: Requirement, environment: Mapping[str, str]) -> str:
+    match requirement:
+        case Program(name=name, directory=directory):
+            if directory is not None and directory_problem(directory):
+                return ""  # which is said of the directory itself
+            merged = {**environment, **requirement.environment}
+            return program_problem(name, merged, directory)
+        case Directory(path=path):
+            problem = directory_problem(path)
+            return problem and f"the working directory {path} {problem}"
+        case OutputFile(path=path):
+            problem = output_problem(path)
+            return problem and f"cannot write to {path}: {problem}"
+        case SocketFile(path=path):
+            parent = os.path.dirname(path) or "."
+            problem = directory_problem(parent)
+            return problem and f"cannot listen at unix:{path}: {parent} {problem}"
+    assert_never(requirement)
+
+
+def directory_problem(path: str) -> str:
+    """Return why no process can have *path* as its directory; empty: one can."""
+    try:
+        found = os.stat(path)
+    except OSError as exc:
+        return _unreachable(exc)
+    if not stat.S_ISDIR(found.st_mode):
+        return "is not a directory"
+    if not _may(path, os.X_OK):
+        mode = stat.S_IMODE(found.st_mode)
+        return f"may not be entered by user {os.geteuid()} (mode 0{mode:o})"
+    return ""
+
+
+def output_problem(path: str) -> str:
+    """Return why nothing can be appended to *path*; empty: it can, or who knows.
+
+    The file is not made, and nothing but a regular file is opened.
+    """
+    try:
+        found = os.lstat(path)
+    except FileNotFoundError:
+        return _parent_problem(os.path.dirname(os.path.abspath(path)))
+    except OSError as exc:
+        return f"it {_unreachable(exc)}"
+    if stat.S_ISLNK(found.st_mode):
+        return "it is a symbolic link; name the file itself"
+    if stat.S_ISDIR(found.st_mode):
+        return "it is a directory"
+    if not stat.S_ISREG(found.st_mode):
+        return ""  # a device, or a fifo that somebody may come to read
+    try:
+        flags = os.O_WRONLY | os.O_APPEND | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+        os.close(os.open(path, flags))
+    except OSError as exc:
+        return exc.strerror or str(exc)
+    return ""
+
+
+def _parent_problem(parent: str) -> str:
+    try:
+        found = os.stat(parent)
+    except FileNotFoundError:
+        return f"there is no directory {parent}; create it"
+    except OSError as exc:
+        return f"{parent} {_unreachable(exc)}"
+    if not stat.S_ISDIR(found.st_mode):
+        return f"{parent} is not a directory"
+    if not _may(parent, os.W_OK | os.X_OK):
+        mode = stat.S_IMODE(found.st_mode)
+        return f"user {os.geteuid()} may not make files in {parent} (mode 0{mode:o})"
+    return ""
+
+
+def _unreachable(exc: OSError) -> str:
+    match exc.errno:
+        case errno.ENOENT:
+            return "does not exist"
+        case errno.ENOTDIR:
+            return "does not exist: a part of its path is not a directory"
+        case errno.EACCES:
+            return f"may not be reached by user {os.geteuid()}"
+    return f"cannot be reached: {exc.strerror}"
+
+
+def _may(path: str, mode: int) -> bool:
+    is_effective = os.access in os.supports_effective_ids
+    return os.access(path, mode, effective_ids=is_effective)
