@@ -21,7 +21,7 @@ import subprocess, sys, threading, time
 {left}
 from attrs import asdict
 from trio_supervisor.process.fork_findings import find
-print(json.dumps(asdict(find({{0, 1, 2}}))))
+print(json.dumps(asdict(find({{0, 1, 2}}, {{"telemetry"}}))))
 sys.stdout.flush()
 from trio_supervisor.process.kernel import child_pids
 for pid in child_pids():
@@ -149,3 +149,17 @@ def test_threads_of_blas_are_named_for_what_they_are() -> None:
     assert found["unsafe"] == []
     if len(os.sched_getaffinity(0)) > 1:
         assert re.match(r"\d+ threads? of OpenBLAS", found["harmless"][0])
+
+
+def test_thread_that_its_package_starts_again_is_named_for_what_it_is() -> None:
+    left = """
+import types
+module = types.ModuleType("telemetry")
+exec("import time\\ndef export(): time.sleep(60)", vars(module))
+threading.Thread(target=module.export, name="exporter", daemon=True).start()
+"""
+    found = find_after(left)
+    assert found["unsafe"] == []
+    assert found["harmless"] == [
+        "the thread 'exporter' of telemetry, which starts it again in each worker"
+    ]

@@ -14,6 +14,7 @@ import atexit
 import functools
 import os
 import site
+import sys
 import sysconfig
 import weakref
 from collections.abc import Callable, Iterator
@@ -97,7 +98,7 @@ class ExitHandlers:
         def recording_fork(**hooks: Any) -> None:
             at_fork(**hooks)
             if (hook := hooks.get("after_in_child")) is not None:
-                self._fork_aware.add(_package(hook))
+                self._fork_aware.add(package_of(hook))
 
         _replace(recording, forgetting, recording_fork)
         try:
@@ -125,6 +126,12 @@ class ExitHandlers:
         for finalizer in self._finalizers:
             finalizer.atexit = True
 
+    @property
+    def fork_aware(self) -> set[str]:
+        """Packages that start again in a child what they need there."""
+        # A module of the standard library looks after its locks only.
+        return self._fork_aware - sys.stdlib_module_names
+
     def describe(self) -> list[str]:
         """Return those of the application's own code that no worker runs."""
         found = [
@@ -136,7 +143,7 @@ class ExitHandlers:
         return list(dict.fromkeys(found))
 
     def _delivers(self, function: object) -> bool:
-        package = _package(function)
+        package = package_of(function)
         return package in _DELIVERING or package in self._fork_aware
 
 
@@ -145,7 +152,7 @@ def _replace(register: Any, unregister: Any, at_fork: Any) -> None:
     os.register_at_fork = at_fork
 
 
-def _package(function: object) -> str:
+def package_of(function: object) -> str:
     """Return the top-level package that *function* belongs to."""
     while isinstance(function, functools.partial):
         function = function.func

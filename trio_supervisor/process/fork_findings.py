@@ -15,13 +15,15 @@ import stat
 import sys
 import threading
 from collections import Counter
-from collections.abc import Callable, Iterable
+from collections.abc import Container, Iterable
 from contextlib import suppress
+from functools import partial
 from socket import AF_UNIX, SO_ACCEPTCONN, SOCK_STREAM, SOL_SOCKET, socket
 from typing import Any, Final
 
 from attrs import define, field
 
+from trio_supervisor.process.exit_handlers import package_of
 from trio_supervisor.process.groups import read_stat
 from trio_supervisor.process.kernel import child_pids
 
@@ -72,20 +74,38 @@ class Findings:
         return f"importing the application started {', '.join(self.harmless)}"
 
 
-def find(known: Iterable[int]) -> Findings:
-    """Look through this process, but for the descriptors *known*."""
+def find(known: Iterable[int], fork_aware: Container[str] = ()) -> Findings:
+    """Look through this process.
+
+    Args:
+        known: Descriptors that are not looked at.
+        fork_aware: Packages that start their threads again in a child.
+    """
     findings = Findings()
-    for look in (_find_threads, _find_processes, _descriptor_finder(set(known))):
+    looks = (
+        partial(_find_threads, fork_aware=fork_aware),
+        _find_processes,
+        partial(_find_descriptors, known=frozenset(known)),
+    )
+    for look in looks:
         with suppress(Exception):  # it is only about a sentence
             look(findings)
     return findings
 
 
-def _find_threads(findings: Findings) -> None:
+def _find_threads(findings: Findings, fork_aware: Container[str]) -> None:
     main = os.getpid()
-    threads = {t.native_id: t.name for t in threading.enumerate()}
-    python = {tid: name for tid, name in threads.items() if tid not in (main, None)}
-    findings.unsafe += [f"the thread {name!r}" for name in python.values()]
+    threads = {thread.native_id: thread for thread in threading.enumerate()}
+    python = {tid: item for tid, item in threads.items() if tid not in (main, None)}
+    for thread in python.values():
+        package = package_of(getattr(thread, "_target", None) or type(thread).run)
+        name = f"the thread {thread.name!r}"
+        if package in fork_aware:
+            findings.harmless.append(
+                f"{name} of {package}, which starts it again in each worker"
+            )
+        else:
+            findings.unsafe.append(name)
     if not sys.platform.startswith("linux"):
         return
     native = [
@@ -166,21 +186,18 @@ def _command(pid: int) -> str:
     return "?"
 
 
-def _descriptor_finder(known: set[int]) -> Callable[[Findings], None]:
-    def find_descriptors(findings: Findings) -> None:
-        found = Counter[str]()
-        for name in sorted(os.listdir("/proc/self/fd"), key=int):
-            if int(name) not in known:
-                with suppress(OSError):
-                    target = os.readlink(f"/proc/self/fd/{name}")
-                    if (text := _describe(int(name), target)) is not None:
-                        found[text] += 1
-        findings.unsafe += [
-            text if count == 1 else f"{text} ({count} times)"
-            for text, count in found.items()
-        ]
-
-    return find_descriptors
+def _find_descriptors(findings: Findings, known: Container[int]) -> None:
+    found = Counter[str]()
+    for name in sorted(os.listdir("/proc/self/fd"), key=int):
+        if int(name) not in known:
+            with suppress(OSError):
+                target = os.readlink(f"/proc/self/fd/{name}")
+                if (text := _describe(int(name), target)) is not None:
+                    found[text] += 1
+    findings.unsafe += [
+        text if count == 1 else f"{text} ({count} times)"
+        for text, count in found.items()
+    ]
 
 
 def _describe(descriptor: int, target: str) -> str | None:

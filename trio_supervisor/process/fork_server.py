@@ -21,6 +21,7 @@ import importlib
 import os
 import pickle
 import posix
+import signal
 import sys
 from _socket import socketpair
 from collections import deque
@@ -280,6 +281,15 @@ def _terminate() -> NoReturn:
     raise _TerminatedError
 
 
+def _end(handlers: ExitHandlers) -> NoReturn:
+    """End the server, with the exit handlers of the import."""
+    # They may write a file or wait for a process: a SIGTERM is not to interrupt them.
+    with suppress(_TerminatedError):
+        signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())
+    handlers.release()
+    leave(0)
+
+
 def _tell_declared(control: socket, answer: bytes) -> None:
     """Send *answer*, which may be longer than a packet, as a file."""
     with suppress(OSError), open_document(answer) as document:
@@ -321,7 +331,8 @@ def main() -> None:
     done.record.close()
     if posix.getpid() != process_id:
         _leave_import(control, done.record.forked_at)
-    _tell(control, done, find({0, 1, 2, control_descriptor}))
+    findings = find({0, 1, 2, control_descriptor}, done.handlers.fork_aware)
+    _tell(control, done, findings)
     for stream in (sys.stdout, sys.stderr):
         with suppress(Exception):  # closed, or a pipe that nobody reads
             stream.flush()
@@ -339,8 +350,7 @@ def main() -> None:
     finally:
         if posix.getpid() != process_id:
             posix._exit(1)  # a child that does not know yet what it is to be
-        done.handlers.release()
-        leave(0)
+        _end(done.handlers)
 
 
 def _tell(control: socket, done: _Import, findings: Findings) -> None:
