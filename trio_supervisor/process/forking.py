@@ -31,6 +31,8 @@ _MAX_FAILURES: Final = 3
 # A spare child may be killed just when it is needed; hardly three in a row.
 _MAX_ATTEMPTS: Final = 3
 _STOP: Final = StopPlan(timeout=2.0)
+# A signal would end it in the middle of these [s].
+_EXIT_HANDLERS: Final = 1.0
 # The first replacement is immediate; one that dies at once is tried again more slowly.
 _RETRIES: Final = (0.0, 0.1, 0.5, 2.0, 5.0)
 
@@ -197,6 +199,8 @@ class Forker:
                 # It ends by that, and runs the exit handlers of the import.
                 control.close()
                 with trio.CancelScope(shield=True):
+                    with trio.move_on_after(_EXIT_HANDLERS):
+                        await process.wait()
                     await stop(process, _STOP)
                 process.close()
         return process
