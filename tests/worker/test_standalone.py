@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import select
 import threading
 from collections.abc import Callable, Coroutine, Iterator
 from pathlib import Path
@@ -16,6 +17,7 @@ import trio
 from tests.e2e.serving import PATIENCE, short_directory
 from tests.worker.test_agent import Supervisor
 from trio_supervisor import SpecError, supervised_worker
+from trio_supervisor.worker import standalone
 from trio_supervisor.worker.standalone import SupervisedWorker
 
 Main = Callable[[], Coroutine[Any, Any, None]]
@@ -154,6 +156,31 @@ def test_a_program_registers_and_answers(
     assert found["tasks"]["tasks"], "the loop of the program is found"
     assert found["unknown"] == "UnknownOperation"
     assert agents() == []
+
+
+def test_what_is_added_before_the_block_waits_is_there_in_time(
+    directory: Path,
+    supervisor: Supervisor,
+    loop: Run,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Else the first calls would meet operations that are not known yet."""
+    monkeypatch.setattr(standalone, "_HEAD_START", PATIENCE)
+
+    def talk() -> None:
+        with supervisor.accept() as it:
+            it.welcome()
+            it._file.read()
+
+    async def main() -> None:
+        async with supervised_worker(directory / "supervisor.ipc") as worker:
+            connecting, _, _ = select.select([supervisor._listener], [], [], 0.2)
+            assert not connecting, "it has not begun: operations may be added"
+            join = with_thread(talk)
+            await worker.wait_registered()
+        join()
+
+    loop(main)
 
 
 def test_a_program_that_never_waits_registers_all_the_same(
