@@ -23,6 +23,7 @@ import pickle
 import posix
 import signal
 import sys
+import warnings
 from _socket import socketpair
 from collections import deque
 from collections.abc import Callable
@@ -152,7 +153,7 @@ class ForkServer:
         if is_between:
             for request in requests:
                 try:
-                    is_child = posix.fork() == 0
+                    is_child = _fork() == 0
                 except OSError as exc:
                     _refuse([request], f"cannot fork: {exc}")
                     continue
@@ -178,7 +179,7 @@ class ForkServer:
             theirs.close()
             return
         if is_between:
-            pid = posix.fork()
+            pid = _fork()
             if pid == 0:
                 ours.close()
                 self._leave()
@@ -196,9 +197,19 @@ class ForkServer:
             self._spares.pop().close()
 
 
+def _fork() -> int:
+    """Fork, without what Python 3.12 says of threads: `fork_findings` says it better.
+
+    A filter of the import that makes errors of warnings would have it fail, too.
+    """
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        return posix.fork()
+
+
 def _fork_between() -> bool:
     """Fork the process in between, and wait until it ended; True: this is it."""
-    pid = posix.fork()
+    pid = _fork()
     if pid == 0:
         return True
     with suppress(ChildProcessError):  # SIGCHLD is ignored: the kernel has reaped it
