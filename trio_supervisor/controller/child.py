@@ -294,6 +294,11 @@ class Child:
             self._vitals.says_ready = False
             self._weigh_readiness()
 
+    def remark(self, text: str) -> None:
+        """Show *text* as its status, in place of what it last said of itself."""
+        self.status = text
+        self._tell()
+
     def seems_ready(self, is_ready: bool) -> None:
         """Take in what its probes say of its readiness."""
         self._vitals.seems_ready = is_ready

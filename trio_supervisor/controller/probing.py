@@ -4,17 +4,21 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping
-from typing import Final
+from ipaddress import ip_address
+from typing import Final, TypeAlias
 
 import trio
-from attrs import define, frozen
+from attrs import define
 
 from trio_supervisor.controller.child import Child
 from trio_supervisor.controller.plan import Prober
 from trio_supervisor.policy.probing import Health, ProbeCounter
 from trio_supervisor.policy.restart import Cause
 from trio_supervisor.process.child import Process
+from trio_supervisor.process.environment import PROCESS_VARIABLE
+from trio_supervisor.process.groups import IS_LINUX
 from trio_supervisor.process.helper import open_helper
+from trio_supervisor.process.listening import stranger_at
 from trio_supervisor.spec import Command, Probe
 
 logger = logging.getLogger(__name__)
@@ -33,12 +37,22 @@ def make_prober(command: Command, environment: Mapping[str, str]) -> Prober | No
     return _Prober(command, environment)
 
 
-@frozen
+Place: TypeAlias = tuple[str, int]
+"""An address of this machine."""
+
+
+@define(eq=False)
 class _Target:
     """What is asked."""
 
     child: Child
     process: Process
+    must_own: bool
+    """Whether the answer has to come from the process, or what belongs to it."""
+    place: Place | None = None
+    """Where the last answer came from; None: from elsewhere, or nobody knows."""
+    stranger: str = ""
+    """Who else answered last, in words."""
 
     def spare(self) -> float:
         """Return how long it is spared although it did not answer [s]."""
@@ -54,7 +68,8 @@ class _Prober:
     _environment: Mapping[str, str]
 
     async def __call__(self, child: Child, process: Process) -> None:
-        command, target = self._command, _Target(child, process)
+        command = self._command
+        target = _Target(child, process, must_own=True)
         if command.startup is not None:
             await self._until_started(target, command.startup)
         async with trio.open_nursery() as nursery:
@@ -63,7 +78,9 @@ class _Prober:
             else:
                 nursery.start_soon(self._watch_readiness, target, command.readiness)
             if command.liveness is not None:
-                nursery.start_soon(self._watch_liveness, target, command.liveness)
+                # A port that others hold is no reason to end it.
+                asked = _Target(child, process, must_own=False)
+                nursery.start_soon(self._watch_liveness, asked, command.liveness)
 
     async def _until_started(self, target: _Target, probe: Probe) -> None:
         counter = ProbeCounter(probe.failures, probe.successes)
@@ -124,7 +141,7 @@ class _Prober:
 
         async def ask(scope: trio.CancelScope) -> None:
             nonlocal is_good
-            is_good = await self._answer(probe)
+            is_good = await self._answer(target, probe)
             scope.cancel()
 
         async with trio.open_nursery() as nursery:
@@ -133,16 +150,41 @@ class _Prober:
             while (more := left(probe.timeout)) > 0:  # noqa: ASYNC110 (time alone)
                 await trio.sleep(max(more, _SOONEST))
             nursery.cancel_scope.cancel()
-        return is_good
+        return is_good and not await self._is_strangers(target, probe)
 
-    async def _answer(self, probe: Probe) -> bool:
+    async def _is_strangers(self, target: _Target, probe: Probe) -> bool:
+        """Whether another process gave the good answer; say who, once."""
+        stranger = ""
+        is_anyones = probe.answered_by == "anyone" or not target.must_own
+        if target.place is not None and not is_anyones:
+            child = target.child
+            mark = f"{PROCESS_VARIABLE}={child.plan.mark(child.incarnation)}"
+            pid = target.process.pid
+            stranger = await trio.to_thread.run_sync(
+                stranger_at, *target.place, pid, mark
+            )
+        if stranger != target.stranger:
+            target.stranger = stranger
+            target.child.remark(stranger and f"{probe} is answered by {stranger}")
+            if stranger:
+                logger.warning(
+                    "%s: %s is answered by %s, not by this worker (answered_by); "
+                    "not ready",
+                    target.child.name,
+                    probe,
+                    stranger,
+                )
+        return bool(stranger)
+
+    async def _answer(self, target: _Target, probe: Probe) -> bool:
+        target.place = None
         match probe.kind:
             case "command":
                 return await _run(probe.arguments, self._environment)
             case "tcp":
-                return await _connect(probe.host, probe.port)
+                return await _connect(target, probe.host, probe.port)
             case "http":
-                return await _get(probe.host, probe.port, probe.path)
+                return await _get(target, probe.host, probe.port, probe.path)
 
     def _complain(self, child: Child, which: str, probe: Probe) -> None:
         logger.warning(
@@ -163,21 +205,23 @@ async def _run(arguments: tuple[str, ...], environment: Mapping[str, str]) -> bo
         return False
 
 
-async def _connect(host: str, port: int) -> bool:
+async def _connect(target: _Target, host: str, port: int) -> bool:
     try:
         stream = await trio.open_tcp_stream(host, port)
     except OSError:
         return False
+    target.place = _place(stream)
     await trio.aclose_forcefully(stream)
     return True
 
 
-async def _get(host: str, port: int, path: str) -> bool:
+async def _get(target: _Target, host: str, port: int, path: str) -> bool:
     """Return whether the answer's status is 200 to 399, as Kubernetes has it."""
     try:
         stream = await trio.open_tcp_stream(host, port)
     except OSError:
         return False
+    target.place = _place(stream)
     name = f"[{host}]" if ":" in host else host
     request = (
         f"GET {path} HTTP/1.1\r\nHost: {name}:{port}\r\nUser-Agent: trio_supervisor\r\n"
@@ -193,6 +237,19 @@ async def _get(host: str, port: int, path: str) -> bool:
         case [version, status, *_] if version.startswith(b"HTTP/"):
             return len(status) == 3 and status[:1] in (b"2", b"3")
     return False
+
+
+def _place(stream: trio.SocketStream) -> Place | None:
+    """Return where *stream* leads; None: to another machine, or nobody knows."""
+    if not IS_LINUX:
+        return None
+    try:
+        host, port = stream.socket.getpeername()[:2]
+        is_here = stream.socket.getsockname()[0] == host
+    except OSError:  # it was closed at once
+        return None
+    is_here |= ip_address(host.partition("%")[0]).is_loopback
+    return (host, port) if is_here else None
 
 
 async def _read_line(stream: trio.abc.ReceiveStream) -> bytes:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import shlex
 from collections.abc import Sequence
-from typing import Final, Literal, TypedDict
+from typing import Final, Literal, TypeAlias, TypedDict
 
 from attrs import frozen
 
@@ -16,6 +16,8 @@ from trio_supervisor.spec.listen import host_and_port, join_host_and_port
 # Printable ASCII: a path goes into the first line of a request as it is.
 _URL: Final = re.compile(r"http://([^/?#]*)(/[!-\"$-~]*)?")
 _DEFAULT_PORT: Final = 80
+AnsweredBy: TypeAlias = Literal["worker", "anyone"]
+_ANSWERED_BY: Final = ("worker", "anyone")
 
 
 @frozen(kw_only=True)
@@ -29,6 +31,11 @@ class Probe:
         successes: So many successful ones in a row are good news.
         delay: Time from the start of the process to the first attempt [s].
 
+    What `http` and `tcp` take:
+        answered_by: ``"worker"``: an answer from another process of this machine, where
+            that can be told, does not make the worker ready. ``"anyone"``: it does, as
+            for a container's port, which another program holds.
+
     What each of them raises:
         SpecError: an argument does not fit; the message names it.
     """
@@ -40,6 +47,7 @@ class Probe:
     """With the query, if there is one; for http."""
     arguments: tuple[str, ...] = ()
     """For a command."""
+    answered_by: AnsweredBy = "worker"
     interval: float
     timeout: float
     failures: int
@@ -56,11 +64,13 @@ class Probe:
         failures: int = 3,
         successes: int = 1,
         delay: float = 0.0,
+        answered_by: AnsweredBy = "worker",
     ) -> Probe:
         """Ask with a GET request to *url*: good is a status from 200 to 399."""
         host, port, path = _http("url", url)
         return cls(
             kind="http",
+            answered_by=checks.one_of("answered_by", answered_by, _ANSWERED_BY),
             host=host,
             port=port,
             path=path,
@@ -77,6 +87,7 @@ class Probe:
         failures: int = 3,
         successes: int = 1,
         delay: float = 0.0,
+        answered_by: AnsweredBy = "worker",
     ) -> Probe:
         """Ask with a connection to *address*, ``HOST:PORT``: good is to be accepted."""
         if not isinstance(address, str):
@@ -85,6 +96,7 @@ class Probe:
         host, port = host_and_port("address", address)
         return cls(
             kind="tcp",
+            answered_by=checks.one_of("answered_by", answered_by, _ANSWERED_BY),
             host=host,
             port=port,
             **_schedule(interval, timeout, failures, successes, delay),
