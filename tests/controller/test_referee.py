@@ -6,6 +6,7 @@ import random
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 from itertools import pairwise
+from typing import Any
 
 import pytest
 import trio
@@ -16,7 +17,7 @@ from attrs import define, field
 from trio_supervisor.controller.child import Child
 from trio_supervisor.controller.events import Event
 from trio_supervisor.controller.loop_clock import TICK, LoopClock
-from trio_supervisor.controller.plan import ChildPlan
+from trio_supervisor.controller.plan import ALONE, ChildPlan, Company, _Alone
 from trio_supervisor.controller.referee import Referee
 from trio_supervisor.policy.admission import IDLE, limit_for
 from trio_supervisor.policy.lifecycle import State
@@ -105,7 +106,11 @@ def children(ward: Ward, state: State) -> list[Child]:
 
 @asynccontextmanager
 async def open_ward(
-    count: int, *, is_ready: bool = True, says: Pressure | None = None
+    count: int,
+    *,
+    is_ready: bool = True,
+    says: Pressure | None = None,
+    company: Company[Child] = ALONE,
 ) -> AsyncIterator[Ward]:
     ward = Ward(FakeMachine(says=says or Pressure()))
     ward.referee = Referee(lambda: ward.children, ward.on_event, ward.machine)
@@ -126,8 +131,8 @@ async def open_ward(
                 startup_timeout=STARTUP,
                 health_check_timeout=HEALTH,
             )
-            start: object = spawn(number)
-            child = Child(plan, start, ward, random.Random(0))  # type: ignore[arg-type]
+            start: Any = spawn(number)
+            child = Child(plan, start, ward, random.Random(0), company=company)
             child.referee = ward.referee
             ward.children.append(child)
             ward.beating.add(child)
@@ -277,6 +282,60 @@ async def test_one_that_is_stopped_while_it_waits_holds_up_nobody() -> None:
         await trio.testing.wait_all_tasks_blocked()
         assert last.state is State.STARTING
         assert {child.state for child in leaving} == {State.STOPPED}
+
+
+@simulated
+async def test_those_stopped_by_a_signal_make_no_overload() -> None:
+    """An operator, or a debugger, has stopped them: they say nothing of the machine."""
+    async with open_ward(10) as ward:
+        ward.machine.says = Pressure(cpu=99.0)
+        ward.machine.stopped = set(range(1, 9))
+        ward.silence(*ward.children[:9])
+        await trio.sleep(HEALTH + 15)
+        assert len(stopped(ward)) == 9
+        assert not ward.kinds("overloaded")
+
+
+@simulated
+async def test_one_that_ends_before_it_is_ready_makes_room() -> None:
+    async with open_ward(30, is_ready=False, says=Pressure(cpu=99.0)) as ward:
+        await trio.testing.wait_all_tasks_blocked()
+        ended = children(ward, State.STARTING)[0]
+        assert isinstance(ended.process, FakeProcess)
+        ended.process.exit(1)
+        await trio.testing.wait_all_tasks_blocked()
+        assert ended.state is State.FAILED
+        assert len(children(ward, State.STARTING)) == LIMIT
+
+
+class Obstacles(_Alone):
+    """The company of children that wait for others."""
+
+    def __init__(self) -> None:
+        self.blocked: set[object] = set()
+
+    def obstacle_of(self, child: object) -> str:
+        return "the database" if child in self.blocked else ""
+
+
+@simulated
+async def test_those_that_wait_for_something_else_are_not_queued() -> None:
+    """Else nobody behind them could start."""
+    obstacles = Obstacles()
+    async with open_ward(
+        30, is_ready=False, says=Pressure(cpu=99.0), company=obstacles
+    ) as ward:
+        await trio.testing.wait_all_tasks_blocked()
+        starting = children(ward, State.STARTING)
+        *blocked, last = children(ward, State.WAITING)
+        obstacles.blocked.update(blocked)
+        for child in blocked:
+            child.reconsider()
+        await trio.testing.wait_all_tasks_blocked()
+        be_ready(starting[0])
+        await trio.testing.wait_all_tasks_blocked()
+        assert last.state is State.STARTING
+        assert {child.waiting_for for child in blocked} == {"the database"}
 
 
 @simulated

@@ -109,7 +109,8 @@ def test_a_stuck_loop_is_replaced(serving: Serving, name: str) -> None:
 
     assert stopping["cause"] == "unhealthy"
     assert stopping["message"].endswith("no sign of life")
-    assert 5.9 < stopping["at"] - ready[0]["at"] < 30
+    # On a busy machine up to five times the timeout of 6 s.
+    assert 5.9 < stopping["at"] - ready[0]["at"] < 45
     exited = serving.wait_event(event="exited", name=name)
     assert exited["is_planned"] is False
     # A spinning loop cannot be ended in Python, only by force.
@@ -165,7 +166,7 @@ def test_one_that_is_not_ready_in_time_is_replaced(serving: Serving) -> None:
 
     assert stopping["cause"] == "startup_timeout"
     assert stopping["message"].endswith("not ready in time")
-    assert 4.9 < stopping["at"] - started["at"] < 30
+    assert 4.9 < stopping["at"] - started["at"] < 45
     assert serving.worker("never-ready.0")["incarnation"] == 2
 
 
