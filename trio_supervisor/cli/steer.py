@@ -77,11 +77,13 @@ def run_shutdown(arguments: Namespace) -> None:
         _steer(arguments, "shutdown", {}, "shutting down")
         return
     path, deadline = socket_path(arguments.socket), Deadline(arguments.timeout)
-    with (
-        Connection(path, deadline) as connection,
-        watch_controller(connection, path) as controller,
-    ):
-        controller.shut_down(connection, deadline)
+    with Connection(path, deadline) as connection:
+        if connection.is_foreign:
+            connection.ask("shutdown")
+            _print_done(arguments, "shutdown", [], "shutting down")
+            return
+        with watch_controller(connection, path) as controller:
+            controller.shut_down(connection, deadline)
     _print_done(arguments, "shutdown", [], "everything stopped")
 
 
