@@ -214,6 +214,16 @@ def test_call(serving: Serving) -> None:
     assert set(json.loads(finished.stdout)) == {"web.0", "web.1"}
 
 
+def test_of_a_command_a_thread_dump_tells_what_the_kernel_knows(
+    serving: Serving,
+) -> None:
+    finished = serving.cli("thread-dump", "nap")
+
+    assert (finished.returncode, finished.stderr) == (0, "")
+    assert finished.stdout.startswith("(it did not answer: this is what the kernel say")
+    assert "Main thread " in finished.stdout
+
+
 @pytest.mark.parametrize(
     ("words", "message"),
     [
@@ -225,7 +235,7 @@ def test_call(serving: Serving) -> None:
         ),
         (["thread-dump", "nope"], "no worker or service has the name 'nope'; workers:"),
         (["call", "web.0", "dance"], "UnknownOperation: "),
-        (["thread-dump", "nap"], "NotConnected: nap.0 is not connected"),
+        (["slow-tasks", "nap"], "NotConnected: nap.0 is not connected"),
     ],
 )
 def test_a_call_that_fails_exits_with_1(

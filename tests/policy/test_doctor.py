@@ -25,7 +25,7 @@ from trio_supervisor.policy.doctor_facts import (
     has_risen,
     largest_fall,
 )
-from trio_supervisor.policy.doctor_outside import held, stopped
+from trio_supervisor.policy.doctor_outside import End, down, ended, held, stopped
 from trio_supervisor.policy.findings import KINDS, Certainty, Severity
 
 MIB = 2**20
@@ -500,3 +500,24 @@ def test_one_that_keeps_the_interpreter_is_named_by_its_line(
     assert finding.title == f"{thread} is stuck at app.py:7 in work"
     assert finding.evidence == lines
     assert "1.5 s" in finding.text
+
+
+def test_an_end_that_was_planned_is_no_danger() -> None:
+    planned = ended(
+        End(process_id=7, exit="exit code 0", cause="restart", is_planned=True), "Next."
+    )
+    crash = ended(
+        End(process_id=7, exit="SIGSEGV", cause="exit", stacks=("  File a",)), "Next."
+    )
+    assert (planned.severity, crash.severity) == (Severity.TROUBLE, Severity.DANGER)
+    assert planned.title.endswith("looked at: exit code 0, restart")
+    assert planned.text == "That was planned. Next."
+    assert crash.title.endswith("looked at: SIGSEGV")
+    assert crash.evidence == ("  File a",)
+
+
+def test_what_was_stopped_by_hand_can_be_started() -> None:
+    assert "`start db.0`" in down("db.0", "stopped", "", ()).advice
+    broken = down("db.0", "backoff", "Why.", ("same", "same", "other"))
+    assert broken.severity is Severity.STANDSTILL
+    assert broken.evidence == ("printed last: same", "printed last: other")

@@ -441,19 +441,17 @@ async def test_a_slow_worker_that_answers_pings_has_all_of_its_time() -> None:
 @simulated
 async def test_a_doctor_sees_a_worker_that_could_not_connect() -> None:
     doctor = {"name": "web.0", "operation": {"do": "doctor"}}
-    async with open_house() as house, house.connect() as client:
-        async with house.control(see(STOPPED)):
-            with expect("NotConnected", "web.0 is not connected; it is ready"):
-                await client.call("forward", {**doctor, "operation": {"do": "x"}})
-            assert trio.current_time() == 0
-            report = await client.call("forward", doctor)
-            assert [finding["kind"] for finding in report["findings"]] == ["stopped"]
-            assert "it is not connected" in report["data"]
-            assert trio.current_time() == 1.5
-        await wait_all_tasks_blocked()
-        async with house.control(see({"way": "", "data": ""})):
-            with expect("NotConnected", "web.0 is not connected; it is ready"):
-                await client.call("forward", doctor)
+    async with (
+        open_house() as house,
+        house.connect() as client,
+        house.control(see(STOPPED)),
+    ):
+        with expect("NotConnected", "web.0 is not connected; it is ready"):
+            await client.call("forward", {**doctor, "operation": {"do": "x"}})
+        assert trio.current_time() == 0
+        report = await client.call("forward", doctor)
+        assert [finding["kind"] for finding in report["findings"]] == ["stopped"]
+        assert "it is not connected" in report["data"]
         assert trio.current_time() == 1.5
 
 
@@ -495,6 +493,58 @@ async def test_a_worker_that_hangs_up_during_a_call_fails_it_at_once() -> None:
             await stream.receive_some()
             await stream.aclose()
         assert trio.current_time() == 0
+
+
+ENDED = {
+    "way": "ended",
+    "data": "it ended: exit code 3",
+    "exit": "exit code 3",
+    "cause": "exit",
+    "is_planned": False,
+    "last_lines": ["the disk is full"],
+    "stacks": "",
+    "post_mortem": "/state/web.0.json",
+}
+
+
+@pytest.mark.parametrize("do", ["x", "doctor"])
+@simulated
+async def test_of_a_worker_that_ends_during_a_call_it_is_said_how(do: str) -> None:
+    """A doctor shows it as a finding, any other call fails with it."""
+    answers: list[Any] = []
+    async with (
+        open_house() as house,
+        house.control(see(ENDED)),
+        house.connect() as client,
+        trio.open_nursery() as nursery,
+    ):
+        stream = house.connect_stream(100)
+        state = {"process_id": 100, "name": "web.0"}
+        line = json.dumps({"id": 2, "do": "register", "state": state})
+        await stream.send_all(line.encode() + b"\n")
+        await stream.receive_some()
+
+        async def call() -> None:
+            arguments = {"name": "web.0", "operation": {"do": do}}
+            try:
+                answers.append(await client.call("forward", arguments))
+            except CallFailedError as exc:
+                answers.append(str(exc))
+
+        nursery.start_soon(call)
+        await stream.receive_some()
+        await stream.aclose()
+    (answer,) = answers
+    if do == "x":
+        assert "web.0 (pid 100) ended before it answered 'x': exit code 3" in answer
+        assert "post-mortem: /state/web.0.json" in answer
+        return
+    (finding,) = answer["findings"]
+    assert (answer["way"], finding["kind"]) == ("ended", "ended")
+    assert "ended while it was looked at: exit code 3" in finding["title"]
+    assert finding["evidence"] == ["printed last: the disk is full"]
+    assert "`post-mortem /state/web.0.json`" in finding["advice"]
+    assert answer["data"].startswith("1 finding in 0 s; the look is incomplete.")
 
 
 @simulated

@@ -24,6 +24,7 @@ _WAYS: Final = {
     "memory": "what was read from its memory",
     "faulthandler": "what faulthandler wrote",
     "threads": "what the kernel says",
+    "ended": "what is known of its end",
 }
 
 
@@ -46,12 +47,14 @@ def run_period(arguments: Namespace) -> None:
 
 
 def run_doctor(arguments: Namespace) -> None:
-    """Say what is wrong with workers; exit 1 if something is."""
+    """Say what is wrong with workers; exit 1 if something is, 2 if not all was seen."""
     answers = _ask(arguments, "doctor", {"duration": arguments.duration})
     _print(arguments, answers)
+    sys.stdout.flush()
     if any(answer.get("findings") for answer in answers.values()):
-        sys.stdout.flush()
         sys.exit(1)
+    if any(answer.get("left_out") for answer in answers.values()):
+        sys.exit(2)
 
 
 def run_memory_dump(arguments: Namespace) -> None:

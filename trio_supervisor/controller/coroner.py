@@ -42,6 +42,8 @@ _TOGETHER: Final = 0.2
 _SEARCHED: Final = 20
 # A restart is not held up for longer by the search for who holds a port [s].
 _SEARCH_WITHIN: Final = 0.5
+# Processes that ended: whoever looked at one asks within seconds.
+_REMEMBERED: Final = 100
 # An agent that can answer at all does so much sooner [s].
 _AGENT_WITHIN: Final = 1.0
 
@@ -67,6 +69,9 @@ class Coroner:
     _evidence: dict[int, list[Evidence]] = field(factory=dict, init=False)
     _remains: dict[Child, dict[str, Any]] = field(factory=dict, init=False)
     """What was found when the process ended, until its obituary."""
+    _ended: dict[int, Object] = field(factory=dict, init=False)
+    """What is known of those that ended lately, by process id."""
+    _news: trio.Event = field(factory=trio.Event, init=False)
 
     async def look_at(self, child: Child, process: Process, cause: str) -> None:
         """Keep where threads and tasks of *process* are, and tell it as an event."""
@@ -163,6 +168,21 @@ class Coroner:
                 if found is not None:
                     remains["problem"] = _holder(found, names)
 
+    async def ending_of(self, process_id: int) -> Object:
+        """Wait until a process has ended; return what is known of that."""
+        await trio.lowlevel.checkpoint()
+        while process_id not in self._ended:
+            await self._news.wait()
+        return self._ended[process_id]
+
+    def _remember(self, process_id: int, known: Object) -> None:
+        self._ended.pop(process_id, None)
+        self._ended[process_id] = known
+        while len(self._ended) > _REMEMBERED:
+            del self._ended[next(iter(self._ended))]
+        self._news.set()
+        self._news = trio.Event()
+
     def obituary_of(self, child: Child, ending: Ending) -> Obituary:
         """Return what is left to say, and have all that is known saved."""
         remains = self._remains.pop(child, {})
@@ -189,6 +209,16 @@ class Coroner:
                 "problem": remains.get("problem", ""),
             }
             self._nursery().start_soon(self._store.save, path, record)
+        known = {
+            "exit": describe_exit(ending.returncode),
+            "cause": ending.cause.value,
+            "is_planned": ending.is_planned,
+            "last_lines": lines[-_IN_EVENT:],
+            "stacks": remains.get("fault", "") or "".join(e.stacks for e in evidence),
+            "problem": remains.get("problem", ""),
+            "post_mortem": path,
+        }
+        self._remember(remains.get("process_id", 0), known)
         return Obituary(
             last_lines=tuple(lines[-_IN_EVENT:]),
             last_line=remains.get("last_line", ""),

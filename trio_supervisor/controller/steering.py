@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Coroutine, Mapping, Sequence
 from typing import Any, Final
 
+import trio
+
 from trio_supervisor.controller.controller import Controller
 from trio_supervisor.controller.link import record_of
 from trio_supervisor.errors import (
@@ -33,6 +35,8 @@ from trio_supervisor.wire.messages import (
 )
 
 _BATCH: Final = 100
+# Less than the supervisor waits for a look [s].
+_BURIED_WITHIN: Final = 1.2
 
 
 def answer(controller: Controller, call: IncomingCall) -> Answer:
@@ -124,13 +128,21 @@ async def _reload(controller: Controller, operation: Reload) -> Fields:
 
 
 async def _inspect(controller: Controller, name: str, process_id: int) -> Fields:
-    for child in controller.everyone():
+    named = [child for child in controller.everyone() if child.name == name]
+    if not named:
+        raise NoSuchWorkerError(f"there is no worker {name!r:.80} any more")
+    for child in named:
         process = child.process
-        if child.name == name and process is not None and process.pid == process_id:
-            way, data = await controller.coroner.look_from_outside(process)
-            switches = {str(k): v for k, v in switches_of(process_id).items()}
+        if process is None or process.pid != process_id:
+            continue
+        way, data = await controller.coroner.look_from_outside(process)
+        switches = {str(k): v for k, v in switches_of(process_id).items()}
+        if way:
             return {"way": way, "data": data, "switches": switches}
-    raise NoSuchWorkerError(f"{name!r:.80} has no process {process_id} any more")
+    known: Fields = {"exit": "not known yet: its process group is being stopped"}
+    with trio.move_on_after(_BURIED_WITHIN):
+        known = await controller.coroner.ending_of(process_id)
+    return {"way": "ended", "data": f"it ended: {known['exit']}", **known}
 
 
 async def _events(controller: Controller, call: IncomingCall, follow: bool) -> Fields:

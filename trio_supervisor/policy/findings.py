@@ -50,7 +50,7 @@ class Finding:
 
 
 KINDS: Final = (
-    *("stopped", "deadlock", "stuck", "spinning", "garbage", "lag"),
+    *("ended", "down", "stopped", "deadlock", "stuck", "spinning", "garbage", "lag"),
     *("tasks", "threads", "descriptors", "leak", "memory"),
 )
 """Causes before what comes of them."""

@@ -10,14 +10,13 @@ from trio_supervisor.wire.diagnosis import Diagnosis, Finding
 def describe(diagnosis: Diagnosis) -> str:
     """Return a `Diagnosis` as text: the findings, then what was looked at."""
     count = len(diagnosis.findings)
-    found = f"{count} finding{'s' if count > 1 else ''}" if count else "Nothing found"
-    lines = [f"{found} in {diagnosis.duration:.3g} s."]
+    lines = [_headline(count, diagnosis)]
     for number, finding in enumerate(diagnosis.findings, start=1):
         lines += ["", *_finding(number, finding)]
     lines += ["", "Looked at:", *(f"  {line}" for line in diagnosis.looked_at)]
     if diagnosis.left_out:
         lines += ["Not looked at:", *(f"  {line}" for line in diagnosis.left_out)]
-    if not count:
+    if not count and not diagnosis.left_out:
         lines += ["", *_HONEST]
     lines += [
         "",
@@ -25,6 +24,17 @@ def describe(diagnosis: Diagnosis) -> str:
         f"still for {diagnosis.pause * 1e3:.0f} ms in all.",
     ]
     return "\n".join(lines)
+
+
+def _headline(count: int, diagnosis: Diagnosis) -> str:
+    within = f"in {diagnosis.duration:.3g} s"
+    is_whole = not diagnosis.left_out
+    if count:
+        found = f"{count} finding{'s' if count > 1 else ''} {within}"
+        return f"{found}." if is_whole else f"{found}; the look is incomplete."
+    if is_whole:
+        return f"Nothing found {within}."
+    return f"Incomplete: nothing found {within} in what could be looked at."
 
 
 _HONEST = (

@@ -44,7 +44,7 @@ async def look(process_id: int, box: BlackBox | None) -> Seen:
         box: What its faulthandler writes to; None: it has none.
     """
     views = view_threads(process_id)
-    if not views:
+    if all(view.state in "ZX" for view in views):
         await trio.lowlevel.checkpoint()
         return Seen(way="", text="")
     if (state := FROZEN.get(views[0].state)) is not None:

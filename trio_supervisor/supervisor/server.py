@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Mapping
+from contextlib import suppress
 from functools import partial
 from typing import Any, Final
 
@@ -45,6 +46,7 @@ from trio_supervisor.wire.limits import DEFAULT_LIMITS, Limits
 from trio_supervisor.wire.messages import (
     AbortReload,
     ControllerStatus,
+    Doctor,
     Events,
     Forward,
     Health,
@@ -76,6 +78,8 @@ _INFORMED_WITHIN: Final = 2.0
 # The controller's own look takes half of that at most [s].
 _LOOK_WITHIN: Final = 1.5
 _TRIES: Final = 2
+# A process is gone so soon after its connection, if that is why it ended [s].
+_ENDS_WITHIN: Final = 0.5
 # The supervisor reads the end of a connection within a turn of its loop [s].
 _SETTLED_WITHIN: Final = 0.05
 # Ruby's clients name a signal. None of them is ever sent.
@@ -233,6 +237,9 @@ class Server:
             with trio.move_on_after(forward.timeout):
                 if (found := await self._examine_unconnected(forward)) is not None:
                     return found
+                found = await self._examine_outside(forward, operation)
+                if found is not None:
+                    return found
             worker = self.registry.find(forward.connection_id, forward.name)
         return await self._ask(call, forward, worker, do, operation)
 
@@ -286,10 +293,14 @@ class Server:
             lambda: self._look_from_outside(self.registry.record_of(worker)),
             trio.move_on_after(forward.timeout),
         )
+        record = self.registry.record_of(worker)
         self.watch.begin(asked)
         try:
             with asked.waiting:
                 return await worker.peer.call(do, operation, call.progress)
+        except ConnectionLostError as exc:
+            passed = trio.current_time() - asked.since
+            return await self._tell_end(exc, record, do, passed)
         finally:
             self.watch.end(asked)
         seen, passed = asked.standstill, trio.current_time() - asked.since
@@ -302,11 +313,79 @@ class Server:
             state = str(outside["data"]) if outside.get("way") == "kernel" else ""
         raise _no_answer(forward, worker, do, passed, state)
 
+    async def _tell_end(
+        self,
+        lost: ConnectionLostError,
+        record: WorkerRecord | None,
+        do: str,
+        duration: float,
+    ) -> Object:
+        """Say how a worker ended that was asked *do*; a doctor shows it."""
+        end: Object = {}
+        for _ in range(_TRIES):  # its connection ends before its process does
+            end = await self._look_from_outside(record)
+            if end.get("way") in ("ended", None):
+                break
+            await trio.sleep(_ENDS_WITHIN)
+        if record is None or end.get("way") != "ended":
+            raise lost
+        if do == "doctor":
+            from trio_supervisor.supervisor.outside_doctor import diagnose_end
+
+            now = self.registry.records.get(record.name)
+            return diagnose_end(record, end, duration, now)
+        path = end.get("post_mortem")
+        raise ConnectionLostError(
+            f"{record.name} (pid {record.process_id}) ended before it answered "
+            f"{do!r:.80}: {end.get('exit')}{f'; post-mortem: {path}' if path else ''}"
+        ) from lost
+
+    async def _examine_outside(
+        self, forward: Forward, operation: Object
+    ) -> Object | None:
+        """Return what can be known of a command, or a worker without an agent."""
+        from trio_supervisor.supervisor.outside_doctor import (
+            diagnose_end,
+            examine_from_outside,
+        )
+
+        duration = parse_operation("doctor", operation)
+        name = self.registry.steerable(forward.name or "")
+        record = self.registry.records.get(name)
+        is_connected = record is not None and self.registry.is_connected(name)
+        if record is None or is_connected or not isinstance(duration, Doctor):
+            return None
+        lines = await self._last_lines(name)
+        began = trio.current_time()
+        found = await examine_from_outside(record, duration.duration, lines)
+        if found is None or self._has_ended(record):
+            end = await self._look_from_outside(record)
+            passed = trio.current_time() - began
+            return diagnose_end(record, end, passed, self.registry.records.get(name))
+        return found
+
+    def _has_ended(self, record: WorkerRecord) -> bool:
+        now = self.registry.records.get(record.name)
+        return now is None or now.process_id != record.process_id
+
+    async def _last_lines(self, name: str) -> tuple[str, ...]:
+        """Return what *name* printed lately; empty: nobody captures that."""
+        lines: list[str] = []
+
+        def take(fields: Object) -> None:
+            lines.extend(str(entry.get("message", "")) for entry in fields["entries"])
+
+        if self._controller is not None:
+            do, arguments = unparse_operation(Logs(names=(name,), tail=5))
+            with trio.move_on_after(_LOOK_WITHIN), suppress(SupervisorError):
+                await self._controller.call(do, arguments, take)
+        return tuple(lines)
+
     async def _examine_unconnected(self, forward: Forward) -> Object | None:
         """Return a diagnosis of a worker that cannot even connect; None: it may."""
         name = self.registry.steerable(forward.name or "")
         record = self.registry.records.get(name)
-        if record is None or record.process_id is None:
+        if record is None or record.process_id is None or not record.connects:
             return None
 
         def is_silent() -> bool:

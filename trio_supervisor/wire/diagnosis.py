@@ -15,8 +15,9 @@ class Finding:
     """Something that is wrong, in plain words."""
 
     kind: str
-    """``stopped``, ``deadlock``, ``stuck``, ``spinning``, ``garbage``, ``lag``,
-    ``tasks``, ``threads``, ``descriptors``, ``leak`` or ``memory``."""
+    """``ended``, ``down``, ``stopped``, ``deadlock``, ``stuck``, ``spinning``,
+    ``garbage``, ``lag``, ``tasks``, ``threads``, ``descriptors``, ``leak`` or
+    ``memory``."""
     title: str
     """In one line: what, and where."""
     text: str

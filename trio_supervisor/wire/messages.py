@@ -126,7 +126,9 @@ class Inspect:
     answer has ``way``, ``data``, and as ``switches`` how often each thread gave the
     processor back by itself. The way is ``kernel`` where nothing in it can run,
     ``memory`` or ``faulthandler`` where there are stacks, ``threads`` where only the
-    kernel's view of each thread is known, or empty.
+    kernel's view of each thread is known, ``ended`` where the process is gone (then
+    with ``exit``, ``cause``, ``is_planned``, ``last_lines``, ``stacks`` and
+    ``post_mortem``, the path of a file), or empty.
     """
 
     name: str

@@ -1,0 +1,225 @@
+"""No look harms what it looks at: each kind of look at workers of every kind."""
+
+from __future__ import annotations
+
+import json
+import threading
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from tests.e2e.serving import PATIENCE, Serving, open_serving
+
+SERVICE = """
+import asyncio, ctypes, multiprocessing, os, sqlite3, subprocess, sys, threading, time
+
+import numpy
+import trio
+from trio_supervisor import Application, Command, Service, SyncWorker, Worker
+
+def again(do):
+    # Plain code that does something again and again, and can tell how often.
+    def run(worker: SyncWorker) -> None:
+        counts, problems = [0], []
+        worker.handle("count", lambda: {"count": counts[0], "problems": problems})
+        def works() -> None:
+            while not worker.stopping.is_set():
+                try:
+                    do()
+                except BaseException as exc:
+                    problems.append(repr(exc))
+                counts[0] += 1
+                time.sleep(0.05)  # nine of them share a machine
+        thread = threading.Thread(target=works)
+        thread.start()
+        worker.ready()
+        works()
+        thread.join()
+    return run
+
+matrix = numpy.ones((200, 200))
+
+def multiply() -> None:
+    assert (matrix @ matrix)[0, 0] == 200
+
+class Poll(ctypes.Structure):
+    _fields_ = [("fd", ctypes.c_int), ("events", ctypes.c_short), ("r", ctypes.c_short)]
+
+quiet = Poll(os.pipe()[0], 1, 0)
+
+def poll() -> None:
+    # Without the GIL: only a signal could end it early, or a closed descriptor.
+    assert ctypes.CDLL(None).poll(ctypes.byref(quiet), 1, 20) == 0
+
+def sleep() -> None:
+    assert ctypes.CDLL(None).usleep(20_000) == 0
+
+def churn() -> None:
+    thread = threading.Thread(target=bytearray, args=(100_000,))
+    thread.start()
+    thread.join()
+
+def query() -> None:
+    with sqlite3.connect(":memory:") as database:
+        assert database.execute("select 1").fetchone() == (1,)
+
+def wait() -> None:
+    assert subprocess.run(["true"]).returncode == 0
+
+def wait_for_any() -> None:
+    # A child that is not its own would be returned here.
+    lock.acquire()
+    try:
+        pid = os.posix_spawn("/bin/true", ["true"], {})
+        assert os.wait() == (pid, 0)
+    finally:
+        lock.release()
+
+lock = threading.Lock()
+
+async def loops(worker: Worker) -> None:
+    counts = [0]
+    worker.handle("count", lambda: {"count": counts[0], "problems": []})
+    await worker.ready()
+    while True:
+        await asyncio.sleep(0.01)
+        counts[0] += 1
+
+def pool(worker: SyncWorker) -> None:
+    counts = [0]
+    worker.handle("count", lambda: {"count": counts[0], "problems": []})
+    with multiprocessing.get_context("spawn").Pool(1) as workers:
+        assert workers.map(abs, [-1]) == [1]
+        worker.ready()
+        while not worker.stopping.is_set():
+            assert workers.map(abs, [-1, -2]) == [1, 2]
+            counts[0] += 1
+            time.sleep(0.05)
+
+def hold() -> None:
+    left = ctypes.PyDLL(None).sleep(6)
+    print("left to sleep:", left, file=sys.stderr, flush=True)
+
+def end() -> None:
+    print("the disk is full", flush=True)
+    os._exit(3)
+
+async def ends(worker: Worker) -> None:
+    worker.handle("end", end)
+    worker.handle("hold", hold)
+    await worker.ready()
+    await trio.sleep_forever()
+
+application = Application(
+    services=[
+        *(
+            Service(do.__name__.replace("_", "-"), again(do), backend="sync")
+            for do in (multiply, poll, sleep, churn, query, wait, wait_for_any)
+        ),
+        Service("loops", loops, backend="asyncio"),
+        Service("pool", pool, backend="sync", stop_timeout=1),
+        Service("ends", ends),
+        Command("command", ["sh", "-c", "echo hello; sleep 1000 & wait"]),
+        Command("broken", ["sh", "-c", "echo no such table; exit 3"]),
+    ],
+)
+"""
+NAMES = (
+    *("multiply.0", "poll.0", "sleep.0", "churn.0", "query.0", "wait.0"),
+    *("wait-for-any.0", "loops.0", "pool.0"),
+)
+LOOKS = (
+    *(("thread-dump",), ("call", "lock_dump"), ("profile", "--duration", "0.2")),
+    *(("memory-sample", "--duration", "0.2"), ("doctor", "--duration", "0.5")),
+)
+
+
+@pytest.fixture(scope="module")
+def serving() -> Iterator[Serving]:
+    with open_serving(SERVICE, is_ready=False) as found:
+        found.wait_event(name="supervisor", event="ready")
+        for name in (*NAMES, "ends.0"):
+            found.wait_worker(name, connected=True)
+        yield found
+
+
+def counted(serving: Serving, name: str) -> dict[str, Any]:
+    done = serving.cli("call", name, "count", "--timeout", str(PATIENCE))
+    assert done.returncode == 0, done.stderr
+    answer: dict[str, Any] = json.loads(done.stdout)["data"]
+    return answer
+
+
+def test_a_look_at_c_code_that_sleeps_does_not_end_its_sleep(serving: Serving) -> None:
+    """It holds the GIL, so that no agent can answer meanwhile."""
+    thread = threading.Thread(target=serving.cli, args=("call", "ends.0", "hold"))
+    thread.start()
+    report: dict[str, Any] = {}
+    while report.get("way") != "memory":
+        report = json.loads(serving.cli("thread-dump", "ends.0", "--json").stdout)
+    assert "sleeping in clock_nanosleep" in report["data"]
+    assert "in hold" in report["data"]
+    thread.join()
+    serving.wait_event(name="ends.0", message="left to sleep: 0")  # of its seconds
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", NAMES)
+def test_no_look_harms_a_worker(serving: Serving, name: str) -> None:
+    """It has the same process, nothing in it failed, and its work goes on."""
+    process_id = serving.worker(name)["process_id"]
+    before = counted(serving, name)["count"]
+    for verb, *options in LOOKS:
+        words = (verb, name, *options)
+        done = serving.cli(*words, "--timeout", str(PATIENCE))
+        assert (done.returncode in (0, 1), done.stderr) == (True, ""), words
+    after = counted(serving, name)
+    assert after["problems"] == []
+    assert after["count"] > before
+    worker = serving.worker(name)
+    assert (worker["process_id"], worker["restarts"]) == (process_id, 0)
+
+
+def test_a_doctor_shows_how_a_worker_ended_that_it_looked_at(serving: Serving) -> None:
+    process_id = serving.worker("ends.0")["process_id"]
+    forward = {"id": 2, "do": "forward", "name": "ends.0", "timeout": PATIENCE}
+    with serving.peer() as peer:
+        operation = {"do": "doctor", "duration": 50, "progress": True}
+        peer.send(json.dumps({**forward, "operation": operation}))
+        assert "progress" in peer.receive()  # it has begun
+        ended = serving.cli("call", "ends.0", "end").stderr
+        while not (answer := peer.receive()).get("finished"):
+            pass
+    report = answer
+    (finding,) = report["findings"]
+    assert "ended before it answered 'end': exit code 3" in ended
+    assert (report["way"], finding["kind"]) == ("ended", "ended")
+    assert f"(pid {process_id}) ended while it was looked at" in finding["title"]
+    assert "exit code 3" in finding["title"]
+    assert "printed last: the disk is full" in finding["evidence"]
+    assert ".json` shows all that is known" in finding["advice"]
+
+
+def test_of_a_command_a_doctor_says_what_can_be_known(serving: Serving) -> None:
+    """And that this is not all, by its exit code, too."""
+    done = serving.cli("doctor", "command", "--duration", "0.5")
+    assert (done.returncode, done.stderr) == (2, "")
+    head, *lines = done.stdout.splitlines()
+    assert head.startswith("Incomplete: nothing found")
+    text = "\n".join(lines)
+    for part in (
+        *("process: sleeping in", "threads: 1", "processor: 0% of one"),
+        *("MiB resident", "descriptors: ", "children: 1", "sleep (pid "),
+        *("history: 0 restarts, up ", "last line: hello", "has no agent"),
+    ):
+        assert part in text
+
+
+def test_of_a_command_that_does_not_run_a_doctor_says_why(serving: Serving) -> None:
+    serving.wait_worker("broken.0", state="backoff")
+    while (done := serving.cli("doctor", "broken")).returncode == 2:
+        pass  # it was just tried again
+    assert done.returncode == 1
+    assert "exit code 3" in done.stdout
+    assert "printed last: no such table" in done.stdout
