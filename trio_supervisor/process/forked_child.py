@@ -111,7 +111,8 @@ def _live(request: Request, heritage: Heritage) -> int:
             _take_streams(others[:2], heritage.effects.redirected)
             others = others[2:]
         _set_environment(heritage.effects.environment_of(birth.environment))
-        _differ()
+        _seed()
+        _leave_relatives()
         set_title(birth.title)
         entry = import_entry(birth.entry)
         if not announcement.recv(1):
@@ -148,15 +149,14 @@ def _set_environment(environment: Mapping[str, str]) -> None:
             os.environ[name] = value
 
 
-def _differ() -> None:
-    """Make what has to differ between children differ."""
+def _seed() -> None:
+    """Have children differ in what is random."""
     # The random module, tempfile, uuid and OpenSSL (since 1.1.1) see a fork themselves.
     # Only where it is loaded: numpy imports it when it is first asked for, which takes
     # every child up to 200 ms.
     if (numpy_random := sys.modules.get("numpy.random")) is not None:
         with suppress(Exception):  # replaced by something else
             numpy_random.seed()
-    _leave_relatives()
 
 
 def _leave_relatives() -> None:

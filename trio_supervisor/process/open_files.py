@@ -44,7 +44,7 @@ class Imported:
 
         A pipe that is full is left alone.
         """
-        for item in _finalizable(gc.get_objects()):
+        for item in _finalizable(gc.get_objects(), {}):
             reference = None
             with suppress(TypeError):
                 reference = weakref.ref(item)
@@ -74,12 +74,12 @@ def close_files(imported: Imported) -> None:
     A file that another thread keeps locked is given up on after a while, with a line on
     standard error.
     """
-    standard = _standard_streams()
+    standard, known = _standard_streams(), dict[type, bool]()
     made = [
         item
         for generation in range(3)
         # The outermost first: it was made after what it writes to.
-        for item in reversed(_finalizable(gc.get_objects(generation)))
+        for item in reversed(_finalizable(gc.get_objects(generation), known))
         if item not in imported and id(item) not in standard
     ]
     shared = [file for file in imported.files if id(file) not in standard]
@@ -92,9 +92,12 @@ def close_files(imported: Imported) -> None:
         _run(steps)
 
 
-def _finalizable(objects: Iterable[Any]) -> list[Any]:
-    """Return those of *objects* that do something when they are finalized."""
-    known: dict[type, bool] = {}
+def _finalizable(objects: Iterable[Any], known: dict[type, bool]) -> list[Any]:
+    """Return those of *objects* that do something when they are finalized.
+
+    Args:
+        known: Which types do; what is found is added.
+    """
     found = []
     for item in objects:
         kind = type(item)
@@ -113,7 +116,7 @@ def _is_finalizable(kind: type) -> bool:
         return False
     return any(
         isinstance(vars(base).get("__del__"), FunctionType)
-        for base in type.mro(kind)
+        for base in kind.__mro__
         if base is not object
     )
 
