@@ -107,3 +107,24 @@ def test_after_the_end_there_is_no_age() -> None:
     heart.beat()
     heart.close()
     heart.close()
+
+
+def test_the_time_that_a_look_holds_it_up_is_no_silence(
+    pulse: Pulse, heart: Heart, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    now = [DAY]
+    monkeypatch.setattr("trio_supervisor.process.pulse._now", lambda: now[0])
+    heart.beat()
+    assert age(pulse) == 0
+    now[0] += 2 * 10**9
+    with heart.held():
+        now[0] += 5 * 10**9
+        assert age(pulse) == 2
+    assert age(pulse) == 2
+    now[0] += 10**9
+    assert age(pulse) == 3
+    with heart.held():
+        now[0] += 90 * 10**9
+    assert age(pulse) == 3 + 5 + 90 - 30  # and no more than that
+    heart.beat()
+    assert age(pulse) == 0

@@ -19,6 +19,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager, nullcontext
 from contextvars import ContextVar
 from typing import Any
 
@@ -206,6 +207,9 @@ class Patient:
     def main(self) -> MainLoop:
         """Found by its stack, where nobody else knows it."""
         return self._main if self._main is not None else find_main_loop()
+
+    def held(self) -> AbstractContextManager[None]:
+        return nullcontext()
 
     def slow_tasks(self) -> Mapping[str, object]:
         """Nothing."""

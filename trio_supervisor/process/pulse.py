@@ -13,12 +13,20 @@ import mmap
 import os
 import tempfile
 import time
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from typing import Final, Self
 
 from attrs import define, field
 
 _SIZE: Final = mmap.PAGESIZE
+_BEAT: Final = 0
+_HELD: Final = 1
+_SINCE: Final = 2
+"""Words of the page: the last heartbeat, for how long looks of ours have held the
+process up in all, and since when one does so now; 0: none does [ns]."""
+_MOST_HELD: Final = 30 * 10**9
+"""A process that is held up for longer between two heartbeats is silent [ns]."""
 _FAILED: Final = ctypes.c_void_p(-1).value
 
 
@@ -38,6 +46,8 @@ class Pulse:
     _last: int = field(default=0, init=False)
     _looked: int = field(default=0, init=False)
     _beat: int | None = field(default=None, init=False)
+    _held_before: int = field(default=0, init=False)
+    """What *held* was at the last heartbeat."""
 
     def __enter__(self) -> Self:
         return self
@@ -54,18 +64,25 @@ class Pulse:
     def age(self) -> float | None:
         """Return how long ago the last heartbeat was [s]; None: there was none.
 
+        The time in which a look of ours held the process up is left out of it.
+
         A value that cannot be a time between this look and the one before (the process
         has a clock of its own, or writes what it likes) counts as a heartbeat now.
         """
         if self._address is None:
             return None
-        value = ctypes.c_uint64.from_address(self._address).value
+        value, held, since = (ctypes.c_uint64 * 3).from_address(self._address)
         now = _now()
+        if 0 < since < now:
+            held += now - since
         if value != self._last:
-            self._last = value
+            self._last, self._held_before = value, held
             self._beat = value if self._looked <= value <= now else now
         self._looked = now
-        return None if self._beat is None else (now - self._beat) / 1e9
+        if self._beat is None:
+            return None
+        left_out = min(max(0, held - self._held_before), _MOST_HELD)
+        return max(0, now - self._beat - left_out) / 1e9
 
     def close(self) -> None:
         """Give everything back. May be called again."""
@@ -87,7 +104,22 @@ class Heart:
 
     def beat(self) -> None:
         """Give a heartbeat: one aligned store of 8 bytes, which never waits."""
-        self._slot[0] = _now()
+        self._slot[_BEAT] = _now()
+
+    @contextmanager
+    def held(self) -> Iterator[None]:
+        """Say for the length of the block that a look of ours holds the process up.
+
+        One thread alone may do so.
+        """
+        began = self._slot[_SINCE] = _now()
+        try:
+            yield
+        finally:
+            held = self._slot[_HELD] + _now() - began
+            # In this order: read in between, it counts twice, and not at all otherwise.
+            self._slot[_HELD] = held
+            self._slot[_SINCE] = 0
 
     def close(self) -> None:
         """Unmap the page. May be called again."""

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from typing import Final, Protocol
 
 import trio
@@ -57,6 +57,9 @@ class Patient(Protocol):
     @property
     def main(self) -> MainLoop:
         """The main thread's loop."""
+
+    def held(self) -> AbstractContextManager[None]:
+        """Stand around what holds its main thread up."""
 
     def slow_tasks(self) -> Mapping[str, object]:
         """Return the fields of a `StallReport` of all the time before."""
@@ -154,7 +157,8 @@ class _Examination:
     def _start_sampling(self) -> MemorySampling | None:
         before = count_descriptors()
         try:
-            sampling = MemorySampling.start(self._duration + _COUNTING)
+            with self._patient.held():
+                sampling = MemorySampling.start(self._duration + _COUNTING)
         except SupervisorError as exc:
             self.left_out.append(f"who holds new objects: {exc}")
             return None
@@ -165,7 +169,9 @@ class _Examination:
         if sampling is None:
             return
         try:
-            await self._wait_for(sampling.stop(_COUNTING))
+            with self._patient.held():
+                snapshot = sampling.stop(_COUNTING)
+            await self._wait_for(snapshot)
             self._sample = sampling.report()
         except SupervisorError as exc:
             self.left_out.append(f"who holds new objects: {exc}")

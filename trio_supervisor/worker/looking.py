@@ -9,6 +9,8 @@ from __future__ import annotations
 import os
 import tempfile
 import time
+from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any, Final
 
 import trio
@@ -42,6 +44,8 @@ class Looking:
     """What the agent of one worker can tell."""
 
     _name: str
+    held: Callable[[], AbstractContextManager[None]] = nullcontext
+    """Around what holds the main thread up: that is no silence of its own."""
     _started_at: float = field(factory=time.time, init=False)
     """[s since the epoch]"""
     _main: MainLoop | None = field(default=None, init=False)
@@ -116,10 +120,13 @@ class Looking:
         """Answer ``memory_sample``. A cancellation leaves nothing of it behind."""
         from trio_supervisor.probe.memory_sample import MemorySampling
 
-        sampling = MemorySampling.start(operation.duration + _SNAPSHOT)
+        with self.held():
+            sampling = MemorySampling.start(operation.duration + _SNAPSHOT)
         try:
             await _wait(call, operation.duration)
-            await _finish(sampling.stop(_SNAPSHOT))
+            with self.held():
+                snapshot = sampling.stop(_SNAPSHOT)
+            await _finish(snapshot)
             return _in_format(call, to_fields(sampling.report()))
         finally:
             sampling.abort()
@@ -129,7 +136,8 @@ class Looking:
         from trio_supervisor.probe.heap_dump import HeapDump
 
         path = operation.path or self._heap_path()
-        dump = HeapDump.start(path, _SNAPSHOT, with_repr=operation.values)
+        with self.held():
+            dump = HeapDump.start(path, _SNAPSHOT, with_repr=operation.values)
         try:
             await _finish(dump.snapshot, call)
             return to_fields(dump.finish())

@@ -108,7 +108,7 @@ class _Main:
         self._runtime: Runtime | None = None
         self._read_state: Callable[[], dict[str, Any]] = lambda: boot.state
         self._is_stopped = False
-        self._looking = Looking(boot.name)
+        self._looking = Looking(boot.name, notifier.held)
         self._handlers = Handlers()
         self._agent = Agent(
             boot,
