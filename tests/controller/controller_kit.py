@@ -397,6 +397,7 @@ class FakeWorkshop(Workshop):
         make_child: MakeChild,
         sockets: SocketSet,
         server: Started | None = None,
+        files: Mapping[str, str] | None = None,
     ) -> tuple[Generation, SupervisorLauncher]:
         assert server is None
         await trio.lowlevel.checkpoint()

@@ -80,9 +80,11 @@ class Oracle:
     def _decide(self, ending: Ending, now: float, u: float) -> Decision:
         if ending.cause in REPLACED:
             return Restart(0.0)
+        if ending.cause is Cause.NO_CODE:
+            return Restart(2.0 * (1 + u) / 2)
         if ending.cause in ENDED or not self._is_wanted(ending):
             return Leave()
-        crashes = self._crashes(self.forgiven)
+        crashes = self._crashes(self.forgiven, is_limited=True)
         recent = [t for t in crashes if now - t <= self.rules.period]
         delay = self._delay(ending, u)
         if self.rules.intensity is not None and len(recent) >= self.rules.intensity:
@@ -102,11 +104,12 @@ class Oracle:
         failed = not by_itself or ending.returncode not in self.rules.success
         return {ALWAYS: True, ON_FAILURE: failed, NEVER: False}[self.rules.policy]
 
-    def _crashes(self, first: int) -> list[float]:
+    def _crashes(self, first: int, *, is_limited: bool = False) -> list[float]:
+        others = {*REPLACED, Cause.NO_CODE} if is_limited else REPLACED
         return [
             now
             for now, ending, decision in self.past[first:]
-            if not isinstance(decision, Leave) and ending.cause not in REPLACED
+            if not isinstance(decision, Leave) and ending.cause not in others
         ]
 
     def in_a_row(self, ending: Ending | None = None) -> int:
@@ -179,6 +182,7 @@ TABLE = [
     (Cause.EXIT, 1, (True, True, False)),
     (Cause.EXIT, -9, (True, True, False)),
     (Cause.SPAWN, None, (True, True, False)),
+    (Cause.NO_CODE, None, (True, True, True)),
     (Cause.STARTUP_TIMEOUT, 0, (True, True, False)),
     (Cause.STARTUP_TIMEOUT, -15, (True, True, False)),
     (Cause.UNHEALTHY, 0, (True, True, False)),
@@ -204,7 +208,8 @@ def test_policy_and_ending_decide_whether_it_is_restarted(
     for policy, expected in zip(RestartPolicy, is_restarted, strict=True):
         rules = RestartRules(policy=policy)
         decision = RestartHistory().decide(rules, ending, now=0.0, u=0.5)
-        assert decision == (Restart(0.0) if expected else Leave()), policy
+        delay = 1.5 if cause is Cause.NO_CODE else 0.0
+        assert decision == (Restart(delay) if expected else Leave()), policy
 
 
 def test_the_table_knows_every_cause() -> None:

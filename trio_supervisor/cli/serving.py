@@ -150,6 +150,7 @@ async def _run(
                 state_directory=state_path(plan.socket_path, arguments.state),
                 adopted=plan.adopted,
                 facts=declared.facts,
+                files=declared.files,
                 import_timeout=arguments.import_timeout,
             )
         )

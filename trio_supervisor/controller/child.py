@@ -51,6 +51,7 @@ from trio_supervisor.policy.restart import (
 )
 from trio_supervisor.policy.trouble import describe_crashes
 from trio_supervisor.process.child import Process, describe_exit
+from trio_supervisor.process.forking import CodeLostError
 from trio_supervisor.process.notify import Notification
 from trio_supervisor.process.stopping import Patience, stop
 
@@ -393,7 +394,8 @@ class Child:
             process = await self._start()
         except OSError as exc:
             # What was asked for meanwhile is done at once, not after a backoff.
-            cause = self._request or Cause.SPAWN
+            is_lost = isinstance(exc, CodeLostError)
+            cause = self._request or (Cause.NO_CODE if is_lost else Cause.SPAWN)
             return self.plan.rules.ending(cause, None), str(exc)
         if process is None:
             cause = self._request or Cause.STARTUP_TIMEOUT
@@ -647,7 +649,7 @@ class Child:
         decision = self._history.decide(
             self.plan.rules, ending, now=trio.current_time(), u=self._rng.random()
         )
-        if not ending.is_planned:
+        if not ending.is_planned and ending.cause is not Cause.NO_CODE:
             decision = self._company.judge(self, ending, decision)
             if isinstance(decision, Restart):
                 self.last_crash = self.incarnation

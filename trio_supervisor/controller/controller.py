@@ -114,6 +114,7 @@ class Controller:
         self._rng = random.Random()
         self.relations = Relations(self, lambda: self.nursery)
         self.turnover = Turnover(self.everyone, self.relations)
+        self.turnover.lost_code = self._lost_code
         self.reloading = Reloading(self)
         self.link = SupervisorLink(self, partial(answer, self), self._on_connected)
         self.coroner = Coroner(
@@ -490,6 +491,11 @@ class Controller:
         """Pass it on."""
         self.journal.add(event)
         self._on_event(event)
+
+    def _lost_code(self, child: Child) -> str:
+        if child.process is None:
+            return ""  # it is to be started anyway, and says so itself
+        return self.generation.launchers.forkers.problem_of(child.plan.service)
 
     def recycle(self, child: Child) -> None:
         """Replace *child* when there is room."""

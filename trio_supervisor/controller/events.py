@@ -17,6 +17,7 @@ logger = logging.getLogger("trio_supervisor.controller")
 CAUSES: Final = {
     Cause.EXIT: "exit",
     Cause.SPAWN: "not started",
+    Cause.NO_CODE: "not started, without its code",
     Cause.STARTUP_TIMEOUT: "not ready in time",
     Cause.UNHEALTHY: "no sign of life",
     Cause.RESTART: "restart",

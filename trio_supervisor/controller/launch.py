@@ -81,14 +81,19 @@ class Forkers:
         """The servers, and their spare children."""
         found = self.spares
         for forker in self._all():
-            if forker.process_id is not None:
-                found.add(forker.process_id)
+            servers = (forker.process_id, forker.twin_id)
+            found.update(pid for pid in servers if pid is not None)
         return found
 
     @property
     def spares(self) -> set[int]:
         """Spare children of all servers: see `Forker.spares`."""
         return set().union(*(forker.spares for forker in self._all()))
+
+    def problem_of(self, service: str) -> str:
+        """Return why no worker of *service* can be started now; empty: it can be."""
+        forker = self.by_service.get(service)
+        return "" if forker is None else forker.problem
 
     def keep_spares(self, spares: set[int]) -> None:
         """Forget all that are not among *spares*: they were reaped."""
@@ -112,6 +117,8 @@ class Launchers:
     socket_keys: Mapping[str, Mapping[str, str]]
     """By service: its own name of each socket, and the name in *sockets*."""
     needs: Mapping[str, Mapping[str, str]]
+    files: Mapping[str, str] | None = None
+    """Those of the generation's code: see `code_files`; None: not known."""
 
     def plan_of(self, service: AnyService, index: int) -> ChildPlan:
         """Return how worker *index* of *service* is to be treated."""
@@ -155,6 +162,7 @@ class Launchers:
             "trio_supervisor.worker",
             f"{plan.name} ({self.surroundings.title})",
             self.forkers.by_service.get(service.name),
+            self.files,
         )
         return WorkerLauncher(
             service,
@@ -171,7 +179,10 @@ class Launchers:
         """Return what starts the supervisor."""
         title = f"{SUPERVISOR_NAME} ({self.surroundings.title})"
         python = PythonLauncher(
-            "trio_supervisor.supervisor", title, self.forkers.of_supervisor
+            "trio_supervisor.supervisor",
+            title,
+            self.forkers.of_supervisor,
+            self.files,
         )
         source = self.sources[SUPERVISOR_NAME]
         return SupervisorLauncher(source, self.surroundings, python)

@@ -85,6 +85,7 @@ async def open_controller(
     state_directory: str | None = None,
     adopted: AdoptedDescriptors | None = None,
     facts: Mapping[str, ServiceFacts] | None = None,
+    files: Mapping[str, str] | None = None,
     import_timeout: float | None = IMPORT_TIMEOUT,
 ) -> AsyncIterator[Controller]:
     """Run *application* for the length of the block.
@@ -114,6 +115,7 @@ async def open_controller(
             the newest fifty; made when there is one. None: none is kept.
         adopted: Listening sockets that a service manager handed over.
         facts: What a reload compares, where *application* was not imported here.
+        files: A hash of each file of its code, by path: see `process.code_files`.
         import_timeout: A reload whose import takes longer fails [s]; None: wait.
 
     Raises:
@@ -155,6 +157,7 @@ async def open_controller(
         state_directory=state_directory,
         adopted=adopted,
         facts=facts,
+        files=files,
         import_timeout=import_timeout,
     )
     # Now, where a mistake is the caller's: what cannot be pickled cannot be started.
@@ -200,6 +203,7 @@ class _Setup:
     state_directory: str | None
     adopted: AdoptedDescriptors | None
     facts: Mapping[str, ServiceFacts] | None
+    files: Mapping[str, str] | None
     import_timeout: float | None
 
 
@@ -277,6 +281,7 @@ async def _own(
                         controller.make_child,
                         sockets,
                         setup.early.adopt() if setup.early is not None else None,
+                        setup.files,
                     )
                 )
                 nursery.start_soon(controller._reap)

@@ -232,6 +232,7 @@ class Reloading:
             realm.make_child,
             change.sockets,
             new.adopt(),
+            new.files,
         )
         plans = {service.name: service for service in plan.services}
         taking = Takeover(realm, generation, plans, self._wait_news)

@@ -11,25 +11,26 @@ from contextlib import ExitStack
 from typing import Final
 
 import trio
-from attrs import define, field
+from attrs import define, evolve, field
 
 from trio_supervisor.controller.plan import SUPERVISOR_PLAN, ChildPlan
 from trio_supervisor.controller.socket_keys import socket_descriptors
 from trio_supervisor.controller.surroundings import Surroundings
 from trio_supervisor.process.black_box import open_black_box
-from trio_supervisor.process.boot import SupervisorBoot, WorkerBoot
+from trio_supervisor.process.boot import NO_MONITORS, SupervisorBoot, WorkerBoot
 from trio_supervisor.process.child import ChildProcess
+from trio_supervisor.process.code_files import changed_file
 from trio_supervisor.process.documents import interpreter_flags, open_document
 from trio_supervisor.process.environment import (
     NAME_VARIABLE,
     PROCESS_VARIABLE,
 )
 from trio_supervisor.process.exec import spawn_exec
-from trio_supervisor.process.forking import Forker
+from trio_supervisor.process.forking import CodeLostError, Forker
 from trio_supervisor.process.groups import IS_LINUX
 from trio_supervisor.process.output.hub import ChildOutput
 from trio_supervisor.process.sockets import SocketSet
-from trio_supervisor.process.sources import Pickled, Reference
+from trio_supervisor.process.sources import Pickled, Reference, shown_path
 from trio_supervisor.spec import (
     Command,
     Service,
@@ -102,6 +103,8 @@ class PythonLauncher:
     """Its ``main:run_forked`` is the entry of a forked child, and ``-m`` runs it."""
     _title: str
     _forker: Forker | None
+    _files: Mapping[str, str] | None = None
+    """Those of the code that it is to run: see `code_files`; None: not known."""
 
     @property
     def births(self) -> int:
@@ -128,8 +131,13 @@ class PythonLauncher:
                     streams=streams,
                     runs_application=isinstance(boot, WorkerBoot),
                 )
+            except CodeLostError as exc:
+                if not isinstance(boot, SupervisorBoot):
+                    raise
+                logger.debug("%s: %s; starting it by exec", self._title, exc)
             except OSError as exc:
                 logger.warning("%s: %s; starting it by exec", self._title, exc)
+        boot = await self._with_code(boot)
         with open_document(pickle.dumps(boot)) as document:
             numbers = map(str, (document, *descriptors))
             stdout, stderr = streams or (None, None)
@@ -140,6 +148,27 @@ class PythonLauncher:
                 stdout=stdout,
                 stderr=stderr,
             )
+
+    async def _with_code(
+        self, boot: WorkerBoot | SupervisorBoot
+    ) -> WorkerBoot | SupervisorBoot:
+        """Say what a process that imports again finds changed, where it is."""
+        if not self._files:
+            return boot
+        path = await trio.to_thread.run_sync(changed_file, self._files)
+        if path is None:
+            return boot
+        what = f"{shown_path(path)} has changed since this generation was imported"
+        if isinstance(boot, SupervisorBoot):
+            logger.warning("%s: %s; no monitors until a reload", self._title, what)
+            return evolve(boot, source=NO_MONITORS)
+        logger.warning(
+            '%s: %s, and start_method="exec" imports it again: this worker runs the '
+            "new code; reload to have all of them run it",
+            self._title,
+            what,
+        )
+        return boot
 
 
 @define(eq=False)

@@ -41,6 +41,8 @@ class Turnover:
     _holder: Holder
     max_concurrently: int | None = None
     """So many planned restarts in all; None: any number."""
+    lost_code: Callable[[Child], str] = field(default=lambda _: "", init=False)
+    """Why *child* could not be started again, once ended; empty: it could."""
     _under_way: dict[Child, int] = field(factory=dict, init=False)
     """Whose restart has begun, and from which incarnation on it is over."""
     _news: trio.Event = field(factory=trio.Event, init=False)
@@ -81,8 +83,11 @@ class Turnover:
 
         Raises:
             UnavailableError: one ended for good instead, or everything is being
-                stopped, and the rest was left alone.
+                stopped, and the rest was left alone; or none could be started again.
         """
+        for child in children:
+            if problem := self.lost_code(child):
+                raise UnavailableError(f"{child.name} is left running: {problem}")
         limits = RollingLimits(
             max_unavailable=max_unavailable, max_concurrently=self.max_concurrently
         )

@@ -63,6 +63,11 @@ class Imported:
         """What a reload compares."""
         return self._declared.facts
 
+    @property
+    def files(self) -> Mapping[str, str] | None:
+        """Those that were imported; None: not known."""
+        return self._declared.files
+
     def adopt(self) -> Started | None:
         """Return the server, once; it is the caller's to end and to reap."""
         server, self._server = self._server, None
@@ -135,12 +140,14 @@ class Workshop:
         make_child: MakeChild,
         sockets: SocketSet,
         server: Started | None = None,
+        files: Mapping[str, str] | None = None,
     ) -> tuple[Generation, SupervisorLauncher]:
         """Make a generation without workers.
 
         Args:
             server: A fork server that has imported *application*; it is ours from now
                 on. None: another one begins to import now.
+            files: Those of its code: see `code_files`. None: not known.
 
         Raises:
             SpecError: something cannot be pickled.
@@ -149,7 +156,9 @@ class Workshop:
         plans = fork_plans(application, sources, self.surroundings)
         forkers, scope = Forkers(), trio.CancelScope()
         if plans and self.is_subreaper:
-            forkers = await self._nursery.start(_own_forkers, plans, server, scope)
+            forkers = await self._nursery.start(
+                _own_forkers, plans, server, files, scope
+            )
         elif server is not None:
             end_early(server)
         needs = application.needs()
@@ -161,6 +170,7 @@ class Workshop:
             sockets=sockets,
             socket_keys=socket_keys(application)[1],
             needs=needs,
+            files=files,
         )
 
         def make_worker(service: AnyService, index: int) -> Child:
@@ -181,6 +191,7 @@ class Workshop:
 async def _own_forkers(
     plans: Sequence[ServerPlan],
     server: Started | None,
+    files: Mapping[str, str] | None,
     scope: trio.CancelScope,
     *,
     task_status: trio.TaskStatus[Forkers],
@@ -191,7 +202,7 @@ async def _own_forkers(
         first: Forker | None = None
         by_service: dict[str, Forker] = {}
         for plan in plans:
-            opening = open_forker(plan.plan, server, is_lazy=plan.is_lazy)
+            opening = open_forker(plan.plan, server, is_lazy=plan.is_lazy, code=files)
             forker = await stack.enter_async_context(opening)
             first, server = first or forker, None
             by_service.update(dict.fromkeys(plan.services, forker))

@@ -44,6 +44,8 @@ class Cause(Enum):
     """It ended by itself, or someone else killed it."""
     SPAWN = "spawn"
     """It could not be started."""
+    NO_CODE = "no_code"
+    """No process has the code of its generation any more, and the files differ."""
     STARTUP_TIMEOUT = "startup_timeout"
     """It was not ready in time, and was stopped for that."""
     UNHEALTHY = "unhealthy"
@@ -155,6 +157,10 @@ class Backoff:
         return u * min(self.cap, self.base * 2.0 ** min(attempt - 1, 64))
 
 
+# Between two looks for code that was lost, up to [s]: it costs no process.
+_NO_CODE_DELAY: Final = 2.0
+
+
 @frozen(kw_only=True)
 class RestartRules:
     """All that decides about restarts of one process."""
@@ -219,6 +225,10 @@ class RestartHistory:
             return Restart(0.0)
         if ending.cause in _PLANNED_STOPS:
             return Leave()
+        if ending.cause is Cause.NO_CODE:
+            # No fault of its own, whatever the policy and the limit: it waits.
+            self.attempt += 1
+            return Restart(_NO_CODE_DELAY * (1 + u) / 2)
         if not _is_wanted(rules, ending):
             return Leave()
         delay = 0.0

@@ -19,6 +19,7 @@ from trio_supervisor.errors import (
     TargetError,
 )
 from trio_supervisor.policy.reload import ServiceFacts
+from trio_supervisor.process.code_files import files_from_answer, files_of_import
 from trio_supervisor.process.fingerprint import Code, code_of
 from trio_supervisor.spec import (
     Application,
@@ -42,6 +43,8 @@ class Declared:
     application: Application
     """Its functions and monitors may be only names: see `spec.plain`."""
     facts: Mapping[str, ServiceFacts]
+    files: Mapping[str, str] | None = None
+    """A hash of each source file that was imported, by its path; None: unknown."""
 
 
 def declared(application: Application) -> Declared:
@@ -60,6 +63,7 @@ def application_answer(application: Application, codes: Mapping[str, Code]) -> b
         document = {
             "application": application_to_plain(application),
             "fingerprints": _fingerprints(codes),
+            "files": files_of_import(),
         }
         return _dumps(document).encode()
     except Exception as exc:  # a field was replaced after its check
@@ -97,7 +101,8 @@ def read_answer(data: bytes, target: str) -> Declared:
         raise TargetError(f"{target}: its declaration is nested too deeply") from None
     prints = document.get("fingerprints")
     facts = _facts(application, prints if isinstance(prints, dict) else {})
-    return Declared(application=application, facts=facts)
+    files = files_from_answer(document.get("files"))
+    return Declared(application=application, facts=facts, files=files)
 
 
 def _error(document: Mapping[str, Any]) -> SupervisorError:

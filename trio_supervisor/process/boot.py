@@ -11,7 +11,7 @@ import pickle
 import signal
 import sys
 from collections.abc import Sequence
-from typing import Any, TypeVar
+from typing import Any, Final, TypeVar
 
 from attrs import frozen
 
@@ -22,6 +22,8 @@ from trio_supervisor.spec.target import unbound
 
 T = TypeVar("T")
 
+NO_MONITORS: Final = Pickled({}, pickle.dumps(()))
+"""The source of a supervisor that imports nothing of the application."""
 _is_importing = False
 """Whether a child is making its modules like its parent's."""
 

@@ -24,19 +24,19 @@ import posix
 import signal
 import sys
 import warnings
-from _socket import socketpair
 from collections import deque
 from collections.abc import Callable
 from contextlib import suppress
 from select import POLLIN, poll
-from socket import AF_UNIX, SOCK_SEQPACKET, recv_fds, send_fds, socket
+from socket import recv_fds, send_fds, socket
 from typing import Final, NamedTuple, NoReturn
 
 from trio_supervisor.process.dispositions import reset_ignored
 from trio_supervisor.process.documents import open_document
 from trio_supervisor.process.exit_handlers import ExitHandlers
 from trio_supervisor.process.fork_findings import Findings, find
-from trio_supervisor.process.fork_server_start import DECLARED, Plan
+from trio_supervisor.process.fork_server_start import DECLARED, TWIN, Plan
+from trio_supervisor.process.fork_twin import fork_twin
 from trio_supervisor.process.forked_child import (
     MAX_DESCRIPTORS,
     Heritage,
@@ -47,6 +47,7 @@ from trio_supervisor.process.forked_child import (
     keep_from_programs,
     park,
     set_title,
+    socket_pair,
 )
 from trio_supervisor.process.import_effects import Before, Effects
 from trio_supervisor.process.import_watch import ImportRecord, record_import
@@ -84,6 +85,11 @@ class ForkServer:
         self._warm_up = warm_up
         self._heritage = heritage
         self._spares: deque[socket] = deque()
+        self._has_twin = False
+        self.process_id = posix.getpid()
+        """Of the process that is this server."""
+        self.is_parked = False
+        """Whether it is a twin that was not needed yet."""
 
     def serve(self) -> None:
         """Answer requests until the controller is gone."""
@@ -91,7 +97,8 @@ class ForkServer:
             requests = self._receive()
             if requests is None:
                 return
-            if len(requests) > 1 or not self._give_to_spare(requests[0]):
+            self.is_parked = False
+            if len(requests) > 1 or (requests and not self._give_to_spare(requests[0])):
                 for first in range(0, len(requests), _BATCH):
                     self._fork(requests[first : first + _BATCH], requests)
                 for request in requests:
@@ -102,9 +109,23 @@ class ForkServer:
                 if self._is_readable(_IDLE if self._spares else 0.0):
                     break
                 self._make_spare()
+            else:
+                if not self._has_twin and not self._is_readable(_IDLE):
+                    self._make_twin()
+
+    def _make_twin(self) -> None:
+        """Fork a twin; in the twin, serve its own controller's end from now on."""
+        self._has_twin = True
+        if (control := fork_twin(self._control)) is not None:
+            self._leave()
+            self._control, self._has_twin = control, False
+            self.process_id, self.is_parked = posix.getpid(), True
 
     def _receive(self) -> list[Request] | None:
-        """Wait for a request, and take all that are there; None: nobody asks."""
+        """Wait for a request, and take all that are there; None: nobody asks.
+
+        May return none: a twin was woken, or is missed.
+        """
         requests: list[Request] = []
         while not requests or self._is_readable():
             try:
@@ -114,6 +135,9 @@ class ForkServer:
             if not data:
                 return None
             keep_from_programs(descriptors)
+            if not descriptors:
+                self._has_twin = self._has_twin and data != TWIN
+                return requests
             if len(descriptors) >= 2:
                 document, birth, *others = descriptors
                 requests.append(Request(document, birth, tuple(others)))
@@ -171,7 +195,7 @@ class ForkServer:
         posix.close(write)
 
     def _make_spare(self) -> None:
-        ours, theirs = _socket_pair()
+        ours, theirs = socket_pair()
         try:
             is_between = _fork_between()
         except OSError:  # the next request will say so
@@ -215,15 +239,6 @@ def _fork_between() -> bool:
     with suppress(ChildProcessError):  # SIGCHLD is ignored: the kernel has reaped it
         posix.waitpid(pid, 0)
     return False
-
-
-def _socket_pair() -> tuple[socket, socket]:
-    first, second = (
-        socket(fileno=end.detach()) for end in socketpair(AF_UNIX, SOCK_SEQPACKET)
-    )
-    for end in (first, second):
-        end.setblocking(True)  # whatever the default timeout is now
-    return first, second
 
 
 def _refuse(requests: list[Request], problem: str) -> None:
@@ -354,12 +369,13 @@ def main() -> None:
     gc.freeze()
     _sort_free_memory()
     control.setblocking(True)
+    server = ForkServer(control, import_entry(plan.warm_up), done.heritage)
     try:
-        ForkServer(control, import_entry(plan.warm_up), done.heritage).serve()
+        server.serve()
     except _TerminatedError:
         pass
     finally:
-        if posix.getpid() != process_id:
+        if posix.getpid() != server.process_id or server.is_parked:
             posix._exit(1)  # a child that does not know yet what it is to be
         _end(done.handlers)
 

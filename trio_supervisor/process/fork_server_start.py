@@ -32,6 +32,11 @@ PRELOAD: Final = "trio_supervisor.process.preload:preload"
 WARM_UP: Final = "trio_supervisor.worker.main:warm_up"
 DECLARED: Final = b"d"
 """A server's message once its import is done, with a file: see `process.answer`."""
+TWIN: Final = b"t"
+"""A server's message, with a twin's number and control socket; and the controller's
+when it has lost the twin."""
+WAKE: Final = b"k"
+"""The controller's message to a twin: it is the server from now on."""
 
 
 class Plan(NamedTuple):

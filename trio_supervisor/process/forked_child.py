@@ -11,9 +11,10 @@ import signal
 import sys
 import threading
 import traceback
+from _socket import socketpair
 from collections.abc import Callable, Container, Mapping, Sequence
 from contextlib import suppress
-from socket import recv_fds, socket
+from socket import AF_UNIX, SOCK_SEQPACKET, recv_fds, socket
 from typing import Any, Final, NamedTuple, NoReturn
 
 import setproctitle
@@ -43,6 +44,16 @@ class Request(NamedTuple):
     """A stream socket to whoever asked."""
     others: tuple[int, ...]
     """For the child, as its entry expects them."""
+
+
+def socket_pair() -> tuple[socket, socket]:
+    """Return two connected sockets that keep packets apart, and block."""
+    first, second = (
+        socket(fileno=end.detach()) for end in socketpair(AF_UNIX, SOCK_SEQPACKET)
+    )
+    for end in (first, second):
+        end.setblocking(True)  # whatever the default timeout is now
+    return first, second
 
 
 def keep_from_programs(descriptors: Sequence[int]) -> None:

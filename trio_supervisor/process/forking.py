@@ -8,20 +8,36 @@ import pickle
 import socket
 import sys
 from collections.abc import AsyncIterator, Mapping, Sequence
-from contextlib import ExitStack, asynccontextmanager
+from contextlib import ExitStack, asynccontextmanager, suppress
 from typing import Any, Final
 
 import trio
 from attrs import define, field
 
+from trio_supervisor.errors import SupervisorError
+from trio_supervisor.process.answer import read_answer
 from trio_supervisor.process.child import ChildProcess, describe_exit
+from trio_supervisor.process.code_files import changed_file, differing_file
+from trio_supervisor.process.declaring import (
+    IMPORT_TIMEOUT,
+    late_text,
+    read_file,
+    shown_target,
+    tell_where,
+)
 from trio_supervisor.process.documents import open_document
 from trio_supervisor.process.fork_server_start import (
+    DECLARED,
+    TWIN,
+    WAKE,
     Birth,
     ForkServerPlan,
     Started,
     start_fork_server,
 )
+from trio_supervisor.process.import_report import read_report
+from trio_supervisor.process.parked_twin import ParkedTwin
+from trio_supervisor.process.sources import Reference, shown_path
 from trio_supervisor.process.stopping import StopPlan, stop
 
 logger = logging.getLogger(__name__)
@@ -35,6 +51,16 @@ _STOP: Final = StopPlan(timeout=2.0)
 _EXIT_HANDLERS: Final = 1.0
 # The first replacement is immediate; one that dies at once is tried again more slowly.
 _RETRIES: Final = (0.0, 0.1, 0.5, 2.0, 5.0)
+# How often the files are looked at while they are not those of the generation [s].
+_LOOK_AGAIN: Final = 1.0
+_MAX_PACKET: Final = 8192
+
+
+class CodeLostError(OSError):
+    """No process has the code of this generation any more, and its files differ."""
+
+    was_imported = True
+    """Whether it took an import to know it."""
 
 
 @define(eq=False)
@@ -43,6 +69,9 @@ class Forker:
 
     _plan: ForkServerPlan
     _started: Started | None
+    _nursery: trio.Nursery
+    _code: Mapping[str, str] | None
+    """The files of the generation's code: see `code_files`; None: not known yet."""
     _is_wanted: trio.Event = field(factory=trio.Event)
     """Set when there is to be a server."""
     _control: trio.socket.SocketType | None = field(default=None, init=False)
@@ -56,6 +85,14 @@ class Forker:
     """Children that are being forked at the moment."""
     spares: set[int] = field(factory=set, init=False)
     """Children of ours that are parked, or were; their zombies are to be reaped."""
+    _twin: ParkedTwin | None = field(default=None, init=False)
+    problem: str = field(default="", init=False)
+    """Why there is no server, and can be none before a reload; empty: there can."""
+
+    @property
+    def twin_id(self) -> int | None:
+        """The process that takes over when the server is lost; None: there is none."""
+        return None if self._twin is None else self._twin.process.pid
 
     async def fork(
         self,
@@ -80,6 +117,7 @@ class Forker:
             runs_application: Whether it is to find all that the import has changed.
 
         Raises:
+            CodeLostError: server and twin were lost, and the files have changed.
             OSError: the system does not let the server fork, or the server ends again
                 and again.
         """
@@ -154,8 +192,22 @@ class Forker:
 
     async def _server(self) -> trio.socket.SocketType:
         while self._control is None:
+            if self.problem:
+                raise CodeLostError(self.problem)
             await self._is_there.wait()
         return self._control
+
+    def _offer(self, control: trio.socket.SocketType, process_id: int) -> None:
+        self._control, self.process_id, self.problem = control, process_id, ""
+        self._is_there.set()
+
+    def _refuse(self, problem: str) -> None:
+        """Have requests fail with *problem* until there is a server again."""
+        if problem != self.problem:
+            logger.error("%s", problem)
+        self.problem = problem
+        waiting, self._is_there = self._is_there, trio.Event()
+        waiting.set()
 
     def _lose(self, control: trio.socket.SocketType) -> None:
         if self._control is control:
@@ -168,31 +220,58 @@ class Forker:
         while True:
             try:
                 process = await self._run_one()
+            except CodeLostError as exc:
+                self._refuse(str(exc))
+                self._failures += exc.was_imported
+                pause = _RETRIES[min(self._failures, len(_RETRIES) - 1)]
+                await trio.sleep(max(pause, _LOOK_AGAIN))
+                continue
             except OSError as exc:
                 logger.error("no fork server: %s; trying again", exc)
             else:
                 how = describe_exit(process.returncode)
-                logger.warning("the fork server ended (%s); starting another", how)
+                next_ = "starting another"
+                if self._twin is not None:
+                    next_ = "its twin takes over, with the same code"
+                logger.warning("the fork server ended (%s); %s", how, next_)
+                if self._twin is not None:
+                    continue
             pause = _RETRIES[min(self._failures, len(_RETRIES) - 1)]
             self._failures += 1
             await trio.sleep(pause)
 
     async def _run_one(self) -> ChildProcess:
-        started, self._started = self._started, None
-        if started is None:
-            started = await trio.to_thread.run_sync(start_fork_server, self._plan)
-        process = ChildProcess(started.process_id)
-        control = trio.socket.from_stdlib_socket(started.control)
-        with control, ExitStack() as stack:
-            stack.callback(os.close, started.report)
+        with ExitStack() as stack:
+            started, self._started = self._started, None
+            report: int | None = None
+            has_code = True
+            if started is None and self._twin is not None:
+                process, taken = self._twin.take()
+                self._twin = None
+                control = trio.socket.from_stdlib_socket(taken)
+                with suppress(OSError):  # it was killed as well
+                    await control.send(WAKE)
+            else:
+                if started is None:
+                    has_code = self._code is None
+                    await self._check_files()
+                    started = await trio.to_thread.run_sync(
+                        start_fork_server, self._plan
+                    )
+                report = started.report
+                stack.callback(os.close, report)
+                process = ChildProcess(started.process_id)
+                control = trio.socket.from_stdlib_socket(started.control)
             try:
-                # It takes requests while it still imports, and answers them after.
-                self._control, self.process_id = control, process.pid
-                self._is_there.set()
+                if has_code:
+                    # It takes requests while it still imports, and answers them after.
+                    self._offer(control, process.pid)
+                elif report is not None:
+                    await self._await_code(control, process, report)
                 async with trio.open_nursery() as nursery:
                     # A process that the import has forked may keep the connection.
                     nursery.start_soon(_cancel_after, process, nursery.cancel_scope)
-                    await self._listen(control)
+                    await self._listen(control, process)
                     nursery.cancel_scope.cancel()
             finally:
                 self._lose(control)
@@ -205,22 +284,149 @@ class Forker:
                 process.close()
         return process
 
-    async def _listen(self, control: trio.socket.SocketType) -> None:
+    async def _check_files(self) -> None:
+        """See that what would be imported now is the code of this generation.
+
+        Raises:
+            CodeLostError: it is not.
+        """
+        if self._code is None:
+            return
+        path = await trio.to_thread.run_sync(changed_file, self._code)
+        if path is not None:
+            error = CodeLostError(_changed_text(path))
+            error.was_imported = False
+            raise error
+
+    async def _await_code(
+        self, control: trio.socket.SocketType, process: ChildProcess, report: int
+    ) -> None:
+        """Let a server that imports again be asked only if it has the same code.
+
+        Raises:
+            CodeLostError: it has not, or its import fails.
+        """
+        problem: CodeLostError | None = None
+        shown = self._shown_source()
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(_cancel_after, process, nursery.cancel_scope)
+            nursery.start_soon(tell_where, process.pid, report, shown)
+            with trio.move_on_after(IMPORT_TIMEOUT) as scope, suppress(_GoneError):
+                try:
+                    while not await self._hear(control, process):
+                        pass
+                except CodeLostError as exc:
+                    problem = exc
+            nursery.cancel_scope.cancel()
+        if scope.cancelled_caught:
+            text = late_text(read_report(report), shown, IMPORT_TIMEOUT)
+            problem = CodeLostError(text)
+        if problem is not None:
+            raise problem
+
+    async def _listen(
+        self, control: trio.socket.SocketType, process: ChildProcess
+    ) -> None:
         """Hear what the server has to say, until it is gone."""
-        while True:
-            try:
-                data = await control.recv(4096)
-            except OSError:
-                return
+        with suppress(_GoneError, CodeLostError):  # it is ended for that, too
+            while True:
+                await self._hear(control, process)
+
+    async def _hear(
+        self, control: trio.socket.SocketType, process: ChildProcess
+    ) -> bool:
+        """Take one message; return whether it was about the code."""
+        try:
+            data, ancillary, _, _ = await control.recvmsg(
+                _MAX_PACKET, socket.CMSG_SPACE(4)
+            )
+        except OSError:
+            raise _GoneError from None
+        with ExitStack() as stack:
+            descriptors = _descriptors_in(ancillary)
+            for descriptor in descriptors:
+                stack.callback(os.close, descriptor)
             match data[:1], data[1:]:
                 case b"", _:
-                    return
+                    raise _GoneError
                 case b"s", pid:
                     self.spares.add(int(pid))
                 case b"w", text:
                     logger.warning("%s", text.decode("utf-8", "replace"))
                 case b"i", text:
                     logger.info("%s", text.decode("utf-8", "replace"))
+                case kind, pid if kind == TWIN and descriptors:
+                    self._adopt_twin(int(pid), os.dup(descriptors[0]))
+                case kind, _ if kind == DECLARED and descriptors:
+                    self._take_code(read_file(descriptors[0]))
+                    self._offer(control, process.pid)
+                    return True
+        return False
+
+    def _take_code(self, answer: bytes) -> None:
+        """Take in what a server has imported.
+
+        Raises:
+            CodeLostError: it is not the code of this generation.
+        """
+        if self._code is None:
+            with suppress(SupervisorError):  # its children say what is wrong
+                self._code = read_answer(answer, self._shown_source()).files
+            return
+        try:
+            files = read_answer(answer, self._shown_source()).files or {}
+        except SupervisorError as exc:
+            raise CodeLostError(f"the code cannot be imported again: {exc}") from None
+        if (path := differing_file(self._code, files)) is not None:
+            raise CodeLostError(_changed_text(path))
+
+    def _shown_source(self) -> str:
+        for source in self._plan.plan.argument or ():
+            if isinstance(source, Reference):
+                return shown_target(source.target)
+        return "the application"
+
+    def _adopt_twin(self, process_id: int, control: int) -> None:
+        ours = socket.socket(fileno=control)
+        ours.setblocking(False)
+        twin = ParkedTwin(ChildProcess(process_id), ours)
+        self._twin, before = twin, self._twin
+        if before is not None:
+            before.dismiss()
+        self._nursery.start_soon(self._watch_twin, twin)
+
+    async def _watch_twin(self, twin: ParkedTwin) -> None:
+        is_lost = await twin.wait_lost()
+        if is_lost and self._twin is twin:
+            self._twin = None
+            if self._control is not None:
+                with suppress(OSError):  # it has ended, too
+                    async with self._sending:
+                        await self._control.send(TWIN)
+
+
+class _GoneError(Exception):
+    """The connection to a server has ended."""
+
+
+def _changed_text(path: str) -> str:
+    return (
+        f"{shown_path(path)} has changed since this generation was imported, and no "
+        f"fork server has its code any more; reload to start the new code"
+    )
+
+
+def _descriptors_in(ancillary: Sequence[tuple[int, int, bytes]]) -> list[int]:
+    """Return the descriptors that came with a message."""
+    found: list[int] = []
+    for level, kind, data in ancillary:
+        if (level, kind) == (socket.SOL_SOCKET, socket.SCM_RIGHTS):
+            whole = len(data) - len(data) % 4
+            found += [
+                int.from_bytes(data[i : i + 4], sys.byteorder)
+                for i in range(0, whole, 4)
+            ]
+    return found
 
 
 async def _cancel_after(process: ChildProcess, scope: trio.CancelScope) -> None:
@@ -237,7 +443,11 @@ async def _send(control: trio.socket.SocketType, descriptors: Sequence[int]) -> 
 
 @asynccontextmanager
 async def open_forker(
-    plan: ForkServerPlan, started: Started | None = None, *, is_lazy: bool = False
+    plan: ForkServerPlan,
+    started: Started | None = None,
+    *,
+    is_lazy: bool = False,
+    code: Mapping[str, str] | None = None,
 ) -> AsyncIterator[Forker]:
     """Have a fork server for the length of the block.
 
@@ -246,11 +456,12 @@ async def open_forker(
     Args:
         started: The first server, where it was started already.
         is_lazy: Whether a server is started only when a child is first asked for.
+        code: The files of the code that its children are to run: see `code_files`.
     """
-    forker = Forker(plan, started)
-    if not is_lazy:
-        forker._is_wanted.set()
     async with trio.open_nursery() as nursery:
+        forker = Forker(plan, started, nursery, code)
+        if not is_lazy:
+            forker._is_wanted.set()
         nursery.start_soon(forker._keep)
         yield forker
         nursery.cancel_scope.cancel()
