@@ -110,15 +110,14 @@ def test_a_signal_during_a_slow_import_leaves_nothing_behind() -> None:
                 env={**environment_of_children(), "IMPORTED": str(imported)},
                 stderr=subprocess.DEVNULL,
             )
-            importing = _wait_lines(imported, 2)
+            importing = _wait_lines(imported, 1)
             process.send_signal(number)
             assert process.wait(20) == code
             assert [pid for pid in importing if is_alive(pid)] == []
 
 
 def _wait_lines(path: Path, count: int) -> list[int]:
-    """Wait until both the controller and the fork server have said who they are."""
-
+    """Wait until *count* processes that import have said who they are."""
     end = time.monotonic() + 30
     while time.monotonic() < end:
         if path.exists() and len(lines := path.read_text().splitlines()) >= count:

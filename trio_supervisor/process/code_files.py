@@ -46,9 +46,11 @@ def changed_file(files: Mapping[str, str]) -> str | None:
 
 
 def differing_file(old: Mapping[str, str], new: Mapping[str, str]) -> str | None:
-    """Return one file that differs between two imports; None: they read the same."""
-    paths = [*old, *(path for path in new if path not in old)]
-    return next((path for path in paths if old.get(path) != new.get(path)), None)
+    """Return one file of which two imports have read different contents, or None.
+
+    In another environment an import may read other files, too (PYTHONPATH).
+    """
+    return next((path for path in old if new.get(path, old[path]) != old[path]), None)
 
 
 def _hash_of(path: str) -> str:

@@ -79,11 +79,16 @@ class ForkServer:
     """
 
     def __init__(
-        self, control: socket, warm_up: Callable[[], None], heritage: Heritage
+        self,
+        control: socket,
+        warm_up: Callable[[], None],
+        heritage: Heritage,
+        title: str,
     ) -> None:
         self._control = control
         self._warm_up = warm_up
         self._heritage = heritage
+        self._title = title
         self._spares: deque[socket] = deque()
         self._has_twin = False
         self.process_id = posix.getpid()
@@ -97,7 +102,9 @@ class ForkServer:
             requests = self._receive()
             if requests is None:
                 return
-            self.is_parked = False
+            if self.is_parked:
+                set_title(self._title)
+                self.is_parked = False
             if len(requests) > 1 or (requests and not self._give_to_spare(requests[0])):
                 for first in range(0, len(requests), _BATCH):
                     self._fork(requests[first : first + _BATCH], requests)
@@ -120,6 +127,7 @@ class ForkServer:
             self._leave()
             self._control, self._has_twin = control, False
             self.process_id, self.is_parked = posix.getpid(), True
+            set_title(f"twin of the {self._title}")
 
     def _receive(self) -> list[Request] | None:
         """Wait for a request, and take all that are there; None: nobody asks.
@@ -357,19 +365,23 @@ def main() -> None:
     done.record.close()
     if posix.getpid() != process_id:
         _leave_import(control, done.record.forked_at)
-    findings = find({0, 1, 2, control_descriptor}, done.handlers.fork_aware)
-    _tell(control, done, findings)
-    for stream in (sys.stdout, sys.stderr):
-        with suppress(Exception):  # closed, or a pipe that nobody reads
-            stream.flush()
-    if done.answer is not None:
-        _tell_declared(control, done.answer)
+    try:
+        findings = find({0, 1, 2, control_descriptor}, done.handlers.fork_aware)
+        _tell(control, done, findings)
+        for stream in (sys.stdout, sys.stderr):
+            with suppress(Exception):  # closed, or a pipe that nobody reads
+                stream.flush()
+        if done.answer is not None:
+            _tell_declared(control, done.answer)
+    except _TerminatedError:
+        _end(done.handlers)
     if plan.is_early:
         forget_parent()  # from here on the end of the control socket tells
     gc.freeze()
     _sort_free_memory()
     control.setblocking(True)
-    server = ForkServer(control, import_entry(plan.warm_up), done.heritage)
+    warm_up = import_entry(plan.warm_up)
+    server = ForkServer(control, warm_up, done.heritage, plan.title)
     try:
         server.serve()
     except _TerminatedError:

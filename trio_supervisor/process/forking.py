@@ -379,6 +379,7 @@ class Forker:
             raise CodeLostError(f"the code cannot be imported again: {exc}") from None
         if (path := differing_file(self._code, files)) is not None:
             raise CodeLostError(_changed_text(path))
+        self._code = {**self._code, **files}
 
     def _shown_source(self) -> str:
         for source in self._plan.plan.argument or ():
