@@ -43,9 +43,10 @@ from trio_supervisor.worker.lock_pictures import LockPictures
 from trio_supervisor.worker.main_watch import LOOK, MainWatch, watching_main
 from trio_supervisor.worker.seen import looked_at
 
-_COUNTING: Final = 20.0
+_COUNTING: Final = 45.0
 """For the snapshot of the memory sample [s]: whoever asked waits for it. A heap of a
-million objects takes less; of a larger one, `memory_sample` tells."""
+million objects takes less than half of that, and so does a small one where the worker
+computes on all processors of a busy machine; of more, `memory_sample` tells."""
 _PROGRESS: Final = 0.5
 _WATCHED: Final = 0.8
 """The part of the progress after which the snapshot counts."""
