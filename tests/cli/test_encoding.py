@@ -7,7 +7,7 @@ import sys
 
 import pytest
 
-from trio_supervisor.cli.encoding import accept_any_encoding, is_unicode
+from trio_supervisor.cli.encoding import guarded_streams, is_unicode
 from trio_supervisor.cli.output import to_json
 
 
@@ -23,6 +23,8 @@ def stream(encoding: str) -> io.TextIOWrapper:
         ("latin-1", "é €", b"\xe9 \\u20ac"),
         ("utf-8", "é\udcff", b"\xc3\xa9\\udcff"),
         ("ascii", "100 %", b"100 %"),
+        ("utf-8", "\x1b]0;title\x07\r\x9b2J", b"\\x1b]0;title\\x07\\x0d\\x9b2J"),
+        ("utf-8", "a\tb\nc", b"a\tb\nc"),
     ],
 )
 def test_streams_replace_characters_that_they_lack(
@@ -30,9 +32,10 @@ def test_streams_replace_characters_that_they_lack(
 ) -> None:
     output = stream(encoding)
     monkeypatch.setattr(sys, "stdout", output)
-    accept_any_encoding()
+    monkeypatch.setattr(sys, "stderr", stream(encoding))
 
-    print(text, end="", flush=True)
+    with guarded_streams():
+        print(text, end="")
 
     assert isinstance(output.buffer, io.BytesIO)
     assert output.buffer.getvalue() == written

@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 from typing import Any, Final
 
 from trio_supervisor.cli.connection import Connection, Deadline, UsageError, socket_path
-from trio_supervisor.cli.output import Progress, print_json, printable
+from trio_supervisor.cli.output import Progress, print_json, print_line
 from trio_supervisor.errors import NoSuchWorkerError
 from trio_supervisor.policy.addressing import Address, find_all, find_one
 from trio_supervisor.wire.json_tree import Object
@@ -122,23 +122,23 @@ def _print(arguments: Namespace, answers: dict[str, Object]) -> None:
         return
     for name, answer in answers.items():
         if len(answers) > 1:
-            print(f"=== {name}")
+            print_line(f"=== {name}")
         if "findings" not in answer and (how := _WAYS.get(str(answer.get("way")))):
-            print(f"(it did not answer: this is {how})")
+            print_line(f"(it did not answer: this is {how})")
         if "data" not in answer and "path" in answer:  # all that Ruby's workers tell
-            print(f"written to {printable(str(answer['path']))}")
+            print_line(f"written to {answer['path']}")
         else:
-            print(printable(str(answer.get("data", ""))).rstrip())
+            print(str(answer.get("data", "")).rstrip())
 
 
 def _print_profile(report: Object, path: str) -> None:
-    print(
+    print_line(
         f"{report['samples']} looks in {report['duration']:.1f} s, "
         f"{report['overhead']:.1%} of the time spent in looking; written to {path}"
     )
     for line in report["hottest"][:10]:
         where = f"{line['file']}:{line['line']}"
-        print(f"  {line['share']:6.1%}  {where} in {line['function']}")
+        print_line(f"  {line['share']:6.1%}  {where} in {line['function']}")
 
 
 def _print_operations(arguments: Namespace) -> None:
@@ -147,12 +147,13 @@ def _print_operations(arguments: Namespace) -> None:
         print_json(answers if len(answers) > 1 else next(iter(answers.values())))
         return
     answer = next(iter(answers.values()))
-    print("every worker answers: " + ", ".join(answer["operations"]))
+    print_line("every worker answers: " + ", ".join(answer["operations"]))
     for handler in answer["handlers"]:
         parameters = (f"{n}: {type_}" for n, type_ in handler["parameters"].items())
-        print(f"\n{handler['name']}({', '.join(parameters)})")
+        print()
+        print_line(f"{handler['name']}({', '.join(parameters)})")
         if handler["description"]:
-            print(f"    {handler['description'].splitlines()[0]}")
+            print_line(f"    {handler['description'].splitlines()[0]}")
 
 
 def _ask(

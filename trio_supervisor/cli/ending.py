@@ -7,8 +7,6 @@ import select
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
 
-from attrs import frozen
-
 from trio_supervisor.cli.connection import Connection, Deadline
 from trio_supervisor.errors import (
     CallFailedError,
@@ -36,14 +34,17 @@ def watch_controller(connection: Connection, path: str) -> Iterator[Controller]:
         yield Controller(path, _inode_of(path), descriptor)
 
 
-@frozen
 class Controller:
-    """A controller as its socket file and its process show it."""
+    """A controller as its socket file and its process show it.
 
-    _path: str
-    _inode: int | None
-    _descriptor: int | None
-    """A pidfd; None: its process cannot be watched."""
+    Args:
+        descriptor: A pidfd; None: its process cannot be watched.
+    """
+
+    def __init__(self, path: str, inode: int | None, descriptor: int | None) -> None:
+        self._path = path
+        self._inode = inode
+        self._descriptor = descriptor
 
     def shut_down(self, connection: Connection, deadline: Deadline) -> None:
         """Have it shut down, and wait until it has ended.

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from argparse import Namespace
 
-from trio_supervisor.cli.output import print_json, printable
+from trio_supervisor.cli.output import print_json
 
 
 def run_heap(arguments: Namespace) -> None:
@@ -19,4 +19,4 @@ def run_heap(arguments: Namespace) -> None:
     if arguments.json:
         print_json(report)
     else:
-        print(printable(report["data"]).rstrip())
+        print(str(report["data"]).rstrip())

@@ -8,11 +8,14 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from trio_supervisor.cli.connection import Connection, Deadline, socket_path
-from trio_supervisor.cli.output import printable, to_json
+from trio_supervisor.cli.output import to_json
+from trio_supervisor.process.output.escaping import escape_line
 from trio_supervisor.wire.json_tree import Object
 
 # A year: who follows waits for as long as it takes.
 _FOR_EVER = 366 * 86_400.0
+
+_CONTINUED = "\n    "
 
 Entry = Mapping[str, Any]
 
@@ -60,8 +63,10 @@ def _put(line: str) -> None:
 
 
 def _event_line(entry: Entry) -> str:
-    return f"{entry['time']}  {entry['name']:<12}  {entry['message']}"
+    time, name = escape_line(str(entry["time"])), escape_line(str(entry["name"]))
+    # What a message of several lines quotes is not to look like an event.
+    return f"{time}  {name:<12}  {entry['message']}".replace("\n", _CONTINUED)
 
 
 def _log_line(entry: Entry) -> str:
-    return f"{entry['time']}  {entry['name']} | {printable(entry['message'])}"
+    return escape_line(f"{entry['time']}  {entry['name']} | {entry['message']}")

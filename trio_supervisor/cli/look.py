@@ -15,8 +15,8 @@ from trio_supervisor.cli.connection import (
 from trio_supervisor.cli.output import (
     format_duration,
     print_json,
+    print_line,
     print_table,
-    printable,
 )
 from trio_supervisor.errors import (
     ConnectionLostError,
@@ -25,6 +25,7 @@ from trio_supervisor.errors import (
 )
 from trio_supervisor.link.foreign import workers
 from trio_supervisor.policy.trouble import describe_crashes
+from trio_supervisor.process.output.escaping import escape_line
 from trio_supervisor.wire.json_tree import Object
 
 # A supervisor that answers at all does so much sooner [s].
@@ -42,9 +43,9 @@ def run_ping(arguments: Namespace) -> None:
     if arguments.json:
         print_json({"socket": path, "answered": True})
     elif is_foreign:
-        print(f"a server at {path} answers; it is not trio_supervisor")
+        print_line(f"a server at {path} answers; it is not trio_supervisor")
     else:
-        print(f"the supervisor at {path} answers")
+        print_line(f"the supervisor at {path} answers")
 
 
 def run_probe(arguments: Namespace) -> None:
@@ -56,7 +57,8 @@ def run_probe(arguments: Namespace) -> None:
         print_json(report)
     else:
         details = "; ".join(f"{k}: {_shown(v)}" for k, v in report["details"].items())
-        print(f"{arguments.kind}: {'ok' if report['is_ok'] else 'no'} ({details})")
+        answer = "ok" if report["is_ok"] else "no"
+        print_line(f"{arguments.kind}: {answer} ({details})")
     if not report["is_ok"]:
         sys.stdout.flush()
         sys.exit(1)
@@ -86,7 +88,7 @@ def run_status(arguments: Namespace) -> None:
         _print_connections(workers(report.get("connections", [])))
         return
     supervisor, controller = report["supervisor"], report["controller"]
-    print(
+    print_line(
         f"supervisor pid {supervisor['process_id']}, incarnation "
         f"{supervisor['incarnation']}, up {format_duration(supervisor['uptime'])}; "
         f"controller pid {controller['process_id']}"
@@ -94,7 +96,7 @@ def run_status(arguments: Namespace) -> None:
     _print_workers(report["workers"])
     for name, status in monitors.items():
         if "problem" in status:
-            print(f"monitor {name}: {status['problem']}")
+            print_line(f"monitor {name}: {status['problem']}")
 
 
 def run_workers(arguments: Namespace) -> None:
@@ -206,8 +208,8 @@ def describe_worker(worker: dict[str, Any]) -> str:
         crashes=worker.get("crashes", 0),
         last_exit=worker["last_exit"],
         reason=worker.get("reason", ""),
-        problem=printable(worker.get("problem", "")),
-        last_line=printable(worker.get("last_line", "")),
+        problem=escape_line(worker.get("problem", "")),
+        last_line=escape_line(worker.get("last_line", "")),
         next_try_in=worker.get("next_try_in"),
     )
 

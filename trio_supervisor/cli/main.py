@@ -7,12 +7,17 @@ import importlib
 import math
 import os
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import Final, NoReturn
 
 from trio_supervisor._version import __version__
-from trio_supervisor.cli.encoding import accept_any_encoding
-from trio_supervisor.errors import SupervisorError
+from trio_supervisor.cli.encoding import guarded_streams
+from trio_supervisor.errors import (
+    CallFailedError,
+    RemoteProtocolError,
+    SupervisorError,
+)
 from trio_supervisor.process.leaving import exit_code, leave
 
 # The module is loaded once the verb is known.
@@ -58,17 +63,22 @@ _EPILOG: Final = (
 def main(words: Sequence[str] | None = None) -> int:
     """Run one command; return its exit code."""
     _open_missing_streams()
-    accept_any_encoding()
+    with guarded_streams():
+        return _run(words)
+
+
+def _run(words: Sequence[str] | None) -> int:
     arguments = make_parser().parse_args(words)
     module, _, function = _VERBS[arguments.verb].partition(":")
     run: Callable[[argparse.Namespace], None] = getattr(
         importlib.import_module(f"trio_supervisor.cli.{module}"), function
     )
     try:
-        run(arguments)
-        sys.stdout.flush()
+        with _expecting_anything(arguments.verb):
+            run(arguments)
+            sys.stdout.flush()
     except SupervisorError as exc:
-        print(f"trio_supervisor: {exc}", file=sys.stderr)
+        print(f"trio_supervisor: {_message(exc)}", file=sys.stderr)
         return exc.exit_code
     except BrokenPipeError:
         # Whoever reads our output has enough. Python would complain at its exit.
@@ -77,6 +87,31 @@ def main(words: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         return 130
     return 0
+
+
+def _message(exc: SupervisorError) -> str:
+    """Return what *exc* says; what a peer says has no line that looks like ours."""
+    text = str(exc)
+    return text.replace("\n", "\n  ") if isinstance(exc, CallFailedError) else text
+
+
+@contextmanager
+def _expecting_anything(verb: str) -> Iterator[None]:
+    """Have an answer, or a file, of the wrong shape be the fault of who made it.
+
+    To give every answer a type takes longer than the whole command: it is taken apart
+    as it is.
+    """
+    try:
+        yield
+    except (AttributeError, IndexError, KeyError, TypeError, ValueError) as exc:
+        if verb == "serve":
+            raise
+        what = f"{type(exc).__name__}: {exc}"
+        raise RemoteProtocolError(
+            f"what was answered does not fit ({what:.200}); is it trio_supervisor, and "
+            f"of this version, that serves there?"
+        ) from exc
 
 
 def run_and_leave() -> NoReturn:

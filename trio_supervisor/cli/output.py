@@ -7,7 +7,8 @@ import sys
 from collections.abc import Sequence
 from typing import Self
 
-from trio_supervisor.cli.encoding import is_unicode
+from trio_supervisor.cli.encoding import is_unicode, raw_stream
+from trio_supervisor.process.output.escaping import escape_json, escape_line
 
 STATE_COLOURS = {
     "ready": "green",
@@ -22,6 +23,11 @@ STATE_COLOURS = {
 }
 
 
+def print_line(text: str) -> None:
+    """Print *text* as one line, whatever a peer has put into it."""
+    print(escape_line(text))
+
+
 def print_json(value: object) -> None:
     """Print *value* as JSON, indented for people that look at it."""
     print(to_json(value, indent=2))
@@ -30,7 +36,7 @@ def print_json(value: object) -> None:
 def to_json(value: object, indent: int | None = None) -> str:
     """Return *value* as JSON that standard output can show, whatever its encoding."""
     ensure_ascii = not is_unicode(sys.stdout.encoding)
-    return json.dumps(value, indent=indent, ensure_ascii=ensure_ascii)
+    return escape_json(json.dumps(value, indent=indent, ensure_ascii=ensure_ascii))
 
 
 def print_table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
@@ -38,7 +44,7 @@ def print_table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
 
     A name may come from a worker that registered on its own, and hold anything.
     """
-    rows = [[printable(cell).replace("\n", "\\n") for cell in row] for row in rows]
+    rows = [[escape_line(cell) for cell in row] for row in rows]
     if sys.stdout.isatty():
         _print_rich(header, rows)
         return
@@ -67,7 +73,7 @@ def _print_rich(header: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
                 for cell in row
             )
         )
-    Console().print(table)
+    Console(file=raw_stream(sys.stdout)).print(table)
 
 
 def format_duration(seconds: float | None) -> str:
@@ -84,11 +90,6 @@ def format_duration(seconds: float | None) -> str:
     return f"{whole // 86_400}d {whole % 86_400 // 3600}h"
 
 
-def printable(text: str) -> str:
-    """Return *text* with what would steer a terminal shown as what it is."""
-    return "".join(c if c.isprintable() or c in "\t\n" else repr(c)[1:-1] for c in text)
-
-
 class Progress:
     """How far a long call is, on a terminal only; a context manager."""
 
@@ -103,8 +104,7 @@ class Progress:
 
     def __exit__(self, *_: object) -> None:
         if self._is_shown:
-            sys.stderr.write("\r\x1b[K")
-            sys.stderr.flush()
+            self._put("\r\x1b[K")
 
     def show(self, done: float) -> None:
         """Show that the part *done* is behind us, from 0 to 1."""
@@ -114,5 +114,9 @@ class Progress:
         width = 30
         full = round(max(0.0, min(done, 1.0)) * width)
         bar = "█" * full + "░" * (width - full)
-        sys.stderr.write(f"\r\x1b[K{self._title} {bar} {done:4.0%}")
-        sys.stderr.flush()
+        self._put(f"\r\x1b[K{escape_line(self._title)} {bar} {done:4.0%}")
+
+    def _put(self, text: str) -> None:
+        stream = raw_stream(sys.stderr)
+        stream.write(text)
+        stream.flush()

@@ -8,9 +8,10 @@ from argparse import Namespace
 from typing import Any
 
 from trio_supervisor.cli.connection import socket_path
-from trio_supervisor.cli.output import print_json, print_table, printable
+from trio_supervisor.cli.output import print_json, print_line, print_table
 from trio_supervisor.errors import NoSuchWorkerError
 from trio_supervisor.process.environment import state_path
+from trio_supervisor.process.output.escaping import escape_line
 
 
 def run_post_mortem(arguments: Namespace) -> None:
@@ -28,7 +29,7 @@ def run_post_mortem(arguments: Namespace) -> None:
     elif arguments.name is not None:
         _show(records[-1])
     elif not records:
-        print(f"no worker came to a bad end, as far as {directory} tells")
+        print_line(f"no worker came to a bad end, as far as {directory} tells")
     else:
         rows = [
             [
@@ -81,29 +82,29 @@ def _why(record: dict[str, Any]) -> str:
 
 
 def _show(record: dict[str, Any]) -> None:
-    print(f"{record.get('name')} (pid {record.get('process_id')}): {_why(record)}")
-    print(
+    print_line(f"{record.get('name')} (pid {record.get('process_id')}): {_why(record)}")
+    print_line(
         f"at {record.get('time')}, incarnation {record.get('incarnation')}, "
         f"generation {record.get('generation')}"
     )
     if (ready_for := record.get("ready_for")) is not None:
-        print(f"it had been ready for {ready_for:.1f} s")
+        print_line(f"it had been ready for {ready_for:.1f} s")
     if record.get("status"):
-        print(f"it said of itself: {printable(str(record['status']))}")
+        print_line(f"it said of itself: {record['status']}")
     if record.get("problem"):
-        print(printable(str(record["problem"])))
+        print_line(str(record["problem"]))
     for evidence in record.get("evidence", []):
         _section(f"where it was before it was ended for {evidence.get('cause')}")
-        print(printable(str(evidence.get("stacks", ""))).rstrip())
+        print(str(evidence.get("stacks", "")).rstrip())
     if record.get("fault"):
         _section("what faulthandler wrote")
-        print(printable(str(record["fault"])).rstrip())
+        print(str(record["fault"]).rstrip())
     if record.get("last_lines"):
         _section("what it printed at last")
         for line in record["last_lines"]:
-            print(printable(str(line)))
-    print(f"\n({record['file']})")
+            print_line(str(line))
+    print(f"\n({escape_line(record['file'])})")
 
 
 def _section(title: str) -> None:
-    print(f"\n--- {title}")
+    print(f"\n--- {escape_line(title)}")

@@ -6,7 +6,7 @@ from argparse import Namespace
 
 from trio_supervisor.cli.connection import Connection, Deadline, UsageError, socket_path
 from trio_supervisor.cli.ending import watch_controller
-from trio_supervisor.cli.output import print_json
+from trio_supervisor.cli.output import print_json, print_line
 from trio_supervisor.policy.addressing import Address, find_all, process_id_of
 from trio_supervisor.wire.json_tree import Object
 
@@ -33,9 +33,9 @@ def run_reload(arguments: Namespace) -> None:
         print_json(report)
         return
     for line in report["lines"]:
-        print(line)
+        print_line(line)
     if report["generation"] and not arguments.dry_run:
-        print(f"generation {report['generation']} took over")
+        print_line(f"generation {report['generation']} took over")
 
 
 def run_scale(arguments: Namespace) -> None:
@@ -48,9 +48,9 @@ def run_scale(arguments: Namespace) -> None:
         print_json({"done": "scale", "counts": counts, "not_ready": not_ready})
         return
     for name, count in counts.items():
-        print(f"{name} has {count} worker{'' if count == 1 else 's'}")
+        print_line(f"{name} has {count} worker{'' if count == 1 else 's'}")
     for name, state in not_ready.items():
-        print(f"{name} is not ready: {state}")
+        print_line(f"{name} is not ready: {state}")
 
 
 def run_stop(arguments: Namespace) -> None:
@@ -60,10 +60,10 @@ def run_stop(arguments: Namespace) -> None:
     if arguments.json:
         print_json({"done": "stop", "names": names, "stopped": stopped})
         return
-    print(f"{', '.join(names)} stopped")
+    print_line(f"{', '.join(names)} stopped")
     others = [n for n in stopped if n not in names and n.rsplit(".", 1)[0] not in names]
     if others:
-        print(f"with what depends on it: {', '.join(others)}")
+        print_line(f"with what depends on it: {', '.join(others)}")
 
 
 def run_start(arguments: Namespace) -> None:
@@ -126,7 +126,7 @@ def _print_done(arguments: Namespace, do: str, names: list[str], done: str) -> N
     if arguments.json:
         print_json({"done": do, "names": names})
     else:
-        print(" ".join([", ".join(names), done]).strip())
+        print_line(" ".join([", ".join(names), done]).strip())
 
 
 def _call(arguments: Namespace, do: str, fields: Object) -> Object:

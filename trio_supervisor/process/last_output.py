@@ -18,6 +18,8 @@ import time
 from contextlib import suppress
 from typing import Any, Final
 
+from trio_supervisor.process.output.escaping import escape_json, escape_line
+
 # What a destination that takes nothing is waited for before its data is dropped [s].
 _PATIENCE: Final = 0.5
 # Read at once: little, so that one that prints without end holds nobody up.
@@ -153,12 +155,10 @@ class _Stream:
             milliseconds = f"{int(now % 1 * 1000):03}"
             entry = {"time": f"{moment}.{milliseconds}Z", **self._fields}
             entry["message"] = line.decode("utf-8", "backslashreplace")
-            return json.dumps(entry, ensure_ascii=False).encode() + b"\n"
+            text = json.dumps(entry, ensure_ascii=False)
+            return escape_json(text).encode("utf-8", "backslashreplace") + b"\n"
         text = line.decode("utf-8", "backslashreplace").rstrip("\r")
-        shown = "".join(
-            c if c == "\t" or c.isprintable() else _escaped(c) for c in text
-        )
-        return f"{self._fields['name']:<12} | {shown}\n".encode()
+        return f"{self._fields['name']:<12} | {escape_line(text)}\n".encode()
 
     def _write(self, data: bytes) -> None:
         """Write *data*, or what is left of it not: nobody waits for who reads."""
@@ -170,7 +170,3 @@ class _Stream:
                 data = data[count:]
                 continue
             self._target = None  # closed: what prints does not have to know
-
-
-def _escaped(character: str) -> str:
-    return character.encode("unicode_escape").decode()

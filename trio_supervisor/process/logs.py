@@ -17,6 +17,11 @@ import orjson
 from trio_supervisor.process.output.console import has_colours
 from trio_supervisor.process.output.destination import Destination
 from trio_supervisor.process.output.entries import timestamp
+from trio_supervisor.process.output.escaping import (
+    escape_json,
+    escape_line,
+    escape_text,
+)
 from trio_supervisor.process.output.rendering import notice_of
 
 TEXT: Final = "text"
@@ -42,10 +47,11 @@ class TextFormatter(logging.Formatter):
         """Return one line, and a traceback behind it where there is one."""
         moment = time.strftime("%H:%M:%S", time.localtime(record.created))
         stamp = f"{moment}.{int(record.msecs):03}"
-        source = str(_event_of(record).get("name", self._source))
+        source = escape_line(str(_event_of(record).get("name", self._source)))
         message = record.getMessage()
         if record.exc_info:
             message += "\n" + self.formatException(record.exc_info)
+        message = escape_text(message)
         if self._has_colours:
             colour = _COLOURS.get(record.levelname, "")
             return f"{_DIM}{stamp}{_RESET}  {source:<12}  {colour}{message}{_RESET}"
@@ -71,7 +77,7 @@ class JsonFormatter(logging.Formatter):
         if record.exc_info:
             fields["traceback"] = self.formatException(record.exc_info)
         try:
-            return orjson.dumps(fields, default=str).decode()
+            return escape_json(orjson.dumps(fields, default=str).decode())
         except TypeError:  # a file's name that is no UTF-8, an integer of over 64 bits
             return json.dumps(fields, default=str)
 

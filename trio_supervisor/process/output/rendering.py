@@ -20,6 +20,7 @@ from trio_supervisor.process.output.blocks import (
     text_of,
 )
 from trio_supervisor.process.output.entries import header_of, timestamp
+from trio_supervisor.process.output.escaping import escape_json, escape_line
 
 Form: TypeAlias = Literal["text", "json", "raw"]
 """``raw``: byte for byte, as into a file."""
@@ -37,16 +38,6 @@ _STEP_SIZE: Final = 16 * 1024
 
 _NOT_PLAIN: Final = re.compile(rb"[^\t\x20-\x7e]")
 _SGR: Final = re.compile(r"\\x1b(\[[0-9;:]*m)")
-# Control characters, and those that turn the direction of writing.
-_ESCAPES: Final = {
-    code: f"\\x{code:02x}" if code < 256 else f"\\u{code:04x}"
-    for code in (
-        *(code for code in range(0xA0) if not 0x20 <= code < 0x7F and code != 0x09),
-        *(0x061C, 0x200E, 0x200F, 0x2028, 0x2029),
-        *range(0x202A, 0x202F),
-        *range(0x2066, 0x206A),
-    )
-}
 
 
 def renderer_of(
@@ -90,7 +81,10 @@ def _render_json(block: Block) -> Iterator[bytes]:
 
     def line(piece: Piece) -> bytes:
         end = b',"truncated":true}\n' if piece.is_cut else b"}\n"
-        return b"%b%b%b" % (start, orjson.dumps(text_of(piece)), end)
+        message = orjson.dumps(text_of(piece))
+        if not message.isascii() or b"\x7f" in message:
+            message = escape_json(message.decode()).encode()
+        return b"%b%b%b" % (start, message, end)
 
     return _in_steps(map(line, pieces_of(block)))
 
@@ -120,7 +114,7 @@ def _for_terminal(line: bytes) -> bytes:
     """
     if _NOT_PLAIN.search(line) is None:
         return line
-    text = line.decode("utf-8", "backslashreplace").translate(_ESCAPES)
+    text = escape_line(line.decode("utf-8", "backslashreplace"))
     text, colours = _SGR.subn("\x1b\\1", text)
     if colours:
         text += _RESET
