@@ -12,30 +12,33 @@ from pathlib import Path
 
 from attrs import field, frozen
 
-from tests.e2e.serving import PATIENCE, open_serving, short_directory
+from tests.e2e.serving import (
+    PACKAGE_DIRECTORY,
+    PATIENCE,
+    open_serving,
+    short_directory,
+)
 
 SERVICE = """
-import signal
-import threading
-import time
 from trio_supervisor import Application, Listen, Service, Worker
 
 async def web(worker: Worker) -> None:
     await worker.ready()
     await worker.stopping.wait()
 
-def hang(*_) -> None:
-    time.sleep(1000)
-
-if threading.current_thread() is threading.main_thread():
-    # What the controller is told by this one, it never comes back from.
-    signal.signal(signal.SIGVTALRM, hang)
-
 application = Application([
     Service("web", web, count=2, sockets={"http": Listen("tcp://127.0.0.1:0")},
             startup_timeout=20, stop_timeout=3),
 ])
 """
+
+HANGS = """
+import signal
+import time
+
+signal.signal(signal.SIGVTALRM, lambda *_: time.sleep(1000))
+"""
+"""For each interpreter that starts: what this signal interrupts never goes on."""
 
 
 @frozen
@@ -162,25 +165,30 @@ def test_the_watchdog_is_left_alone_by_one_that_cannot_supervise() -> None:
     """The process is there, its threads run, and its workers work: that is no life."""
     with (
         open_manager() as (manager, path),
-        open_serving(
-            SERVICE,
-            environment={"NOTIFY_SOCKET": path, "WATCHDOG_USEC": "200000"},
-        ) as serving,
+        short_directory() as directory,
     ):
-        manager.until("WATCHDOG")
-        manager.until("WATCHDOG")
+        # The controller imports nothing of the application's that could hang it.
+        (directory / "sitecustomize.py").write_text(HANGS)
+        environment = {
+            "NOTIFY_SOCKET": path,
+            "WATCHDOG_USEC": "200000",
+            "PYTHONPATH": f"{directory}{os.pathsep}{PACKAGE_DIRECTORY}",
+        }
+        with open_serving(SERVICE, environment=environment) as serving:
+            manager.until("WATCHDOG")
+            manager.until("WATCHDOG")
 
-        serving.process.send_signal(signal.SIGVTALRM)
-        while not manager.silence(1.0):  # five times what was asked for
-            pass
+            serving.process.send_signal(signal.SIGVTALRM)
+            while not manager.silence(1.0):  # five times what was asked for
+                pass
 
-        assert serving.process.poll() is None
-        # What a service manager does then. The workers end with their controller.
-        left = serving.process_ids()
-        serving.process.kill()
-        serving.wait_exit()
-        serving.wait_nothing_left()
-        assert len(left) >= 4
+            assert serving.process.poll() is None
+            # What a service manager does then. The workers end with their controller.
+            left = serving.process_ids()
+            serving.process.kill()
+            serving.wait_exit()
+            serving.wait_nothing_left()
+            assert len(left) >= 4
 
 
 def test_no_other_process_pets_it() -> None:

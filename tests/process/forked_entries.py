@@ -19,6 +19,19 @@ def preload(argument: object) -> tuple[list[str], None]:
     return [str(item) for item in argument] if isinstance(argument, list) else [], None
 
 
+def end_twice(argument: object) -> tuple[list[str], None]:
+    """Have this server get a SIGTERM when it is about to end."""
+    server = sys.modules["__main__"]
+    end = vars(server)["_end"]
+
+    def interrupted(handlers: object) -> None:
+        os.kill(os.getpid(), signal.SIGTERM)
+        end(handlers)
+
+    vars(server)["_end"] = interrupted
+    return [], None
+
+
 def warm_up() -> None:
     """Nothing to get used to."""
 

@@ -17,7 +17,11 @@ import trio
 from attrs import define, field
 
 from trio_supervisor.process.child import ChildProcess
-from trio_supervisor.process.fork_server_start import ForkServerPlan, Plan
+from trio_supervisor.process.fork_server_start import (
+    ForkServerPlan,
+    Plan,
+    start_fork_server,
+)
 from trio_supervisor.process.forking import Forker, open_forker
 from trio_supervisor.process.kernel import be_subreaper, child_pids
 from trio_supervisor.process.orphans import Orphans
@@ -248,6 +252,24 @@ async def test_a_server_that_ends_when_it_imports_is_an_error_of_the_system() ->
     async with open_nursery(modules=("tests.process.no_such_module",)) as nursery:
         with pytest.raises(OSError, match="ends again and again"):
             await nursery.fork(then="sleep")
+
+
+def test_a_signal_while_it_ends_leaves_no_traceback(
+    capfd: pytest.CaptureFixture[str],
+) -> None:
+    """Its controller is gone, and what is left of the tree gets a SIGTERM, too."""
+    plan = Plan(
+        title="fork server (test)",
+        modules=("tests.process.forked_entries",),
+        preload="tests.process.forked_entries:end_twice",
+        argument=(),
+        warm_up="tests.process.forked_entries:warm_up",
+    )
+    started = start_fork_server(ForkServerPlan(plan, os.environ))
+    started.close()
+    _, status = os.waitpid(started.process_id, 0)
+    assert os.waitstatus_to_exitcode(status) == 0
+    assert capfd.readouterr().err == ""
 
 
 def _is_forked(pid: int) -> bool:

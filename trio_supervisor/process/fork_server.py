@@ -273,16 +273,15 @@ class _Import(NamedTuple):
     """What is declared, for the controller."""
     heritage: Heritage
     """What children are to know."""
-    handlers: ExitHandlers
     record: ImportRecord
 
 
-def _import(plan: Plan, control: int, report: int) -> _Import:
-    """Import what *plan* says.
+def _import(plan: Plan, control: int, report: int, handlers: ExitHandlers) -> _Import:
+    """Import what *plan* says; *handlers* takes in what it registers.
 
     The collector runs during an import as it does in any program: the import may look.
     """
-    handlers, before = ExitHandlers(), Before()
+    before = Before()
     own = {k: v for k, v in sys.modules.items() if k.startswith("trio_supervisor")}
     gc.collect()
     gc.freeze()
@@ -308,18 +307,19 @@ def _import(plan: Plan, control: int, report: int) -> _Import:
             f'worker, register it in the target, or use start_method="exec"'
         )
     heritage = Heritage(effects, imported)
-    return _Import(problems, notes, answer, heritage, handlers, record)
+    return _Import(problems, notes, answer, heritage, record)
 
 
 def _terminate() -> NoReturn:
+    # The controller and the guardian may both ask, and one error is caught once.
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
     raise _TerminatedError
 
 
 def _end(handlers: ExitHandlers) -> NoReturn:
     """End the server, with the exit handlers of the import."""
     # They may write a file or wait for a process: a SIGTERM is not to interrupt them.
-    with suppress(_TerminatedError):
-        signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())
+    signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())
     handlers.release()
     leave(0)
 
@@ -361,20 +361,27 @@ def main() -> None:
     os.environ.pop("SPT_NOENV", None)  # read when the title was set first
     for module in plan.modules:
         importlib.import_module(module)
-    done = _import(plan, control_descriptor, report)
-    done.record.close()
-    if posix.getpid() != process_id:
-        _leave_import(control, done.record.forked_at)
+    handlers = ExitHandlers()
     try:
-        findings = find({0, 1, 2, control_descriptor}, done.handlers.fork_aware)
-        _tell(control, done, findings)
-        for stream in (sys.stdout, sys.stderr):
-            with suppress(Exception):  # closed, or a pipe that nobody reads
-                stream.flush()
-        if done.answer is not None:
-            _tell_declared(control, done.answer)
-    except _TerminatedError:
-        _end(done.handlers)
+        done = _import(plan, control_descriptor, report, handlers)
+        done.record.close()
+        if posix.getpid() != process_id:
+            _leave_import(control, done.record.forked_at)
+        _serve(plan, control, done, handlers.fork_aware)
+        _end(handlers)
+    except _TerminatedError:  # at most once: it cannot interrupt what follows
+        _end(handlers)
+
+
+def _serve(plan: Plan, control: socket, done: _Import, fork_aware: set[str]) -> None:
+    """Say what came of the import, then fork until the controller is gone."""
+    findings = find({0, 1, 2, control.fileno()}, fork_aware)
+    _tell(control, done, findings)
+    for stream in (sys.stdout, sys.stderr):
+        with suppress(Exception):  # closed, or a pipe that nobody reads
+            stream.flush()
+    if done.answer is not None:
+        _tell_declared(control, done.answer)
     if plan.is_early:
         forget_parent()  # from here on the end of the control socket tells
     gc.freeze()
@@ -384,12 +391,9 @@ def main() -> None:
     server = ForkServer(control, warm_up, done.heritage, plan.title)
     try:
         server.serve()
-    except _TerminatedError:
-        pass
     finally:
         if posix.getpid() != server.process_id or server.is_parked:
             posix._exit(1)  # a child that does not know yet what it is to be
-        _end(done.handlers)
 
 
 def _tell(control: socket, done: _Import, findings: Findings) -> None:
