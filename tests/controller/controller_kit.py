@@ -62,6 +62,7 @@ class Life:
     """What one process is going to do, if it is let. Times in seconds."""
 
     can_spawn: bool = True
+    spawn_error: Exception | None = None
     spawn_takes: float = 0.0
     ready_after: float = 0.25
     unready_after: float = NEVER
@@ -187,6 +188,8 @@ class Theatre:
         self._check_start(plan)
         life = self.lives(Part(service, index, plan.generation, n))
         await trio.sleep(life.spawn_takes)
+        if life.spawn_error is not None:
+            raise life.spawn_error
         if not life.can_spawn:
             raise FileNotFoundError("no such program")
         process = FakeProcess(

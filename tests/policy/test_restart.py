@@ -34,7 +34,7 @@ quarters = st.integers(0, 80).map(lambda n: n / 4)
 jitters = st.floats(0, 1, exclude_max=True)
 endings = st.builds(
     Ending,
-    cause=st.sampled_from(Cause),
+    cause=st.sampled_from([cause for cause in Cause if cause is not Cause.SHORTAGE]),
     returncode=st.sampled_from([None, 0, 1, 137, -9, -15]),
     ready_for=st.none() | st.sampled_from([0.0, 9.75, 10.0, 11.0, 1e6]),
 )
@@ -214,7 +214,35 @@ def test_policy_and_ending_decide_whether_it_is_restarted(
 
 def test_the_table_knows_every_cause() -> None:
     """A new cause needs a row."""
-    assert {cause for cause, _, _ in TABLE} == set(Cause)
+    assert {cause for cause, _, _ in TABLE} == set(Cause) - {Cause.SHORTAGE}
+
+
+@given(rules, stories, st.data())
+def test_shortages_change_no_other_decision(
+    rules: RestartRules, story: Story, data: st.DataObject
+) -> None:
+    """Wherever starts failed for lack of resources: each is tried again soon."""
+    history, untroubled, now = RestartHistory(), RestartHistory(), 0.0
+    for dt, ending, u in story:
+        now += dt
+        for _ in range(data.draw(st.integers(0, 12), label="shortages")):
+            short = rules.ending(Cause.SHORTAGE, None)
+            decision = history.decide(rules, short, now=now, u=u)
+            assert isinstance(decision, Restart)
+            assert decision.delay <= 5.0
+        history.started()
+        assert history.shortages == 0
+        expected = untroubled.decide(rules, ending, now=now, u=u)
+        assert history.decide(rules, ending, now=now, u=u) == expected
+    assert history.attempt == untroubled.attempt
+
+
+def test_shortages_in_a_row_are_tried_ever_more_slowly() -> None:
+    history, rules = RestartHistory(), RestartRules(backoff=None, intensity=0)
+    short = rules.ending(Cause.SHORTAGE, None)
+    decisions = [history.decide(rules, short, now=0.0, u=1.0) for _ in range(8)]
+    delays = [0.1, 0.2, 0.4, 0.8, 1.6, 3.2, 5.0, 5.0]
+    assert decisions == list(map(Restart, delays))
 
 
 @pytest.mark.parametrize("cause", Cause)

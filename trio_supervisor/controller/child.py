@@ -53,6 +53,7 @@ from trio_supervisor.policy.trouble import describe_crashes
 from trio_supervisor.process.child import Process, describe_exit
 from trio_supervisor.process.forking import CodeLostError
 from trio_supervisor.process.notify import Notification
+from trio_supervisor.process.shortage import shortage_of, text_of
 from trio_supervisor.process.stopping import Patience, stop
 
 # Said again this often while the kernel does not let a killed process go.
@@ -167,7 +168,8 @@ class Child:
     @property
     def is_in_crash_loop(self) -> bool:
         """Whether to wait for it no more, though it is tried again."""
-        return self.crashes >= CRASH_LOOP and self.state is State.BACKOFF
+        tries = max(self.crashes, self._history.shortages)
+        return tries >= CRASH_LOOP and self.state is State.BACKOFF
 
     @property
     def trouble(self) -> str:
@@ -392,11 +394,16 @@ class Child:
         self._step(Step.SPAWN)
         try:
             process = await self._start()
-        except OSError as exc:
+        except (OSError, RuntimeError, MemoryError) as exc:
+            if (short := shortage_of(exc)) is None and not isinstance(exc, OSError):
+                raise
             # What was asked for meanwhile is done at once, not after a backoff.
             is_lost = isinstance(exc, CodeLostError)
-            cause = self._request or (Cause.NO_CODE if is_lost else Cause.SPAWN)
-            return self.plan.rules.ending(cause, None), str(exc)
+            cause = self._request or (
+                Cause.NO_CODE if is_lost else Cause.SHORTAGE if short else Cause.SPAWN
+            )
+            problem = text_of(short) if short else str(exc)
+            return self.plan.rules.ending(cause, None), problem
         if process is None:
             cause = self._request or Cause.STARTUP_TIMEOUT
             is_late = self._request is None
@@ -443,6 +450,7 @@ class Child:
         self._vitals.begin(now)
         self.started_at = time.monotonic()
         self._has_started = True
+        self._history.started()
         if (longest := self.plan.max_lifetime) is not None:
             self._is_due_at = now + lifetime(longest, self._rng.random())
         self._watcher.on_event(
@@ -651,7 +659,7 @@ class Child:
         )
         if not ending.is_planned and ending.cause is not Cause.NO_CODE:
             decision = self._company.judge(self, ending, decision)
-            if isinstance(decision, Restart):
+            if isinstance(decision, Restart) and ending.cause is not Cause.SHORTAGE:
                 self.last_crash = self.incarnation
         self.why = why_again(ending, self._reason)
         self._watcher.on_event(self._event_of(ending, problem, decision))
@@ -675,7 +683,9 @@ class Child:
 
     def _event_of(self, ending: Ending, problem: str, decision: Decision) -> Event:
         next_step = next_step_of(decision)
-        is_crash = isinstance(decision, Restart) and not ending.is_planned
+        is_retry = isinstance(decision, Restart)
+        is_short = is_retry and ending.cause is Cause.SHORTAGE
+        is_crash = is_retry and not (ending.is_planned or is_short)
         crashes = self.crashes if is_crash else 0
         is_repeat = is_crash and not self._history.is_told(trio.current_time())
         if ending.returncode is None:
@@ -685,7 +695,8 @@ class Child:
                 problem=problem,
                 next_step=next_step,
                 crashes=crashes,
-                is_repeat=is_repeat,
+                is_repeat=is_repeat or is_short,
+                is_shortage=is_short,
             )
         obituary = self._company.obituary_of(self, ending)
         self.last_line = obituary.last_line

@@ -37,6 +37,7 @@ from trio_supervisor.controller.readiness import Readiness
 from trio_supervisor.controller.referee import Referee
 from trio_supervisor.controller.relations import Relations
 from trio_supervisor.controller.reloading import Reloading
+from trio_supervisor.controller.shortages import Shortages
 from trio_supervisor.controller.starting import SupervisorLauncher
 from trio_supervisor.controller.turnover import Turnover
 from trio_supervisor.controller.workshop import Workshop
@@ -64,6 +65,7 @@ from trio_supervisor.process.orphans import Orphans
 from trio_supervisor.process.output.hub import OutputHub
 from trio_supervisor.process.stopping import Patience, StopPlan
 from trio_supervisor.process.strays import end_strays
+from trio_supervisor.process.threads import run_in_thread
 from trio_supervisor.spec import MAX_COUNT, Application, Command
 from trio_supervisor.wire.json_tree import Object
 from trio_supervisor.wire.messages import WorkerRecord
@@ -130,6 +132,7 @@ class Controller:
         self._orphans = Orphans(is_alone=owns_process)
         self.owns_process = owns_process
         self._leaving: set[Child] = set()
+        self._shortages = Shortages()
         self._was_connected = False
         self._taken_over = trio.Event()
         self._shutdown = trio.Event()
@@ -459,6 +462,7 @@ class Controller:
 
     def on_change(self, child: Child) -> None:
         """Keep the supervisor's picture, and the count of those not ready."""
+        self._shortages.on_change(child)
         if child is self.supervisor:
             return
         if self.relations.home_of(child) is self.generation:
@@ -491,6 +495,8 @@ class Controller:
         """Pass it on."""
         self.journal.add(event)
         self._on_event(event)
+        for more in self._shortages.on_event(event):
+            self.on_event(more)
 
     def _lost_code(self, child: Child) -> str:
         if child.process is None:
@@ -890,9 +896,7 @@ class Controller:
 
         Not at the very start, where it would have the workers ready later.
         """
-        await trio.to_thread.run_sync(
-            self.generation.learn_facts, abandon_on_cancel=True
-        )
+        await run_in_thread(self.generation.learn_facts, abandon_on_cancel=True)
 
 
 def _is_namesake(child: Child, other: Child) -> bool:

@@ -30,6 +30,7 @@ from trio_supervisor.process.listeners import Listener, find_listener
 from trio_supervisor.process.output.hub import ChildOutput
 from trio_supervisor.process.output.tail import Line
 from trio_supervisor.process.outside import FROZEN, look
+from trio_supervisor.process.threads import run_in_thread
 from trio_supervisor.wire.json_tree import Object
 
 # Of what a process that ended wrote at last, so much goes into the event, and so much
@@ -162,7 +163,7 @@ class Coroner:
         if ports := wanted_ports(lines, arguments):
             child.is_ending()
             with trio.move_on_after(_SEARCH_WITHIN):
-                found = await trio.to_thread.run_sync(
+                found = await run_in_thread(
                     find_listener, ports, set(names), abandon_on_cancel=True
                 )
                 if found is not None:

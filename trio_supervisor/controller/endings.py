@@ -37,7 +37,7 @@ def why_again(ending: Ending, reason: str) -> str:
     match ending.cause:
         case Cause.EXIT:
             return f"it ended: {describe_exit(ending.returncode)}"
-        case Cause.SPAWN | Cause.NO_CODE:
+        case Cause.SPAWN | Cause.NO_CODE | Cause.SHORTAGE:
             return "it could not be started"
         case cause:
             word = CAUSES[cause]

@@ -18,6 +18,7 @@ CAUSES: Final = {
     Cause.EXIT: "exit",
     Cause.SPAWN: "not started",
     Cause.NO_CODE: "not started, without its code",
+    Cause.SHORTAGE: "not started for lack of resources",
     Cause.STARTUP_TIMEOUT: "not ready in time",
     Cause.UNHEALTHY: "no sign of life",
     Cause.RESTART: "restart",
@@ -226,7 +227,9 @@ class NotStarted:
     crashes: int = 0
     """How often it has ended in a row, where it is tried again."""
     is_repeat: bool = False
-    """Whether it is one more of a crash loop."""
+    """Whether it is one more of a crash loop, or of a shortage."""
+    is_shortage: bool = False
+    """Whether it failed for lack of resources of the controller, or of the machine."""
 
     @property
     def level(self) -> int:
@@ -237,6 +240,44 @@ class NotStarted:
         again = in_a_row(self.crashes)
         fewer = _FEWER if self.crashes == CRASH_LOOP else ""
         return f"cannot be started: {self.problem}{again}; {self.next_step}{fewer}"
+
+
+@frozen(kw_only=True)
+class Shortage:
+    """Processes cannot be started for lack of descriptors, processes or memory."""
+
+    kind: ClassVar[str] = "shortage"
+    level: ClassVar[int] = logging.ERROR
+    name: str
+    worker: str
+    """The first that could not be started."""
+    problem: str
+
+    def __str__(self) -> str:
+        return (
+            f"cannot start {self.worker}: {self.problem}; not counted as a crash, "
+            f"retrying; running workers are not affected"
+        )
+
+
+@frozen(kw_only=True)
+class ShortageOver:
+    """Processes can be started again."""
+
+    kind: ClassVar[str] = "shortage_over"
+    level: ClassVar[int] = logging.WARNING
+    name: str
+    failures: int
+    """How many starts failed."""
+    seconds: float
+    """How long it lasted [s]."""
+
+    def __str__(self) -> str:
+        starts = "1 start" if self.failures == 1 else f"{self.failures} starts"
+        return (
+            f"processes can be started again after {self.seconds:.1f} s "
+            f"({starts} failed)"
+        )
 
 
 @frozen(kw_only=True)
@@ -523,6 +564,8 @@ Event: TypeAlias = (
     | CrashLoopOver
     | Unready
     | Evidence
+    | Shortage
+    | ShortageOver
     | GroupFailed
     | Scaled
     | Reloading

@@ -12,8 +12,9 @@ from contextlib import suppress
 from datetime import UTC, datetime
 from typing import Any, Final
 
-import trio
 from attrs import define, field
+
+from trio_supervisor.process.threads import run_in_thread
 
 logger = logging.getLogger(__name__)
 
@@ -87,7 +88,7 @@ class EvidenceStore:
         """
         record, superseded = self._fold(path, record)
         try:
-            await trio.to_thread.run_sync(
+            await run_in_thread(
                 self._save,
                 path,
                 json.dumps(record, indent=1, default=str),

@@ -136,6 +136,8 @@ async def until_ready(
             break
         if child.last_crash >= since:
             raise UnavailableError(crash_of(child))
+        if child.incarnation >= since and child.is_in_crash_loop:
+            raise UnavailableError(f"{child.name} cannot be started: {child.last_exit}")
         if problem := despair_of(child):
             raise UnavailableError(f"{child.name} {problem}")
         await child.wait_news()

@@ -17,6 +17,7 @@ from trio_supervisor.errors import (
 )
 from trio_supervisor.policy.reload import UNKNOWN_CODE
 from trio_supervisor.process.loaded import first_modified
+from trio_supervisor.process.threads import run_in_thread
 from trio_supervisor.wire.codec import parse_result
 from trio_supervisor.wire.json_tree import Object
 from trio_supervisor.wire.reports import LoadedReport
@@ -66,7 +67,7 @@ async def _modified(child: Child, ask: Ask) -> str | None:
     if not report.files:
         return None
     files = [(file.path, file.after) for file in report.files]
-    return await trio.to_thread.run_sync(first_modified, files)
+    return await run_in_thread(first_modified, files)
 
 
 async def _answer(child: Child, ask: Ask) -> Object:

@@ -59,6 +59,7 @@ from trio_supervisor.process.sources import (
     split_target,
 )
 from trio_supervisor.process.stopping import Patience
+from trio_supervisor.process.threads import keep_reserve, run_in_thread
 from trio_supervisor.spec import Application
 
 logger = logging.getLogger(__name__)
@@ -221,6 +222,7 @@ async def _own(
     marker = setup.early.marker if setup.early else str(uuid.uuid4())
     with trio.CancelScope(shield=True):
         async with AsyncExitStack() as stack:
+            stack.enter_context(keep_reserve())
             kept = stack.enter_context(keep_listener(setup.path))
             directory = _open_directory(stack)
             sockets = await stack.enter_async_context(
@@ -320,7 +322,7 @@ async def _end_strays(
     timeouts = [service.stop_timeout for service in application.services]
     grace = patience.bound(max(timeouts, default=0.0))
     end = partial(end_all, Table(), f"{MARKER_VARIABLE}={marker}", grace)
-    if strays := await trio.to_thread.run_sync(end):
+    if strays := await run_in_thread(end):
         logger.warning("%d processes had left their groups; they were ended", strays)
 
 

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping
 
-import trio
-
 from trio_supervisor.errors import SpecError
 from trio_supervisor.process.preflight import problems_of
+from trio_supervisor.process.threads import run_in_thread
 from trio_supervisor.spec import Application
 from trio_supervisor.spec.requirements import requirements_of
 
@@ -32,6 +31,6 @@ async def check_startable(
     if not found:
         return
     # In a thread: a path may be on a disk, or a network, that is slow.
-    problems = await trio.to_thread.run_sync(problems_of, found, environment)
+    problems = await run_in_thread(problems_of, found, environment)
     if problems:
         raise SpecError.of(problems)

@@ -8,7 +8,7 @@ from ipaddress import ip_address
 from typing import Final, TypeAlias
 
 import trio
-from attrs import define
+from attrs import define, field
 
 from trio_supervisor.controller.child import Child
 from trio_supervisor.controller.plan import Prober
@@ -16,9 +16,12 @@ from trio_supervisor.policy.probing import Health, ProbeCounter
 from trio_supervisor.policy.restart import Cause
 from trio_supervisor.process.child import Process
 from trio_supervisor.process.environment import PROCESS_VARIABLE
+from trio_supervisor.process.folded_log import FoldedLog
 from trio_supervisor.process.groups import IS_LINUX
 from trio_supervisor.process.helper import open_helper
 from trio_supervisor.process.listening import stranger_at
+from trio_supervisor.process.shortage import shortage_of, text_of
+from trio_supervisor.process.threads import run_in_thread
 from trio_supervisor.spec import Command, Probe
 
 logger = logging.getLogger(__name__)
@@ -53,6 +56,11 @@ class _Target:
     """Where the last answer came from; None: from elsewhere, or nobody knows."""
     stranger: str = ""
     """Who else answered last, in words."""
+    trouble: FoldedLog = field(init=False)
+    """Why it cannot be asked."""
+
+    def __attrs_post_init__(self) -> None:
+        self.trouble = FoldedLog(logger, f"{self.child.name}: probes can be run")
 
     def spare(self) -> float:
         """Return how long it is spared although it did not answer [s]."""
@@ -86,7 +94,7 @@ class _Prober:
         counter = ProbeCounter(probe.failures, probe.successes)
         await trio.sleep(probe.delay)
         while True:
-            health = counter.add(await self._ask(target, probe))
+            health = await self._count(target, probe, counter)
             if health is Health.UNHEALTHY:
                 if await self._is_spared(target, probe):
                     return
@@ -101,7 +109,7 @@ class _Prober:
         counter = ProbeCounter(probe.failures, probe.successes)
         await trio.sleep(probe.delay)
         while True:
-            health = counter.add(await self._ask(target, probe))
+            health = await self._count(target, probe, counter)
             if health is not None:
                 target.child.seems_ready(health is Health.HEALTHY)
             await trio.sleep(probe.interval)
@@ -111,9 +119,12 @@ class _Prober:
         target.child.seems_alive()
         await trio.sleep(probe.delay)
         while True:
-            if is_alive := await self._ask(target, probe):
+            is_alive = await self._ask(target, probe)
+            if is_alive:
                 target.child.seems_alive()
-            if counter.add(is_alive) is Health.UNHEALTHY:
+            if is_alive is None:
+                pass  # nobody could ask it
+            elif counter.add(is_alive) is Health.UNHEALTHY:
                 if not await self._is_spared(target, probe):
                     self._complain(target.child, "liveness", probe)
                     target.child.seems_sick(Cause.UNHEALTHY)
@@ -121,6 +132,13 @@ class _Prober:
                 target.child.seems_alive()
                 counter = ProbeCounter(probe.failures, probe.successes, Health.HEALTHY)
             await trio.sleep(probe.interval)
+
+    async def _count(
+        self, target: _Target, probe: Probe, counter: ProbeCounter
+    ) -> Health | None:
+        """Ask once; what could not be asked does not count."""
+        is_good = await self._ask(target, probe)
+        return None if is_good is None else counter.add(is_good)
 
     async def _is_spared(self, target: _Target, probe: Probe) -> bool:
         """Ask again for as long as nothing is stopped: until it answers, or is."""
@@ -130,8 +148,27 @@ class _Prober:
                 return True
         return False
 
-    async def _ask(self, target: _Target, probe: Probe) -> bool:
+    async def _ask(self, target: _Target, probe: Probe) -> bool | None:
         """Return whether the answer is good, and came in time.
+
+        None: it cannot be asked, for lack of descriptors, processes or memory of ours;
+        that is logged once.
+        """
+        try:
+            is_good = await self._ask_now(target, probe)
+        except (OSError, RuntimeError, MemoryError, BaseExceptionGroup) as exc:
+            if (short := shortage_of(exc)) is None:
+                raise
+            target.trouble.failed(
+                f"{target.child.name}: {probe} cannot be run: {text_of(short)}; not "
+                f"counted as failed"
+            )
+            return None
+        target.trouble.worked()
+        return is_good
+
+    async def _ask_now(self, target: _Target, probe: Probe) -> bool:
+        """Ask it.
 
         The time counts in which the process could have answered, and we could have
         taken the answer in.
@@ -160,9 +197,7 @@ class _Prober:
             child = target.child
             mark = f"{PROCESS_VARIABLE}={child.plan.mark(child.incarnation)}"
             pid = target.process.pid
-            stranger = await trio.to_thread.run_sync(
-                stranger_at, *target.place, pid, mark
-            )
+            stranger = await run_in_thread(stranger_at, *target.place, pid, mark)
         if stranger != target.stranger:
             target.stranger = stranger
             target.child.remark(stranger and f"{probe} is answered by {stranger}")
@@ -180,7 +215,7 @@ class _Prober:
         target.place = None
         match probe.kind:
             case "command":
-                return await _run(probe.arguments, self._environment)
+                return await _run(target, probe, self._environment)
             case "tcp":
                 return await _connect(target, probe.host, probe.port)
             case "http":
@@ -196,19 +231,27 @@ class _Prober:
         )
 
 
-async def _run(arguments: tuple[str, ...], environment: Mapping[str, str]) -> bool:
+async def _run(target: _Target, probe: Probe, environment: Mapping[str, str]) -> bool:
     try:
-        async with open_helper(arguments, environment=environment) as process:
+        async with open_helper(probe.arguments, environment=environment) as process:
             return await process.wait() == 0
     except OSError as exc:
-        logger.warning("a probe cannot be run: %s", exc)
+        _raise_shortage(exc)
+        logger.warning("%s: %s cannot be run: %s", target.child.name, probe, exc)
         return False
+
+
+def _raise_shortage(exc: OSError) -> None:
+    """Raise what keeps us from asking; return where *exc* is an answer."""
+    if (short := shortage_of(exc)) is not None:
+        raise short from exc
 
 
 async def _connect(target: _Target, host: str, port: int) -> bool:
     try:
         stream = await trio.open_tcp_stream(host, port)
-    except OSError:
+    except OSError as exc:
+        _raise_shortage(exc)
         return False
     target.place = _place(stream)
     await trio.aclose_forcefully(stream)
@@ -219,7 +262,8 @@ async def _get(target: _Target, host: str, port: int, path: str) -> bool:
     """Return whether the answer's status is 200 to 399, as Kubernetes has it."""
     try:
         stream = await trio.open_tcp_stream(host, port)
-    except OSError:
+    except OSError as exc:
+        _raise_shortage(exc)
         return False
     target.place = _place(stream)
     name = f"[{host}]" if ":" in host else host

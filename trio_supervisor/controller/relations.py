@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import suppress
 from typing import Final, Protocol
 
 import trio
@@ -157,6 +158,8 @@ class Relations:
             return Leave()
         if home is self._probation:
             return Leave()  # its generation does not come to power
+        if ending.cause is Cause.SHORTAGE:
+            return decision  # no fault of the worker, nor of its group
         if self._held[child] and isinstance(decision, Restart):
             # It was about to be ended with its group: no failure of that by itself.
             return Restart(0.0)
@@ -194,12 +197,14 @@ class Relations:
 
     async def take_evidence(self, child: Child, process: Process, cause: str) -> None:
         """Ask it where it stands, before it is ended for its state."""
-        with trio.move_on_after(_EVIDENCE_WITHIN):
+        # It is ended whether or not there are descriptors to look at it.
+        with suppress(OSError), trio.move_on_after(_EVIDENCE_WITHIN):
             await self._surgeon.look_at(child, process, cause)
 
     async def investigate(self, child: Child, process: Process) -> None:
         """Find out what ended *process* on its own, where what it printed says so."""
-        await self._surgeon.investigate(child, process)
+        with suppress(OSError):
+            await self._surgeon.investigate(child, process)
 
     def obituary_of(self, child: Child, ending: Ending) -> Obituary:
         """Return what is left to say of the process of *child* that just ended."""

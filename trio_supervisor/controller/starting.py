@@ -26,11 +26,14 @@ from trio_supervisor.process.environment import (
     PROCESS_VARIABLE,
 )
 from trio_supervisor.process.exec import spawn_exec
+from trio_supervisor.process.folded_log import FoldedLog
 from trio_supervisor.process.forking import CodeLostError, Forker
 from trio_supervisor.process.groups import IS_LINUX
 from trio_supervisor.process.output.hub import ChildOutput
+from trio_supervisor.process.shortage import text_of
 from trio_supervisor.process.sockets import SocketSet
 from trio_supervisor.process.sources import Pickled, Reference, shown_path
+from trio_supervisor.process.threads import run_in_thread
 from trio_supervisor.spec import (
     Command,
     Service,
@@ -105,6 +108,10 @@ class PythonLauncher:
     _forker: Forker | None
     _files: Mapping[str, str] | None = None
     """Those of the code that it is to run: see `code_files`; None: not known."""
+    _trouble: FoldedLog = field(init=False)
+
+    def __attrs_post_init__(self) -> None:
+        self._trouble = FoldedLog(logger, f"{self._title}: forked")
 
     @property
     def births(self) -> int:
@@ -120,9 +127,10 @@ class PythonLauncher:
     ) -> ChildProcess:
         """Start one, which gets *boot* and *descriptors*, and writes into *output*."""
         streams = output.descriptors if output is not None else None
+        problem = ""
         if self._forker is not None:
             try:
-                return await self._forker.fork(
+                process = await self._forker.fork(
                     f"{self._module}.main:run_forked",
                     boot,
                     environment=environment,
@@ -136,18 +144,24 @@ class PythonLauncher:
                     raise
                 logger.debug("%s: %s; starting it by exec", self._title, exc)
             except OSError as exc:
-                logger.warning("%s: %s; starting it by exec", self._title, exc)
+                problem = f"{self._title}: {text_of(exc)}; started by exec"
+            else:
+                self._trouble.worked()
+                return process
         boot = await self._with_code(boot)
         with open_document(pickle.dumps(boot)) as document:
             numbers = map(str, (document, *descriptors))
             stdout, stderr = streams or (None, None)
-            return await spawn_exec(
+            process = await spawn_exec(
                 [sys.executable, *interpreter_flags(), "-m", self._module, *numbers],
                 environment=environment,
                 inherit=[document, *descriptors],
                 stdout=stdout,
                 stderr=stderr,
             )
+        if problem:
+            self._trouble.failed(problem, logging.WARNING)
+        return process
 
     async def _with_code(
         self, boot: WorkerBoot | SupervisorBoot
@@ -155,7 +169,7 @@ class PythonLauncher:
         """Say what a process that imports again finds changed, where it is."""
         if not self._files:
             return boot
-        path = await trio.to_thread.run_sync(changed_file, self._files)
+        path = await run_in_thread(changed_file, self._files)
         if path is None:
             return boot
         what = f"{shown_path(path)} has changed since this generation was imported"

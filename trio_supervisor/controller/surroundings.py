@@ -68,6 +68,8 @@ class Surroundings:
         try:
             return self.hub.open(name, stdout=file, stderr=file)
         except SpecError as exc:
+            if isinstance(exc.__cause__, OSError):
+                raise OSError(exc.__cause__.errno, str(exc)) from exc
             raise OSError(str(exc)) from exc
 
     def guarded_outputs(self, process_id: int) -> list[Output]:

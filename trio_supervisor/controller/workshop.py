@@ -38,6 +38,7 @@ from trio_supervisor.process.forking import Forker, open_forker
 from trio_supervisor.process.groups import IS_LINUX
 from trio_supervisor.process.sockets import SocketSet
 from trio_supervisor.process.sources import Reference
+from trio_supervisor.process.threads import run_in_thread
 from trio_supervisor.spec import AnyService, Application
 
 MakeChild = Callable[[ChildPlan, Spawn], Child]
@@ -129,7 +130,7 @@ class Workshop:
         if not (IS_LINUX and self.is_subreaper):
             return Imported(await declare(source, environment, timeout))
         plan = fork_server_plan(self.surroundings.title, [source], environment)
-        server = await trio.to_thread.run_sync(start_fork_server, plan)
+        server = await run_in_thread(start_fork_server, plan)
         return Imported(await wait_declared(server, source.target, timeout), server)
 
     async def make(

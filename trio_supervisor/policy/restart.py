@@ -46,6 +46,9 @@ class Cause(Enum):
     """It could not be started."""
     NO_CODE = "no_code"
     """No process has the code of its generation any more, and the files differ."""
+    SHORTAGE = "shortage"
+    """It could not be started for lack of descriptors, processes or memory of ours: no
+    fault of the worker."""
     STARTUP_TIMEOUT = "startup_timeout"
     """It was not ready in time, and was stopped for that."""
     UNHEALTHY = "unhealthy"
@@ -159,6 +162,8 @@ class Backoff:
 
 # Between two looks for code that was lost, up to [s]: it costs no process.
 _NO_CODE_DELAY: Final = 2.0
+# The limit may be lifted at any moment, and the machine is busy enough until then.
+_SHORTAGE_BACKOFF: Final = Backoff(base=0.1, cap=5.0)
 
 
 @frozen(kw_only=True)
@@ -200,6 +205,8 @@ class RestartHistory:
 
     attempt: int = field(default=0, init=False)
     """Crashes in a row: unplanned restarts since the last stable run."""
+    shortages: int = field(default=0, init=False)
+    """Starts in a row that failed for lack of resources of ours."""
     _restarts: Window = field(factory=Window, init=False)
     _told_at: float = field(default=0.0, init=False)
     """When a crash was reported last [s]."""
@@ -211,13 +218,17 @@ class RestartHistory:
 
         A planned restart is immediate, whatever the policy, and counts for nothing;
         a planned stop leaves the process ended, and so does an exit that the rules
-        give up on.
+        give up on. A start that failed for lack of resources is tried again, whatever
+        the policy, and counts for nothing either.
 
         Args:
             ending: As `RestartRules.ending` makes it.
             now: The moment it ended [s], on any clock that never runs back.
             u: A number from [0, 1), drawn by the caller, that sets the jitter.
         """
+        if ending.cause is Cause.SHORTAGE:
+            self.shortages += 1
+            return Restart(_SHORTAGE_BACKOFF.delay(self.shortages, u))
         # However it ended: a stable run before a planned restart was one as well.
         if ending.ready_for is not None and ending.ready_for >= rules.stable_after:
             self.attempt = 0
@@ -240,6 +251,10 @@ class RestartHistory:
             if restarts > rules.intensity:
                 return GiveUp(restarts - 1, rules.period, delay=delay)
         return Restart(delay)
+
+    def started(self) -> None:
+        """Note that a process was started: there is no shortage any more."""
+        self.shortages = 0
 
     def forgive(self) -> None:
         """Reset the restart limit: the worker's group was restarted as a whole.

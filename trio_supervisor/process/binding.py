@@ -13,6 +13,7 @@ import trio
 
 from trio_supervisor.errors import ListenError
 from trio_supervisor.process.owners import group_number, user_number
+from trio_supervisor.process.threads import run_in_thread
 from trio_supervisor.process.unix_files import UnixSocketFile, open_unix_socket_file
 
 # What all interfaces are called, where somebody calls them anything.
@@ -224,7 +225,7 @@ async def _explain(listen: Listen, problem: OSError) -> ListenError:
     reason = problem.strerror or str(problem)
     match problem.errno:
         case errno.EADDRINUSE:
-            holder = await trio.to_thread.run_sync(_holder, listen.port)
+            holder = await run_in_thread(_holder, listen.port)
             reason = f"{holder} listens there; stop it, or choose another port"
         case errno.EADDRNOTAVAIL:
             reason = "no interface of this machine has that address; check the host"

@@ -12,11 +12,12 @@ from attrs import define, field
 
 from trio_supervisor.process.groups import (
     IS_LINUX,
+    exists,
     group_exists,
     is_live_member,
     live_members,
+    open_descriptor,
     open_members,
-    read_stat,
     signal_descriptor,
 )
 from trio_supervisor.process.remaining import (
@@ -82,7 +83,8 @@ class ChildProcess:
 
     Its end is seen through a pidfd (Linux), or by asking every now and then. Only
     `wait` reaps it, and its number is used for signals only as long as it is not
-    reaped. One task at a time may wait.
+    reaped. One task at a time may wait. Where no descriptor is left for all that, it is
+    asked every now and then until there is one.
     """
 
     pid: int
@@ -90,7 +92,7 @@ class ChildProcess:
     _pidfd: int | None = field(init=False)
 
     def __attrs_post_init__(self) -> None:
-        self._pidfd = os.pidfd_open(self.pid) if hasattr(os, "pidfd_open") else None
+        self._pidfd = open_descriptor(self.pid) if IS_LINUX else None
 
     @property
     def is_gone(self) -> bool:
@@ -101,8 +103,9 @@ class ChildProcess:
             return True
         if not IS_LINUX:
             return False
-        with ExitStack() as stack:
+        with suppress(OSError), ExitStack() as stack:
             return not self._open_rest(stack)
+        return False  # unknown, for lack of descriptors
 
     def signal(self, sig: int) -> None:
         """Send *sig* to all of the group."""
@@ -113,7 +116,9 @@ class ChildProcess:
                 # macOS: not permitted where only zombies are left.
                 return
         elif IS_LINUX:
-            with ExitStack() as stack:
+            # Without a descriptor its number may be another one's: the caller, who
+            # wants it gone, tries again.
+            with suppress(OSError), ExitStack() as stack:
                 for descriptor in self._open_rest(stack):
                     signal_descriptor(descriptor, sig)
         elif group_exists(self.pid):
@@ -135,9 +140,11 @@ class ChildProcess:
 
     async def wait(self) -> int:
         """Wait until the process itself ended, and reap it."""
-        if self.returncode is None and self._pidfd is not None:
-            await trio.lowlevel.wait_readable(self._pidfd)
         while self.returncode is None:
+            if self._pidfd is None and IS_LINUX:
+                self._pidfd = open_descriptor(self.pid)
+            if self._pidfd is not None:
+                await trio.lowlevel.wait_readable(self._pidfd)
             self._reap()
             if self.returncode is None:  # no pidfds here, or not ours to reap yet
                 await trio.sleep(0.02 if self._pidfd is None else 0.001)
@@ -148,12 +155,12 @@ class ChildProcess:
         await self.wait()
         pause = 0.001
         while group_exists(self.pid):
-            if not IS_LINUX:
-                await trio.sleep(pause)
-                pause = min(pause * 2, 0.05)
-                continue
             with ExitStack() as stack:
-                rest = self._open_rest(stack)
+                rest = self._look_for_rest(stack)
+                if rest is None:
+                    await trio.sleep(pause)
+                    pause = min(pause * 2, 0.05)
+                    continue
                 if not rest:
                     return
                 async with trio.open_nursery() as nursery:
@@ -166,6 +173,13 @@ class ChildProcess:
             os.close(self._pidfd)
             self._pidfd = None
 
+    def _look_for_rest(self, stack: ExitStack) -> list[int] | None:
+        """Return what is left of the group; None: there is no way to know now."""
+        if IS_LINUX:
+            with suppress(OSError):
+                return self._open_rest(stack)
+        return None
+
     def _open_rest(self, stack: ExitStack) -> list[int]:
         descriptors = open_members(is_live_member(self.pid))
         for descriptor in descriptors:
@@ -177,7 +191,7 @@ class ChildProcess:
             pid, status = os.waitpid(self.pid, os.WNOHANG)
         except ChildProcessError:
             # A forked one is ours once the process that forked it has ended, too.
-            if not IS_LINUX or read_stat(self.pid) is None:
+            if not IS_LINUX or not exists(self.pid):
                 # Somebody else in this program reaped it: its status is lost.
                 self.returncode = 255
         else:

@@ -26,7 +26,7 @@ from trio_supervisor.process.fork_server_start import (
     Started,
     end_early,
 )
-from trio_supervisor.process.groups import read_stat
+from trio_supervisor.process.groups import open_descriptor, read_stat
 from trio_supervisor.process.import_report import last_place, read_report
 from trio_supervisor.process.sources import is_path, shown_path, split_target
 
@@ -39,6 +39,7 @@ _TELL_AFTER: Final = 8.0
 _TELL_AGAIN: Final = (12.0, 20.0, 60.0)
 # From the end of its connection to that of the process itself [s].
 _TO_END: Final = 1.0
+_LOOK_AGAIN: Final = 0.02
 _MAX_PACKET: Final = 8192
 
 
@@ -59,7 +60,11 @@ async def wait_declared(
     """
     shown = shown_target(target)
     # A copy: the server's own is closed before its process is reaped.
-    report = os.dup(started.report)
+    try:
+        report = os.dup(started.report)
+    except OSError:
+        end_early(started)
+        raise
     try:
         data = await _receive(started, report, shown, within)
         if data is not None:
@@ -178,7 +183,10 @@ def read_file(descriptor: int) -> bytes:
 
 
 async def _wait_ended(process_id: int) -> None:
-    descriptor = os.pidfd_open(process_id)
+    while (descriptor := open_descriptor(process_id)) is None:
+        if _has_ended(process_id):
+            return
+        await trio.sleep(_LOOK_AGAIN)  # no descriptor is left for it
     try:
         await trio.lowlevel.wait_readable(descriptor)
     finally:

@@ -9,12 +9,12 @@ import subprocess
 import sys
 from collections.abc import Mapping, Sequence
 
-import trio
 from attrs import evolve, frozen
 
 from trio_supervisor.process import handover
 from trio_supervisor.process.child import ChildProcess
 from trio_supervisor.process.dispositions import ignored_signals
+from trio_supervisor.process.threads import run_in_thread
 
 
 async def spawn_exec(
@@ -60,10 +60,10 @@ async def spawn_exec(
     )
     # In a thread, for exec reads the program from a disk that may be slow.
     if not (listen or ignored_signals()):
-        return await trio.to_thread.run_sync(launch.start)
+        return await run_in_thread(launch.start)
     if listen and inherit:
         raise ValueError("listen gives out the very numbers that inherit keeps")
-    return await trio.to_thread.run_sync(_start_by_handover, launch, listen or {})
+    return await run_in_thread(_start_by_handover, launch, listen or {})
 
 
 @frozen(kw_only=True)

@@ -16,6 +16,7 @@ always ready, forked and parked, so that what follows a crash has no fork to wai
 
 from __future__ import annotations
 
+import errno
 import gc
 import importlib
 import os
@@ -28,7 +29,7 @@ from collections import deque
 from collections.abc import Callable
 from contextlib import suppress
 from select import POLLIN, poll
-from socket import recv_fds, send_fds, socket
+from socket import MSG_CTRUNC, recv_fds, send_fds, socket
 from typing import Final, NamedTuple, NoReturn
 
 from trio_supervisor.process.dispositions import reset_ignored
@@ -115,15 +116,20 @@ class ForkServer:
                 # find none. The others when what was asked for has had the processor.
                 if self._is_readable(_IDLE if self._spares else 0.0):
                     break
-                self._make_spare()
+                if not self._make_spare():
+                    break
             else:
                 if not self._has_twin and not self._is_readable(_IDLE):
                     self._make_twin()
 
     def _make_twin(self) -> None:
         """Fork a twin; in the twin, serve its own controller's end from now on."""
+        try:
+            control = fork_twin(self._control)
+        except OSError:  # tried again after the next request
+            return
         self._has_twin = True
-        if (control := fork_twin(self._control)) is not None:
+        if control is not None:
             self._leave()
             self._control, self._has_twin = control, False
             self.process_id, self.is_parked = posix.getpid(), True
@@ -137,12 +143,17 @@ class ForkServer:
         requests: list[Request] = []
         while not requests or self._is_readable():
             try:
-                data, descriptors, _, _ = recv_fds(self._control, 1, MAX_DESCRIPTORS)
+                data, descriptors, flags, _ = recv_fds(
+                    self._control, 1, MAX_DESCRIPTORS
+                )
             except ConnectionResetError:  # it left what we had to say unread
                 return None
             if not data:
                 return None
             keep_from_programs(descriptors)
+            if flags & MSG_CTRUNC:  # this process may open no more
+                self._refuse_cut(descriptors)
+                continue
             if not descriptors:
                 self._has_twin = self._has_twin and data != TWIN
                 return requests
@@ -150,6 +161,14 @@ class ForkServer:
                 document, birth, *others = descriptors
                 requests.append(Request(document, birth, tuple(others)))
         return requests
+
+    def _refuse_cut(self, descriptors: list[int]) -> None:
+        """Refuse a request of which descriptors were lost."""
+        problem = OSError(errno.EMFILE, posix.strerror(errno.EMFILE))
+        if len(descriptors) >= 2:
+            _refuse([Request(descriptors[0], descriptors[1], ())], problem)
+        for descriptor in descriptors:
+            posix.close(descriptor)
 
     def _is_readable(self, timeout: float = 0.0) -> bool:
         poller = poll()
@@ -174,20 +193,24 @@ class ForkServer:
         A child begins when that one has ended, and so is the controller's: its end is
         read off a pipe. Of *everyone* that asked, it keeps what is its own alone.
         """
-        read, write = posix.pipe()
+        try:
+            read, write = posix.pipe()
+        except OSError as exc:
+            _refuse(requests, exc)
+            return
         try:
             is_between = _fork_between()
         except OSError as exc:
             posix.close(read)
             posix.close(write)
-            _refuse(requests, f"cannot fork: {exc}")
+            _refuse(requests, exc)
             return
         if is_between:
             for request in requests:
                 try:
                     is_child = _fork() == 0
                 except OSError as exc:
-                    _refuse([request], f"cannot fork: {exc}")
+                    _refuse([request], exc)
                     continue
                 if is_child:
                     for other in everyone:
@@ -202,16 +225,23 @@ class ForkServer:
         posix.close(read)
         posix.close(write)
 
-    def _make_spare(self) -> None:
-        ours, theirs = socket_pair()
+    def _make_spare(self) -> bool:
+        """Fork a spare child; say whether that was possible."""
+        try:
+            ours, theirs = socket_pair()
+        except OSError:  # the next request will say so
+            return False
         try:
             is_between = _fork_between()
-        except OSError:  # the next request will say so
+        except OSError:
             ours.close()
             theirs.close()
-            return
+            return False
         if is_between:
-            pid = _fork()
+            try:
+                pid = _fork()
+            except OSError:  # the socket of the spare is closed, and tells
+                posix._exit(1)
             if pid == 0:
                 ours.close()
                 self._leave()
@@ -221,6 +251,7 @@ class ForkServer:
             posix._exit(0)
         theirs.close()
         self._spares.append(ours)
+        return True
 
     def _leave(self) -> None:
         """In a child: let go of what is the server's."""
@@ -249,10 +280,15 @@ def _fork_between() -> bool:
     return False
 
 
-def _refuse(requests: list[Request], problem: str) -> None:
+def _refuse(requests: list[Request], problem: OSError) -> None:
+    """Say why no child can be forked: the errno, and words."""
+    text = f"!{problem.errno or 0} the fork server cannot fork: {problem.strerror}"
     for request in requests:
-        with suppress(OSError), socket(fileno=posix.dup(request.birth)) as birth:
-            birth.send(b"!" + problem.encode())
+        # Not a copy: there may be no descriptor for it.
+        birth = socket(fileno=request.birth)
+        with suppress(OSError):
+            birth.send(text.encode())
+        birth.detach()
 
 
 def _sort_free_memory() -> None:

@@ -20,14 +20,17 @@ def fork_twin(control: socket) -> socket | None:
 
     Returns:
         In the twin, its control socket; None: this is the server itself.
+
+    Raises:
+        OSError: there are no descriptors, or no processes.
     """
     ours, theirs = socket_pair()
     try:
         pid = posix.fork()
-    except OSError:  # there is none, then
+    except OSError:
         ours.close()
         theirs.close()
-        return None
+        raise
     if pid:
         ours.close()
         theirs.close()

@@ -26,6 +26,7 @@ from trio_supervisor.process.declaring import (
     tell_where,
 )
 from trio_supervisor.process.documents import open_document
+from trio_supervisor.process.folded_log import FoldedLog
 from trio_supervisor.process.fork_server_start import (
     DECLARED,
     TWIN,
@@ -37,8 +38,10 @@ from trio_supervisor.process.fork_server_start import (
 )
 from trio_supervisor.process.import_report import read_report
 from trio_supervisor.process.parked_twin import ParkedTwin
+from trio_supervisor.process.shortage import shortage_of, text_of
 from trio_supervisor.process.sources import Reference, shown_path
 from trio_supervisor.process.stopping import StopPlan, stop
+from trio_supervisor.process.threads import run_in_thread
 
 logger = logging.getLogger(__name__)
 
@@ -49,6 +52,8 @@ _MAX_ATTEMPTS: Final = 3
 _STOP: Final = StopPlan(timeout=2.0)
 # A signal would end it in the middle of these [s].
 _EXIT_HANDLERS: Final = 1.0
+# Until another twin is made for one that could not be taken [s].
+_TWIN_AGAIN: Final = 5.0
 # The first replacement is immediate; one that dies at once is tried again more slowly.
 _RETRIES: Final = (0.0, 0.1, 0.5, 2.0, 5.0)
 # How often the files are looked at while they are not those of the generation [s].
@@ -79,6 +84,9 @@ class Forker:
     _sending: trio.Lock = field(factory=trio.Lock, init=False)
     _failures: int = field(default=0, init=False)
     """Servers in a row that ended without a child."""
+    _trouble: FoldedLog = field(
+        factory=lambda: FoldedLog(logger, "there is a fork server"), init=False
+    )
     process_id: int | None = field(default=None, init=False)
     """Of the server; None: there is none at the moment."""
     births: int = field(default=0, init=False)
@@ -163,8 +171,10 @@ class Forker:
                 try:
                     async with self._sending:  # it may wait, and one at a time may
                         await _send(control, [document, theirs.fileno(), *others])
-                except OSError:  # it has ended, before that was noticed
-                    self._lose(control)
+                except OSError as exc:
+                    if shortage_of(exc) is not None:  # ours: the server is well
+                        raise
+                    self._lose(control)  # it has ended, before that was noticed
                     await trio.lowlevel.checkpoint()
                     return None
             try:
@@ -172,7 +182,7 @@ class Forker:
             except OSError:
                 return None
             if answer.startswith(b"!"):
-                raise OSError(answer[1:].decode())
+                raise _refusal(answer[1:])
             if not answer:
                 return None
             # It waits for our word, so that its number is its own until then.
@@ -226,8 +236,9 @@ class Forker:
                 pause = _RETRIES[min(self._failures, len(_RETRIES) - 1)]
                 await trio.sleep(max(pause, _LOOK_AGAIN))
                 continue
-            except OSError as exc:
-                logger.error("no fork server: %s; trying again", exc)
+            except (OSError, MemoryError) as exc:
+                problem = text_of(shortage_of(exc) or OSError(str(exc)))
+                self._trouble.failed(f"no fork server: {problem}; trying again")
             else:
                 how = describe_exit(process.returncode)
                 next_ = "starting another"
@@ -255,9 +266,8 @@ class Forker:
                 if started is None:
                     has_code = self._code is None
                     await self._check_files()
-                    started = await trio.to_thread.run_sync(
-                        start_fork_server, self._plan
-                    )
+                    started = await run_in_thread(start_fork_server, self._plan)
+                self._trouble.worked()
                 report = started.report
                 stack.callback(os.close, report)
                 process = ChildProcess(started.process_id)
@@ -292,7 +302,7 @@ class Forker:
         """
         if self._code is None:
             return
-        path = await trio.to_thread.run_sync(changed_file, self._code)
+        path = await run_in_thread(changed_file, self._code)
         if path is not None:
             error = CodeLostError(_changed_text(path))
             error.was_imported = False
@@ -355,8 +365,11 @@ class Forker:
                     logger.warning("%s", text.decode("utf-8", "replace"))
                 case b"i", text:
                     logger.info("%s", text.decode("utf-8", "replace"))
-                case kind, pid if kind == TWIN and descriptors:
-                    self._adopt_twin(int(pid), os.dup(descriptors[0]))
+                case kind, pid if kind == TWIN:
+                    try:
+                        self._adopt_twin(int(pid), os.dup(descriptors[0]))
+                    except (IndexError, OSError):  # no descriptor is left for it
+                        self._nursery.start_soon(self._miss_twin)
                 case kind, _ if kind == DECLARED and descriptors:
                     self._take_code(read_file(descriptors[0]))
                     self._offer(control, process.pid)
@@ -396,6 +409,14 @@ class Forker:
             before.dismiss()
         self._nursery.start_soon(self._watch_twin, twin)
 
+    async def _miss_twin(self) -> None:
+        """Have the server make another twin later: the last one could not be taken."""
+        await trio.sleep(_TWIN_AGAIN)
+        if self._control is not None and self._twin is None:
+            with suppress(OSError):  # it has ended, too
+                async with self._sending:
+                    await self._control.send(TWIN)
+
     async def _watch_twin(self, twin: ParkedTwin) -> None:
         is_lost = await twin.wait_lost()
         if is_lost and self._twin is twin:
@@ -428,6 +449,12 @@ def _descriptors_in(ancillary: Sequence[tuple[int, int, bytes]]) -> list[int]:
                 for i in range(0, whole, 4)
             ]
     return found
+
+
+def _refusal(answer: bytes) -> OSError:
+    """Return what the server says that keeps it from forking: an errno, and words."""
+    number, _, text = answer.decode("utf-8", "replace").partition(" ")
+    return OSError(int(number), text) if number.isdecimal() else OSError(text)
 
 
 async def _cancel_after(process: ChildProcess, scope: trio.CancelScope) -> None:

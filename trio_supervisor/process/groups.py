@@ -5,7 +5,7 @@ Standard library only: the guardian runs this in a process of its own.
 
 from __future__ import annotations
 
-import contextlib
+import errno
 import os
 import signal
 import sys
@@ -13,6 +13,8 @@ from collections.abc import Callable, Iterator
 from typing import Final, NamedTuple
 
 IS_LINUX: Final = sys.platform == "linux"
+# That nothing can be opened says nothing about a process.
+_UNKNOWN: Final = (errno.EMFILE, errno.ENFILE, errno.ENOMEM)
 
 
 def group_exists(group: int) -> bool:
@@ -42,16 +44,31 @@ class Stat(NamedTuple):
 
 
 def read_stat(pid: int) -> Stat | None:
+    """Return what is known of process *pid*; None: it is gone, or nothing is known."""
+    try:
+        return look_up(pid)
+    except OSError:
+        return None
+
+
+def look_up(pid: int) -> Stat | None:
     """Return what is known of process *pid*; None: it is gone.
 
     Source: proc_pid_stat(5). The command's name, field 2, may hold any character; the
     last ``)`` ends it.
+
+    Raises:
+        OSError: that is unknown, for lack of descriptors or memory.
     """
     try:
         with open(f"/proc/{pid}/stat", "rb", buffering=0) as file:
             fields = file.read().rpartition(b")")[2].split()
         return Stat(fields[0].decode(), int(fields[2]), int(fields[17]))
-    except (OSError, IndexError, ValueError):
+    except OSError as exc:
+        if exc.errno in _UNKNOWN:
+            raise
+        return None
+    except (IndexError, ValueError):
         return None
 
 
@@ -64,38 +81,79 @@ def open_members(belongs: Callable[[int], bool]) -> list[int]:
 
     *belongs* is asked once more after the pidfd was opened: the descriptor then surely
     refers to the process that was meant, for a number is not given away twice at once.
+
+    Raises:
+        OSError: that is unknown, for lack of descriptors or memory.
     """
-    descriptors = []
-    for pid in _pids():
-        if not belongs(pid):
-            continue
-        with contextlib.suppress(OSError):
-            descriptor = os.pidfd_open(pid)
-            if belongs(pid):
-                descriptors.append(descriptor)
-            else:
-                os.close(descriptor)
+    descriptors: list[int] = []
+    try:
+        for pid in _pids():
+            if not belongs(pid) or (descriptor := _open_known(pid)) is None:
+                continue
+            descriptors.append(descriptor)
+            if not belongs(pid):
+                os.close(descriptors.pop())
+    except OSError:
+        for descriptor in descriptors:
+            os.close(descriptor)
+        raise
     return descriptors
+
+
+def _open_known(pid: int) -> int | None:
+    """Return a pidfd of process *pid*; None: it is gone.
+
+    Raises:
+        OSError: there is none for lack of descriptors or memory.
+    """
+    try:
+        return os.pidfd_open(pid)
+    except OSError as exc:
+        if exc.errno in _UNKNOWN:
+            raise
+        return None
 
 
 def live_members(group: int) -> list[int]:
     """Return the processes in *group* that are alive; empty where that is unknown."""
-    return list(filter(is_live_member(group), _pids())) if IS_LINUX else []
+    if not IS_LINUX:
+        return []
+    try:
+        return list(filter(is_live_member(group), _pids()))
+    except OSError:  # no descriptors, or no memory
+        return []
 
 
 def is_live_member(group: int) -> Callable[[int], bool]:
     """Return a test for pids: alive (no zombie), and in *group*."""
 
     def belongs(pid: int) -> bool:
-        stat = read_stat(pid)
+        stat = look_up(pid)
         return stat is not None and stat.group == group and stat.is_alive
 
     return belongs
 
 
 def is_alive(pid: int) -> bool:
-    """Whether process *pid* is there, and not all of its threads have ended."""
-    return (stat := read_stat(pid)) is not None and stat.is_alive
+    """Whether process *pid* is there, and not all of its threads have ended.
+
+    Where that is unknown for lack of descriptors, it is taken to be.
+    """
+    try:
+        return (stat := look_up(pid)) is not None and stat.is_alive
+    except OSError:
+        return True
+
+
+def exists(pid: int) -> bool:
+    """Whether process *pid* is there, be it a zombie. Needs no descriptor."""
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        pass
+    return True
 
 
 def may_signal(pid: int) -> bool:
@@ -137,7 +195,7 @@ def _read(path: str) -> bytes:
 
 
 def open_descriptor(pid: int) -> int | None:
-    """Return a pidfd of process *pid*; None: it is gone."""
+    """Return a pidfd of process *pid*; None: it is gone, or no descriptor is left."""
     try:
         return os.pidfd_open(pid)
     except OSError:

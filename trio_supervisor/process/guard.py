@@ -9,13 +9,15 @@ import socket
 import subprocess
 import sys
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
-from contextlib import asynccontextmanager
+from contextlib import ExitStack, asynccontextmanager
 from typing import Final, NamedTuple
 
 import trio
 from attrs import define, field
 
 from trio_supervisor.process.child import ChildProcess
+from trio_supervisor.process.folded_log import FoldedLog
+from trio_supervisor.process.shortage import shortage_of, text_of
 from trio_supervisor.process.stopping import StopPlan, stop
 
 logger = logging.getLogger(__name__)
@@ -53,6 +55,9 @@ class Guard:
     _untold: dict[int, None] = field(factory=dict, init=False)
     """Groups whose outputs the guardian does not have yet, or has to give back."""
     _wake: trio.Event = field(factory=trio.Event, init=False)
+    _trouble: FoldedLog = field(
+        factory=lambda: FoldedLog(logger, "there is a guardian"), init=False
+    )
     process_id: int | None = field(default=None, init=False)
     """Of the guardian; None: there is none at the moment."""
 
@@ -77,36 +82,42 @@ class Guard:
         while True:
             try:
                 await self._run_one(environment)
-            except OSError as exc:
-                logger.warning("no guardian: %s; trying again", exc)
+            except (OSError, MemoryError) as exc:
+                problem = text_of(shortage_of(exc) or OSError(str(exc)))
+                self._trouble.failed(f"no guardian: {problem}; trying again")
             else:
                 logger.warning("the guardian was killed; starting another")
             await trio.sleep(_RETRY)
 
     async def _run_one(self, environment: Mapping[str, str]) -> None:
         arguments = ["-m", "trio_supervisor.process.guardian"]
-        outputs, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-        outputs.setblocking(False)
-        with theirs:
-            try:
-                process = subprocess.Popen(  # noqa: ASYNC220 (once, and as quick as a fork)
-                    [
-                        *(sys.executable, *arguments, self._marker, self._directory),
-                        str(theirs.fileno()),
-                    ],
-                    stdin=subprocess.PIPE,
-                    env=environment,
-                    start_new_session=True,  # out of reach of the terminal's Ctrl-C
-                    pass_fds=[theirs.fileno()],
-                )
-            except BaseException:
-                outputs.close()
-                raise
+        with ExitStack() as stack:
+            # All of them first: nothing may fail once there is a process.
+            outputs, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+            stack.callback(outputs.close)
+            outputs.setblocking(False)
+            with theirs:
+                reading, writing = os.pipe()
+                stack.callback(os.close, writing)
+                try:
+                    process = subprocess.Popen(  # noqa: ASYNC220 (as quick as a fork)
+                        [
+                            *(sys.executable, *arguments),
+                            *(self._marker, self._directory),
+                            str(theirs.fileno()),
+                        ],
+                        stdin=reading,
+                        env=environment,
+                        start_new_session=True,  # out of reach of a terminal's Ctrl-C
+                        pass_fds=[theirs.fileno()],
+                    )
+                finally:
+                    os.close(reading)
+            stack.pop_all()
+        self._trouble.worked()
         process.returncode = 0  # ours to reap: see spawn_exec
         child = ChildProcess(process.pid)
-        assert process.stdin is not None
-        pipe = trio.lowlevel.FdStream(os.dup(process.stdin.fileno()))
-        process.stdin.close()
+        pipe = trio.lowlevel.FdStream(writing)
         self.process_id = process.pid
         self._unsent = [
             f"+ {group} {int(plan.signal)} {plan.timeout}\n"

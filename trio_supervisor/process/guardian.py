@@ -115,7 +115,10 @@ def _signal_group(group: int, signals: Sequence[int]) -> bool:
         for sig in signals:
             os.killpg(group, sig)
         return group_exists(group)
-    return _signal_descriptors(open_members(is_live_member(group)), signals) > 0
+    try:
+        return _signal_descriptors(open_members(is_live_member(group)), signals) > 0
+    except OSError:  # no descriptors, or no memory: look again
+        return True
 
 
 def _signal_marked(marker: str, signals: Sequence[int]) -> int:
@@ -127,7 +130,10 @@ def _signal_marked(marker: str, signals: Sequence[int]) -> int:
     def belongs(pid: int) -> bool:
         return pid != os.getpid() and has_variable(pid, variable)
 
-    return _signal_descriptors(open_members(belongs), signals)
+    try:
+        return _signal_descriptors(open_members(belongs), signals)
+    except OSError:  # no descriptors, or no memory
+        return 0
 
 
 def _signal_descriptors(descriptors: list[int], signals: Sequence[int]) -> int:

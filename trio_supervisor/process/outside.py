@@ -16,6 +16,7 @@ from attrs import frozen
 
 from trio_supervisor.process.black_box import BlackBox, without_boot
 from trio_supervisor.process.kernel_view import ThreadView, view_threads
+from trio_supervisor.process.threads import run_in_thread
 
 FROZEN: Final = {
     "T": "it is stopped, as by SIGSTOP: nothing in it runs",
@@ -50,7 +51,7 @@ async def look(process_id: int, box: BlackBox | None) -> Seen:
     if (state := FROZEN.get(views[0].state)) is not None:
         await trio.lowlevel.checkpoint()
         return Seen(way="kernel", text=state)
-    stacks = await trio.to_thread.run_sync(_read, process_id, abandon_on_cancel=True)
+    stacks = await run_in_thread(_read, process_id, abandon_on_cancel=True)
     if not isinstance(stacks, str):
         return Seen(way="memory", text=describe(stacks, view_threads(process_id)))
     return await _ask(process_id, box, views, stacks)

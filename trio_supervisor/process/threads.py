@@ -1,0 +1,131 @@
+"""Run blocking calls in threads, also while the system lets none be started.
+
+A controller has to stop, reap and start processes just when the limit of processes is
+reached, which threads count against. So it has one thread in reserve from its start.
+"""
+
+from __future__ import annotations
+
+import errno
+import queue
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from functools import partial
+from typing import Any, Final, TypeVar
+
+import trio
+from attrs import define, field
+
+from trio_supervisor.process.shortage import shortage_of
+
+T = TypeVar("T")
+_REFUSED: Final = "cannot start a thread"
+
+
+async def run_in_thread(
+    function: Callable[..., T], *args: object, abandon_on_cancel: bool = False
+) -> T:
+    """Call *function* in a thread, as `trio.to_thread.run_sync` does.
+
+    Where no thread can be started, the reserve does it: one call after the other.
+
+    Raises:
+        OSError: no thread can be started, and `keep_reserve` is not in use.
+    """
+    has_begun = False
+
+    def run() -> T:
+        nonlocal has_begun
+        has_begun = True
+        return function(*args)
+
+    try:
+        return await trio.to_thread.run_sync(run, abandon_on_cancel=abandon_on_cancel)
+    except RuntimeError as exc:
+        if has_begun or (short := shortage_of(exc)) is None:
+            raise
+        if _reserve is None:
+            raise short from exc
+    return await _reserve.run(run, abandon_on_cancel=abandon_on_cancel)
+
+
+@contextmanager
+def keep_reserve() -> Iterator[None]:
+    """Have a thread in reserve for the length of the block.
+
+    All controllers of a process share one.
+
+    Raises:
+        OSError: it cannot be started.
+    """
+    global _reserve, _users
+    if _reserve is None:
+        _reserve = _Reserve()
+        try:
+            _reserve.start()
+        except BaseException:
+            _reserve = None
+            raise
+    _users += 1
+    try:
+        yield
+    finally:
+        _users -= 1
+        if not _users:
+            _reserve.end()
+            _reserve = None
+
+
+@define(eq=False)
+class _Reserve:
+    """A thread, and the calls that wait for it."""
+
+    _calls: queue.SimpleQueue[Callable[[], None] | None] = field(
+        factory=queue.SimpleQueue, init=False
+    )
+
+    def start(self) -> None:
+        """Start the thread."""
+        thread = threading.Thread(
+            target=self._run, name="trio_supervisor reserve", daemon=True
+        )
+        try:
+            thread.start()
+        except RuntimeError as exc:
+            raise OSError(errno.EAGAIN, _REFUSED) from exc
+
+    def end(self) -> None:
+        """Have the thread end after the calls that wait for it."""
+        self._calls.put(None)
+
+    async def run(self, function: Callable[[], T], *, abandon_on_cancel: bool) -> T:
+        """Call *function* there."""
+        done = trio.Event()
+        token = trio.lowlevel.current_trio_token()
+        results: list[Any] = []
+        errors: list[BaseException] = []
+
+        def call() -> None:
+            try:
+                results.append(function())
+            except BaseException as exc:
+                errors.append(exc)
+            with suppress(trio.RunFinishedError):
+                token.run_sync_soon(done.set)
+
+        self._calls.put(call)
+        with trio.CancelScope(shield=not abandon_on_cancel):
+            await done.wait()
+        if errors:
+            raise errors[0]
+        found: T = results[0]
+        return found
+
+    def _run(self) -> None:
+        for call in iter(partial(self._calls.get), None):
+            call()
+
+
+_reserve: _Reserve | None = None
+_users = 0
