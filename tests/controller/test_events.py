@@ -21,6 +21,7 @@ from trio_supervisor.controller.events import (
     NotPermitted,
     NotStarted,
     Overloaded,
+    PictureDiffered,
     Ready,
     Recovered,
     Reloaded,
@@ -257,6 +258,12 @@ EVENTS: list[tuple[Event, int, str]] = [
     ),
     (Supervised(name="controller", is_back=False), INFO, "supervisor connected"),
     (Supervised(name="controller", is_back=True), INFO, "supervisor is back"),
+    (
+        PictureDiffered(name="supervisor", workers=3, known=4),
+        WARNING,
+        "status differed from the controller's records (4 workers instead of 3, or "
+        "outdated ones); sent again",
+    ),
     (
         AllReady(name="controller", workers=3, seconds=0.2),
         INFO,

@@ -153,6 +153,12 @@ class Controller:
     def everyone(self) -> Iterable[Child]:
         return self.children.values()
 
+    def knows(self, child: Child) -> bool:
+        return child in self.children.values()
+
+    def counts(self, child: Child) -> bool:
+        return True
+
     def on_change(self, child: Child) -> None:
         self.link.tell(child)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from typing import Any
@@ -100,7 +101,10 @@ class House:
         self._nursery.start_soon(self.server.serve_controller, theirs)
         async with open_peer(ours, Session(is_connecting=True), dispatch) as peer:
             do, arguments = unparse_operation(
-                Update(workers=(record("web.0", 100), record("web.1", None)))
+                Update(
+                    workers=(record("web.0", 100), record("web.1", None)),
+                    is_snapshot=True,
+                )
             )
             await peer.call(do, arguments)
             yield peer
@@ -164,7 +168,12 @@ async def test_status_tells_monitors_first_then_everything() -> None:
 
     assert progress == [{"watching": {"names": ["web.0"]}}]
     assert report["supervisor"] == {"process_id": 50, "incarnation": 3, "uptime": 5.0}
-    assert report["controller"] == {"process_id": 40, "version": "1.2.3"}
+    assert report["controller"] == {
+        "process_id": 40,
+        "version": "1.2.3",
+        "state": "",
+        "silent_for": None,
+    }
     rows = [(w["name"], w["connected"], w["connection_id"]) for w in report["workers"]]
     assert rows == [("web.0", True, id_), ("web.1", False, None)]
     (connection,) = report["connections"]
@@ -990,3 +999,54 @@ async def test_a_controller_that_says_nothing_keeps_nobody_waiting_for_long() ->
         report = await client.call("status", {})
         assert report["workers"] == []
         assert trio.current_time() == 2
+
+
+@simulated
+async def test_the_connection_of_a_killed_worker_ends_though_a_child_holds_it() -> None:
+    """Its process is gone, and another one is in its place."""
+    gone = 2**22 + 1  # above the highest process id of Linux
+    async with open_house() as house, house.control(refuse_calls) as controller:
+        update = Update(workers=(record("web.0", gone),), is_snapshot=True, sequence=1)
+        await controller.call(*unparse_operation(update))
+        async with house.connect(gone) as worker:
+            await register(worker, gone, name="web.0")
+            update = Update(workers=(record("web.0", os.getpid()),), sequence=2)
+            await controller.call(*unparse_operation(update))
+            await worker.closed.wait()
+        assert not house.server.registry.connections
+
+
+@simulated
+async def test_the_connection_of_a_worker_that_still_ends_goes_on() -> None:
+    async with open_house() as house, house.control(refuse_calls) as controller:
+        mine = os.getpid()
+        update = Update(workers=(record("web.0", mine),), is_snapshot=True, sequence=1)
+        await controller.call(*unparse_operation(update))
+        async with house.connect(mine) as worker:
+            await register(worker, mine, name="web.0")
+            update = Update(workers=(record("web.0", None),), sequence=2)
+            await controller.call(*unparse_operation(update))
+            await wait_all_tasks_blocked()
+            assert not worker.closed.is_set()
+
+
+@pytest.mark.parametrize(
+    ("letter", "seconds", "shown"),
+    [
+        ("S", 5, ("", None)),
+        ("S", 13, ("", 13.0)),
+        ("T", 0.5, ("", None)),
+        ("T", 5, ("stopped", 5.0)),
+    ],
+)
+@simulated
+async def test_a_picture_that_nobody_confirms_says_how_old_it_is(
+    letter: str, seconds: float, shown: tuple[str, float | None]
+) -> None:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("trio_supervisor.supervisor.server.state_of", lambda _: letter)
+        async with open_house() as house, house.control(refuse_calls) as controller:
+            await controller.call("ping", {})
+            await trio.sleep(seconds)
+            told = house.server.status(is_full=False)["controller"]
+    assert (told["state"], told["silent_for"]) == shown

@@ -48,6 +48,7 @@ RECORD = m.WorkerRecord(
     next_try_at=1026.5,
     last_line="boom",
     problem="port 80 is held by nginx, pid 7",
+    counts=False,
 )
 WORKER = m.WorkerStatus(
     name="web.0",
@@ -117,7 +118,16 @@ CALLS: tuple[m.Operation, ...] = (
     m.Shutdown(),
     m.Shutdown(wait=True),
     m.Cancel(call=8),
-    m.Update(workers=(RECORD,), gone=(GONE,), restarts=1, is_last=True),
+    m.Update(
+        workers=(RECORD,),
+        gone=(GONE,),
+        restarts=1,
+        is_last=True,
+        sequence=7,
+        is_snapshot=True,
+        is_partial=True,
+        digest="1-00000000deadbeef",
+    ),
     m.Update(workers=()),
     m.ThreadDump(locals=True),
     m.ThreadDump(),
@@ -172,6 +182,9 @@ RESULTS: tuple[attrs.AttrsInstance, ...] = (
     SUPERVISOR,
     CONTROLLER,
     m.ControllerStatus(process_id=4709),
+    m.ControllerStatus(process_id=4709, state="stopped", silent_for=12.5),
+    m.UpdateReport(is_same=False, workers=3),
+    m.UpdateReport(is_same=True),
     m.StatusReport(
         supervisor=SUPERVISOR,
         controller=CONTROLLER,

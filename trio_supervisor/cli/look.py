@@ -93,6 +93,9 @@ def run_status(arguments: Namespace) -> None:
         f"{supervisor['incarnation']}, up {format_duration(supervisor['uptime'])}; "
         f"controller pid {controller['process_id']}"
     )
+    if (age := controller.get("silent_for")) is not None:
+        how = "is stopped (SIGSTOP)" if controller.get("state") else "does not answer"
+        print(f"controller {how}; the status below is {format_duration(age)} old")
     _print_workers(report["workers"])
     for name, status in monitors.items():
         if "problem" in status:

@@ -193,7 +193,17 @@ class Controller:
         every = dict.fromkeys(self.generation.children)
         if coming is not None:
             every |= dict.fromkeys(coming.children)
-        yield from every | dict.fromkeys(self._leaving)
+        every |= dict.fromkeys(self._leaving)
+        yield from filter(self.knows, every)
+
+    def knows(self, child: Child) -> bool:
+        """Return whether *child* is one of `everyone`."""
+        return self.relations.home_of(child) is not None
+
+    def counts(self, child: Child) -> bool:
+        """Return whether *child* is of the generation in charge, and to stay."""
+        home = self.relations.home_of(child)
+        return home is self.generation and child not in self._leaving
 
     async def wait_ready(self) -> None:
         """Wait until the supervisor and all workers are ready at once.
@@ -599,6 +609,17 @@ class Controller:
         for child in children:
             self.readiness.dismiss(child)
         self.readiness.tell()
+        self.link.tell_together(children)
+
+    def announce(self, children: Iterable[Child]) -> None:
+        """Have *children*, which do not run yet, seen by `status`."""
+        self.link.tell_together(children)
+
+    def forget(self, children: Iterable[Child]) -> None:
+        """Have *children*, of which no process is left, in no picture any more."""
+        for child in children:
+            self.relations.forget([child])
+            self.link.tell_gone(child)
 
     async def wait_forgotten(self, children: Collection[Child]) -> None:
         """Wait until *children*, which are ended for good, are in no picture any more.
@@ -617,6 +638,7 @@ class Controller:
         self.application = generation.application
         self.turnover.max_concurrently = self.application.max_restarts_concurrently
         self.readiness.count_again()
+        self.link.tell_together(self.everyone())
         self._launcher = launcher
         self.supervisor.spawn = launcher
         self._warn_of_stop()
@@ -773,8 +795,7 @@ class Controller:
             self.shutdown(str(exc))
         if child in self._leaving:
             self._leaving.discard(child)
-            self.relations.forget([child])
-            self.link.tell_gone(child)
+            self.forget([child])
             if self.hub is not None and child.name not in self.children:
                 self.hub.forget(child.name)
             self.readiness.tell()

@@ -486,6 +486,25 @@ class Supervised:
 
 
 @frozen(kw_only=True)
+class PictureDiffered:
+    """The supervisor's picture of the workers was not the controller's."""
+
+    kind: ClassVar[str] = "supervisor_picture_differed"
+    level: ClassVar[int] = logging.WARNING
+    name: str
+    workers: int
+    """Workers that there are."""
+    known: int
+    """Workers in the supervisor's picture."""
+
+    def __str__(self) -> str:
+        return (
+            f"status differed from the controller's records ({self.known} workers "
+            f"instead of {self.workers}, or outdated ones); sent again"
+        )
+
+
+@frozen(kw_only=True)
 class Unsupervised:
     """The supervisor is gone; the workers go on."""
 
@@ -583,6 +602,7 @@ Event: TypeAlias = (
     | AllReady
     | Supervised
     | Unsupervised
+    | PictureDiffered
     | Overloaded
     | Recovered
     | ShuttingDown

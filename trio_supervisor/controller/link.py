@@ -8,15 +8,20 @@ from contextlib import suppress
 from typing import Final, Protocol
 
 import trio
-from attrs import define, field
+from attrs import define, evolve, field
 
 from trio_supervisor.controller.child import Child
-from trio_supervisor.errors import ConnectionLostError, UnavailableError
+from trio_supervisor.controller.events import Event, PictureDiffered
+from trio_supervisor.controller.roster import Changes, Roster
+from trio_supervisor.errors import (
+    SupervisorError,
+    UnavailableError,
+)
 from trio_supervisor.link.peer import Dispatch, Peer, open_peer
 from trio_supervisor.policy.lifecycle import State
-from trio_supervisor.wire.codec import unparse_operation
+from trio_supervisor.wire.codec import parse_result, unparse_operation
 from trio_supervisor.wire.json_tree import Object
-from trio_supervisor.wire.messages import Gone, Update, WorkerRecord
+from trio_supervisor.wire.messages import Update, UpdateReport, WorkerRecord
 from trio_supervisor.wire.session import Session
 
 logger = logging.getLogger(__name__)
@@ -24,6 +29,10 @@ logger = logging.getLogger(__name__)
 _AT_REST: Final = frozenset({State.READY, State.STOPPED, State.FAILED})
 # How long changes are gathered before the supervisor is told [s].
 _GATHER: Final = 0.005
+# How often the supervisor's picture is compared with ours [s].
+CHECK_INTERVAL: Final = 5.0
+# Workers in one part of a snapshot, which as a line must not be too long.
+_PART: Final = 200
 
 
 class HasChildren(Protocol):
@@ -35,6 +44,18 @@ class HasChildren(Protocol):
         """Return all workers, of every generation."""
         ...
 
+    def knows(self, child: Child) -> bool:
+        """Return whether *child* is one of them."""
+        ...
+
+    def counts(self, child: Child) -> bool:
+        """Return whether the application is not ready without *child*."""
+        ...
+
+    def on_event(self, event: Event) -> None:
+        """Something happened that a person may want to know."""
+        ...
+
 
 class OnConnected(Protocol):
     """Hears of each supervisor that comes and goes."""
@@ -44,7 +65,7 @@ class OnConnected(Protocol):
         ...
 
 
-def record_of(child: Child) -> WorkerRecord:
+def record_of(child: Child, *, counts: bool = True) -> WorkerRecord:
     """Return what is told of *child*."""
     return WorkerRecord(
         name=child.name,
@@ -67,6 +88,7 @@ def record_of(child: Child) -> WorkerRecord:
         next_try_at=child.next_try_at,
         last_line=child.last_line,
         problem=child.problem,
+        counts=counts,
     )
 
 
@@ -77,8 +99,13 @@ class SupervisorLink:
     _owner: HasChildren
     _dispatch: Dispatch
     _on_connected: OnConnected
-    _changed: dict[Child, None] = field(factory=dict, init=False)
-    _gone: list[Gone] = field(factory=list, init=False)
+    _roster: Roster = field(init=False)
+    _sequence: int = field(default=0, init=False)
+    """Of the last update."""
+    _is_told: bool = field(default=False, init=False)
+    """Whether changes may be told: not in the middle of a snapshot."""
+    _was_different: bool = field(default=False, init=False)
+    """Whether the last check found a difference."""
     _wake: trio.Event = field(factory=trio.Event, init=False)
     _serving: Peer | None = field(default=None, init=False)
     _peer: Peer | None = field(default=None, init=False)
@@ -87,30 +114,40 @@ class SupervisorLink:
     _is_retired: bool = field(default=False, init=False)
     """Whether the one of now is to be replaced."""
 
+    def __attrs_post_init__(self) -> None:
+        self._roster = Roster(self._record_of)
+
     def tell(self, child: Child) -> None:
         """Have the supervisor told of *child*: at once of where it has come to rest,
         and of what it goes through together with what comes next.
         """
-        self._changed[child] = None
+        if not self._owner.knows(child):
+            return  # the last words of one that was told to be gone
+        self._roster.note(child)
         if child.state in _AT_REST:
             self.flush()
         else:
             self._wake.set()
 
+    def tell_together(self, children: Iterable[Child]) -> None:
+        """Have the supervisor told of *children* in one piece."""
+        for child in children:
+            if self._owner.knows(child):
+                self._roster.note(child)
+        self._wake.set()
+
     def tell_gone(self, child: Child) -> None:
         """Have the supervisor forget *child*."""
-        self._changed.pop(child, None)
-        self._gone.append(Gone(name=child.name, generation=child.plan.generation))
+        self._roster.drop(child)
         self._wake.set()
 
     def flush(self) -> None:
         """Tell what is known now, ahead of whatever is said next."""
-        if self._peer is None or not (self._changed or self._gone):
+        if self._peer is None or not self._is_told or not self._roster:
             return
-        changed, self._changed = self._changed, {}
         try:
-            self._peer.post(*self._update(changed))
-        except (ConnectionLostError, UnavailableError) as exc:
+            self._post(self._peer, self._update(self._roster.take()))
+        except SupervisorError as exc:
             logger.debug("the supervisor was not told: %s", exc)
             self._peer.close()  # the next one is told everything
 
@@ -122,9 +159,11 @@ class SupervisorLink:
         """
         if self._peer is not None:
             self._is_retired = True
-            changed, self._changed = self._changed, {}
-            with suppress(ConnectionLostError, UnavailableError):
-                self._peer.post(*self._update(changed, is_last=True))
+            with suppress(SupervisorError):
+                is_told = self._is_told
+                changes = self._roster.take() if is_told else Changes()
+                update = self._update(changes, is_last=True, is_partial=not is_told)
+                self._post(self._peer, update)
 
     def hang_up(self) -> None:
         """End the connection to a supervisor that is gone.
@@ -163,33 +202,95 @@ class SupervisorLink:
             self._on_connected(False, is_planned=was_retired)
 
     async def _send_changes(self, peer: Peer) -> None:
-        # A new supervisor knows nothing: everything is news.
-        self._changed = {}
-        self._gone = []
         try:
-            await peer.call(*self._update(self._owner.everyone()))
-        except ConnectionLostError:
+            await self._send_snapshot(peer)
+        except SupervisorError as exc:
+            logger.debug("the supervisor was not told: %s", exc)
+            peer.close()
             return
         self._peer = peer
         self.is_connected = True
         self._on_connected(True, is_planned=False)
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(self._check, peer)
+            while True:
+                if not (self._roster and self._is_told):
+                    self._wake = trio.Event()
+                    await self._wake.wait()
+                # A restart is five changes; all but the last are not worth a wake-up of
+                # the supervisor's process while the new worker needs the processor.
+                await trio.sleep(_GATHER)
+                self.flush()
+
+    async def _send_snapshot(self, peer: Peer) -> None:
+        """Replace all that the supervisor knows, and wait until it has taken it."""
+        self._is_told = False
+        changes = self._roster.restart(self._owner.everyone())
+        records = changes.records
+        starts = range(0, max(1, len(records)), _PART)
+        for start in starts:
+            part = self._update(
+                Changes(records[start : start + _PART]),
+                is_snapshot=start == 0,
+                is_partial=start != starts[-1],
+            )
+            if part.is_partial:
+                self._post(peer, part)
+                await peer.wait_drained()
+            else:
+                await peer.call(*unparse_operation(part))
+        self._is_told = True
+        self._wake.set()
+
+    async def _check(self, peer: Peer) -> None:
+        """Compare the supervisor's picture with ours at intervals; mend differences."""
         while True:
-            if not (self._changed or self._gone):
-                self._wake = trio.Event()
-                await self._wake.wait()
-            # A restart is five changes; all but the last are not worth a wake-up of
-            # the supervisor's process while the new worker needs the processor.
-            await trio.sleep(_GATHER)
-            self.flush()
+            await trio.sleep(CHECK_INTERVAL)
+            try:
+                await self._check_once(peer)
+            except SupervisorError as exc:
+                logger.debug("the supervisor's picture was not compared: %s", exc)
+                peer.close()
+
+    async def _check_once(self, peer: Peer) -> None:
+        update = self._update(self._roster.audit(self._owner.everyone()))
+        update = evolve(update, digest=self._roster.digest())
+        expected = len(self._roster.told)
+        fields = await peer.call(*unparse_operation(update))
+        report = parse_result(fields, UpdateReport)
+        if report.is_same:
+            self._was_different = False
+            return
+        await self._send_snapshot(peer)
+        if not self._was_different:  # one that cannot be mended is said once
+            self._owner.on_event(
+                PictureDiffered(
+                    name="supervisor", workers=expected, known=report.workers
+                )
+            )
+        self._was_different = True
+
+    def _record_of(self, child: Child) -> WorkerRecord:
+        return record_of(child, counts=self._owner.counts(child))
+
+    def _post(self, peer: Peer, update: Update) -> None:
+        peer.post(*unparse_operation(update))
 
     def _update(
-        self, children: Iterable[Child], *, is_last: bool = False
-    ) -> tuple[str, Object]:
-        gone, self._gone = self._gone, []
-        update = Update(
-            workers=tuple(record_of(child) for child in children),
-            gone=tuple(gone),
+        self,
+        changes: Changes,
+        *,
+        is_last: bool = False,
+        is_snapshot: bool = False,
+        is_partial: bool = False,
+    ) -> Update:
+        self._sequence = 1 if is_snapshot else self._sequence + 1
+        return Update(
+            workers=tuple(changes.records),
+            gone=tuple(changes.gone),
             restarts=self._owner.supervisor.restarts,
             is_last=is_last,
+            sequence=self._sequence,
+            is_snapshot=is_snapshot,
+            is_partial=is_partial,
         )
-        return unparse_operation(update)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from functools import partial
 from typing import Protocol
@@ -48,6 +48,7 @@ class Realm(takeover.Realm, Protocol):
     ) -> None: ...
     async def publish(self) -> None: ...
     async def ask(self, do: str, arguments: Object) -> Object: ...
+    def announce(self, children: Iterable[Child]) -> None: ...
     def renew_supervisor(self) -> None: ...
 
 
@@ -238,6 +239,7 @@ class Reloading:
         taking = Takeover(realm, generation, plans, self._wait_news)
         taking.prepare()
         self.coming = generation
+        realm.announce(generation.children)
         realm.relations.begin_probation(realm.generation, generation)
         try:
             with self._may_be_aborted():

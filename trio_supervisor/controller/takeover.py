@@ -30,6 +30,7 @@ class Realm(Protocol):
     def is_stopping(self) -> bool: ...
     def launch(self, children: Iterable[Child]) -> None: ...
     def dismiss(self, children: Collection[Child]) -> None: ...
+    def forget(self, children: Iterable[Child]) -> None: ...
     async def wait_forgotten(self, children: Collection[Child]) -> None: ...
     def retire(
         self, children: Iterable[Child], cause: Cause, reason: str = ""
@@ -106,7 +107,7 @@ class Takeover:
         )
         await realm.wait_forgotten(self._launched)
         for children in self._fresh.values():
-            realm.relations.forget(c for c in children if c not in self._launched)
+            realm.forget(c for c in children if c not in self._launched)
         self._new.close()
         old.successors.clear()
         if realm.is_stopping:

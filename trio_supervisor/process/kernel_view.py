@@ -121,6 +121,23 @@ class ThreadView:
         return self.state == "R" or self.call in _RESTARTED
 
 
+def state_of(process_id: int) -> str:
+    """Return the state of a process, a letter as in ps(1); empty: it is gone.
+
+    Where the system has no ``/proc``, ``?`` for each process that exists.
+    """
+    if not os.path.isdir("/proc/self/task"):
+        try:
+            os.kill(process_id, 0)
+        except ProcessLookupError:
+            return ""
+        except PermissionError:
+            pass
+        return "?"
+    view = _view(process_id, process_id)
+    return "" if view is None else view.state
+
+
 def view_threads(process_id: int) -> tuple[ThreadView, ...]:
     """Return the threads of a process, its main thread first; empty: it is gone."""
     numbers: list[int] = []

@@ -91,6 +91,8 @@ class Registry:
     """The rows of those that the controller does not know, made with it."""
     _is_informed: bool = field(default=False, init=False)
     """Whether the controller has said anything yet."""
+    _former: list[tuple[str | None, int]] = field(factory=list, init=False)
+    """Names and process ids of workers that have another process now, or none."""
     _news: trio.Event = field(factory=trio.Event, init=False)
 
     def add(self, worker: Registered) -> None:
@@ -117,6 +119,11 @@ class Registry:
         gone: Iterable[Gone] = (),
     ) -> None:
         """Take in what the controller said."""
+        records = tuple(records)
+        for record in records:
+            self._note_former(self._all.get(record.key), record)
+        for each in gone:
+            self._note_former(self._all.get((each.name, each.generation)), None)
         # First: one of the same name and generation may have taken its place.
         for each in gone:
             self._all.pop((each.name, each.generation), None)
@@ -128,6 +135,40 @@ class Registry:
         self.restarts = restarts
         self._is_informed = True
         self._tell()
+
+    def replace(self, records: Iterable[WorkerRecord], restarts: int) -> None:
+        """Take in all that the controller knows; what is not in it is forgotten."""
+        records = tuple(records)
+        kept = {record.key: record for record in records}
+        for key, record in self._all.items():
+            self._note_former(record, kept.get(key))
+        self.records, self._all = {}, {}
+        self.update(records, restarts)
+        self._rows = {key: self._rows[key] for key in self._all if key in self._rows}
+
+    def take_former(self) -> list[Registered]:
+        """Return connections of processes that are their worker's no more, once each.
+
+        Such a process has ended, or is about to.
+        """
+        former, self._former = self._former, []
+        return [worker for each in former for worker in self._by_process.get(each, ())]
+
+    def _note_former(self, old: WorkerRecord | None, new: WorkerRecord | None) -> None:
+        if old is None or (process_id := old.process_id) is None:
+            return
+        if new is None or new.process_id != process_id:
+            self._former.append((old.name, process_id))
+
+    def doubt(self) -> None:
+        """Count as not informed, until the next `update`: something was missed."""
+        self._is_informed = False
+        self._tell()
+
+    @property
+    def all_records(self) -> Mapping[tuple[str, int], WorkerRecord]:
+        """The records of all generations, by name and generation."""
+        return self._all
 
     def _choose(self, name: str, news: WorkerRecord | None) -> None:
         """Choose the record that goes by *name*, after *news* of one."""
@@ -165,21 +206,21 @@ class Registry:
             UnavailableError: one failed for good; the message names it.
         """
         while not self._is_informed or not self._all_ready():
-            for record in self.records.values():
-                if record.state == "failed":
+            for record in self._all.values():
+                if record.counts and record.state == "failed":
                     raise UnavailableError(f"{record.name} failed: {record.last_exit}")
             await self._news.wait()
 
     def _all_ready(self) -> bool:
-        names = {self._name_of(worker) for worker in self.connections.values()}
         return all(
             record.state == "stopped"
             or (
                 record.state == "ready"
                 and record.is_stable
-                and (not record.connects or record.name in names)
+                and (not record.connects or self._worker_of(record) is not None)
             )
-            for record in self.records.values()
+            for record in self._all.values()
+            if record.counts
         )
 
     def _tell(self) -> None:

@@ -28,6 +28,7 @@ from trio_supervisor.errors import (
 from trio_supervisor.link.credentials import Credentials, peer_credentials
 from trio_supervisor.link.peer import Answer, IncomingCall, Peer, open_peer
 from trio_supervisor.policy.addressing import AmbiguousNameError
+from trio_supervisor.process.kernel_view import state_of
 from trio_supervisor.supervisor.monitoring import Monitoring
 from trio_supervisor.supervisor.quiet import QuietClients
 from trio_supervisor.supervisor.registry import Registered, Registry, WorkerHandle
@@ -39,6 +40,7 @@ from trio_supervisor.supervisor.silence import (
     diagnosis_of,
     look_twice,
 )
+from trio_supervisor.supervisor.updates import Updates
 from trio_supervisor.wire.codec import parse_operation, to_fields, unparse_operation
 from trio_supervisor.wire.json_line import encode_object
 from trio_supervisor.wire.json_tree import Object
@@ -82,6 +84,10 @@ _TRIES: Final = 2
 _ENDS_WITHIN: Final = 0.5
 # The supervisor reads the end of a connection within a turn of its loop [s].
 _SETTLED_WITHIN: Final = 0.05
+# A picture of the workers that is younger is not looked into [s].
+_FRESH_FOR: Final = 1.0
+# The controller confirms it every 5 s; later than this something is wrong [s].
+_CONFIRMED_WITHIN: Final = 12.0
 # Ruby's clients name a signal. None of them is ever sent.
 _RESTART_SIGNALS: Final = frozenset({None, "HUP", "INT", "TERM"})
 
@@ -104,6 +110,10 @@ class Server:
     _quiet: QuietClients = field(factory=QuietClients, init=False)
     _started_at: float = field(factory=trio.current_time, init=False)
     _controller: Peer | None = field(default=None, init=False)
+    _updates: Updates = field(init=False)
+
+    def __attrs_post_init__(self) -> None:
+        self._updates = Updates(self.registry)
 
     # Connections.
 
@@ -163,16 +173,29 @@ class Server:
 
     def _dispatch_controller(self, call: IncomingCall) -> Answer:
         match parse_operation(call.do, call.arguments):
-            case Update(workers=records, restarts=restarts, gone=gone) as update:
-                self.registry.update(records, restarts, gone)
+            case Update() as update:
                 if update.is_last:
                     self.accepting.cancel()
-                return {}
+                answer = self._updates.take(update)
+                self._end_dead_connections()
+                return answer
             case Forward() as forward:
                 return self.forward(call, forward)
             case Ping():
                 return {}
         raise UnknownOperationError(f"not for the controller: {call.do!r:.80}")
+
+    def _end_dead_connections(self) -> None:
+        """End the connections of workers whose process is gone.
+
+        A child of such a worker that has inherited its end of the connection would keep
+        it open, and calls would wait for an answer that cannot come.
+        """
+        for worker in self.registry.take_former():
+            if state_of(worker.process_id) in ("", "Z", "X"):
+                name, pid = worker.own_name, worker.process_id
+                logger.info("%s (pid %d) is gone; closing its connection", name, pid)
+                worker.peer.close()
 
     # Calls of clients and workers.
 
@@ -185,9 +208,7 @@ class Server:
                 incarnation=self.incarnation,
                 uptime=round(trio.current_time() - self._started_at, 3),
             ),
-            controller=ControllerStatus(
-                process_id=self.controller_pid, version=self.version
-            ),
+            controller=self._controller_status(),
             workers=(),
         )
         return {
@@ -195,6 +216,20 @@ class Server:
             "workers": self.registry.statuses(time.monotonic()),
             "connections": [worker.to_connection() for worker in connections],
         }
+
+    def _controller_status(self) -> ControllerStatus:
+        """Return what is known of the controller, and how old its picture is."""
+        status = ControllerStatus(process_id=self.controller_pid, version=self.version)
+        if self._controller is None:
+            return status
+        silent_for = trio.current_time() - self._controller.heard_at
+        if silent_for < _FRESH_FOR:
+            return status
+        is_stopped = state_of(self.controller_pid) in ("T", "t")
+        if not is_stopped and silent_for < _CONFIRMED_WITHIN:
+            return status
+        state = "stopped" if is_stopped else ""
+        return evolve(status, state=state, silent_for=round(silent_for, 3))
 
     def full_status(self, call: IncomingCall) -> Object:
         """Send each monitor's status, and return the `StatusReport` as fields."""

@@ -230,6 +230,9 @@ class WorkerRecord:
     """What its last incarnation printed last."""
     problem: str = ""
     """What is known to have ended that, as ``port 80 is held by nginx, pid 7``."""
+    counts: bool = True
+    """Whether the application is not ready without it: false during a reload for the
+    workers of the coming generation, and for those that are stopped for good."""
 
     @property
     def key(self) -> tuple[str, int]:
@@ -247,7 +250,7 @@ class Gone:
 
 @frozen(kw_only=True)
 class Update:
-    """Replaces the supervisor's picture of *workers*; sent whole at first."""
+    """What has changed of the workers; a snapshot replaces the whole picture."""
 
     workers: tuple[WorkerRecord, ...]
     gone: tuple[Gone, ...] = ()
@@ -255,6 +258,15 @@ class Update:
     """Restarts of the supervisor itself."""
     is_last: bool = False
     """Whether another supervisor comes: this one is to accept nobody any more."""
+    sequence: int = field(default=0, validator=ge(0))
+    """Counts updates; one that does not follow the last one applied is refused."""
+    is_snapshot: bool = False
+    """Whether a snapshot begins: what is not in it is forgotten."""
+    is_partial: bool = False
+    """Whether the next update is part of the same snapshot."""
+    digest: str = ""
+    """Digest of all workers after this update, to compare; answered with an
+    `UpdateReport`."""
 
 
 # What a worker answers.
@@ -514,11 +526,25 @@ class SupervisorStatus:
 
 
 @frozen(kw_only=True)
+class UpdateReport:
+    """The answer to an `Update` with a digest."""
+
+    is_same: bool
+    """Whether the supervisor's picture has the same digest."""
+    workers: int = 0
+    """Workers in the supervisor's picture."""
+
+
+@frozen(kw_only=True)
 class ControllerStatus:
     """The root process."""
 
     process_id: int
     version: str = ""
+    state: str = ""
+    """``stopped``: it was stopped by a signal, and cannot update the picture."""
+    silent_for: float | None = None
+    """Age of the picture, where the controller does not confirm it in time [s]."""
 
 
 @frozen(kw_only=True)
