@@ -322,6 +322,7 @@ def test_what_counts_as_success_is_part_of_the_rules(make: Make) -> None:
         ("state", [], "state"),
         ("state", 0, "state"),
         ("state", {1: 2}, "state"),
+        ("state", {"a": "x" * 65_536}, "state"),
         ("state", {"a": {"b": [0, {1, 2}]}}, "state['a']['b'][1]"),
         ("state", {"a": {"b": {2: 3}}}, "state['a']['b']"),
         ("state", {"a": target}, "state['a']"),

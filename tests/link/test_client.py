@@ -209,10 +209,14 @@ async def test_ten_thousand_lines_of_progress_arrive_in_order() -> None:
 
 
 async def test_a_long_argument_arrives_whole_and_so_does_its_answer() -> None:
-    """Far more than a socket takes at once."""
-    text = 3_000_000 * "x"
-    async with open_both(lambda call: {"text": call.arguments["name"]}) as client:
-        assert await client.forward(text, "echo") == {"text": text}
+    """More than a socket takes at once."""
+    text = 250_000 * "x"
+
+    def echo(call: IncomingCall) -> Answer:
+        return {"text": 12 * call.arguments["operation"]["text"]}
+
+    async with open_both(echo) as client:
+        assert await client.forward("web.0", "echo", text=text) == {"text": 12 * text}
 
 
 # At a server that is not ours.

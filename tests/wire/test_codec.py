@@ -159,7 +159,11 @@ def test_every_problem_is_named_with_its_path() -> None:
         ("restart", {"max_unavailable": 0}, r"'max_unavailable' must be >= 1"),
         ("scale", {"counts": {"web": "8"}}, r"expected int, got '8' @ \$\.counts"),
         ("scale", {"counts": {"web": True}}, r"expected int, got True @ \$\.counts"),
-        ("scale", {"counts": ["web"]}, r"expected a mapping @ \$\.counts"),
+        (
+            "scale",
+            {"counts": ["web"]},
+            r"expected an object, got \[.web.\] @ \$\.counts",
+        ),
         ("health", {"kind": "ready"}, r"'kind' must be in"),
         ("profile", {"interval": 0}, r"'interval' must be >= 0.001"),
         ("memory_sample", {"duration": 0}, r"'duration' must be > 0"),

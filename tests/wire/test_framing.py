@@ -104,7 +104,7 @@ def test_of_a_line_that_is_skipped_nothing_is_kept() -> None:
     for _ in range(10):
         assert list(buffer.receive_data(b"x" * 1000)) == []
     assert told == [b"x" * 512]
-    assert buffer._tail == []
+    assert buffer._tail == b""
     with pytest.raises(RemoteProtocolError, match="inside a line"):
         buffer.receive_eof()
     with pytest.raises(LimitExceededError, match="longer than 10000 bytes"):

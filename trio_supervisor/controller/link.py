@@ -21,6 +21,7 @@ from trio_supervisor.link.peer import Dispatch, Peer, open_peer
 from trio_supervisor.policy.lifecycle import State
 from trio_supervisor.wire.codec import parse_result, unparse_operation
 from trio_supervisor.wire.json_tree import Object
+from trio_supervisor.wire.limits import TRUSTED_LIMITS
 from trio_supervisor.wire.messages import Update, UpdateReport, WorkerRecord
 from trio_supervisor.wire.session import Session
 
@@ -186,7 +187,7 @@ class SupervisorLink:
 
     async def serve(self, control: trio.abc.Stream) -> None:
         """Serve one supervisor until its end of *control* is closed."""
-        session = Session(is_connecting=True)
+        session = Session(is_connecting=True, limits=TRUSTED_LIMITS)
         async with (
             open_peer(control, session, self._dispatch) as peer,
             trio.open_nursery() as nursery,

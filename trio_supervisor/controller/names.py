@@ -6,6 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import TypeVar
 
 from trio_supervisor.errors import NoSuchWorkerError
+from trio_supervisor.wire.brief import brief
 
 T = TypeVar("T")
 
@@ -29,7 +30,7 @@ def choose(
         else:
             known = ", ".join(by_service) or "none"
             raise NoSuchWorkerError(
-                f"no worker or service has the name {name!r:.80}; services: {known}"
+                f"no worker or service has the name {brief(name)}; services: {known}"
             )
         chosen.update((id(item), item) for item in found)
     return list(chosen.values())

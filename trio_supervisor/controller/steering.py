@@ -17,6 +17,7 @@ from trio_supervisor.errors import (
 from trio_supervisor.link.peer import Answer, Fields, IncomingCall
 from trio_supervisor.policy.restart import Cause
 from trio_supervisor.process.black_box import switches_of
+from trio_supervisor.wire.brief import brief
 from trio_supervisor.wire.codec import parse_operation, to_fields
 from trio_supervisor.wire.messages import (
     AbortReload,
@@ -68,7 +69,7 @@ def answer(controller: Controller, call: IncomingCall) -> Answer:
         case Shutdown(wait=wait):
             controller.shutdown("asked to")
             return _until_stopped(controller, call) if wait else {}
-    raise UnknownOperationError(f"the controller does not answer {call.do!r:.80}")
+    raise UnknownOperationError(f"the controller does not answer {brief(call.do)}")
 
 
 async def _done(controller: Controller, work: Coroutine[Any, Any, None]) -> Fields:
@@ -130,7 +131,7 @@ async def _reload(controller: Controller, operation: Reload) -> Fields:
 async def _inspect(controller: Controller, name: str, process_id: int) -> Fields:
     named = [child for child in controller.everyone() if child.name == name]
     if not named:
-        raise NoSuchWorkerError(f"there is no worker {name!r:.80} any more")
+        raise NoSuchWorkerError(f"there is no worker {brief(name)} any more")
     for child in named:
         process = child.process
         if process is None or process.pid != process_id:
@@ -148,16 +149,17 @@ async def _inspect(controller: Controller, name: str, process_id: int) -> Fields
 async def _events(controller: Controller, call: IncomingCall, follow: bool) -> Fields:
     """Tell a snapshot, what is kept, and what comes."""
     with controller.journal.listen() as listener:
-        snapshot = [to_fields(record_of(child)) for child in controller.everyone()]
-        call.progress({"snapshot": {"workers": snapshot}})
+        # Made only when it is its turn: of many calls that come together, one is.
+        async with call.peer.streaming:
+            snapshot = [to_fields(record_of(child)) for child in controller.everyone()]
+            call.progress({"snapshot": {"workers": snapshot}})
+            await call.peer.wait_drained()
         entries = controller.journal.entries
         for first in range(0, len(entries), _BATCH):
-            call.progress({"entries": entries[first : first + _BATCH]})
-            await call.peer.wait_drained()
+            await call.stream({"entries": entries[first : first + _BATCH]})
         while follow:
             news, missed = await listener.receive()
-            call.progress({"entries": news, "missed": missed})
-            await call.peer.wait_drained()
+            await call.stream({"entries": news, "missed": missed})
     return {}
 
 
@@ -170,15 +172,15 @@ async def _logs(controller: Controller, call: IncomingCall, logs: Logs) -> Field
         )
     names = None if logs.names is None else _names(controller, logs.names)
     with controller.hub.subscribe(names) as subscription:
-        entries = controller.hub.tail(names, logs.tail)
-        for first in range(0, len(entries), _BATCH):
-            call.progress({"entries": entries[first : first + _BATCH]})
+        async with call.peer.streaming:
+            entries = controller.hub.tail(names, logs.tail)
             await call.peer.wait_drained()
+        for first in range(0, len(entries), _BATCH):
+            await call.stream({"entries": entries[first : first + _BATCH]})
         if logs.follow:
             async for batch in subscription:
                 fields = {"entries": list(batch.entries), "missed": batch.missed}
-                call.progress(fields)
-                await call.peer.wait_drained()
+                await call.stream(fields)
     return {}
 
 

@@ -12,6 +12,7 @@ from attrs import define, field
 
 from trio_supervisor.errors import (
     BadRequestError,
+    CallFailedError,
     ConnectionLostError,
     LimitExceededError,
     LocalProtocolError,
@@ -20,7 +21,9 @@ from trio_supervisor.errors import (
     SupervisorError,
     UnknownOperationError,
 )
+from trio_supervisor.link.pace import Pace, Slices
 from trio_supervisor.link.transport import Transport, transport_of
+from trio_supervisor.wire.brief import brief, cut
 from trio_supervisor.wire.json_line import encode_object
 from trio_supervisor.wire.json_tree import Object
 from trio_supervisor.wire.session import (
@@ -28,6 +31,7 @@ from trio_supervisor.wire.session import (
     CallReceived,
     CallRefused,
     Session,
+    Unparsed,
     failure,
 )
 
@@ -61,6 +65,19 @@ class IncomingCall:
         """
         self.peer._send(self.peer._session.progress(self._id, fields))
 
+    async def stream(self, fields: Fields) -> None:
+        """Send an intermediate answer of many; wait until the peer has taken it.
+
+        Of all streams over one connection only one is sent at a time: together they
+        queue no more than one alone.
+
+        Raises:
+            ConnectionLostError: nobody is there to read it.
+        """
+        async with self.peer.streaming:
+            self.progress(fields)
+            await self.peer.wait_drained()
+
 
 Answer: TypeAlias = Fields | Coroutine[Any, Any, Fields]
 Dispatch: TypeAlias = Callable[[IncomingCall], Answer]
@@ -73,7 +90,7 @@ and named without details to the peer.
 
 def refuse_calls(call: IncomingCall) -> Answer:
     """The dispatch of a side that takes no calls."""
-    raise UnknownOperationError(f"this side takes no calls: {call.do!r:.80}")
+    raise UnknownOperationError(f"this side takes no calls: {brief(call.do)}")
 
 
 @define(eq=False)
@@ -82,6 +99,7 @@ class _Pending:
 
     task: trio.lowlevel.Task
     on_progress: OnProgress | None
+    takes_unparsed: bool = False
     is_over: bool = False
     fields: Object | None = None
     error: Exception | None = None
@@ -104,6 +122,9 @@ class Peer:
     _transport: Transport
     _session: Session
     _dispatch: Dispatch
+    _pace: Pace = field(factory=Slices)
+    streaming: trio.StrictFIFOLock = field(factory=trio.StrictFIFOLock, init=False)
+    """Held while a part of a stream is sent."""
     closed: trio.Event = field(factory=trio.Event, init=False)
     """Set when the connection is over; no call succeeds after that."""
     error: Exception | None = field(default=None, init=False)
@@ -128,7 +149,12 @@ class Peer:
     """Set by the peer's first call, or by the end of the connection."""
 
     async def call(
-        self, do: str, arguments: Fields, on_progress: OnProgress | None = None
+        self,
+        do: str,
+        arguments: Fields,
+        on_progress: OnProgress | None = None,
+        *,
+        takes_unparsed: bool = False,
     ) -> Object:
         """Have the peer run *do*; return the fields of its last answer.
 
@@ -137,6 +163,8 @@ class Peer:
 
         Args:
             on_progress: Called with the fields of each intermediate answer.
+            takes_unparsed: Whether the fields of an answer may be `Unparsed`; else one
+                that is too large to be parsed here fails.
 
         Raises:
             CallFailedError: the peer answered that the call failed.
@@ -149,7 +177,8 @@ class Peer:
         if self.closed.is_set():
             raise self._lost(do)
         id_, line = self._session.call(do, arguments)
-        pending = _Pending(trio.lowlevel.current_task(), on_progress)
+        task = trio.lowlevel.current_task()
+        pending = _Pending(task, on_progress, takes_unparsed)
         self._pending[id_] = pending
         try:
             self._send(line, is_alone=self._session.calls_in_flight == 1)
@@ -311,7 +340,7 @@ class Peer:
         try:
             while data := await self._transport.receive():
                 self.heard_at = trio.current_time()
-                self._receive_data(data, nursery)
+                await self._receive_data(data, nursery)
             self._session.receive_eof()
         except RemoteProtocolError as exc:
             self.hang_up(exc)
@@ -322,14 +351,36 @@ class Peer:
         # At a clean end of what it writes the peer may still read, as `nc -N` does.
         self._hung_up.set()
 
-    def _receive_data(self, data: bytes, nursery: trio.Nursery) -> None:
-        self._is_gathering = True
+    async def _receive_data(self, data: bytes, nursery: trio.Nursery) -> None:
+        pace = self._pace
         try:
+            await pace.begin()
+            self._is_gathering = True
             for event in self._session.receive_data(data):
                 self._receive_event(event, nursery)
+                if pace.is_over or self._has_much_queued:
+                    await self._pause(pace)
         finally:
+            pace.end()
             self._is_gathering = False
             self._flush()
+
+    @property
+    def _has_much_queued(self) -> bool:
+        most = self._pace.most_queued
+        return most is not None and self._queued > most
+
+    async def _pause(self, pace: Pace) -> None:
+        """Let others have their turn, and the peer read what is answered so far."""
+        self._is_gathering = False
+        self._flush()
+        pace.end()
+        if self._has_much_queued:
+            await self.wait_drained()
+        else:
+            await trio.lowlevel.checkpoint()
+        await pace.begin()
+        self._is_gathering = True
 
     async def _drain(self) -> None:
         """Wait until all that is queued is sent, a second at most."""
@@ -343,6 +394,11 @@ class Peer:
             case AnswerReceived(id, fields, is_last, error):
                 if (pending := self._pending.get(id)) is None:
                     return
+                if isinstance(fields, Unparsed) and not pending.takes_unparsed:
+                    if not is_last:
+                        return
+                    problem = "the answer is too large to be read here"
+                    error = CallFailedError("LimitExceeded", problem)
                 if is_last:
                     del self._pending[id]
                     pending.fields = fields
@@ -404,7 +460,7 @@ class Peer:
     def _cancel(self, arguments: Object) -> Fields:
         id_ = arguments.get("call")
         if type(id_) is not int:
-            raise BadRequestError(f"call: expected a call's number, got {id_!r:.80}")
+            raise BadRequestError(f"call: expected a call's number, got {brief(id_)}")
         if (scope := self._running.get(id_)) is not None:
             scope.cancel()
         return {}
@@ -413,7 +469,7 @@ class Peer:
         try:
             line = self._session.answer(id_, fields)
         except LocalProtocolError as exc:
-            self._fail(id_, do, LocalProtocolError(f"the answer to {do!r:.80}: {exc}"))
+            self._fail(id_, do, LocalProtocolError(f"the answer to {brief(do)}: {exc}"))
         else:
             self._send_quietly(line, is_alone=len(self._running) <= 1)
 
@@ -423,14 +479,14 @@ class Peer:
         if isinstance(exc, SupervisorError):
             error = exc
         else:
-            logger.error("%r failed", do, exc_info=exc)
+            logger.error("%s failed", brief(do), exc_info=exc)
             name = type(exc).__name__
-            error = OperationFailedError(f"{do!r:.80} failed ({name}); see the log")
+            error = OperationFailedError(f"{brief(do)} failed ({name}); see the log")
         try:
             line = self._session.fail(id_, error)
         except LocalProtocolError:  # longer than a line
-            logger.error("%r failed: %s", do, error)
-            text = f"{do!r:.80} failed; what it said is too long, see the log"
+            logger.error("%s failed: %s", brief(do), cut(str(error)))
+            text = f"{brief(do)} failed; what it said is too long, see the log"
             line = self._session.fail(id_, OperationFailedError(text))
         self._send_quietly(line)
 
@@ -443,14 +499,21 @@ class Peer:
 
 @asynccontextmanager
 async def open_peer(
-    stream: trio.abc.Stream, session: Session, dispatch: Dispatch = refuse_calls
+    stream: trio.abc.Stream,
+    session: Session,
+    dispatch: Dispatch = refuse_calls,
+    pace: Pace | None = None,
 ) -> AsyncIterator[Peer]:
     """Call and be called over *stream* for the length of the block; close it after.
 
     The block is not left by the end of the connection: wait for `Peer.closed`.
+
+    Args:
+        pace: When the peer's calls are dealt with; None: as they come, with a
+            checkpoint after some milliseconds of work.
     """
     async with stream, trio.open_nursery() as nursery:
-        peer = Peer(transport_of(stream), session, dispatch)
+        peer = Peer(transport_of(stream), session, dispatch, pace or Slices())
         nursery.start_soon(peer._run)
         try:
             yield peer

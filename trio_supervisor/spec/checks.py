@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import signal
 from collections.abc import Mapping, Sequence
@@ -10,6 +11,7 @@ from typing import Any, Final, TypeGuard
 from trio_supervisor.errors import SpecError
 from trio_supervisor.policy.order import CONDITIONS, Condition
 from trio_supervisor.policy.restart import Backoff, RestartPolicy, RestartRules
+from trio_supervisor.wire.limits import MAX_STATE
 
 # A name is part of paths, of process titles and of `NAME.INDEX` on command lines.
 _NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,63}")
@@ -18,6 +20,8 @@ RESERVED_NAMES: Final = frozenset({SUPERVISOR_NAME, "controller", "guardian", "a
 _MAX_SECONDS: Final = 366 * 86_400.0
 # Half of what a message may have: messages carry a state within a state.
 _MAX_DEPTH: Final = 32
+# What a worker says of itself has to fit beside it: its name, its process id.
+_MAX_STATE: Final = MAX_STATE - 1024
 
 
 def name(field: str, value: object, reserved: frozenset[str] = RESERVED_NAMES) -> str:
@@ -245,6 +249,17 @@ def json_object(field: str, value: object, depth: int = 0) -> dict[str, Any]:
         if not isinstance(key, str):
             raise SpecError(field, f"expected strings as keys, got {shown(key)}")
         _check_json(f"{field}[{key!r}]", item, depth + 1)
+    return found
+
+
+def state(field: str, value: object) -> dict[str, Any]:
+    """Return *value* if a worker may register with it."""
+    found = json_object(field, value)
+    size = len(json.dumps(found, ensure_ascii=False).encode("utf-8", "replace"))
+    if size > _MAX_STATE:
+        raise SpecError(
+            field, f"has {size} bytes as JSON; at most {_MAX_STATE} are accepted"
+        )
     return found
 
 

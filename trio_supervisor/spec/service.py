@@ -143,7 +143,7 @@ class Service(Supervised):
         )
         check_target("target", target, self.backend, self.name)
         self.target = target
-        self.state = checks.json_object("state", state)
+        self.state = checks.state("state", state)
         self.start_method: StartMethod = checks.one_of(
             "start_method", start_method, ("fork_server", "exec")
         )

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import uuid
 from collections.abc import Callable, Iterable, Mapping
-from typing import Any
+from typing import Any, Final
 
 import trio
 from attrs import define, field
 
 from trio_supervisor.errors import (
+    LimitExceededError,
     NoSuchWorkerError,
     NotConnectedError,
     UnavailableError,
@@ -24,14 +25,27 @@ from trio_supervisor.policy.addressing import (
     hint,
     process_id_of,
 )
+from trio_supervisor.wire.brief import brief
 from trio_supervisor.wire.codec import to_fields
 from trio_supervisor.wire.json_tree import Object
+from trio_supervisor.wire.limits import MAX_STATE
 from trio_supervisor.wire.messages import (
     Connection,
     Gone,
     WorkerRecord,
     WorkerStatus,
 )
+
+MAX_STRANGERS: Final = 1024
+"""Workers that may register and that the controller did not start."""
+MAX_STATES: Final = 8 * 1024 * 1024
+"""The states of all of these together, as JSON [bytes]."""
+# A line has 8 MiB, and what else is told of ten thousand workers has five.
+_STATES_SHOWN: Final = 2 * 1024 * 1024
+# Names of nobody are looked for among all; an operator types a few.
+_OTHERS: Final = 256
+# Not to be found by a word of a client: a name has no NUL that the controller knows.
+_BY_PID: Final = "\0pid-"
 
 
 @define(eq=False)
@@ -41,6 +55,8 @@ class Registered:
     peer: Peer
     process_id: int
     state: dict[str, Any]
+    size: int = 0
+    """Of its state as JSON [bytes]."""
     connection_id: str = field(factory=lambda: str(uuid.uuid4()))
     _connection: Object | None = field(default=None, init=False)
 
@@ -49,6 +65,20 @@ class Registered:
         """What it calls itself, where that is a name at all."""
         name = self.state.get("name")
         return name if isinstance(name, str) and name else None
+
+    def to_short_connection(self) -> Object:
+        """Return the same without the state, of which there is too much in all."""
+        state = {
+            "process_id": self.process_id,
+            "name": self.own_name or "",
+            "connection_id": self.connection_id,
+            "note": f"{self.size} bytes left out: the states of all are too long",
+        }
+        return {
+            "connection_id": self.connection_id,
+            "process_id": self.process_id,
+            "state": state,
+        }
 
     def to_connection(self) -> Object:
         """Return the fields of its `Connection`, as Ruby's clients expect it."""
@@ -61,9 +91,9 @@ class Registered:
             self._connection = to_fields(connection)
         return self._connection
 
-    def renew(self, state: dict[str, Any]) -> None:
+    def renew(self, state: dict[str, Any], size: int = 0) -> None:
         """Take in what it says of itself now."""
-        self.state, self._connection = state, None
+        self.state, self.size, self._connection = state, size, None
 
 
 @define(eq=False)
@@ -94,9 +124,34 @@ class Registry:
     _former: list[tuple[str | None, int]] = field(factory=list, init=False)
     """Names and process ids of workers that have another process now, or none."""
     _news: trio.Event = field(factory=trio.Event, init=False)
+    _size: int = field(default=0, init=False)
+    """Of all states as JSON [bytes]."""
+    _addresses: dict[str, list[Address]] | None = field(default=None, init=False)
+    """By each word that means one; None: something has changed since."""
+    _is_ready: bool | None = field(default=None, init=False)
+    """Whether all are ready; None: something has changed since."""
+
+    def check_room(self, size: int) -> None:
+        """Check that another one may register with a state of *size* bytes.
+
+        Raises:
+            LimitExceededError: too many have that the controller does not know.
+        """
+        strangers = len(self.connections) - len(self._all)
+        if strangers >= MAX_STRANGERS:
+            raise LimitExceededError(
+                f"{strangers} workers that the controller did not start are registered "
+                f"already"
+            )
+        if self._size + size > MAX_STATES + len(self._all) * MAX_STATE:
+            raise LimitExceededError(
+                f"the states of those that are registered have {self._size} bytes "
+                f"already"
+            )
 
     def add(self, worker: Registered) -> None:
         """Take in a connection."""
+        self._size += worker.size
         self.connections[worker.connection_id] = worker
         key = (worker.own_name, worker.process_id)
         self._by_process.setdefault(key, []).append(worker)
@@ -106,6 +161,7 @@ class Registry:
         """Forget a connection."""
         if self.connections.pop(worker.connection_id, None) is None:
             return
+        self._size -= worker.size
         key = (worker.own_name, worker.process_id)
         self._by_process[key].remove(worker)
         if not self._by_process[key]:
@@ -205,11 +261,18 @@ class Registry:
         Raises:
             UnavailableError: one failed for good; the message names it.
         """
-        while not self._is_informed or not self._all_ready():
+        while not self._is_informed or not self._is_all_ready:
             for record in self._all.values():
                 if record.counts and record.state == "failed":
                     raise UnavailableError(f"{record.name} failed: {record.last_exit}")
             await self._news.wait()
+
+    @property
+    def _is_all_ready(self) -> bool:
+        # Found out once for all that wait.
+        if self._is_ready is None:
+            self._is_ready = self._all_ready()
+        return self._is_ready
 
     def _all_ready(self) -> bool:
         return all(
@@ -224,7 +287,7 @@ class Registry:
         )
 
     def _tell(self) -> None:
-        self._picture = None
+        self._picture = self._addresses = self._is_ready = None
         news, self._news = self._news, trio.Event()
         news.set()
 
@@ -253,7 +316,7 @@ class Registry:
         if connection_id is not None:
             if (found := self.connections.get(connection_id)) is not None:
                 return found
-            raise NoSuchWorkerError(f"no connection has the id {connection_id!r:.80}")
+            raise NoSuchWorkerError(f"no connection has the id {brief(connection_id)}")
         word = name or ""
         if (record := self._record_meant(word)) is not None:
             if (worker := self._worker_of(record)) is not None:
@@ -261,10 +324,10 @@ class Registry:
             raise NotConnectedError(
                 f"{record.name} is not connected; it is {record.state}"
             )
-        matching = find_all(word, self._addresses())
+        matching = self._find_all(word)
         if not matching:
             names = hint(self.records)
-            raise NoSuchWorkerError(f"no worker has the name {name!r:.80}{names}")
+            raise NoSuchWorkerError(f"no worker has the name {brief(name)}{names}")
         if len(matching) > 1:
             raise AmbiguousNameError(ambiguity(word, matching))
         return self.connections[matching[0].connection_id or ""]
@@ -284,7 +347,7 @@ class Registry:
             return word
         if (record := self._record_meant(word)) is not None:
             return record.name
-        matching = find_all(word, self._addresses())
+        matching = self._find_all(word)
         for one in matching:
             record = self.record_of(self.connections[one.connection_id or ""])
             if record is not None:
@@ -308,22 +371,68 @@ class Registry:
                     return record
         return None
 
-    def _addresses(self) -> list[Address]:
-        """Return what those that are connected can be called by."""
-        return [
-            Address(
-                name=self._name_of(worker),
-                process_id=worker.process_id,
-                connection_id=worker.connection_id,
-                is_managed=self.record_of(worker) is not None,
-            )
-            for worker in self.connections.values()
-        ]
+    def _find_all(self, word: str) -> list[Address]:
+        """Return all that are connected and that *word* means."""
+        if self._addresses is None:
+            self._addresses = {}
+            for worker in self.connections.values():
+                address = Address(
+                    name=self._name_of(worker),
+                    process_id=worker.process_id,
+                    connection_id=worker.connection_id,
+                    is_managed=self.record_of(worker) is not None,
+                )
+                for key in (address.name, worker.connection_id, _key_of(address)):
+                    self._addresses.setdefault(key, []).append(address)
+        process_id = process_id_of(word)
+        found = self._addresses.get(word, [])
+        if not found and process_id is not None:
+            found = self._addresses.get(f"{_BY_PID}{process_id}", [])
+        return find_all(word, list(dict.fromkeys(found)))
+
+    def all_steerable(self, words: Iterable[str]) -> tuple[str, ...]:
+        """Return `steerable` of each of *words*.
+
+        Raises:
+            NotManagedError: as for `steerable`.
+            LimitExceededError: too many of them are neither workers nor services.
+        """
+        services = {record.service for record in self.records.values()}
+        found, others = [], 0
+        for word in dict.fromkeys(words):
+            if word not in services and word not in self.records:
+                others += 1
+                if others > _OTHERS:
+                    raise LimitExceededError(
+                        f"more than {_OTHERS} names are of no worker and no service; "
+                        f"the last one is {brief(word)}"
+                    )
+                word = self.steerable(word)
+            found.append(word)
+        return tuple(found)
 
     def is_connected(self, name: str) -> bool:
         """Whether the worker of that name is there, and connected."""
         record = self.records.get(name)
         return record is not None and self._worker_of(record) is not None
+
+    def shown_connections(self) -> list[Object]:
+        """Return the fields of all connections, with as many states as fit a line.
+
+        Where they are too many, those of workers that the controller does not know are
+        left out.
+        """
+        workers = self.connections.values()
+        if self._size <= _STATES_SHOWN:
+            return [worker.to_connection() for worker in workers]
+        left, shown = _STATES_SHOWN, []
+        for worker in workers:
+            fits = worker.size <= left and self.record_of(worker) is not None
+            left -= worker.size if fits else 0
+            shown.append(
+                worker.to_connection() if fits else worker.to_short_connection()
+            )
+        return shown
 
     def statuses(self, now: float) -> list[Object]:
         """Return the fields of a `WorkerStatus` each, the controller's workers first.
@@ -419,6 +528,10 @@ class _Row:
         if record.next_try_at is not None:
             fields["next_try_in"] = round(max(0.0, record.next_try_at - now), 3)
         return fields
+
+
+def _key_of(address: Address) -> str:
+    return f"{_BY_PID}{address.process_id}"
 
 
 def _unmanaged(name: str, worker: Registered) -> WorkerStatus:

@@ -47,8 +47,7 @@ class Relay:
                 if missed:
                     fields = {**fields, "missed": fields.get("missed", 0) + missed}
                 with suppress(ConnectionLostError):  # then the call is cancelled, too
-                    self._call.progress(fields)
-                await self._call.peer.wait_drained()
+                    await self._call.stream(fields)
             self._is_idle = True
             self._tell()
             await self._wait()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Mapping
+from collections.abc import Coroutine, Mapping
 from contextlib import suppress
 from functools import partial
 from typing import Any, Final
@@ -29,6 +29,7 @@ from trio_supervisor.link.credentials import Credentials, peer_credentials
 from trio_supervisor.link.peer import Answer, IncomingCall, Peer, open_peer
 from trio_supervisor.policy.addressing import AmbiguousNameError
 from trio_supervisor.process.kernel_view import state_of
+from trio_supervisor.supervisor.fair_share import Account, FairShare, Turns
 from trio_supervisor.supervisor.monitoring import Monitoring
 from trio_supervisor.supervisor.quiet import QuietClients
 from trio_supervisor.supervisor.registry import Registered, Registry, WorkerHandle
@@ -41,10 +42,18 @@ from trio_supervisor.supervisor.silence import (
     look_twice,
 )
 from trio_supervisor.supervisor.updates import Updates
+from trio_supervisor.wire.brief import brief
 from trio_supervisor.wire.codec import parse_operation, to_fields, unparse_operation
 from trio_supervisor.wire.json_line import encode_object
-from trio_supervisor.wire.json_tree import Object
-from trio_supervisor.wire.limits import DEFAULT_LIMITS, Limits
+from trio_supervisor.wire.json_tree import Object, has_more_containers
+from trio_supervisor.wire.limits import (
+    DEFAULT_LIMITS,
+    MAX_NAME,
+    MAX_STATE,
+    MAX_STATE_CONTAINERS,
+    TRUSTED_LIMITS,
+    Limits,
+)
 from trio_supervisor.wire.messages import (
     AbortReload,
     ControllerStatus,
@@ -88,6 +97,8 @@ _SETTLED_WITHIN: Final = 0.05
 _FRESH_FOR: Final = 1.0
 # The controller confirms it every 5 s; later than this something is wrong [s].
 _CONFIRMED_WITHIN: Final = 12.0
+_STREAMS: Final = frozenset({"events", "logs"})
+"""Calls that are answered for as long as somebody listens."""
 # Ruby's clients name a signal. None of them is ever sent.
 _RESTART_SIGNALS: Final = frozenset({None, "HUP", "INT", "TERM"})
 
@@ -107,6 +118,7 @@ class Server:
     """Over what is asked of workers; somebody has to run it."""
     accepting: trio.CancelScope = field(factory=trio.CancelScope, init=False)
     """Around the accepting of connections."""
+    _share: FairShare = field(factory=FairShare, init=False)
     _quiet: QuietClients = field(factory=QuietClients, init=False)
     _started_at: float = field(factory=trio.current_time, init=False)
     _controller: Peer | None = field(default=None, init=False)
@@ -123,14 +135,20 @@ class Server:
         """Answer one client or worker until it is gone. Never raises for its sake."""
         if not credentials.is_trusted:
             problem = f"user {credentials.user_id} may not connect here"
-            async with stream:
-                with trio.move_on_after(1):
-                    line = encode_object(failure(NotPermittedError(problem)))
-                    await _send_quietly(stream, line)
+            await _refuse(stream, NotPermittedError(problem))
             return
-        session = Session(is_connecting=False, limits=self.limits)
-        caller = _Caller(self, credentials)
-        async with open_peer(stream, session, caller.dispatch) as peer:
+        try:
+            with self._share.open(credentials.process_id) as turns:
+                await self._serve(stream, credentials, turns)
+        except LimitExceededError as exc:
+            await _refuse(stream, exc)
+
+    async def _serve(
+        self, stream: trio.abc.Stream, credentials: Credentials, turns: Turns
+    ) -> None:
+        session = Session(is_connecting=False, limits=self.limits, parses_large=False)
+        caller = _Caller(self, credentials, turns.account)
+        async with open_peer(stream, session, caller.dispatch, turns) as peer:
             try:
                 await self._expect_call(peer, credentials.process_id)
                 await peer.closed.wait()
@@ -152,7 +170,7 @@ class Server:
 
     async def serve_controller(self, stream: trio.abc.Stream) -> None:
         """Hear and steer the controller until its end of *stream* is closed."""
-        session = Session(is_connecting=False, limits=self.limits)
+        session = Session(is_connecting=False, limits=TRUSTED_LIMITS)
         async with open_peer(stream, session, self._dispatch_controller) as peer:
             self._controller = peer
             await peer.closed.wait()
@@ -183,7 +201,7 @@ class Server:
                 return self.forward(call, forward)
             case Ping():
                 return {}
-        raise UnknownOperationError(f"not for the controller: {call.do!r:.80}")
+        raise UnknownOperationError(f"not for the controller: {brief(call.do)}")
 
     def _end_dead_connections(self) -> None:
         """End the connections of workers whose process is gone.
@@ -201,7 +219,7 @@ class Server:
 
     def status(self, *, is_full: bool) -> Object:
         """Return the `StatusReport` as fields."""
-        connections = self.registry.connections.values() if is_full else ()
+        connections = self.registry.shown_connections() if is_full else ()
         report = StatusReport(
             supervisor=SupervisorStatus(
                 process_id=self.process_id,
@@ -214,7 +232,7 @@ class Server:
         return {
             **to_fields(report),
             "workers": self.registry.statuses(time.monotonic()),
-            "connections": [worker.to_connection() for worker in connections],
+            "connections": list(connections),
         }
 
     def _controller_status(self) -> ControllerStatus:
@@ -308,7 +326,12 @@ class Server:
             return {**seen, "threads": []}
         patience = min(forward.timeout / 2, PATIENCE)
         with trio.move_on_after(patience):
-            return await worker.peer.call("thread_dump", operation, call.progress)
+            return await worker.peer.call(
+                "thread_dump",
+                operation,
+                call.progress,
+                takes_unparsed=call.peer is not self._controller,
+            )
         seen = await self._look_from_outside(self.registry.record_of(worker))
         if seen.get("way"):
             return {**seen, "threads": []}
@@ -332,7 +355,13 @@ class Server:
         self.watch.begin(asked)
         try:
             with asked.waiting:
-                return await worker.peer.call(do, operation, call.progress)
+                # It is passed on as it came: parsing it would keep everybody waiting.
+                return await worker.peer.call(
+                    do,
+                    operation,
+                    call.progress,
+                    takes_unparsed=call.peer is not self._controller,
+                )
         except ConnectionLostError as exc:
             passed = trio.current_time() - asked.since
             return await self._tell_end(exc, record, do, passed)
@@ -372,7 +401,7 @@ class Server:
         path = end.get("post_mortem")
         raise ConnectionLostError(
             f"{record.name} (pid {record.process_id}) ended before it answered "
-            f"{do!r:.80}: {end.get('exit')}{f'; post-mortem: {path}' if path else ''}"
+            f"{brief(do)}: {end.get('exit')}{f'; post-mortem: {path}' if path else ''}"
         ) from lost
 
     async def _examine_outside(
@@ -494,11 +523,18 @@ class _Caller:
 
     _server: Server
     _credentials: Credentials
+    _account: Account
     _worker: Registered | None = field(default=None, init=False)
     _handle: WorkerHandle | None = field(default=None, init=False)
 
     def dispatch(self, call: IncomingCall) -> Answer:
         """Answer *call*, or return what does."""
+        answer = self._answer(call)
+        if isinstance(answer, Coroutine):
+            return self._account.counted(answer, is_stream=call.do in _STREAMS)
+        return answer
+
+    def _answer(self, call: IncomingCall) -> Answer:
         server = self._server
         arguments = call.arguments
         if call.do == "register" and arguments.get("state") is None:
@@ -526,7 +562,7 @@ class _Caller:
             case Restart(signal=signal) as restart:
                 if signal not in _RESTART_SIGNALS:
                     raise BadRequestError(
-                        f"signal: expected HUP, INT or TERM, got {signal!r:.80}"
+                        f"signal: expected HUP, INT or TERM, got {brief(signal)}"
                     )
                 if signal == "HUP":
                     return server.steer(Reload())
@@ -541,13 +577,13 @@ class _Caller:
                 return server.relay(call, evolve(it, names=self._names(names)))
             case Events() as operation:
                 return server.relay(call, operation)
-        raise UnknownOperationError(f"the supervisor does not answer {call.do!r:.80}")
+        raise UnknownOperationError(f"the supervisor does not answer {brief(call.do)}")
 
     def _names(self, words: tuple[str, ...] | None) -> tuple[str, ...] | None:
         """Return the names that the controller knows *words* by; None: all."""
         if words is None:
             return None
-        return tuple(map(self._server.registry.steerable, words))
+        return self._server.registry.all_steerable(words)
 
     def leave(self) -> None:
         """The connection is over."""
@@ -561,15 +597,17 @@ class _Caller:
             state = {**state, "process_id": known}
         process_id = state.get("process_id")
         if type(process_id) is not int:
-            problem = f"expected a process id, got {process_id!r:.80}"
+            problem = f"expected a process id, got {brief(process_id)}"
             raise BadRequestError(f"state.process_id: {problem}")
         if known is not None and known != process_id:
             raise NotPermittedError(
                 f"process {known} may not register as process {process_id}"
             )
+        size = _checked_size(state)
         if self._worker is None:
             server = self._server
-            self._worker = Registered(peer, process_id, state)
+            server.registry.check_room(size)
+            self._worker = Registered(peer, process_id, state, size)
             self._handle = WorkerHandle(
                 self._worker, server.registry, server.restart_worker, time.monotonic
             )
@@ -578,7 +616,7 @@ class _Caller:
         else:
             # The same one, with news of itself; its name may be one of them.
             self._server.registry.remove(self._worker)
-            self._worker.renew(state)
+            self._worker.renew(state, size)
             self._server.registry.add(self._worker)
         return to_fields(RegisteredResult(connection_id=self._worker.connection_id))
 
@@ -610,9 +648,35 @@ def _no_answer(
 ) -> DeadlineExceededError:
     return DeadlineExceededError(
         f"{forward.name or forward.connection_id} (pid {worker.process_id}) gave no "
-        f"answer to {do!r:.80} within {round(passed, 1):g} s, and was last heard of "
+        f"answer to {brief(do)} within {round(passed, 1):g} s, and was last heard of "
         f"{_silent_for(worker):.1f} s ago{f'; {state}' if state else ''}"
     )
+
+
+def _checked_size(state: Object) -> int:
+    """Return the size of *state* as JSON [bytes], if that and its name are bounded."""
+    name = state.get("name")
+    if isinstance(name, str) and len(name) > MAX_NAME:
+        raise LimitExceededError(
+            f"state.name has {len(name)} characters; at most {MAX_NAME} are accepted"
+        )
+    line = encode_object(state)
+    if (size := len(line)) > MAX_STATE:
+        raise LimitExceededError(
+            f"state has {size} bytes as JSON; at most {MAX_STATE} are accepted"
+        )
+    # Each is visited by the garbage collector for as long as the worker is connected.
+    if has_more_containers(line, MAX_STATE_CONTAINERS):
+        raise LimitExceededError(
+            f"state has more than {MAX_STATE_CONTAINERS} arrays and objects"
+        )
+    return size
+
+
+async def _refuse(stream: trio.abc.Stream, error: SupervisorError) -> None:
+    async with stream:
+        with trio.move_on_after(1):
+            await _send_quietly(stream, encode_object(failure(error)))
 
 
 async def _send_quietly(stream: trio.abc.Stream, line: bytes) -> None:

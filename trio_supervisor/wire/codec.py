@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from base64 import b64decode, b64encode
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sized
 from enum import Enum
 from typing import Any, Literal, TypeVar, get_args, get_origin
 
 import cattrs
-from cattrs.cols import list_structure_factory
+from cattrs.errors import IterableValidationNote
 from cattrs.preconf.orjson import make_converter
 from cattrs.v import format_exception
 
@@ -17,7 +17,9 @@ from trio_supervisor.errors import (
     RemoteProtocolError,
     UnknownOperationError,
 )
+from trio_supervisor.wire.brief import brief, cut
 from trio_supervisor.wire.json_tree import Object
+from trio_supervisor.wire.limits import MAX_ITEMS, MAX_NAME
 from trio_supervisor.wire.messages import (
     NAMES,
     OPERATIONS,
@@ -39,20 +41,20 @@ def _exactly(value: object, type_: type) -> object:
     # By default cattrs *converts* primitives: "false" becomes True and 3.7 becomes 3.
     # On a wire, the wrong type is the peer's bug: say so.
     if type(value) is not type_:
-        raise TypeError(f"expected {type_.__name__}, got {value!r:.80}")
+        raise TypeError(f"expected {type_.__name__}, got {brief(value)}")
     return value
 
 
 def _number(value: object, _: type) -> float:
     # A peer in another language may write 3.0 as 3. A bool is no number.
     if isinstance(value, bool) or not isinstance(value, int | float):
-        raise TypeError(f"expected a number, got {value!r:.80}")
+        raise TypeError(f"expected a number, got {brief(value)}")
     return float(value)
 
 
 def _object(value: object, _: type) -> Object:
     if type(value) is not dict:
-        raise TypeError(f"expected an object, got {value!r:.80}")
+        raise TypeError(f"expected an object, got {brief(value)}")
     return value
 
 
@@ -63,15 +65,59 @@ def _is_array(type_: object) -> bool:
 def _array_hook(
     type_: type, converter: cattrs.BaseConverter
 ) -> Callable[[object, type], tuple[object, ...]]:
-    structure_items = list_structure_factory(type_, converter)
+    item_type = get_args(type_)[0]
+    structure_item = converter.get_structure_hook(item_type)
+    limit = MAX_ITEMS if item_type is str else None
 
     def structure(value: object, _: type) -> tuple[object, ...]:
         # Strings and objects are iterable: cattrs would make "web.0" five names.
         if type(value) is not list:
-            raise TypeError(f"expected an array, got {value!r:.80}")
-        return tuple(structure_items(value, type_))
+            raise TypeError(f"expected an array, got {brief(value)}")
+        _check_size(value, limit)
+        items = []
+        # At the first bad one it is over: cattrs itself keeps an error for each, of
+        # which a megabyte of numbers makes 1.7 GB.
+        for index, item in enumerate(value):
+            try:
+                items.append(structure_item(item, item_type))
+            except Exception as exc:
+                raise _at(exc, index, type_, item_type) from None
+        return tuple(items)
 
     return structure
+
+
+def _numbers(value: object, type_: type) -> dict[str, int]:
+    """Return an object of whole numbers; the first that is none is the error."""
+    found = _object(value, type_)
+    _check_size(found, MAX_ITEMS)
+    for key, item in found.items():
+        try:
+            if len(key) > MAX_NAME:
+                raise ValueError(f"a name is longer than {MAX_NAME} characters")
+            _exactly(item, int)
+        except Exception as exc:
+            raise _at(exc, key[:MAX_NAME], type_, int) from None
+    return found
+
+
+def _check_size(value: Sized, limit: int | None) -> None:
+    if limit is not None and len(value) > limit:
+        raise ValueError(f"expected at most {limit} elements, got {len(value)}")
+
+
+def _at(
+    exc: Exception, index: int | str, type_: type, item_type: type
+) -> cattrs.IterableValidationError:
+    """Return *exc* as cattrs' error of the one element that it is about."""
+    note = f"Structuring {type_} @ index {index!r}"
+    # As cattrs does it: notes are appended as they are.
+    notes = [
+        *getattr(exc, "__notes__", ()),
+        IterableValidationNote(note, index, item_type),
+    ]
+    exc.__notes__ = notes
+    return cattrs.IterableValidationError(note, [exc], type_)
 
 
 def _is_literal(type_: object) -> bool:
@@ -87,16 +133,16 @@ def _literal(value: object, type_: type) -> object:
     for plain, one in choices.values():
         if type(plain) is type(value) and plain == value:
             return one
-    raise ValueError(f"expected {' or '.join(choices)}, got {value!r:.80}")
+    raise ValueError(f"expected {' or '.join(choices)}, got {brief(value)}")
 
 
 def _bytes(value: object, _: type) -> bytes:
     if type(value) is not str:
-        raise TypeError(f"expected base64, got {value!r:.80}")
+        raise TypeError(f"expected base64, got {brief(value)}")
     try:
         return b64decode(value, validate=True)
     except ValueError:
-        raise ValueError(f"expected base64, got {value!r:.80}") from None
+        raise ValueError(f"expected base64, got {brief(value)}") from None
 
 
 def _base64(value: bytes | bytearray) -> str:
@@ -117,6 +163,7 @@ def make_strict_converter() -> cattrs.Converter:
     converter.register_unstructure_hook(bytes, _base64)
     converter.register_unstructure_hook(bytearray, _base64)
     converter.register_structure_hook_func(lambda t: t == dict[str, Any], _object)
+    converter.register_structure_hook_func(lambda t: t == dict[str, int], _numbers)
     converter.register_structure_hook_func(_is_literal, _literal)
     converter.register_structure_hook_factory(_is_array, _array_hook)
     return converter
@@ -144,7 +191,7 @@ def parse_operation(do: str, arguments: Mapping[str, object]) -> Operation:
         BadRequestError: *arguments* do not fit it; the message names each bad field.
     """
     if (type_ := OPERATIONS.get(do)) is None:
-        raise UnknownOperationError(f"there is no operation {do!r:.80}")
+        raise UnknownOperationError(f"there is no operation {brief(do)}")
     return _structure(arguments, type_, BadRequestError)
 
 
@@ -172,8 +219,8 @@ def in_words(exc: BaseException, type_: type | None) -> str:
     """Return one error of many as text, for `cattrs.transform_error`."""
     # What our hooks and attrs' validators say is better than "invalid value".
     if type(exc) in (TypeError, ValueError) and exc.args:
-        return str(exc.args[0])
-    return format_exception(exc, type_)
+        return cut(str(exc.args[0]))
+    return cut(format_exception(exc, type_))
 
 
 def _structure(
@@ -183,6 +230,6 @@ def _structure(
         return _converter.structure(fields, type_)
     except cattrs.BaseValidationError as exc:
         problems = cattrs.transform_error(exc, format_exception=in_words)
-        raise error("; ".join(problems)) from None
+        raise error(cut("; ".join(problems))) from None
     except (ValueError, KeyError, TypeError, RecursionError) as exc:
-        raise error(f"{type(exc).__name__}: {exc}") from None
+        raise error(cut(f"{type(exc).__name__}: {exc}")) from None

@@ -21,15 +21,20 @@ class LineBuffer:
         on_overlong: Called with the beginning of a line longer than *max_line*, as soon
             as it is that long. If it returns, the line is skipped up to its newline,
             and none of it is kept. If it is not given, such a line is an error.
+        max_short: The longest line accepted without asking *may_be_long* [bytes].
+        may_be_long: Says of the beginning of a line whether it may be longer than
+            that, up to *max_line*.
     """
 
     __slots__ = (
+        "_allowed",
         "_max_line",
+        "_max_short",
         "_max_skipped",
+        "_may_be_long",
         "_on_overlong",
         "_skipped",
         "_tail",
-        "_tail_length",
     )
 
     def __init__(
@@ -37,13 +42,17 @@ class LineBuffer:
         max_line: int = DEFAULT_LIMITS.line,
         max_skipped: int = DEFAULT_LIMITS.skipped,
         on_overlong: Callable[[bytes], None] | None = None,
+        max_short: int | None = None,
+        may_be_long: Callable[[bytes], bool] | None = None,
     ) -> None:
         self._max_line = max_line
+        self._max_short = max_line if max_short is None else min(max_short, max_line)
+        self._allowed = self._max_short
+        self._may_be_long = may_be_long
         self._max_skipped = max_skipped
         self._on_overlong = on_overlong
-        # A list of pieces: joining once at the newline keeps a long line linear.
-        self._tail: list[bytes] = []
-        self._tail_length = 0
+        # It grows by a part of its length, so a line in many pieces stays linear.
+        self._tail = bytearray()
         # Bytes of the present line, once it is skipped.
         self._skipped: int | None = None
 
@@ -62,16 +71,18 @@ class LineBuffer:
             if self._skipped is not None or self._is_overlong(line):
                 self._skip(line)
                 self._skipped = None
+                self._allowed = self._max_short
                 continue
             if self._tail:
-                line = b"".join([*self._tail, line])
-                self._forget_tail()
+                self._tail += line
+                line = bytes(self._tail)
+                self._tail = bytearray()
+            self._allowed = self._max_short
             yield line
         if self._skipped is not None or self._is_overlong(rest):
             self._skip(rest)
         elif rest:
-            self._tail.append(rest)
-            self._tail_length += len(rest)
+            self._tail += rest
 
     def receive_eof(self) -> None:
         """Say that the stream ended.
@@ -83,20 +94,24 @@ class LineBuffer:
             raise RemoteProtocolError("the stream ended inside a line")
 
     def _is_overlong(self, piece: bytes) -> bool:
-        return self._tail_length + len(piece) > self._max_line
+        length = len(self._tail) + len(piece)
+        if length <= self._allowed:
+            return False
+        if self._may_be_long is not None and self._may_be_long(self._head(piece)):
+            self._allowed = self._max_line
+        return length > self._allowed
+
+    def _head(self, piece: bytes) -> bytes:
+        return bytes(self._tail[:_HEAD] + piece[:_HEAD])[:_HEAD]
 
     def _skip(self, piece: bytes) -> None:
         if self._skipped is None:
-            problem = f"a line is longer than {self._max_line} bytes"
+            problem = f"a line is longer than {self._allowed} bytes"
             if self._on_overlong is None:
                 raise LimitExceededError(problem)
-            self._on_overlong(b"".join([*self._tail, piece[:_HEAD]])[:_HEAD])
-            self._skipped = self._tail_length
-            self._forget_tail()
+            self._on_overlong(self._head(piece))
+            self._skipped = len(self._tail)
+            self._tail = bytearray()
         self._skipped += len(piece)
         if self._skipped > self._max_skipped:
             raise LimitExceededError(f"a line is longer than {self._max_skipped} bytes")
-
-    def _forget_tail(self) -> None:
-        self._tail.clear()
-        self._tail_length = 0

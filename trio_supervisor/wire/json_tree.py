@@ -37,6 +37,16 @@ def check_object(line: bytes, tree: object, max_depth: int) -> Object:
     return tree
 
 
+def has_more_containers(line: bytes, limit: int) -> bool:
+    """Say whether *line* has more than *limit* arrays and objects, without parsing it.
+
+    Of a line that is not JSON, what comes before the mistake counts rightly.
+    """
+    if line.count(b"[") + line.count(b"{") <= limit:
+        return False
+    return _brackets(line).count(b"[") > limit
+
+
 def is_deeper(line: bytes, max_depth: int) -> bool:
     """Say whether what *line* encodes, valid JSON in UTF-8, nests deeper than that.
 
@@ -46,17 +56,21 @@ def is_deeper(line: bytes, max_depth: int) -> bool:
     # Fewer brackets than levels, as in nearly all lines: no need to look.
     if line.count(b"[") + line.count(b"{") <= max_depth:
         return False
-    if b"\\" in line:  # then a quote may be a part of a string
-        line = line.replace(b"\\\\", b"").replace(b'\\"', b"")
-    # Quotes in pairs are whole strings; what is left of them has brackets within.
-    marks = line.translate(_ONE_KIND, _NO_MARKS).replace(b'""', b"")
-    if b'"' in marks:
-        marks = _STRING.sub(b"", marks)
+    marks = _brackets(line)
     for _ in range(max_depth):
         if not marks:
             return False
         marks = marks.replace(b"[]", b"")  # the innermost level
     return bool(marks)
+
+
+def _brackets(line: bytes) -> bytes:
+    """Return the brackets of *line* that are not within strings, as ``[`` and ``]``."""
+    if b"\\" in line:  # then a quote may be a part of a string
+        line = line.replace(b"\\\\", b"").replace(b'\\"', b"")
+    # Quotes in pairs are whole strings; what is left of them has brackets within.
+    marks = line.translate(_ONE_KIND, _NO_MARKS).replace(b'""', b"")
+    return _STRING.sub(b"", marks) if b'"' in marks else marks
 
 
 def excerpt(line: bytes) -> str:

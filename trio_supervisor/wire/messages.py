@@ -20,10 +20,28 @@ from attrs.validators import (
     optional,
 )
 
+from trio_supervisor.wire.limits import MAX_NAME, MAX_TEXT
+
 Names: TypeAlias = tuple[str, ...]
 """Names of workers (``web.0``) or services (``web``: all of its workers)."""
 
-_names: Any = deep_iterable(min_len(1))
+
+def _sized(what: str, most: int, least: int = 0) -> Any:
+    """Return a validator of a text that does not repeat what may be long."""
+
+    def check(_: object, attribute: Any, value: str) -> None:
+        if not least <= len(value) <= most:
+            raise ValueError(
+                f"{attribute.name!r}: expected {what} of {least} to {most} characters, "
+                f"got {len(value)}"
+            )
+
+    return check
+
+
+_name: Any = _sized("a name", MAX_NAME, least=1)
+_word: Any = _sized("a name", MAX_NAME)
+_names: Any = deep_iterable(_name)
 
 
 # What the supervisor answers.
@@ -61,8 +79,8 @@ class Forward:
 
     operation: dict[str, Any]
     """``do`` and its arguments, as the worker is to get them."""
-    connection_id: str | None = None
-    name: str | None = None
+    connection_id: str | None = field(default=None, validator=optional(_word))
+    name: str | None = field(default=None, validator=optional(_word))
     """The worker's name, in place of its connection."""
     timeout: float = field(default=60.0, validator=[gt(0), le(86_400)])
     """Time after which the caller is told that there was no answer [s]."""
@@ -78,7 +96,7 @@ class Restart:
 
     names: Names | None = field(default=None, validator=optional(_names))
     signal: str | None = None
-    reason: str = ""
+    reason: str = field(default="", validator=_sized("a text", MAX_TEXT))
     """For the log: who wants it and why."""
     incarnation: int | None = None
     """Only the worker that is still in this incarnation; else nothing is done."""

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping
-from typing import Final, NamedTuple, TypeAlias
+from typing import Any, Final, NamedTuple, TypeAlias
 
 from trio_supervisor.errors import (
     CallFailedError,
@@ -19,9 +19,15 @@ from trio_supervisor.errors import (
     SupervisorError,
     UnavailableError,
 )
+from trio_supervisor.wire.brief import brief, cut
 from trio_supervisor.wire.framing import LineBuffer
-from trio_supervisor.wire.json_tree import JsonLines, Object, is_deeper
-from trio_supervisor.wire.limits import DEFAULT_LIMITS, Limits
+from trio_supervisor.wire.json_tree import (
+    JsonLines,
+    Object,
+    has_more_containers,
+    is_deeper,
+)
+from trio_supervisor.wire.limits import DEFAULT_LIMITS, MAX_NAME, Limits
 
 # What fits a signed 64-bit integer, which is what peers in other languages have.
 MAX_ID = 2**63 - 1
@@ -30,7 +36,23 @@ _HEAD: Final = re.compile(
     rb'\s*\{\s*"id"\s*:\s*(0|[1-9][0-9]{0,18})\s*,'
     rb'(?:\s*"do"\s*:\s*"([^"\\]{1,80})")?'
 )
+_LARGE: Final = re.compile(
+    rb'\s*\{\s*"id"\s*:\s*(0|[1-9][0-9]{0,18})\s*,'
+    rb'(?:\s*"finished"\s*:\s*(true|false)\s*,)?(?!\s*"do"\s*:)'
+)
 _ENVELOPE = frozenset({"id", "do", "finished", "failed", "error"})
+
+
+class Unparsed(dict[str, Any]):
+    """The fields of a large answer, as they came: for passing on, not for reading.
+
+    As a dictionary it is empty.
+    """
+
+    def __init__(self, body: bytes) -> None:
+        super().__init__()
+        self.body = body
+        """The members of the object, without its braces and without the envelope."""
 
 
 class CallReceived(NamedTuple):
@@ -66,6 +88,8 @@ class Session:
         is_connecting: Whether this side connected, rather than accepted.
         limits: What the peer may ask of this side.
         json: What reads and writes lines; `json_line` if none is given.
+        parses_large: Whether answers are parsed that are larger than a call may be;
+            else their fields are `Unparsed`.
     """
 
     __slots__ = (
@@ -73,9 +97,11 @@ class Session:
         "_incoming",
         "_json",
         "_lines",
+        "_longest_call",
         "_next_id",
         "_outgoing",
         "_overlong",
+        "_parses_large",
         "limits",
     )
 
@@ -85,6 +111,7 @@ class Session:
         is_connecting: bool,
         limits: Limits = DEFAULT_LIMITS,
         json: JsonLines | None = None,
+        parses_large: bool = True,
     ) -> None:
         self.limits = limits
         if json is None:
@@ -93,7 +120,15 @@ class Session:
 
             json = json_line
         self._json: JsonLines = json
-        self._lines = LineBuffer(limits.line, limits.skipped, self._receive_overlong)
+        self._parses_large = parses_large
+        self._longest_call = min(limits.call, limits.line)
+        self._lines = LineBuffer(
+            limits.line,
+            limits.skipped,
+            self._receive_overlong,
+            self._longest_call,
+            self._is_expected,
+        )
         self._overlong: list[Event] = []
         self._next_id = 2 if is_connecting else 3
         self._outgoing: set[int] = set()
@@ -123,6 +158,7 @@ class Session:
         if self._next_id > MAX_ID:
             raise LocalProtocolError("no call ids are left: connect again")
         line = self._encode({"id": self._next_id, "do": do, **arguments})
+        self._check_call(do, line)
         id_ = self._next_id
         self._next_id += 2
         self._outgoing.add(id_)
@@ -141,6 +177,8 @@ class Session:
             LocalProtocolError: as for `call`.
         """
         self._check_incoming(id_)
+        if isinstance(fields, Unparsed):
+            return self._splice(id_, fields, b"")
         _check_names(fields)
         return self._encode({"id": id_, **fields})
 
@@ -151,8 +189,11 @@ class Session:
             LocalProtocolError: as for `call`; the call is still to be answered.
         """
         self._check_incoming(id_)
-        _check_names(fields)
-        line = self._encode({"id": id_, "finished": True, **fields})
+        if isinstance(fields, Unparsed):
+            line = self._splice(id_, fields, b',"finished":true')
+        else:
+            _check_names(fields)
+            line = self._encode({"id": id_, "finished": True, **fields})
         self._incoming.discard(id_)
         return line
 
@@ -206,7 +247,8 @@ class Session:
         Raises:
             LimitExceededError: it does not tell in time which call that is.
         """
-        problem = f"longer than {self.limits.line} bytes"
+        limit = self.limits.line if self._is_expected(head) else self._longest_call
+        problem = f"longer than {limit} bytes"
         found = _HEAD.match(head)
         if found is None or (id_ := int(found[1])) > MAX_ID:
             raise LimitExceededError(f"a line is {problem}")
@@ -218,19 +260,36 @@ class Session:
             self._forgotten.discard(id_)
         elif found[2] is not None:
             name = found[2].decode("utf-8", "replace")
-            refusal = LimitExceededError(f"the call of {name!r:.80} is {problem}")
+            refusal = LimitExceededError(f"the call of {brief(name)} is {problem}")
             reply = {"id": id_, **failure(refusal)}
             self._overlong.append(CallRefused(self._json.encode_object(reply)))
         else:
             raise LimitExceededError(f"a line is {problem}")
 
+    def _is_expected(self, head: bytes) -> bool:
+        """Whether a line that begins so is an answer to a call of this side."""
+        found = _HEAD.match(head)
+        return found is not None and (
+            (id_ := int(found[1])) in self._outgoing or id_ in self._forgotten
+        )
+
     def _receive_line(self, line: bytes) -> Event | None:
-        tree = self._json.decode_object(line, self.limits.depth)
+        is_large = len(line) > self._longest_call or has_more_containers(
+            line, self.limits.containers
+        )
+        if is_large and not (self._parses_large and self._is_expected(line)):
+            return self._receive_large(line)
+        try:
+            tree = self._json.decode_object(line, self.limits.depth)
+        except RemoteProtocolError as exc:
+            if is_large and (event := self._receive_malformed(line, exc)) is not None:
+                return event
+            raise
         id_ = tree.get("id")
         if id_ is None and tree.get("failed") is True:
             raise RemoteProtocolError(f"the peer hung up: {_failure_of(tree)}")
         if type(id_) is not int or not 0 <= id_ <= MAX_ID:
-            raise RemoteProtocolError(f"id: expected a call's number, got {id_!r:.80}")
+            raise RemoteProtocolError(f"id: expected a call's number, got {brief(id_)}")
         if id_ in self._outgoing:
             return self._receive_answer(id_, tree)
         if "do" not in tree:
@@ -238,6 +297,71 @@ class Session:
                 self._forgotten.discard(id_)
             return None
         return self._receive_call(id_, tree)
+
+    def _receive_large(self, line: bytes) -> Event | None:
+        """Take a line that would keep everybody waiting if it were parsed here."""
+        problem = f"larger than {self.limits.containers} arrays and objects"
+        found = _HEAD.match(line)
+        if found is None or (id_ := int(found[1])) > MAX_ID:
+            raise LimitExceededError(f"a line is {problem}")
+        if not self._is_expected(line):
+            if found[2] is None:
+                return None  # a late answer
+            refusal = LimitExceededError(f"the call is {problem}")
+            reply = {"id": id_, **failure(refusal)}
+            return CallRefused(self._json.encode_object(reply))
+        if (large := _LARGE.match(line)) is None or not line.rstrip().endswith(b"}"):
+            raise LimitExceededError("a large answer does not begin with its id")
+        is_last = large[2] == b"true"
+        if id_ in self._forgotten:
+            if is_last:
+                self._forgotten.discard(id_)
+            return None
+        if is_last:
+            self._outgoing.discard(id_)
+        fields = Unparsed(line[large.end() :].rstrip()[:-1])
+        return AnswerReceived(id_, fields, is_last, None)
+
+    def _receive_malformed(
+        self, line: bytes, exc: RemoteProtocolError
+    ) -> AnswerReceived | None:
+        """Fail the one call that a line belongs to; None: it does not tell which.
+
+        A supervisor passes large answers on without reading them: a worker that writes
+        nonsense costs the caller that one call, and not the connection.
+        """
+        found = _HEAD.match(line)
+        if found is None or (id_ := int(found[1])) not in self._outgoing:
+            return None
+        self._outgoing.discard(id_)
+        self._forgotten.add(id_)
+        error = CallFailedError(exc.wire_name, f"the answer is malformed: {exc}")
+        return AnswerReceived(id_, {}, True, error)
+
+    def _splice(self, id_: int, fields: Unparsed, end: bytes) -> bytes:
+        head, body = b'"id":%d%s' % (id_, end), fields.body
+        # Of fields with the same name the last one counts: the answer of one worker
+        # is not to pass for that of another.
+        again = b'"id"' in body or b'"finished"' in body or b"\\u00" in body
+        line = b"{%s,%s%s}\n" % (head, body, b"," + head if again else b"")
+        if len(line) - 1 > self.limits.line:
+            raise LocalProtocolError(
+                f"a message of {len(line)} bytes is longer than the protocol's "
+                f"{self.limits.line}"
+            )
+        return line
+
+    def _check_call(self, do: str, line: bytes) -> None:
+        if len(line) - 1 > self._longest_call:
+            raise LocalProtocolError(
+                f"the call of {brief(do)} has {len(line)} bytes; a call has at most "
+                f"{self._longest_call}"
+            )
+        if has_more_containers(line, self.limits.containers):
+            raise LocalProtocolError(
+                f"the call of {brief(do)} has more than {self.limits.containers} "
+                f"arrays and objects"
+            )
 
     def _receive_answer(self, id_: int, tree: Object) -> AnswerReceived:
         is_last = _flag(tree, "finished")
@@ -250,7 +374,7 @@ class Session:
     def _receive_call(self, id_: int, tree: Object) -> Event:
         do = tree["do"]
         if type(do) is not str:
-            raise RemoteProtocolError(f"do: expected a name, got {do!r:.80}")
+            raise RemoteProtocolError(f"do: expected a name, got {brief(do)}")
         if id_ in self._incoming:
             problem = f"call {id_} is in flight: its id cannot be used again yet"
             reply = {"id": id_, **failure(RemoteProtocolError(problem))}
@@ -313,7 +437,7 @@ def _check_names(fields: Mapping[str, object]) -> None:
 def _flag(tree: Object, name: str) -> bool:
     value = tree.get(name, False)
     if type(value) is not bool:
-        raise RemoteProtocolError(f"{name}: expected true or false, got {value!r:.80}")
+        raise RemoteProtocolError(f"{name}: expected true or false, got {brief(value)}")
     return value
 
 
@@ -321,12 +445,12 @@ def _failure_of(tree: Object) -> CallFailedError:
     """Return the error in a failed answer: an object, or a plain string (Ruby)."""
     match tree.get("error"):
         case {"class": str(name), "message": str(message)}:
-            return CallFailedError(name, message)
+            return CallFailedError(name[:MAX_NAME], cut(message))
         case {"message": str(message), **others} if others.get("class") is None:
-            return CallFailedError("", message)
+            return CallFailedError("", cut(message))
         case {"class": str(name)}:
-            return CallFailedError(name, "the peer gave no reason")
+            return CallFailedError(name[:MAX_NAME], "the peer gave no reason")
         case str(message):
-            return CallFailedError("", message)
+            return CallFailedError("", cut(message))
         case error:
-            return CallFailedError("", f"the peer gave no reason: {error!r:.80}")
+            return CallFailedError("", f"the peer gave no reason: {brief(error)}")

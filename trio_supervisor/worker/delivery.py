@@ -16,6 +16,7 @@ from attrs import define
 
 from trio_supervisor.errors import BadRequestError
 from trio_supervisor.link.peer import Answer, Fields, IncomingCall
+from trio_supervisor.wire.brief import brief
 from trio_supervisor.wire.json_tree import Object
 
 logger = logging.getLogger(__name__)
@@ -57,12 +58,12 @@ def check_delivery(call: IncomingCall) -> None:
         shape = call.arguments.get("format")
         if shape not in (None, "json", "text"):
             raise BadRequestError(
-                f"format: expected 'json' or 'text', got {shape!r:.80}"
+                f"format: expected 'json' or 'text', got {brief(shape)}"
             )
     for name in ("path", "log"):
         value = call.arguments.get(name)
         if value is not None and (not isinstance(value, str) or not value):
-            raise BadRequestError(f"{name}: expected a text, got {value!r:.80}")
+            raise BadRequestError(f"{name}: expected a text, got {brief(value)}")
 
 
 def deliver(call: IncomingCall, answer: Answer) -> Answer:

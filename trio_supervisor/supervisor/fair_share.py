@@ -1,0 +1,147 @@
+"""Share the event loop among clients, however much one of them sends."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Coroutine, Iterator
+from contextlib import contextmanager
+from typing import Any, Final, TypeVar
+
+import trio
+from attrs import define, field
+
+from trio_supervisor.errors import LimitExceededError
+from trio_supervisor.link.pace import SLICE
+
+T = TypeVar("T")
+
+# Half of the loop's time, in the long run, before a client has to queue.
+_RATE: Final = 0.5
+_ALLOWANCE: Final = 2 * SLICE
+MAX_CONNECTIONS: Final = 256
+"""Connections of one process."""
+MAX_WAITING: Final = 256
+"""Calls of one process that wait for a worker or for the controller."""
+MAX_STREAMS: Final = 32
+"""Calls of one process that are answered with a stream, as ``logs``."""
+# One answer may be larger.
+_MOST_QUEUED: Final = 1024 * 1024
+
+
+@define(eq=False)
+class Account:
+    """What one process has had done; all its connections share it."""
+
+    process_id: int | None
+    connections: int = field(default=0, init=False)
+    waiting: int = field(default=0, init=False)
+    streams: int = field(default=0, init=False)
+    _debt: float = field(default=0.0, init=False)
+    _at: float = field(default=0.0, init=False)
+
+    def charge(self, seconds: float, now: float) -> None:
+        """Note that so much work was done [s]."""
+        self._debt = self._debt_at(now) + seconds
+        self._at = now
+
+    def is_spent(self, now: float) -> bool:
+        """Whether this process has had more than its share lately."""
+        return self._debt_at(now) > _ALLOWANCE
+
+    def _debt_at(self, now: float) -> float:
+        return max(0.0, self._debt - (now - self._at) * _RATE)
+
+    def counted(
+        self, work: Coroutine[Any, Any, T], *, is_stream: bool
+    ) -> Coroutine[Any, Any, T]:
+        """Return *work*, which counts against the limits until it ends.
+
+        Raises:
+            LimitExceededError: too much of this process is under way.
+        """
+        if self.waiting >= MAX_WAITING or (is_stream and self.streams >= MAX_STREAMS):
+            work.close()
+            what = f"{self.streams} streams" if is_stream else f"{self.waiting} calls"
+            raise LimitExceededError(
+                f"process {self.process_id} has {what} under way already"
+            )
+        self.waiting += 1
+        self.streams += is_stream
+        return self._run(work, is_stream)
+
+    async def _run(self, work: Coroutine[Any, Any, T], is_stream: bool) -> T:
+        try:
+            return await work
+        finally:
+            self.waiting -= 1
+            self.streams -= is_stream
+
+
+@define(eq=False)
+class FairShare:
+    """Whose turn it is.
+
+    A process that asks for little is served as soon as it asks. One that has had more
+    than its share queues: of all of those together one slice of work is done in each
+    turn of the event loop.
+    """
+
+    clock: Callable[[], float] = time.perf_counter
+    """[s]"""
+    _accounts: dict[int | None, Account] = field(factory=dict, init=False)
+    queue: trio.StrictFIFOLock = field(factory=trio.StrictFIFOLock, init=False)
+    """Held while work is done for a process that has had more than its share."""
+
+    @contextmanager
+    def open(self, process_id: int | None) -> Iterator[Turns]:
+        """Have a connection of that process for the length of the block.
+
+        Raises:
+            LimitExceededError: it has too many.
+        """
+        account = self._accounts.setdefault(process_id, Account(process_id))
+        if account.connections >= MAX_CONNECTIONS:
+            raise LimitExceededError(
+                f"process {process_id} has {account.connections} connections already"
+            )
+        account.connections += 1
+        try:
+            yield Turns(self, account)
+        finally:
+            account.connections -= 1
+            if not account.connections:
+                del self._accounts[process_id]
+
+
+@define(eq=False)
+class Turns:
+    """The pace of one connection."""
+
+    share: FairShare
+    account: Account
+    most_queued: int | None = field(default=_MOST_QUEUED, init=False)
+    _began: float | None = field(default=None, init=False)
+    _is_queueing: bool = field(default=False, init=False)
+
+    async def begin(self) -> None:
+        """Wait for the turn of this connection."""
+        if self.account.is_spent(self.share.clock()):
+            await self.share.queue.acquire()
+            self._is_queueing = True
+        self._began = self.share.clock()
+
+    @property
+    def is_over(self) -> bool:
+        """Whether others are to get their turn."""
+        assert self._began is not None
+        return self.share.clock() - self._began >= SLICE
+
+    def end(self) -> None:
+        """Charge what was done, and let the next one in the queue go on."""
+        if self._began is not None:
+            now = self.share.clock()
+            self.account.charge(now - self._began, now)
+            self._began = None
+        if self._is_queueing:
+            self._is_queueing = False
+            self.share.queue.release()
