@@ -82,7 +82,7 @@ def refuse(*_, **__):
 
 socket.socket = ProxySocket
 socket.recv_fds = socket.send_fds = refuse
-os.fork = os.waitpid = os.dup2 = os.setpgid = refuse
+os.fork = os.waitpid = os.dup2 = os.setpgid = os.fstat = refuse
 gc.collect = gc.freeze = gc.disable = lambda *_: 0
 for name in [n for n in sys.modules if n.startswith("trio_supervisor.")]:
     del sys.modules[name]
@@ -96,10 +96,28 @@ sys.stdout = sys.stderr = None
 helper = subprocess.Popen(["sleep", "3600"])
 """
 
+_LIMITS = """
+import resource
+for name in ("NOFILE", "FSIZE", "CORE"):
+    limit = getattr(resource, f"RLIMIT_{name}")
+    small = 40 if name == "NOFILE" else 10_000 if name == "FSIZE" else 0
+    resource.setrlimit(limit, (small, small))
+    assert resource.getrlimit(limit) == (small, small)
+"""
+
+_STREAMS = """
+import threading, warnings
+warnings.simplefilter("error")
+threading.Thread(target=threading.Event().wait, daemon=True).start()
+sys.stdout.close()
+"""
+
 
 @pytest.mark.parametrize(
     "does",
     [
+        pytest.param(_LIMITS, id="lowers hard limits"),
+        pytest.param(_STREAMS, id="closes sys.stdout, makes errors of warnings"),
         pytest.param(_CLOSED, id="closes and replaces all descriptors"),
         pytest.param(_SIGNALS, id="signals, timers, a directory that is gone"),
         pytest.param(_PATCHES, id="patches os, socket, gc and sys.modules"),

@@ -24,7 +24,6 @@ import pickle
 import posix
 import signal
 import sys
-import warnings
 from collections import deque
 from collections.abc import Callable
 from contextlib import suppress
@@ -44,6 +43,7 @@ from trio_supervisor.process.forked_child import (
     Request,
     be_born,
     close_request,
+    fork,
     import_entry,
     keep_from_programs,
     park,
@@ -52,6 +52,7 @@ from trio_supervisor.process.forked_child import (
 )
 from trio_supervisor.process.import_effects import Before, Effects
 from trio_supervisor.process.import_watch import ImportRecord, record_import
+from trio_supervisor.process.kept_limits import keep_hard_limits
 from trio_supervisor.process.kernel import die_with_parent, forget_parent
 from trio_supervisor.process.leaving import leave
 from trio_supervisor.process.open_files import Imported
@@ -208,7 +209,7 @@ class ForkServer:
         if is_between:
             for request in requests:
                 try:
-                    is_child = _fork() == 0
+                    is_child = fork() == 0
                 except OSError as exc:
                     _refuse([request], exc)
                     continue
@@ -239,7 +240,7 @@ class ForkServer:
             return False
         if is_between:
             try:
-                pid = _fork()
+                pid = fork()
             except OSError:  # the socket of the spare is closed, and tells
                 posix._exit(1)
             if pid == 0:
@@ -260,19 +261,9 @@ class ForkServer:
             self._spares.pop().close()
 
 
-def _fork() -> int:
-    """Fork, without what Python 3.12 says of threads: `fork_findings` says it better.
-
-    A filter of the import that makes errors of warnings would have it fail, too.
-    """
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        return posix.fork()
-
-
 def _fork_between() -> bool:
     """Fork the process in between, and wait until it ended; True: this is it."""
-    pid = _fork()
+    pid = fork()
     if pid == 0:
         return True
     with suppress(ChildProcessError):  # SIGCHLD is ignored: the kernel has reaped it
@@ -325,11 +316,12 @@ def _import(plan: Plan, control: int, report: int, handlers: ExitHandlers) -> _I
     with (
         handlers.record(),
         keep_open(control, report),
+        keep_hard_limits() as hard_limits,
         record_import(report) as record,
     ):
         problems, answer = import_entry(plan.preload)(plan.argument)
     sys.modules.update(own)  # an import may throw modules away to have them reloaded
-    effects = Effects(before)
+    effects = Effects(before, hard_limits)
     effects.hold(_terminate)
     handlers.hold()
     imported = Imported()
@@ -362,8 +354,19 @@ def _end(handlers: ExitHandlers) -> NoReturn:
 
 def _tell_declared(control: socket, answer: bytes) -> None:
     """Send *answer*, which may be longer than a packet, as a file."""
-    with suppress(OSError), open_document(answer) as document:
+    with (
+        suppress(BrokenPipeError, ConnectionResetError),  # the controller is gone
+        open_document(answer) as document,
+    ):
         send_fds(control, [DECLARED], [document])
+
+
+def _fail(control: socket, problem: Exception) -> NoReturn:
+    """End the server for *problem*, which the controller logs."""
+    text = f"the fork server cannot go on: {problem} ({type(problem).__name__})"
+    with suppress(OSError):
+        control.send(_WARNING + text.encode("utf-8", "replace")[:4000])
+    posix._exit(1)
 
 
 def _leave_import(control: socket, place: str) -> NoReturn:
@@ -403,7 +406,10 @@ def main() -> None:
         done.record.close()
         if posix.getpid() != process_id:
             _leave_import(control, done.record.forked_at)
-        _serve(plan, control, done, handlers.fork_aware)
+        try:
+            _serve(plan, control, done, handlers.fork_aware)
+        except Exception as exc:  # of an audit hook of the import, for example
+            _fail(control, exc)
         _end(handlers)
     except _TerminatedError:  # at most once: it cannot interrupt what follows
         _end(handlers)

@@ -10,7 +10,7 @@ from contextlib import suppress
 from socket import send_fds, socket
 
 from trio_supervisor.process.fork_server_start import TWIN
-from trio_supervisor.process.forked_child import socket_pair
+from trio_supervisor.process.forked_child import fork, socket_pair
 
 
 def fork_twin(control: socket) -> socket | None:
@@ -26,7 +26,7 @@ def fork_twin(control: socket) -> socket | None:
     """
     ours, theirs = socket_pair()
     try:
-        pid = posix.fork()
+        pid = fork()
     except OSError:
         ours.close()
         theirs.close()
@@ -38,7 +38,7 @@ def fork_twin(control: socket) -> socket | None:
             posix.waitpid(pid, 0)
         return None
     try:
-        twin = posix.fork()
+        twin = fork()
         if twin == 0:
             ours.close()
             posix.setpgid(0, 0)

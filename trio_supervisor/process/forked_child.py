@@ -11,6 +11,7 @@ import signal
 import sys
 import threading
 import traceback
+import warnings
 from _socket import socketpair
 from collections.abc import Callable, Container, Mapping, Sequence
 from contextlib import suppress
@@ -54,6 +55,16 @@ def socket_pair() -> tuple[socket, socket]:
     for end in (first, second):
         end.setblocking(True)  # whatever the default timeout is now
     return first, second
+
+
+def fork() -> int:
+    """Fork, without what Python 3.12 says of threads: `fork_findings` says it better.
+
+    A filter of the import that makes errors of warnings would have it fail, too.
+    """
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        return posix.fork()
 
 
 def keep_from_programs(descriptors: Sequence[int]) -> None:
@@ -110,10 +121,14 @@ def be_born(request: Request, heritage: Heritage) -> NoReturn:
 
 def _live(request: Request, heritage: Heritage) -> int:
     posix.setpgid(0, 0)
+    is_wanted = False
     with socket(fileno=request.birth) as announcement:
         announcement.setblocking(True)
         # First of all: whoever asked gets ready for us while we get ready.
-        announcement.send(str(posix.getpid()).encode())
+        try:
+            announcement.send(str(posix.getpid()).encode())
+        except OSError:
+            return 0  # whoever asked has given up
         with open(request.document, "rb") as file:
             file.seek(0)
             birth: Birth = pickle.load(file)
@@ -126,8 +141,10 @@ def _live(request: Request, heritage: Heritage) -> int:
         _leave_relatives()
         set_title(birth.title)
         entry = import_entry(birth.entry)
-        if not announcement.recv(1):
-            return 0  # whoever asked has given up
+        with suppress(OSError):
+            is_wanted = bool(announcement.recv(1))
+    if not is_wanted:
+        return 0
     if birth.runs_application:
         heritage.effects.give_back()
     else:

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import gc
 import os
+import posix
 import resource
 import signal
 import sys
@@ -35,6 +36,7 @@ _LIMITS: Final = tuple(
 )
 # What our own code needs.
 _DEPTH: Final = 1000
+_NONE: Final[Mapping[int, int]] = {}
 
 _Identity = tuple[int, int] | None
 
@@ -42,7 +44,7 @@ _Identity = tuple[int, int] | None
 def identity(descriptor: int) -> _Identity:
     """Return what tells an open file from others; None: *descriptor* is closed."""
     try:
-        found = os.fstat(descriptor)
+        found = posix.fstat(descriptor)
     except OSError:
         return None
     return found.st_dev, found.st_ino
@@ -59,9 +61,13 @@ class Before:
 
 
 class Effects:
-    """What an import has changed; made after it."""
+    """What an import has changed; made after it.
 
-    def __init__(self, before: Before) -> None:
+    Args:
+        hard: The hard limits that it wants: see `kept_limits`.
+    """
+
+    def __init__(self, before: Before, hard: Mapping[int, int] = _NONE) -> None:
         environment = dict(os.environ)
         known = before.environment
         self._set = {k: v for k, v in environment.items() if known.get(k) != v}
@@ -72,11 +78,11 @@ class Effects:
         self._mask = signal.pthread_sigmask(signal.SIG_BLOCK, ())
         limits = {limit: resource.getrlimit(limit) for limit in _LIMITS}
         self._limits = {
-            limit: (before.limits[limit][0], now[0])
+            limit: (before.limits[limit], (now[0], hard.get(limit, now[1])))
             for limit, now in limits.items()
-            if now[0] != before.limits[limit][0]
+            if now[0] != before.limits[limit][0] or limit in hard
         }
-        """Soft limits that it has changed: as they were, and as it wants them."""
+        """Limits that it has changed: as they were, and as it wants them."""
         self._timers = {timer: signal.getitimer(timer) for timer in _TIMERS}
         self._wakeup = -1
         self._on_terminate: Any = signal.SIG_DFL
@@ -105,7 +111,7 @@ class Effects:
         signal.pthread_sigmask(signal.SIG_UNBLOCK, [signal.SIGTERM])
         self._stop_watchdog()
         for limit, (before, _) in self._limits.items():
-            _set_limit(limit, before)
+            _set_soft_limit(limit, before[0])
         sys.setrecursionlimit(max(self._depth, _DEPTH))
         set_subreaper(False)
         gc.disable()
@@ -126,11 +132,11 @@ class Effects:
         """
         for number in (0, 1, 2):
             if identity(number) is None:
-                descriptor = os.open(os.devnull, os.O_RDWR)
+                descriptor = posix.open(os.devnull, posix.O_RDWR)
                 if descriptor != number:
-                    os.dup2(descriptor, number)
-                    os.close(descriptor)
-                os.set_inheritable(number, True)
+                    posix.dup2(descriptor, number)
+                    posix.close(descriptor)
+                posix.set_inheritable(number, True)
 
     def environment_of(self, environment: Mapping[str, str]) -> dict[str, str]:
         """Return *environment* as an import in it would have left it."""
@@ -154,7 +160,8 @@ class Effects:
         with suppress(ValueError, OSError):  # its descriptor may be closed by now
             signal.set_wakeup_fd(self._wakeup)
         for limit, (_, wanted) in self._limits.items():
-            _set_limit(limit, wanted)
+            with suppress(ValueError, OSError):
+                resource.setrlimit(limit, wanted)
         signal.pthread_sigmask(signal.SIG_SETMASK, self._mask)
         for timer, (first, interval) in self._timers.items():
             if first:
@@ -172,11 +179,11 @@ class Effects:
         signal.signal(signal.SIGCHLD, signal.SIG_DFL)
         signal.signal(signal.SIGPIPE, signal.SIG_IGN)
         with suppress(OSError):
-            os.chdir(self._before.directory)
+            posix.chdir(self._before.directory)
         signal.pthread_sigmask(signal.SIG_SETMASK, ())
 
 
-def _set_limit(limit: int, soft: int) -> None:
+def _set_soft_limit(limit: int, soft: int) -> None:
     now, hard = resource.getrlimit(limit)
     if hard != resource.RLIM_INFINITY:
         soft = hard if soft == resource.RLIM_INFINITY else min(soft, hard)
@@ -187,13 +194,13 @@ def _set_limit(limit: int, soft: int) -> None:
 
 def _thread_count() -> int:
     try:
-        return len(os.listdir("/proc/self/task"))
+        return len(posix.listdir("/proc/self/task"))
     except OSError:
         return 0
 
 
 def _directory() -> str:
     try:
-        return os.getcwd()
+        return posix.getcwd()
     except OSError:  # it was removed
         return ""

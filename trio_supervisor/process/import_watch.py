@@ -11,9 +11,12 @@ import faulthandler
 import fcntl
 import functools
 import os
+import posix
+import resource
 import signal
 import sys
 import tempfile
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from types import ModuleType
@@ -34,6 +37,11 @@ _ENDING: Final[tuple[tuple[ModuleType, str], ...]] = (
 _FORKING: Final = ("fork", "forkpty")
 # Its own: an application's calls of the same functions are seen.
 _dump_later: Final = faulthandler.dump_traceback_later
+_cancel_later: Final = faulthandler.cancel_dump_traceback_later
+_ENDS_IN: Final = 500
+"""How long faulthandler's thread may take to end [ms]."""
+_HIGH: Final = 1000
+_ROOM: Final = 8
 _STDLIB: Final = os.path.dirname(os.__file__) + os.sep
 _TAKING_OVER: Final = ("enable", "dump_traceback_later")
 """What an application calls that has its own way with faulthandler."""
@@ -68,9 +76,12 @@ class ImportRecord:
     def __init__(self, report: int) -> None:
         self.forked_at = ""
         """Where the import forked last, as ``service.py, line 3``."""
-        self._report = report
+        self._given = report
         self._identity = _identity_of(report)
-        self._process_id = os.getpid()
+        self._report = _out_of_the_way(report)
+        self._process_id = posix.getpid()
+        self._thread: str | None = None
+        """faulthandler's own."""
         self._was_enabled = faulthandler.is_enabled()
         self._taken_over: set[str] = set()
         self._is_on = False
@@ -92,7 +103,7 @@ class ImportRecord:
     def end(self) -> None:
         """Leave everything as the import has left it."""
         self._is_on = False
-        if os.getpid() != self._process_id:
+        if posix.getpid() != self._process_id:
             return
         for module, name, original, wrapper in self._wrapped:
             if getattr(module, name, None) is wrapper:
@@ -104,16 +115,27 @@ class ImportRecord:
 
     def close(self) -> None:
         """Close the report, unless the import has, and gave its number to another."""
-        if _identity_of(self._report) == self._identity:
-            os.close(self._report)
+        for descriptor in {self._given, self._report}:
+            if _identity_of(descriptor) == self._identity:
+                posix.close(descriptor)
 
     def _begin_records(self) -> None:
         if "dump_traceback_later" not in self._taken_over:
+            before = _threads()
             _dump_later(_INTERVAL, repeat=True, file=self._report)
+            new = _threads() - before
+            self._thread = new.pop() if len(new) == 1 else None
 
     def _end_records(self) -> None:
         if "dump_traceback_later" not in self._taken_over:
-            faulthandler.cancel_dump_traceback_later()
+            _cancel_later()
+            # It says that it has ended before it has: it would pass for a thread of
+            # the import.
+            thread, self._thread = self._thread, None
+            for _ in range(_ENDS_IN):
+                if thread not in _threads():
+                    break
+                time.sleep(0.001)
 
     def _wrap(
         self,
@@ -143,7 +165,7 @@ class ImportRecord:
         faulthandler.dump_traceback(file=self._report, all_threads=False)
 
     def _is_watching(self) -> bool:
-        return self._is_on and os.getpid() == self._process_id
+        return self._is_on and posix.getpid() == self._process_id
 
     def _before_fork(self) -> None:
         # Its thread is not in the child, which would wait for it for ever.
@@ -163,7 +185,29 @@ class ImportRecord:
 
 def _identity_of(descriptor: int) -> tuple[int, int] | None:
     try:
-        found = os.fstat(descriptor)
+        found = posix.fstat(descriptor)
     except OSError:
         return None
     return found.st_dev, found.st_ino
+
+
+def _threads() -> set[str]:
+    try:
+        return set(posix.listdir("/proc/self/task"))
+    except OSError:  # not Linux
+        return set()
+
+
+def _out_of_the_way(descriptor: int) -> int:
+    """Return a copy of *descriptor* that hardly gets the number of another file.
+
+    C code that closes all descriptors does not know of it, and faulthandler writes to
+    the number that it was given: into the file of the application that got it next.
+    New files get the lowest number that is free.
+    """
+    soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    high = _HIGH if soft == resource.RLIM_INFINITY else min(soft - _ROOM, _HIGH)
+    try:
+        return fcntl.fcntl(descriptor, fcntl.F_DUPFD_CLOEXEC, max(high, 0))
+    except OSError:
+        return descriptor

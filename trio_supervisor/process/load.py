@@ -56,11 +56,25 @@ def load_application(target: str) -> Application:
         found = getattr(found, part)
     if not isinstance(found, Application):
         kind = type(found).__name__
+        if _is_of_a_copy(found):
+            raise TargetError(
+                f"{where}: {name!r} is an Application of another copy of "
+                f"trio_supervisor: the import has loaded the package a second time "
+                f"(from another directory, or after removing it from sys.modules)"
+            )
         raise TargetError(
             f"{where}: {name!r} is no Application, but of type {kind}; "
             f"{_hint(module, where)}"
         )
     return found
+
+
+def _is_of_a_copy(found: object) -> bool:
+    return any(
+        base.__name__ == "Application"
+        and base.__module__.startswith("trio_supervisor.")
+        for base in type(found).__mro__
+    )
 
 
 def files_of_target(target: str) -> set[Path]:
@@ -194,5 +208,8 @@ def _line_of(exc: BaseException, directory: str | None) -> str | None:
 
 
 def _named(exc: BaseException) -> str:
-    text = " ".join(str(exc).split())
+    try:
+        text = " ".join(str(exc).split())
+    except Exception as other:
+        text = f"its message cannot be made ({type(other).__name__})"
     return f"{type(exc).__name__}: {text}" if text else type(exc).__name__

@@ -12,6 +12,7 @@ import sys
 import threading
 import traceback
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from types import FrameType
 from typing import Any, Final
 
@@ -181,7 +182,8 @@ class _Main:
 def _show_lines_at_once() -> None:
     """Have what is printed go off line by line, though it goes into a pipe."""
     if isinstance(sys.stdout, io.TextIOWrapper):
-        sys.stdout.reconfigure(line_buffering=True)
+        with suppress(ValueError):  # the import has closed it
+            sys.stdout.reconfigure(line_buffering=True)
 
 
 def _was_moved(boot: WorkerBoot) -> bool:
