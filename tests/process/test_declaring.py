@@ -12,7 +12,8 @@ import trio
 
 from trio_supervisor.errors import PlatformError, SpecError, TargetError
 from trio_supervisor.process import declaring
-from trio_supervisor.process.answer import error_answer, read_answer
+from trio_supervisor.process.answer import read_answer
+from trio_supervisor.process.answering import error_answer
 from trio_supervisor.process.declaring import read_file, wait_declared
 from trio_supervisor.process.fork_server_start import (
     end_early,

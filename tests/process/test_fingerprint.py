@@ -85,7 +85,7 @@ def test_a_directory_that_begins_as_an_installed_one_is_not_one(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """As /opt/app2 beside /opt/app."""
-    module = "trio_supervisor.process.fingerprint"
+    module = "trio_supervisor.process.own_code"
     monkeypatch.setattr(f"{module}._INSTALLED", (str(tmp_path / "lib"),))
     (tmp_path / "lib2").mkdir()
     (tmp_path / "lib2" / "fp_beside.py").write_text("")

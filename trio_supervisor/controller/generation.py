@@ -11,7 +11,6 @@ from trio_supervisor.controller.launch import Launchers
 from trio_supervisor.policy.order import Condition, Standing, unmet
 from trio_supervisor.policy.reload import ServiceFacts
 from trio_supervisor.policy.strategy import Tree
-from trio_supervisor.process.answer import declared
 from trio_supervisor.spec import AnyService, Application
 
 MakeChild = Callable[[AnyService, int], Child]
@@ -68,6 +67,9 @@ class Generation:
     def learn_facts(self) -> Mapping[str, ServiceFacts]:
         """Return the facts; the code is what its files say when first asked."""
         if self.facts is None:
+            # Only for an application that was imported here.
+            from trio_supervisor.process.answering import declared
+
             self.facts = declared(self.application).facts
         return self.facts
 

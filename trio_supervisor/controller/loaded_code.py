@@ -20,7 +20,6 @@ from trio_supervisor.process.loaded import first_modified
 from trio_supervisor.process.threads import run_in_thread
 from trio_supervisor.wire.codec import parse_result
 from trio_supervisor.wire.json_tree import Object
-from trio_supervisor.wire.reports import LoadedReport
 
 Ask: TypeAlias = Callable[[str, Object], Awaitable[Object]]
 """Calls the supervisor."""
@@ -59,6 +58,9 @@ async def modified_code(children: Iterable[Child], ask: Ask) -> dict[str, str]:
 
 
 async def _modified(child: Child, ask: Ask) -> str | None:
+    # Two dozen types that no start needs.
+    from trio_supervisor.wire.reports import LoadedReport
+
     try:
         with trio.fail_after(_PATIENCE):
             report = parse_result(await _answer(child, ask), LoadedReport)

@@ -26,7 +26,6 @@ from trio_supervisor.errors import (
     UnavailableError,
 )
 from trio_supervisor.policy.reload import ReloadPlan, application_changes, plan_reload
-from trio_supervisor.process.answer import declared
 from trio_supervisor.process.directory import enter
 from trio_supervisor.process.sockets import SocketChange
 from trio_supervisor.spec import Application
@@ -213,6 +212,8 @@ class Reloading:
     async def _declare(self, application: Application | None) -> Imported:
         workshop = self._realm.workshop
         if application is not None:
+            from trio_supervisor.process.answering import declared
+
             return Imported(declared(application))
         if workshop.source is None:
             raise UnavailableError(

@@ -1,7 +1,7 @@
-"""What an import declares, as it travels from the importing process to the controller.
+"""What an import declares, as the controller reads it.
 
 JSON: the controller unpickles nothing that application code could have had a hand in,
-and checks every field again.
+and checks every field again. The other end is `answering`, which is not loaded here.
 """
 
 from __future__ import annotations
@@ -19,21 +19,13 @@ from trio_supervisor.errors import (
     TargetError,
 )
 from trio_supervisor.policy.reload import ServiceFacts
-from trio_supervisor.process.code_files import files_from_answer, files_of_import
-from trio_supervisor.process.fingerprint import Code, code_of
-from trio_supervisor.spec import (
-    Application,
-    Service,
-    application_from_plain,
-    application_to_plain,
-    facts_of,
-)
+from trio_supervisor.process.code_files import files_from_answer
+from trio_supervisor.spec import Application, application_from_plain, facts_of
 
-# Its own: an import may have put another function in its place.
-_dumps: Final = json.dumps
 MAX_ANSWER: Final = 64 * 1024 * 1024
 """A declaration is a few kilobytes; past this it is refused [B]."""
-_MAX_MESSAGE: Final = 10_000
+MAX_MESSAGE: Final = 10_000
+"""Of an error [characters]."""
 
 
 @frozen(kw_only=True)
@@ -47,36 +39,6 @@ class Declared:
     """A hash of each source file that was imported, by its path; None: unknown."""
 
 
-def declared(application: Application) -> Declared:
-    """Return what *application*, which was imported here, declares."""
-    prints = _fingerprints(codes_of(application))
-    return Declared(application=application, facts=_facts(application, prints))
-
-
-def application_answer(application: Application, codes: Mapping[str, Code]) -> bytes:
-    """Return the answer of a process that has imported *application*.
-
-    Args:
-        codes: See `codes_of`.
-    """
-    try:
-        document = {
-            "application": application_to_plain(application),
-            "fingerprints": _fingerprints(codes),
-            "files": files_of_import(),
-        }
-        return _dumps(document).encode()
-    except Exception as exc:  # a field was replaced after its check
-        problem = f"the declaration cannot be sent to the controller: {_line(exc)}"
-        return error_answer(TargetError(problem))
-
-
-def error_answer(exc: SupervisorError) -> bytes:
-    """Return the answer of a process whose import failed."""
-    message = str(exc)[:_MAX_MESSAGE]
-    return _dumps({"error": exc.wire_name, "message": message}).encode()
-
-
 def read_answer(data: bytes, target: str) -> Declared:
     """Return what the process that imported *target* answered, checked again.
 
@@ -87,7 +49,7 @@ def read_answer(data: bytes, target: str) -> Declared:
     try:
         document = json.loads(data)
     except (ValueError, RecursionError) as exc:
-        problem = f"no declaration came from its import: {_line(exc)}"
+        problem = f"no declaration came from its import: {line_of(exc)}"
         raise TargetError(f"{target}: {problem}") from None
     if not isinstance(document, dict):
         raise TargetError(f"{target}: no declaration came from its import")
@@ -100,13 +62,13 @@ def read_answer(data: bytes, target: str) -> Declared:
     except RecursionError:
         raise TargetError(f"{target}: its declaration is nested too deeply") from None
     prints = document.get("fingerprints")
-    facts = _facts(application, prints if isinstance(prints, dict) else {})
+    facts = facts_from(application, prints if isinstance(prints, dict) else {})
     files = files_from_answer(document.get("files"))
     return Declared(application=application, facts=facts, files=files)
 
 
 def _error(document: Mapping[str, Any]) -> SupervisorError:
-    message = str(document.get("message"))[:_MAX_MESSAGE]
+    message = str(document.get("message"))[:MAX_MESSAGE]
     match document["error"]:
         case "Spec":
             return SpecError("", message)
@@ -115,28 +77,17 @@ def _error(document: Mapping[str, Any]) -> SupervisorError:
     return TargetError(message)
 
 
-def _facts(
+def facts_from(
     application: Application, prints: Mapping[str, object]
 ) -> dict[str, ServiceFacts]:
+    """Return the facts of all services, with the *prints* of their code."""
     return {
         service.name: facts_of(service, str(prints.get(service.name, "")))
         for service in application.services
     }
 
 
-def codes_of(application: Application) -> dict[str, Code]:
-    """Return the code of each Python service, by its name."""
-    return {
-        service.name: code_of(service.target)
-        for service in application.services
-        if isinstance(service, Service)
-    }
-
-
-def _fingerprints(codes: Mapping[str, Code]) -> dict[str, str]:
-    return {name: code.fingerprint for name, code in codes.items()}
-
-
-def _line(exc: BaseException) -> str:
+def line_of(exc: BaseException) -> str:
+    """Return *exc* in one line."""
     text = " ".join(str(exc).split())
     return f"{type(exc).__name__}: {text}" if text else type(exc).__name__

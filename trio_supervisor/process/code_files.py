@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Final
 
-from trio_supervisor.process.fingerprint import is_own
+from trio_supervisor.process.own_code import is_own
 
 _MAX_FILES: Final = 20_000
 _MAX_SIZE: Final = 64 * 1024 * 1024

@@ -18,13 +18,7 @@ from typing import Final
 import trio
 
 from trio_supervisor.errors import TargetError
-from trio_supervisor.process.answer import (
-    Declared,
-    application_answer,
-    codes_of,
-    error_answer,
-    read_answer,
-)
+from trio_supervisor.process.answer import Declared, read_answer
 from trio_supervisor.process.declaring import (
     IMPORT_TIMEOUT,
     ended_text,
@@ -106,6 +100,13 @@ async def _declare(
 
 def main() -> None:
     """Import, and write down what is declared."""
+    # Not for the controller, which loads this module as well.
+    from trio_supervisor.process.answering import (
+        application_answer,
+        codes_of,
+        error_answer,
+    )
+
     document, result, report = map(int, sys.argv[1:4])
     sys.argv[1:] = []
     process_id = os.getpid()

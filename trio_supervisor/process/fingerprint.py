@@ -12,9 +12,7 @@ from __future__ import annotations
 import ast
 import hashlib
 import inspect
-import site
 import sys
-import sysconfig
 from collections.abc import Callable, Iterable, Iterator
 from functools import cache
 from importlib.machinery import PathFinder
@@ -24,19 +22,10 @@ from typing import Any, Final
 
 from attrs import frozen
 
+from trio_supervisor.process.own_code import is_own
 from trio_supervisor.process.reachable import reachable
 from trio_supervisor.spec import Application, Command, Group, Service
 
-_INSTALLED: Final = tuple(
-    str(Path(path).resolve())
-    for path in {
-        *(sysconfig.get_paths().values()),
-        *site.getsitepackages(),
-        site.getusersitepackages(),
-    }
-    if path not in (sys.prefix, sys.exec_prefix)
-)
-_OWN: Final = str(Path(__file__).resolve().parents[1])
 _DECLARATIONS: Final = (Application, Command, Group, Service)
 
 
@@ -95,11 +84,6 @@ def fingerprint(module_name: str) -> str:
     Empty where nothing is known: a module without a file.
     """
     return _code_in(_files_of([module_name])).fingerprint
-
-
-def is_own(path: Path) -> bool:
-    """Return whether the source at *path*, resolved, is the application's own."""
-    return not any(path.is_relative_to(other) for other in (*_INSTALLED, _OWN))
 
 
 def _files_of(names: Iterable[str]) -> dict[Path, bytes] | None:

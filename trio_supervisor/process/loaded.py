@@ -12,7 +12,7 @@ from collections.abc import Collection, Iterable, Iterator
 from pathlib import Path
 from typing import Final, NamedTuple
 
-from trio_supervisor.process.fingerprint import is_own
+from trio_supervisor.process.own_code import is_own
 
 # The kernel stamps files by a clock that is a tick behind ours, 10 ms at most, and a
 # file system may be coarser [s].

@@ -9,7 +9,11 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from trio_supervisor.process.answer import application_answer, codes_of, error_answer
+from trio_supervisor.process.answering import (
+    application_answer,
+    codes_of,
+    error_answer,
+)
 from trio_supervisor.process.boot import unpickle_source, with_added_path
 from trio_supervisor.process.load import (
     blamed,
