@@ -1,9 +1,11 @@
-"""Files that one process holds: a lock beside a path, and what it made itself."""
+"""Files that one process holds, and the directories that it trusts with them."""
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import os
+import stat
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 
@@ -85,3 +87,47 @@ def is_at(path: str, made: os.stat_result) -> bool:
     except FileNotFoundError:
         return False
     return (found.st_dev, found.st_ino) == (made.st_dev, made.st_ino)
+
+
+def check_directory(path: str) -> None:
+    """Refuse a directory in which another user could have us write elsewhere.
+
+    It has to belong to us or to root and not to be writable by all; and no symbolic
+    link on the way to it may be another user's.
+
+    Raises:
+        OSError: it is refused, or is not there.
+    """
+    check_links(path)
+    found = os.stat(path)
+    if not stat.S_ISDIR(found.st_mode):
+        raise NotADirectoryError(errno.ENOTDIR, "not a directory", path)
+    if not _is_trusted(found):
+        problem = f"belongs to user {found.st_uid}; not used"
+        raise PermissionError(errno.EPERM, problem, path)
+    if found.st_mode & stat.S_IWOTH:
+        raise PermissionError(errno.EPERM, "writable by all users; not used", path)
+
+
+def check_links(path: str) -> None:
+    """Refuse *path* if a symbolic link on the way to it is another user's.
+
+    The rest of the path may be missing.
+
+    Raises:
+        PermissionError: there is such a link.
+    """
+    here = "/" if os.path.isabs(path) else ""
+    for part in filter(None, path.split("/")):
+        here = os.path.join(here, part)
+        try:
+            found = os.lstat(here)
+        except OSError:
+            return
+        if stat.S_ISLNK(found.st_mode) and not _is_trusted(found):
+            problem = f"a symbolic link of user {found.st_uid}; not followed"
+            raise PermissionError(errno.EPERM, problem, here)
+
+
+def _is_trusted(found: os.stat_result) -> bool:
+    return found.st_uid in (0, os.geteuid())

@@ -114,3 +114,36 @@ def test_a_file_that_is_gone_already_is_no_error(tmp_path: Path) -> None:
 
     trio.run(save)
     assert list(tmp_path.iterdir()) == []
+
+
+def test_two_that_prune_at_once_blame_nobody(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Two workers, and two controllers, that save into one directory."""
+    for number in range(100):
+        (tmp_path / name_of("web.0", number)).touch()
+    stores = [EvidenceStore(str(tmp_path)) for _ in range(2)]
+
+    async def save() -> None:
+        async with trio.open_nursery() as nursery:
+            for number in range(24):
+                worker = f"web.{number % 4}"
+                path = str(tmp_path / name_of(worker, 1000 + number))
+                each = record(name=worker, last_line=f"line {'x' * number}")
+                nursery.start_soon(stores[number % 2].save, path, each)
+
+    trio.run(save)
+    assert not caplog.records
+    assert len(list(tmp_path.iterdir())) == 10 + 6 * 3
+
+
+def test_what_cannot_be_removed_is_not_said_of_the_one_that_was_saved(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    for number in range(11):
+        (tmp_path / name_of("web.1", number)).mkdir()
+    saved_path = tmp_path / name_of("web.0", 1)
+    trio.run(EvidenceStore(str(tmp_path)).save, str(saved_path), record())
+    assert saved_path.exists()
+    assert "old post-mortems were not removed" in caplog.text
+    assert "web.0" not in caplog.text

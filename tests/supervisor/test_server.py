@@ -297,6 +297,12 @@ async def test_a_forwarded_call_streams_its_progress() -> None:
             id="do is no name",
         ),
         pytest.param(
+            {"name": "web.0", "operation": {"do": "cancel", "call": 2}},
+            "BadRequest",
+            "cancel is not forwarded",
+            id="a cancel within",
+        ),
+        pytest.param(
             {"name": "web.0", "operation": {"do": "x", "id": 3, "failed": True}},
             "BadRequest",
             "not the name of an argument: failed, id",

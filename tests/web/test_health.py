@@ -394,3 +394,38 @@ async def test_nothing_is_open_at_the_end() -> None:
             client.sendall(b"GET /li")
             await in_thread(ask, address, "/livez")
     assert set(os.listdir("/dev/fd")) == before
+
+
+@pytest.mark.parametrize(
+    "head",
+    [
+        "HTTP/1.1|Host: x|Content-Length: 5|Transfer-Encoding: chunked",
+        "HTTP/1.1|Host: x|Transfer-Encoding: chunked|Content-Length: 5",
+        "HTTP/1.1|Host: x|Transfer-Encoding: chunked|Content-Length: 0",
+        "HTTP/1.0|Host: x|Transfer-Encoding: chunked",
+        "HTTP/1.1|Host: x|Content-Length: 5|Content-Length: 6",
+        "HTTP/1.1|Host: x|Content-Length: 5, 6",
+        "HTTP/1.1|Host: x|Content-Length: +5",
+        "HTTP/1.1|Host: x|Content-Length: 0x5",
+        "HTTP/1.1|Host: x|Content-Length : 5",
+        "HTTP/1.1|Host: x| Content-Length: 5",
+        "HTTP/1.1|Host: x|Host: y",
+        "HTTP/1.1|Host: x|Transfer-Encoding: chunked, identity",
+        "HTTP/1.1|Host: x|Transfer-Encoding: xchunked",
+        "HTTP/1.1|Host: x|X: a\rContent-Length: 5",
+        "HTTP/1.1|Host: x|X: a\0b",
+    ],
+)
+async def test_a_request_whose_end_is_in_doubt_is_refused_and_hung_up_on(
+    head: str,
+) -> None:
+    """Else what follows could be a request to us, and a body to a proxy before us."""
+    version, *headers = head.split("|")
+    lines = "".join(f"{line}\r\n" for line in headers)
+    smuggled = "0\r\n\r\nGET /livez HTTP/1.1\r\nHost: x\r\n\r\n"
+    data = f"GET /livez {version}\r\n{lines}\r\n{smuggled}".encode()
+    async with serving(Source()) as address:
+        said = await in_thread(converse, address, data)
+    assert said.startswith((b"HTTP/1.1 400 ", b"HTTP/1.1 501 ")), said
+    assert said.count(b"HTTP/1.1 ") == 1
+    assert b"Connection: close\r\n" in said

@@ -68,7 +68,10 @@ def main(words: Sequence[str] | None = None) -> int:
 
 
 def _run(words: Sequence[str] | None) -> int:
-    arguments = make_parser().parse_args(words)
+    parser = make_parser()
+    if any("\0" in word for word in (sys.argv[1:] if words is None else words)):
+        parser.error("an argument contains a NUL character")
+    arguments = parser.parse_args(words)
     module, _, function = _VERBS[arguments.verb].partition(":")
     run: Callable[[argparse.Namespace], None] = getattr(
         importlib.import_module(f"trio_supervisor.cli.{module}"), function

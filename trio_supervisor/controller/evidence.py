@@ -14,6 +14,7 @@ from typing import Any, Final
 
 from attrs import define, field
 
+from trio_supervisor.owned_files import check_directory, check_links
 from trio_supervisor.process.threads import run_in_thread
 
 logger = logging.getLogger(__name__)
@@ -110,11 +111,13 @@ class EvidenceStore:
         return {**record, "repeats": run.count, "since": run.since}, superseded
 
     def _save(self, path: str, text: str, superseded: str | None) -> None:
+        check_links(self.directory)
         if not os.path.isdir(self.directory):
             os.makedirs(self.directory, mode=0o700, exist_ok=True)
             if self._has_saved:
                 logger.warning("%s was removed; made again", self.directory)
         self._has_saved = True
+        check_directory(self.directory)
         # Under another name first: who lists them sees whole ones only.
         temporary = f"{path}.{os.getpid()}"
         flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
@@ -124,8 +127,19 @@ class EvidenceStore:
                 file.write(text + "\n")
             os.rename(temporary, path)
         except OSError:
-            os.unlink(temporary)
+            with suppress(OSError):
+                os.unlink(temporary)
             raise
+        self._prune(superseded)
+
+    def _prune(self, superseded: str | None) -> None:
+        """Remove what is too much; another controller may do so at the same time."""
+        try:
+            self._remove(superseded)
+        except OSError as exc:  # which is no fault of the one that was just saved
+            logger.warning("old post-mortems were not removed: %s", exc)
+
+    def _remove(self, superseded: str | None) -> None:
         leaving = [os.path.join(self.directory, n) for n in self._surplus()]
         for each in filter(None, [superseded, *leaving]):
             with suppress(FileNotFoundError):  # another one was quicker, or an operator

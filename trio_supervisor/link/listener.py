@@ -11,7 +11,13 @@ from contextlib import ExitStack, contextmanager, suppress
 from typing import Final
 
 from trio_supervisor.errors import AlreadyServingError, SocketPathError
-from trio_supervisor.owned_files import Lock, is_at, lock_beside, remove_own
+from trio_supervisor.owned_files import (
+    Lock,
+    check_links,
+    is_at,
+    lock_beside,
+    remove_own,
+)
 
 # sun_path of sockaddr_un, less the NUL: unix(7). 104 on macOS and the BSDs.
 MAX_PATH: Final = 107 if os.uname().sysname == "Linux" else 103
@@ -27,6 +33,8 @@ def check_socket_path(path: str) -> None:
         SocketPathError: it is too long, its directory is missing, or something else
             is there.
     """
+    if "\0" in path:
+        raise SocketPathError(f"the socket's path contains a NUL character: {path!r}")
     length = len(os.fsencode(path))
     if length > MAX_PATH:
         raise SocketPathError(
@@ -34,6 +42,11 @@ def check_socket_path(path: str) -> None:
             f"possible; choose a shorter one with --socket: {path}"
         )
     directory = os.path.dirname(path) or "."
+    try:
+        check_links(directory)
+    except PermissionError as exc:
+        problem = f"{exc.strerror}: {exc.filename}"
+        raise SocketPathError(f"the socket's directory is refused: {problem}") from None
     if not os.path.isdir(directory):
         raise SocketPathError(f"the socket's directory does not exist: {directory}")
     if not os.access(directory, os.W_OK | os.X_OK):

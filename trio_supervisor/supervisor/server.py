@@ -275,6 +275,11 @@ class Server:
         do = operation.pop("do", None)
         if not isinstance(do, str):
             raise BadRequestError("operation.do: expected the name of an operation")
+        if do == "cancel":
+            raise BadRequestError(
+                "operation: cancel is not forwarded; it ends a call of the same "
+                "connection, as that of the forward itself"
+            )
         if (forward.connection_id is None) == (forward.name is None):
             raise BadRequestError("expected either connection_id or name")
         if reserved := {"id", "finished", "failed", "error"}.intersection(operation):

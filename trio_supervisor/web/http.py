@@ -123,12 +123,34 @@ def _parse(request: h11.Request) -> Request | None:
     return Request(method=request.method.decode("ascii"), path=path, query=query)
 
 
+def _check_framing(request: h11.Request, head: bytes) -> None:
+    """Refuse a request whose end a proxy before us may see elsewhere.
+
+    RFC 9112: both lengths at once, or Transfer-Encoding in HTTP/1.0, may be an attempt
+    at request smuggling (6.1); so may a header that goes on in a second line (5.2).
+
+    Raises:
+        h11.RemoteProtocolError: it is one.
+    """
+    if b"\n " in head or b"\n\t" in head:
+        raise h11.RemoteProtocolError("a header of several lines")
+    names = [name for name, _ in request.headers]
+    if b"transfer-encoding" not in names:
+        return
+    if b"content-length" in names:
+        raise h11.RemoteProtocolError("Content-Length with Transfer-Encoding")
+    if request.http_version != b"1.1":
+        raise h11.RemoteProtocolError("Transfer-Encoding in HTTP/1.0")
+
+
 @define(eq=False)
 class _Connection:
     """One client, which is sent away when it misbehaves."""
 
     _stream: trio.SocketStream
     _http: h11.Connection = field(init=False)
+    _received: bytes = field(default=b"", init=False)
+    """What was received of the next request so far."""
 
     def __attrs_post_init__(self) -> None:
         self._http = h11.Connection(h11.SERVER, max_incomplete_event_size=MAX_HEADER)
@@ -154,12 +176,18 @@ class _Connection:
         while True:
             event = self._http.next_event()
             if isinstance(event, h11.Request):
+                left = self._http.trailing_data[0]
+                head = self._received[: len(self._received) - len(left)]
+                self._received = left
+                _check_framing(event, head)
                 # There is its end, or it has a body, which nobody here reads.
                 self._http.next_event()
                 return event
             if event is not h11.NEED_DATA:
                 return None
-            self._http.receive_data(await self._stream.receive_some(_CHUNK))
+            data = await self._stream.receive_some(_CHUNK)
+            self._received += data
+            self._http.receive_data(data)
 
     async def send(self, request: h11.Request | None, answer: Answer) -> None:
         """Send *answer* to *request*; a client that does not take it is cut off."""

@@ -16,6 +16,7 @@ from attrs.validators import (
     gt,
     in_,
     le,
+    matches_re,
     min_len,
     optional,
 )
@@ -42,6 +43,7 @@ def _sized(what: str, most: int, least: int = 0) -> Any:
 _name: Any = _sized("a name", MAX_NAME, least=1)
 _word: Any = _sized("a name", MAX_NAME)
 _names: Any = deep_iterable(_name)
+_path: Any = matches_re(r"[^\0]+")
 
 
 # What the supervisor answers.
@@ -350,7 +352,7 @@ class AllocationTraceStop:
 class MemoryDump:
     """Write the heap to a file; answered with a `DumpReport`."""
 
-    path: str | None = None
+    path: str | None = field(default=None, validator=optional(_path))
     """Where nothing must be; None: a new file among the temporary ones."""
     values: bool = False
     """Whether strings and numbers are told, cut short: there may be secrets in them."""

@@ -13,6 +13,7 @@ from typing import Final
 from attrs import define, field
 
 from trio_supervisor.errors import SpecError
+from trio_supervisor.owned_files import check_links
 from trio_supervisor.process.output.destination import Destination
 from trio_supervisor.process.output.rendering import notice_of
 
@@ -38,13 +39,14 @@ _FLAGS: Final = (
 def open_file(path: str, field_name: str) -> int:
     """Open *path* for appending, made with mode 0640 if it is not there.
 
-    Its directory may be a symbolic link, the file itself not: in a directory that
-    others may write to, they would choose what we append to.
+    Its directory may be a symbolic link of our own or of root, the file itself not: in
+    a directory that others may write to, they would choose what we append to.
 
     Raises:
         SpecError: *field_name* names a file that cannot be written.
     """
     try:
+        check_links(os.path.dirname(path))
         return os.open(path, _FLAGS, _MODE)
     except OSError as exc:
         raise SpecError(
@@ -54,6 +56,8 @@ def open_file(path: str, field_name: str) -> int:
 
 def _reason(path: str, exc: OSError) -> str:
     match exc.errno:
+        case errno.EPERM if exc.filename not in (None, path):
+            return f"{exc.strerror}: {exc.filename}"
         case errno.ENOENT:
             return f"there is no directory {os.path.dirname(path)}; create it"
         case errno.ELOOP:

@@ -1,0 +1,98 @@
+"""Directories of others, and links of others on the way to our own."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+from trio_supervisor.controller.evidence import EvidenceStore
+from trio_supervisor.errors import SocketPathError, SpecError
+from trio_supervisor.link.listener import check_socket_path
+from trio_supervisor.owned_files import check_directory, check_links
+from trio_supervisor.process.output.files import open_file
+
+as_root = pytest.mark.skipif(os.geteuid() != 0, reason="gives files to other users")
+
+
+@pytest.fixture
+def foreign_link(tmp_path: Path) -> Path:
+    """Return a symbolic link of another user to a directory of ours."""
+    (tmp_path / "real").mkdir()
+    link = tmp_path / "link"
+    link.symlink_to(tmp_path / "real")
+    os.chown(link, 12345, 12345, follow_symlinks=False)
+    return link
+
+
+def test_our_own_directory_and_our_own_link_to_it_are_good(tmp_path: Path) -> None:
+    (tmp_path / "real").mkdir()
+    (tmp_path / "link").symlink_to("real")
+    check_directory(str(tmp_path / "real"))
+    check_directory(str(tmp_path / "link"))
+
+
+def test_a_path_that_is_not_there_yet_has_no_links(tmp_path: Path) -> None:
+    check_links(str(tmp_path / "a" / "b"))
+    check_links("")
+
+
+def test_a_file_is_no_directory(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(NotADirectoryError):
+        check_directory(str(tmp_path / "file"))
+
+
+def test_a_directory_that_all_may_write_to_is_refused(tmp_path: Path) -> None:
+    tmp_path.chmod(0o777)
+    with pytest.raises(PermissionError, match="writable by all"):
+        check_directory(str(tmp_path))
+
+
+@as_root
+def test_a_directory_of_another_user_is_refused(tmp_path: Path) -> None:
+    os.chown(tmp_path, 12345, 12345)
+    with pytest.raises(PermissionError, match="belongs to user 12345"):
+        check_directory(str(tmp_path))
+
+
+@as_root
+@pytest.mark.parametrize("below", ["", "deeper", "deeper/still"])
+def test_a_link_of_another_user_is_refused_wherever_it_is(
+    foreign_link: Path, below: str
+) -> None:
+    with pytest.raises(PermissionError, match="symbolic link of user 12345"):
+        check_links(str(foreign_link / below))
+
+
+@as_root
+def test_a_socket_is_not_made_behind_such_a_link(foreign_link: Path) -> None:
+    with pytest.raises(SocketPathError, match="symbolic link of user 12345"):
+        check_socket_path(str(foreign_link / "s.ipc"))
+
+
+@as_root
+def test_a_log_file_is_not_made_behind_such_a_link(foreign_link: Path) -> None:
+    with pytest.raises(SpecError, match="symbolic link of user 12345"):
+        open_file(str(foreign_link / "log"), "log_file")
+    assert not list((foreign_link.parent / "real").iterdir())
+
+
+@as_root
+@pytest.mark.parametrize("below", ["", "state"])
+async def test_a_post_mortem_is_not_written_behind_such_a_link(
+    foreign_link: Path, below: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    store = EvidenceStore(str(foreign_link / below))
+    record = {"name": "web.0", "time": "", "evidence": [], "fault": "", "last_line": ""}
+    path = store.path_for("web.0", 1)
+    await store.save(path, {**record, "cause": "crash", "returncode": 1})
+    assert "no post-mortem of web.0" in caplog.text
+    assert "symbolic link of user 12345" in caplog.text
+    assert not list((foreign_link.parent / "real").iterdir())
+
+
+def test_a_path_with_nul_is_refused() -> None:
+    with pytest.raises(SocketPathError, match="NUL"):
+        check_socket_path("/tmp/a\0b")
