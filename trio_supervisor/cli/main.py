@@ -15,10 +15,12 @@ from trio_supervisor._version import __version__
 from trio_supervisor.cli.encoding import guarded_streams
 from trio_supervisor.errors import (
     CallFailedError,
+    PlatformError,
     RemoteProtocolError,
     SupervisorError,
 )
 from trio_supervisor.process.leaving import exit_code, leave
+from trio_supervisor.process.shortage import shortage_of, text_of
 
 # The module is loaded once the verb is known.
 _VERBS: Final = {
@@ -72,11 +74,11 @@ def _run(words: Sequence[str] | None) -> int:
     if any("\0" in word for word in (sys.argv[1:] if words is None else words)):
         parser.error("an argument contains a NUL character")
     arguments = parser.parse_args(words)
-    module, _, function = _VERBS[arguments.verb].partition(":")
-    run: Callable[[argparse.Namespace], None] = getattr(
-        importlib.import_module(f"trio_supervisor.cli.{module}"), function
-    )
     try:
+        module, _, function = _VERBS[arguments.verb].partition(":")
+        run: Callable[[argparse.Namespace], None] = getattr(
+            importlib.import_module(f"trio_supervisor.cli.{module}"), function
+        )
         with _expecting_anything(arguments.verb):
             run(arguments)
             sys.stdout.flush()
@@ -89,7 +91,21 @@ def _run(words: Sequence[str] | None) -> int:
         return 0
     except KeyboardInterrupt:
         return 130
+    except Exception as exc:
+        if not (problem := _shortage(exc)):
+            raise
+        print(f"trio_supervisor: {arguments.verb}: {problem}", file=sys.stderr)
+        return PlatformError.exit_code if arguments.verb == "serve" else 1
     return 0
+
+
+def _shortage(exc: Exception) -> str:
+    """Return which limit of this process, or of the system, is behind *exc*."""
+    try:
+        short = shortage_of(exc)
+        return "" if short is None else text_of(short)
+    except MemoryError:
+        return "cannot allocate memory"
 
 
 def _message(exc: SupervisorError) -> str:

@@ -12,6 +12,7 @@ from typing import Final, TypeAlias
 
 import trio
 
+from trio_supervisor.controller.capacity import check_capacity
 from trio_supervisor.controller.child import Child
 from trio_supervisor.controller.coroner import Coroner
 from trio_supervisor.controller.events import (
@@ -325,6 +326,7 @@ class Controller:
         Raises:
             NoSuchWorkerError: there is no such service; nothing was changed.
             SpecError: something that they need is not there; nothing was changed.
+            PlatformError: there are too few file descriptors; nothing was changed.
             UnavailableError: a count is out of range, or everything is being stopped;
                 or a new worker exited instead, and the counts are what they were.
         """
@@ -343,6 +345,7 @@ class Controller:
         await self.check_startable(growing)
         self.reloading.check_idle()
         self.check_open()
+        self.check_capacity(sum(counts[name] - before[name] for name in growing))
         scaled = dict(self.reloading.scaled)
         changes = [self._scale(name, count) for name, count in counts.items()]
         try:
@@ -696,6 +699,19 @@ class Controller:
             SpecError: it is; all of it is listed.
         """
         await self.workshop.check_startable(self.application, set(services))
+
+    def check_capacity(self, more: int) -> None:
+        """Refuse to start *more* workers than there are file descriptors for.
+
+        Raises:
+            PlatformError: there are too few.
+        """
+        check_capacity(
+            len(list(self.everyone())) + more,
+            is_captured=self.workshop.surroundings.is_captured,
+            may_raise=self.owns_process,
+            more=more,
+        )
 
     def check_has_workers(self, names: Iterable[str], verb: str) -> None:
         """Refuse to do what *verb* says to a service that has no workers.

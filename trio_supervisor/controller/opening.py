@@ -4,18 +4,17 @@ from __future__ import annotations
 
 import logging
 import os
-import resource
 import signal
 import tempfile
 import uuid
 from collections.abc import AsyncIterator, Iterator, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
 from functools import partial
-from typing import Final
 
 import trio
 from attrs import frozen
 
+from trio_supervisor.controller.capacity import check_capacity
 from trio_supervisor.controller.controller import Controller, OnEvent
 from trio_supervisor.controller.events import log_event
 from trio_supervisor.controller.evidence import EvidenceStore
@@ -63,12 +62,6 @@ from trio_supervisor.process.threads import keep_reserve, run_in_thread
 from trio_supervisor.spec import Application
 
 logger = logging.getLogger(__name__)
-
-# Beside those of each worker: its pidfd, its black box, its two notification sockets
-# and two pipes here, its connection in the supervisor.
-_DESCRIPTORS: Final = 64
-_EACH: Final = 4
-_EACH_CAPTURED: Final = 6
 
 
 @asynccontextmanager
@@ -135,8 +128,11 @@ async def open_controller(
     path = absolute(socket_path or os.environ.get(SOCKET_VARIABLE) or DEFAULT_SOCKET)
     check_not_importing()
     check_socket_path(path)
-    _check_platform(
-        application, _EACH_CAPTURED if output else _EACH, may_raise=owns_process
+    _check_platform()
+    check_capacity(
+        sum(service.count for service in application.services),
+        is_captured=output is not None,
+        may_raise=owns_process,
     )
     reference = None
     title = application.name
@@ -337,24 +333,11 @@ def _open_lifeline() -> Iterator[int]:
         os.close(write)
 
 
-def _check_platform(application: Application, each: int, *, may_raise: bool) -> None:
+def _check_platform() -> None:
     if signal.getsignal(signal.SIGCHLD) is signal.SIG_IGN:
         raise PlatformError(
             "SIGCHLD is ignored in this process, so the kernel throws away how a child "
             "ended; call signal.signal(signal.SIGCHLD, signal.SIG_DFL) first"
-        )
-    workers = sum(service.count for service in application.services)
-    needed = _DESCRIPTORS + each * workers
-    limit, most = resource.getrlimit(resource.RLIMIT_NOFILE)
-    if may_raise and limit < needed <= most:
-        logger.info("the limit of file descriptors is raised to %d", 2 * needed)
-        limit = min(2 * needed, most)
-        resource.setrlimit(resource.RLIMIT_NOFILE, (limit, most))
-    if needed > limit:
-        raise PlatformError(
-            f"{workers} workers need {needed} file descriptors in the controller and "
-            f"in the supervisor, and the limit is {limit}; raise it first, as with "
-            f"`ulimit -n {2 * needed}`, or LimitNOFILE= in a systemd unit"
         )
 
 

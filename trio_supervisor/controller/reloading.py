@@ -11,6 +11,7 @@ import trio
 from attrs import define, evolve, field
 
 from trio_supervisor.controller import events, takeover
+from trio_supervisor.controller.capacity import added_by
 from trio_supervisor.controller.child import Child
 from trio_supervisor.controller.generation import Generation
 from trio_supervisor.controller.loaded_code import modified_code
@@ -20,6 +21,7 @@ from trio_supervisor.controller.starting import SupervisorLauncher
 from trio_supervisor.controller.takeover import Takeover
 from trio_supervisor.controller.workshop import Imported, Workshop
 from trio_supervisor.errors import (
+    PlatformError,
     ReloadError,
     SpecError,
     SupervisorError,
@@ -41,6 +43,7 @@ class Realm(takeover.Realm, Protocol):
     @property
     def nursery(self) -> trio.Nursery: ...
     def check_open(self) -> None: ...
+    def check_capacity(self, more: int) -> None: ...
     def make_child(self, plan: ChildPlan, spawn: Spawn) -> Child: ...
     def take_over(
         self, generation: Generation, launcher: SupervisorLauncher
@@ -180,7 +183,8 @@ class Reloading:
         plan = evolve(plan, application=changes)
         try:
             await realm.workshop.check_startable(after, _started_by(plan))
-        except SpecError as exc:
+            realm.check_capacity(added_by(plan))
+        except (SpecError, PlatformError) as exc:
             self._fail(number, str(exc))
             raise
         if dry_run:

@@ -7,6 +7,7 @@ the line, and the caller ends the process.
 
 from __future__ import annotations
 
+import errno
 import logging
 import math
 import os
@@ -18,16 +19,18 @@ from typing import Final
 
 import trio
 
-from trio_supervisor.errors import TargetError
+from trio_supervisor.errors import PlatformError, TargetError
 from trio_supervisor.process.answer import MAX_ANSWER, Declared, read_answer
 from trio_supervisor.process.child import describe_exit
 from trio_supervisor.process.fork_server_start import (
     DECLARED,
+    FAILED,
     Started,
     end_early,
 )
 from trio_supervisor.process.groups import open_descriptor, read_stat
 from trio_supervisor.process.import_report import last_place, read_report
+from trio_supervisor.process.shortage import limit_text
 from trio_supervisor.process.sources import is_path, shown_path, split_target
 
 logger = logging.getLogger(__name__)
@@ -109,11 +112,17 @@ async def _receive(
     started: Started, report: int, shown: str, within: float | None
 ) -> bytes | None:
     """Return the answer; None: the connection ended without one."""
+    problem: PlatformError | None = None
     async with trio.open_nursery() as nursery:
         nursery.start_soon(tell_where, started.process_id, report, shown)
         with trio.move_on_after(within or math.inf) as scope:
-            data = await _receive_answer(started.control)
+            try:
+                data = await _receive_answer(started.control)
+            except PlatformError as exc:
+                problem = exc
         nursery.cancel_scope.cancel()
+    if problem is not None:
+        raise problem
     if not scope.cancelled_caught:
         return data
     raise TargetError(late_text(read_report(report), shown, within))
@@ -163,9 +172,20 @@ async def _receive_answer(control: socket.socket) -> bytes | None:
                     logger.info("%s", text.decode("utf-8", "replace"))
                 case kind, _ if kind == DECLARED and descriptors:
                     return read_file(descriptors[0])
+                case kind, _ if kind == DECLARED:
+                    lost = OSError(errno.EMFILE, os.strerror(errno.EMFILE))
+                    raise _too_little(lost)
+                case kind, text if kind == FAILED:
+                    number, _, words = text.decode("utf-8", "replace").partition(" ")
+                    raise _too_little(OSError(int(number), words))
         finally:
             for descriptor in descriptors:
                 os.close(descriptor)
+
+
+def _too_little(exc: OSError) -> PlatformError:
+    """Return what keeps the import from going on, with the limit that was reached."""
+    return PlatformError(f"cannot import the application: {limit_text(exc)}")
 
 
 def read_file(descriptor: int) -> bytes:

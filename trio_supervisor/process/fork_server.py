@@ -35,7 +35,7 @@ from trio_supervisor.process.dispositions import reset_ignored
 from trio_supervisor.process.documents import open_document
 from trio_supervisor.process.exit_handlers import ExitHandlers
 from trio_supervisor.process.fork_findings import Findings, find
-from trio_supervisor.process.fork_server_start import DECLARED, TWIN, Plan
+from trio_supervisor.process.fork_server_start import DECLARED, FAILED, TWIN, Plan
 from trio_supervisor.process.fork_twin import fork_twin
 from trio_supervisor.process.forked_child import (
     MAX_DESCRIPTORS,
@@ -57,6 +57,7 @@ from trio_supervisor.process.kernel import die_with_parent, forget_parent
 from trio_supervisor.process.leaving import leave
 from trio_supervisor.process.open_files import Imported
 from trio_supervisor.process.own_descriptors import keep_open
+from trio_supervisor.process.shortage import shortage_of
 
 # Two, so that a second crash right after the first finds one, too.
 _SPARES: Final = 2
@@ -354,15 +355,27 @@ def _end(handlers: ExitHandlers) -> NoReturn:
 
 def _tell_declared(control: socket, answer: bytes) -> None:
     """Send *answer*, which may be longer than a packet, as a file."""
-    with (
-        suppress(BrokenPipeError, ConnectionResetError),  # the controller is gone
-        open_document(answer) as document,
-    ):
-        send_fds(control, [DECLARED], [document])
+    try:
+        with open_document(answer) as document:
+            send_fds(control, [DECLARED], [document])
+    except (BrokenPipeError, ConnectionResetError):
+        pass  # nobody is there
+    except OSError as exc:
+        words = f"the declaration cannot be written: {exc.strerror}"
+        _tell_failure(control, OSError(exc.errno, words))
+
+
+def _tell_failure(control: socket, exc: OSError) -> None:
+    """Say that this server cannot go on, or not be of use."""
+    with suppress(OSError):
+        control.send(FAILED + f"{exc.errno} {exc.strerror}".encode())
 
 
 def _fail(control: socket, problem: Exception) -> NoReturn:
     """End the server for *problem*, which the controller logs."""
+    if (short := shortage_of(problem)) is not None:
+        _tell_failure(control, short)
+        posix._exit(1)
     text = f"the fork server cannot go on: {problem} ({type(problem).__name__})"
     with suppress(OSError):
         control.send(_WARNING + text.encode("utf-8", "replace")[:4000])
@@ -396,12 +409,12 @@ def main() -> None:
         plan: Plan = pickle.load(file)
     if plan.is_early:
         die_with_parent(parent)
-    set_title(plan.title)
-    os.environ.pop("SPT_NOENV", None)  # read when the title was set first
-    for module in plan.modules:
-        importlib.import_module(module)
     handlers = ExitHandlers()
     try:
+        set_title(plan.title)
+        os.environ.pop("SPT_NOENV", None)  # read when the title was set first
+        for module in plan.modules:
+            importlib.import_module(module)
         done = _import(plan, control_descriptor, report, handlers)
         done.record.close()
         if posix.getpid() != process_id:
@@ -413,6 +426,10 @@ def main() -> None:
         _end(handlers)
     except _TerminatedError:  # at most once: it cannot interrupt what follows
         _end(handlers)
+    except Exception as exc:
+        if posix.getpid() != process_id or shortage_of(exc) is None:
+            raise
+        _fail(control, exc)
 
 
 def _serve(plan: Plan, control: socket, done: _Import, fork_aware: set[str]) -> None:

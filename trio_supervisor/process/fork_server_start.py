@@ -30,6 +30,8 @@ MODULES: Final = (
 """What the children of a fork server need."""
 PRELOAD: Final = "trio_supervisor.process.preload:preload"
 WARM_UP: Final = "trio_supervisor.worker.main:warm_up"
+FAILED: Final = b"e"
+"""A server's message that it cannot go on for lack of resources: errno, and words."""
 DECLARED: Final = b"d"
 """A server's message once its import is done, with a file: see `process.answer`."""
 TWIN: Final = b"t"

@@ -29,6 +29,7 @@ from trio_supervisor.process.documents import open_document
 from trio_supervisor.process.folded_log import FoldedLog
 from trio_supervisor.process.fork_server_start import (
     DECLARED,
+    FAILED,
     TWIN,
     WAKE,
     Birth,
@@ -365,6 +366,9 @@ class Forker:
                     logger.warning("%s", text.decode("utf-8", "replace"))
                 case b"i", text:
                     logger.info("%s", text.decode("utf-8", "replace"))
+                case kind, text if kind == FAILED:
+                    problem = _refusal(text)
+                    logger.warning("the fork server ends: %s", text_of(problem))
                 case kind, pid if kind == TWIN:
                     try:
                         self._adopt_twin(int(pid), os.dup(descriptors[0]))

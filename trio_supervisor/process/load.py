@@ -13,8 +13,14 @@ from pathlib import Path
 from types import CodeType, ModuleType
 from typing import Final
 
-from trio_supervisor.errors import SpecError, SupervisorError, TargetError
+from trio_supervisor.errors import (
+    PlatformError,
+    SpecError,
+    SupervisorError,
+    TargetError,
+)
 from trio_supervisor.process.monkey_patches import check_not_patched
+from trio_supervisor.process.shortage import shortage_of, text_of
 from trio_supervisor.process.sources import (
     current_directory,
     is_path,
@@ -188,8 +194,23 @@ class _Blame:
         raise TargetError(f"{place}: {_named(exc)}") from None
 
 
+def _exhausted(exc: BaseException) -> OSError | None:
+    """Return the shortage that ended an import; None: it was something else.
+
+    What the application itself opens or writes is its own affair.
+    """
+    root = exc.__context__ if isinstance(exc, SupervisorError) else exc
+    if isinstance(root, MemoryError | ImportError | RuntimeError):
+        return shortage_of(root)
+    return None
+
+
 def blamed(exc: BaseException, target: str) -> SupervisorError:
     """Return what `load_application` raised as an error that names the line."""
+    if (problem := _exhausted(exc)) is not None:
+        if isinstance(exc, SupervisorError):  # it names the line
+            return PlatformError(f"{exc}: {text_of(problem)}")
+        return PlatformError(f"{_line_of(exc, None) or target}: {text_of(problem)}")
     if isinstance(exc, SupervisorError):
         return exc
     return TargetError(f"{_line_of(exc, None) or target}: {_named(exc)}")

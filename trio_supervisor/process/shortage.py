@@ -10,24 +10,25 @@ from __future__ import annotations
 
 import errno
 import os
-import resource
 from collections.abc import Iterator
 from typing import Final
 
 _SHORT: Final = {
-    errno.EAGAIN: "RLIMIT_NPROC",
-    errno.ENOMEM: "RLIMIT_AS",
-    errno.EMFILE: "RLIMIT_NOFILE",
-    errno.ENFILE: "",
-    errno.ENOBUFS: "",
-    errno.ETOOMANYREFS: "",
-    errno.ENOSPC: "",
-    errno.EDQUOT: "",
-    errno.EFBIG: "RLIMIT_FSIZE",
+    # Of a thread: its stack has no room, or there may be no more of them.
+    errno.EAGAIN: ("RLIMIT_NPROC", "RLIMIT_AS"),
+    errno.ENOMEM: ("RLIMIT_AS",),
+    errno.EMFILE: ("RLIMIT_NOFILE",),
+    errno.ENFILE: (),
+    errno.ENOBUFS: (),
+    errno.ETOOMANYREFS: (),
+    errno.ENOSPC: (),
+    errno.EDQUOT: (),
+    errno.EFBIG: ("RLIMIT_FSIZE",),
 }
-_NO_THREAD: Final = "can't start new thread"
+_NO_THREAD: Final = ("can't start new thread", "unable to start watchdog thread")
 # Of dlopen(3), as an ImportError has it.
 _NO_SEGMENT: Final = ("failed to map segment", "cannot allocate memory")
+_PACKAGE: Final = os.path.dirname(os.path.dirname(__file__))
 _UNITS: Final = {"RLIMIT_AS": " bytes", "RLIMIT_FSIZE": " bytes"}
 
 
@@ -47,6 +48,15 @@ def shortage_of(exc: BaseException) -> ShortageError | None:
             words = f"{_words_of(each, number)}{_limit_of(number)}"
             return ShortageError(number, words)
     return None
+
+
+def limit_text(exc: OSError) -> str:
+    """Return what *exc* says, with the limit of this process that was reached.
+
+    Another process may have said that already.
+    """
+    short = shortage_of(exc)
+    return text_of(exc if short is None or "RLIMIT" in str(exc) else short)
 
 
 def text_of(exc: OSError) -> str:
@@ -71,8 +81,10 @@ def _number_of(exc: BaseException) -> int | None:
             return number
         case MemoryError():
             return errno.ENOMEM
-        case RuntimeError() if str(exc) == _NO_THREAD:
+        case RuntimeError() if str(exc) in _NO_THREAD:
             return errno.EAGAIN
+        case SyntaxError(filename=str(path)) if path.startswith(_PACKAGE):
+            return errno.ENOMEM  # CPython's parser: it had no memory
         case ImportError() if any(t in str(exc).lower() for t in _NO_SEGMENT):
             return errno.ENOMEM
     return None
@@ -87,10 +99,14 @@ def _words_of(exc: BaseException, number: int) -> str:
 
 
 def _limit_of(number: int) -> str:
-    """Return the limit that is the likely cause, where this process has one."""
-    if not (name := _SHORT[number]):
+    """Return the limits that are the likely cause, where this process has any."""
+    try:
+        import resource  # an extension module: there may be no memory for it
+    except ImportError:
         return ""
-    soft, _ = resource.getrlimit(getattr(resource, name))
-    if soft == resource.RLIM_INFINITY:
-        return ""
-    return f" ({name}={soft}{_UNITS.get(name, '')})"
+    found = []
+    for name in _SHORT[number]:
+        soft, _ = resource.getrlimit(getattr(resource, name))
+        if soft != resource.RLIM_INFINITY:
+            found.append(f"{name}={soft}{_UNITS.get(name, '')}")
+    return f" ({', '.join(found)})" if found else ""

@@ -28,6 +28,7 @@ from trio_supervisor.errors import (
 from trio_supervisor.link.credentials import Credentials, peer_credentials
 from trio_supervisor.link.peer import Answer, IncomingCall, Peer, open_peer
 from trio_supervisor.policy.addressing import AmbiguousNameError
+from trio_supervisor.process.accepting import accept_all
 from trio_supervisor.process.kernel_view import state_of
 from trio_supervisor.supervisor.fair_share import Account, FairShare, Turns
 from trio_supervisor.supervisor.monitoring import Monitoring
@@ -634,7 +635,7 @@ async def serve_listener(server: Server, listener: trio.SocketListener) -> None:
     serve_one = partial(_serve_one, server)
     async with trio.open_nursery() as handlers:
         with server.accepting:
-            await trio.serve_listeners(serve_one, [listener], handler_nursery=handlers)
+            await accept_all(listener, serve_one, handlers, "supervisor")
 
 
 async def _serve_one(server: Server, stream: trio.SocketStream) -> None:

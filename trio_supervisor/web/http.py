@@ -18,6 +18,8 @@ import h11
 import trio
 from attrs import define, field, frozen
 
+from trio_supervisor.process.accepting import accept_all
+
 logger = logging.getLogger(__name__)
 
 # Of a request line and headers [bytes]; a probe's are a hundred or two.
@@ -71,7 +73,10 @@ async def serve_http(
     Beyond `MAX_CONNECTIONS` the one that has not asked for longest is closed for the
     one that comes.
     """
-    await trio.serve_listeners(_Server(handler).serve, list(listeners))
+    serve = _Server(handler).serve
+    async with trio.open_nursery() as nursery:
+        for listener in listeners:
+            nursery.start_soon(accept_all, listener, serve, nursery, "health checks")
 
 
 @define(eq=False)
