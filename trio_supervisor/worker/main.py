@@ -32,6 +32,7 @@ from trio_supervisor.worker.agent import Agent
 from trio_supervisor.worker.handlers import Handlers
 from trio_supervisor.worker.instance import SyncWorker, Worker
 from trio_supervisor.worker.looking import Looking
+from trio_supervisor.worker.offspring import end_forked_children_by
 from trio_supervisor.worker.operations import Operations, Run
 from trio_supervisor.worker.runtimes import (
     AsyncRuntime,
@@ -130,8 +131,10 @@ class _Main:
             target = _load_target(self._boot)
             self._runtime = runtime = self._make_runtime(target)
             stop_signals = {signal.SIGTERM, signal.SIGINT, self._boot.stop_signal}
-            for sig in stop_signals - {signal.SIGKILL}:
+            stop_signals -= {signal.SIGKILL}
+            for sig in stop_signals:
                 signal.signal(sig, self._handle_signal)
+            end_forked_children_by(stop_signals, self._handle_signal)
             if self._is_stopped:
                 return
             # A forked child has imported everything: what is left to do before its
@@ -165,7 +168,7 @@ class _Main:
 
     def _handle_signal(self, sig: int, _frame: FrameType | None) -> None:
         if os.getpid() != self._process_id:
-            # A child that the target has forked: this is none of our business.
+            # A child that C code of the target has forked: none of our business.
             signal.signal(sig, signal.SIG_DFL)
             os.kill(os.getpid(), sig)
             return
