@@ -29,8 +29,11 @@ from trio_supervisor.controller.events import (
     Reloading,
     Scaled,
     Serving,
+    Shortage,
+    ShortageOver,
     ShuttingDown,
     Started,
+    StillFailing,
     Stopped,
     Stopping,
     StopTimeout,
@@ -113,6 +116,17 @@ EVENTS: list[tuple[Event, int, str]] = [
     ),
     (Scaled(name="web", before=4, count=8), INFO, "scaled from 4 to 8"),
     (
+        Shortage(name="controller", worker="web.0", problem="too many open files"),
+        ERROR,
+        "cannot start web.0: too many open files; not counted as a crash, retrying; "
+        "running workers are not affected",
+    ),
+    (
+        ShortageOver(name="controller", failures=3, seconds=1.25),
+        WARNING,
+        "processes can be started again after 1.2 s (3 starts failed)",
+    ),
+    (
         Reloading(name="controller", generation=2, plan=("~ web: a b -> c", "- old")),
         INFO,
         "reloading, generation 2: ~ web: a b -> c; - old",
@@ -126,6 +140,11 @@ EVENTS: list[tuple[Event, int, str]] = [
         ReloadFailed(name="controller", generation=2, problem="web.0 ended"),
         ERROR,
         "the reload failed, all stays as it was: web.0 ended",
+    ),
+    (
+        StillFailing(name="web.0", problem="exit code 3"),
+        WARNING,
+        "failed as in the previous generation: exit code 3; reload continues",
     ),
     (stopping(Cause.STOP), INFO, "stopping (pid 7), stop"),
     (stopping(Cause.RESTART, "asked to"), INFO, "stopping (pid 7), restart: asked to"),

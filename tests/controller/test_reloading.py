@@ -24,6 +24,7 @@ from trio_supervisor.controller.events import (
     ReloadFailed,
     Reloading,
     Scaled,
+    StillFailing,
 )
 from trio_supervisor.errors import (
     ReloadError,
@@ -760,3 +761,102 @@ async def test_what_is_over_or_almost_so_cannot_be_given_up() -> None:
             with pytest.raises(UnavailableError, match="too late"):
                 await theatre.controller.abort_reload()
         assert theatre.running == ["db.0", "web.0/2"]
+
+
+# What failed before may fail.
+
+CRASH = Life(ready_after=NEVER, exits_after=0.1, returncode=3)
+
+
+def with_bad(**web: Any) -> Application:
+    """A service that crashes, one that waits for it, and one that does neither."""
+    return Application(
+        [
+            service("bad"),
+            service("needs", depends_on={"bad": "ready"}),
+            service("web", **web),
+        ]
+    )
+
+
+@simulated
+async def test_a_crash_loop_is_not_held_against_the_new_generation() -> None:
+    """Nor that something waits for it: the reload that mends others is possible."""
+    lives = script({"bad.0": [CRASH] * 999, "bad.0/2": [CRASH] * 999})
+    async with open_theatre(with_bad(), lives) as theatre:
+        await trio.sleep(20)
+
+        plan = await theatre.controller.reload(with_bad(stop_timeout=9))
+
+        assert plan.not_ready == {
+            "bad.0": "exit code 3, 2 times in a row",
+            "needs.0": "waits for bad (ready)",
+        }
+        assert "web.0/2" in theatre.running
+        assert "web.0" not in theatre.running
+        assert len(theatre.events(StillFailing)) == 2
+        await trio.sleep(30)
+        bad = theatre.controller.children["bad.0"]
+        assert (bad.plan.generation, bad.restarts > 3) == (2, True)
+        await theatre.check_picture()
+
+
+@simulated
+async def test_a_crash_loop_that_the_reload_ends_is_waited_for() -> None:
+    lives = script({"bad.0": [CRASH] * 999, "bad.0/2": [Life(ready_after=3)]})
+    async with open_theatre(with_bad(), lives) as theatre:
+        await trio.sleep(20)
+
+        plan = await theatre.controller.reload(with_bad(stop_timeout=9))
+
+        assert plan.not_ready == {}
+        assert theatre.running == ["bad.0/2", "needs.0/2", "web.0/2"]
+        assert theatre.events(StillFailing) == []
+
+
+@simulated
+async def test_a_failed_job_is_not_held_against_the_new_generation() -> None:
+    def app(**web: Any) -> Application:
+        return Application([service("job", restart="never"), service("web", **web)])
+
+    lives = script({"job.0": [CRASH], "job.0/2": [CRASH]})
+    async with open_theatre(app(), lives) as theatre:
+        await trio.sleep(20)
+        plan = await theatre.controller.reload(app(stop_timeout=9))
+        assert plan.not_ready == {"job.0": "exit code 3"}
+        assert theatre.running == ["web.0/2"]
+
+
+@simulated
+async def test_one_crash_before_the_reload_excuses_nothing() -> None:
+    lives = script({"bad.0": [CRASH], "bad.0/2": [CRASH]})
+    async with open_theatre(with_bad(), lives) as theatre:
+        await trio.sleep(20)
+        await fail_to_reload(theatre, with_bad(stop_timeout=9), "bad.0 of the new")
+
+
+@simulated
+async def test_a_healthy_dependent_of_a_crash_loop_is_not_given_up() -> None:
+    """It runs since before that crashed: the new one could not be started."""
+    fine = Life(exits_after=15, returncode=3)
+    lives = script({"bad.0": [fine, *[CRASH] * 999], "bad.0/2": [CRASH] * 99})
+    async with open_theatre(with_bad(), lives) as theatre:
+        await trio.sleep(40)
+        assert "needs.0" in theatre.running
+        await fail_to_reload(theatre, with_bad(stop_timeout=9), "needs.0 .* waits for")
+        assert "needs.0" in theatre.running
+
+
+@simulated
+async def test_a_limit_that_is_reached_on_probation_fails_the_reload_only() -> None:
+    """The new declaration has a restart limit: what failed before is past it."""
+
+    def limited(**bad: Any) -> Application:
+        return Application([service("bad", **bad), service("web")])
+
+    lives = script({"bad.0": [CRASH] * 999, "bad.0/2": [CRASH] * 999})
+    async with open_theatre(limited(), lives) as theatre:
+        await trio.sleep(20)
+        plan = await theatre.controller.reload(limited(intensity=0))
+        assert plan.not_ready == {"bad.0": "exit code 3"}
+        assert "web.0/2" in theatre.running

@@ -201,6 +201,29 @@ application = Application([first, second])
 """
 
 
+def test_a_reload_of_the_others_is_possible(serving: Serving) -> None:
+    """What crashed before is not held against the new generation; it is named."""
+    for name in ("bad.0", "flaps.0"):
+        wait_crashes(serving, name, IN_LOOP)
+    serving.edit(SERVICE.replace("exit 3", "exit 4").replace("(7)", "(8)"))
+    since = serving.mark()
+
+    done = serving.cli("reload")
+
+    assert done.returncode == 0, done.stderr
+    lines = done.stdout.splitlines()
+    assert "generation 2 took over" in lines
+    assert "bad.0 is not ready, as before the reload: exit code 4" in done.stdout
+    assert serving.worker("good.0")["generation"] == 2
+    assert serving.select(since, event="still_failing", name="bad.0")
+
+    serving.edit(SERVICE.replace("worker.ready()", "raise SystemExit(9)"))
+    failed = serving.cli("reload")
+    assert failed.returncode == 1
+    assert "exit code 9" in failed.stderr
+    assert serving.worker("good.0")["generation"] == 2
+
+
 def test_a_port_that_is_taken_is_told_with_its_holder() -> None:
     """A worker of ours by its name; the port is told by the arguments alone."""
     with socket.create_server(("127.0.0.1", 0)) as sock:

@@ -84,3 +84,39 @@ def test_what_may_not_be_signalled_is_said_and_nothing_hangs() -> None:
             for pid in others:
                 os.kill(pid, signal.SIGKILL)
             wait_gone(others)
+
+
+OVERLAPS = SERVICE.replace('"plain", [', '"plain", overlap=True, arguments=[*become, ')
+
+
+def test_a_reload_and_a_scale_say_what_they_could_not_end() -> None:
+    """It took over all the same; where the old one has to go first, it does not."""
+    with open_serving(OVERLAPS, prefix=UNPRIVILEGED) as serving:
+        others = list(serving.pids().values())
+        serving.until(lambda: len(nobodys(others)) == 3, "three of them")
+        others = nobodys(others)
+        pids = serving.pids()
+        try:
+            serving.edit(OVERLAPS.replace('"sleep", "1000"])', '"sleep", "1001"])'))
+            overlapped = serving.cli("reload")
+            others += [serving.pids()["plain.0"]]
+            serving.edit(OVERLAPS.replace('"1000"], stop', '"1001"], stop'))
+            swapped = serving.cli("reload")
+            scaled = serving.cli("scale", "child=0")
+
+            problem = f"plain.0: not permitted to signal pid {pids['plain.0']}"
+            assert overlapped.returncode == 1
+            assert f"generation 2 took over, but {problem}" in overlapped.stderr
+            assert swapped.returncode == 1
+            assert "leader.0: not permitted to signal pid" in swapped.stderr
+            leader = serving.wait_worker("leader.0", state="stopped")
+            assert "not permitted" in leader["last_exit"]
+            assert len(nobodys([pids["leader.0"]])) == 1
+            assert scaled.returncode == 1
+            assert "child.0: not permitted to signal pid" in scaled.stderr
+            assert serving.cli("shutdown").returncode == 1
+            assert serving.wait_exit() == 1
+        finally:
+            for pid in others:
+                os.kill(pid, signal.SIGKILL)
+            wait_gone(others)

@@ -366,7 +366,7 @@ def test_what_cannot_run_twice_is_swapped_and_brought_back() -> None:
         swapped = [
             (event["event"], event.get("cause"))
             for event in serving.select(since, name="alone.0")
-            if event["event"] in ("stopping", "exited", "ready")
+            if event.get("event") in ("stopping", "exited", "ready")
         ]
         assert swapped == [("stopping", "reload"), ("exited", None), ("ready", None)]
         after = serving.pids()

@@ -36,6 +36,8 @@ def run_reload(arguments: Namespace) -> None:
         print_line(line)
     if report["generation"] and not arguments.dry_run:
         print_line(f"generation {report['generation']} took over")
+    for name, trouble in report.get("not_ready", {}).items():
+        print_line(f"{name} is not ready, as before the reload: {trouble}")
 
 
 def run_scale(arguments: Namespace) -> None:

@@ -172,6 +172,12 @@ class Child:
         return tries >= CRASH_LOOP and self.state is State.BACKOFF
 
     @property
+    def is_failing(self) -> bool:
+        """Whether it is in a crash loop, also while it runs, or has failed for good."""
+        has_failed = self.state is State.FAILED and not self.not_permitted
+        return has_failed or self.crashes >= CRASH_LOOP
+
+    @property
     def trouble(self) -> str:
         """How it ended, and how often in a row, in words."""
         return describe_crashes(

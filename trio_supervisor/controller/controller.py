@@ -28,7 +28,12 @@ from trio_supervisor.controller.events import (
 )
 from trio_supervisor.controller.evidence import EvidenceStore
 from trio_supervisor.controller.generation import Generation, Unit
-from trio_supervisor.controller.in_order import stop_all, stop_in_order, until_ready
+from trio_supervisor.controller.in_order import (
+    describe_not_permitted,
+    stop_all,
+    stop_in_order,
+    until_ready,
+)
 from trio_supervisor.controller.journal import Journal
 from trio_supervisor.controller.link import SupervisorLink, record_of
 from trio_supervisor.controller.names import choose
@@ -329,6 +334,7 @@ class Controller:
             PlatformError: there are too few file descriptors; nothing was changed.
             UnavailableError: a count is out of range, or everything is being stopped;
                 or a new worker exited instead, and the counts are what they were.
+            SignalNotPermittedError: a worker that was to end is another user's.
         """
         self.reloading.check_idle()
         self.check_open()
@@ -367,6 +373,7 @@ class Controller:
             self.reloading.scaled = scaled
             again = ", ".join(f"{name}={count}" for name, count in before.items())
             raise UnavailableError(f"{exc}; scaled back to {again}") from exc
+        _check_ended(child for _, leaving in changes for child in leaving)
 
     def _scale(self, name: str, count: int) -> tuple[list[Child], list[Child]]:
         self.reloading.scaled[name] = count
@@ -392,6 +399,8 @@ class Controller:
         Raises:
             TargetError: it cannot be imported; nothing was changed.
             ReloadError: it did not become ready; the message says why.
+            SignalNotPermittedError: the new generation has taken over, and a worker
+                of the old one goes on, for it belongs to another user.
             UnavailableError: a reload is under way, or everything is being stopped.
         """
         return await self.reloading.reload(
@@ -948,9 +957,8 @@ def _check_ended(children: Iterable[Child]) -> None:
     Raises:
         SignalNotPermittedError: there is one.
     """
-    problems = [f"{c.name}: {c.not_permitted}" for c in children if c.not_permitted]
-    if problems:
-        raise SignalNotPermittedError("; ".join(problems))
+    if problems := describe_not_permitted(children):
+        raise SignalNotPermittedError(problems)
 
 
 def _undo_start(child: Child) -> None:

@@ -339,6 +339,19 @@ class Reloaded:
 
 
 @frozen(kw_only=True)
+class StillFailing:
+    """A worker of a new generation failed as the one before it: no reason to stop."""
+
+    kind: ClassVar[str] = "still_failing"
+    level: ClassVar[int] = logging.WARNING
+    name: str
+    problem: str
+
+    def __str__(self) -> str:
+        return f"failed as in the previous generation: {self.problem}; reload continues"
+
+
+@frozen(kw_only=True)
 class ReloadFailed:
     """The old generation goes on."""
 
@@ -589,6 +602,7 @@ Event: TypeAlias = (
     | Scaled
     | Reloading
     | Reloaded
+    | StillFailing
     | ReloadFailed
     | Stopping
     | Exited

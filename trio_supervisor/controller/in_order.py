@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 
 import trio
 
@@ -106,6 +106,13 @@ async def _end_group(children: Sequence[Child], ask: Callable[[Child], None]) ->
     for child in children:
         while not (child.is_at_rest or child.is_wanted):
             await child.wait_news()
+
+
+def describe_not_permitted(children: Iterable[Child]) -> str:
+    """Return which of *children* could not be ended, in words; empty: none."""
+    return "; ".join(
+        f"{c.name}: {c.not_permitted}" for c in children if c.not_permitted
+    )
 
 
 def crash_of(child: Child) -> str:

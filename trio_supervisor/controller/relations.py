@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from contextlib import suppress
 from typing import Final, Protocol
 
@@ -73,17 +73,26 @@ class Relations:
     """Never to be started again: others are in their place, or none are to be."""
     _probation: Generation | None = field(default=None, init=False)
     """The generation of which no worker may fail, for it is not in charge yet."""
+    _excused: Collection[Child] = field(default=(), init=False)
+    """Of that generation: those that may fail, for those before them failed, too."""
     _rivals: tuple[Generation, ...] = field(default=(), init=False)
     """That one and the one in charge: workers of each may wait for those of the other,
     for what is kept, and for what has taken the place of what gave way."""
 
-    def begin_probation(self, old: Generation, new: Generation) -> None:
-        """Say that *new* tries to take the place of *old*."""
+    def begin_probation(
+        self, old: Generation, new: Generation, excused: Collection[Child]
+    ) -> None:
+        """Say that *new* tries to take the place of *old*.
+
+        Args:
+            excused: Workers of *new* that are restarted if they crash.
+        """
         self._probation, self._rivals = new, (old, new)
+        self._excused = excused
 
     def end_probation(self) -> None:
         """Say that it has, or has failed."""
-        self._probation, self._rivals = None, ()
+        self._probation, self._rivals, self._excused = None, (), ()
 
     def settle(self, children: Iterable[Child], home: Generation) -> None:
         """Say that *children* belong to *home* from now on."""
@@ -157,6 +166,8 @@ class Relations:
         if child in self._dismissed:
             return Leave()
         if home is self._probation:
+            if child in self._excused and isinstance(decision, Restart):
+                return decision
             return Leave()  # its generation does not come to power
         if ending.cause is Cause.SHORTAGE:
             return decision  # no fault of the worker, nor of its group

@@ -23,6 +23,7 @@ from trio_supervisor.controller.workshop import Imported, Workshop
 from trio_supervisor.errors import (
     PlatformError,
     ReloadError,
+    SignalNotPermittedError,
     SpecError,
     SupervisorError,
     UnavailableError,
@@ -66,6 +67,8 @@ class Reloading:
     _is_under_way: bool = field(default=False, init=False)
     _abortable: trio.CancelScope | None = field(default=None, init=False)
     """Around what can be given up, while it lasts."""
+    _left_running: str = field(default="", init=False)
+    """What the last reload could not end."""
     _news: trio.Event = field(factory=trio.Event, init=False)
 
     def check_idle(self) -> None:
@@ -128,7 +131,13 @@ class Reloading:
     ) -> None:
         try:
             try:
+                self._left_running = ""
                 outcome.plan = await self._reload(application, changed_only, dry_run)
+                if self._left_running:
+                    number = self._realm.generation.number
+                    outcome.error = SignalNotPermittedError(
+                        f"generation {number} took over, but {self._left_running}"
+                    )
             except SupervisorError as exc:
                 outcome.error = exc
             except OSError as exc:
@@ -197,7 +206,7 @@ class Reloading:
         try:
             listens, _ = socket_keys(new.application)
             async with realm.workshop.sockets.change(listens) as change:
-                await self._replace(number, new, plan, change)
+                taking = await self._replace(number, new, plan, change)
         except (SupervisorError, OSError) as exc:
             self._fail(number, str(exc))
             raise
@@ -206,7 +215,8 @@ class Reloading:
         realm.on_event(
             events.Reloaded(name="controller", generation=number, seconds=seconds)
         )
-        return plan
+        self._left_running = taking.left_running
+        return evolve(plan, not_ready=taking.still_failing())
 
     def _fail(self, number: int, problem: str) -> None:
         self._realm.on_event(
@@ -229,7 +239,7 @@ class Reloading:
 
     async def _replace(
         self, number: int, new: Imported, plan: ReloadPlan, change: SocketChange
-    ) -> None:
+    ) -> Takeover:
         realm = self._realm
         generation, launcher = await realm.workshop.make(
             number,
@@ -245,7 +255,7 @@ class Reloading:
         taking.prepare()
         self.coming = generation
         realm.announce(generation.children)
-        realm.relations.begin_probation(realm.generation, generation)
+        realm.relations.begin_probation(realm.generation, generation, taking.excused)
         try:
             with self._may_be_aborted():
                 await taking.start_new()
@@ -263,6 +273,7 @@ class Reloading:
         taking.adopt_kept()
         realm.take_over(generation, launcher)
         await taking.stop_old()
+        return taking
 
     @contextmanager
     def _may_be_aborted(self) -> Iterator[None]:

@@ -124,6 +124,7 @@ async def _reload(controller: Controller, operation: Reload) -> Fields:
         generation=controller.generation.number,
         lines=tuple(plan.lines()),
         services=tuple(service.to_json() for service in plan.services),
+        not_ready=dict(plan.not_ready),
     )
     return to_fields(report)
 

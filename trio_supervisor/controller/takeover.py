@@ -8,9 +8,12 @@ from typing import Protocol
 from attrs import define, field
 
 from trio_supervisor.controller.child import Child
-from trio_supervisor.controller.events import Event, Scaled
+from trio_supervisor.controller.events import Event, Scaled, StillFailing
 from trio_supervisor.controller.generation import Generation, Unit
-from trio_supervisor.controller.in_order import stop_in_order
+from trio_supervisor.controller.in_order import (
+    describe_not_permitted,
+    stop_in_order,
+)
 from trio_supervisor.controller.relations import Relations
 from trio_supervisor.errors import ReloadError
 from trio_supervisor.policy.lifecycle import State
@@ -58,6 +61,10 @@ class Takeover:
     """Services that bear no company: their old workers are ended first."""
     _gave_way: dict[Child, bool] = field(factory=dict, init=False)
     """Old workers of these that were ended, and whether they were about to stay so."""
+    excused: set[Child] = field(factory=set, init=False)
+    """New workers in the place of those that failed already: they may fail, too."""
+    left_running: str = field(default="", init=False)
+    """Which old workers could not be ended, for they are another user's."""
 
     def __attrs_post_init__(self) -> None:
         self._old = self._realm.generation
@@ -98,6 +105,16 @@ class Takeover:
             await self._until(_is_settled)
         # Those that depend on them did not wait for it; what gives way to them does.
         await self._until(_is_stable)
+        for name, trouble in self.still_failing().items():
+            self._realm.on_event(StillFailing(name=name, problem=trouble))
+
+    def still_failing(self) -> dict[str, str]:
+        """Return which new workers fail as those before them did, and how."""
+        return {
+            child.name: _trouble_of(child)
+            for child in self._launched
+            if not (child.is_resting or _is_stable(child)) and self._is_excused(child)
+        }
 
     async def give_up(self) -> None:
         """End what was started, and bring back what was stopped."""
@@ -119,7 +136,8 @@ class Takeover:
                 if child in self._gave_way:
                     again = unit.children[index] = old.make_child(unit.service, index)
                     again.why = "the reload failed"
-                    if self._gave_way[child]:
+                    again.not_permitted = again.last_exit = child.not_permitted
+                    if self._gave_way[child] or child.not_permitted:
                         again.rest()
                     back.append(again)
         realm.relations.settle(back, old)
@@ -159,6 +177,7 @@ class Takeover:
                 surplus += realm.set_count(self._new, unit, count)[1]
         await stop_in_order(self._old, leaving, self._dismisser(""))
         await realm.wait_forgotten([*leaving, *surplus])
+        self.left_running = describe_not_permitted([*leaving, *surplus])
         self._old.close()
 
     def _make(
@@ -171,6 +190,9 @@ class Takeover:
             child = self._new.make_child(service, index)
             if old[index].is_resting if index < len(old) else are_all_resting:
                 child.rest()
+            before = old[index : index + 1] or old
+            if before and all(map(self._is_down, before)):
+                self.excused.add(child)
             made.append(child)
         return made
 
@@ -192,6 +214,31 @@ class Takeover:
         for each in names:  # who depends on it goes by the new ones from now on
             self._old.successors[each] = self._new.units[each]
         await stop_in_order(self._old, leaving, self._dismisser("gives way"))
+        if problem := describe_not_permitted(leaving):
+            raise ReloadError(problem)
+
+    def _is_down(self, child: Child) -> bool:
+        """Whether an old worker fails, or waits for what does."""
+        if child.state is not State.WAITING:
+            return child.is_failing
+        return any(
+            self._is_down(other)
+            for name, _ in self._old.unmet(child.plan.service)
+            for other in self._old.unit_of(name).children
+        )
+
+    def _is_excused(self, child: Child) -> bool:
+        """Whether *child* fails as the one before it did: not to be waited for."""
+        if child not in self.excused:
+            return False
+        if child.state is not State.WAITING:
+            return bool(child.last_crash) or child.is_failing
+        needs = self._new.unmet(child.plan.service)
+        return bool(self._realm.relations.despair_of(child)) or any(
+            self._is_excused(other)
+            for name, _ in needs
+            for other in self._new.unit_of(name).children
+        )
 
     def _is_fresh(self, name: str) -> bool:
         plan = self._plans[name]
@@ -205,7 +252,7 @@ class Takeover:
         return lambda child: self._realm.retire([child], Cause.RELOAD, reason)
 
     async def _until(self, is_true: Callable[[Child], bool]) -> None:
-        """Wait until *is_true* of each child that was launched.
+        """Wait until *is_true* of each child that was launched, or is excused.
 
         Raises:
             ReloadError: one exited instead.
@@ -214,7 +261,8 @@ class Takeover:
             children = [child for child in self._launched if not child.is_resting]
             if self._realm.is_stopping:
                 raise ReloadError("everything is being stopped")
-            for child in children:
+            awaited = [child for child in children if not self._is_excused(child)]
+            for child in awaited:
                 if child.is_at_rest and not _has_done_its_work(child):
                     if child.incarnation == 0 and child.is_wanted:
                         continue  # not even begun
@@ -222,7 +270,7 @@ class Takeover:
                 if problem := self._realm.relations.despair_of(child):
                     name = f"{child.name} of the new generation"
                     raise ReloadError(f"{name} {problem}")
-            if all(map(is_true, children)):
+            if all(map(is_true, awaited)):
                 return
             await self._wait_news()
 
@@ -254,6 +302,10 @@ def _has_done_its_work(child: Child) -> bool:
     rules = child.plan.rules
     is_last = child.last_ending.returncode in rules.give_up_on
     return is_last or rules.policy is not RestartPolicy.ALWAYS
+
+
+def _trouble_of(child: Child) -> str:
+    return f"waits for {child.waiting_for}" if child.waiting_for else child.trouble
 
 
 def _story(child: Child) -> str:

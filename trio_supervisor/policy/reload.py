@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Final, Literal, TypeAlias
 
-from attrs import frozen
+from attrs import field, frozen
 
 Action: TypeAlias = Literal["add", "remove", "change", "replace", "keep"]
 
@@ -112,6 +112,9 @@ class ReloadPlan:
     services: tuple[ServicePlan, ...]
     application: tuple[Change, ...] = ()
     """What is new of the application as a whole; see `application_changes`."""
+    not_ready: Mapping[str, str] = field(factory=dict)
+    """Workers that failed before the reload and still do, and how; set once it is
+    done."""
 
     def of(self, *actions: Action) -> tuple[ServicePlan, ...]:
         """Return those with one of *actions*."""

@@ -588,6 +588,8 @@ class ReloadReport:
     """What becomes, or became, of each service, in words."""
     services: tuple[dict[str, Any], ...] = ()
     """The same as fields."""
+    not_ready: dict[str, str] = field(factory=dict)
+    """Workers that failed before the reload and still do, and how."""
 
 
 @frozen(kw_only=True)
