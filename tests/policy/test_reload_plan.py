@@ -192,6 +192,14 @@ def test_a_secret_is_not_printed() -> None:
     )
 
 
+def test_a_secret_of_a_command_line_is_not_printed_and_is_a_change() -> None:
+    old = command(count=1, declaration={"arguments": "db --token one '--b=a b'"})
+    new = command(count=1, declaration={"arguments": "db --token two '--b=a b'"})
+    plan = only(plan_reload([old], [new], changed_only=True))
+    shown = "db --token (hidden) '--b=a b'"
+    assert plan.changes == (Change("arguments", shown, shown),)
+
+
 def test_a_long_value_is_cut() -> None:
     """A line stays one that can be read."""
     plan = plan_reload(

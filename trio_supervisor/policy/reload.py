@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Final, Literal, TypeAlias
 
 from attrs import field, frozen
+
+from trio_supervisor.policy.secrets import HIDDEN, hide_text, join_words
 
 Action: TypeAlias = Literal["add", "remove", "change", "replace", "keep"]
 
@@ -19,6 +22,7 @@ _SIGNS: Final[Mapping[Action, str]] = {
 _ABSENT: Final = object()
 # Passwords are handed over in these, and a plan is printed and logged.
 _SECRET: Final = frozenset({"environment", "state"})
+_COMMAND_LINES: Final = frozenset({"arguments", "pre_stop"})
 _LONGEST: Final = 60
 UNKNOWN_CODE: Final = ""
 """In place of a file: a worker did not say which code it has loaded."""
@@ -263,6 +267,9 @@ def _shown(name: str, value: object) -> str:
     if value is _ABSENT:
         return "(unset)"
     if name in _SECRET:
-        return "(hidden)"
+        return HIDDEN
     text = value if isinstance(value, str) else repr(value)
+    if name in _COMMAND_LINES:
+        text = join_words(shlex.split(text))
+    text = hide_text(text)
     return text if len(text) <= _LONGEST else f"{text[: _LONGEST - 1]}…"

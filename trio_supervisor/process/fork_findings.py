@@ -23,6 +23,7 @@ from typing import Any, Final
 
 from attrs import define, field
 
+from trio_supervisor.policy.secrets import hide_words
 from trio_supervisor.process.exit_handlers import package_of
 from trio_supervisor.process.groups import read_stat
 from trio_supervisor.process.kernel import child_pids
@@ -182,7 +183,7 @@ def _resource_tracker() -> int | None:
 def _command(pid: int) -> str:
     with suppress(OSError), open(f"/proc/{pid}/cmdline", errors="replace") as file:
         words = file.read().rstrip("\0").split("\0")
-        return " ".join(words)[:80]
+        return " ".join(hide_words(words))[:80]
     return "?"
 
 

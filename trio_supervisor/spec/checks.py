@@ -11,6 +11,7 @@ from typing import Any, Final, TypeGuard
 from trio_supervisor.errors import SpecError
 from trio_supervisor.policy.order import CONDITIONS, Condition
 from trio_supervisor.policy.restart import Backoff, RestartPolicy, RestartRules
+from trio_supervisor.policy.secrets import hide_text
 from trio_supervisor.wire.limits import MAX_STATE
 
 # A name is part of paths, of process titles and of `NAME.INDEX` on command lines.
@@ -208,9 +209,8 @@ def strings(field: str, value: object) -> dict[str, str]:
         if not is_text(key) or not key or "=" in key:
             raise SpecError(field, f"not the name of a variable: {shown(key)}")
         if not is_text(item):
-            raise SpecError(
-                f"{field}[{key!r}]", f"expected a string, got {shown(item)}"
-            )
+            problem = f"expected a string, got {kind_of(item)}"
+            raise SpecError(f"{field}[{key!r}]", problem)
     return variables
 
 
@@ -268,7 +268,7 @@ def _check_json(field: str, value: object, depth: int) -> None:
         raise SpecError(field, f"nested deeper than {_MAX_DEPTH} levels")
     match value:
         case int() if not -(2**63) <= value < 2**64:
-            raise SpecError(field, f"expected 64 bits at most, got {shown(value)}")
+            raise SpecError(field, "expected a number of 64 bits at most")
         case None | bool() | int() | float() | str():
             return
         case list() | tuple():
@@ -277,12 +277,23 @@ def _check_json(field: str, value: object, depth: int) -> None:
         case dict():
             json_object(field, value, depth)
         case _:
-            raise SpecError(field, f"expected a JSON value, got {shown(value)}")
+            raise SpecError(field, f"expected a JSON value, got {kind_of(value)}")
+
+
+def kind_of(value: object) -> str:
+    """Return what *value*, which may be a secret, is."""
+    if isinstance(value, str):
+        what = "a NUL character" if "\0" in value else "characters of no encoding"
+        return f"one with {what}"
+    return f"a value of type {type(value).__name__}"
 
 
 def shown(value: object) -> str:
-    """Return *value* as an error message shows it, whatever it is."""
+    """Return *value* as an error message shows it, whatever it is.
+
+    What looks like a secret is hidden.
+    """
     try:
-        return f"{value!r:.80}"
+        return f"{hide_text(repr(value)):.80}"
     except Exception:  # whatever a __repr__ raises; an integer of 5,000 digits does
         return f"a value of type {type(value).__name__}"

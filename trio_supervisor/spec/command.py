@@ -9,6 +9,7 @@ from typing import Final
 from trio_supervisor.errors import SpecError
 from trio_supervisor.policy.order import Condition
 from trio_supervisor.policy.restart import Backoff, RestartPolicy
+from trio_supervisor.policy.secrets import hide_words
 from trio_supervisor.spec import checks
 from trio_supervisor.spec.common import KillMode, Supervised
 from trio_supervisor.spec.listen import Listen
@@ -114,7 +115,8 @@ class Command(Supervised):
             self.stable_for = _STABLE_FOR
 
     def __repr__(self) -> str:
-        return f"Command({self.name!r}, {list(self.arguments)!r}, count={self.count})"
+        words = hide_words(self.arguments)
+        return f"Command({self.name!r}, {words!r}, count={self.count})"
 
 
 def _probe(field: str, value: object) -> Probe | None:

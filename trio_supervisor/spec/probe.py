@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import re
-import shlex
 from collections.abc import Sequence
 from typing import Final, Literal, TypeAlias, TypedDict
 
 from attrs import frozen
 
 from trio_supervisor.errors import SpecError
+from trio_supervisor.policy.secrets import hide_text, join_words
 from trio_supervisor.spec import checks
 from trio_supervisor.spec.listen import host_and_port, join_host_and_port
 
@@ -123,8 +123,9 @@ class Probe:
     def __str__(self) -> str:
         """What it asks: a URL, or a command line."""
         if self.kind == "command":
-            return shlex.join(self.arguments)
-        return f"{self.kind}://{join_host_and_port(self.host, self.port)}{self.path}"
+            return join_words(self.arguments)
+        address = join_host_and_port(self.host, self.port)
+        return hide_text(f"{self.kind}://{address}{self.path}")
 
 
 class _Schedule(TypedDict):
