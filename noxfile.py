@@ -58,6 +58,16 @@ def hunt(session: nox.Session) -> None:
         )
 
 
+@nox.session(default=False)
+def cancellations(session: nox.Session) -> None:
+    """Cancel and interrupt our blocks at every schedule point; half an hour."""
+    session.install("-e.", *_group("tests"))
+    for subject in session.posargs or ["client", "worker", "controller", "imported"]:
+        for how in ("cancel", "interrupt"):
+            words = ["-m", "tests.e2e.interruptions", subject, how, "all"]
+            session.run("python", *words)
+
+
 @nox.session
 def docs(session: nox.Session) -> None:
     """Build the documentation into site/; a dead link is an error."""

@@ -16,18 +16,21 @@ ROOT = Path(__file__).parents[1] / PACKAGE
 PATHS = sorted(ROOT.rglob("*.py"))
 
 _PURE = {"errors", "policy", "wire"}
-_BELOW_THE_LAYERS = _PURE | {"spec", "owned_files", "probe", "process", "link"}
+_BELOW_THE_LAYERS = _PURE | {
+    *("spec", "owned_files", "tasks", "probe", "process", "link")
+}
 MAY_IMPORT = {
     "_version": set[str](),
     "errors": set[str](),
     "owned_files": set[str](),
+    "tasks": set[str](),
     "policy": {"errors"},
     "wire": {"errors"},
     "spec": {"errors", "policy", "wire"},
     "probe": {"errors", "wire"},
     # These two never each other.
-    "process": {"errors", "spec", "policy", "wire", "owned_files", "probe"},
-    "link": {"errors", "spec", "policy", "wire", "owned_files", "probe"},
+    "process": {"errors", "spec", "policy", "wire", "owned_files", "tasks", "probe"},
+    "link": {"errors", "spec", "policy", "wire", "owned_files", "tasks", "probe"},
     # Nor these three: they meet on the wire and in spec.
     "controller": _BELOW_THE_LAYERS,
     "supervisor": _BELOW_THE_LAYERS,
@@ -96,6 +99,15 @@ def test_a_pure_room_knows_nothing_of_the_world(module: str) -> None:
     """No event loop, no clock, no randomness, no operating system."""
     for name in _imports(MODULES[module]):
         assert name.split(".")[0] not in WORLD, name
+
+
+@pytest.mark.parametrize(
+    "module",
+    [name for name in MODULES if _room(name) in {"controller", "process", "link"}],
+)
+def test_nurseries_are_those_of_tasks(module: str) -> None:
+    """A KeyboardInterrupt breaks off a task of any other: see `tasks.open_nursery`."""
+    assert "trio.open_nursery" not in MODULES[module].read_text(encoding="utf-8")
 
 
 def test_the_version_imports_nothing() -> None:

@@ -46,6 +46,7 @@ from trio_supervisor.spec import AnyService, Application, Service
 from trio_supervisor.supervisor.monitoring import Monitoring
 from trio_supervisor.supervisor.registry import Registry
 from trio_supervisor.supervisor.server import Server
+from trio_supervisor.tasks import Nursery
 from trio_supervisor.testing import FakeProcess
 from trio_supervisor.wire.json_tree import Object
 
@@ -449,7 +450,12 @@ async def open_theatre(
     async with trio.open_nursery() as nursery:
         theatre = Theatre(nursery, lives)
         workshop = FakeWorkshop(
-            _surroundings(), SocketSet({}), None, False, nursery, theatre=theatre
+            _surroundings(),
+            SocketSet({}),
+            None,
+            False,
+            Nursery(nursery),
+            theatre=theatre,
         )
         theatre.controller = ControllerWithoutThreads(
             "/nowhere",

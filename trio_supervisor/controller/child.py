@@ -55,6 +55,7 @@ from trio_supervisor.process.forking import CodeLostError
 from trio_supervisor.process.notify import Notification
 from trio_supervisor.process.shortage import shortage_of, text_of
 from trio_supervisor.process.stopping import Patience, stop
+from trio_supervisor.tasks import open_nursery
 
 # Said again this often while the kernel does not let a killed process go.
 _STUCK_INTERVAL: Final = 10.0
@@ -482,7 +483,7 @@ class Child:
             self._attended.set()
 
     async def _watch_over(self, process: Process) -> Cause:
-        async with trio.open_nursery() as nursery:
+        async with open_nursery() as nursery:
             nursery.start_soon(self._await_exit, process)
             if self.plan.prober is not None:
                 nursery.start_soon(self.plan.prober, self, process)
@@ -607,7 +608,7 @@ class Child:
 
     async def _end(self, process: Process) -> None:
         """End what is left of the process and its group, and reap it."""
-        async with trio.open_nursery() as nursery:
+        async with open_nursery() as nursery:
             nursery.start_soon(self._complain, process)
             left = await stop(
                 process,

@@ -11,6 +11,7 @@ from functools import partial
 from typing import Final, TypeAlias
 
 import trio
+from trio.lowlevel import enable_ki_protection
 
 from trio_supervisor.controller.capacity import check_capacity
 from trio_supervisor.controller.child import Child
@@ -64,7 +65,7 @@ from trio_supervisor.policy.reload import ReloadPlan
 from trio_supervisor.policy.restart import Cause, Ending
 from trio_supervisor.policy.shutdown import is_over, kill_after, stop_warning
 from trio_supervisor.process.child import Process
-from trio_supervisor.process.environment import PROCESS_VARIABLE
+from trio_supervisor.process.environment import MARKER_VARIABLE, PROCESS_VARIABLE
 from trio_supervisor.process.guard import Guard
 from trio_supervisor.process.machine import CalmMachine, Machine
 from trio_supervisor.process.orphans import Orphans
@@ -73,6 +74,7 @@ from trio_supervisor.process.stopping import Patience, StopPlan
 from trio_supervisor.process.strays import end_strays
 from trio_supervisor.process.threads import run_in_thread
 from trio_supervisor.spec import MAX_COUNT, Application, Command
+from trio_supervisor.tasks import open_nursery
 from trio_supervisor.wire.json_tree import Object
 from trio_supervisor.wire.messages import WorkerRecord
 
@@ -181,7 +183,8 @@ class Controller:
         child.referee = self.referee
         return child
 
-    # For the program that embeds it.
+    # For the program that embeds it. An interrupt of its main task waits for the next
+    # checkpoint of these.
 
     @property
     def workers(self) -> tuple[WorkerRecord, ...]:
@@ -211,6 +214,7 @@ class Controller:
         home = self.relations.home_of(child)
         return home is self.generation and child not in self._leaving
 
+    @enable_ki_protection
     async def wait_ready(self) -> None:
         """Wait until the supervisor and all workers are ready at once.
 
@@ -222,6 +226,7 @@ class Controller:
         """
         await self.readiness.wait()
 
+    @enable_ki_protection
     async def restart(
         self,
         *names: str,
@@ -248,6 +253,7 @@ class Controller:
         limit = max_unavailable if rolling else None
         await self.replace(chosen, reason, max_unavailable=limit)
 
+    @enable_ki_protection
     async def stop(self, *names: str, reason: str = "") -> tuple[str, ...]:
         """End workers, and leave them ended, with those that depend on them.
 
@@ -286,6 +292,7 @@ class Controller:
         again = {child.name for child in chosen if child.is_wanted}
         return tuple(name for name in dict.fromkeys(stopped) if name not in again)
 
+    @enable_ki_protection
     async def start(self, *names: str) -> None:
         """Start those of *names* that do not run, and all that they depend on.
 
@@ -321,6 +328,7 @@ class Controller:
             names_of = ", ".join(child.name for child in undone)
             raise UnavailableError(f"{exc}; stopped again: {names_of}") from exc
 
+    @enable_ki_protection
     async def scale(self, counts: Mapping[str, int]) -> None:
         """Give services another number of workers; no survivor is touched.
 
@@ -379,6 +387,7 @@ class Controller:
         self.reloading.scaled[name] = count
         return self.set_count(self.generation, self.generation.units[name], count)
 
+    @enable_ki_protection
     async def reload(
         self,
         application: Application | None = None,
@@ -407,6 +416,7 @@ class Controller:
             application, changed_only=changed_only, dry_run=dry_run
         )
 
+    @enable_ki_protection
     async def abort_reload(self) -> None:
         """Give up the reload that is under way; return when all is as it was.
 
@@ -417,6 +427,7 @@ class Controller:
         """
         await self.reloading.abort()
 
+    @enable_ki_protection
     def request_restart(self, reason: str = "") -> None:
         """Have all workers replaced that run, or are to; return at once.
 
@@ -426,6 +437,7 @@ class Controller:
             wanted = [child for child in self.generation.children if child.is_wanted]
             self.nursery.start_soon(self._replace, wanted, reason, Cause.RESTART)
 
+    @enable_ki_protection
     def shutdown(self, reason: str = "asked to") -> None:
         """Begin to stop everything in order; the block is cancelled when it is done."""
         if not self._shutdown.is_set():
@@ -435,10 +447,12 @@ class Controller:
             self.reloading.tell()
             self.readiness.tell()
 
+    @enable_ki_protection
     def hurry(self) -> None:
         """Kill whatever does not end by itself at once, instead of waiting for it."""
         self._patience.lose()
 
+    @enable_ki_protection
     def forward_signal(self, number: int) -> None:
         """Send a signal to the processes of the services that want it."""
         for unit in self.generation.units.values():
@@ -447,6 +461,7 @@ class Controller:
                     if child.process is not None:
                         child.process.signal_leader(number)
 
+    @enable_ki_protection
     def health(self, kind: str) -> tuple[bool, dict[str, object]]:
         """Return how the application is, as Kubernetes asks, and what it rests on.
 
@@ -457,12 +472,13 @@ class Controller:
         """
         return self.readiness.health(kind)
 
+    @enable_ki_protection
     async def attend(self) -> None:
         """Make one full pass of supervision: have every child looked after once.
 
         What hangs here hangs for good: a watchdog above us is to know.
         """
-        async with trio.open_nursery() as nursery:
+        async with open_nursery() as nursery:
             for child in (*self.everyone(), self.supervisor):
                 nursery.start_soon(child.wait_attended)
 
@@ -546,8 +562,12 @@ class Controller:
             self._guard.process_id,
             *self.generation.launchers.forkers.process_ids,
         }
-        mark = f"{PROCESS_VARIABLE}={child.plan.mark(child.incarnation)}"
-        ended = await end_strays(mark, known, child.plan.stop, self._patience)
+        marks = [
+            f"{PROCESS_VARIABLE}={child.plan.mark(child.incarnation)}",
+            # Another controller in this program may have one of the same name.
+            f"{MARKER_VARIABLE}={self.workshop.surroundings.marker}",
+        ]
+        ended = await end_strays(marks, known, child.plan.stop, self._patience)
         if ended:
             self.on_event(
                 Strays(
@@ -775,7 +795,7 @@ class Controller:
         self.on_event(
             Serving(name="controller", process_id=os.getpid(), socket=self.socket_path)
         )
-        async with trio.open_nursery() as nursery:
+        async with open_nursery() as nursery:
             self.nursery = nursery
             nursery.start_soon(self._run_child, self.supervisor)
             nursery.start_soon(self._serve_links)
@@ -894,6 +914,7 @@ class Controller:
             self._failure = SignificantServiceError(problem)
         self.shutdown(f"the end of {', '.join(ended)}")
 
+    @enable_ki_protection
     async def wait_workers_stopped(self) -> None:
         """Wait until all workers have stopped, after `shutdown`.
 

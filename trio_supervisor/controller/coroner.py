@@ -31,6 +31,7 @@ from trio_supervisor.process.output.hub import ChildOutput
 from trio_supervisor.process.output.tail import Line
 from trio_supervisor.process.outside import FROZEN, look
 from trio_supervisor.process.threads import run_in_thread
+from trio_supervisor.tasks import Nursery, open_nursery
 from trio_supervisor.wire.json_tree import Object
 
 # Of what a process that ended wrote at last, so much goes into the event, and so much
@@ -64,7 +65,7 @@ class Coroner:
     _store: EvidenceStore | None
     _witness: Callable[[], Witness]
     _on_event: Callable[[Event], None]
-    _nursery: Callable[[], trio.Nursery]
+    _nursery: Callable[[], Nursery]
     boxes: dict[int, BlackBox] = field(factory=dict)
     """By process id."""
     _evidence: dict[int, list[Evidence]] = field(factory=dict, init=False)
@@ -121,7 +122,7 @@ class Coroner:
                 answers[do] = await self._witness().ask("forward", forward)
 
         with trio.move_on_after(_AGENT_WITHIN):
-            async with trio.open_nursery() as nursery:
+            async with open_nursery() as nursery:
                 nursery.start_soon(ask, "thread_dump")
                 nursery.start_soon(ask, "scheduler_dump")
         texts = []

@@ -11,6 +11,7 @@ from trio_supervisor.controller.generation import Generation
 from trio_supervisor.errors import UnavailableError
 from trio_supervisor.policy.lifecycle import State
 from trio_supervisor.policy.order import Needs, dependants, merged_needs, stop_order
+from trio_supervisor.tasks import open_nursery
 
 
 async def stop_in_order(
@@ -90,7 +91,7 @@ async def end_each(
         await end(name, groups[name])
         news.send_nowait(name)
 
-    async with trio.open_nursery() as nursery:
+    async with open_nursery() as nursery:
         while waiting:
             for name in [n for n, before in waiting.items() if not before & left]:
                 del waiting[name]

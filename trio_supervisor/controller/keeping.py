@@ -16,6 +16,7 @@ from attrs import define, field
 from trio_supervisor.controller.controller import Controller
 from trio_supervisor.errors import SupervisorError
 from trio_supervisor.link.listener import Listener
+from trio_supervisor.tasks import open_nursery
 
 logger = logging.getLogger(__name__)
 
@@ -26,7 +27,7 @@ _INTERVAL: Final = 0.5
 async def keep_files(controller: Controller, listener: Listener) -> None:
     """Look after all files until cancelled."""
     keeper = _Keeper(controller, listener)
-    async with trio.open_nursery() as nursery:
+    async with open_nursery() as nursery:
         while True:
             await trio.sleep(_INTERVAL)
             if controller.is_stopping:

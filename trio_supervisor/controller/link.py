@@ -19,6 +19,7 @@ from trio_supervisor.errors import (
 )
 from trio_supervisor.link.peer import Dispatch, Peer, open_peer
 from trio_supervisor.policy.lifecycle import State
+from trio_supervisor.tasks import open_nursery
 from trio_supervisor.wire.codec import parse_result, unparse_operation
 from trio_supervisor.wire.json_tree import Object
 from trio_supervisor.wire.limits import TRUSTED_LIMITS
@@ -190,7 +191,7 @@ class SupervisorLink:
         session = Session(is_connecting=True, limits=TRUSTED_LIMITS)
         async with (
             open_peer(control, session, self._dispatch) as peer,
-            trio.open_nursery() as nursery,
+            open_nursery() as nursery,
         ):
             self._serving = peer
             nursery.start_soon(self._send_changes, peer)
@@ -212,7 +213,7 @@ class SupervisorLink:
         self._peer = peer
         self.is_connected = True
         self._on_connected(True, is_planned=False)
-        async with trio.open_nursery() as nursery:
+        async with open_nursery() as nursery:
             nursery.start_soon(self._check, peer)
             while True:
                 if not (self._roster and self._is_told):

@@ -18,6 +18,7 @@ from trio_supervisor.errors import (
 from trio_supervisor.policy.reload import UNKNOWN_CODE
 from trio_supervisor.process.loaded import first_modified
 from trio_supervisor.process.threads import run_in_thread
+from trio_supervisor.tasks import open_nursery
 from trio_supervisor.wire.codec import parse_result
 from trio_supervisor.wire.json_tree import Object
 
@@ -50,7 +51,7 @@ async def modified_code(children: Iterable[Child], ask: Ask) -> dict[str, str]:
             if (file := await _modified(child, ask)) is not None:
                 found.setdefault(child.plan.service, file)
 
-    async with trio.open_nursery() as nursery:
+    async with open_nursery() as nursery:
         for child in children:
             if child.plan.connects and child.process is not None:
                 nursery.start_soon(look, child)

@@ -60,10 +60,12 @@ from trio_supervisor.process.sources import (
 from trio_supervisor.process.stopping import Patience
 from trio_supervisor.process.threads import keep_reserve, run_in_thread
 from trio_supervisor.spec import Application
+from trio_supervisor.tasks import Background, combined, interrupt_safe, open_nursery
 
 logger = logging.getLogger(__name__)
 
 
+@interrupt_safe
 @asynccontextmanager
 async def open_controller(
     application: Application,
@@ -165,21 +167,23 @@ async def open_controller(
         os.environ,
         with_sockets=adopted is None or adopted.is_empty,
     )
+    error: BaseException | None = None
+    block = trio.CancelScope()
+    background: Background[Controller] = Background(
+        partial(_own, setup), _leave, Controller.hurry, block.cancel
+    )
     try:
-        async with trio.open_nursery() as nursery:
-            controller = await nursery.start(_own, setup, nursery.cancel_scope)
-            try:
-                yield controller
-            finally:
-                controller.shutdown("the block was left")
-    except BaseExceptionGroup as group:
-        if len(group.exceptions) > 1:
-            raise
-        # The nursery is ours: nobody outside should have to know of it.
-        error = group.exceptions[0]
-    else:
-        return
-    raise error
+        with block:
+            async with background:
+                yield await background.wait_started()
+    except BaseException as exc:
+        error = exc
+    if (error := combined(error, background.error)) is not None:
+        raise error
+
+
+def _leave(controller: Controller) -> None:
+    controller.shutdown("the block was left")
 
 
 @frozen(kw_only=True)
@@ -204,92 +208,86 @@ class _Setup:
     import_timeout: float | None
 
 
-async def _own(
-    setup: _Setup,
-    block: trio.CancelScope,
-    *,
-    task_status: trio.TaskStatus[Controller],
-) -> None:
+async def _own(setup: _Setup, background: Background[Controller]) -> None:
     """Own everything that a controller has, from before the first child to the last.
 
-    Shielded: what cancels the block asks for a shutdown, and that is waited for with
-    all that it needs. When it is done, *block* is cancelled.
+    Never cancelled: what cancels or interrupts the block asks for a shutdown, and that
+    is waited for with all that it needs.
     """
     marker = setup.early.marker if setup.early else str(uuid.uuid4())
-    with trio.CancelScope(shield=True):
-        async with AsyncExitStack() as stack:
-            stack.enter_context(keep_reserve())
-            kept = stack.enter_context(keep_listener(setup.path))
-            directory = _open_directory(stack)
-            sockets = await stack.enter_async_context(
-                open_sockets(socket_keys(setup.application)[0], setup.adopted)
+    async with AsyncExitStack() as stack:
+        stack.enter_context(keep_reserve())
+        kept = stack.enter_context(keep_listener(setup.path))
+        directory = _open_directory(stack)
+        sockets = await stack.enter_async_context(
+            open_sockets(socket_keys(setup.application)[0], setup.adopted)
+        )
+        surroundings = Surroundings(
+            socket_path=setup.path,
+            listener=kept.socket,
+            directory=directory,
+            base=setup.base,
+            lifeline=stack.enter_context(_open_lifeline()),
+            marker=marker,
+            log_format=setup.log_format,
+            title=setup.title,
+            hub=await stack.enter_async_context(
+                open_output_hub(setup.output or "text", stderr=setup.log)
+            ),
+            is_captured=setup.output is not None,
+        )
+        guard = await stack.enter_async_context(
+            open_guard(
+                f"{MARKER_VARIABLE}={marker}",
+                directory,
+                stranger_environment(os.environ),
+                surroundings.guarded_outputs,
             )
-            surroundings = Surroundings(
-                socket_path=setup.path,
-                listener=kept.socket,
-                directory=directory,
-                base=setup.base,
-                lifeline=stack.enter_context(_open_lifeline()),
-                marker=marker,
-                log_format=setup.log_format,
-                title=setup.title,
-                hub=await stack.enter_async_context(
-                    open_output_hub(setup.output or "text", stderr=setup.log)
-                ),
-                is_captured=setup.output is not None,
+        )
+        patience = Patience()
+        can_fork = stack.enter_context(be_subreaper())
+        # Behind the fork server, whose spare children have the marker, too.
+        stack.push_async_callback(_end_strays, setup.application, marker, patience)
+        async with open_nursery() as nursery:
+            workshop = Workshop(
+                surroundings,
+                sockets,
+                setup.source,
+                can_fork,
+                nursery,
+                setup.import_timeout,
+                setup.base if setup.owns_process else None,
             )
-            guard = await stack.enter_async_context(
-                open_guard(
-                    f"{MARKER_VARIABLE}={marker}",
-                    directory,
-                    stranger_environment(os.environ),
-                    surroundings.guarded_outputs,
-                )
+            controller = Controller(
+                setup.path,
+                workshop,
+                guard,
+                patience,
+                setup.on_event,
+                answer,
+                _store_in(setup.state_directory),
+                owns_process=setup.owns_process,
+                machine=LinuxMachine(),
             )
-            patience = Patience()
-            # Behind the fork server, whose spare children have the marker, too.
-            stack.push_async_callback(_end_strays, setup.application, marker, patience)
-            can_fork = stack.enter_context(be_subreaper())
-            async with trio.open_nursery() as nursery:
-                workshop = Workshop(
-                    surroundings,
+            controller.begin(
+                *await workshop.make(
+                    1,
+                    setup.application,
+                    setup.facts,
+                    controller.make_child,
                     sockets,
-                    setup.source,
-                    can_fork,
-                    nursery,
-                    setup.import_timeout,
-                    setup.base if setup.owns_process else None,
+                    setup.early.adopt() if setup.early is not None else None,
+                    setup.files,
                 )
-                controller = Controller(
-                    setup.path,
-                    workshop,
-                    guard,
-                    patience,
-                    setup.on_event,
-                    answer,
-                    _store_in(setup.state_directory),
-                    owns_process=setup.owns_process,
-                    machine=LinuxMachine(),
-                )
-                controller.begin(
-                    *await workshop.make(
-                        1,
-                        setup.application,
-                        setup.facts,
-                        controller.make_child,
-                        sockets,
-                        setup.early.adopt() if setup.early is not None else None,
-                        setup.files,
-                    )
-                )
-                nursery.start_soon(controller._reap)
-                nursery.start_soon(controller.referee.clock.run)
-                nursery.start_soon(keep_files, controller, kept)
-                task_status.started(controller)
+            )
+            nursery.start_soon(controller._reap)
+            nursery.start_soon(controller.referee.clock.run)
+            nursery.start_soon(keep_files, controller, kept)
+            background.started(controller)
+            if not background.is_ending:
                 await controller._run()
-                nursery.cancel_scope.cancel()
+            nursery.cancel_scope.cancel()
     controller._raise_failure()
-    block.cancel()
 
 
 def _store_in(directory: str | None) -> EvidenceStore | None:

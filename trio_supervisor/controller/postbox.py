@@ -13,6 +13,7 @@ from attrs import define, field
 
 from trio_supervisor.controller.child import Child
 from trio_supervisor.process.channel import Channel, Ear
+from trio_supervisor.tasks import Nursery
 
 logger = logging.getLogger(__name__)
 
@@ -36,7 +37,7 @@ class _Box:
 class Postbox:
     """Passes on notifications to the child whose process has sent them."""
 
-    _nursery: Callable[[], trio.Nursery]
+    _nursery: Callable[[], Nursery]
     _directory: str
     _boxes: dict[int, _Box] = field(factory=dict, init=False)
 

@@ -10,6 +10,7 @@ from attrs import frozen
 
 from trio_supervisor.process.child import Process, describe_exit
 from trio_supervisor.process.helper import open_helper
+from trio_supervisor.tasks import open_nursery
 
 logger = logging.getLogger(__name__)
 
@@ -34,7 +35,7 @@ class PreStopCommand:
             logger.warning("pre_stop of pid %d: %s", process.pid, exc)
 
     async def _run(self, process: Process, helper: Process) -> None:
-        async with trio.open_nursery() as nursery:
+        async with open_nursery() as nursery:
             # There is no need to go on once the process has ended by itself.
             nursery.start_soon(_cancel_after, process, nursery.cancel_scope)
             if (code := await helper.wait()) != 0:

@@ -23,6 +23,7 @@ from trio_supervisor.process.listening import stranger_at
 from trio_supervisor.process.shortage import shortage_of, text_of
 from trio_supervisor.process.threads import run_in_thread
 from trio_supervisor.spec import Command, Probe
+from trio_supervisor.tasks import open_nursery
 
 logger = logging.getLogger(__name__)
 
@@ -80,7 +81,7 @@ class _Prober:
         target = _Target(child, process, must_own=True)
         if command.startup is not None:
             await self._until_started(target, command.startup)
-        async with trio.open_nursery() as nursery:
+        async with open_nursery() as nursery:
             if command.readiness is None:
                 child.seems_ready(True)
             else:
@@ -181,7 +182,7 @@ class _Prober:
             is_good = await self._answer(target, probe)
             scope.cancel()
 
-        async with trio.open_nursery() as nursery:
+        async with open_nursery() as nursery:
             nursery.start_soon(ask, nursery.cancel_scope)
             await trio.sleep(probe.timeout)
             while (more := left(probe.timeout)) > 0:  # noqa: ASYNC110 (time alone)

@@ -33,6 +33,7 @@ from trio_supervisor.process.directory import enter
 from trio_supervisor.process.sockets import SocketChange
 from trio_supervisor.spec import Application
 from trio_supervisor.spec.facts import application_facts
+from trio_supervisor.tasks import Nursery
 from trio_supervisor.wire.json_tree import Object
 
 
@@ -42,7 +43,7 @@ class Realm(takeover.Realm, Protocol):
     workshop: Workshop
 
     @property
-    def nursery(self) -> trio.Nursery: ...
+    def nursery(self) -> Nursery: ...
     def check_open(self) -> None: ...
     def check_capacity(self, more: int) -> None: ...
     def make_child(self, plan: ChildPlan, spawn: Spawn) -> Child: ...

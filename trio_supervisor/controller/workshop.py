@@ -40,6 +40,7 @@ from trio_supervisor.process.sockets import SocketSet
 from trio_supervisor.process.sources import Reference
 from trio_supervisor.process.threads import run_in_thread
 from trio_supervisor.spec import AnyService, Application
+from trio_supervisor.tasks import Nursery
 
 MakeChild = Callable[[ChildPlan, Spawn], Child]
 
@@ -97,7 +98,7 @@ class Workshop:
     """Where the application comes from; None: from the program that embeds us."""
     is_subreaper: bool
     """Whether orphans below us become children of ours: those of a fork server, too."""
-    _nursery: trio.Nursery
+    _nursery: Nursery
     """Owns the fork servers."""
     import_timeout: float | None = None
     """How long an import may take [s]; None: for ever."""

@@ -8,11 +8,13 @@ from typing import Any
 
 import trio
 from attrs import define, field
+from trio.lowlevel import enable_ki_protection
 
 from trio_supervisor.errors import CallFailedError, NoSupervisorError
 from trio_supervisor.link.connect import connect_unix
 from trio_supervisor.link.foreign import PROBE, conversation, is_foreign
 from trio_supervisor.link.peer import OnProgress, Peer, open_peer
+from trio_supervisor.tasks import interrupt_safe
 from trio_supervisor.wire.codec import parse_result, unparse_operation
 from trio_supervisor.wire.json_tree import Object
 from trio_supervisor.wire.messages import (
@@ -53,6 +55,7 @@ class Client:
     _peer: Peer
     _is_foreign: bool | None = field(default=None, init=False)
 
+    @enable_ki_protection
     async def call(
         self, operation: Operation, on_progress: OnProgress | None = None
     ) -> Object:
@@ -220,6 +223,7 @@ class Client:
         return parse_result(await self.forward(name, "thread_dump"), ThreadReport)
 
 
+@interrupt_safe
 @asynccontextmanager
 async def open_client(path: str) -> AsyncIterator[Client]:
     """Connect to the supervisor whose socket is at *path*, for the length of the block.

@@ -23,6 +23,7 @@ from trio_supervisor.errors import (
 )
 from trio_supervisor.link.pace import Pace, Slices
 from trio_supervisor.link.transport import Transport, transport_of
+from trio_supervisor.tasks import Nursery, combined, open_nursery, single
 from trio_supervisor.wire.brief import brief, cut
 from trio_supervisor.wire.json_line import encode_object
 from trio_supervisor.wire.json_tree import Object
@@ -303,7 +304,7 @@ class Peer:
         """Read and write until the connection ends, for whatever reason."""
         try:
             with self._scope:
-                async with trio.open_nursery() as nursery:
+                async with open_nursery() as nursery:
                     nursery.start_soon(self._write)
                     nursery.start_soon(self._read, nursery)
                     await self._hung_up.wait()
@@ -336,7 +337,7 @@ class Peer:
             self._queued -= len(data)
             self._sent.set()
 
-    async def _read(self, nursery: trio.Nursery) -> None:
+    async def _read(self, nursery: Nursery) -> None:
         try:
             while data := await self._transport.receive():
                 self.heard_at = trio.current_time()
@@ -351,7 +352,7 @@ class Peer:
         # At a clean end of what it writes the peer may still read, as `nc -N` does.
         self._hung_up.set()
 
-    async def _receive_data(self, data: bytes, nursery: trio.Nursery) -> None:
+    async def _receive_data(self, data: bytes, nursery: Nursery) -> None:
         pace = self._pace
         try:
             await pace.begin()
@@ -388,7 +389,7 @@ class Peer:
             await self.wait_drained()
 
     def _receive_event(
-        self, event: CallReceived | AnswerReceived | CallRefused, nursery: trio.Nursery
+        self, event: CallReceived | AnswerReceived | CallRefused, nursery: Nursery
     ) -> None:
         match event:
             case AnswerReceived(id, fields, is_last, error):
@@ -420,7 +421,7 @@ class Peer:
                 self._send_quietly(reply)
 
     def _receive_call(
-        self, id_: int, do: str, arguments: Object, nursery: trio.Nursery
+        self, id_: int, do: str, arguments: Object, nursery: Nursery
     ) -> None:
         call = IncomingCall(do, arguments, self, id_)
         try:
@@ -512,11 +513,18 @@ async def open_peer(
         pace: When the peer's calls are dealt with; None: as they come, with a
             checkpoint after some milliseconds of work.
     """
-    async with stream, trio.open_nursery() as nursery:
-        peer = Peer(transport_of(stream), session, dispatch, pace or Slices())
-        nursery.start_soon(peer._run)
-        try:
-            yield peer
-        finally:
+    error: BaseException | None = None
+    try:
+        async with stream, open_nursery() as nursery:
+            peer = Peer(transport_of(stream), session, dispatch, pace or Slices())
+            nursery.start_soon(peer._run)
+            try:
+                yield peer
+            except BaseException as exc:  # the nursery would put it in a group
+                error = exc
             peer.close()
             nursery.cancel_scope.cancel()
+    except BaseException as exc:
+        error = combined(error, single(exc))
+    if error is not None:
+        raise error

@@ -20,11 +20,13 @@ from trio_supervisor.process.groups import (
     open_members,
     signal_descriptor,
 )
+from trio_supervisor.process.kernel import reap_group
 from trio_supervisor.process.remaining import (
     Forbidden,
     describe_remaining,
     forbidden_of,
 )
+from trio_supervisor.tasks import open_nursery
 
 
 class Process(Protocol):
@@ -163,12 +165,18 @@ class ChildProcess:
                     continue
                 if not rest:
                     return
-                async with trio.open_nursery() as nursery:
+                async with open_nursery() as nursery:
                     for descriptor in rest:
                         nursery.start_soon(trio.lowlevel.wait_readable, descriptor)
 
     def close(self) -> None:
-        """Close the pidfd."""
+        """Close the pidfd, and reap what is left of the group.
+
+        Those of the group whose parents have ended became children of this process,
+        where it is a subreaper: nobody else waits for them.
+        """
+        if self.returncode is not None:
+            reap_group(self.pid)
         if self._pidfd is not None:
             os.close(self._pidfd)
             self._pidfd = None

@@ -35,6 +35,7 @@ from trio_supervisor.process.load import blamed
 from trio_supervisor.process.preload import load_source
 from trio_supervisor.process.sources import Reference
 from trio_supervisor.process.stopping import StopPlan, stop
+from trio_supervisor.tasks import open_nursery
 
 _AT_ONCE: Final = StopPlan(timeout=0.0)
 
@@ -82,7 +83,7 @@ async def _declare(
                 inherit=numbers,
             )
         try:
-            async with trio.open_nursery() as nursery:
+            async with open_nursery() as nursery:
                 nursery.start_soon(tell_where, process.pid, report, shown)
                 with trio.move_on_after(within or math.inf) as scope:
                     code = await process.wait()

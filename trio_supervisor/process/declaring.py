@@ -14,6 +14,7 @@ import os
 import socket
 import stat
 from collections.abc import Iterator
+from contextlib import ExitStack
 from itertools import chain, repeat
 from typing import Final
 
@@ -32,6 +33,7 @@ from trio_supervisor.process.groups import open_descriptor, read_stat
 from trio_supervisor.process.import_report import last_place, read_report
 from trio_supervisor.process.shortage import limit_text
 from trio_supervisor.process.sources import is_path, shown_path, split_target
+from trio_supervisor.tasks import open_nursery
 
 logger = logging.getLogger(__name__)
 
@@ -62,26 +64,22 @@ async def wait_declared(
             took too long; or what it declares does not fit.
     """
     shown = shown_target(target)
-    # A copy: the server's own is closed before its process is reaped.
-    try:
-        report = os.dup(started.report)
-    except OSError:
-        end_early(started)
-        raise
-    try:
-        data = await _receive(started, report, shown, within)
-        if data is not None:
-            return read_answer(data, shown)
-        with trio.move_on_after(_TO_END):
-            await _wait_ended(started.process_id)
-        is_alive = not _has_ended(started.process_id)
-    except BaseException:
-        end_early(started)
-        os.close(report)
-        raise
-    code = end_early(started)
-    text = read_report(report)
-    os.close(report)
+    with ExitStack() as stack:
+        try:
+            # A copy: the server's own is closed before its process is reaped.
+            report = os.dup(started.report)
+            stack.callback(os.close, report)
+            data = await _receive(started, report, shown, within)
+            if data is not None:
+                return read_answer(data, shown)
+            with trio.move_on_after(_TO_END):
+                await _wait_ended(started.process_id)
+            is_alive = not _has_ended(started.process_id)
+        except BaseException:
+            end_early(started)
+            raise
+        code = end_early(started)
+        text = read_report(report)
     if is_alive:
         how = "closed its connection to the controller, or became another program"
         raise TargetError(f"{_blamed(text, shown)}: the import {how}")
@@ -113,7 +111,7 @@ async def _receive(
 ) -> bytes | None:
     """Return the answer; None: the connection ended without one."""
     problem: PlatformError | None = None
-    async with trio.open_nursery() as nursery:
+    async with open_nursery() as nursery:
         nursery.start_soon(tell_where, started.process_id, report, shown)
         with trio.move_on_after(within or math.inf) as scope:
             try:

@@ -19,6 +19,7 @@ from typing import Any, Final, NamedTuple
 
 from trio_supervisor.process.documents import interpreter_flags, open_document
 from trio_supervisor.process.import_watch import open_report
+from trio_supervisor.process.kernel import reap_group
 from trio_supervisor.process.sources import Pickled, Reference
 
 # Room in its argv for titles: see fork_server.set_title.
@@ -129,6 +130,8 @@ def end_early(started: Started) -> int:
         _, status = os.waitpid(started.process_id, 0)
     except ChildProcessError:
         return -signal.SIGKILL
+    finally:
+        reap_group(started.process_id)
     return os.waitstatus_to_exitcode(status)
 
 

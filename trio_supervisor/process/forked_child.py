@@ -120,7 +120,6 @@ def be_born(request: Request, heritage: Heritage) -> NoReturn:
 
 
 def _live(request: Request, heritage: Heritage) -> int:
-    posix.setpgid(0, 0)
     is_wanted = False
     with socket(fileno=request.birth) as announcement:
         announcement.setblocking(True)

@@ -35,14 +35,17 @@ from trio_supervisor.process.fork_server_start import (
     Birth,
     ForkServerPlan,
     Started,
+    end_early,
     start_fork_server,
 )
+from trio_supervisor.process.groups import read_stat
 from trio_supervisor.process.import_report import read_report
 from trio_supervisor.process.parked_twin import ParkedTwin
 from trio_supervisor.process.shortage import shortage_of, text_of
 from trio_supervisor.process.sources import Reference, shown_path
 from trio_supervisor.process.stopping import StopPlan, stop
 from trio_supervisor.process.threads import run_in_thread
+from trio_supervisor.tasks import Nursery, open_nursery
 
 logger = logging.getLogger(__name__)
 
@@ -55,6 +58,8 @@ _STOP: Final = StopPlan(timeout=2.0)
 _EXIT_HANDLERS: Final = 1.0
 # Until another twin is made for one that could not be taken [s].
 _TWIN_AGAIN: Final = 5.0
+# It has ended; a process that its import has forked may keep the connection [s].
+_LAST_WORDS: Final = 0.1
 # The first replacement is immediate; one that dies at once is tried again more slowly.
 _RETRIES: Final = (0.0, 0.1, 0.5, 2.0, 5.0)
 # How often the files are looked at while they are not those of the generation [s].
@@ -75,7 +80,7 @@ class Forker:
 
     _plan: ForkServerPlan
     _started: Started | None
-    _nursery: trio.Nursery
+    _nursery: Nursery
     _code: Mapping[str, str] | None
     """The files of the generation's code: see `code_files`; None: not known yet."""
     _is_wanted: trio.Event = field(factory=trio.Event)
@@ -186,8 +191,12 @@ class Forker:
                 raise _refusal(answer[1:])
             if not answer:
                 return None
-            # It waits for our word, so that its number is its own until then.
+            # It waits for our word, so that its number is its own until then. As long
+            # as nobody waits for it, it stays in the server's group, and is reaped
+            # with that.
             process = ChildProcess(int(answer))
+            with suppress(OSError):
+                os.setpgid(process.pid, process.pid)
             self.spares.discard(process.pid)
             self._failures = 0
             try:
@@ -227,7 +236,14 @@ class Forker:
 
     async def _keep(self) -> None:
         """Keep one server alive until cancelled."""
-        await self._is_wanted.wait()
+        try:
+            await self._is_wanted.wait()
+            await self._keep_one()
+        finally:
+            if self._started is not None:  # cancelled before it was of use
+                end_early(self._started)
+
+    async def _keep_one(self) -> None:
         while True:
             try:
                 process = await self._run_one()
@@ -261,8 +277,6 @@ class Forker:
                 process, taken = self._twin.take()
                 self._twin = None
                 control = trio.socket.from_stdlib_socket(taken)
-                with suppress(OSError):  # it was killed as well
-                    await control.send(WAKE)
             else:
                 if started is None:
                     has_code = self._code is None
@@ -274,26 +288,40 @@ class Forker:
                 process = ChildProcess(started.process_id)
                 control = trio.socket.from_stdlib_socket(started.control)
             try:
+                if report is None:
+                    with suppress(OSError):  # it was killed as well
+                        await control.send(WAKE)
                 if has_code:
                     # It takes requests while it still imports, and answers them after.
                     self._offer(control, process.pid)
                 elif report is not None:
                     await self._await_code(control, process, report)
-                async with trio.open_nursery() as nursery:
+                async with open_nursery() as nursery:
                     # A process that the import has forked may keep the connection.
                     nursery.start_soon(_cancel_after, process, nursery.cancel_scope)
                     await self._listen(control, process)
                     nursery.cancel_scope.cancel()
             finally:
                 self._lose(control)
-                # It ends by that, and runs the exit handlers of the import.
-                control.close()
-                with trio.CancelScope(shield=True):
-                    with trio.move_on_after(_EXIT_HANDLERS):
-                        await process.wait()
-                    await stop(process, _STOP)
-                process.close()
+                await self._end_server(control, process)
+                self.spares.clear()
         return process
+
+    async def _end_server(
+        self, control: trio.socket.SocketType, process: ChildProcess
+    ) -> None:
+        with trio.CancelScope(shield=True), control:
+            # It ends by that, and runs the exit handlers of the import.
+            with suppress(OSError):
+                control.shutdown(socket.SHUT_WR)
+            with trio.move_on_after(_EXIT_HANDLERS):
+                await process.wait()
+            await stop(process, _STOP)
+            # It may have forked a twin meanwhile, which is ours to take or to end.
+            with trio.move_on_after(_LAST_WORDS):
+                await self._listen(control, process)
+        self._lose(control)
+        process.close()
 
     async def _check_files(self) -> None:
         """See that what would be imported now is the code of this generation.
@@ -319,7 +347,7 @@ class Forker:
         """
         problem: CodeLostError | None = None
         shown = self._shown_source()
-        async with trio.open_nursery() as nursery:
+        async with open_nursery() as nursery:
             nursery.start_soon(_cancel_after, process, nursery.cancel_scope)
             nursery.start_soon(tell_where, process.pid, report, shown)
             with trio.move_on_after(IMPORT_TIMEOUT) as scope, suppress(_GoneError):
@@ -361,7 +389,7 @@ class Forker:
                 case b"", _:
                     raise _GoneError
                 case b"s", pid:
-                    self.spares.add(int(pid))
+                    self._note_spare(int(pid))
                 case b"w", text:
                     logger.warning("%s", text.decode("utf-8", "replace"))
                 case b"i", text:
@@ -403,6 +431,11 @@ class Forker:
             if isinstance(source, Reference):
                 return shown_target(source.target)
         return "the application"
+
+    def _note_spare(self, pid: int) -> None:
+        # It may have become a child already.
+        if (found := read_stat(pid)) is not None and found.group == self.process_id:
+            self.spares.add(pid)
 
     def _adopt_twin(self, process_id: int, control: int) -> None:
         ours = socket.socket(fileno=control)
@@ -490,7 +523,7 @@ async def open_forker(
         is_lazy: Whether a server is started only when a child is first asked for.
         code: The files of the code that its children are to run: see `code_files`.
     """
-    async with trio.open_nursery() as nursery:
+    async with open_nursery() as nursery:
         forker = Forker(plan, started, nursery, code)
         if not is_lazy:
             forker._is_wanted.set()

@@ -19,6 +19,7 @@ from trio_supervisor.process.child import ChildProcess
 from trio_supervisor.process.folded_log import FoldedLog
 from trio_supervisor.process.shortage import shortage_of, text_of
 from trio_supervisor.process.stopping import StopPlan, stop
+from trio_supervisor.tasks import open_nursery
 
 logger = logging.getLogger(__name__)
 
@@ -125,7 +126,7 @@ class Guard:
         ]
         self._untold = dict.fromkeys(self._groups)
         try:
-            async with pipe, trio.open_nursery() as nursery:
+            async with pipe, open_nursery() as nursery:
                 nursery.start_soon(self._write, pipe, outputs)
                 await child.wait()
                 nursery.cancel_scope.cancel()
@@ -194,7 +195,7 @@ async def open_guard(
             guardian reads on should this process be killed.
     """
     guard = Guard(marker, directory, outputs_of)
-    async with trio.open_nursery() as nursery:
+    async with open_nursery() as nursery:
         nursery.start_soon(guard._keep, environment)
         yield guard
         nursery.cancel_scope.cancel()

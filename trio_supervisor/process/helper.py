@@ -49,4 +49,4 @@ async def open_helper(
             await stop(process, _AT_ONCE)
             process.close()
             variable = f"{PROCESS_VARIABLE}={mark}"
-            await end_strays(variable, known, _AT_ONCE, Patience())
+            await end_strays([variable], known, _AT_ONCE, Patience())

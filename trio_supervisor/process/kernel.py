@@ -89,3 +89,15 @@ def child_pids() -> set[int]:
             with suppress(OSError), open(f"/proc/self/task/{thread}/children") as file:
                 found.update(map(int, file.read().split()))
     return found
+
+
+def reap_group(group: int) -> None:
+    """Reap all zombies among our children that are in process group *group*.
+
+    For a group whose leader was a child of ours, and is reaped: its number is in use
+    as long as a zombie is left, so nobody else's child is taken.
+    """
+    if IS_LINUX:
+        with suppress(ChildProcessError):  # none is left
+            while os.waitid(os.P_PGID, group, os.WEXITED | os.WNOHANG) is not None:
+                pass

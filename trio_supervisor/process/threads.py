@@ -20,6 +20,7 @@ from attrs import define, field
 from trio_supervisor.process.shortage import shortage_of
 
 T = TypeVar("T")
+_ENDED_WITHIN: Final = 1.0
 _REFUSED: Final = "cannot start a thread"
 
 
@@ -85,19 +86,22 @@ class _Reserve:
         factory=queue.SimpleQueue, init=False
     )
 
+    _thread: threading.Thread = field(init=False)
+
     def start(self) -> None:
         """Start the thread."""
-        thread = threading.Thread(
+        self._thread = threading.Thread(
             target=self._run, name="trio_supervisor reserve", daemon=True
         )
         try:
-            thread.start()
+            self._thread.start()
         except RuntimeError as exc:
             raise OSError(errno.EAGAIN, _REFUSED) from exc
 
     def end(self) -> None:
-        """Have the thread end after the calls that wait for it."""
+        """End the thread after the calls that wait for it; a long one is left alone."""
         self._calls.put(None)
+        self._thread.join(_ENDED_WITHIN)
 
     async def run(self, function: Callable[[], T], *, abandon_on_cancel: bool) -> T:
         """Call *function* there."""

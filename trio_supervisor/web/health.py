@@ -17,6 +17,7 @@ from attrs import frozen
 from trio_supervisor.errors import SpecError
 from trio_supervisor.process.sockets import open_sockets
 from trio_supervisor.spec import Listen
+from trio_supervisor.tasks import interrupt_safe
 from trio_supervisor.web.http import Answer, Request, plain, serve_http
 
 HealthKind = Literal["liveness", "readiness", "startup"]
@@ -95,6 +96,7 @@ def parse_http_address(text: str) -> Listen:
         ) from exc
 
 
+@interrupt_safe
 @asynccontextmanager
 async def open_http_listener(
     address: str,

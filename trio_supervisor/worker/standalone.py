@@ -18,6 +18,7 @@ from attrs import define, field
 from trio_supervisor.errors import SocketPathError, SpecError
 from trio_supervisor.probe.main_loop import current_main_loop
 from trio_supervisor.process.environment import DEFAULT_SOCKET, SOCKET_VARIABLE
+from trio_supervisor.tasks import interrupt_safe
 from trio_supervisor.worker.handlers import Handlers
 from trio_supervisor.worker.looking import Looking
 from trio_supervisor.worker.operations import Operations
@@ -80,6 +81,7 @@ class SupervisedWorker:
         return f"<SupervisedWorker {self.name}>"
 
 
+@interrupt_safe
 @asynccontextmanager
 async def supervised_worker(
     socket: str | os.PathLike[str] | None = None,
@@ -119,18 +121,23 @@ async def supervised_worker(
         visits = Visits(group, soon)
         agent = _Agent(path, name, worker, visits, soon, _looking(worker.name))
         agent.start()
+        cancelled: BaseException | None = None
         try:
             yield worker
+        except anyio.get_cancelled_exc_class() as exc:
+            cancelled = exc
         except BaseException as exc:
-            if isinstance(exc, anyio.get_cancelled_exc_class()):
-                raise
             # Raised outside of the task group, which would wrap it.
             error = exc
-        finally:
-            visits.close()
+        visits.close()
+        try:
             await agent.stop()
-            worker._change(None)
-            group.cancel_scope.cancel()
+        except KeyboardInterrupt as exc:
+            error = error or exc
+        worker._change(None)
+        group.cancel_scope.cancel()
+        if cancelled is not None and error is None:
+            raise cancelled
     if error is not None:
         raise error
 

@@ -25,6 +25,7 @@ from trio_supervisor.process.output.pump import Pump, Sink
 from trio_supervisor.process.output.rendering import Form, renderer_of
 from trio_supervisor.process.output.subscription import Subscription
 from trio_supervisor.process.output.tail import Line, Tail
+from trio_supervisor.tasks import Nursery, open_nursery
 
 # For what was printed last, when all has ended: a destination that hangs keeps the
 # controller for so long [s].
@@ -130,7 +131,7 @@ class OutputHub:
 
     _form: Form
     _console: Console
-    _nursery: trio.Nursery
+    _nursery: Nursery
     _files: OutputFiles = field(factory=OutputFiles, init=False)
     _widener: Widener = field(factory=Widener, init=False)
     _pumps: set[Pump] = field(factory=set, init=False)
@@ -216,7 +217,7 @@ class OutputHub:
 
     async def flush(self) -> None:
         """Wait until all that was read is written, or refused. May be cancelled."""
-        async with trio.open_nursery() as nursery:
+        async with open_nursery() as nursery:
             for destination in {*self._console.destinations, *self._files.destinations}:
                 nursery.start_soon(destination.flush)
 
@@ -288,7 +289,7 @@ async def open_output_hub(
     console = open_console(form, stdout, stderr)
     hub: OutputHub | None = None
     try:
-        async with trio.open_nursery() as nursery:
+        async with open_nursery() as nursery:
             hub = OutputHub(form, console, nursery)
             try:
                 yield hub

@@ -1,0 +1,35 @@
+"""Blocks of ours that are cancelled or interrupted, at points all over their life."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.e2e.serving import environment_of_children
+
+ROOT = Path(__file__).parents[2]
+# `nox -s cancellations` tries all of them.
+POINTS = {"controller": 12, "imported": 3, "client": 15, "worker": 15}
+
+
+@pytest.mark.parametrize("how", ["cancel", "interrupt"])
+@pytest.mark.parametrize("subject", POINTS)
+def test_a_block_that_is_broken_off_leaves_nothing(subject: str, how: str) -> None:
+    """No process, zombie, thread, task, descriptor, file or directory; and no hang."""
+    words = [subject, how, f":{POINTS[subject]}"]
+    done = subprocess.run(
+        [sys.executable, "-m", "tests.e2e.interruptions", *words],
+        cwd=ROOT,
+        env=environment_of_children(),
+        capture_output=True,
+        text=True,
+        timeout=240,
+        check=False,
+    )
+
+    assert done.returncode == 0, f"{done.stdout}\n{done.stderr}"
+    assert "Traceback" not in done.stderr, done.stderr
+    assert len(done.stdout.splitlines()) >= POINTS[subject]
