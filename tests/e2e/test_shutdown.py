@@ -357,7 +357,7 @@ def test_what_left_its_group_by_setsid_is_ended_too() -> None:
         [event] = serving.select(event="strays")  # all are told of, and once
         assert (event["name"], set(event["commands"])) == ("worker.0", {"sh", "sleep"})
         assert set(pids) <= set(event["process_ids"])
-        assert "left their groups" not in serving.text
+        assert "of no running worker" not in serving.text
     wait_gone(pids, timeout=0)
 
 

@@ -207,7 +207,11 @@ def test_one_that_left_its_group_and_session_is_found_by_its_marker(
         sleeper(ignores, marker=marker, new_session=True) as daemon,
     ):
         assert os.getpgid(daemon.pid) != daemon.leader
-        end_all(table_of((watched.pid, TERM, 0.2)), f"{MARKER_NAME}={marker}")
+        table = table_of((watched.pid, TERM, 0.2))
+        ended = end_all(table, f"{MARKER_NAME}={marker}")
+        assert daemon.pid in ended
+        assert all(ended.values())
+        assert watched.pid not in ended
         assert daemon.has_ended()
         assert watched.has_ended()
 

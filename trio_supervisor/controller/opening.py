@@ -10,6 +10,7 @@ import uuid
 from collections.abc import AsyncIterator, Iterator, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
 from functools import partial
+from typing import Final
 
 import trio
 from attrs import frozen
@@ -63,6 +64,8 @@ from trio_supervisor.spec import Application
 from trio_supervisor.tasks import Background, combined, interrupt_safe, open_nursery
 
 logger = logging.getLogger(__name__)
+
+_MOST_NAMED: Final = 10
 
 
 @interrupt_safe
@@ -317,7 +320,14 @@ async def _end_strays(
     grace = patience.bound(max(timeouts, default=0.0))
     end = partial(end_all, Table(), f"{MARKER_VARIABLE}={marker}", grace)
     if strays := await run_in_thread(end):
-        logger.warning("%d processes had left their groups; they were ended", strays)
+        logger.warning("stopped as well, of no running worker: %s", _named(strays))
+
+
+def _named(programs: Mapping[int, str]) -> str:
+    """Return *programs*, by pid, in words; the first of many."""
+    named = [f"pid {pid} ({command})" for pid, command in programs.items()]
+    more = len(named) - _MOST_NAMED
+    return ", ".join(named[:_MOST_NAMED]) + (f" and {more} more" if more > 0 else "")
 
 
 @contextmanager

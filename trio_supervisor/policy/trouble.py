@@ -2,17 +2,25 @@
 
 from __future__ import annotations
 
+import re
 from typing import Final
 
 # A person reads it in a line of a log or of a table.
 _LINE_LIMIT: Final = 200
+# ECMA-48: CSI with its parameters, OSC up to its terminator, and shorter ones. Tools
+# colour what they print to a terminal, and some of them whatever they print to.
+_ESCAPE: Final = re.compile(
+    r"\x1b(?:\[[0-?]*[ -/]*[@-~]|\][^\x07\x1b]*(?:\x07|\x1b\\)?|[ -/]*[0-~])"
+)
 
 
 def last_words(lines: tuple[str, ...] | list[str]) -> str:
     """Return the last of *lines* with anything on it, shortened to one line of text."""
     for line in reversed(lines):
         if text := " ".join(
-            "".join(c if c.isprintable() else " " for c in line).split()
+            "".join(
+                c if c.isprintable() else " " for c in _ESCAPE.sub("", line)
+            ).split()
         ):
             return text if len(text) <= _LINE_LIMIT else f"{text[: _LINE_LIMIT - 3]}..."
     return ""

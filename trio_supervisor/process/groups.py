@@ -76,6 +76,15 @@ def _pids() -> Iterator[int]:
     return (int(name) for name in os.listdir("/proc") if name.isdigit())
 
 
+def command_of(pid: int) -> str:
+    """Return the name of the program that process *pid* runs; empty: it is gone."""
+    try:
+        with open(f"/proc/{pid}/comm", encoding="utf-8", errors="replace") as file:
+            return file.read().strip()
+    except OSError:
+        return ""
+
+
 def open_members(belongs: Callable[[int], bool]) -> list[int]:
     """Return a pidfd for each living process that *belongs*; the caller closes them.
 

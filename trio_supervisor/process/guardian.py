@@ -26,9 +26,11 @@ from typing import Any, NamedTuple
 
 from trio_supervisor.process.groups import (
     IS_LINUX,
+    command_of,
     group_exists,
     has_variable,
     is_live_member,
+    may_signal,
     open_members,
     signal_descriptor,
 )
@@ -67,17 +69,17 @@ class Table:
                     self.is_dismissed = True
 
 
-def end_all(table: Table, marker: str, grace: float | None = None) -> int:
+def end_all(table: Table, marker: str, grace: float | None = None) -> dict[int, str]:
     """Ask all that is left to stop, then kill it; return when nothing is left.
 
     Args:
         marker: ``NAME=VALUE``: what has it in its environment is ended, too, once the
-            groups are gone. The number of these is returned.
+            groups are gone. Their programs are returned, by pid.
         grace: Time that these have to end [s]; None: as the most patient group.
     """
     began = time.monotonic()
     asked: set[int] = set()
-    strays = 0
+    strays: dict[int, str] = {}
     longest = max((w.stop_timeout for w in table.groups.values()), default=0.0)
     grace = longest if grace is None else grace
     while time.monotonic() - began < max(longest, grace) + _AFTER_KILL:
@@ -93,16 +95,13 @@ def end_all(table: Table, marker: str, grace: float | None = None) -> int:
             else:
                 is_left |= _signal_group(group, [])
         if marker and elapsed >= grace:
-            found = _signal_marked(marker, [signal.SIGKILL])
-            strays, is_left = max(strays, found), is_left or found > 0
+            is_left |= _signal_marked(marker, [signal.SIGKILL], strays)
         elif marker and not is_left:
             # The groups are gone; what had left them is asked, once.
             is_new = -1 not in asked
             asked.add(-1)
-            found = _signal_marked(
-                marker, [signal.SIGTERM, signal.SIGCONT] if is_new else []
-            )
-            strays, is_left = max(strays, found), found > 0
+            signals = [signal.SIGTERM, signal.SIGCONT] if is_new else []
+            is_left = _signal_marked(marker, signals, strays)
         if not is_left:
             return strays
         time.sleep(0.02)
@@ -121,19 +120,26 @@ def _signal_group(group: int, signals: Sequence[int]) -> bool:
         return True
 
 
-def _signal_marked(marker: str, signals: Sequence[int]) -> int:
-    """Signal what has *marker* in its environment, in any group; say how many."""
+def _signal_marked(marker: str, signals: Sequence[int], seen: dict[int, str]) -> bool:
+    """Signal what has *marker* in its environment, in any group; note it in *seen*.
+
+    Return whether there is any.
+    """
     if not IS_LINUX:
-        return 0
+        return False
     variable = marker.encode()
 
     def belongs(pid: int) -> bool:
-        return pid != os.getpid() and has_variable(pid, variable)
+        if pid == os.getpid() or not has_variable(pid, variable):
+            return False
+        if pid not in seen and may_signal(pid):
+            seen[pid] = command_of(pid)
+        return True
 
     try:
-        return _signal_descriptors(open_members(belongs), signals)
+        return _signal_descriptors(open_members(belongs), signals) > 0
     except OSError:  # no descriptors, or no memory
-        return 0
+        return False
 
 
 def _signal_descriptors(descriptors: list[int], signals: Sequence[int]) -> int:

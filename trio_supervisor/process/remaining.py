@@ -9,7 +9,7 @@ from typing import Final
 
 from attrs import frozen
 
-from trio_supervisor.process.groups import may_signal, read_stat
+from trio_supervisor.process.groups import command_of, may_signal, read_stat
 
 _STATES: Final = {
     "D": "in an uninterruptible wait in the kernel",
@@ -58,15 +58,6 @@ def describe_remaining(pids: Iterable[int]) -> str:
     seen = [text for pid in pids if (text := _describe(pid))]
     more = len(seen) - _MOST
     return "; ".join(seen[:_MOST]) + (f"; and {more} more" if more > 0 else "")
-
-
-def command_of(pid: int) -> str:
-    """Return the name of the program that process *pid* runs; empty: it is gone."""
-    try:
-        with open(f"/proc/{pid}/comm", encoding="utf-8", errors="replace") as file:
-            return file.read().strip()
-    except OSError:
-        return ""
 
 
 def _describe(pid: int) -> str:

@@ -14,6 +14,7 @@ from contextlib import ExitStack, suppress
 import trio
 
 from trio_supervisor.process.groups import (
+    command_of,
     has_variable,
     is_alive,
     may_signal,
@@ -21,7 +22,6 @@ from trio_supervisor.process.groups import (
     signal_descriptor,
 )
 from trio_supervisor.process.kernel import child_pids
-from trio_supervisor.process.remaining import command_of
 from trio_supervisor.process.stopping import Patience, StopPlan
 from trio_supervisor.tasks import open_nursery
 
