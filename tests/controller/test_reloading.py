@@ -860,3 +860,15 @@ async def test_a_limit_that_is_reached_on_probation_fails_the_reload_only() -> N
         plan = await theatre.controller.reload(limited(intensity=0))
         assert plan.not_ready == {"bad.0": "exit code 3"}
         assert "web.0/2" in theatre.running
+
+
+@simulated
+async def test_a_reload_says_which_workers_it_kept_are_not_ready() -> None:
+    """In a backoff, or waiting for one that is."""
+    lives = script({"bad.0": [CRASH] * 999})
+    async with open_theatre(with_bad(), lives) as theatre:
+        await trio.sleep(20)
+        plan = await theatre.controller.reload(with_bad(), changed_only=True)
+        assert set(plan.not_ready) == {"bad.0", "needs.0"}
+        assert "exit code 3" in plan.not_ready["bad.0"]
+        assert "bad.0/2" not in theatre.running

@@ -109,11 +109,16 @@ class Takeover:
             self._realm.on_event(StillFailing(name=name, problem=trouble))
 
     def still_failing(self) -> dict[str, str]:
-        """Return which new workers fail as those before them did, and how."""
+        """Return which workers fail as before the reload, and how.
+
+        New ones that fail as those before them did, and those that were kept.
+        """
+        launched = set(self._launched)
         return {
-            child.name: _trouble_of(child)
-            for child in self._launched
-            if not (child.is_resting or _is_stable(child)) and self._is_excused(child)
+            child.name: _trouble_of(child) or child.state.value
+            for child in self._new.children
+            if not (child.is_resting or _is_stable(child))
+            and (child not in launched or self._is_excused(child))
         }
 
     async def give_up(self) -> None:
@@ -122,9 +127,9 @@ class Takeover:
         await stop_in_order(
             self._new, self._launched, self._dismisser("the reload failed")
         )
-        await realm.wait_forgotten(self._launched)
         for children in self._fresh.values():
             realm.forget(c for c in children if c not in self._launched)
+        await realm.wait_forgotten(self._launched)
         self._new.close()
         old.successors.clear()
         if realm.is_stopping:
