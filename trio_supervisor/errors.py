@@ -181,6 +181,10 @@ class LowMemoryError(SupervisorError):
     """There is not enough free memory to do this safely."""
 
 
+class ExhaustedError(SupervisorError):
+    """A worker cannot be looked at: it is out of descriptors, memory or processes."""
+
+
 class SnapshotError(SupervisorError):
     """The forked snapshot could not be made, or did not come to its end."""
 

@@ -52,6 +52,15 @@ def poll() -> None:
     # Without the GIL: only a signal could end it early, or a closed descriptor.
     assert ctypes.CDLL(None).poll(ctypes.byref(quiet), 1, 20) == 0
 
+def exhausted(worker: SyncWorker) -> None:
+    import resource
+    worker.ready()
+    def exhaust() -> None:
+        _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (1, hard))
+    worker.handle("exhaust", exhaust)
+    worker.stopping.wait()
+
 def sleep() -> None:
     assert ctypes.CDLL(None).usleep(20_000) == 0
 
@@ -120,6 +129,7 @@ application = Application(
         Service("loops", loops, backend="asyncio"),
         Service("pool", pool, backend="sync", stop_timeout=1),
         Service("ends", ends),
+        Service("exhausted", exhausted, backend="sync"),
         Command("command", ["sh", "-c", "echo hello; sleep 1000 & wait"]),
         Command("broken", ["sh", "-c", "echo no such table; exit 3"]),
     ],
@@ -139,7 +149,7 @@ LOOKS = (
 def serving() -> Iterator[Serving]:
     with open_serving(SERVICE, is_ready=False) as found:
         found.wait_event(name="supervisor", event="ready")
-        for name in (*NAMES, "ends.0"):
+        for name in (*NAMES, "ends.0", "exhausted.0"):
             found.wait_worker(name, connected=True)
         yield found
 
@@ -199,6 +209,19 @@ def test_a_doctor_shows_how_a_worker_ended_that_it_looked_at(serving: Serving) -
     assert "exit code 3" in finding["title"]
     assert "printed last: the disk is full" in finding["evidence"]
     assert ".json` shows all that is known" in finding["advice"]
+
+
+def test_a_doctor_tells_of_a_worker_without_descriptors(serving: Serving) -> None:
+    """It is the one who is asked then; what cannot look at itself is seen outside."""
+    assert serving.cli("call", "exhausted.0", "exhaust").returncode == 0
+    done = serving.cli("doctor", "exhausted.0", "--duration", "0.5")
+    assert (done.returncode, done.stderr) == (1, "")
+    assert "hardly any descriptors are left" in done.stdout
+    assert "of 1 allowed (RLIMIT_NOFILE)" in done.stdout
+    assert "what its code does: in the worker: Too many open files" in done.stdout
+    sample = serving.cli("memory-sample", "exhausted.0", "--duration", "0.1")
+    assert sample.returncode == 1
+    assert "Exhausted: in the worker: Too many open files" in sample.stderr
 
 
 def test_of_a_command_a_doctor_says_what_can_be_known(serving: Serving) -> None:

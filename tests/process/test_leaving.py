@@ -58,7 +58,8 @@ def test_what_hangs_at_its_end_does_not_keep_it() -> None:
 
 
 @pytest.mark.parametrize(
-    ("code", "expected"), [(None, 0), (0, 0), (5, 5), (256 + 4, 4), (-1, 255), ("x", 1)]
+    ("code", "expected"),
+    [(None, 0), (0, 0), (5, 5), (256 + 4, 4), (-1, 255), (2**70, 255), ("x", 1)],
 )
 def test_exit_codes_are_pythons(
     code: int | str | None, expected: int, capsys: pytest.CaptureFixture[str]

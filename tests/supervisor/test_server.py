@@ -454,6 +454,21 @@ async def test_a_slow_worker_that_answers_pings_has_all_of_its_time() -> None:
 
 
 @simulated
+async def test_a_fault_in_a_look_from_outside_is_shown() -> None:
+    def fail(call: IncomingCall) -> Answer:
+        raise ZeroDivisionError
+
+    dump = {"name": "web.0", "operation": {"do": "thread_dump"}}
+    async with (
+        open_house() as house,
+        house.connect() as client,
+        house.control(fail),
+    ):
+        with expect("NotConnected", "web.0 is not connected; it is ready; the look"):
+            await client.call("forward", dump)
+
+
+@simulated
 async def test_a_doctor_sees_a_worker_that_could_not_connect() -> None:
     doctor = {"name": "web.0", "operation": {"do": "doctor"}}
     async with (

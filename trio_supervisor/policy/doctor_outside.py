@@ -54,6 +54,20 @@ def held(place: str, stack: Lines, *, is_main: bool, duration: float) -> Finding
     )
 
 
+def out_of_descriptors(open_now: int, limit: int) -> Finding:
+    """Return what it means that hardly a descriptor is left."""
+    return Finding(
+        kind="descriptors",
+        title="hardly any descriptors are left",
+        text=f"There are {open_now} of {limit} allowed (RLIMIT_NOFILE).",
+        evidence=(),
+        advice="Close them where they were opened, by `with`; or raise the limit. "
+        "`descriptors NAME` shows what is open.",
+        severity=Severity.DANGER,
+        certainty=Certainty.SURE,
+    )
+
+
 @frozen(kw_only=True)
 class End:
     """What is known of the end of a process."""

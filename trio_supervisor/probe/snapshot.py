@@ -182,14 +182,17 @@ def fork_snapshot(work: Work, time_box: float, keep: Iterable[int] = ()) -> Snap
             raise
         snapshot.close()
     raise SnapshotError(
-        f"{_TRIES} copies of this process in a row waited for a lock of malloc that "
-        "another thread held when it was forked: try again later"
+        f"{_TRIES} copies of this process in a row did not begin: each waited for a "
+        "lock, as of malloc, that another thread held when it was forked; try again"
     )
 
 
 def _fork(work: Work, time_box: float, keep: Iterable[int]) -> Snapshot:
     parent = os.getpid()
-    descriptor, theirs = os.pipe()
+    try:
+        descriptor, theirs = os.pipe()
+    except OSError as exc:
+        raise SnapshotError(f"cannot fork a snapshot: {exc}") from None
     try:
         began = time.monotonic()
         # Both until after the fork, so that nothing is finalised in the child.

@@ -60,7 +60,8 @@ def exit_code(exc: SystemExit) -> int:
     if exc.code is None:
         return 0
     if isinstance(exc.code, int):
-        return exc.code & 0xFF
+        # What no C long holds is an error, as for Python itself.
+        return exc.code & 0xFF if -(2**63) <= exc.code < 2**63 else 255
     with suppress(Exception):
         print(exc.code, file=sys.stderr)
     return 1

@@ -13,7 +13,14 @@ from typing import Final
 import trio
 from attrs import frozen
 
-from trio_supervisor.policy.doctor_outside import End, down, ended, stopped
+from trio_supervisor.policy.doctor_growth import FULL
+from trio_supervisor.policy.doctor_outside import (
+    End,
+    down,
+    ended,
+    out_of_descriptors,
+    stopped,
+)
 from trio_supervisor.policy.findings import Finding, size
 from trio_supervisor.probe.diagnosis_text import describe
 from trio_supervisor.process.kernel_view import ThreadView, view_threads
@@ -80,11 +87,17 @@ def _describe(child: object) -> str:
 
 
 async def examine_from_outside(
-    record: WorkerRecord, duration: float, last_lines: tuple[str, ...]
+    record: WorkerRecord,
+    duration: float,
+    last_lines: tuple[str, ...],
+    problem: str = "",
 ) -> Object | None:
     """Return the fields of a `Diagnosis` of a process without an agent that answers.
 
     None: the process ended meanwhile. A cancellation leaves nothing behind.
+
+    Args:
+        problem: Why its agent cannot tell more, where it answers.
     """
     if record.process_id is None:
         await trio.lowlevel.checkpoint()
@@ -100,9 +113,13 @@ async def examine_from_outside(
         return None
     state = FROZEN.get(last.threads[0].state)
     findings = [] if state is None else [stopped(state, record.process_id)]
+    if last.limit is not None and (last.descriptors or 0) >= FULL * last.limit:
+        findings.append(out_of_descriptors(last.descriptors or 0, last.limit))
     lines = [*_looked_at(first, last), _history(record)]
     lines += [f"last line: {line}" for line in last_lines[-_LAST:]]
     left_out = _COMMAND if not record.connects else _NOT_CONNECTED
+    if problem:
+        left_out = (f"what its code does: {problem}",)
     return _fields(findings, last.at - first.at, lines, left_out)
 
 

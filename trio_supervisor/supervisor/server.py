@@ -88,6 +88,8 @@ logger = logging.getLogger(__name__)
 # The controller speaks first of all; one that is stopped keeps nobody waiting for long.
 _INFORMED_WITHIN: Final = 2.0
 # The controller's own look takes half of that at most [s].
+_SHORT_LOOK: Final = 0.5
+"""At what cannot look at itself [s]."""
 _LOOK_WITHIN: Final = 1.5
 _TRIES: Final = 2
 # A process is gone so soon after its connection, if that is why it ended [s].
@@ -290,9 +292,9 @@ class Server:
             return await self._dump_threads(call, forward, operation)
         try:
             worker = await self._find(call, forward)
-        except NotConnectedError:
+        except NotConnectedError as exc:
             if do != "doctor":
-                raise
+                raise self._with_advice(exc, forward) from None
             with trio.move_on_after(forward.timeout):
                 if (found := await self._examine_unconnected(forward)) is not None:
                     return found
@@ -301,6 +303,18 @@ class Server:
                     return found
             worker = self.registry.find(forward.connection_id, forward.name)
         return await self._ask(call, forward, worker, do, operation)
+
+    def _with_advice(
+        self, exc: NotConnectedError, forward: Forward
+    ) -> NotConnectedError:
+        """Return *exc* with what to do about a process that runs all the same."""
+        record = self.registry.records.get(self.registry.steerable(forward.name or ""))
+        if record is None or record.process_id is None or not record.connects:
+            return exc
+        return NotConnectedError(
+            f"{exc} (pid {record.process_id}); its agent has not registered, or could "
+            "not: `thread-dump` and `doctor` look at it from outside"
+        )
 
     async def _find(self, call: IncomingCall, forward: Forward) -> Registered:
         """Return the connection that *forward* means."""
@@ -323,10 +337,12 @@ class Server:
         """Return stacks: they can be had from outside, too, where no agent answers."""
         try:
             worker = await self._find(call, forward)
-        except NotConnectedError:
+        except NotConnectedError as exc:
             name = self.registry.steerable(forward.name or "")
             record = self.registry.records.get(name)
             seen = await self._look_from_outside(record)
+            if fault := seen.get("fault"):
+                raise NotConnectedError(f"{exc}; {fault}") from None
             if not seen.get("way"):
                 raise
             return {**seen, "threads": []}
@@ -368,6 +384,10 @@ class Server:
                     call.progress,
                     takes_unparsed=call.peer is not self._controller,
                 )
+        except CallFailedError as exc:
+            if do != "doctor" or exc.error_class != "Exhausted" or record is None:
+                raise
+            return await self._examine_exhausted(record, exc.message)
         except ConnectionLostError as exc:
             passed = trio.current_time() - asked.since
             return await self._tell_end(exc, record, do, passed)
@@ -380,7 +400,9 @@ class Server:
         state = seen.text if seen is not None else ""
         if seen is None:
             outside = await self._look_from_outside(self.registry.record_of(worker))
-            state = str(outside["data"]) if outside.get("way") == "kernel" else ""
+            state = str(outside.get("fault", ""))
+            if outside.get("way") == "kernel":
+                state = str(outside["data"])
         raise _no_answer(forward, worker, do, passed, state)
 
     async def _tell_end(
@@ -434,6 +456,16 @@ class Server:
             return diagnose_end(record, end, passed, self.registry.records.get(name))
         return found
 
+    async def _examine_exhausted(self, record: WorkerRecord, problem: str) -> Object:
+        """Return what can be known of a worker that cannot look at itself."""
+        from trio_supervisor.supervisor.outside_doctor import examine_from_outside
+
+        lines = await self._last_lines(record.name)
+        found = await examine_from_outside(record, _SHORT_LOOK, lines, problem)
+        if found is None:
+            raise UnavailableError(f"{record.name} cannot look at itself: {problem}")
+        return found
+
     def _has_ended(self, record: WorkerRecord) -> bool:
         now = self.registry.records.get(record.name)
         return now is None or now.process_id != record.process_id
@@ -482,8 +514,12 @@ class Server:
         with trio.move_on_after(_LOOK_WITHIN):
             try:
                 return await self.steer(operation)
-            except (UnavailableError, CallFailedError):
-                return {}
+            except CallFailedError as exc:
+                if exc.error_class == "OperationFailed":  # a fault in the look
+                    logger.error("cannot look at %s from outside: %s", record.name, exc)
+                    return {"fault": f"the look from outside failed: {exc.message}"}
+            except UnavailableError:
+                pass
         return {}
 
     async def steer(self, operation: Operation) -> Object:

@@ -2,14 +2,22 @@
 
 from __future__ import annotations
 
+import errno
 import logging
-from collections.abc import Awaitable, Callable
-from typing import Any
+import os
+import sys
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import contextmanager
+from typing import Any, Final
 
 import trio
 from attrs import define
 
-from trio_supervisor.errors import OperationFailedError, UnavailableError
+from trio_supervisor.errors import (
+    ExhaustedError,
+    OperationFailedError,
+    UnavailableError,
+)
 from trio_supervisor.link.peer import Answer, Fields, IncomingCall
 from trio_supervisor.wire.codec import parse_operation
 from trio_supervisor.wire.messages import (
@@ -46,6 +54,8 @@ logger = logging.getLogger(__name__)
 Run = Callable[[Callable[..., Any], dict[str, Any]], Awaitable[Any]]
 """Calls a function with arguments where the target runs, and returns its result."""
 
+_EXHAUSTED: Final = (errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.EAGAIN)
+
 _BUILT_IN = (
     "ping",
     "thread_dump",
@@ -67,6 +77,28 @@ _BUILT_IN = (
 )
 
 
+@contextmanager
+def _naming_what_is_missing() -> Iterator[None]:
+    try:
+        yield
+    except MemoryError as exc:
+        raise ExhaustedError("the worker can get no memory for it") from exc
+    except RecursionError as exc:
+        limit = sys.getrecursionlimit()
+        raise ExhaustedError(
+            f"the worker has set too low a recursion limit for it ({limit})"
+        ) from exc
+    except OSError as exc:
+        if exc.errno not in _EXHAUSTED:
+            raise
+        raise ExhaustedError(f"in the worker: {os.strerror(exc.errno)}") from exc
+
+
+async def _in_time(answer: Awaitable[Fields]) -> Fields:
+    with _naming_what_is_missing():
+        return await answer
+
+
 @define(eq=False)
 class Operations:
     """Answers the calls that come to one worker, in its agent's thread."""
@@ -81,7 +113,13 @@ class Operations:
         if call.do not in OPERATIONS:
             return self._handle(call)
         check_delivery(call)
-        return deliver(call, self._look(without_progress(call)))
+        return deliver(call, self._try_to_look(without_progress(call)))
+
+    def _try_to_look(self, call: IncomingCall) -> Answer:
+        """Answer *call*; a process that has run out of something is told by name."""
+        with _naming_what_is_missing():
+            answer = self._look(call)
+        return _in_time(answer) if isinstance(answer, Awaitable) else answer
 
     def _look(self, call: IncomingCall) -> Answer:
         looking = self._looking

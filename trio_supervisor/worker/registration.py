@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 import random
 from collections.abc import Callable, Mapping
 from typing import Any, Final, NoReturn
@@ -46,11 +47,27 @@ class Registration:
     async def run(self) -> NoReturn:
         """Connect, register, answer calls, and connect again, until cancelled."""
         await keep_connected(
-            lambda: connect_unix(self._socket_path),
+            self._connect,
             self._session,
             ReconnectPlan(),
             random.Random(),
         )
+
+    async def _connect(self) -> trio.abc.Stream:
+        try:
+            return await connect_unix(self._socket_path)
+        except PermissionError as exc:  # after a setuid(), for example
+            if not self._has_complained:
+                self._has_complained = True
+                logger.warning(
+                    "%s is not registered: not permitted to connect to %s as user %d "
+                    "(%s); trying again",
+                    self._name,
+                    self._socket_path,
+                    os.geteuid(),
+                    exc.strerror,
+                )
+            raise
 
     async def _session(self, stream: trio.abc.Stream) -> bool:
         session = Session(is_connecting=True)

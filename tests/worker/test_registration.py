@@ -1,0 +1,36 @@
+"""What a process says of a supervisor that it cannot register at."""
+
+from __future__ import annotations
+
+import errno
+import os
+
+import pytest
+import trio
+
+from trio_supervisor.testing import simulated
+from trio_supervisor.worker import registration
+from trio_supervisor.worker.registration import Registration
+
+
+@simulated
+async def test_a_supervisor_that_may_not_be_reached_is_named_once(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    tries = 0
+
+    async def refuse(path: str) -> trio.abc.Stream:
+        nonlocal tries
+        tries += 1
+        await trio.lowlevel.checkpoint()
+        raise PermissionError(errno.EACCES, "Permission denied")
+
+    monkeypatch.setattr(registration, "connect_unix", refuse)
+    monkeypatch.setattr(os, "geteuid", lambda: 1000)
+    with trio.move_on_after(10):
+        await Registration("/run/s.ipc", "web.0", dict, lambda call: {}).run()
+    assert tries > 5
+    assert caplog.messages == [
+        "web.0 is not registered: not permitted to connect to /run/s.ipc as user 1000 "
+        "(Permission denied); trying again"
+    ]
