@@ -68,6 +68,17 @@ def cancellations(session: nox.Session) -> None:
             session.run("python", *words)
 
 
+@nox.session(default=False)
+def failing_calls(session: nox.Session) -> None:
+    """Have each system call fail with each error, in each process; minutes."""
+    session.install("-e.", *_group("tests"))
+    session.run(
+        *("python", "-m", "pytest", "-q", "-n0", "tests/e2e/test_failing_calls.py"),
+        *session.posargs,
+        env={"FAILING_CALLS": "all"},
+    )
+
+
 @nox.session
 def docs(session: nox.Session) -> None:
     """Build the documentation into site/; a dead link is an error."""

@@ -181,6 +181,9 @@ class Forker:
                     if shortage_of(exc) is not None:  # ours: the server is well
                         raise
                     self._lose(control)  # it has ended, before that was noticed
+                    # Or has it? One that is lost and lives on would be waited for.
+                    with suppress(OSError):
+                        control.shutdown(socket.SHUT_RDWR)
                     await trio.lowlevel.checkpoint()
                     return None
             try:

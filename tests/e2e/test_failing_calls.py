@@ -1,0 +1,221 @@
+"""Each system call of ours fails in turn: what is well goes on, and all recovers.
+
+By faults that `tests.faults` puts into one process, and by real limits. CI tries a part
+of the combinations; ``nox -s failing_calls`` tries all of them.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import resource
+import signal
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from tests.e2e.serving import PACKAGE_DIRECTORY, Serving, open_serving
+
+SERVICE = """
+import trio
+from trio_supervisor import Application, Backoff, Command, Probe, Service, Worker
+
+async def work(worker: Worker) -> None:
+    await worker.ready()
+    await trio.sleep_forever()
+
+application = Application(
+    services=[
+        Service("web", work, count=2, intensity=0),
+        Command(
+            "probed",
+            ["sleep", "1000"],
+            intensity=0,
+            liveness=Probe.command(["true"], interval=0.1, failures=2),
+        ),
+        Service("victim", work, backoff=Backoff(stable_after=0.0)),
+    ],
+)
+"""
+FAULTS = Path(__file__).parents[1] / "faults"
+SHORTAGES = ("EMFILE", "EAGAIN", "ENOMEM", "ENFILE", "ENOSPC")
+# Not for lack of anything: whoever is started meanwhile has failed to start.
+OTHERS = ("EPERM", "EPIPE", "EINTR")
+STARTING = (
+    "pipe",
+    "dup",
+    "memfd_create",
+    "pidfd_open",
+    "fork_exec",
+    "socketpair",
+    "start_new_thread",
+    "open",
+    "listdir",
+    "sendmsg",
+)
+IS_LONG = os.environ.get("FAILING_CALLS") == "all"
+
+
+def combinations(functions: tuple[str, ...]) -> list[tuple[str, str]]:
+    """Return functions and errors: each of both at least once; or all, if asked."""
+    every = [(f, e) for f in functions for e in (*SHORTAGES, *OTHERS)]
+    step = len(SHORTAGES) + len(OTHERS) + 3
+    return every if IS_LONG else [*every[::step], every[-2]]
+
+
+class Faults:
+    """Has calls of one process fail."""
+
+    def __init__(self, directory: Path) -> None:
+        self._directory = directory
+
+    @contextmanager
+    def fail(self, process_id: int, function: str, error: str) -> Iterator[None]:
+        """Have *function* fail in the process, for the length of the block."""
+        link = self._directory / f"{process_id}.{function}"
+        link.symlink_to(str(getattr(errno, error)))
+        try:
+            yield
+        finally:
+            link.unlink()
+
+
+@pytest.fixture(scope="module")
+def running(
+    tmp_path_factory: pytest.TempPathFactory,
+) -> Iterator[tuple[Serving, Faults]]:
+    """Serve once for all."""
+    directory = tmp_path_factory.mktemp("faults")
+    environment = {
+        "TEST_FAULTS": str(directory),
+        "PYTHONPATH": os.pathsep.join(map(str, (FAULTS, PACKAGE_DIRECTORY))),
+    }
+    with open_serving(SERVICE, environment=environment) as serving:
+        yield serving, Faults(directory)
+
+
+@contextmanager
+def checked(serving: Serving) -> Iterator[None]:
+    """See that no worker that was well is another one, or connected no more."""
+    before = serving.pids("web", "probed")
+    since = len(serving.lines)
+    yield
+    serving.when_ready()
+    assert serving.pids("web", "probed") == before
+    told = "\n".join(serving.lines[since:])
+    assert "Traceback" not in told, told
+    assert serving.process.poll() is None
+
+
+def kill_victim(serving: Serving) -> int:
+    """Kill it, and wait until that is known; return the number of the next event."""
+    since = serving.mark()
+    os.kill(serving.pids("victim")["victim.0"], signal.SIGKILL)
+    serving.wait_event(since=since, event="exited", name="victim.0")
+    return since
+
+
+@pytest.mark.parametrize(("function", "error"), combinations(STARTING))
+def test_controller_outlives_a_call_that_fails(
+    running: tuple[Serving, Faults], function: str, error: str
+) -> None:
+    serving, faults = running
+    with checked(serving):
+        with faults.fail(serving.process.pid, function, error):
+            since = kill_victim(serving)
+        serving.wait_event(since=since, event="ready", name="victim.0")
+        told = serving.select(since, event="shortage")
+        assert len(told) <= 1
+        if told:
+            assert serving.select(since, event="shortage_over")
+
+
+@pytest.mark.parametrize(
+    ("function", "error"), combinations(("fork", "pipe", "socketpair"))
+)
+def test_fork_server_outlives_a_call_that_fails(
+    running: tuple[Serving, Faults], function: str, error: str
+) -> None:
+    """Two spares are there; who comes after them is started by exec."""
+    serving, faults = running
+    with checked(serving):
+        with faults.fail(fork_server_of(serving), function, error):
+            for _ in range(3):
+                since = kill_victim(serving)
+                serving.wait_event(since=since, event="ready", name="victim.0")
+        since = kill_victim(serving)
+        serving.wait_event(since=since, event="ready", name="victim.0")
+
+
+@pytest.mark.parametrize("error", ["EMFILE", "ENFILE", "ENOMEM"])
+def test_supervisor_outlives_an_accept_that_fails(
+    running: tuple[Serving, Faults], error: str
+) -> None:
+    """Clients wait; one line says why, and one that it is over."""
+    serving, faults = running
+    supervisor = serving.call("workers")["supervisor"]["process_id"]
+    with checked(serving):
+        since = len(serving.lines)
+        with faults.fail(supervisor, "accept", error), serving.peer() as early:
+            serving.wait_line("cannot accept connections", since=since)
+            with serving.peer() as late:
+                early.send('{"id":1,"do":"ping"}')
+                late.send('{"id":1,"do":"ping"}')
+        assert serving.call("ping") is not None
+        serving.wait_line("connections are accepted again", since=since)
+        lines = serving.lines[since:]
+        assert sum("cannot accept connections" in line for line in lines) == 1
+        assert serving.call("workers")["supervisor"]["process_id"] == supervisor
+
+
+@pytest.mark.parametrize("error", ["ENOMEM", "EAGAIN", "EPERM"])
+def test_agent_outlives_a_connect_that_fails(
+    running: tuple[Serving, Faults], error: str
+) -> None:
+    """It connects to the next supervisor once that is possible."""
+    serving, faults = running
+    worker = serving.pids("web")["web.0"]
+    with checked(serving), faults.fail(worker, "connect", error):
+        since = serving.mark()
+        serving.kill("supervisor")
+        serving.wait_event(since=since, event="supervisor_connected")
+
+
+@pytest.mark.parametrize(
+    ("limit", "value", "name"),
+    [
+        (resource.RLIMIT_NOFILE, 8, "RLIMIT_NOFILE=8"),
+        (resource.RLIMIT_FSIZE, 0, "RLIMIT_FSIZE=0"),
+    ],
+)
+def test_controller_outlives_a_real_limit(
+    running: tuple[Serving, Faults], limit: int, value: int, name: str
+) -> None:
+    """Also a probe that cannot be run ends nobody."""
+    serving, _ = running
+    controller = serving.process.pid
+    with checked(serving):
+        soft, hard = resource.prlimit(controller, limit)
+        resource.prlimit(controller, limit, (value, hard))
+        try:
+            since = kill_victim(serving)
+            told = serving.wait_event(since=since, event="shortage")
+            assert name in told["problem"]
+            if limit == resource.RLIMIT_NOFILE:
+                serving.wait_line("not counted as failed")
+        finally:
+            resource.prlimit(controller, limit, (soft, hard))
+        serving.wait_event(since=since, event="shortage_over")
+        serving.wait_event(since=since, event="ready", name="victim.0")
+        assert len(serving.select(since, event="shortage")) == 1
+
+
+def fork_server_of(serving: Serving) -> int:
+    """Return the process of the fork server."""
+    for process_id in serving.process_ids():
+        title = Path(f"/proc/{process_id}/cmdline").read_bytes()
+        if title.startswith(b"trio_supervisor: fork server"):
+            return process_id
+    raise AssertionError("there is no fork server")
