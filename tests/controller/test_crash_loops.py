@@ -13,6 +13,7 @@ from tests.controller.controller_kit import (
     Lives,
     Part,
     open_theatre,
+    script,
     service,
 )
 from trio_supervisor.controller.events import (
@@ -228,3 +229,20 @@ async def test_two_that_crash_with_each_other_do_not_crash_at_full_speed() -> No
     async with open_theatre(Application([group]), lambda _: CRASHES) as theatre:
         await trio.sleep(3600)
         assert len(theatre.started) < 500
+
+
+@simulated
+async def test_readiness_does_not_flash_in_a_crash_loop() -> None:
+    """One that is ready once started, and exits again, is at no time ready."""
+    lives = script({"a.0": [Life(exits_after=10.0)] + [Life(exits_after=1.5)] * 999})
+    app = Application([service("a", stable_for=2.0, backoff=Backoff())])
+    async with open_theatre(app, lives) as theatre:
+        await trio.sleep(5)
+        assert theatre.controller.health("readiness")[0]
+        await trio.sleep(6)
+        states = set()
+        for _ in range(200):
+            await trio.sleep(0.25)
+            states.add(theatre.child("a.0").state)
+            assert not theatre.controller.health("readiness")[0]
+        assert State.READY in states

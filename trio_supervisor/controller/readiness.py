@@ -121,7 +121,7 @@ class Readiness:
             name
             for name, unit in self._realm.generation.units.items()
             if any(child.is_wanted for child in unit.children)
-            and not any(child.state is State.READY for child in unit.children)
+            and not any(map(_is_serving, unit.children))
         ]
         is_stopping = self._realm.is_stopping
         is_ready = self._has_been and not missing and not is_stopping
@@ -135,6 +135,11 @@ class Readiness:
                 if child.is_wanted
             }
         return is_ready, details
+
+
+def _is_serving(child: Child) -> bool:
+    """Whether *child* is ready; one that crashed is not until it has stayed up."""
+    return child.state is State.READY and (child.is_stable or not child.crashes)
 
 
 def _is_settled(child: Child) -> bool:
