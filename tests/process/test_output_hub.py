@@ -165,7 +165,7 @@ async def test_log_file_of_one_worker_gets_bytes_as_they_come(tmp_path: Path) ->
             await process.wait()
         output.finish()
         output.close()
-        await hub.hub.flush()
+        await until_file_has(path, b"done\n")
         assert path.read_bytes() == b"Password: \ndone\n"
         assert [line.text for line in output.last_lines(9)] == ["Password: ", "done"]
 
