@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from itertools import cycle
+from contextlib import AsyncExitStack
+from typing import Final
 
 import trio
+from attrs import define, field
 
 from benchmarks.clock import now
 from benchmarks.floors import Forker, open_forker
@@ -14,32 +16,52 @@ from benchmarks.serving import Served, open_served
 _FLOOR = "kill noticed + fork to first line"
 
 
+# The log folds what a worker goes through again and again; so often it tells all.
+_KILLS_EACH: Final = 4
+
+
 async def run(frame: Frame) -> None:
     """Measure with 4 and with 100 workers."""
     with open_forker() as forker:
         for count in (4, frame.options.count(100, quick=6)):
-            async with open_served(count) as served:
-                await served.wait_all_ready()
-                await served.settle()
-                await _measure(frame, forker, served, count)
+            async with AsyncExitStack() as stack:
+                await _measure(frame, forker, _Victims(count, stack))
 
 
-async def _measure(frame: Frame, forker: Forker, served: Served, count: int) -> None:
-    names = cycle(served.workers)
-    name = f"crash to ready, {count} workers"
+@define(eq=False)
+class _Victims:
+    """Workers that were not killed too often yet: else another `serve` is started."""
+
+    count: int
+    _stack: AsyncExitStack
+    served: Served = field(init=False)
+    _names: list[str] = field(factory=list, init=False)
+
+    async def next(self) -> str:
+        """Return a worker of `served` that runs, as do all others."""
+        if not self._names:
+            await self._stack.aclose()
+            self.served = await self._stack.enter_async_context(open_served(self.count))
+            await self.served.wait_all_ready()
+            self._names = self.served.workers * (_KILLS_EACH // 2)
+        await self.served.settle()
+        await trio.sleep(0.05)
+        return self._names.pop()
+
+
+async def _measure(frame: Frame, forker: Forker, victims: _Victims) -> None:
+    name = f"crash to ready, {victims.count} workers"
     again = f"{name}, again at once"
     # The second kill of a pair is of the process that has just become ready.
     victim = ""
 
     async def first() -> float:
         nonlocal victim
-        victim = next(names)
-        await served.settle()
-        await trio.sleep(0.05)
-        return await _kill(served, victim)
+        victim = await victims.next()
+        return await _kill(victims.served, victim)
 
     async def second() -> float:
-        return await _kill(served, victim)
+        return await _kill(victims.served, victim)
 
     series = {_FLOOR: forker.probe("crash"), name: first, again: second}
     taken = await frame.take(series)
