@@ -47,6 +47,13 @@ def tests(session: nox.Session) -> None:
 
 
 @nox.session(default=False)
+def alone(session: nox.Session) -> None:
+    """Run the tests that take the whole machine; minutes."""
+    session.install("-e.", *_group("tests"))
+    session.run("python", "-m", "pytest", "-n0", "-m", "alone", *session.posargs)
+
+
+@nox.session(default=False)
 def hunt(session: nox.Session) -> None:
     """Try random examples of every property, again and again until one fails."""
     session.install("-e.", *_group("tests"))

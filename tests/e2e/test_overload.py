@@ -51,7 +51,7 @@ def busy_loops(count: int) -> Iterator[None]:
     ("count", "loops", "timeout", "duration"),
     [
         pytest.param(20, 30, 2.0, 5.0, id="small"),
-        pytest.param(100, 150, 6.0, 45.0, id="large", marks=pytest.mark.slow),
+        pytest.param(100, 150, 6.0, 45.0, id="large", marks=pytest.mark.alone),
     ],
 )
 def test_an_overload_ends_no_healthy_worker(
