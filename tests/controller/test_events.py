@@ -13,6 +13,7 @@ from trio_supervisor.controller import events
 from trio_supervisor.controller.events import (
     AllReady,
     CrashLoopOver,
+    Denied,
     Event,
     Evidence,
     Exited,
@@ -295,6 +296,13 @@ EVENTS: list[tuple[Event, int, str]] = [
         WARNING,
         "machine overloaded: 80 of 100 workers are late (cpu pressure 98%); not "
         "restarting any for a timeout",
+    ),
+    (
+        Denied(
+            name="web.0", process_id=7, operation="restart", needed="restart", count=4
+        ),
+        WARNING,
+        "not permitted to call 'restart' (pid 7, 4 times; may has no \"restart\")",
     ),
     (
         Recovered(name="controller", late=2, watched=100),

@@ -77,6 +77,7 @@ CHANGES: dict[str, tuple[Any, str]] = {
         "sockets['a'] (unset) -> tcp://*:0 backlog=1024",
     ),
     "forward_signals": (["USR2"], "forward_signals  -> SIGUSR2"),
+    "may": (["status", "restart"], "may  -> status restart"),
     "state": ({"a": 1}, "state['a'] (unset) -> (hidden)"),
     "environment": ({"A": "1"}, "environment['A'] (unset) -> (hidden)"),
     "directory": ("/tmp", "directory None -> /tmp"),

@@ -354,6 +354,7 @@ async def test_status_fits_a_line_whatever_strangers_say_of_themselves() -> None
         open_house() as house,
         house.control(echo),
         house.connect(100) as worker,
+        house.connect(8) as client,
         trio.open_nursery() as nursery,
     ):
 
@@ -367,7 +368,7 @@ async def test_status_fits_a_line_whatever_strangers_say_of_themselves() -> None
             nursery.start_soon(be, number)
         await wait_all_tasks_blocked()
         await register(worker, 100, name="web.0", mood="good")
-        report = await worker.call("status", {})
+        report = await client.call("status", {})
         nursery.cancel_scope.cancel()
 
     states = {c["state"]["name"]: c["state"] for c in report["connections"]}

@@ -49,6 +49,7 @@ RECORD = m.WorkerRecord(
     last_line="boom",
     problem="port 80 is held by nginx, pid 7",
     counts=False,
+    may=("status", "restart"),
 )
 WORKER = m.WorkerStatus(
     name="web.0",
@@ -132,6 +133,8 @@ CALLS: tuple[m.Operation, ...] = (
     m.ThreadDump(locals=True),
     m.ThreadDump(),
     m.Inspect(name="web.0", process_id=4711),
+    m.Denied(name="web.0", process_id=4711, operation="stop", needed="stop", count=2),
+    m.Denied(name="pid-4711", process_id=4711, operation="status", needed="status"),
     m.SchedulerDump(),
     m.LockDump(),
     m.Descriptors(),

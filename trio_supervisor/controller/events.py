@@ -548,6 +548,28 @@ class Overloaded:
 
 
 @frozen(kw_only=True)
+class Denied:
+    """A worker asked of the supervisor what it may not."""
+
+    kind: ClassVar[str] = "denied"
+    level: ClassVar[int] = logging.WARNING
+    name: str
+    process_id: int | None
+    operation: str
+    needed: str
+    """What ``may`` of its service would have to name."""
+    count: int = 1
+    """How often that was denied: told of the first, and at each doubling."""
+
+    def __str__(self) -> str:
+        times = f", {self.count} times" if self.count > 1 else ""
+        return (
+            f"not permitted to call {self.operation!r} (pid {self.process_id}{times}; "
+            f'may has no "{self.needed}")'
+        )
+
+
+@frozen(kw_only=True)
 class Recovered:
     """Most workers give signs of life again, or the pressure is gone."""
 
@@ -618,6 +640,7 @@ Event: TypeAlias = (
     | Unsupervised
     | PictureDiffered
     | Overloaded
+    | Denied
     | Recovered
     | ShuttingDown
     | Stopped

@@ -144,6 +144,7 @@ class Launchers:
                 isinstance(service, Service) and service.backend == "sync"
             ),
             needs=self.needs_of(service),
+            may=service.may,
         )
 
     def needs_of(self, service: AnyService) -> tuple[str, ...]:

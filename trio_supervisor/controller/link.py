@@ -91,6 +91,7 @@ def record_of(child: Child, *, counts: bool = True) -> WorkerRecord:
         last_line=child.last_line,
         problem=child.problem,
         counts=counts,
+        may=child.plan.may,
     )
 
 

@@ -233,6 +233,7 @@ async def _own(setup: _Setup, background: Background[Controller]) -> None:
             lifeline=stack.enter_context(_open_lifeline()),
             marker=marker,
             log_format=setup.log_format,
+            owns_process=setup.owns_process,
             title=setup.title,
             hub=await stack.enter_async_context(
                 open_output_hub(setup.output or "text", stderr=setup.log)

@@ -56,6 +56,8 @@ class ChildPlan:
     """Whether heartbeats are due from READY on, or only once the first one came."""
     needs: tuple[str, ...] = ()
     """What its service depends on, in words."""
+    may: tuple[str, ...] = ()
+    """What it may ask of the supervisor."""
 
     @property
     def says_ready(self) -> bool:

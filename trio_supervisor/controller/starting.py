@@ -280,6 +280,7 @@ class SupervisorLauncher:
                 controller_pid=os.getpid(),
                 log_format=surroundings.log_format,
                 has_channel=True,
+                owns_process=surroundings.owns_process,
             )
             ours, theirs = trio.socket.socketpair()
             stack.enter_context(ours)

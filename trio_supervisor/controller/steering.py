@@ -7,6 +7,7 @@ from typing import Any, Final
 
 import trio
 
+from trio_supervisor.controller import events
 from trio_supervisor.controller.controller import Controller
 from trio_supervisor.controller.link import record_of
 from trio_supervisor.errors import (
@@ -21,6 +22,7 @@ from trio_supervisor.wire.brief import brief
 from trio_supervisor.wire.codec import parse_operation, to_fields
 from trio_supervisor.wire.messages import (
     AbortReload,
+    Denied,
     Events,
     Health,
     HealthReport,
@@ -62,6 +64,17 @@ def answer(controller: Controller, call: IncomingCall) -> Answer:
             return to_fields(HealthReport(is_ok=is_ok, details=details))
         case Inspect(name=name, process_id=process_id):
             return _inspect(controller, name, process_id)
+        case Denied() as denied:
+            controller.on_event(
+                events.Denied(
+                    name=denied.name,
+                    process_id=denied.process_id,
+                    operation=denied.operation,
+                    needed=denied.needed,
+                    count=denied.count,
+                )
+            )
+            return {}
         case Events(follow=follow):
             return _events(controller, call, follow)
         case Logs() as operation:

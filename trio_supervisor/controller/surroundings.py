@@ -37,6 +37,8 @@ class Surroundings:
     lifeline: int
     marker: str
     log_format: str
+    owns_process: bool = False
+    """Whether this process has no children but ours."""
     title: str
     """Of the application, for the titles of its processes."""
     hub: OutputHub | None = None

@@ -10,6 +10,8 @@ from typing import Final, Protocol
 
 from attrs import frozen
 
+_SO_PEERPIDFD: Final = 77
+_INT: Final = struct.Struct("i")
 _UCRED: Final = struct.Struct("3i")
 
 
@@ -48,3 +50,18 @@ def peer_credentials(connection: HasOptions) -> Credentials:
         process_id, user_id, group_id = _UCRED.unpack(data)
         return Credentials(process_id=process_id, user_id=user_id, group_id=group_id)
     return Credentials(process_id=None, user_id=os.geteuid(), group_id=os.getegid())
+
+
+def peer_descriptor(connection: HasOptions) -> int | None:
+    """Return a pidfd of the process that connected; None: there is none to be had.
+
+    Source: SO_PEERPIDFD, Linux 6.5. The caller closes it.
+    """
+    if sys.platform != "linux":
+        return None
+    try:
+        data = connection.getsockopt(socket.SOL_SOCKET, _SO_PEERPIDFD, _INT.size)
+    except OSError:
+        return None
+    descriptor: int = _INT.unpack(data)[0]
+    return descriptor

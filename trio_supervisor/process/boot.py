@@ -76,6 +76,8 @@ class SupervisorBoot:
     log_format: str
     has_channel: bool = False
     """Whether its notification socket and its pulse come after the others."""
+    owns_process: bool = False
+    """Whether the controller's process has no children but the controller's."""
 
 
 def pickle_source(field: str, value: object) -> Pickled:

@@ -11,6 +11,7 @@ from typing import Any, Final, TypeGuard
 from trio_supervisor.errors import SpecError
 from trio_supervisor.policy.order import CONDITIONS, Condition
 from trio_supervisor.policy.restart import Backoff, RestartPolicy, RestartRules
+from trio_supervisor.policy.roles import GRANTS
 from trio_supervisor.policy.secrets import hide_text
 from trio_supervisor.wire.limits import MAX_STATE
 
@@ -162,6 +163,15 @@ def signals(
                 f"{field}[{index}]", f"expected one of {names}, got {number.name}"
             )
         found.append(number)
+    return tuple(dict.fromkeys(found))
+
+
+def grants(field: str, value: object) -> tuple[str, ...]:
+    """Return the grants in the list *value*, each once."""
+    found = [
+        one_of(f"{field}[{index}]", item, tuple(GRANTS))
+        for index, item in enumerate(items(field, value))
+    ]
     return tuple(dict.fromkeys(found))
 
 

@@ -54,6 +54,7 @@ class Supervised:
         overlap: bool,
         sockets: Mapping[str, Listen] | None,
         forward_signals: Sequence[signal.Signals | str],
+        may: Sequence[str],
         environment: Mapping[str, str] | None,
         directory: str | None,
         log_file: str | None,
@@ -97,6 +98,7 @@ class Supervised:
         self.forward_signals = checks.signals(
             "forward_signals", forward_signals, FORWARDED
         )
+        self.may = checks.grants("may", may)
         self.environment = checks.strings("environment", environment)
         self.directory = checks.text_or_none("directory", directory)
         self.log_file = checks.text_or_none("log_file", log_file)

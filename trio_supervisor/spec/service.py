@@ -65,6 +65,10 @@ class Service(Supervised):
             to 64 letters, digits, ``-``, ``_``; 32 sockets at most.
         forward_signals: Signals that ``serve`` passes on to each worker when it gets
             them: SIGUSR2, SIGWINCH, SIGQUIT, SIGTTIN or SIGTTOU.
+        may: What its workers, and all that these start, may ask of the supervisor
+            beyond ``ping`` and their own status: ``"status"``, ``"health"``,
+            ``"events"``, ``"logs"``, ``"forward"``, ``"start"``, ``"stop"``,
+            ``"restart"``, ``"scale"``, ``"reload"`` or ``"shutdown"``.
         state: Sent along when a worker registers; JSON values only.
         environment: Variables to add to the worker's environment, or to replace.
         directory: Working directory; None: the controller's.
@@ -105,6 +109,7 @@ class Service(Supervised):
         overlap: bool = True,
         sockets: Mapping[str, Listen] | None = None,
         forward_signals: Sequence[signal.Signals | str] = (),
+        may: Sequence[str] = (),
         state: Mapping[str, Any] | None = None,
         environment: Mapping[str, str] | None = None,
         directory: str | None = None,
@@ -134,6 +139,7 @@ class Service(Supervised):
             overlap=overlap,
             sockets=sockets,
             forward_signals=forward_signals,
+            may=may,
             environment=environment,
             directory=directory,
             log_file=log_file,

@@ -15,8 +15,10 @@ import trio
 from trio_supervisor._version import __version__
 from trio_supervisor.errors import SupervisorError
 from trio_supervisor.process.boot import SupervisorBoot
+from trio_supervisor.process.environment import MARKER_VARIABLE
 from trio_supervisor.process.logs import configure_logging
 from trio_supervisor.process.notify import Notifier, open_notifier
+from trio_supervisor.process.origin import own_marker
 from trio_supervisor.process.preload import load_source
 from trio_supervisor.spec import MonitorLike
 from trio_supervisor.supervisor.monitoring import Monitoring
@@ -79,6 +81,8 @@ async def _main(
         incarnation=boot.incarnation,
         controller_pid=boot.controller_pid,
         version=__version__,
+        owns_process=boot.owns_process,
+        marker=own_marker(MARKER_VARIABLE),
     )
     listener = trio.SocketListener(
         trio.socket.from_stdlib_socket(socket.socket(fileno=listening))

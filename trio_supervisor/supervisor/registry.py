@@ -255,6 +255,10 @@ class Registry:
         while not self._is_informed:
             await self._news.wait()
 
+    async def wait_news(self) -> None:
+        """Wait until anything of the picture changes."""
+        await self._news.wait()
+
     async def wait_ready(self) -> None:
         """Wait until all workers are ready and connected.
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 import time
 from collections.abc import Coroutine, Mapping
 from contextlib import suppress
@@ -25,16 +26,29 @@ from trio_supervisor.errors import (
     UnavailableError,
     UnknownOperationError,
 )
-from trio_supervisor.link.credentials import Credentials, peer_credentials
-from trio_supervisor.link.peer import Answer, IncomingCall, Peer, open_peer
+from trio_supervisor.link.credentials import (
+    Credentials,
+    HasOptions,
+    peer_credentials,
+    peer_descriptor,
+)
+from trio_supervisor.link.peer import Answer, Fields, IncomingCall, Peer, open_peer
 from trio_supervisor.policy.addressing import AmbiguousNameError
 from trio_supervisor.process.accepting import accept_all
 from trio_supervisor.process.kernel_view import state_of
+from trio_supervisor.process.origin import Origin, origin_of
 from trio_supervisor.supervisor.fair_share import Account, FairShare, Turns
 from trio_supervisor.supervisor.monitoring import Monitoring
 from trio_supervisor.supervisor.quiet import QuietClients
 from trio_supervisor.supervisor.registry import Registered, Registry, WorkerHandle
 from trio_supervisor.supervisor.relay import Relay
+from trio_supervisor.supervisor.roles import (
+    Denials,
+    Gatekeeper,
+    Role,
+    is_free,
+    is_own_status,
+)
 from trio_supervisor.supervisor.silence import (
     PATIENCE,
     Asked,
@@ -58,6 +72,7 @@ from trio_supervisor.wire.limits import (
 from trio_supervisor.wire.messages import (
     AbortReload,
     ControllerStatus,
+    Denied,
     Doctor,
     Events,
     Forward,
@@ -100,6 +115,8 @@ _SETTLED_WITHIN: Final = 0.05
 _FRESH_FOR: Final = 1.0
 # The controller confirms it every 5 s; later than this something is wrong [s].
 _CONFIRMED_WITHIN: Final = 12.0
+# The controller tells of a process within milliseconds of its start [s].
+_KNOWN_WITHIN: Final = 1.0
 _STREAMS: Final = frozenset({"events", "logs"})
 """Calls that are answered for as long as somebody listens."""
 # Ruby's clients name a signal. None of them is ever sent.
@@ -116,11 +133,16 @@ class Server:
     incarnation: int
     controller_pid: int
     version: str
+    owns_process: bool = False
+    """Whether the controller's process has no children but the controller's."""
+    marker: bytes = b""
+    """What the controller's children have in their environment, as ``NAME=VALUE``."""
     limits: Limits = DEFAULT_LIMITS
     watch: Watch = field(factory=Watch, init=False)
     """Over what is asked of workers; somebody has to run it."""
     accepting: trio.CancelScope = field(factory=trio.CancelScope, init=False)
     """Around the accepting of connections."""
+    gatekeeper: Gatekeeper = field(init=False)
     _share: FairShare = field(factory=FairShare, init=False)
     _quiet: QuietClients = field(factory=QuietClients, init=False)
     _started_at: float = field(factory=trio.current_time, init=False)
@@ -129,28 +151,45 @@ class Server:
 
     def __attrs_post_init__(self) -> None:
         self._updates = Updates(self.registry)
+        self.gatekeeper = Gatekeeper(
+            registry=self.registry,
+            controller_pid=self.controller_pid,
+            owns_process=self.owns_process,
+            denials=Denials(self._tell_denied),
+        )
 
     # Connections.
 
     async def serve_connection(
-        self, stream: trio.abc.Stream, credentials: Credentials
+        self,
+        stream: trio.abc.Stream,
+        credentials: Credentials,
+        origin: Origin | None = None,
     ) -> None:
-        """Answer one client or worker until it is gone. Never raises for its sake."""
+        """Answer one client or worker until it is gone. Never raises for its sake.
+
+        Args:
+            origin: Where its process comes from; None: this system does not tell.
+        """
         if not credentials.is_trusted:
             problem = f"user {credentials.user_id} may not connect here"
             await _refuse(stream, NotPermittedError(problem))
             return
         try:
             with self._share.open(credentials.process_id) as turns:
-                await self._serve(stream, credentials, turns)
+                await self._serve(stream, credentials, origin, turns)
         except LimitExceededError as exc:
             await _refuse(stream, exc)
 
     async def _serve(
-        self, stream: trio.abc.Stream, credentials: Credentials, turns: Turns
+        self,
+        stream: trio.abc.Stream,
+        credentials: Credentials,
+        origin: Origin | None,
+        turns: Turns,
     ) -> None:
         session = Session(is_connecting=False, limits=self.limits, parses_large=False)
-        caller = _Caller(self, credentials, turns.account)
+        caller = _Caller(self, credentials, origin, turns.account)
         async with open_peer(stream, session, caller.dispatch, turns) as peer:
             try:
                 await self._expect_call(peer, credentials.process_id)
@@ -169,7 +208,29 @@ class Server:
         except OSError:  # it has hung up already
             await trio.aclose_forcefully(stream)
             return
-        await self.serve_connection(stream, credentials)
+        await self.serve_connection(
+            stream, credentials, self._origin_of(stream.socket, credentials)
+        )
+
+    def _origin_of(
+        self, connection: HasOptions, credentials: Credentials
+    ) -> Origin | None:
+        if credentials.process_id is None:
+            return None
+        descriptor = peer_descriptor(connection)
+        try:
+            return origin_of(
+                credentials.process_id, self.controller_pid, self.marker, descriptor
+            )
+        finally:
+            if descriptor is not None:
+                os.close(descriptor)
+
+    def _tell_denied(self, denied: Denied) -> None:
+        if self._controller is None:
+            return
+        with suppress(ConnectionLostError, UnavailableError):
+            self._controller.post(*unparse_operation(denied))
 
     async def serve_controller(self, stream: trio.abc.Stream) -> None:
         """Hear and steer the controller until its end of *stream* is closed."""
@@ -266,6 +327,12 @@ class Server:
         with trio.move_on_after(_INFORMED_WITHIN):
             await self.registry.wait_informed()
         return self.full_status(call) if is_full else self.status(is_full=False)
+
+    async def own_status(self, role: Role) -> Object:
+        """Return of the `StatusReport` what is about *role* itself."""
+        with trio.move_on_after(_INFORMED_WITHIN):
+            await self.registry.wait_informed()
+        return role.own(self.status(is_full=True))
 
     async def when_ready(self) -> Object:
         """Return the `StatusReport` once all workers are ready and connected."""
@@ -565,16 +632,51 @@ class _Caller:
 
     _server: Server
     _credentials: Credentials
+    _origin: Origin | None
     _account: Account
+    _is_operator: bool = field(default=False, init=False)
+    _has_waited: bool = field(default=False, init=False)
+    """Whether the controller had time to tell of its worker."""
     _worker: Registered | None = field(default=None, init=False)
     _handle: WorkerHandle | None = field(default=None, init=False)
 
     def dispatch(self, call: IncomingCall) -> Answer:
         """Answer *call*, or return what does."""
-        answer = self._answer(call)
+        if not is_free(call) and (role := self._role()) is not None:
+            if role.record is None and not self._has_waited:
+                later = self._answer_once_known(call)
+                return self._account.counted(later, is_stream=call.do in _STREAMS)
+            answer = self._answer_worker(call, role)
+        else:
+            answer = self._answer(call)
         if isinstance(answer, Coroutine):
             return self._account.counted(answer, is_stream=call.do in _STREAMS)
         return answer
+
+    async def _answer_once_known(self, call: IncomingCall) -> Fields:
+        """Answer a worker of which the controller may not have told yet."""
+        with trio.move_on_after(_KNOWN_WITHIN):
+            while (role := self._role()) is not None and role.record is None:
+                await self._server.registry.wait_news()
+        self._has_waited = True
+        role = self._role()
+        found = self._answer(call) if role is None else self._answer_worker(call, role)
+        return await found if isinstance(found, Coroutine) else found
+
+    def _answer_worker(self, call: IncomingCall, role: Role) -> Answer:
+        if is_own_status(call, role):
+            return self._server.own_status(role)
+        self._server.gatekeeper.check(call, role)
+        return self._answer(call)
+
+    def _role(self) -> Role | None:
+        """Return what this connection may do; None: everything."""
+        if self._is_operator:
+            return None
+        registered = None if self._worker is None else self._worker.process_id
+        role = self._server.gatekeeper.role_of(self._origin, registered)
+        self._is_operator = role is None
+        return role
 
     def _answer(self, call: IncomingCall) -> Answer:
         server = self._server
@@ -646,6 +748,7 @@ class _Caller:
                 f"process {known} may not register as process {process_id}"
             )
         size = _checked_size(state)
+        self._is_operator = False  # what registers is a worker
         if self._worker is None:
             server = self._server
             server.registry.check_room(size)

@@ -139,6 +139,21 @@ class Health:
 
 
 @frozen(kw_only=True)
+class Denied:
+    """The supervisor tells the controller that a worker asked what it may not."""
+
+    name: str
+    """The worker; ``pid-4711`` for a process that belongs to none that runs."""
+    process_id: int | None
+    operation: str
+    """What it called."""
+    needed: str
+    """What ``may`` of its service would have to name."""
+    count: int = field(default=1, validator=ge(1))
+    """How often it has been denied that."""
+
+
+@frozen(kw_only=True)
 class Inspect:
     """Where the threads of a worker are, as far as that can be seen from outside.
 
@@ -253,6 +268,9 @@ class WorkerRecord:
     counts: bool = True
     """Whether the application is not ready without it: false during a reload for the
     workers of the coming generation, and for those that are stopped for good."""
+
+    may: tuple[str, ...] = ()
+    """What its connections may ask of the supervisor."""
 
     @property
     def key(self) -> tuple[str, int]:
@@ -413,6 +431,7 @@ Operation: TypeAlias = (
     | Scale
     | Health
     | Inspect
+    | Denied
     | Events
     | Logs
     | Stop
@@ -451,6 +470,7 @@ OPERATIONS: Final = MappingProxyType[str, type[Operation]](
         "scale": Scale,
         "health": Health,
         "inspect": Inspect,
+        "denied": Denied,
         "events": Events,
         "logs": Logs,
         "stop": Stop,

@@ -1,0 +1,206 @@
+"""Who is an operator, and what a worker may ask."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import trio
+from attrs import evolve
+from trio.testing import memory_stream_pair, wait_all_tasks_blocked
+
+from tests.supervisor.test_server import House, expect, open_house, record, register
+from trio_supervisor.errors import SpecError
+from trio_supervisor.link.credentials import Credentials
+from trio_supervisor.link.peer import Answer, IncomingCall, Peer, open_peer
+from trio_supervisor.policy.roles import GRANTS, missing_grant
+from trio_supervisor.process.origin import Origin
+from trio_supervisor.spec import Command
+from trio_supervisor.supervisor.registry import Registry
+from trio_supervisor.supervisor.roles import Denials, Gatekeeper
+from trio_supervisor.wire.messages import OPERATIONS
+from trio_supervisor.wire.session import Session
+
+CONTROLLER, WEB, JOB, SHELL = 40, 100, 200, 900
+
+
+def gatekeeper(*, owns_process: bool = True) -> Gatekeeper:
+    """One that knows a worker that may restart others, and one that may not."""
+    registry = Registry()
+    web = evolve(record("web.0", WEB), may=("restart",))
+    registry.update((web, record("job.0", JOB)), 0)
+    return Gatekeeper(
+        registry=registry,
+        controller_pid=CONTROLLER,
+        owns_process=owns_process,
+        denials=Denials(lambda denied: None),
+    )
+
+
+def origin(*ancestors: int, groups: tuple[int, ...] = (), marked: bool = False) -> Any:
+    """The origin of a process, itself first."""
+    return Origin(
+        process_id=ancestors[0],
+        ancestors=ancestors,
+        groups=frozenset(groups),
+        is_marked=marked,
+    )
+
+
+@pytest.mark.parametrize(
+    ("whence", "name"),
+    [
+        pytest.param(None, None, id="unknown to this system"),
+        pytest.param(origin(SHELL, 2, 1), None, id="a shell"),
+        pytest.param(origin(CONTROLLER), None, id="the controller's own process"),
+        pytest.param(origin(WEB, CONTROLLER), "web.0", id="a worker"),
+        pytest.param(origin(7, 6, WEB, CONTROLLER), "web.0", id="what it started"),
+        pytest.param(origin(7, JOB, WEB), "job.0", id="the nearest counts"),
+        pytest.param(origin(7, CONTROLLER), "pid-7", id="an orphan of one"),
+        pytest.param(origin(7, 1, groups=(WEB,)), "pid-7", id="of its group"),
+        pytest.param(origin(7, 1, marked=True), "pid-7", id="with the marker"),
+        pytest.param(Origin(process_id=7), "pid-7", id="gone before it was seen"),
+    ],
+)
+def test_operators_are_told_from_workers(whence: Origin | None, name: str) -> None:
+    """By what the kernel says of their processes."""
+    role = gatekeeper().role_of(whence, None)
+    assert (role.name if role else None) == name
+
+
+def test_a_group_grants_nothing() -> None:
+    """A process can choose its group, and not its parent."""
+    role = gatekeeper().role_of(origin(7, 1, groups=(WEB,)), None)
+    assert role is not None
+    assert role.may == ()
+
+
+def test_a_program_that_embeds_has_children_of_its_own() -> None:
+    """These are operators."""
+    assert gatekeeper(owns_process=False).role_of(origin(7, CONTROLLER), None) is None
+
+
+def test_what_has_registered_is_a_worker() -> None:
+    """Whoever started it."""
+    role = gatekeeper().role_of(origin(SHELL, 1), SHELL)
+    assert role is not None
+    assert (role.name, role.may) == (f"pid-{SHELL}", ())
+
+
+@pytest.mark.parametrize("do", sorted(OPERATIONS))
+def test_every_operation_that_is_for_operators_needs_a_grant(do: str) -> None:
+    """Of those that the listening socket answers."""
+    others = {"ping", "register", "cancel"}
+    granted = {each for allowed in GRANTS.values() for each in allowed}
+    assert (missing_grant(do, ()) is not None) == (do in granted)
+    assert missing_grant(do, tuple(GRANTS)) is None
+    assert others.isdisjoint(granted)
+
+
+def test_a_reload_by_another_name_needs_the_grant_for_a_reload() -> None:
+    """Ruby's clients ask for a restart with a signal."""
+    assert missing_grant("restart", ("restart",), is_reload=True) == "reload"
+
+
+def test_denials_are_told_at_each_doubling() -> None:
+    told: list[int] = []
+    denials = Denials(lambda denied: told.append(denied.count))
+    for _ in range(100):
+        denials.note("web.0", 7, "stop", "stop")
+    assert told == [1, 2, 4, 8, 16, 32, 64]
+
+
+@pytest.mark.parametrize("may", ["status", ["everything"], [1], ["ping"]])
+def test_a_grant_that_does_not_exist_is_refused_when_it_is_declared(may: Any) -> None:
+    with pytest.raises(SpecError, match=r"^may"):
+        Command("web", ["true"], may=may)
+
+
+# Over connections.
+
+
+async def connect(
+    house: House, nursery: trio.Nursery, process_id: int, whence: Origin | None
+) -> Peer:
+    """Connect as a process that comes from there."""
+    ours, theirs = memory_stream_pair()
+    credentials = Credentials(process_id=process_id, user_id=0, group_id=0)
+    nursery.start_soon(house.server.serve_connection, theirs, credentials, whence)
+    opened: list[Peer] = []
+
+    async def hold() -> None:
+        async with open_peer(ours, Session(is_connecting=True)) as peer:
+            opened.append(peer)
+            await trio.sleep_forever()
+
+    nursery.start_soon(hold)
+    await wait_all_tasks_blocked()
+    return opened[0]
+
+
+async def test_a_worker_sees_itself_and_steers_nobody() -> None:
+    """Each denial is told to the controller, and names the option."""
+    asked: list[tuple[str, Any]] = []
+
+    def control(call: IncomingCall) -> Answer:
+        asked.append((call.do, call.arguments))
+        return {}
+
+    async with (
+        open_house() as house,
+        house.control(control),
+        house.connect(100) as agent,
+        trio.open_nursery() as nursery,
+    ):
+        await register(agent, 100, name="web.0")
+        worker = await connect(house, nursery, 7, origin(7, 100, CONTROLLER))
+        await worker.call("ping", {})
+        with expect("NoSuchWorker"):
+            await worker.call(
+                "forward",
+                {"connection_id": "", "operation": {"do": "ping"}, "timeout": 1},
+            )
+        for do in ("status", "workers"):
+            report = await worker.call(do, {})
+            assert [row["name"] for row in report["workers"]] == ["web.0"]
+            assert [row["process_id"] for row in report["connections"]] == [100]
+        denied: dict[str, dict[str, Any]] = {
+            "stop": {"names": ["web.1"]},
+            "reload": {},
+            "restart": {"signal": "HUP"},
+            "forward": {"name": "web.1", "operation": {"do": "memory_dump"}},
+            "workers": {"wait_ready": True},
+            "logs": {},
+            "shutdown": {},
+        }
+        for do, arguments in denied.items():
+            with expect("NotPermitted", "its service 'web' needs may=("):
+                await worker.call(do, arguments)
+        whence = origin(300, CONTROLLER, marked=True)
+        early = await connect(house, nursery, 300, whence)
+        reports: list[Any] = []
+
+        async def look() -> None:
+            reports.append(await early.call("status", {}))
+
+        nursery.start_soon(look)
+        await wait_all_tasks_blocked()
+        house.server.registry.update((record("job.0", 300),), 0)
+        await wait_all_tasks_blocked()
+        assert [row["name"] for row in reports[0]["workers"]] == ["job.0"]
+        with expect("NotPermitted", 'needs may=("stop",)'):
+            await agent.call("stop", {"names": ["web.1"]})
+        assert {do for do, _ in asked} == {"denied"}
+        assert asked[0][1] == {
+            "name": "web.0",
+            "process_id": 7,
+            "operation": "stop",
+            "needed": "stop",
+            "count": 1,
+        }
+
+        granted = evolve(record("web.0", 100), may=("stop",))
+        house.server.registry.update((granted,), 0)
+        await worker.call("stop", {"names": ["web.1"]})
+        assert asked[-1][0] == "stop"
+        nursery.cancel_scope.cancel()

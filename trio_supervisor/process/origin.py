@@ -1,0 +1,113 @@
+"""Which processes a process descends from, as the kernel tells it. Linux."""
+
+from __future__ import annotations
+
+import os
+import signal
+from typing import Final, NamedTuple
+
+from attrs import frozen
+
+from trio_supervisor.process.groups import IS_LINUX, has_variable
+
+# Deeper is nobody's shell.
+_DEPTH: Final = 64
+# A process on the way may end while it is looked at.
+_TRIES: Final = 3
+
+
+@frozen(kw_only=True)
+class Origin:
+    """The processes that one was started by, the nearest first."""
+
+    process_id: int
+    ancestors: tuple[int, ...] = ()
+    """It itself first; empty: it is gone, and nothing is known."""
+    groups: frozenset[int] = frozenset()
+    """The process groups and sessions of these."""
+    is_marked: bool = False
+    """Whether one of them was started with the controller's marker."""
+
+    @property
+    def is_known(self) -> bool:
+        """Whether anything is known."""
+        return bool(self.ancestors)
+
+
+class _Links(NamedTuple):
+    parent: int
+    group: int
+    session: int
+
+
+def origin_of(
+    process_id: int, root: int, marker: bytes, descriptor: int | None = None
+) -> Origin | None:
+    """Return where *process_id* comes from; None: this system does not tell.
+
+    Args:
+        root: Where to stop: what is above the controller does not matter.
+        marker: ``NAME=VALUE`` in the environment of the controller's children.
+        descriptor: A pidfd of the process: it is checked at the end that the number
+            was not given to another one.
+    """
+    if not IS_LINUX or process_id <= 0:  # 0: of a namespace that we do not see
+        return None
+    for _ in range(_TRIES):
+        if (origin := _walk(process_id, root, marker)) is None:
+            continue
+        if descriptor is not None and not _is_there(descriptor):
+            break
+        return origin
+    return Origin(process_id=process_id)
+
+
+def _walk(process_id: int, root: int, marker: bytes) -> Origin | None:
+    ancestors: list[int] = []
+    groups: set[int] = set()
+    is_marked = False
+    current = process_id
+    while current > 0 and len(ancestors) < _DEPTH:
+        if (links := _links_of(current)) is None:
+            return None
+        ancestors.append(current)
+        if current == root:
+            break
+        groups |= {links.group, links.session}
+        is_marked = is_marked or has_variable(current, marker)
+        current = links.parent
+    else:
+        if current > 0:
+            return None
+    return Origin(
+        process_id=process_id,
+        ancestors=tuple(ancestors),
+        groups=frozenset(groups),
+        is_marked=is_marked,
+    )
+
+
+def _links_of(process_id: int) -> _Links | None:
+    """Source: proc_pid_stat(5), fields 4 to 6, after the ``)`` of the name."""
+    try:
+        with open(f"/proc/{process_id}/stat", "rb", buffering=0) as file:
+            fields = file.read().rpartition(b")")[2].split()
+        return _Links(int(fields[1]), int(fields[2]), int(fields[3]))
+    except (OSError, IndexError, ValueError):
+        return None
+
+
+def _is_there(descriptor: int) -> bool:
+    try:
+        signal.pidfd_send_signal(descriptor, 0)
+    except ProcessLookupError:
+        return False
+    except OSError:
+        return True
+    return True
+
+
+def own_marker(name: str) -> bytes:
+    """Return the variable *name* of this process as ``NAME=VALUE``; empty: no such."""
+    value = os.environ.get(name)
+    return b"" if value is None else os.fsencode(f"{name}={value}")
