@@ -173,3 +173,30 @@ def test_code_that_names_do_not_lead_to_is_unknown() -> None:
     assert code_of(inner).fingerprint == ""
     assert code_of(partial(inner)).fingerprint == ""
     assert code_of(print).fingerprint == ""
+
+
+def test_a_partial_is_its_function_with_constants(modules: Path) -> None:
+    """What else an argument may be made of is not known, and so is not compared."""
+    path = modules / "fp_parts.py"
+    path.write_text("def work(n, w): ...\n\ndef other(): ...\n")
+    importlib.invalidate_caches()
+    work = importlib.import_module("fp_parts").work
+    parts = [
+        partial(work),
+        partial(work, 5),
+        partial(work, "a" * 999 + "b"),
+        partial(work, "a" * 999 + "c"),
+        partial(work, [1, (2.5, None)]),
+        partial(work, n={"a": b"b"}),
+        partial(partial(work, 1), w=2),
+    ]
+    before = [code_of(part).fingerprint for part in parts]
+    assert len({*before}) == len(parts)
+    assert all(len(each) == 64 for each in before)
+    path.write_text("def work(n, w): ...\n\ndef other(): pass\n")
+    assert [code_of(part).fingerprint for part in parts] == before
+    path.write_text("def work(n, w): pass\n\ndef other(): pass\n")
+    assert not {code_of(part).fingerprint for part in parts} & {*before}
+    for argument in (object(), [object()], Path("a"), work, {1, 2}):
+        assert code_of(partial(work, argument)).fingerprint == ""
+    assert code_of(partial(partial(work, object()), 1)).fingerprint == ""

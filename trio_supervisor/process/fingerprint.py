@@ -10,6 +10,7 @@ seen here: `loaded` tells of it.
 from __future__ import annotations
 
 import ast
+import functools
 import hashlib
 import inspect
 import sys
@@ -53,8 +54,11 @@ def code_of(target: Callable[..., Any]) -> Code:
     """Return the code that *target* can reach.
 
     Of the module that defines *target* only what it can reach counts, if it is a plain
-    function there; of all that this imports the whole files.
+    function there; of all that this imports the whole files. A partial is its function
+    with its arguments, where these are constants.
     """
+    if isinstance(target, functools.partial):
+        return _code_of_partial(target)
     function = inspect.unwrap(target)
     module = sys.modules.get(str(getattr(function, "__module__", "")))
     name = getattr(function, "__qualname__", "")
@@ -76,6 +80,24 @@ def code_of(target: Callable[..., Any]) -> Code:
         part = ast.Module(body=body, type_ignores=[])
         files[source.path] = ast.dump(part).encode("utf-8", "surrogatepass")
     return _code_in(files)
+
+
+def _code_of_partial(target: functools.partial[Any]) -> Code:
+    code = code_of(target.func)
+    arguments = (target.args, target.keywords)
+    if not (code.fingerprint and _is_constant(arguments)):
+        return _UNKNOWN
+    text = f"{code.fingerprint}{arguments!r}".encode("utf-8", "surrogatepass")
+    return Code(hashlib.sha256(text).hexdigest(), code.files)
+
+
+def _is_constant(value: object) -> bool:
+    """Whether the representation of *value* is all of it, in every process."""
+    if isinstance(value, (tuple, list)) and type(value) in (tuple, list):
+        return all(map(_is_constant, value))
+    if isinstance(value, dict) and type(value) is dict:
+        return all(map(_is_constant, (*value, *value.values())))
+    return value is None or type(value) in (bool, int, float, str, bytes)
 
 
 def fingerprint(module_name: str) -> str:
