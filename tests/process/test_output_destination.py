@@ -284,3 +284,41 @@ def test_a_child_that_was_forked_writes_its_own_lines_only() -> None:
     """It has no thread; its parent's lines are its parent's."""
     command = [sys.executable, "-W", "ignore", "-c", FORKING]
     subprocess.run(command, check=True, timeout=60)
+
+
+def test_begin_has_the_thread_before_it_is_needed(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """What is put while no thread can be started is written all the same."""
+    read, write = os.pipe()
+    try:
+        destination = Destination(write, lambda _: b"", idle=None)
+        destination.begin()
+        monkeypatch.setattr(threading.Thread, "start", _no_thread)
+        destination.put(b"line\n")
+        assert os.read(read, 100) == b"line\n"
+        destination.close()
+    finally:
+        os.close(read)
+        os.close(write)
+
+
+def test_drain_starts_the_thread_that_could_not_be_started(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    read, write = os.pipe()
+    try:
+        destination = Destination(write, lambda _: b"")
+        with monkeypatch.context() as patch:
+            patch.setattr(threading.Thread, "start", _no_thread)
+            destination.put(b"line\n")
+        assert destination.drain(30.0)
+        assert os.read(read, 100) == b"line\n"
+        destination.close()
+    finally:
+        os.close(read)
+        os.close(write)
+
+
+def _no_thread(_: threading.Thread) -> None:
+    raise RuntimeError("can't start new thread")

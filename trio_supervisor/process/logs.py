@@ -145,4 +145,8 @@ def _standard_error(root: logging.Logger, format_: str) -> Destination | None:
         descriptor = sys.stderr.fileno()
     except (AttributeError, io.UnsupportedOperation):
         return None
-    return Destination(descriptor, notice_of("json" if format_ == JSON else "text"))
+    destination = Destination(
+        descriptor, notice_of("json" if format_ == JSON else "text"), idle=None
+    )
+    destination.begin()
+    return destination

@@ -47,8 +47,9 @@ class Destination:
     _limit: int = QUEUE_SIZE
     _is_owner: bool = False
     """Whether the descriptor is closed with it."""
-    _idle: float = 10.0
-    """A thread with nothing to do ends, or a thousand files would keep as many [s]."""
+    _idle: float | None = 10.0
+    """A thread with nothing to do ends, or a thousand files would keep as many [s];
+    None: it stays, for when none can be started."""
     _on_problem: Callable[[OSError | None], None] = _ignore_problem
     """Called by the thread when writing begins to fail; None: it works again."""
     lost: int = field(default=0, init=False)
@@ -72,6 +73,11 @@ class Destination:
     _changed: threading.Condition = field(factory=threading.Condition, init=False)
     _thread: threading.Thread | None = field(default=None, init=False)
     _process_id: int = field(factory=os.getpid, init=False)
+
+    def begin(self) -> None:
+        """Start the thread now, and not with the first line."""
+        with self._changed:
+            self._work()
 
     def put(self, data: Data) -> None:
         """Have *data* written: whole lines, at least one. Never waits.
@@ -182,6 +188,8 @@ class Destination:
     def _try_again(self) -> None:
         with self._changed:
             self._is_failing = False
+            if self._items:  # no thread could be started for them, perhaps
+                self._work()
             self._changed.notify_all()
 
     async def _until(self, is_true: Callable[[], bool]) -> None:
