@@ -138,6 +138,13 @@ def test_fork_server_serves_on(does: str) -> None:
         assert serving.terminate() == 0
 
 
+def test_fork_server_that_ends_warns_of_nothing_of_its_own() -> None:
+    with open_serving(_SERVICE.format(does=_STREAMS)) as serving:
+        assert serving.cli("reload").returncode == 0
+        assert serving.terminate() == 0
+        assert "ResourceWarning" not in serving.text
+
+
 def test_fork_server_that_is_killed_is_replaced_though_its_children_live() -> None:
     """A child of the import has a copy of the connection to the controller."""
     does = """

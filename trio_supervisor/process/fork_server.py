@@ -258,6 +258,10 @@ class ForkServer:
     def _leave(self) -> None:
         """In a child: let go of what is the server's."""
         self._control.close()
+        self.close_spares()
+
+    def close_spares(self) -> None:
+        """Have the spare children end."""
         while self._spares:
             self._spares.pop().close()
 
@@ -453,6 +457,7 @@ def _serve(plan: Plan, control: socket, done: _Import, fork_aware: set[str]) -> 
     finally:
         if posix.getpid() != server.process_id or server.is_parked:
             posix._exit(1)  # a child that does not know yet what it is to be
+        server.close_spares()
 
 
 def _tell(control: socket, done: _Import, findings: Findings) -> None:
