@@ -209,6 +209,16 @@ def test_a_long_value_is_cut() -> None:
     assert (change.old, len(change.new), change.new[-2:]) == ("a", 60, "b…")
 
 
+def test_long_values_are_cut_so_that_they_differ() -> None:
+    """Where they are the same at first, both are shown from the difference on."""
+    start = "run --option " * 9
+    old, new = (facts(declaration={"x": f"{start}{end}"}) for end in ("1", "2" * 99))
+    (change,) = only(plan_reload([old], [new])).changes
+    shown = f"…{start[-20:]}"
+    assert (change.old, change.new[:22]) == (f"{shown}1", f"{shown}2")
+    assert len(change.new) == 60
+
+
 def test_a_service_that_becomes_a_command_is_replaced() -> None:
     """Of one name, and nothing else in common."""
     plan = plan_reload([facts()], [facts(is_command=True)])

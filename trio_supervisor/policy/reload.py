@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shlex
 from collections.abc import Iterator, Mapping, Sequence
+from itertools import takewhile
 from typing import Final, Literal, TypeAlias
 
 from attrs import field, frozen
@@ -24,6 +25,8 @@ _ABSENT: Final = object()
 _SECRET: Final = frozenset({"environment", "state"})
 _COMMAND_LINES: Final = frozenset({"arguments", "pre_stop"})
 _LONGEST: Final = 60
+# What is shown before the first difference of texts that are longer.
+_CONTEXT: Final = 20
 UNKNOWN_CODE: Final = ""
 """In place of a file: a worker did not say which code it has loaded."""
 # As many digits of a fingerprint as git shows.
@@ -236,7 +239,7 @@ def _changes(old: Mapping[str, object], new: Mapping[str, object]) -> Iterator[C
         if isinstance(was, Mapping) and isinstance(becomes, Mapping):
             yield from _key_changes(name, was, becomes)
         elif was != becomes:
-            yield Change(name, _shown(name, was), _shown(name, becomes))
+            yield _change(name, name, was, becomes)
 
 
 def _key_changes(
@@ -246,7 +249,7 @@ def _key_changes(
         was, becomes = old.get(key, _ABSENT), new.get(key, _ABSENT)
         if was != becomes:
             where = f"{name}[{key!r}]"
-            yield Change(where, _shown(name, was), _shown(name, becomes))
+            yield _change(where, name, was, becomes)
 
 
 def _code_change(
@@ -271,5 +274,18 @@ def _shown(name: str, value: object) -> str:
     text = value if isinstance(value, str) else repr(value)
     if name in _COMMAND_LINES:
         text = join_words(shlex.split(text))
-    text = hide_text(text)
+    return hide_text(text)
+
+
+def _change(field: str, name: str, was: object, becomes: object) -> Change:
+    """Return a change whose texts, where they are cut, show what differs."""
+    old, new = _shown(name, was), _shown(name, becomes)
+    pairs = zip(old, new, strict=False)
+    same = sum(1 for _ in takewhile(lambda pair: pair[0] == pair[1], pairs))
+    start = 0 if same < _LONGEST - 1 or old == new else same - _CONTEXT
+    return Change(field, _cut(old, start), _cut(new, start))
+
+
+def _cut(text: str, start: int) -> str:
+    text = f"…{text[start:]}" if start else text
     return text if len(text) <= _LONGEST else f"{text[: _LONGEST - 1]}…"
