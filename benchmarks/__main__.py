@@ -36,7 +36,7 @@ ENTRIES: Final = (
     "pump",
     "peers",
 )
-ON_REQUEST: Final = ("growth", "diagnostics")
+ON_REQUEST: Final = ("growth", "diagnostics", "hostile")
 """Not run unless they are named."""
 _QUICK_REPEATS: Final = 2
 

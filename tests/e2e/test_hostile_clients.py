@@ -1,0 +1,36 @@
+"""A client that sends hostile input, and another that is served all the while."""
+
+from __future__ import annotations
+
+import subprocess
+from collections.abc import Iterator
+
+import pytest
+
+from benchmarks.hostile import KINDS, attack
+from tests.e2e.serving import PATIENCE, Serving, open_serving
+
+
+@pytest.fixture(scope="module")
+def serving() -> Iterator[Serving]:
+    """Four workers, whom nobody harms."""
+    with open_serving() as serving:
+        yield serving
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_the_others_are_served_while_one_attacks(serving: Serving, kind: str) -> None:
+    """By the same supervisor; no worker is restarted, and nothing long is logged."""
+    before = serving.call("workers")
+    since = len(serving.lines)
+    with subprocess.Popen(attack(str(serving.socket), kind)) as attacker:
+        serving.call("ping")
+        assert attacker.wait(PATIENCE) == 0
+    serving.call("ping")
+    after = serving.call("workers")
+
+    assert after["supervisor"]["process_id"] == before["supervisor"]["process_id"]
+    assert [(w["process_id"], w["state"]) for w in after["workers"]] == [
+        (w["process_id"], w["state"]) for w in before["workers"]
+    ]
+    assert all(len(line) < 10_000 for line in serving.lines[since:])
