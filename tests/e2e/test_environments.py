@@ -136,3 +136,26 @@ def _command(process_id: int) -> bytes:
 
 def _environment(process_id: int) -> list[bytes]:
     return Path(f"/proc/{process_id}/environ").read_bytes().split(b"\0")
+
+
+def test_an_import_that_ends_its_process_in_another_environment_is_blamed() -> None:
+    source = """
+import os
+from trio_supervisor import Application, Service
+
+if "BAD" in os.environ:
+    os._exit(3)
+
+def work(worker):
+    worker.ready()
+    worker.stopping.wait()
+
+application = Application(services=[
+    Service("good", work, backend="sync"),
+    Service("bad", work, backend="sync", environment={"BAD": "1"}),
+])
+"""
+    with open_serving(source, is_ready=False) as serving:
+        line = "service.py, line 6: the import ended its process (exit code 3)"
+        serving.wait_event(message=f"{line}; starting another")
+        serving.wait_worker("good.0", state="ready")

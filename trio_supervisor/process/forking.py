@@ -20,6 +20,7 @@ from trio_supervisor.process.child import ChildProcess, describe_exit
 from trio_supervisor.process.code_files import changed_file, differing_file
 from trio_supervisor.process.declaring import (
     IMPORT_TIMEOUT,
+    ended_text,
     late_text,
     read_file,
     shown_target,
@@ -100,6 +101,8 @@ class Forker:
     spares: set[int] = field(factory=set, init=False)
     """Children of ours that are parked, or were; their zombies are to be reaped."""
     _twin: ParkedTwin | None = field(default=None, init=False)
+    _where: str | None = field(default=None, init=False)
+    """What the report says of an import that has ended its server; None: none has."""
     problem: str = field(default="", init=False)
     """Why there is no server, and can be none before a reload; empty: there can."""
 
@@ -260,11 +263,14 @@ class Forker:
                 problem = text_of(shortage_of(exc) or OSError(str(exc)))
                 self._trouble.failed(f"no fork server: {problem}; trying again")
             else:
-                how = describe_exit(process.returncode)
+                text = f"the fork server ended ({describe_exit(process.returncode)})"
+                if self._where is not None and process.returncode is not None:
+                    shown = self._shown_source()
+                    text = ended_text(self._where, shown, process.returncode)
                 next_ = "starting another"
                 if self._twin is not None:
                     next_ = "its twin takes over, with the same code"
-                logger.warning("the fork server ended (%s); %s", how, next_)
+                logger.warning("%s; %s", text, next_)
                 if self._twin is not None:
                     continue
             pause = _RETRIES[min(self._failures, len(_RETRIES) - 1)]
@@ -274,6 +280,7 @@ class Forker:
     async def _run_one(self) -> ChildProcess:
         with ExitStack() as stack:
             started, self._started = self._started, None
+            self._where = None
             report: int | None = None
             has_code = True
             if started is None and self._twin is not None:
@@ -349,6 +356,7 @@ class Forker:
             CodeLostError: it has not, or its import fails.
         """
         problem: CodeLostError | None = None
+        is_imported = False
         shown = self._shown_source()
         async with open_nursery() as nursery:
             nursery.start_soon(_cancel_after, process, nursery.cancel_scope)
@@ -357,6 +365,7 @@ class Forker:
                 try:
                     while not await self._hear(control, process):
                         pass
+                    is_imported = True
                 except CodeLostError as exc:
                     problem = exc
             nursery.cancel_scope.cancel()
@@ -365,6 +374,8 @@ class Forker:
             problem = CodeLostError(text)
         if problem is not None:
             raise problem
+        if not is_imported:
+            self._where = read_report(report)
 
     async def _listen(
         self, control: trio.socket.SocketType, process: ChildProcess
