@@ -13,10 +13,12 @@ import signal
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from tests.e2e.serving import PACKAGE_DIRECTORY, Serving, open_serving
+from tests.e2e.serving import PACKAGE_DIRECTORY, PATIENCE, Serving, open_serving
+from trio_supervisor.cli.connection import Connection, Deadline
 
 SERVICE = """
 import trio
@@ -59,10 +61,12 @@ IS_LONG = os.environ.get("FAILING_CALLS") == "all"
 
 
 def combinations(functions: tuple[str, ...]) -> list[tuple[str, str]]:
-    """Return functions and errors: each of both at least once; or all, if asked."""
-    every = [(f, e) for f in functions for e in (*SHORTAGES, *OTHERS)]
-    step = len(SHORTAGES) + len(OTHERS) + 3
-    return every if IS_LONG else [*every[::step], every[-2]]
+    """Return functions and errors: each function at least once; or all, if asked."""
+    errors = (*SHORTAGES, *OTHERS)
+    if IS_LONG:
+        return [(function, error) for function in functions for error in errors]
+    found = [(f, errors[i % len(errors)]) for i, f in enumerate(functions)]
+    return [*found, (functions[-1], "EPIPE")]
 
 
 class Faults:
@@ -205,11 +209,25 @@ def test_controller_outlives_a_real_limit(
             assert name in told["problem"]
             if limit == resource.RLIMIT_NOFILE:
                 serving.wait_line("not counted as failed")
+                # Several probes, which would be too many failures in a row.
+                serving.until(lambda: attempts(serving) > 5, "starts that fail")
         finally:
             resource.prlimit(controller, limit, (soft, hard))
         serving.wait_event(since=since, event="shortage_over")
         serving.wait_event(since=since, event="ready", name="victim.0")
         assert len(serving.select(since, event="shortage")) == 1
+
+
+def attempts(serving: Serving) -> int:
+    """Return how many starts have failed since a process was started last."""
+    told: list[dict[str, Any]] = []
+    with Connection(str(serving.socket), Deadline(PATIENCE)) as connection:
+        connection.call("events", {}, lambda part: told.extend(part.get("entries", ())))
+    count = 0
+    for event in told:
+        kind = event["event"]
+        count = 0 if kind == "started" else count + (kind == "not_started")
+    return count
 
 
 def fork_server_of(serving: Serving) -> int:
