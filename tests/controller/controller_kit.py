@@ -35,7 +35,8 @@ from trio_supervisor.controller.starting import SupervisorLauncher
 from trio_supervisor.controller.steering import answer
 from trio_supervisor.controller.surroundings import Surroundings
 from trio_supervisor.controller.workshop import MakeChild, Workshop
-from trio_supervisor.errors import SupervisorError
+from trio_supervisor.errors import NotConnectedError, SupervisorError
+from trio_supervisor.link.peer import IncomingCall
 from trio_supervisor.policy.lifecycle import State
 from trio_supervisor.policy.reload import ServiceFacts
 from trio_supervisor.process.fork_server_start import Started
@@ -49,6 +50,7 @@ from trio_supervisor.supervisor.server import Server
 from trio_supervisor.tasks import Nursery
 from trio_supervisor.testing import FakeProcess
 from trio_supervisor.wire.json_tree import Object
+from trio_supervisor.wire.messages import Forward
 
 NEVER: Final = math.inf
 # No process of the system has such a number.
@@ -345,6 +347,15 @@ class FakeLaunchers(Launchers):
         return partial(self.theatre.spawn, service.name, index, plan)
 
 
+@define(eq=False, kw_only=True)
+class ServerWithoutAgents(Server):
+    """Knows that no fake worker connects: it need not be looked at from outside."""
+
+    async def forward(self, call: IncomingCall, forward: Forward) -> Object:
+        await trio.lowlevel.checkpoint()
+        raise NotConnectedError(f"{forward.name} is not connected")
+
+
 @define(eq=False)
 class FakeSupervisors(SupervisorLauncher):
     """Starts servers, each with a process that is none."""
@@ -355,7 +366,7 @@ class FakeSupervisors(SupervisorLauncher):
     async def __call__(self, incarnation: int) -> Any:
         theatre = self._theatre
         process = FakeProcess(pid=next(theatre._pids))
-        server = Server(
+        server = ServerWithoutAgents(
             registry=Registry(),
             monitoring=Monitoring(()),
             process_id=process.pid,
