@@ -497,3 +497,18 @@ async def test_a_debt_is_forgotten_with_time() -> None:
 def test_the_limits_bound_what_a_connection_may_hold() -> None:
     """A line that is no answer, and what was answered and is not read."""
     assert DEFAULT_LIMITS.call == 256 * 1024
+
+
+async def test_one_that_is_alone_in_asking_for_much_does_not_queue() -> None:
+    """It would cost it a turn of the loop each time."""
+    clock = Clock()
+    share = FairShare(clock)
+    with share.open(1) as alone, share.open(2) as rival:
+        alone.account.charge(1.0, clock.now)
+        rival.account.charge(1.0, clock.now)
+        await alone.begin()
+        assert not share.queue.locked()
+        alone.end()
+        await rival.begin()
+        assert share.queue.locked()
+        rival.end()

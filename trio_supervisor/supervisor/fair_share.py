@@ -18,6 +18,7 @@ T = TypeVar("T")
 # Half of the loop's time, in the long run, before a client has to queue.
 _RATE: Final = 0.5
 _ALLOWANCE: Final = 2 * SLICE
+_LATELY: Final = 0.05
 MAX_CONNECTIONS: Final = 256
 """Connections of one process."""
 MAX_WAITING: Final = 256
@@ -92,6 +93,23 @@ class FairShare:
     queue: trio.StrictFIFOLock = field(factory=trio.StrictFIFOLock, init=False)
     """Held while work is done for a process that has had more than its share."""
 
+    _last: Turns | None = field(default=None, init=False)
+    """Who had a turn last, of those that had more than their share."""
+    _last_at: float = field(default=0.0, init=False)
+
+    def has_rivals(self, turns: Turns, now: float) -> bool:
+        """Whether another connection has had more than its share, too, lately.
+
+        One that is alone need not queue: that would cost it a turn of the loop.
+        """
+        if self.queue.locked():
+            return True
+        return self._last not in (None, turns) and now - self._last_at < _LATELY
+
+    def note_turn(self, turns: Turns, now: float) -> None:
+        """Note that *turns* has one."""
+        self._last, self._last_at = turns, now
+
     @contextmanager
     def open(self, process_id: int | None) -> Iterator[Turns]:
         """Have a connection of that process for the length of the block.
@@ -125,10 +143,14 @@ class Turns:
 
     async def begin(self) -> None:
         """Wait for the turn of this connection."""
-        if self.account.is_spent(self.share.clock()):
-            await self.share.queue.acquire()
-            self._is_queueing = True
-        self._began = self.share.clock()
+        now = self.share.clock()
+        if self.account.is_spent(now):
+            if self.share.has_rivals(self, now):
+                await self.share.queue.acquire()
+                self._is_queueing = True
+            now = self.share.clock()
+            self.share.note_turn(self, now)
+        self._began = now
 
     @property
     def is_over(self) -> bool:
