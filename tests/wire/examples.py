@@ -212,6 +212,7 @@ RESULTS: tuple[attrs.AttrsInstance, ...] = (
                 "is_scaled": False,
             },
         ),
+        not_ready={"web.1": "in backoff (exit code 1)"},
     ),
     m.ReloadReport(generation=1, lines=()),
     m.HealthReport(is_ok=False, details={"not_ready": ["web"], "stopping": False}),

@@ -243,6 +243,7 @@ STRATEGIES: dict[Any, st.SearchStrategy[Any]] = {
 BOUNDS: dict[tuple[type, str], st.SearchStrategy[Any]] = {
     (m.Forward, "timeout"): st.floats(0, 86_400, exclude_min=True),
     (m.Restart, "max_unavailable"): st.integers(1, 2**63 - 1),
+    (m.Denied, "count"): st.integers(1, 2**63 - 1),
     (m.Health, "kind"): st.sampled_from(["startup", "readiness", "liveness"]),
     (m.Logs, "tail"): st.integers(0, 10_000),
     (m.MemorySample, "engine"): st.sampled_from(["snapshots", "memray"]),
