@@ -276,7 +276,7 @@ class Server:
         for worker in self.registry.take_former():
             if state_of(worker.process_id) in ("", "Z", "X"):
                 name, pid = worker.own_name, worker.process_id
-                logger.info("%s (pid %d) is gone; closing its connection", name, pid)
+                logger.debug("%s (pid %d) is gone; closing its connection", name, pid)
                 worker.peer.close()
 
     # Calls of clients and workers.
