@@ -140,11 +140,13 @@ def open_evil(answer: Answer) -> Iterator[Path]:
                         data = json.dumps({"id": call["id"], **fields}).encode()
                         connection.sendall(data + b"\n")
 
-        threading.Thread(target=serve, daemon=True).start()
+        thread = threading.Thread(target=serve, daemon=True)
+        thread.start()
         try:
             yield path
         finally:
             listener.shutdown(socket.SHUT_RDWR)
+            thread.join()
 
 
 def run(monkeypatch: pytest.MonkeyPatch, *words: str) -> tuple[int, str]:
