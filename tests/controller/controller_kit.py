@@ -400,7 +400,11 @@ class FakeWorkshop(Workshop):
     _theatre: Theatre = field(kw_only=True)
 
     async def check_startable(
-        self, application: Application, names: Collection[str]
+        self,
+        application: Application,
+        names: Collection[str],
+        *,
+        were_started: bool = False,
     ) -> None:
         await trio.lowlevel.checkpoint()  # no program of theirs is there
 

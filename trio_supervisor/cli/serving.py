@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import logging
 import os
 import signal
@@ -61,6 +62,8 @@ def serve(plan: Plan) -> None:
 
     Raises what `open_controller` and `wait_declared` raise.
     """
+    gc.freeze()  # what was loaded stays
+    gc.enable()
     log = configure_logging(plan.arguments.log_format, source="controller")
     # An ignored SIGCHLD is inherited; exit codes would be lost.
     signal.signal(signal.SIGCHLD, signal.SIG_DFL)

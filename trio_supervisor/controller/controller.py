@@ -727,7 +727,9 @@ class Controller:
         Raises:
             SpecError: it is; all of it is listed.
         """
-        await self.workshop.check_startable(self.application, set(services))
+        await self.workshop.check_startable(
+            self.application, set(services), were_started=True
+        )
 
     def check_capacity(self, more: int) -> None:
         """Refuse to start *more* workers than there are file descriptors for.

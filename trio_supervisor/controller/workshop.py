@@ -107,7 +107,11 @@ class Workshop:
     not ours to move."""
 
     async def check_startable(
-        self, application: Application, names: Collection[str]
+        self,
+        application: Application,
+        names: Collection[str],
+        *,
+        were_started: bool = False,
     ) -> None:
         """See that what the services *names* need is there: see `preflight`.
 
@@ -115,7 +119,9 @@ class Workshop:
             SpecError: something is missing; all of it is listed.
         """
         environment = self.surroundings.environment
-        await check_startable(application, names, environment)
+        await check_startable(
+            application, names, environment, were_started=were_started
+        )
 
     async def import_again(self, source: Reference) -> Imported:
         """Import *source* in a new process; return what it declares now.

@@ -7,10 +7,9 @@ import os
 import stat
 import sys
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Final
 
-from trio_supervisor.process.own_code import is_own
+from trio_supervisor.process.own_code import own_source_of
 
 _MAX_FILES: Final = 20_000
 _MAX_SIZE: Final = 64 * 1024 * 1024
@@ -22,11 +21,7 @@ def files_of_import() -> dict[str, str]:
     """Return a hash of each source file of the application that was imported here."""
     found: dict[str, str] = {}
     for module in list(sys.modules.values()):
-        file = getattr(module, "__file__", None)
-        if not isinstance(file, str) or not file.endswith(".py"):
-            continue
-        if is_own(Path(file).resolve()):
-            path = os.path.abspath(file)
+        if (path := own_source_of(module)) is not None:
             found[path] = _hash_of(path)
     return found
 

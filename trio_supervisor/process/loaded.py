@@ -12,7 +12,7 @@ from collections.abc import Collection, Iterable, Iterator
 from pathlib import Path
 from typing import Final, NamedTuple
 
-from trio_supervisor.process.own_code import is_own
+from trio_supervisor.process.own_code import own_source_of
 
 # The kernel stamps files by a clock that is a tick behind ours, 10 ms at most, and a
 # file system may be coarser [s].
@@ -53,16 +53,12 @@ def loaded_files(started_at: float) -> Iterator[tuple[str, float]]:
     """
     known = _imported[0] if _imported else _Imported(frozenset(), started_at, None)
     for name, module in list(sys.modules.items()):
-        file = getattr(module, "__file__", None)
-        if not isinstance(file, str) or not file.endswith(".py"):
-            continue
-        path = Path(file).resolve()
-        if not is_own(path):
+        if (path := own_source_of(module)) is None:
             continue
         if name not in known.names:
-            yield os.path.abspath(file), started_at
-        elif known.covered is not None and path not in known.covered:
-            yield os.path.abspath(file), known.began_at
+            yield path, started_at
+        elif known.covered is not None and Path(path).resolve() not in known.covered:
+            yield path, known.began_at
 
 
 def first_modified(files: Iterable[tuple[str, float]]) -> str | None:

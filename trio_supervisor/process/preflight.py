@@ -19,6 +19,16 @@ from trio_supervisor.spec.requirements import (
 )
 
 
+def without_removed(requirements: Iterable[Requirement]) -> list[Requirement]:
+    """Leave out files whose directory is gone: it was there, and is made again."""
+    return [
+        requirement
+        for requirement in requirements
+        if not isinstance(requirement, OutputFile)
+        or os.path.isdir(os.path.dirname(requirement.path) or ".")
+    ]
+
+
 def problems_of(
     requirements: Iterable[Requirement], environment: Mapping[str, str]
 ) -> list[SpecError]:
