@@ -11,7 +11,7 @@ import os
 import resource
 import signal
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +19,7 @@ import pytest
 
 from tests.e2e.serving import PACKAGE_DIRECTORY, PATIENCE, Serving, open_serving
 from trio_supervisor.cli.connection import Connection, Deadline
+from trio_supervisor.errors import SupervisorError
 
 SERVICE = """
 import trio
@@ -56,6 +57,11 @@ STARTING = (
     "open",
     "listdir",
     "sendmsg",
+)
+# What a supervisor and an agent do while they are called.
+TALKING = (
+    *("read", "write", "send", "recv", "open", "listdir"),
+    *("start_new_thread", "dup", "pipe"),
 )
 IS_LONG = os.environ.get("FAILING_CALLS") == "all"
 
@@ -121,6 +127,17 @@ def kill_victim(serving: Serving) -> int:
     return since
 
 
+def kill_victim_by_log(serving: Serving) -> None:
+    """Kill it by what the log told last: the supervisor may not answer."""
+    started = [
+        event["process_id"]
+        for event in list(serving.events)
+        if event.get("event") == "started" and event["name"] == "victim.0"
+    ]
+    with suppress(ProcessLookupError):
+        os.kill(started[-1], signal.SIGKILL)
+
+
 @pytest.mark.parametrize(("function", "error"), combinations(STARTING))
 def test_controller_outlives_a_call_that_fails(
     running: tuple[Serving, Faults], function: str, error: str
@@ -174,6 +191,40 @@ def test_supervisor_outlives_an_accept_that_fails(
         assert serving.call("workers")["supervisor"]["process_id"] == supervisor
 
 
+@pytest.mark.parametrize(
+    ("function", "error"), combinations((*TALKING, "getsockopt", "pidfd_open"))
+)
+def test_supervisor_or_its_successor_outlives_a_call_that_fails(
+    running: tuple[Serving, Faults], function: str, error: str
+) -> None:
+    """While a client calls, and a worker is replaced: both may have to try again."""
+    serving, faults = running
+    supervisor = serving.call("workers")["supervisor"]["process_id"]
+    with checked(serving):
+        with faults.fail(supervisor, function, error):
+            kill_victim_by_log(serving)
+            with suppress(OSError), serving.peer() as peer:
+                peer.send('{"id":2,"do":"ping"}')
+        assert serving.call("ping") is not None
+        serving.wait_worker("victim.0", state="ready", connected=True)
+
+
+@pytest.mark.parametrize(
+    ("function", "error"), combinations((*TALKING, "connect", "socketpair"))
+)
+def test_agent_outlives_a_call_that_fails(
+    running: tuple[Serving, Faults], function: str, error: str
+) -> None:
+    """While it is called; it answers, or connects again, once it can."""
+    serving, faults = running
+    worker = serving.pids("web")["web.0"]
+    ask = {"name": "web.0", "operation": {"do": "thread_dump"}}
+    with checked(serving):
+        with faults.fail(worker, function, error), suppress(SupervisorError):
+            serving.call("forward", **ask, timeout=2)
+        serving.until(lambda: agent_answers(serving, ask), "an answer of the agent")
+
+
 @pytest.mark.parametrize("error", ["ENOMEM", "EAGAIN", "EPERM"])
 def test_agent_outlives_a_connect_that_fails(
     running: tuple[Serving, Faults], error: str
@@ -216,6 +267,13 @@ def test_controller_outlives_a_real_limit(
         serving.wait_event(since=since, event="shortage_over")
         serving.wait_event(since=since, event="ready", name="victim.0")
         assert len(serving.select(since, event="shortage")) == 1
+
+
+def agent_answers(serving: Serving, ask: dict[str, Any]) -> bool:
+    """Whether it does: its connection may just end, or it is looked at from outside."""
+    with suppress(SupervisorError):
+        return bool(serving.call("forward", **ask)["threads"])
+    return False
 
 
 def attempts(serving: Serving) -> int:

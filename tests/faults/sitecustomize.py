@@ -44,11 +44,13 @@ def install() -> None:
     """Put what may fail in the place of each function."""
     for name in ("pipe", "dup", "memfd_create", "pidfd_open", "listdir", "fork"):
         _wrap(name, posix, os)
+    for name in ("read", "write"):
+        _wrap(name, posix, os)
     _wrap("fork_exec", _posixsubprocess)
     _wrap("socketpair", _socket)
     _wrap("socketpair", socket)
     _wrap("open", builtins)
-    for name in ("accept", "sendmsg", "connect"):
+    for name in ("accept", "sendmsg", "connect", "send", "recv", "getsockopt"):
         _wrap(name, socket.socket)
     _wrap("start_new_thread", _thread)
     if (threading := sys.modules.get("threading")) is not None:
