@@ -7,12 +7,14 @@ import json
 import os
 import signal
 import sys
+import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 
 import pytest
 import trio
+import trio.testing
 from attrs import frozen
 
 from tests.process.output_kit import (
@@ -151,6 +153,22 @@ async def test_steady_output_without_newline_is_not_held_back() -> None:
         first = json.loads(await read_until(hub.stdout, b"\n"))
         second = json.loads(await read_until(hub.stdout, b"\n"))
     assert set(first["message"]) == set(second["message"]) == {"."}
+
+
+async def test_line_that_is_read_late_is_not_cut() -> None:
+    """What is in the pipe already is read before a line counts as incomplete."""
+    async with open_hub() as hub:
+        output = hub.hub.open("web.0")
+        stdout, _ = output.descriptors
+        writing = os.dup(stdout)
+        output.started(os.getpid())
+        os.write(writing, b"one ")
+        await trio.testing.wait_all_tasks_blocked()
+        os.write(writing, b"two\n")
+        time.sleep(0.7)  # noqa: ASYNC251 (the loop hangs for so long)
+        os.close(writing)
+        line = await read_until(hub.stdout, b"\n")
+        assert line == b"web.0        | one two\n"
 
 
 async def test_log_file_of_one_worker_gets_bytes_as_they_come(tmp_path: Path) -> None:

@@ -122,12 +122,13 @@ class Pump:
             if count := self._read(self._step):
                 self._adapt(count)
                 await trio.lowlevel.checkpoint()
+            elif trio.current_time() >= self._overdue_at:
+                # Not before all is read: we may be late ourselves.
+                self._overdue_at = math.inf
+                self._take(self._aligner.cut())
             elif not self._has_ended:
                 with trio.CancelScope(deadline=self._overdue_at) as self._waiting:
                     await trio.lowlevel.wait_readable(self._descriptor)
-            if trio.current_time() >= self._overdue_at:
-                self._overdue_at = math.inf
-                self._take(self._aligner.cut())
             await self._pass_on()
 
     async def _pass_on(self) -> None:
