@@ -171,6 +171,27 @@ async def test_line_that_is_read_late_is_not_cut() -> None:
         assert line == b"web.0        | one two\n"
 
 
+async def test_stop_between_two_blocks_loses_none() -> None:
+    """What the pump has just taken to pass on is written, too."""
+    async with open_hub() as hub:
+        output = hub.hub.open("web.0")
+        stdout, _ = output.descriptors
+        writing = os.dup(stdout)
+        output.started(os.getpid())
+        await trio.testing.wait_all_tasks_blocked()
+        os.write(writing, b"one ")
+        await trio.testing.wait_all_tasks_blocked()
+        os.write(writing, b"two\nthree\n")
+        # The pump wakes, reads both lines, and has passed on the first of them.
+        (pump, _) = output._pumps
+        while pump._pending or b"one" in pump._aligner.rest:
+            await trio.lowlevel.checkpoint()
+        output.close()
+        os.close(writing)
+        printed = await read_until(hub.stdout, b"three\n")
+        assert printed == b"web.0        | one two\nweb.0        | three\n"
+
+
 async def test_log_file_of_one_worker_gets_bytes_as_they_come(tmp_path: Path) -> None:
     """Before the end of a line, and the same bytes as the worker wrote."""
     path = tmp_path / "log"

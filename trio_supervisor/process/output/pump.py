@@ -134,8 +134,12 @@ class Pump:
     async def _pass_on(self) -> None:
         is_first = True
         while (data := self._next_rendered()) is not None:
-            if not is_first:
-                await trio.lowlevel.checkpoint()
+            try:
+                if not is_first:
+                    await trio.lowlevel.checkpoint()
+            except trio.Cancelled:
+                self._sink.destination.put(data)  # it was taken already
+                raise
             is_first = False
             await self._sink.destination.send(data)
 
