@@ -25,7 +25,8 @@ def no_leaks() -> Iterator[None]:
     """Whatever a test does, it ends with the descriptors that it began with."""
     before = set(os.listdir("/dev/fd"))
     yield
-    assert set(os.listdir("/dev/fd")) == before
+    # A thread that an earlier test has left may close one of its own meanwhile.
+    assert set(os.listdir("/dev/fd")) <= before
 
 
 @pytest.fixture(params=["path", "abstract"])
