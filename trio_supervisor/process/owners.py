@@ -6,6 +6,7 @@ import errno
 import grp
 import os
 import pwd
+from collections.abc import Callable
 from typing import Final
 
 UNCHANGED: Final = -1
@@ -18,12 +19,7 @@ def user_number(user: str | int | None) -> int:
     Raises:
         OSError: there is no user of that name; `errno.EINVAL`.
     """
-    if user is None or isinstance(user, int):
-        return UNCHANGED if user is None else user
-    try:
-        return pwd.getpwnam(user).pw_uid
-    except KeyError:
-        raise OSError(errno.EINVAL, f"there is no user {user!r}") from None
+    return _number("user", user, lambda name: pwd.getpwnam(name).pw_uid)
 
 
 def group_number(group: str | int | None) -> int:
@@ -32,12 +28,16 @@ def group_number(group: str | int | None) -> int:
     Raises:
         OSError: there is no group of that name; `errno.EINVAL`.
     """
-    if group is None or isinstance(group, int):
-        return UNCHANGED if group is None else group
+    return _number("group", group, lambda name: grp.getgrnam(name).gr_gid)
+
+
+def _number(kind: str, owner: str | int | None, number_of: Callable[[str], int]) -> int:
+    if owner is None or isinstance(owner, int):
+        return UNCHANGED if owner is None else owner
     try:
-        return grp.getgrnam(group).gr_gid
+        return number_of(owner)
     except KeyError:
-        raise OSError(errno.EINVAL, f"there is no group {group!r}") from None
+        raise OSError(errno.EINVAL, f"there is no {kind} {owner!r}") from None
 
 
 def give_to(path: str, user: str | int | None, group: str | int | None) -> None:
