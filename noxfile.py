@@ -71,7 +71,7 @@ def cancellations(session: nox.Session) -> None:
     session.install("-e.", *_group("tests"))
     for subject in session.posargs or ["client", "worker", "controller", "imported"]:
         for how in ("cancel", "interrupt"):
-            words = ["-m", "tests.e2e.interruptions", subject, how, "all"]
+            words = ["-m", "tests.kits.interruptions", subject, how, "all"]
             session.run("python", *words)
 
 

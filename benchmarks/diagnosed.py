@@ -18,14 +18,14 @@ from typing import Any
 
 import trio
 
-from trio_supervisor.probe.garbage import GarbageProfile
-from trio_supervisor.probe.heap_dump import HeapDump
-from trio_supervisor.probe.main_loop import MainLoop, current_main_loop
-from trio_supervisor.probe.memory_sample import MemorySampling
-from trio_supervisor.probe.sampling import profile_for
-from trio_supervisor.probe.stacks import thread_report
-from trio_supervisor.probe.stalls import StallWatch
-from trio_supervisor.probe.tasks import scheduler_report
+from trio_supervisor.diagnostics.heap.heap_dump import HeapDump
+from trio_supervisor.diagnostics.memory.memory_sample import MemorySampling
+from trio_supervisor.diagnostics.profile.garbage import GarbageProfile
+from trio_supervisor.diagnostics.profile.sampling import profile_for
+from trio_supervisor.diagnostics.stacks.thread_stacks import thread_report
+from trio_supervisor.diagnostics.tasks.loop_stalls import StallWatch
+from trio_supervisor.diagnostics.tasks.main_loop import MainLoop, current_main_loop
+from trio_supervisor.diagnostics.tasks.report import scheduler_report
 
 _TICK = 0.001
 _PERIOD = 1.0

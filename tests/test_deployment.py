@@ -15,7 +15,8 @@ from typing import Any
 
 import pytest
 
-ROOT = Path(__file__).parents[1]
+from tests.kits.places import ROOT
+
 DEPLOYMENT = ROOT / "examples" / "deployment"
 UNIT = "trio_supervisor.service"
 SOCKET = "trio_supervisor.socket"

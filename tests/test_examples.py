@@ -12,12 +12,12 @@ import tempfile
 import urllib.request
 from collections.abc import Iterator
 from contextlib import closing
-from pathlib import Path
 from typing import Any
 
 import pytest
 
-EXAMPLES = Path(__file__).parents[1] / "examples"
+from tests.kits.places import EXAMPLES
+
 # Starting takes a second; a machine that is busy with other tests takes its time.
 LIMIT = 60
 

@@ -16,22 +16,24 @@ ROOT = Path(__file__).parents[1] / PACKAGE
 PATHS = sorted(ROOT.rglob("*.py"))
 
 _PURE = {"errors", "policy", "wire"}
+_ANYWHERE = {"_version", "_location"}
 _BELOW_THE_LAYERS = _PURE | {
-    *("spec", "owned_files", "tasks", "probe", "process", "link")
+    *("application", "owned_files", "tasks", "diagnostics", "process", "link")
 }
 MAY_IMPORT = {
     "_version": set[str](),
+    "_location": set[str](),
     "errors": set[str](),
     "owned_files": set[str](),
     "tasks": set[str](),
     "policy": {"errors"},
     "wire": {"errors"},
-    "spec": {"errors", "policy", "wire"},
-    "probe": {"errors", "wire"},
+    "application": {"errors", "policy", "wire"},
+    "diagnostics": {"errors", "wire"},
     # These two never each other.
-    "process": {"errors", "spec", "policy", "wire", "owned_files", "tasks", "probe"},
-    "link": {"errors", "spec", "policy", "wire", "owned_files", "tasks", "probe"},
-    # Nor these three: they meet on the wire and in spec.
+    "process": _BELOW_THE_LAYERS - {"process", "link"},
+    "link": _BELOW_THE_LAYERS - {"process", "link"},
+    # Nor these three: they meet on the wire and in application.
     "controller": _BELOW_THE_LAYERS,
     "supervisor": _BELOW_THE_LAYERS,
     "worker": _BELOW_THE_LAYERS,
@@ -39,7 +41,7 @@ MAY_IMPORT = {
 MAY_IMPORT_ALL = {"export", "cli", "web", "testing", "__init__", "__main__"}
 ROOMS = MAY_IMPORT.keys() | MAY_IMPORT_ALL
 
-PURE = _PURE | {"spec"}
+PURE = _PURE | {"application"}
 WORLD = {"trio", "anyio", "psutil", "os", "random", "socket", "subprocess", "time"}
 
 
@@ -91,7 +93,64 @@ def test_imports_point_down(module: str) -> None:
         return
     for name in _imports(MODULES[module]):
         if name.split(".")[0] == PACKAGE:
-            assert _room(name) in MAY_IMPORT[room] | {room, "_version"}, name
+            assert _room(name) in MAY_IMPORT[room] | _ANYWHERE | {room}, name
+
+
+# Wings of a room: what each may import of the others. Modules beside the wings are in
+# the wing "".
+WINGS = {
+    "controller": {
+        "child": set[str](),
+        "launch": {"child"},
+        "post_mortem": {"child"},
+        "fleet": {"child", "launch"},
+    },
+    "diagnostics": {
+        "stacks": set[str](),
+        "tasks": {"stacks"},
+        "locks": {"stacks"},
+        "descriptors": {"stacks"},
+        "remote": {"stacks"},
+        "profile": {"stacks", "tasks"},
+        "snapshot": set[str](),
+        "memory": {"stacks", "snapshot"},
+        "heap": {"stacks", "snapshot", "memory"},
+    },
+}
+
+
+def _wing(module: str) -> str:
+    """Return the folder that *module* is in, inside its room."""
+    path = MODULES.get(module)
+    parts = module.split(".")
+    if path is None or path.name == "__init__.py":
+        return parts[2] if len(parts) > 2 else ""
+    return parts[2] if len(parts) > 3 else ""
+
+
+@pytest.mark.parametrize("module", [name for name in MODULES if _room(name) in WINGS])
+def test_wings_import_in_the_drawn_direction(module: str) -> None:
+    room, wing = _room(module), _wing(module)
+    assert wing in {"", *WINGS[room]}, f"{wing}: a wing that is not drawn"
+    if not wing:
+        return
+    for name in _imports(MODULES[module]):
+        if name.split(".")[0] == PACKAGE and _room(name) == room:
+            assert _wing(name) in WINGS[room][wing] | {"", wing}, name
+
+
+def test_test_files_mirror_modules() -> None:
+    """tests/wire/test_codec.py tests wire/codec.py; test_codec_bounds.py does, too."""
+    strangers = []
+    for path in sorted(Path(__file__).parent.rglob("test_*.py")):
+        folder = path.relative_to(Path(__file__).parent).parent
+        if folder.parts[:1] in {(), ("e2e",)}:
+            continue
+        words = path.stem.removeprefix("test_").split("_")
+        stems = ("_".join(words[:n]) for n in range(len(words), 0, -1))
+        if not any((ROOT / folder / f"{stem}.py").exists() for stem in stems):
+            strangers.append(str(path))
+    assert not strangers
 
 
 @pytest.mark.parametrize("module", [name for name in MODULES if _room(name) in PURE])

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from trio_supervisor.controller.evidence import EvidenceStore
+from trio_supervisor.controller.post_mortem.store import EvidenceStore
 from trio_supervisor.errors import SocketPathError, SpecError
 from trio_supervisor.link.listener import check_socket_path
 from trio_supervisor.owned_files import check_directory, check_links

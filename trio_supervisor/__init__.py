@@ -12,8 +12,16 @@ from typing import TYPE_CHECKING, Any
 from trio_supervisor._version import __version__
 
 if TYPE_CHECKING:  # the one place: what loads lazily must still have types
+    from trio_supervisor.application import (
+        Application,
+        Command,
+        Group,
+        Listen,
+        Probe,
+        Service,
+    )
     from trio_supervisor.controller.controller import Controller
-    from trio_supervisor.controller.opening import open_controller
+    from trio_supervisor.controller.open_controller import open_controller
     from trio_supervisor.errors import (
         AlreadyServingError,
         CallFailedError,
@@ -29,17 +37,9 @@ if TYPE_CHECKING:  # the one place: what loads lazily must still have types
         UnavailableError,
     )
     from trio_supervisor.link.client import Client, open_client
-    from trio_supervisor.link.foreign import ForeignServerError
+    from trio_supervisor.link.foreign_server import ForeignServerError
     from trio_supervisor.policy.restart import Backoff, RestartPolicy
-    from trio_supervisor.process.load import load_application
-    from trio_supervisor.spec import (
-        Application,
-        Command,
-        Group,
-        Listen,
-        Probe,
-        Service,
-    )
+    from trio_supervisor.process.spawn.load import load_application
     from trio_supervisor.supervisor.monitors.base import Monitor, MonitoredWorker
     from trio_supervisor.supervisor.monitors.memory import MemoryMonitor
     from trio_supervisor.worker.instance import (
@@ -52,26 +52,26 @@ if TYPE_CHECKING:  # the one place: what loads lazily must still have types
 
 _HOMES = {
     "AlreadyServingError": "errors",
-    "Application": "spec",
+    "Application": "application",
     "Backoff": "policy.restart",
     "CallFailedError": "errors",
     "Client": "link.client",
-    "Command": "spec",
+    "Command": "application",
     "ConnectionLostError": "errors",
     "Controller": "controller.controller",
-    "ForeignServerError": "link.foreign",
-    "Group": "spec",
-    "Listen": "spec",
+    "ForeignServerError": "link.foreign_server",
+    "Group": "application",
+    "Listen": "application",
     "MemoryMonitor": "supervisor.monitors.memory",
     "Monitor": "supervisor.monitors.base",
     "MonitoredWorker": "supervisor.monitors.base",
     "NoSuchWorkerError": "errors",
     "NoSupervisorError": "errors",
     "PlatformError": "errors",
-    "Probe": "spec",
+    "Probe": "application",
     "RestartLimitError": "errors",
     "RestartPolicy": "policy.restart",
-    "Service": "spec",
+    "Service": "application",
     "SocketPathError": "errors",
     "SpecError": "errors",
     "Stopping": "worker.instance",
@@ -82,9 +82,9 @@ _HOMES = {
     "TargetError": "errors",
     "UnavailableError": "errors",
     "Worker": "worker.instance",
-    "load_application": "process.load",
+    "load_application": "process.spawn.load",
     "open_client": "link.client",
-    "open_controller": "controller.opening",
+    "open_controller": "controller.open_controller",
     "supervised_worker": "worker.standalone",
 }
 

@@ -15,7 +15,7 @@ from attrs import frozen
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tests.controller.controller_kit import (
+from tests.kits.controller import (
     MOVING,
     NEVER,
     Life,
@@ -24,12 +24,12 @@ from tests.controller.controller_kit import (
     open_theatre,
     service,
 )
-from trio_supervisor.controller.child import Child
+from trio_supervisor.application import Application, Group
+from trio_supervisor.controller.child.child import Child
 from trio_supervisor.errors import SupervisorError
 from trio_supervisor.policy.lifecycle import State
 from trio_supervisor.policy.order import CONDITIONS, Standing
 from trio_supervisor.policy.strategy import STRATEGIES
-from trio_supervisor.spec import Application, Group
 from trio_supervisor.testing import simulated
 
 NAMES = "abcde"

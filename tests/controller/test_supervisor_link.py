@@ -20,10 +20,10 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from trio.testing import memory_stream_pair
 
-from trio_supervisor.controller.child import Child
+from trio_supervisor.controller.child.child import Child
+from trio_supervisor.controller.child.child_spec import ChildPlan
 from trio_supervisor.controller.events import Event
-from trio_supervisor.controller.link import SupervisorLink, record_of
-from trio_supervisor.controller.plan import ChildPlan
+from trio_supervisor.controller.supervisor_link import SupervisorLink, record_of
 from trio_supervisor.errors import (
     CallFailedError,
     SupervisorError,

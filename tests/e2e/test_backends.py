@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from tests.e2e.serving import Serving, open_serving
+from tests.kits.serving import Serving, open_serving
 
 BACKENDS = ("trio", "asyncio", "sync")
 ASYNC_BACKENDS = ("trio", "asyncio")

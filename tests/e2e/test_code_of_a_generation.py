@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.e2e.serving import Serving, is_alive, open_serving, wait_gone
+from tests.kits.serving import Serving, is_alive, open_serving, wait_gone
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="needs a fork server")
 

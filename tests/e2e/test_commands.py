@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from tests.e2e.serving import Serving, open_serving
+from tests.kits.serving import Serving, open_serving
 
 COMMANDS = '''
 import sys

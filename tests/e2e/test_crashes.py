@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from tests.e2e.serving import Serving, is_alive, open_serving
+from tests.kits.serving import Serving, is_alive, open_serving
 
 ROUNDS = 10
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.e2e.serving import Serving, open_serving, run_cli, short_directory
+from tests.kits.serving import Serving, open_serving, run_cli, short_directory
 
 CHAIN = """
 import os

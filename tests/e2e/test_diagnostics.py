@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from tests.e2e.serving import (
+from tests.kits.serving import (
     COMMAND,
     PATIENCE,
     Serving,

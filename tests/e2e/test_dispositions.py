@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import signal
 
-from tests.e2e.serving import open_serving
+from tests.kits.serving import open_serving
 
 SERVICE = """
 import os, signal, time

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from tests.e2e.serving import PATIENCE, Serving, open_serving
+from tests.kits.serving import PATIENCE, Serving, open_serving
 
 pytestmark = pytest.mark.slow
 

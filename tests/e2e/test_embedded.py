@@ -15,8 +15,8 @@ from typing import Any
 import pytest
 import trio
 
-from tests.e2e.embedded_targets import CountingMonitor, crash, work, work_sync
-from tests.e2e.serving import environment_of_children, is_alive, short_directory
+from tests.kits.embedded_targets import CountingMonitor, crash, work, work_sync
+from tests.kits.serving import environment_of_children, is_alive, short_directory
 from trio_supervisor import (
     Application,
     Command,

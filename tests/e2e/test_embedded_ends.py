@@ -17,8 +17,8 @@ import trio
 from trio.lowlevel import currently_ki_protected
 
 import trio_supervisor
-from tests.e2e.embedded_targets import work
-from tests.e2e.serving import environment_of_children, short_directory
+from tests.kits.embedded_targets import work
+from tests.kits.serving import environment_of_children, short_directory
 from trio_supervisor import (
     Application,
     Command,
@@ -197,7 +197,7 @@ PROGRAM = """
 import os
 import sys
 import trio
-from tests.e2e.embedded_targets import work
+from tests.kits.embedded_targets import work
 from trio_supervisor import Application, Command, Service, open_controller
 
 async def main():

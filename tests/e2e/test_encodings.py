@@ -8,7 +8,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.e2e.serving import (
+from tests.kits.serving import (
     COMMAND,
     PATIENCE,
     Serving,

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 import trio
 
-from tests.e2e.serving import (
+from tests.kits.serving import (
     PATIENCE,
     RawPeer,
     Serving,

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from tests.e2e.serving import Serving, open_serving
+from tests.kits.serving import Serving, open_serving
 
 _SERVICE = r"""
 import json, os, sys, time
@@ -26,7 +26,7 @@ except ImportError:
 else:
     SEEN["path"] = only_on_path.NAME
 os.environ["LEVEL"] = (os.environ.get("LEVEL") or "none") + "+import"
-if "trio_supervisor.process.fork_server" in sys.orig_argv:
+if "trio_supervisor.process.spawn.fork_server" in sys.orig_argv:
     with open(f"{HERE}/imports", "a") as file:
         file.write(f"{os.getpid()} {SEEN['LEVEL']}\n")
 

@@ -17,7 +17,8 @@ from typing import Any
 
 import pytest
 
-from tests.e2e.serving import PACKAGE_DIRECTORY, PATIENCE, Serving, open_serving
+from tests.kits.places import KITS
+from tests.kits.serving import PACKAGE_DIRECTORY, PATIENCE, Serving, open_serving
 from trio_supervisor.cli.connection import Connection, Deadline
 from trio_supervisor.errors import SupervisorError
 
@@ -42,7 +43,7 @@ application = Application(
     ],
 )
 """
-FAULTS = Path(__file__).parents[1] / "faults"
+FAULTS = KITS / "faults"
 SHORTAGES = ("EMFILE", "EAGAIN", "ENOMEM", "ENFILE", "ENOSPC")
 # Not for lack of anything: whoever is started meanwhile has failed to start.
 OTHERS = ("EPERM", "EPIPE", "EINTR")

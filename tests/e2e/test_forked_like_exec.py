@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from tests.e2e.serving import open_serving
+from tests.kits.serving import open_serving
 
 _PROBE = r"""
 import atexit, faulthandler, gc, io, json, locale, logging, multiprocessing, os

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.e2e.serving import Serving, open_serving
+from tests.kits.serving import Serving, open_serving
 
 HANGING = """
 import time

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 import pytest
 
 from benchmarks.hostile import KINDS, attack
-from tests.e2e.serving import PATIENCE, Serving, open_serving
+from tests.kits.serving import PATIENCE, Serving, open_serving
 
 
 @pytest.fixture(scope="module")

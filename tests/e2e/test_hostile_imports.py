@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.e2e.serving import Serving, open_serving
+from tests.kits.serving import Serving, open_serving
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="needs a fork server")
 
@@ -23,7 +23,7 @@ from trio_supervisor import Application, Service
 def work(worker):
     from pathlib import Path
     here = Path(__file__).parent
-    is_forked = "trio_supervisor.process.fork_server" in sys.orig_argv
+    is_forked = "trio_supervisor.process.spawn.fork_server" in sys.orig_argv
     with open(here / "started", "a") as file:
         file.write(f"forked {{is_forked}}\\n")
     worker.ready()
@@ -149,7 +149,7 @@ def test_fork_server_that_is_killed_is_replaced_though_its_children_live() -> No
     """A child of the import has a copy of the connection to the controller."""
     does = """
 import multiprocessing, time
-if "trio_supervisor.process.fork_server" in sys.orig_argv:
+if "trio_supervisor.process.spawn.fork_server" in sys.orig_argv:
     context = multiprocessing.get_context("fork")
     child = context.Process(target=time.sleep, args=(3600,), daemon=True)
     child.start()

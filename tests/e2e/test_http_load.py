@@ -30,7 +30,7 @@ from pathlib import Path
 import pytest
 from attrs import define, field, frozen
 
-from tests.e2e.serving import PACKAGE_DIRECTORY, PATIENCE, Serving, open_serving
+from tests.kits.serving import PACKAGE_DIRECTORY, PATIENCE, Serving, open_serving
 
 pytestmark = pytest.mark.slow
 

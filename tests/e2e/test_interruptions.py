@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import subprocess
 import sys
-from pathlib import Path
 
 import pytest
 
-from tests.e2e.serving import environment_of_children
+from tests.kits.places import ROOT
+from tests.kits.serving import environment_of_children
 
-ROOT = Path(__file__).parents[2]
 # `nox -s cancellations` tries all of them.
 POINTS = {"controller": 12, "imported": 3, "client": 15, "worker": 15}
 
@@ -21,7 +20,7 @@ def test_a_block_that_is_broken_off_leaves_nothing(subject: str, how: str) -> No
     """No process, zombie, thread, task, descriptor, file or directory; and no hang."""
     words = [subject, how, f":{POINTS[subject]}"]
     done = subprocess.run(
-        [sys.executable, "-m", "tests.e2e.interruptions", *words],
+        [sys.executable, "-m", "tests.kits.interruptions", *words],
         cwd=ROOT,
         env=environment_of_children(),
         capture_output=True,

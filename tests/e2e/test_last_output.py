@@ -6,7 +6,7 @@ import os
 import signal
 from contextlib import suppress
 
-from tests.e2e.serving import PATIENCE, Serving, describe, open_serving, wait_gone
+from tests.kits.serving import PATIENCE, Serving, describe, open_serving, wait_gone
 
 SERVICE = """
 import sys

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from tests.e2e.serving import PATIENCE, Serving, open_serving
+from tests.kits.serving import PATIENCE, Serving, open_serving
 
 SERVICE = """
 import asyncio, ctypes, multiprocessing, os, sqlite3, subprocess, sys, threading, time

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from typing import Any
 
-from tests.e2e.serving import Serving, open_serving
+from tests.kits.serving import Serving, open_serving
 
 LEAKING = """
 from trio_supervisor import Application, MemoryMonitor, Monitor, Service, Worker

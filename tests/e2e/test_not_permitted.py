@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.e2e.serving import open_serving, wait_gone
+from tests.kits.serving import open_serving, wait_gone
 
 SERVICE = """
 from trio_supervisor import Application, Command

@@ -8,7 +8,7 @@ import signal
 import time
 from pathlib import Path
 
-from tests.e2e.serving import PATIENCE, Serving, describe, open_serving, wait_gone
+from tests.kits.serving import PATIENCE, Serving, describe, open_serving, wait_gone
 
 STOP_TIMEOUT = 4.0
 SUPERVISOR_STOP_TIMEOUT = 5.0
@@ -106,7 +106,7 @@ def ended_at(directory: Path, name: str) -> float:
 def find_guardian(serving: Serving) -> int | None:
     """Return the process that is there for the controller's death."""
     for process_id in serving.process_ids():
-        if "trio_supervisor.process.guardian" in describe(process_id):
+        if "trio_supervisor.process.cleanup.guardian" in describe(process_id):
             return process_id
     return None
 

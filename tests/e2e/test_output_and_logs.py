@@ -15,7 +15,7 @@ from typing import Any, Self
 
 import pytest
 
-from tests.e2e.serving import (
+from tests.kits.serving import (
     COMMAND,
     PATIENCE,
     Serving,

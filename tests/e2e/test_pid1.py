@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.e2e.serving import (
+from tests.kits.serving import (
     COMMAND,
     PATIENCE,
     environment_of_children,

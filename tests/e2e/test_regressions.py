@@ -10,7 +10,7 @@ import time
 from contextlib import suppress
 from pathlib import Path
 
-from tests.e2e.serving import (
+from tests.kits.serving import (
     environment_of_children,
     is_alive,
     open_serving,

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.e2e.serving import Serving, open_serving
+from tests.kits.serving import Serving, open_serving
 
 SERVICE = """
 import os

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.e2e.serving import Serving, is_alive, open_serving
+from tests.kits.serving import Serving, is_alive, open_serving
 
 SERVICE = """
 import sys

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from tests.e2e.serving import Serving, open_serving, run_cli
+from tests.kits.serving import Serving, open_serving, run_cli
 
 # Each service writes what came of its attempts beside the socket.
 SERVICE = """

@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 import trio
 
-from tests.e2e.serving import PATIENCE, RawPeer, Serving, open_serving
+from tests.kits.serving import PATIENCE, RawPeer, Serving, open_serving
 from trio_supervisor import open_client
 
 RUBY_BACKTRACE = (

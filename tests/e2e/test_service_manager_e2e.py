@@ -12,7 +12,7 @@ from pathlib import Path
 
 from attrs import field, frozen
 
-from tests.e2e.serving import (
+from tests.kits.serving import (
     PACKAGE_DIRECTORY,
     PATIENCE,
     open_serving,

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.e2e.serving import (
+from tests.kits.serving import (
     COMMAND,
     Serving,
     describe,

@@ -12,7 +12,7 @@ from contextlib import suppress
 
 import pytest
 
-from tests.e2e.serving import PATIENCE, Serving, open_serving
+from tests.kits.serving import PATIENCE, Serving, open_serving
 
 NOBODY = 65534
 

@@ -15,7 +15,7 @@ from contextlib import contextmanager
 
 import pytest
 
-from tests.e2e.serving import PATIENCE, Serving, open_serving
+from tests.kits.serving import PATIENCE, Serving, open_serving
 
 SERVICE = """
 import trio

@@ -7,8 +7,8 @@ import signal
 import time
 from concurrent.futures import ThreadPoolExecutor
 
-from tests.e2e.serving import PATIENCE, Serving, open_serving, wait_gone
-from trio_supervisor.controller.link import CHECK_INTERVAL
+from tests.kits.serving import PATIENCE, Serving, open_serving, wait_gone
+from trio_supervisor.controller.supervisor_link import CHECK_INTERVAL
 
 SERVICE = """
 from trio_supervisor import Application, Service, Worker

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.e2e.serving import Serving, is_alive, open_serving, wait_gone
+from tests.kits.serving import Serving, is_alive, open_serving, wait_gone
 
 SERVICE = """
 from trio_supervisor import Application, Command, Service, SyncWorker

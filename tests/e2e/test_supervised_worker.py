@@ -8,11 +8,11 @@ import signal
 import subprocess
 import sys
 from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 
-from tests.e2e.serving import (
+from tests.kits.places import EXAMPLES
+from tests.kits.serving import (
     PATIENCE,
     Serving,
     environment_of_children,
@@ -151,7 +151,7 @@ def test_one_that_is_killed_is_forgotten(
 
 
 def test_the_example_registers(serving: Serving) -> None:
-    path = Path(__file__).parents[2] / "examples" / "registered" / "main.py"
+    path = EXAMPLES / "registered" / "main.py"
     environment = environment_of_children()
     with subprocess.Popen(
         [sys.executable, str(path)],

@@ -6,11 +6,11 @@ import os
 import signal
 import sys
 from collections.abc import Sequence
-from pathlib import Path
 
 import pytest
 
-from tests.e2e.serving import Serving, open_serving, wait_gone
+from tests.kits.places import KITS
+from tests.kits.serving import Serving, open_serving, wait_gone
 
 SERVICE = """
 from trio_supervisor import Application, Command, Service, Worker
@@ -26,7 +26,7 @@ application = Application(
 
 
 def in_terminal(mode: str) -> Sequence[str]:
-    return (sys.executable, str(Path(__file__).with_name("in_terminal.py")), mode)
+    return (sys.executable, str(KITS / "in_terminal.py"), mode)
 
 
 def controller_of(serving: Serving) -> int:

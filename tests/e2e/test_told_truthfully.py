@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.e2e.serving import Serving, open_serving, run_cli, short_directory
+from tests.kits.serving import Serving, open_serving, run_cli, short_directory
 
 SERVICE = """
 from trio_supervisor import Application, Backoff, Command

@@ -16,7 +16,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.e2e.serving import Serving, open_serving
+from tests.kits.serving import Serving, open_serving
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="abstract sockets")
 

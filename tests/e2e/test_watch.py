@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.e2e.serving import open_serving
+from tests.kits.serving import open_serving
 
 pytest.importorskip("watchfiles")
 

@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from tests.e2e.serving import Serving, is_alive, open_serving
+from tests.kits.serving import Serving, is_alive, open_serving
 
 _TELEMETRY = """
 import atexit, os

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 import trio
 
-from tests.link.ruby_server import IDS, NAME, RubyServer, open_ruby_server
+from tests.kits.ruby_server import IDS, NAME, RubyServer, open_ruby_server
 from trio_supervisor.errors import (
     CallFailedError,
     ConnectionLostError,
@@ -20,7 +20,7 @@ from trio_supervisor.errors import (
     RemoteProtocolError,
 )
 from trio_supervisor.link.client import Client, open_client
-from trio_supervisor.link.foreign import PROBE, ForeignServerError
+from trio_supervisor.link.foreign_server import PROBE, ForeignServerError
 from trio_supervisor.link.listener import open_listener
 from trio_supervisor.link.peer import Answer, Dispatch, Fields, IncomingCall, open_peer
 from trio_supervisor.policy.addressing import AmbiguousNameError

@@ -8,10 +8,10 @@ from typing import Any
 
 import pytest
 
+from trio_supervisor.application import Application, Command, Listen, Probe, Service
+from trio_supervisor.application.requirements import requirements_of
 from trio_supervisor.process.preflight import directory_problem, output_problem
 from trio_supervisor.process.preflight import problems_of as look
-from trio_supervisor.spec import Application, Command, Listen, Probe, Service
-from trio_supervisor.spec.requirements import requirements_of
 
 
 async def work(worker: object) -> None: ...

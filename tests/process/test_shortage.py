@@ -9,7 +9,7 @@ import threading
 import pytest
 import trio
 
-from trio_supervisor.process.folded_log import FoldedLog
+from trio_supervisor.process.repeated_failures import FoldedLog
 from trio_supervisor.process.shortage import shortage_of, text_of
 from trio_supervisor.process.threads import keep_reserve, run_in_thread
 

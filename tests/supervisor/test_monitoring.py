@@ -8,7 +8,7 @@ from collections.abc import Mapping
 import pytest
 import trio
 
-from tests.supervisor.fake_workers import FakeWorker
+from tests.kits.fake_workers import FakeWorker
 from trio_supervisor import Monitor
 from trio_supervisor.supervisor.monitoring import Monitoring
 from trio_supervisor.testing import simulated

@@ -10,12 +10,12 @@ from attrs import evolve
 from trio.testing import memory_stream_pair, wait_all_tasks_blocked
 
 from tests.supervisor.test_server import House, expect, open_house, record, register
+from trio_supervisor.application import Command
 from trio_supervisor.errors import SpecError
 from trio_supervisor.link.credentials import Credentials
 from trio_supervisor.link.peer import Answer, IncomingCall, Peer, open_peer
 from trio_supervisor.policy.roles import GRANTS, missing_grant
-from trio_supervisor.process.origin import Origin
-from trio_supervisor.spec import Command
+from trio_supervisor.process.cleanup.ancestry import Origin
 from trio_supervisor.supervisor.registry import Registry
 from trio_supervisor.supervisor.roles import Denials, Gatekeeper
 from trio_supervisor.wire.messages import OPERATIONS

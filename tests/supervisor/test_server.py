@@ -12,7 +12,7 @@ import pytest
 import trio
 from trio.testing import memory_stream_pair, wait_all_tasks_blocked
 
-from tests.supervisor.fake_workers import FakeWorker
+from tests.kits.fake_workers import FakeWorker
 from trio_supervisor import Monitor
 from trio_supervisor.errors import (
     CallFailedError,

@@ -18,7 +18,7 @@ import pytest
 import trio
 from attrs import define, field
 
-from tests.process.socket_kit import exists
+from tests.kits.sockets import exists
 from trio_supervisor.errors import ListenError, SpecError
 from trio_supervisor.web import http as web_http
 from trio_supervisor.web.health import (

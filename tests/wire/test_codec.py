@@ -11,8 +11,8 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from tests.wire.examples import CALLS, OPERATION_TYPES, RESULTS, TYPES, default_of
-from tests.wire.strategies import (
+from tests.kits.wire_examples import CALLS, OPERATION_TYPES, RESULTS, TYPES, default_of
+from tests.kits.wire_strategies import (
     finite,
     ints,
     json_values,
@@ -246,6 +246,8 @@ BOUNDS: dict[tuple[type, str], st.SearchStrategy[Any]] = {
     (m.Denied, "count"): st.integers(1, 2**63 - 1),
     (m.Health, "kind"): st.sampled_from(["startup", "readiness", "liveness"]),
     (m.Logs, "tail"): st.integers(0, 10_000),
+    (m.MemoryDump, "path"): st.none()
+    | texts.filter(bool).filter(lambda path: "\0" not in path),
     (m.MemorySample, "engine"): st.sampled_from(["snapshots", "memray"]),
     (m.Profile, "interval"): st.floats(0.001, 10),
     **{

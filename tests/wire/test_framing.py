@@ -6,7 +6,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from tests.wire.strategies import chopped
+from tests.kits.wire_strategies import chopped
 from trio_supervisor.errors import LimitExceededError, RemoteProtocolError
 from trio_supervisor.wire.framing import LineBuffer
 from trio_supervisor.wire.limits import DEFAULT_LIMITS

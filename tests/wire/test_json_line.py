@@ -10,7 +10,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from tests.wire.strategies import json_values, nested, objects
+from tests.kits.wire_strategies import json_values, nested, objects
 from trio_supervisor.errors import (
     LimitExceededError,
     LocalProtocolError,

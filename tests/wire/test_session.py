@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from tests.wire.strategies import ENVELOPE, nested
+from tests.kits.wire_strategies import ENVELOPE, nested
 from trio_supervisor.errors import (
     BadRequestError,
     CallFailedError,

@@ -18,7 +18,7 @@ from hypothesis.stateful import (
     rule,
 )
 
-from tests.wire.strategies import chopped, fields, json_values, texts
+from tests.kits.wire_strategies import chopped, fields, json_values, texts
 from trio_supervisor.errors import (
     CallFailedError,
     NoSuchWorkerError,

@@ -17,11 +17,11 @@ from typing import Any
 
 import pytest
 
-from tests.e2e.serving import PATIENCE, short_directory
-from tests.worker.worker_kit import make_boot
+from tests.kits.serving import PATIENCE, short_directory
+from tests.kits.worker import make_boot
 from trio_supervisor.worker.agent import FORCE_AFTER, Agent
+from trio_supervisor.worker.diagnostics import Looking
 from trio_supervisor.worker.handlers import Handlers
-from trio_supervisor.worker.looking import Looking
 from trio_supervisor.worker.operations import Operations
 
 

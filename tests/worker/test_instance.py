@@ -10,8 +10,8 @@ from pathlib import Path
 import anyio
 import pytest
 
-from tests.e2e.serving import short_directory
-from tests.worker.worker_kit import Ear, make_boot, open_ear
+from tests.kits.serving import short_directory
+from tests.kits.worker import Ear, make_boot, open_ear
 from trio_supervisor import Stopping, SyncWorker, Worker
 
 

@@ -14,8 +14,8 @@ from typing import Any
 import anyio
 import pytest
 
-from tests.e2e.serving import short_directory
-from tests.worker.worker_kit import Ear, make_boot, open_ear
+from tests.kits.serving import short_directory
+from tests.kits.worker import Ear, make_boot, open_ear
 from trio_supervisor import SyncWorker, Worker
 from trio_supervisor.worker.runtimes import AsyncRuntime, SyncRuntime
 

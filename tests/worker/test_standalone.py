@@ -14,7 +14,7 @@ import anyio
 import pytest
 import trio
 
-from tests.e2e.serving import PATIENCE, short_directory
+from tests.kits.serving import PATIENCE, short_directory
 from tests.worker.test_agent import Supervisor
 from trio_supervisor import SpecError, supervised_worker
 from trio_supervisor.worker import standalone

@@ -17,8 +17,8 @@ from trio_supervisor.errors import (
     NoSupervisorError,
     SupervisorError,
 )
-from trio_supervisor.link.foreign import PROBE, conversation, is_foreign
-from trio_supervisor.process.environment import DEFAULT_SOCKET, SOCKET_VARIABLE
+from trio_supervisor.link.foreign_server import PROBE, conversation, is_foreign
+from trio_supervisor.process.spawn.environment import DEFAULT_SOCKET, SOCKET_VARIABLE
 from trio_supervisor.wire import json_plain
 from trio_supervisor.wire.json_tree import Object
 from trio_supervisor.wire.session import AnswerReceived, Session

@@ -9,7 +9,10 @@ from trio_supervisor.cli.output import print_json
 
 def run_heap(arguments: Namespace) -> None:
     """Print what the files tell."""
-    from trio_supervisor.probe.heap_compare import compare_heaps, summarize_heap
+    from trio_supervisor.diagnostics.heap.heap_compare import (
+        compare_heaps,
+        summarize_heap,
+    )
     from trio_supervisor.wire.codec import to_fields
 
     files = arguments.files

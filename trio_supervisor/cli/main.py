@@ -19,8 +19,8 @@ from trio_supervisor.errors import (
     RemoteProtocolError,
     SupervisorError,
 )
-from trio_supervisor.process.leaving import exit_code, leave
 from trio_supervisor.process.shortage import shortage_of, text_of
+from trio_supervisor.process.spawn.leaving import exit_code, leave
 
 # The module is loaded once the verb is known.
 _VERBS: Final = {

@@ -10,8 +10,8 @@ from typing import Any
 from trio_supervisor.cli.connection import socket_path
 from trio_supervisor.cli.output import print_json, print_line, print_table
 from trio_supervisor.errors import NoSuchWorkerError
-from trio_supervisor.process.environment import state_path
 from trio_supervisor.process.output.escaping import escape_line
+from trio_supervisor.process.spawn.environment import state_path
 
 
 def run_post_mortem(arguments: Namespace) -> None:

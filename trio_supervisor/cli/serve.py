@@ -16,33 +16,33 @@ from argparse import Namespace
 from collections.abc import Callable
 from typing import Any, NoReturn
 
+from trio_supervisor.cli.serve_watch import check_watchable, wait_for_change
 from trio_supervisor.cli.terminal import Terminal
-from trio_supervisor.cli.watching import check_watchable, wait_for_change
 from trio_supervisor.errors import SpecError, SupervisorError, TargetError
 from trio_supervisor.link.listener import check_socket_path
-from trio_supervisor.process.directory import absolute, import_path
-from trio_supervisor.process.dispositions import (
-    Ignored,
-    begin_with_defaults,
-    restore,
-)
-from trio_supervisor.process.environment import (
-    DEFAULT_SOCKET,
-    SOCKET_VARIABLE,
-    child_environment,
-)
-from trio_supervisor.process.fork_server_start import (
-    EarlyServer,
-    end_early,
-    fork_server_plan,
-    start_fork_server,
-)
-from trio_supervisor.process.sources import (
+from trio_supervisor.process.spawn.code_source import (
     Reference,
     absolute_target,
     is_path,
     split_target,
 )
+from trio_supervisor.process.spawn.environment import (
+    DEFAULT_SOCKET,
+    SOCKET_VARIABLE,
+    child_environment,
+)
+from trio_supervisor.process.spawn.fork_server_protocol import (
+    EarlyServer,
+    end_early,
+    fork_server_plan,
+    start_fork_server,
+)
+from trio_supervisor.process.spawn.signal_dispositions import (
+    Ignored,
+    begin_with_defaults,
+    restore,
+)
+from trio_supervisor.process.spawn.working_directory import absolute, import_path
 
 
 class _Terminated(KeyboardInterrupt):
@@ -83,8 +83,8 @@ def run_serve(arguments: Namespace) -> None:
         signal.signal(signal.SIGHUP, hang_up)
     early = _start_early(source, socket_path)
     try:
-        from trio_supervisor.cli.serving import Plan, serve
-        from trio_supervisor.process.service_manager import ServiceManager
+        from trio_supervisor.cli.serve_run import Plan, serve
+        from trio_supervisor.process.notify.service_manager import ServiceManager
 
         plan = Plan(
             arguments=arguments,
@@ -116,13 +116,13 @@ def _adopt() -> Callable[[], Any]:
     Returns what gives it: loading all that knows of sockets would take a while now.
     """
     if "LISTEN_FDS" in os.environ:
-        from trio_supervisor.process.adopted import AdoptedDescriptors
+        from trio_supervisor.process.sockets.systemd_sockets import AdoptedDescriptors
 
         found = AdoptedDescriptors.from_environment(os.environ)
         return lambda: found
 
     def nothing() -> Any:
-        from trio_supervisor.process.adopted import AdoptedDescriptors
+        from trio_supervisor.process.sockets.systemd_sockets import AdoptedDescriptors
 
         return AdoptedDescriptors()
 

@@ -13,9 +13,17 @@ from typing import Final, TypeAlias
 import trio
 from trio.lowlevel import enable_ki_protection
 
+from trio_supervisor.application import MAX_COUNT, Application, Command
 from trio_supervisor.controller.capacity import check_capacity
-from trio_supervisor.controller.child import Child
-from trio_supervisor.controller.coroner import Coroner
+from trio_supervisor.controller.child.child import Child
+from trio_supervisor.controller.child.child_spec import (
+    SUPERVISOR_PLAN,
+    ChildPlan,
+    Obituary,
+    Spawn,
+)
+from trio_supervisor.controller.child.notifications import Postbox
+from trio_supervisor.controller.event_log import Journal
 from trio_supervisor.controller.events import (
     Event,
     Scaled,
@@ -27,27 +35,25 @@ from trio_supervisor.controller.events import (
     Supervised,
     Unsupervised,
 )
-from trio_supervisor.controller.evidence import EvidenceStore
-from trio_supervisor.controller.generation import Generation, Unit
-from trio_supervisor.controller.in_order import (
+from trio_supervisor.controller.fleet.generation import Generation, Unit
+from trio_supervisor.controller.fleet.health import Readiness
+from trio_supervisor.controller.fleet.make_generation import Workshop
+from trio_supervisor.controller.fleet.ordered_stop import (
     describe_not_permitted,
     stop_all,
     stop_in_order,
     until_ready,
 )
-from trio_supervisor.controller.journal import Journal
-from trio_supervisor.controller.link import SupervisorLink, record_of
-from trio_supervisor.controller.names import choose
-from trio_supervisor.controller.plan import SUPERVISOR_PLAN, ChildPlan, Obituary, Spawn
-from trio_supervisor.controller.postbox import Postbox
-from trio_supervisor.controller.readiness import Readiness
-from trio_supervisor.controller.referee import Referee
-from trio_supervisor.controller.relations import Relations
-from trio_supervisor.controller.reloading import Reloading
-from trio_supervisor.controller.shortages import Shortages
-from trio_supervisor.controller.starting import SupervisorLauncher
-from trio_supervisor.controller.turnover import Turnover
-from trio_supervisor.controller.workshop import Workshop
+from trio_supervisor.controller.fleet.overload import Referee
+from trio_supervisor.controller.fleet.planned_restarts import Turnover
+from trio_supervisor.controller.fleet.relations import Relations
+from trio_supervisor.controller.fleet.reload import Reloading
+from trio_supervisor.controller.fleet.selectors import choose
+from trio_supervisor.controller.fleet.shortages import Shortages
+from trio_supervisor.controller.launch.launchers import SupervisorLauncher
+from trio_supervisor.controller.post_mortem.collect import Coroner
+from trio_supervisor.controller.post_mortem.store import EvidenceStore
+from trio_supervisor.controller.supervisor_link import SupervisorLink, record_of
 from trio_supervisor.errors import (
     CallFailedError,
     ConnectionLostError,
@@ -65,15 +71,14 @@ from trio_supervisor.policy.reload import ReloadPlan
 from trio_supervisor.policy.restart import Cause, Ending
 from trio_supervisor.policy.shutdown import is_over, kill_after, stop_warning
 from trio_supervisor.process.child import Process
-from trio_supervisor.process.environment import MARKER_VARIABLE, PROCESS_VARIABLE
-from trio_supervisor.process.guard import Guard
-from trio_supervisor.process.machine import CalmMachine, Machine
-from trio_supervisor.process.orphans import Orphans
+from trio_supervisor.process.cleanup.escaped import end_strays
+from trio_supervisor.process.cleanup.guardian_client import Guard
+from trio_supervisor.process.cleanup.orphans import Orphans
+from trio_supervisor.process.cleanup.stopping import Patience, StopPlan
+from trio_supervisor.process.inspection.machine_load import CalmMachine, Machine
 from trio_supervisor.process.output.hub import OutputHub
-from trio_supervisor.process.stopping import Patience, StopPlan
-from trio_supervisor.process.strays import end_strays
+from trio_supervisor.process.spawn.environment import MARKER_VARIABLE, PROCESS_VARIABLE
 from trio_supervisor.process.threads import run_in_thread
-from trio_supervisor.spec import MAX_COUNT, Application, Command
 from trio_supervisor.tasks import open_nursery
 from trio_supervisor.wire.json_tree import Object
 from trio_supervisor.wire.messages import WorkerRecord

@@ -8,8 +8,8 @@ from typing import Any, ClassVar, Final, TypeAlias
 
 from attrs import asdict, frozen
 
+from trio_supervisor.policy.crash_text import in_a_row
 from trio_supervisor.policy.restart import CRASH_LOOP, Cause
-from trio_supervisor.policy.trouble import in_a_row
 from trio_supervisor.process.child import describe_exit
 
 logger = logging.getLogger("trio_supervisor.controller")

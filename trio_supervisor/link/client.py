@@ -12,7 +12,7 @@ from trio.lowlevel import enable_ki_protection
 
 from trio_supervisor.errors import CallFailedError, NoSupervisorError
 from trio_supervisor.link.connect import connect_unix
-from trio_supervisor.link.foreign import PROBE, conversation, is_foreign
+from trio_supervisor.link.foreign_server import PROBE, conversation, is_foreign
 from trio_supervisor.link.peer import OnProgress, Peer, open_peer
 from trio_supervisor.tasks import interrupt_safe
 from trio_supervisor.wire.codec import parse_result, unparse_operation

@@ -21,7 +21,7 @@ from trio_supervisor.errors import (
     SupervisorError,
     UnknownOperationError,
 )
-from trio_supervisor.link.pace import Pace, Slices
+from trio_supervisor.link.slices import Pace, Slices
 from trio_supervisor.link.transport import Transport, transport_of
 from trio_supervisor.tasks import Nursery, combined, open_nursery, single
 from trio_supervisor.wire.brief import brief, cut

@@ -10,6 +10,11 @@ from typing import Protocol
 import trio
 from attrs import define, field
 
+from trio_supervisor.process.cleanup.remaining import (
+    Forbidden,
+    describe_remaining,
+    forbidden_of,
+)
 from trio_supervisor.process.groups import (
     IS_LINUX,
     exists,
@@ -21,11 +26,6 @@ from trio_supervisor.process.groups import (
     signal_descriptor,
 )
 from trio_supervisor.process.kernel import reap_group
-from trio_supervisor.process.remaining import (
-    Forbidden,
-    describe_remaining,
-    forbidden_of,
-)
 from trio_supervisor.tasks import open_nursery
 
 

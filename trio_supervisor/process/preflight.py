@@ -8,15 +8,15 @@ import stat
 from collections.abc import Iterable, Mapping
 from typing import assert_never
 
-from trio_supervisor.errors import SpecError
-from trio_supervisor.process.programs import program_problem
-from trio_supervisor.spec.requirements import (
+from trio_supervisor.application.requirements import (
     Directory,
     OutputFile,
     Program,
     Requirement,
     SocketFile,
 )
+from trio_supervisor.errors import SpecError
+from trio_supervisor.process.spawn.programs import program_problem
 
 
 def without_removed(requirements: Iterable[Requirement]) -> list[Requirement]:

@@ -13,6 +13,8 @@ import os
 from collections.abc import Iterator
 from typing import Final
 
+from trio_supervisor._location import PREFIX
+
 _SHORT: Final = {
     # Of a thread: its stack has no room, or there may be no more of them.
     errno.EAGAIN: ("RLIMIT_NPROC", "RLIMIT_AS"),
@@ -28,7 +30,6 @@ _SHORT: Final = {
 _NO_THREAD: Final = ("can't start new thread", "unable to start watchdog thread")
 # Of dlopen(3), as an ImportError has it.
 _NO_SEGMENT: Final = ("failed to map segment", "cannot allocate memory")
-_PACKAGE: Final = os.path.dirname(os.path.dirname(__file__))
 _UNITS: Final = {"RLIMIT_AS": " bytes", "RLIMIT_FSIZE": " bytes"}
 
 
@@ -83,7 +84,7 @@ def _number_of(exc: BaseException) -> int | None:
             return errno.ENOMEM
         case RuntimeError() if str(exc) in _NO_THREAD:
             return errno.EAGAIN
-        case SyntaxError(filename=str(path)) if path.startswith(_PACKAGE):
+        case SyntaxError(filename=str(path)) if path.startswith(PREFIX):
             return errno.ENOMEM  # CPython's parser: it had no memory
         case ImportError() if any(t in str(exc).lower() for t in _NO_SEGMENT):
             return errno.ENOMEM

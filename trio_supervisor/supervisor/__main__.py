@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from trio_supervisor.process.boot import SupervisorBoot, read_boot
+from trio_supervisor.process.spawn.boot import SupervisorBoot, read_boot
 from trio_supervisor.supervisor.main import run_supervisor
 
 if __name__ == "__main__":

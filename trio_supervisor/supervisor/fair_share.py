@@ -11,7 +11,7 @@ import trio
 from attrs import define, field
 
 from trio_supervisor.errors import LimitExceededError
-from trio_supervisor.link.pace import SLICE
+from trio_supervisor.link.slices import SLICE
 
 T = TypeVar("T")
 

@@ -13,14 +13,14 @@ from contextlib import suppress
 import trio
 
 from trio_supervisor._version import __version__
+from trio_supervisor.application import MonitorLike
 from trio_supervisor.errors import SupervisorError
-from trio_supervisor.process.boot import SupervisorBoot
-from trio_supervisor.process.environment import MARKER_VARIABLE
+from trio_supervisor.process.cleanup.ancestry import own_marker
 from trio_supervisor.process.logs import configure_logging
-from trio_supervisor.process.notify import Notifier, open_notifier
-from trio_supervisor.process.origin import own_marker
-from trio_supervisor.process.preload import load_source
-from trio_supervisor.spec import MonitorLike
+from trio_supervisor.process.notify.sd_notify import Notifier, open_notifier
+from trio_supervisor.process.spawn.boot import SupervisorBoot
+from trio_supervisor.process.spawn.environment import MARKER_VARIABLE
+from trio_supervisor.process.spawn.preload import load_source
 from trio_supervisor.supervisor.monitoring import Monitoring
 from trio_supervisor.supervisor.registry import Registry
 from trio_supervisor.supervisor.server import Server, serve_listener

@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 import trio
 from attrs import define, field
 
-from trio_supervisor.spec import MonitorLike
+from trio_supervisor.application import MonitorLike
 from trio_supervisor.supervisor.monitors.base import MonitoredWorker
 
 logger = logging.getLogger(__name__)

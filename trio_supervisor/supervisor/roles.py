@@ -10,7 +10,7 @@ from attrs import define, field, frozen
 from trio_supervisor.errors import NotPermittedError
 from trio_supervisor.link.peer import IncomingCall
 from trio_supervisor.policy.roles import missing_grant
-from trio_supervisor.process.origin import Origin
+from trio_supervisor.process.cleanup.ancestry import Origin
 from trio_supervisor.supervisor.registry import Registry
 from trio_supervisor.wire.json_tree import Object
 from trio_supervisor.wire.messages import Denied, WorkerRecord

@@ -34,12 +34,12 @@ from trio_supervisor.link.credentials import (
 )
 from trio_supervisor.link.peer import Answer, Fields, IncomingCall, Peer, open_peer
 from trio_supervisor.policy.addressing import AmbiguousNameError
-from trio_supervisor.process.accepting import accept_all
-from trio_supervisor.process.kernel_view import state_of
-from trio_supervisor.process.origin import Origin, origin_of
+from trio_supervisor.process.cleanup.ancestry import Origin, origin_of
+from trio_supervisor.process.inspection.kernel_threads import state_of
+from trio_supervisor.process.sockets.accept import accept_all
 from trio_supervisor.supervisor.fair_share import Account, FairShare, Turns
+from trio_supervisor.supervisor.idle_clients import QuietClients
 from trio_supervisor.supervisor.monitoring import Monitoring
-from trio_supervisor.supervisor.quiet import QuietClients
 from trio_supervisor.supervisor.registry import Registered, Registry, WorkerHandle
 from trio_supervisor.supervisor.relay import Relay
 from trio_supervisor.supervisor.roles import (
@@ -49,14 +49,14 @@ from trio_supervisor.supervisor.roles import (
     is_free,
     is_own_status,
 )
-from trio_supervisor.supervisor.silence import (
+from trio_supervisor.supervisor.unresponsive import (
     PATIENCE,
     Asked,
     Watch,
     diagnosis_of,
     look_twice,
 )
-from trio_supervisor.supervisor.updates import Updates
+from trio_supervisor.supervisor.worker_updates import Updates
 from trio_supervisor.wire.brief import brief
 from trio_supervisor.wire.codec import parse_operation, to_fields, unparse_operation
 from trio_supervisor.wire.json_line import encode_object
@@ -489,7 +489,7 @@ class Server:
         if record is None or end.get("way") != "ended":
             raise lost
         if do == "doctor":
-            from trio_supervisor.supervisor.outside_doctor import diagnose_end
+            from trio_supervisor.supervisor.doctor import diagnose_end
 
             now = self.registry.records.get(record.name)
             return diagnose_end(record, end, duration, now)
@@ -503,7 +503,7 @@ class Server:
         self, forward: Forward, operation: Object
     ) -> Object | None:
         """Return what can be known of a command, or a worker without an agent."""
-        from trio_supervisor.supervisor.outside_doctor import (
+        from trio_supervisor.supervisor.doctor import (
             diagnose_end,
             examine_from_outside,
         )
@@ -525,7 +525,7 @@ class Server:
 
     async def _examine_exhausted(self, record: WorkerRecord, problem: str) -> Object:
         """Return what can be known of a worker that cannot look at itself."""
-        from trio_supervisor.supervisor.outside_doctor import examine_from_outside
+        from trio_supervisor.supervisor.doctor import examine_from_outside
 
         lines = await self._last_lines(record.name)
         found = await examine_from_outside(record, _SHORT_LOOK, lines, problem)

@@ -9,8 +9,8 @@ from collections.abc import Collection
 import trio
 from attrs import define, field
 
-from trio_supervisor.process.notify import Notification, parse_fields
-from trio_supervisor.process.remaining import Forbidden
+from trio_supervisor.process.cleanup.remaining import Forbidden
+from trio_supervisor.process.notify.sd_notify import Notification, parse_fields
 
 # What a process does nothing about unless it has a handler for it.
 _HARMLESS = frozenset({signal.SIGCONT, signal.SIGCHLD, signal.SIGURG, signal.SIGWINCH})
@@ -23,7 +23,7 @@ class FakeProcess:
     It ends when it is signalled or told to `exit`, and can ignore signals. As with a
     real one, `returncode` is known once it was waited for.
 
-    Verified: tests/process/test_child_process.py runs one suite over this class and
+    Verified: tests/process/test_child.py runs one suite over this class and
     over `ChildProcess`.
     """
 

@@ -14,9 +14,9 @@ import orjson
 import trio
 from attrs import frozen
 
+from trio_supervisor.application import Listen
 from trio_supervisor.errors import SpecError
-from trio_supervisor.process.sockets import open_sockets
-from trio_supervisor.spec import Listen
+from trio_supervisor.process.sockets.sockets import open_sockets
 from trio_supervisor.tasks import interrupt_safe
 from trio_supervisor.web.http import Answer, Request, plain, serve_http
 

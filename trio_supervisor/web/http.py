@@ -18,7 +18,7 @@ import h11
 import trio
 from attrs import define, field, frozen
 
-from trio_supervisor.process.accepting import accept_all
+from trio_supervisor.process.sockets.accept import accept_all
 
 logger = logging.getLogger(__name__)
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from trio_supervisor.process.boot import WorkerBoot, read_boot
+from trio_supervisor.process.spawn.boot import WorkerBoot, read_boot
 from trio_supervisor.worker.main import run_worker
 
 if __name__ == "__main__":

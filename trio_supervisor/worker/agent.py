@@ -21,7 +21,7 @@ import trio
 from attrs import define, field
 
 from trio_supervisor.link.peer import Dispatch
-from trio_supervisor.process.boot import WorkerBoot
+from trio_supervisor.process.spawn.boot import WorkerBoot
 from trio_supervisor.worker.registration import Registration
 
 logger = logging.getLogger(__name__)

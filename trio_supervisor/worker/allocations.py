@@ -16,8 +16,8 @@ from typing import Any, Final
 
 from attrs import define, field
 
+from trio_supervisor.diagnostics.memory.memory_text import size
 from trio_supervisor.errors import BusyError, UnavailableError
-from trio_supervisor.probe.memory_text import size
 from trio_supervisor.wire.allocations import AllocationReport, AllocationSite
 from trio_supervisor.wire.memory_reports import Amount
 from trio_supervisor.wire.reports import Frame

@@ -82,7 +82,7 @@ def deliver(call: IncomingCall, answer: Answer) -> Answer:
 
 
 async def _write(path: str, answer: Answer) -> Fields:
-    from trio_supervisor.probe.unfinished_file import UnfinishedFile
+    from trio_supervisor.diagnostics.heap.unfinished_file import UnfinishedFile
 
     # Before the look: where nothing can be written, nobody waits for it.
     try:

@@ -13,13 +13,13 @@ import cattrs
 import orjson
 from attrs import define, field, frozen
 
+from trio_supervisor.diagnostics.stacks.values import type_name
 from trio_supervisor.errors import (
     BadRequestError,
     OperationFailedError,
     SpecError,
     UnknownOperationError,
 )
-from trio_supervisor.probe.values import type_name
 from trio_supervisor.wire.codec import in_words, make_strict_converter
 from trio_supervisor.wire.json_tree import Object
 from trio_supervisor.wire.messages import OPERATIONS

@@ -11,8 +11,8 @@ from typing import Any, Final
 import anyio
 from attrs import define, field
 
-from trio_supervisor.process.boot import WorkerBoot
-from trio_supervisor.process.notify import Notifier
+from trio_supervisor.process.notify.sd_notify import Notifier
+from trio_supervisor.process.spawn.boot import WorkerBoot
 from trio_supervisor.worker.handlers import Handlers
 
 # The controller reads its socket within milliseconds; it is full only in a storm.

@@ -14,25 +14,25 @@ import traceback
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from types import FrameType
-from typing import Any, Final
+from typing import Any
 
 import anyio
 import anyio.lowlevel
 import trio
 
+from trio_supervisor._location import PREFIX
+from trio_supervisor.application import Application, Service
 from trio_supervisor.errors import SupervisorError
-from trio_supervisor.probe import fork_hook  # noqa: F401  # registers first of all
-from trio_supervisor.process.black_box import use_black_box
-from trio_supervisor.process.boot import WorkerBoot
-from trio_supervisor.process.leaving import call_excepthook
-from trio_supervisor.process.notify import Notifier, open_notifier
-from trio_supervisor.process.preload import load_source
-from trio_supervisor.spec import Application, Service
+from trio_supervisor.process.inspection.black_box import use_black_box
+from trio_supervisor.process.notify.sd_notify import Notifier, open_notifier
+from trio_supervisor.process.spawn.boot import WorkerBoot
+from trio_supervisor.process.spawn.leaving import call_excepthook
+from trio_supervisor.process.spawn.preload import load_source
 from trio_supervisor.worker.agent import Agent
+from trio_supervisor.worker.diagnostics import Looking
+from trio_supervisor.worker.forked_children import end_forked_children_by
 from trio_supervisor.worker.handlers import Handlers
 from trio_supervisor.worker.instance import SyncWorker, Worker
-from trio_supervisor.worker.looking import Looking
-from trio_supervisor.worker.offspring import end_forked_children_by
 from trio_supervisor.worker.operations import Operations, Run
 from trio_supervisor.worker.runtimes import (
     AsyncRuntime,
@@ -42,8 +42,6 @@ from trio_supervisor.worker.runtimes import (
 )
 
 logger = logging.getLogger(__name__)
-
-_OWN: Final = os.path.join(os.path.dirname(os.path.dirname(__file__)), "")
 
 
 def run_worker(boot: WorkerBoot, descriptors: Sequence[int]) -> None:
@@ -225,7 +223,8 @@ def _print_error(name: str, exc: BaseException) -> None:
     """Print a traceback that begins in the user's own code."""
     frames = traceback.extract_tb(exc.__traceback__)
     first = max(
-        (i + 1 for i, f in enumerate(frames) if f.filename.startswith(_OWN)), default=0
+        (i + 1 for i, f in enumerate(frames) if f.filename.startswith(PREFIX)),
+        default=0,
     )
     skipped = exc.__traceback__
     for _ in range(first):

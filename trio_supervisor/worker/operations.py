@@ -46,8 +46,8 @@ from trio_supervisor.worker.delivery import (
     deliver,
     without_progress,
 )
+from trio_supervisor.worker.diagnostics import Looking
 from trio_supervisor.worker.handlers import Handler, Handlers, result_fields
-from trio_supervisor.worker.looking import Looking
 
 logger = logging.getLogger(__name__)
 

@@ -14,12 +14,12 @@ import anyio
 import trio
 from attrs import define, field
 
+from trio_supervisor.diagnostics.tasks.main_loop import MainLoop, current_main_loop
 from trio_supervisor.errors import UnavailableError
-from trio_supervisor.probe.main_loop import MainLoop, current_main_loop
-from trio_supervisor.process.boot import WorkerBoot
-from trio_supervisor.process.notify import Notifier
+from trio_supervisor.process.notify.sd_notify import Notifier
+from trio_supervisor.process.spawn.boot import WorkerBoot
 from trio_supervisor.worker.instance import SyncWorker, Worker
-from trio_supervisor.worker.visits import Arguments, Soon, Visits, soon_here
+from trio_supervisor.worker.loop_calls import Arguments, Soon, Visits, soon_here
 
 
 def do_nothing() -> None:

@@ -15,15 +15,15 @@ import anyio
 import trio
 from attrs import define, field
 
+from trio_supervisor.diagnostics.tasks.main_loop import current_main_loop
 from trio_supervisor.errors import SocketPathError, SpecError
-from trio_supervisor.probe.main_loop import current_main_loop
-from trio_supervisor.process.environment import DEFAULT_SOCKET, SOCKET_VARIABLE
+from trio_supervisor.process.spawn.environment import DEFAULT_SOCKET, SOCKET_VARIABLE
 from trio_supervisor.tasks import interrupt_safe
+from trio_supervisor.worker.diagnostics import Looking
 from trio_supervisor.worker.handlers import Handlers
-from trio_supervisor.worker.looking import Looking
+from trio_supervisor.worker.loop_calls import Soon, Visits, soon_in_a_task
 from trio_supervisor.worker.operations import Operations
 from trio_supervisor.worker.registration import Registration
-from trio_supervisor.worker.visits import Soon, Visits, soon_in_a_task
 
 logger = logging.getLogger(__name__)
 

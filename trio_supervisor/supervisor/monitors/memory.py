@@ -9,6 +9,7 @@ from typing import Final
 import trio
 from attrs import define
 
+from trio_supervisor.diagnostics.memory_usage import host_free_memory, read_memory
 from trio_supervisor.errors import SpecError, SupervisorError
 from trio_supervisor.policy.memory import (
     DEFAULT_THRESHOLD,
@@ -21,7 +22,6 @@ from trio_supervisor.policy.memory import (
     largest,
     total_size,
 )
-from trio_supervisor.probe.memory import host_free_memory, read_memory
 from trio_supervisor.supervisor.monitors.base import Monitor, MonitoredWorker
 
 logger = logging.getLogger(__name__)

@@ -1,0 +1,166 @@
+"""A service as plain data: equal where nothing changed, and readable where it did."""
+
+from __future__ import annotations
+
+import inspect
+import json
+import signal
+from typing import Any
+
+import pytest
+
+from trio_supervisor.application import (
+    Application,
+    Command,
+    Group,
+    Listen,
+    Probe,
+    Service,
+    facts_of,
+)
+from trio_supervisor.application.facts import application_facts
+from trio_supervisor.policy.reload import plan_reload
+from trio_supervisor.policy.restart import Backoff
+
+
+async def target(worker: object) -> None:
+    """What a service runs."""
+
+
+class Callable:
+    """Something with no name that can be called."""
+
+    async def __call__(self, worker: object) -> None: ...
+
+
+def web(**changes: Any) -> Service:
+    defaults: dict[str, Any] = {"name": "web", "target": target}
+    return Service(**(defaults | changes))
+
+
+def redis(**changes: Any) -> Command:
+    # With a default that depends on other fields, each of these would change two.
+    defaults: dict[str, Any] = {
+        "name": "redis",
+        "arguments": ["redis-server"],
+        "stable_for": 0.0,
+    }
+    return Command(**(defaults | changes))
+
+
+CHANGES: dict[str, tuple[Any, str]] = {
+    "target": (print, f"target {__name__}:target -> builtins:print"),
+    "arguments": (["redis-server", "a b"], "redis-server -> redis-server 'a b'"),
+    "backend": ("asyncio", "backend trio -> asyncio"),
+    "notify": (True, "notify False -> True"),
+    "restart": ("never", "restart always -> never"),
+    "backoff": (Backoff(cap=9), "cap=9"),
+    "intensity": (10, "intensity None -> 10"),
+    "period": (5, "period 60.0 -> 5.0"),
+    "success_exit_codes": ([0, 3], "success_exit_codes 0 -> 0 3"),
+    "give_up_on": ([78, "SEGV"], "give_up_on  -> -11 78"),
+    "startup": (Probe.tcp("a:1"), "startup None -> Probe("),
+    "readiness": (Probe.tcp("a:1"), "readiness None -> Probe("),
+    "liveness": (Probe.tcp("a:1"), "liveness None -> Probe("),
+    "startup_timeout": (5, "startup_timeout 60.0 -> 5.0"),
+    "health_check_timeout": (5, "-> 5.0"),
+    "max_lifetime": (5, "max_lifetime None -> 5.0"),
+    "stable_for": (5, "stable_for 0.0 -> 5.0"),
+    "stop_signal": (signal.SIGINT, "stop_signal SIGTERM -> SIGINT"),
+    "stop_timeout": (5, "stop_timeout 10.0 -> 5.0"),
+    "kill_mode": ("leader", "kill_mode group -> leader"),
+    "pre_stop": (["true"], "pre_stop None -> true"),
+    "depends_on": ({"a": "ready"}, "depends_on['a'] (unset) -> ready"),
+    "significant": (True, "significant False -> True"),
+    "sockets": (
+        {"a": Listen("tcp://:0")},
+        "sockets['a'] (unset) -> tcp://*:0 backlog=1024",
+    ),
+    "forward_signals": (["USR2"], "forward_signals  -> SIGUSR2"),
+    "may": (["status", "restart"], "may  -> status restart"),
+    "state": ({"a": 1}, "state['a'] (unset) -> (hidden)"),
+    "environment": ({"A": "1"}, "environment['A'] (unset) -> (hidden)"),
+    "directory": ("/tmp", "directory None -> /tmp"),
+    "log_file": ("a.log", "log_file None -> a.log"),
+    "start_method": ("exec", "start_method fork_server -> exec"),
+    "switch_interval": (None, "switch_interval 0.0001 -> None"),
+}
+
+
+@pytest.mark.parametrize("make", [web, redis])
+def test_every_field_that_changes_is_seen(make: Any) -> None:
+    """Each as one change, in words."""
+    kind = type(make())
+    for field in inspect.signature(kind).parameters:
+        if field in {"name", "count", "overlap"}:
+            continue
+        value, words = CHANGES[field]
+        more = {"notify": True} if field == "health_check_timeout" else {}
+        more = more if kind is Command else {}
+        old, new = make(**more), make(**more, **{field: value})
+        (service,) = plan_reload([facts_of(old)], [facts_of(new)]).services
+        (change,) = service.changes
+        assert words in str(change)
+
+
+def test_every_field_of_either_kind_is_tried() -> None:
+    """A new one needs a line above."""
+    fields = {
+        field
+        for kind in (Service, Command)
+        for field in inspect.signature(kind).parameters
+    }
+    assert fields - {"name", "count", "overlap"} == set(CHANGES)
+
+
+def test_what_says_the_same_is_the_same() -> None:
+    """Also where it is another object at another place in memory."""
+    for make in (web, redis):
+        assert facts_of(make(), "abc") == facts_of(make(), "abc")
+    first, second = web(target=Callable()), web(target=Callable())
+    assert facts_of(first) == facts_of(second)
+
+
+def test_a_count_and_a_wish_to_overlap_are_told_apart() -> None:
+    """They are no part of what makes a process."""
+    facts = facts_of(redis(count=7, overlap=True), "abc")
+    assert (facts.name, facts.count, facts.fingerprint) == ("redis", 7, "abc")
+    assert (facts.overlap, facts.is_command) == (True, True)
+    assert not {"name", "count"} & facts.declaration.keys()
+    assert not facts_of(web()).is_command
+
+
+def test_facts_can_be_sent() -> None:
+    """The new application is loaded in another process than the one that compares."""
+    facts = facts_of(
+        web(state={"a": [1, {"b": None}]}, sockets={"a": Listen("tcp://:0")})
+    )
+    assert json.loads(json.dumps(facts.declaration)) == facts.declaration
+
+
+def test_groups_and_limits_are_facts_of_the_application() -> None:
+    inner = Group([web()], name="inner", strategy="rest_for_one", intensity=None)
+    application = Application([redis(), inner], name="shop", intensity=3)
+
+    assert application_facts(application) == {
+        "name": "shop",
+        "auto_shutdown": "any",
+        "max_restarts_concurrently": None,
+        "stop_timeout": None,
+        "groups": {
+            "shop": "one_for_one, 3 within 60 s",
+            "shop/inner": "rest_for_one, any within 60 s: web",
+        },
+    }
+
+
+def test_a_socket_is_told_with_all_of_its_options() -> None:
+    def shown(listen: Listen) -> object:
+        return facts_of(web(sockets={"a": listen})).declaration["sockets"]
+
+    assert shown(Listen("tcp://:80", reuse_port=True)) == {
+        "a": "tcp://*:80 backlog=1024 reuse_port"
+    }
+    assert shown(Listen("unix://a", mode=0o666)) == {
+        "a": "unix://a backlog=1024 mode=0o666"
+    }

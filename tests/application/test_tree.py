@@ -1,0 +1,310 @@
+"""Groups and dependencies of an application: where each stands, and what cannot be."""
+
+from __future__ import annotations
+
+import pickle
+from itertools import permutations
+from typing import Any
+
+import pytest
+
+from trio_supervisor.application import Application, Command, Group, Listen, Service
+from trio_supervisor.errors import SpecError
+from trio_supervisor.policy.order import start_waves
+from trio_supervisor.policy.strategy import GroupNode
+
+
+async def target(worker: object) -> None:
+    """What a service runs."""
+
+
+def command(name: str, **changes: Any) -> Command:
+    return Command(name, ["true"], **changes)
+
+
+def after(name: str, *others: str) -> Command:
+    """A command that needs *others* to be ready."""
+    return command(name, depends_on=dict.fromkeys(others, "ready"))
+
+
+def refused(*services: Command | Group, **changes: Any) -> SpecError:
+    with pytest.raises(SpecError) as caught:
+        Application(services, **changes)
+    return caught.value
+
+
+def nested() -> Application:
+    """a, then a group of b, c (in a group of its own) and d, then e."""
+    return Application(
+        [
+            command("a"),
+            Group(
+                [command("b"), Group([command("c")], name="core"), command("d")],
+                strategy="one_for_all",
+                intensity=3,
+                period=5,
+            ),
+            command("e"),
+        ],
+        strategy="rest_for_one",
+        intensity=None,
+        name="shop",
+    )
+
+
+def test_services_are_found_however_deep_they_are() -> None:
+    """In the order of their declaration, and by their names."""
+    made = nested()
+    assert [service.name for service in made.services] == [*"abcde"]
+    assert made.service("c") is made.services[2]
+    assert isinstance(made.root.children[1], Group)
+    paths = [made.path(name) for name in "acde"]
+    assert paths == [
+        "services[0]",
+        "services[1].children[1].children[0]",
+        "services[1].children[2]",
+        "services[2]",
+    ]
+
+
+def test_groups_are_told_as_plain_data() -> None:
+    """One without a name has the name of its place."""
+    core = GroupNode(name="core", children=("c",))
+    assert nested().tree() == GroupNode(
+        name="shop",
+        strategy="rest_for_one",
+        intensity=None,
+        children=(
+            "a",
+            GroupNode(
+                name="services[1]",
+                children=("b", core, "d"),
+                strategy="one_for_all",
+                intensity=3,
+                period=5.0,
+            ),
+            "e",
+        ),
+    )
+
+
+def test_in_rest_for_one_each_child_waits_for_all_earlier_ones() -> None:
+    """Not for those of its own child; what it says itself stands."""
+    made = Application(
+        [
+            command("a"),
+            Group([command("b"), after("c", "b")]),
+            command("d", depends_on={"a": "started"}),
+        ],
+        strategy="rest_for_one",
+    )
+    assert made.needs() == {
+        "a": {},
+        "b": {"a": "ready"},
+        "c": {"a": "ready", "b": "ready"},
+        "d": {"a": "started", "b": "ready", "c": "ready"},
+    }
+    names = [service.name for service in made.services]
+    assert start_waves(names, made.needs()) == [{"a"}, {"b"}, {"c"}, {"d"}]
+
+
+@pytest.mark.parametrize("strategy", ["one_for_one", "one_for_all"])
+def test_in_other_groups_only_what_is_said_is_waited_for(strategy: str) -> None:
+    """All others start at the same time."""
+    made = Application([command("a"), after("b", "a"), command("c")], strategy=strategy)  # type: ignore[arg-type]
+    assert made.needs() == {"a": {}, "b": {"a": "ready"}, "c": {}}
+
+
+def test_a_later_service_may_be_needed_where_order_says_nothing() -> None:
+    """The order of a declaration is no order of starting."""
+    assert Application([after("a", "b"), command("b")]).needs()["a"] == {"b": "ready"}
+
+
+@pytest.mark.parametrize(
+    ("services", "where", "words"),
+    [
+        pytest.param(
+            [command("a"), Group([command("b"), command("a")])],
+            "services[1].children[1].name",
+            "services[0] has the name 'a' already",
+            id="two of one name",
+        ),
+        pytest.param(
+            [Group([], name="a"), Group([command("a")])],
+            "services[1].children[0].name",
+            "services[0] has the name 'a' already",
+            id="a service with the name of a group",
+        ),
+        pytest.param(
+            [command("a"), Group([after("b", "c")])],
+            "services[1].children[0].depends_on['c']",
+            "no such service; there are a, b",
+            id="an unknown name",
+        ),
+        pytest.param(
+            [Group([command("a")], name="g"), after("b", "g")],
+            "services[1].depends_on['g']",
+            "is a group",
+            id="the name of a group",
+        ),
+        pytest.param(
+            [command("a"), after("b", "b")],
+            "services[1].depends_on['b']",
+            "cannot wait for itself",
+            id="itself",
+        ),
+        pytest.param(
+            [command("a"), command("b", depends_on={"a": "exited_ok"})],
+            "services[1].depends_on['a']",
+            "services[0] has restart='always'",
+            id="the end of what never ends",
+        ),
+        pytest.param(
+            [Group([after("a", "b"), command("b")], strategy="rest_for_one")],
+            "services[0].children[0].depends_on['b']",
+            "services[0].children[1] comes later in a group with strategy=",
+            id="a later sibling",
+        ),
+        pytest.param(
+            [
+                Group(
+                    [Group([after("a", "b")]), Group([command("b")])],
+                    strategy="rest_for_one",
+                )
+            ],
+            "services[0].children[0].children[0].depends_on['b']",
+            "services[0].children[1].children[0] comes later",
+            id="a later cousin",
+        ),
+    ],
+)
+def test_what_could_never_start_is_refused(
+    services: list[Command | Group], where: str, words: str
+) -> None:
+    """Before anything does; the message says where, and why."""
+    error = refused(*services)
+    assert error.field == where
+    assert words in error.problem
+
+
+@pytest.mark.parametrize(
+    ("services", "circle"),
+    [
+        ([after("a", "b"), after("b", "c"), after("c", "b")], "bc"),
+        ([after("a", "b", "d"), command("d"), after("b", "c"), after("c", "a")], "abc"),
+    ],
+)
+def test_a_circle_is_told_from_one_of_its_services(
+    services: list[Command], circle: str
+) -> None:
+    """Each needs the next, and the field is where the first says so."""
+    error = refused(*services)
+    told = error.problem.removeprefix("services wait for each other: ").split(" -> ")
+    assert "".join(told[:-1]) in {
+        circle[place:] + circle[:place] for place in range(len(circle))
+    }
+    assert told[-1] == told[0]
+    place = [service.name for service in services].index(told[0])
+    assert error.field == f"services[{place}].depends_on['{told[1]}']"
+
+
+@pytest.mark.parametrize("names", [*permutations("abx")], ids="".join)
+def test_a_circle_over_the_order_of_a_group_is_told_from_where_it_is_written(
+    names: tuple[str, str, str],
+) -> None:
+    """That the second waits for the first is said nowhere but by the strategy."""
+    first, second, outer = names
+    group = Group([after(first, outer), command(second)], strategy="rest_for_one")
+    error = refused(group, after(outer, second))
+    assert {
+        f"services[0].children[0].depends_on['{outer}']": (
+            f"{first} -> {outer} -> {second} -> {first}"
+        ),
+        f"services[1].depends_on['{second}']": (
+            f"{outer} -> {second} -> {first} -> {outer}"
+        ),
+    }[error.field] in error.problem
+
+
+def test_a_circle_is_never_told_from_what_only_a_strategy_says() -> None:
+    """Found there first, it is turned until somebody's own words begin it."""
+    group = Group([after("c", "d"), after("a", "e")], strategy="rest_for_one")
+    error = refused(command("e"), after("d", "a"), group)
+    assert error.field in {
+        "services[1].depends_on['a']",
+        "services[2].children[0].depends_on['d']",
+    }
+
+
+def test_the_order_of_one_group_means_nothing_in_another() -> None:
+    """Though both are groups in which each waits for the earlier ones."""
+    first = Group([after("a", "b")], strategy="rest_for_one")
+    second = Group([command("c"), command("b")], strategy="rest_for_one")
+    assert Application([first, second]).needs()["a"] == {"b": "ready"}
+
+
+def test_the_end_of_what_may_end_can_be_waited_for() -> None:
+    """Once, or until it succeeds."""
+    for restart in ("never", "on-failure"):
+        migrate = command("migrate", restart=restart)
+        web = command("web", depends_on={"migrate": "exited_ok"})
+        needs = Application([web, migrate]).needs()
+        assert needs["web"] == {"migrate": "exited_ok"}
+
+
+def test_a_sibling_of_an_inner_group_may_be_needed_in_any_order() -> None:
+    """Only the groups in which both stand have a say."""
+    inner = Group([after("a", "b"), command("b")])
+    Application([Group([inner, command("c")], strategy="rest_for_one")])
+
+
+def test_an_address_is_listened_on_in_one_way() -> None:
+    """Two that say the same share it; the system chooses port 0 for each."""
+    url = "tcp://127.0.0.1:80"
+    once = command("a", sockets={"http": Listen(url), "any": Listen("tcp://:0")})
+    same = command("b", sockets={"web": Listen(url)})
+    other = command("c", sockets={"web": Listen(url, backlog=5)})
+    any_port = command("d", sockets={"any": Listen("tcp://:0", backlog=5)})
+    Application([once, same, any_port])
+    error = refused(once, Group([other]))
+    assert error.field == "services[1].children[0].sockets['web']"
+    assert "services[0].sockets['http'] listens on tcp://127.0.0.1:80" in error.problem
+
+
+def test_two_names_within_a_service_are_no_exception() -> None:
+    """It would have to be opened twice."""
+    sockets = {"a": Listen("unix://x"), "b": Listen("unix://x", mode=0o666)}
+    error = refused(command("web", sockets=sockets))
+    assert error.field == "services[0].sockets['b']"
+
+
+def test_groups_are_nested_only_so_deep() -> None:
+    """Deeper than anybody can mean."""
+    group = Group([])
+    for _ in range(31):
+        group = Group([group])
+    assert group.depth == 32
+    for make in (Group, Application):
+        with pytest.raises(SpecError, match=r"\[0\]: .* 32 levels"):
+            make([group])
+
+
+def test_a_declaration_can_be_pickled() -> None:
+    """It is, to be handed to processes that cannot import it."""
+    sockets = {"http": Listen("tcp://:0")}
+    web = Service("web", target, sockets=sockets, depends_on={"a": "ready"})
+    made = Application([command("a"), Group([web], strategy="one_for_all")])
+    copy = pickle.loads(pickle.dumps(made))
+    assert (copy.tree(), copy.needs()) == (made.tree(), made.needs())
+    assert copy.service("web").sockets == sockets
+    assert copy.service("web").target is target
+
+
+def test_a_group_says_what_it_is() -> None:
+    """In short."""
+    group = Group([command("a")], strategy="one_for_all", name="g")
+    assert repr(group) == (
+        "Group([Command('a', ['true'], count=1)], strategy='one_for_all', name='g')"
+    )
+    assert repr(Group([])) == "Group([], strategy='one_for_one')"
+    assert "Group([" in repr(Application([group]))

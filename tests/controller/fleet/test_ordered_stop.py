@@ -1,0 +1,215 @@
+"""What stops beside what, and how long everything may take, in virtual time."""
+
+from __future__ import annotations
+
+import pytest
+import trio
+
+from tests.kits.controller import (
+    Life,
+    Theatre,
+    open_theatre,
+    service,
+)
+from trio_supervisor.application import Application, Group
+from trio_supervisor.controller.events import Exited, Stopping, StopTimeout
+from trio_supervisor.testing import simulated
+
+SLOW = Life(stopping_takes=2.0)
+STUBBORN = Life(is_stubborn=True)
+
+
+async def shut_down(theatre: Theatre) -> float:
+    """Shut everything down; return how long that took [s]."""
+    began = trio.current_time()
+    theatre.controller.shutdown()
+    await theatre.is_over.wait()
+    return trio.current_time() - began
+
+
+def ended_after(theatre: Theatre, began: float) -> dict[str, float]:
+    return {name: moment - began for moment, name in theatre.ended}
+
+
+@simulated
+async def test_shutdown_stops_independent_services_side_by_side() -> None:
+    app = Application([service(name, count=2) for name in "abcdef"])
+    async with open_theatre(app, lambda _: SLOW) as theatre:
+        await trio.sleep(10)
+        assert await shut_down(theatre) == 2
+        asked = [e.name for _, e in theatre.said if isinstance(e, Stopping)]
+        assert asked[-1] == "supervisor"
+        assert len(asked) == 13
+
+
+@simulated
+async def test_shutdown_stops_a_service_once_its_own_dependents_have_ended() -> None:
+    """It does not wait for others, which take longer."""
+    app = Application(
+        [
+            service("db"),
+            service("web", depends_on={"db": "ready"}),
+            service("slow"),
+            service("proxy", depends_on={"web": "started"}),
+        ]
+    )
+
+    def lives(part: object) -> Life:
+        return Life(stopping_takes=30.0 if "slow" in str(part) else 2.0)
+
+    async with open_theatre(app, lives) as theatre:
+        await trio.sleep(10)
+        assert await shut_down(theatre) == 10  # the stop_timeout of `slow`
+        assert ended_after(theatre, 10) == {
+            "proxy.0": 2,
+            "web.0": 4,
+            "db.0": 6,
+            "slow.0": 10,
+        }
+
+
+@simulated
+async def test_shutdown_follows_the_order_that_rest_for_one_adds() -> None:
+    group = Group([service(n) for n in "ab"], strategy="rest_for_one")
+    app = Application([group, service("other")])
+    async with open_theatre(app, lambda _: SLOW) as theatre:
+        await trio.sleep(10)
+        assert await shut_down(theatre) == 4
+        assert ended_after(theatre, 10) == {"other.0": 2, "b.0": 2, "a.0": 4}
+
+
+@simulated
+async def test_stop_ends_several_services_side_by_side() -> None:
+    app = Application([service(n) for n in "abc"])
+    async with open_theatre(app, lambda _: SLOW) as theatre:
+        await trio.sleep(10)
+        stopped = await theatre.controller.stop("a", "b", "c")
+        assert stopped == ("c.0", "b.0", "a.0")
+        assert trio.current_time() == 12
+
+
+@simulated
+async def test_reload_stops_the_old_generation_side_by_side() -> None:
+    app = Application([service(n) for n in "abc"])
+    async with open_theatre(app, lambda _: SLOW) as theatre:
+        await trio.sleep(10)
+        await theatre.controller.reload(Application([service(n) for n in "abc"]))
+        assert trio.current_time() == 12.25
+
+
+@simulated
+async def test_shutdown_during_a_reload_stops_both_generations_side_by_side() -> None:
+    """The new one waits for a worker that is never ready."""
+    needs = {"db": "ready"}
+    old = Application([service("db"), service("web", depends_on=needs)])
+    new = Application([service("db"), service("web", depends_on=needs)])
+
+    def lives(part: object) -> Life:
+        is_late = "generation=2" in str(part) and "web" in str(part)
+        return Life(stopping_takes=2.0, ready_after=1e6 if is_late else 0.25)
+
+    async with open_theatre(old, lives) as theatre:
+        await trio.sleep(10)
+        theatre.nursery.start_soon(_reload_in_vain, theatre, new)
+        await trio.sleep(5)
+        assert theatre.running == ["db.0", "db.0/2", "web.0", "web.0/2"]
+        assert await shut_down(theatre) == 4
+        ended = ended_after(theatre, 15)
+        assert ended == {"web.0": 2, "web.0/2": 2, "db.0": 4, "db.0/2": 4}
+
+
+async def _reload_in_vain(theatre: Theatre, new: Application) -> None:
+    with pytest.raises(Exception, match="everything is being stopped"):
+        await theatre.controller.reload(new)
+
+
+@simulated
+async def test_shutdown_while_the_old_generation_stops_waits_for_it() -> None:
+    needs = {"db": "ready"}
+    old = Application([service("db"), service("web", depends_on=needs)])
+    new = Application([service("db"), service("web", depends_on=needs)])
+
+    async with open_theatre(old, lambda _: SLOW) as theatre:
+        await trio.sleep(10)
+        theatre.nursery.start_soon(theatre.controller.reload, new)
+        await trio.sleep(1.5)
+        assert theatre.running == ["db.0", "db.0/2", "web.0", "web.0/2"]
+        theatre.controller.shutdown()
+        await theatre.is_over.wait()
+        ended = ended_after(theatre, 10)
+        # The old web began to stop at 0.5 s; each db waits for both, for by its name it
+        # is the same service.
+        assert ended == {"web.0": 2.5, "web.0/2": 3.5, "db.0": 4.5, "db.0/2": 5.5}
+
+
+@simulated
+async def test_stop_timeout_kills_what_is_left_in_order() -> None:
+    """A second before it is over, so that all has ended within it."""
+    app = Application(
+        [
+            service("db", stop_timeout=100),
+            service("web", stop_timeout=100, depends_on={"db": "ready"}),
+            service("polite"),
+        ],
+        stop_timeout=10,
+    )
+
+    def lives(part: object) -> Life:
+        return SLOW if "polite" in str(part) else STUBBORN
+
+    async with open_theatre(app, lives) as theatre:
+        await trio.sleep(10)
+        assert await shut_down(theatre) == 9
+        assert ended_after(theatre, 10) == {"polite.0": 2, "web.0": 9, "db.0": 9}
+        names = [e.name for _, e in theatre.said if isinstance(e, Exited)]
+        assert names == ["polite.0", "web.0", "db.0", "supervisor"]
+        [(moment, _)] = theatre.events(StopTimeout)
+        assert moment == 19
+
+
+@simulated
+async def test_stop_timeout_says_nothing_where_all_stop_in_time() -> None:
+    app = Application([service("a")], stop_timeout=10)
+    async with open_theatre(app, lambda _: SLOW) as theatre:
+        await trio.sleep(10)
+        assert await shut_down(theatre) == 2
+        assert theatre.events(StopTimeout) == []
+
+
+@simulated
+async def test_stop_timeout_is_for_a_shutdown_and_not_for_a_stop() -> None:
+    app = Application([service("a", stop_timeout=30)], stop_timeout=10)
+    async with open_theatre(app, lambda _: STUBBORN) as theatre:
+        await trio.sleep(10)
+        await theatre.controller.stop("a")
+        assert trio.current_time() == 40
+
+
+@simulated
+async def test_hurry_kills_all_that_is_left_at_once() -> None:
+    app = Application(
+        [service("db"), service("web", depends_on={"db": "ready"}), service("a")]
+    )
+    async with open_theatre(app, lambda _: STUBBORN) as theatre:
+        await trio.sleep(10)
+        theatre.controller.shutdown()
+        await trio.sleep(1)
+        theatre.controller.hurry()
+        await theatre.is_over.wait()
+        assert trio.current_time() == 11
+
+
+def test_a_stop_timeout_that_cannot_suffice_is_warned_of(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    app = Application(
+        [service("db"), service("web", depends_on={"db": "ready"})], stop_timeout=15
+    )
+
+    @simulated
+    async def run() -> None:
+        async with open_theatre(app):
+            await trio.sleep(1)
+
+    run()
+    assert "stopping can take 20 s (web 10 s, then db 10 s)" in caplog.text

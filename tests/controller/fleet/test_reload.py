@@ -1,0 +1,874 @@
+"""A new generation takes over, or nothing changes: in virtual time."""
+
+from __future__ import annotations
+
+from contextlib import suppress
+from typing import Any
+
+import pytest
+import trio
+from trio.testing import wait_all_tasks_blocked
+
+from tests.kits.controller import (
+    NEVER,
+    Life,
+    Part,
+    Theatre,
+    open_theatre,
+    script,
+    service,
+)
+from trio_supervisor.application import Application, Command
+from trio_supervisor.controller.events import (
+    GaveUp,
+    Reloaded,
+    ReloadFailed,
+    Reloading,
+    Scaled,
+    StillFailing,
+)
+from trio_supervisor.errors import (
+    ReloadError,
+    SpecError,
+    SupervisorError,
+    UnavailableError,
+)
+from trio_supervisor.policy.lifecycle import State
+from trio_supervisor.testing import simulated
+
+
+def app(**web: Any) -> Application:
+    """A database, and a web service with other options now and then."""
+    return Application(
+        [
+            Command("db", ["db"], notify=True, backoff=None),
+            service("web", **({"count": 2, "depends_on": {"db": "ready"}} | web)),
+        ]
+    )
+
+
+def changed(**web: Any) -> Application:
+    return app(stop_timeout=9, **web)
+
+
+async def fail_to_reload(
+    theatre: Theatre, application: Application, match: str, **how: bool
+) -> None:
+    """See that a reload fails, and that all is as it was, and told so."""
+    before = {name: c.plan for name, c in theatre.controller.children.items()}
+    generation = theatre.controller.generation
+    failures = len(theatre.events(ReloadFailed))
+    with pytest.raises(SupervisorError, match=match), trio.fail_after(600):
+        await theatre.controller.reload(application, **how)
+    await trio.sleep(1)
+    assert theatre.controller.generation is generation
+    assert list(theatre.controller.children) == list(before)
+    assert not any("/" in name for name in theatre.running)
+    assert len(theatre.events(ReloadFailed)) == failures + 1
+    theatre.controller.reloading.check_idle()
+    await theatre.check_picture()
+
+
+# It succeeds.
+
+
+@simulated
+async def test_the_new_are_ready_before_the_old_are_stopped() -> None:
+    async with open_theatre(app(), lambda _: Life(ready_after=2.0)) as theatre:
+        await trio.sleep(10)
+        plan = await theatre.controller.reload(changed())
+        assert list(plan.lines()) == [
+            "= db (unchanged, kept)",
+            "~ web: stop_timeout 10.0 -> 9.0",
+        ]
+        assert theatre.ended == [(12, "web.0"), (12, "web.1")] or theatre.ended == [
+            (12, "web.1"),
+            (12, "web.0"),
+        ]
+        assert theatre.running == ["db.0", "web.0/2", "web.1/2"]
+        assert theatre.controller.generation.number == 2
+        assert [words for _, words in theatre.events(Reloaded)] == [
+            "controller: generation 2 took over after 2.00 s"
+        ]
+        await theatre.check_picture()
+
+
+@simulated
+async def test_the_same_again_replaces_what_runs_code() -> None:
+    """Its code may be new; with `changed_only` it is kept where it is not."""
+    async with open_theatre(app()) as theatre:
+        await theatre.controller.wait_ready()
+        plan = await theatre.controller.reload(app(), changed_only=True)
+        assert not plan.changes_anything
+        assert theatre.running == ["db.0", "web.0", "web.1"]
+        await theatre.controller.reload(app())
+        assert theatre.running == ["db.0", "web.0/3", "web.1/3"]
+
+
+@simulated
+async def test_what_is_new_comes_and_what_is_gone_goes_in_order() -> None:
+    before = Application([service("old"), service("web", depends_on={"old": "ready"})])
+    after = Application(
+        [
+            service("new"),
+            service("web", depends_on={"new": "ready"}),
+            service("job", depends_on={"web": "ready"}, restart="never"),
+        ]
+    )
+    done = Life(ready_after=NEVER, exits_after=3)
+    lives = script({"web.0": [Life(stopping_takes=5)], "job.0/2": [done]})
+    async with open_theatre(before, lives) as theatre:
+        await trio.sleep(10)
+        plan = await theatre.controller.reload(after)
+        assert [(s.name, s.action) for s in plan.services] == [
+            ("new", "add"),
+            ("web", "change"),
+            ("job", "add"),
+            ("old", "remove"),
+        ]
+        assert theatre.started[2:] == [
+            (10, "new.0/2"),
+            (10.25, "web.0/2"),
+            (10.5, "job.0/2"),
+        ]
+        # The job has done its work, then the old go: what needs others first.
+        assert theatre.ended[1:] == [(18.5, "web.0"), (18.5, "old.0")]
+        assert theatre.child("job.0").state is State.STOPPED
+        await theatre.check_picture()
+
+
+@simulated
+async def test_one_that_does_not_bear_company_is_stopped_first() -> None:
+    lives = script({"web.0": [Life(stopping_takes=3)]})
+    async with open_theatre(app(count=1, overlap=False), lives) as theatre:
+        await trio.sleep(10)
+        await theatre.controller.reload(changed(count=1, overlap=False))
+        assert theatre.ended == [(13, "web.0")]
+        assert theatre.started[-1] == (13, "web.0/2")
+        await theatre.check_picture()
+
+
+@simulated
+async def test_a_dry_run_only_says_what_it_would_do() -> None:
+    async with open_theatre(app()) as theatre:
+        await theatre.controller.wait_ready()
+        plan = await theatre.controller.reload(changed(count=3), dry_run=True)
+        assert [s.action for s in plan.services] == ["keep", "change"]
+        assert theatre.controller.generation.number == 1
+        assert theatre.events(Reloading, ReloadFailed, Reloaded) == []
+        assert len(theatre.started) == 3
+
+
+@simulated
+async def test_a_count_set_by_hand_survives_until_another_is_declared() -> None:
+    async with open_theatre(app()) as theatre:
+        await theatre.controller.wait_ready()
+        await theatre.controller.scale({"web": 4})
+        await theatre.controller.reload(changed())
+        assert len(theatre.controller.children) == 5
+        plan = await theatre.controller.reload(changed(), changed_only=True)
+        assert plan.services[1].is_scaled
+        await theatre.controller.reload(changed(count=1), changed_only=True)
+        assert theatre.running == ["db.0", "web.0/2"]
+        assert len(theatre.events(Scaled)) == 2
+        plan = await theatre.controller.reload(changed(count=1))
+        assert not plan.services[1].is_scaled
+        await theatre.check_picture()
+
+
+@simulated
+async def test_a_kept_worker_goes_on_as_one_of_the_new_generation() -> None:
+    """It can be restarted, scaled, stopped, and waits for the new ones."""
+    async with open_theatre(app()) as theatre:
+        await theatre.controller.wait_ready()
+        await theatre.controller.reload(changed())
+        theatre.process("db.0").exit(1)
+        await wait_all_tasks_blocked()
+        assert theatre.child("db.0").incarnation == 2
+        assert await theatre.controller.stop("db") == ("web.0", "web.1", "db.0")
+        await theatre.controller.start("web")
+        assert theatre.running == ["db.0", "web.0/2", "web.1/2"]
+        await theatre.check_picture()
+
+
+@simulated
+async def test_one_that_waits_and_is_kept_looks_at_the_new_generation() -> None:
+    """What it needs failed in the old one, and is there in the new."""
+
+    def both(**db: Any) -> Application:
+        return Application(
+            [
+                service("db", restart="never", **db),
+                Command("web", ["w"], notify=True, depends_on={"db": "ready"}),
+            ]
+        )
+
+    lives = script({"db.0": [Life(exits_after=0.125, returncode=1)]})
+    async with open_theatre(both(), lives) as theatre:
+        await trio.sleep(5)
+        assert theatre.states == {"db.0": State.FAILED, "web.0": State.WAITING}
+        await theatre.controller.reload(both(stop_timeout=3))
+        await trio.sleep(5)
+        assert theatre.states == {"db.0": State.READY, "web.0": State.READY}
+
+
+# It fails, and all is as it was.
+
+
+@pytest.mark.parametrize(
+    ("life", "story"),
+    [
+        (Life(can_spawn=False), "no such program"),
+        (Life(ready_after=NEVER, exits_after=3, returncode=1), "exit code 1"),
+        (Life(ready_after=NEVER, exits_after=3, returncode=0), "exit code 0"),
+        (Life(ready_after=NEVER), "was not ready in time"),
+        (Life(spawn_takes=NEVER), "was not ready in time"),
+    ],
+    ids=["no program", "ends", "ends well", "never ready", "never started"],
+)
+@simulated
+async def test_one_that_does_not_become_ready_leaves_all_as_it_was(
+    life: Life, story: str
+) -> None:
+    async with open_theatre(app(), script({"web.1/2": [life]})) as theatre:
+        await trio.sleep(10)
+        await fail_to_reload(theatre, changed(), rf"web\.1 of the new .*{story}")
+        assert theatre.ended == [e for e in theatre.ended if "/2" in e[1]]
+        assert theatre.running == ["db.0", "web.0", "web.1"]
+        assert theatre.events(GaveUp) == []
+        # And the next one may succeed.
+        await theatre.controller.reload(changed())
+        assert theatre.running == ["db.0", "web.0/2", "web.1/2"]
+        await theatre.check_picture()
+
+
+@simulated
+async def test_one_that_ends_after_it_was_ready_fails_it_too() -> None:
+    """As long as others are not ready."""
+    lives = script(
+        {
+            "web.0/2": [Life(exits_after=5, returncode=0)],
+            "web.1/2": [Life(ready_after=20)],
+        }
+    )
+    async with open_theatre(app(), lives) as theatre:
+        await trio.sleep(10)
+        await fail_to_reload(theatre, changed(), r"web\.0 of the new generation ended")
+        assert theatre.running == ["db.0", "web.0", "web.1"]
+
+
+@pytest.mark.parametrize(
+    "life",
+    [Life(can_spawn=False), Life(ready_after=NEVER, exits_after=3, returncode=1)],
+    ids=["at once", "later"],
+)
+@simulated
+async def test_one_that_gave_way_is_brought_back(life: Life) -> None:
+    lives = script({"web.0/2": [life], "web.0": [Life(stopping_takes=2)]})
+    async with open_theatre(app(overlap=False, count=1), lives) as theatre:
+        await trio.sleep(10)
+        await fail_to_reload(
+            theatre, changed(overlap=False, count=1), r"web\.0 of the new"
+        )
+        assert theatre.running == ["db.0", "web.0"]
+        await theatre.controller.wait_ready()
+        await theatre.controller.restart("web")
+        await theatre.check_picture()
+
+
+@pytest.mark.parametrize("is_failing", [True, False])
+@simulated
+async def test_who_hears_the_answer_finds_nothing_left_of_the_others(
+    is_failing: bool,
+) -> None:
+    """In `status` of that very moment: not a new one that failed, nor an old one."""
+    ready_after = NEVER if is_failing else 0.25
+    lives = script({"web.0/2": [Life(ready_after=ready_after)]})
+    async with open_theatre(app(count=1), lives) as theatre:
+        await theatre.controller.wait_ready()
+        await trio.sleep(1)
+        with suppress(ReloadError):
+            await theatre.controller.reload(changed(count=1))
+        now = trio.current_time()
+        await wait_all_tasks_blocked()
+        assert trio.current_time() == now
+        known = theatre.servers[-1].registry._all
+        assert set(known) == {record.key for record in theatre.controller.workers}
+
+
+@simulated
+async def test_one_that_is_brought_back_is_waited_for() -> None:
+    """By the reload that failed, and by who waits for all to be ready."""
+    web = {"overlap": False, "count": 1}
+    lives = script({"web.0/2": [Life(can_spawn=False)]})
+    async with open_theatre(app(**web), lives) as theatre:
+        await trio.sleep(10)
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(_fail, theatre, changed(**web))
+            await trio.sleep(0.1)
+            await theatre.controller.wait_ready()
+            assert trio.current_time() == 10.25
+        assert trio.current_time() == 10.25
+        assert theatre.states["web.0"] is State.READY
+
+
+async def _fail(theatre: Theatre, application: Application) -> None:
+    with pytest.raises(ReloadError):
+        await theatre.controller.reload(application)
+
+
+@pytest.mark.parametrize(
+    ("back", "moment"),
+    [
+        (Life(exits_after=0.1, returncode=1, ready_after=NEVER), 10.1),
+        (Life(can_spawn=False), 10),
+    ],
+    ids=["ends again", "cannot be started"],
+)
+@simulated
+async def test_one_that_does_not_come_back_is_not_waited_for_for_ever(
+    back: Life, moment: float
+) -> None:
+    web = {"overlap": False, "count": 1, "intensity": None}
+    lives = script(
+        {"web.0/2": [Life(can_spawn=False)], "web.0": [Life(), *[back] * 1000]}
+    )
+    async with open_theatre(app(**web), lives) as theatre:
+        await trio.sleep(10)
+        await _fail(theatre, changed(**web))
+        assert trio.current_time() == pytest.approx(moment, abs=1)
+        theatre.controller.reloading.check_idle()
+
+
+@simulated
+async def test_everything_may_be_stopped_while_one_is_brought_back() -> None:
+    web = {"overlap": False, "count": 1}
+    lives = script(
+        {"web.0/2": [Life(can_spawn=False)], "web.0": [Life(), Life(ready_after=50)]}
+    )
+    async with open_theatre(app(**web), lives) as theatre:
+        await trio.sleep(10)
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(_fail, theatre, changed(**web))
+            await trio.sleep(1)
+            theatre.controller.shutdown()
+            await theatre.is_over.wait()
+        assert trio.current_time() == 11
+
+
+@simulated
+async def test_what_a_kept_service_lacks_is_ready_before_it_takes_over() -> None:
+    life = Life(ready_after=2.0)
+    async with open_theatre(app(), lambda _: life) as theatre:
+        await trio.sleep(10)
+        await theatre.controller.reload(app(count=4), changed_only=True)
+        assert trio.current_time() == 12
+        assert theatre.running == ["db.0", "web.0", "web.1", "web.2/2", "web.3/2"]
+        assert set(theatre.states.values()) == {State.READY}
+        assert [words for _, words in theatre.events(Scaled)] == [
+            "web: scaled from 2 to 4"
+        ]
+        await theatre.controller.reload(app(count=3), changed_only=True)
+        assert theatre.running == ["db.0", "web.0", "web.1", "web.2/2"]
+        assert theatre.child("web.0").incarnation == 1
+        await theatre.check_picture()
+
+
+@simulated
+async def test_and_where_it_does_not_come_all_is_as_it_was() -> None:
+    lives = script({"web.3/2": [Life(ready_after=NEVER, exits_after=3, returncode=9)]})
+    async with open_theatre(app(), lives) as theatre:
+        await theatre.controller.wait_ready()
+        with pytest.raises(ReloadError, match=r"web\.3 of the new .* exit code 9"):
+            await theatre.controller.reload(app(count=4), changed_only=True)
+        assert theatre.running == ["db.0", "web.0", "web.1"]
+        assert theatre.events(Scaled) == []
+        await theatre.controller.scale({"web": 3})
+        assert theatre.running == ["db.0", "web.0", "web.1", "web.2"]
+        await theatre.check_picture()
+
+
+@pytest.mark.parametrize(
+    "problem", [SpecError("target", "cannot be"), OSError("no processes left")]
+)
+@simulated
+async def test_a_generation_that_cannot_be_made_is_a_failed_reload(
+    problem: Exception,
+) -> None:
+    async with open_theatre(app()) as theatre:
+        await theatre.controller.wait_ready()
+
+        async def fail() -> None:
+            raise problem
+
+        theatre.makes.append(fail)
+        await fail_to_reload(theatre, changed(), str(problem))
+        assert len(theatre.events(Reloading)) == 1
+
+
+@simulated
+async def test_it_fails_where_what_is_needed_is_not_going_to_come() -> None:
+    """A command that was stopped by hand is kept, and stays stopped."""
+    page = service("page", depends_on={"web": "ready"})
+    more = Application([*app().services, page])
+    async with open_theatre(app()) as theatre:
+        await theatre.controller.wait_ready()
+        await theatre.controller.stop("db")
+        with pytest.raises(ReloadError, match=r"page\.0 .*waits for web .* is stopped"):
+            with trio.fail_after(600):
+                await theatre.controller.reload(more)
+        assert theatre.running == []
+        theatre.controller.reloading.check_idle()
+
+
+@simulated
+async def test_what_was_stopped_by_hand_stays_so_in_the_new_generation() -> None:
+    """Whether it is kept or replaced, and also with more workers than before."""
+    async with open_theatre(app()) as theatre:
+        await theatre.controller.wait_ready()
+        await theatre.controller.stop("web.1")
+        await theatre.controller.reload(changed(count=3))
+        assert theatre.running == ["db.0", "web.0/2", "web.2/2"]
+        await theatre.controller.stop("db")
+        await theatre.controller.reload(app(count=4))
+        assert theatre.running == []
+        assert theatre.controller.generation.number == 3
+        await theatre.check_picture()
+        await theatre.controller.start("web")
+        assert theatre.running == ["db.0", *(f"web.{n}/3" for n in range(4))]
+        await theatre.check_picture()
+
+
+CHAIN = {"overlap": False, "backoff": None}
+
+
+def chain(code: int = 0, **mails: Any) -> Application:
+    """A job, and services of which no two can run at once, one after the other."""
+    return Application(
+        [
+            service("migration", restart="on-failure", **CHAIN),
+            service("db", depends_on={"migration": "exited_ok"}, **CHAIN),
+            service("web", depends_on={"db": "ready"}, **CHAIN),
+            service("page", depends_on={"web": "ready"}, stop_timeout=30),
+            service("mails", depends_on={"db": "started"}, **mails),
+        ]
+    )
+
+
+DONE = Life(ready_after=NEVER, exits_after=1)
+
+
+@simulated
+async def test_what_bears_no_company_gives_way_in_order() -> None:
+    """What needs it and bears none either first; what does bear it goes on."""
+    lives = script({"migration.0": [DONE], "migration.0/2": [DONE]})
+    async with open_theatre(chain(), lives) as theatre:
+        await trio.sleep(10)
+        await theatre.controller.reload(chain())
+        names = [name for _, name in theatre.ended]
+        assert names.index("web.0") < names.index("db.0")
+        assert names.index("db.0") < names.index("page.0")
+        started = [name for _, name in theatre.started[5:]]
+        assert started.index("db.0/2") < started.index("web.0/2")
+        assert started.index("web.0/2") < started.index("page.0/2")
+        await theatre.check_picture()
+
+
+@simulated
+async def test_a_failed_reload_brings_back_only_what_it_has_stopped() -> None:
+    """No job that is done, and nothing that was stopped by hand."""
+    lives = script(
+        {
+            "migration.0": [DONE],
+            "migration.0/2": [DONE],
+            "mails.0/2": [Life(ready_after=NEVER, exits_after=2, returncode=3)],
+        }
+    )
+    async with open_theatre(chain(), lives) as theatre:
+        await trio.sleep(10)
+        await theatre.controller.stop("web")
+        with pytest.raises(ReloadError, match="exit code 3"):
+            await theatre.controller.reload(chain())
+        await theatre.settle()
+        assert theatre.running == ["db.0", "mails.0"]
+        names = [name for _, name in theatre.started]
+        assert names.count("migration.0") == 1
+        assert names.count("migration.0/2") == 1
+        assert theatre.states["migration.0"] is State.STOPPED
+        await theatre.controller.start("page")
+        assert theatre.running == ["db.0", "mails.0", "page.0", "web.0"]
+        await theatre.check_picture()
+
+
+@simulated
+async def test_an_old_one_that_crashes_meanwhile_needs_the_new_ones() -> None:
+    """What it needs has given way: those in its place will do."""
+    lives = script(
+        {
+            "migration.0": [DONE],
+            "migration.0/2": [DONE],
+            "page.0": [Life(exits_after=16, returncode=1)],
+            "mails.0/2": [Life(ready_after=50)],
+        }
+    )
+    async with open_theatre(chain(), lives) as theatre:
+        await trio.sleep(10)
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(theatre.controller.reload, chain())
+            await trio.sleep(15)
+            assert "page.0" in theatre.running
+            assert theatre.child("page.0").incarnation == 2
+        assert theatre.controller.generation.number == 2
+        await theatre.check_picture()
+
+
+@simulated
+async def test_a_mistake_of_ours_during_a_reload_hangs_nobody() -> None:
+    """All is cancelled then, and there is nothing that could be brought back."""
+
+    def live(part: Part) -> Life:
+        if part.incarnation == 2:
+            raise RuntimeError("a mistake of ours")
+        exits_after = 15 if part.service == "db" else NEVER
+        return Life(ready_after=10 * part.generation, exits_after=exits_after)
+
+    async def reload() -> None:
+        async with open_theatre(app(), live) as theatre:
+            await trio.sleep(30)
+            await theatre.controller.reload(changed())
+
+    with pytest.raises(BaseExceptionGroup) as caught:
+        await reload()
+    assert caught.group_contains(RuntimeError, match="a mistake of ours")
+
+
+@simulated
+async def test_a_kept_worker_tells_what_it_needs_now() -> None:
+    def pair(**web: Any) -> Application:
+        return Application([Command("db", ["db"], backoff=None), *_web(**web)])
+
+    async with open_theatre(pair()) as theatre:
+        await theatre.controller.wait_ready()
+        await theatre.controller.reload(
+            pair(depends_on={"db": "started"}), changed_only=True
+        )
+        needs = {record.name: record.needs for record in theatre.controller.workers}
+        assert needs == {"db.0": (), "web.0": ("db (started)",)}
+        await theatre.check_picture()
+
+
+def _web(**fields: Any) -> list[Command]:
+    return [Command("web", ["web"], backoff=None, **fields)]
+
+
+@simulated
+async def test_what_is_needed_and_is_away_for_a_moment_is_waited_for() -> None:
+    """Although it belongs to the old generation still."""
+    lives = script({"db.0": [Life(exits_after=10, returncode=1), Life(ready_after=5)]})
+    async with open_theatre(app(), lives) as theatre:
+        await trio.sleep(11)
+        with trio.fail_after(600):
+            await theatre.controller.reload(changed())
+        assert sorted(theatre.started[-2:]) == [(15, "web.0/2"), (15, "web.1/2")]
+
+
+@simulated
+async def test_an_application_that_is_embedded_has_no_target_to_import() -> None:
+    async with open_theatre(app()) as theatre:
+        with pytest.raises(UnavailableError, match="can give a new one"):
+            await theatre.controller.reload()
+        assert len(theatre.events(ReloadFailed)) == 1
+
+
+# While it goes on.
+
+
+@simulated
+async def test_nothing_else_is_changed_during_a_reload() -> None:
+    """But a cancelled caller does not end it."""
+    async with open_theatre(app(), lambda _: Life(ready_after=5)) as theatre:
+        await trio.sleep(20)
+        with trio.move_on_after(1):
+            await theatre.controller.reload(changed())
+        controller = theatre.controller
+        for change in (
+            lambda: controller.reload(changed()),
+            lambda: controller.scale({"web": 1}),
+            lambda: controller.stop("web"),
+            lambda: controller.start("web"),
+        ):
+            with pytest.raises(UnavailableError, match="a reload is under way"):
+                await change()
+        await trio.sleep(10)
+        assert theatre.running == ["db.0", "web.0/2", "web.1/2"]
+
+
+@pytest.mark.parametrize("moment", [0.0, 1.0, 2.5, 4.0, 6.5])
+@pytest.mark.parametrize("overlap", [True, False])
+@simulated
+async def test_a_shutdown_during_a_reload_ends_all(
+    moment: float, overlap: bool
+) -> None:
+    """At every stage; and whoever asked for the reload is told."""
+    life = Life(ready_after=2, stopping_takes=2)
+    async with open_theatre(app(overlap=overlap), lambda _: life) as theatre:
+        await trio.sleep(10)
+        outcomes: list[object] = []
+
+        async def reload() -> None:
+            try:
+                outcomes.append(
+                    await theatre.controller.reload(changed(overlap=overlap))
+                )
+            except SupervisorError as exc:
+                outcomes.append(exc)
+
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(reload)
+            await trio.sleep(moment)
+            theatre.controller.shutdown("now")
+            with trio.fail_after(100):
+                await theatre.is_over.wait()
+        assert len(outcomes) == 1
+        assert all(began <= 10 + moment for began, _ in theatre.started)
+
+
+@simulated
+async def test_a_reload_that_a_shutdown_cuts_off_says_so() -> None:
+    """Whatever it was about: here its workers are not even made."""
+    async with open_theatre(app()) as theatre:
+        await theatre.controller.wait_ready()
+        theatre.makes.append(trio.sleep_forever)
+        async with trio.open_nursery() as nursery:
+
+            async def reload() -> None:
+                with pytest.raises(UnavailableError, match="everything was stopped"):
+                    await theatre.controller.reload(changed())
+
+            nursery.start_soon(reload)
+            await trio.sleep(1)
+            theatre.controller.shutdown("now")
+
+
+@simulated
+async def test_an_old_one_that_crashes_while_it_waits_to_be_stopped_stays_so() -> None:
+    """The new generation is in charge: there is nothing to repair, or to give up."""
+    before = Application(
+        [service("db", intensity=0), service("web", depends_on={"db": "ready"})]
+    )
+    after = Application([service("web")])
+    lives = script(
+        {
+            "db.0": [Life(exits_after=12, returncode=1)],
+            "web.0": [Life(stopping_takes=8)],
+        }
+    )
+    async with open_theatre(before, lives) as theatre:
+        await trio.sleep(10)
+        await theatre.controller.reload(after)
+        assert theatre.running == ["web.0/2"]
+        assert theatre.failure is None
+        assert theatre.controller.reloading.coming is None
+        assert not theatre.controller.is_stopping
+
+
+# Scaling.
+
+
+@simulated
+async def test_one_that_comes_back_waits_for_the_one_that_goes() -> None:
+    """Down and up again while the last one takes its time: never two of a name."""
+    lives = script({"web.1": [Life(stopping_takes=8)]})
+    async with open_theatre(app(), lives) as theatre:
+        await trio.sleep(10)
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(theatre.controller.scale, {"web": 1})
+            await trio.sleep(1)
+            nursery.start_soon(theatre.controller.scale, {"web": 2})
+        assert trio.current_time() == 18.25
+        assert theatre.started[-1] == (18, "web.1")
+        await theatre.check_picture()
+
+
+@simulated
+async def test_a_scaled_service_touches_no_survivor() -> None:
+    async with open_theatre(app()) as theatre:
+        await theatre.controller.wait_ready()
+        await theatre.controller.scale({"web": 5})
+        await theatre.controller.scale({"web": 1})
+        await theatre.controller.scale({"web": 0})
+        await theatre.controller.scale({"web": 2})
+        assert theatre.running == ["db.0", "web.0", "web.1"]
+        assert theatre.child("db.0").incarnation == 1
+        assert [words for _, words in theatre.events(Scaled)] == [
+            "web: scaled from 2 to 5",
+            "web: scaled from 5 to 1",
+            "web: scaled from 1 to 0",
+            "web: scaled from 0 to 2",
+        ]
+        await theatre.check_picture()
+
+
+# It is given up.
+
+
+@simulated
+async def test_a_reload_that_does_not_come_to_an_end_can_be_given_up() -> None:
+    lives = script({"web.0/2": [Life(ready_after=NEVER)]})
+    web = {"count": 1, "startup_timeout": None, "overlap": False}
+    async with open_theatre(app(**web), lives) as theatre:
+        await trio.sleep(10)
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(_fail, theatre, changed(**web))
+            await trio.sleep(1000)
+            assert theatre.running == ["db.0", "web.0/2"]
+            await theatre.controller.abort_reload()
+        assert theatre.running == ["db.0", "web.0"]
+        assert set(theatre.states.values()) == {State.READY}
+        assert [words for _, words in theatre.events(ReloadFailed)] == [
+            "controller: the reload failed, all stays as it was: it was aborted"
+        ]
+        await theatre.check_picture()
+        await theatre.controller.reload(changed(**web))
+        assert theatre.running == ["db.0", "web.0/2"]
+
+
+@simulated
+async def test_so_can_one_that_waits_for_the_old_to_end() -> None:
+    lives = script({"web.0": [Life(is_stubborn=True)]})
+    web = {"count": 1, "stop_timeout": 100, "overlap": False}
+    async with open_theatre(app(**web), lives) as theatre:
+        await trio.sleep(10)
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(_fail, theatre, app(**web, state={"a": 1}))
+            await trio.sleep(1)
+            await theatre.controller.abort_reload()
+        assert trio.current_time() == 110.25
+        assert theatre.running == ["db.0", "web.0"]
+        assert theatre.child("web.0").state is State.READY
+
+
+@simulated
+async def test_what_is_over_or_almost_so_cannot_be_given_up() -> None:
+    lives = script({"web.0": [Life(stopping_takes=5)]})
+    async with open_theatre(app(count=1), lives) as theatre:
+        await trio.sleep(10)
+        with pytest.raises(UnavailableError, match="no reload is under way"):
+            await theatre.controller.abort_reload()
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(theatre.controller.reload, changed(count=1))
+            await trio.sleep(1)
+            with pytest.raises(UnavailableError, match="too late"):
+                await theatre.controller.abort_reload()
+        assert theatre.running == ["db.0", "web.0/2"]
+
+
+# What failed before may fail.
+
+CRASH = Life(ready_after=NEVER, exits_after=0.1, returncode=3)
+
+
+def with_bad(**web: Any) -> Application:
+    """A service that crashes, one that waits for it, and one that does neither."""
+    return Application(
+        [
+            service("bad"),
+            service("needs", depends_on={"bad": "ready"}),
+            service("web", **web),
+        ]
+    )
+
+
+@simulated
+async def test_a_crash_loop_is_not_held_against_the_new_generation() -> None:
+    """Nor that something waits for it: the reload that mends others is possible."""
+    lives = script({"bad.0": [CRASH] * 999, "bad.0/2": [CRASH] * 999})
+    async with open_theatre(with_bad(), lives) as theatre:
+        await trio.sleep(20)
+
+        plan = await theatre.controller.reload(with_bad(stop_timeout=9))
+
+        assert plan.not_ready == {
+            "bad.0": "exit code 3, 2 times in a row",
+            "needs.0": "waits for bad (ready)",
+        }
+        assert "web.0/2" in theatre.running
+        assert "web.0" not in theatre.running
+        assert len(theatre.events(StillFailing)) == 2
+        await trio.sleep(30)
+        bad = theatre.controller.children["bad.0"]
+        assert (bad.plan.generation, bad.restarts > 3) == (2, True)
+        await theatre.check_picture()
+
+
+@simulated
+async def test_a_crash_loop_that_the_reload_ends_is_waited_for() -> None:
+    lives = script({"bad.0": [CRASH] * 999, "bad.0/2": [Life(ready_after=3)]})
+    async with open_theatre(with_bad(), lives) as theatre:
+        await trio.sleep(20)
+
+        plan = await theatre.controller.reload(with_bad(stop_timeout=9))
+
+        assert plan.not_ready == {}
+        assert theatre.running == ["bad.0/2", "needs.0/2", "web.0/2"]
+        assert theatre.events(StillFailing) == []
+
+
+@simulated
+async def test_a_failed_job_is_not_held_against_the_new_generation() -> None:
+    def app(**web: Any) -> Application:
+        return Application([service("job", restart="never"), service("web", **web)])
+
+    lives = script({"job.0": [CRASH], "job.0/2": [CRASH]})
+    async with open_theatre(app(), lives) as theatre:
+        await trio.sleep(20)
+        plan = await theatre.controller.reload(app(stop_timeout=9))
+        assert plan.not_ready == {"job.0": "exit code 3"}
+        assert theatre.running == ["web.0/2"]
+
+
+@simulated
+async def test_one_crash_before_the_reload_excuses_nothing() -> None:
+    lives = script({"bad.0": [CRASH], "bad.0/2": [CRASH]})
+    async with open_theatre(with_bad(), lives) as theatre:
+        await trio.sleep(20)
+        await fail_to_reload(theatre, with_bad(stop_timeout=9), "bad.0 of the new")
+
+
+@simulated
+async def test_a_healthy_dependent_of_a_crash_loop_is_not_given_up() -> None:
+    """It runs since before that crashed: the new one could not be started."""
+    fine = Life(exits_after=15, returncode=3)
+    lives = script({"bad.0": [fine, *[CRASH] * 999], "bad.0/2": [CRASH] * 99})
+    async with open_theatre(with_bad(), lives) as theatre:
+        await trio.sleep(40)
+        assert "needs.0" in theatre.running
+        await fail_to_reload(theatre, with_bad(stop_timeout=9), "needs.0 .* waits for")
+        assert "needs.0" in theatre.running
+
+
+@simulated
+async def test_a_limit_that_is_reached_on_probation_fails_the_reload_only() -> None:
+    """The new declaration has a restart limit: what failed before is past it."""
+
+    def limited(**bad: Any) -> Application:
+        return Application([service("bad", **bad), service("web")])
+
+    lives = script({"bad.0": [CRASH] * 999, "bad.0/2": [CRASH] * 999})
+    async with open_theatre(limited(), lives) as theatre:
+        await trio.sleep(20)
+        plan = await theatre.controller.reload(limited(intensity=0))
+        assert plan.not_ready == {"bad.0": "exit code 3"}
+        assert "web.0/2" in theatre.running
+
+
+@simulated
+async def test_a_reload_says_which_workers_it_kept_are_not_ready() -> None:
+    """In a backoff, or waiting for one that is."""
+    lives = script({"bad.0": [CRASH] * 999})
+    async with open_theatre(with_bad(), lives) as theatre:
+        await trio.sleep(20)
+        plan = await theatre.controller.reload(with_bad(), changed_only=True)
+        assert set(plan.not_ready) == {"bad.0", "needs.0"}
+        assert "exit code 3" in plan.not_ready["bad.0"]
+        assert "bad.0/2" not in theatre.running

@@ -1,0 +1,274 @@
+"""The supervisor's picture of the workers is the controller's, whatever happens."""
+
+from __future__ import annotations
+
+from typing import Any, TypeAlias
+
+import pytest
+import trio
+from attrs import evolve
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from tests.kits.controller import (
+    NEVER,
+    Life,
+    Part,
+    Theatre,
+    open_theatre,
+    script,
+    service,
+)
+from trio_supervisor.application import Application
+from trio_supervisor.controller.events import PictureDiffered
+from trio_supervisor.controller.supervisor_link import CHECK_INTERVAL, record_of
+from trio_supervisor.errors import SupervisorError
+from trio_supervisor.policy.lifecycle import State
+from trio_supervisor.testing import simulated
+
+Step: TypeAlias = tuple[str, Any]
+
+# What is gathered before it is told, and the way through the streams [s].
+TOLD_WITHIN = 0.02
+
+
+def application(services: str = "ab") -> Application:
+    """Return services that need those before them, and do not connect."""
+    made = [
+        service(
+            name,
+            count=1 + (name == "b"),
+            depends_on=dict.fromkeys(services[:index], "ready"),
+        )
+        for index, name in enumerate(services)
+    ]
+    return Application(made)
+
+
+def registry_of(theatre: Theatre) -> Any:
+    """Return the registry of the supervisor of the moment."""
+    return theatre.servers[-1].registry
+
+
+def check_truth(theatre: Theatre) -> None:
+    """All that is known of each worker is what the controller has."""
+    controller = theatre.controller
+    truth = {
+        (child.name, child.plan.generation): record_of(
+            child, counts=controller.counts(child)
+        )
+        for child in controller.everyone()
+    }
+    known = registry_of(theatre).all_records
+    assert set(known) == set(truth)
+    for key, record in truth.items():
+        # The reason is told with the start for which it is.
+        assert evolve(known[key], reason="") == evolve(record, reason=""), key
+
+
+async def kill_supervisor(theatre: Theatre) -> None:
+    """End the supervisor, and wait until another one knows everything."""
+    process: Any = theatre.controller.supervisor.process
+    if process is not None:
+        process.exit(1)
+        await trio.testing.wait_all_tasks_blocked()
+    while not theatre.controller.link.is_connected:
+        await theatre.controller.readiness.wait_news()
+    await trio.sleep(TOLD_WITHIN)
+
+
+@simulated
+async def test_a_failed_reload_in_which_the_supervisor_died_leaves_no_row() -> None:
+    lives = script({"a.0/2": [Life(ready_after=NEVER, exits_after=5.0, returncode=1)]})
+    async with open_theatre(application(), lives) as theatre:
+        await trio.sleep(5)
+        async with trio.open_nursery() as nursery:
+
+            async def reload() -> None:
+                with pytest.raises(SupervisorError):
+                    await theatre.controller.reload(application())
+
+            nursery.start_soon(reload)
+            await trio.sleep(1)
+            await kill_supervisor(theatre)
+            generations = {key[1] for key in registry_of(theatre).all_records}
+            assert generations == {1, 2}
+        await trio.sleep(TOLD_WITHIN)
+        rows = registry_of(theatre).statuses(0.0)
+        assert [row["name"] for row in rows] == ["a.0", "b.0", "b.1"]
+        check_truth(theatre)
+
+
+@simulated
+async def test_a_worker_that_comes_or_goes_is_not_waited_for() -> None:
+    lives = script({"c.0/2": [Life(ready_after=NEVER, exits_after=5.0, returncode=1)]})
+    async with open_theatre(application("a"), lives) as theatre:
+        await trio.sleep(5)
+        async with trio.open_nursery() as nursery:
+
+            async def reload() -> None:
+                with pytest.raises(SupervisorError):
+                    await theatre.controller.reload(application("ac"))
+
+            nursery.start_soon(reload)
+            await trio.sleep(1)
+            records = registry_of(theatre).all_records
+            counted = {key for key, record in records.items() if record.counts}
+            assert counted == {("a.0", 1)}
+            assert set(records) == {("a.0", 1), ("a.0", 2), ("c.0", 2)}
+        await trio.sleep(TOLD_WITHIN)
+        assert list(registry_of(theatre).all_records) == [("a.0", 1)]
+
+
+@simulated
+async def test_a_worker_scaled_away_and_back_is_shown_until_the_old_one_is_gone() -> (
+    None
+):
+    async with open_theatre(
+        application("a"), lambda _: Life(stopping_takes=4.0)
+    ) as theatre:
+        await theatre.controller.scale({"a": 2})
+        pid = theatre.process("a.1").pid
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(theatre.controller.scale, {"a": 1})
+            await trio.sleep(1)
+            nursery.start_soon(theatre.controller.scale, {"a": 2})
+            await trio.sleep(1)
+            assert registry_of(theatre).all_records["a.1", 1].process_id == pid
+        await trio.sleep(TOLD_WITHIN)
+        assert registry_of(theatre).all_records["a.1", 1].process_id != pid
+        check_truth(theatre)
+
+
+@pytest.mark.parametrize("damage", ["lost", "invented", "changed", "unapplied"])
+@simulated
+async def test_a_picture_that_differs_is_mended_and_told_once(damage: str) -> None:
+    async with open_theatre(application()) as theatre:
+        await trio.sleep(1)
+        server, registry = theatre.servers[-1], registry_of(theatre)
+        record = registry._all["a.0", 1]
+        match damage:
+            case "lost":
+                del registry._all["a.0", 1]
+            case "invented":
+                ghost = evolve(record, generation=7)
+                registry._all[ghost.key] = ghost
+            case "changed":
+                registry._all[record.key] = evolve(record, restarts=9)
+            case "unapplied":
+                server._updates._sequence = 0
+                theatre.process("b.0").exit(1)
+                await trio.sleep(TOLD_WITHIN)
+                assert not registry.is_informed, "what may be wrong is not told"
+        await trio.sleep(CHECK_INTERVAL + 1)
+        assert registry.is_informed
+        check_truth(theatre)
+        assert len(theatre.events(PictureDiffered)) == 1
+        await trio.sleep(10 * CHECK_INTERVAL)
+        assert len(theatre.events(PictureDiffered)) == 1
+
+
+@simulated
+async def test_an_unsaid_change_is_told_at_the_next_check() -> None:
+    async with open_theatre(application()) as theatre:
+        await trio.sleep(1)
+        theatre.child("a.0").last_line = "printed after all"
+        await trio.sleep(CHECK_INTERVAL)
+        check_truth(theatre)
+        assert not theatre.events(PictureDiffered)
+
+
+@simulated
+async def test_hundreds_of_workers_come_in_parts() -> None:
+    async with open_theatre(Application([service("a", count=450)])) as theatre:
+        await trio.sleep(5)
+        await kill_supervisor(theatre)
+        assert len(registry_of(theatre).all_records) == 450
+        check_truth(theatre)
+
+
+lives = st.builds(
+    Life,
+    can_spawn=st.sampled_from([True, True, False]),
+    ready_after=st.sampled_from([0.0, 0.25, 3.0, NEVER]),
+    exits_after=st.sampled_from([NEVER, NEVER, 0.0, 2.0]),
+    returncode=st.sampled_from([0, 1]),
+    stopping_takes=st.sampled_from([0.0, 2.0]),
+)
+steps = st.one_of(
+    st.tuples(st.just("wait"), st.sampled_from([0.0, 0.01, 0.25, 1.0, 7.0])),
+    st.tuples(st.just("kill_supervisor"), st.none()),
+    st.tuples(st.just("reload"), st.sampled_from(["a", "ab", "abc", "bc"])),
+    st.tuples(st.just("crash"), st.sampled_from("abc")),
+    st.tuples(st.just("stop"), st.sampled_from("abc")),
+    st.tuples(st.just("start"), st.sampled_from("abc")),
+    st.tuples(st.just("scale"), st.tuples(st.sampled_from("abc"), st.integers(0, 3))),
+    st.tuples(st.just("abort"), st.none()),
+)
+
+
+async def do(theatre: Theatre, step: Step) -> None:
+    """Begin one thing; that it is refused, or fails, is no matter."""
+    controller, (what, value) = theatre.controller, step
+    try:
+        match what:
+            case "reload":
+                await controller.reload(application(value))
+            case "crash":
+                for child in controller.choose([value]):
+                    if child.process is not None:
+                        theatre.process(child.name).exit(1)
+            case "stop":
+                await controller.stop(value)
+            case "start":
+                await controller.start(value)
+            case "scale":
+                await controller.scale({value[0]: value[1]})
+            case "abort":
+                await controller.abort_reload()
+    except SupervisorError:
+        return
+
+
+@settings(max_examples=40, deadline=None)
+@given(st.lists(steps, max_size=12), st.lists(lives, max_size=8))
+@simulated
+async def test_whatever_happens_the_picture_is_the_truth(
+    steps: list[Step], lives: list[Life]
+) -> None:
+    """A moment after each step, and in the middle of whatever is under way."""
+    left = list(lives)
+
+    def life(part: Part) -> Life:
+        return left.pop() if left and part.generation > 1 else Life()
+
+    async with open_theatre(application(), life) as theatre:
+        await trio.sleep(1)
+        async with trio.open_nursery() as nursery:
+            for step in steps:
+                if step[0] == "wait":
+                    await trio.sleep(step[1])
+                elif step[0] == "kill_supervisor":
+                    await kill_supervisor(theatre)
+                else:
+                    nursery.start_soon(do, theatre, step)
+                await trio.sleep(TOLD_WITHIN)
+                if theatre.controller.is_stopping:
+                    break
+                if theatre.controller.link.is_connected:
+                    check_settled(theatre)
+            nursery.cancel_scope.cancel()
+        assert not theatre.events(PictureDiffered)
+
+
+def check_settled(theatre: Theatre) -> None:
+    """The same as `check_truth`, of those that nothing has happened to just now."""
+    controller, now = theatre.controller, trio.current_time()
+    if all(moment < now - TOLD_WITHIN for moment, _ in theatre.said[-1:]):
+        check_truth(theatre)
+    waits = any(
+        child.state is not State.STOPPED and not child.is_stable
+        for child in controller.generation.children
+    )
+    registry = registry_of(theatre)
+    assert not (waits and registry.is_informed and registry._all_ready())

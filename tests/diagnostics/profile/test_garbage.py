@@ -1,0 +1,121 @@
+"""The garbage collector's profile: its counts add up, and there is one at a time."""
+
+from __future__ import annotations
+
+import gc
+from collections.abc import Iterator
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from trio_supervisor.diagnostics.profile.garbage import BUCKETS, GarbageProfile
+from trio_supervisor.errors import BusyError, UnavailableError
+from trio_supervisor.wire.reports import GarbageReport
+
+
+@pytest.fixture(autouse=True)
+def _quiet_collector() -> Iterator[None]:
+    """Collections when a test says so, and no others; none of them of all the rest."""
+    gc.collect()
+    gc.disable()
+    gc.freeze()
+    yield
+    gc.unfreeze()
+    gc.enable()
+
+
+def profile_of(*generations: int) -> GarbageReport:
+    profile = GarbageProfile()
+    profile.start()
+    for generation in generations:
+        gc.collect(generation)
+    return profile.stop()
+
+
+@given(st.lists(st.integers(0, 2), max_size=20))
+def test_every_collection_is_counted_in_its_generation_and_in_one_bucket(
+    generations: list[int],
+) -> None:
+    report = profile_of(*generations)
+    counts = [g.collections for g in report.generations]
+    assert counts == [generations.count(number) for number in range(3)]
+    assert report.collections == len(generations)
+    assert sum(bucket.count for bucket in report.histogram) == len(generations)
+    assert report.pause == sum(g.pause for g in report.generations)
+    assert report.longest == max(g.longest for g in report.generations)
+    assert report.longest <= report.pause <= report.duration
+    assert [bucket.up_to for bucket in report.histogram] == [*BUCKETS, None]
+
+
+def test_what_was_freed_is_counted() -> None:
+    profile = GarbageProfile()
+    profile.start()
+    for _ in range(100):
+        ring: list[object] = []
+        ring.append(ring)
+    del ring
+    gc.collect()
+    report = profile.stop()
+    assert report.collected >= 100
+    assert report.uncollectable == 0
+    assert report.data.startswith("1 collections in ")
+
+
+def test_a_second_profile_is_told_that_the_first_one_runs() -> None:
+    first, second = GarbageProfile(), GarbageProfile()
+    first.start()
+    with pytest.raises(BusyError, match="another"):
+        second.start()
+    first.stop()
+    second.start()
+    second.stop()
+
+
+def test_to_stop_twice_gives_the_same_report() -> None:
+    profile = GarbageProfile()
+    profile.start()
+    report = profile.stop()
+    gc.collect()
+    assert profile.stop() is report
+    assert not any(isinstance(c, type(profile.stop)) for c in gc.callbacks)
+
+
+def test_what_never_began_cannot_be_stopped() -> None:
+    with pytest.raises(UnavailableError):
+        GarbageProfile().stop()
+
+
+def test_an_application_that_clears_the_callbacks_does_no_harm() -> None:
+    profile = GarbageProfile()
+    profile.start()
+    before = gc.callbacks[:]
+    gc.callbacks.clear()
+    assert profile.stop().collections == 0
+    gc.callbacks[:] = [c for c in before if c not in gc.callbacks][:-1]
+
+
+def test_a_collection_that_began_before_is_left_out() -> None:
+    profile = GarbageProfile()
+    profile.start()
+    (callback,) = gc.callbacks[-1:]
+    callback("stop", {"generation": 0, "collected": 0, "uncollectable": 0})
+    assert profile.stop().collections == 0
+
+
+def collect() -> None:
+    gc.collect()
+
+
+def test_a_collection_that_takes_long_is_noted_with_its_stack() -> None:
+    profile = GarbageProfile()
+    kept = [[number] for number in range(100_000)]
+    profile.start()
+    try:
+        collect()
+    finally:
+        report = profile.stop()
+    stack, *_ = profile.stacks()
+    assert len(kept) == 100_000
+    assert (stack.lines[0].file, stack.lines[0].function) == (__file__, "collect")
+    assert 0 < stack.pause <= report.pause

@@ -1,0 +1,74 @@
+"""What the tests of listening sockets share."""
+
+from __future__ import annotations
+
+import os
+import socket
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from trio_supervisor.application import Listen
+from trio_supervisor.process.sockets.sockets import SocketSet
+
+ANYWHERE = Listen("tcp://127.0.0.1:0")
+
+
+def descriptors() -> set[str]:
+    """Those that this process has open."""
+    return set(os.listdir("/dev/fd"))
+
+
+def exists(path: str) -> bool:
+    """Whether there is a file, of whatever kind."""
+    return os.path.lexists(path)
+
+
+def inode(descriptor: int) -> int:
+    """What tells a socket from another, whatever its number."""
+    return os.fstat(descriptor).st_ino
+
+
+def name_of(descriptor: int) -> Any:
+    """What a socket is bound to."""
+    with socket.socket(fileno=os.dup(descriptor)) as sock:
+        return sock.getsockname()
+
+
+def only(sockets: SocketSet, name: str = "web", index: int = 0) -> int:
+    """The descriptor of one socket for one worker."""
+    return sockets.descriptors([name], index)[name]
+
+
+def port_of(sockets: SocketSet, name: str = "web") -> int:
+    """The port that it got."""
+    return int(sockets.addresses[name].rpartition(":")[2])
+
+
+def can_connect(address: str) -> bool:
+    """Whether somebody listens at HOST:PORT or unix:PATH."""
+    where: Any
+    if address.startswith("unix:"):
+        family, where = socket.AF_UNIX, address.removeprefix("unix:")
+    else:
+        host, _, port = address.rpartition(":")
+        family = socket.AF_INET6 if ":" in host else socket.AF_INET
+        where = (host.strip("[]"), int(port))
+    with socket.socket(family) as client:
+        try:
+            client.connect(where)
+        except (ConnectionRefusedError, FileNotFoundError):
+            return False
+        return True
+
+
+@contextmanager
+def listening(
+    address: str | tuple[str, int] = ("127.0.0.1", 0),
+) -> Iterator[socket.socket]:
+    """Somebody else's server."""
+    family = socket.AF_UNIX if isinstance(address, str) else socket.AF_INET
+    with socket.socket(family) as sock:
+        sock.bind(address)
+        sock.listen()
+        yield sock

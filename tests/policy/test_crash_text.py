@@ -1,0 +1,71 @@
+"""What is said of crashes, in one line."""
+
+from __future__ import annotations
+
+import pytest
+
+from trio_supervisor.policy.crash_text import (
+    describe_crashes,
+    describe_delay,
+    last_words,
+)
+
+
+@pytest.mark.parametrize(
+    ("lines", "words"),
+    [
+        ([], ""),
+        (["", " \t "], ""),
+        (["first", "last", " "], "last"),
+        (["\x1b[31mred\x1b[0m\ttab\r"], "red tab"),
+        (["\x1b[1;38;5;9mno\x1b[2K \x1b]8;;http://x\x1b\\link\x1b]8;;\x07"], "no link"),
+        (["fatal", "\x1b[0m\x1b(B"], "fatal"),
+        (["x" * 200], "x" * 200),
+        (["x" * 201], "x" * 197 + "..."),
+    ],
+)
+def test_last_words_are_one_line_that_any_terminal_can_show(
+    lines: list[str], words: str
+) -> None:
+    assert last_words(lines) == words
+
+
+@pytest.mark.parametrize(
+    ("seconds", "words"),
+    [(0.0, "0 ms"), (0.3124, "312 ms"), (1.0, "1.0 s"), (59.96, "60 s")],
+)
+def test_a_delay_has_as_many_digits_as_matter(seconds: float, words: str) -> None:
+    assert describe_delay(seconds) == words
+
+
+@pytest.mark.parametrize(
+    ("fields", "words"),
+    [
+        ({"crashes": 1}, "exit code 3"),
+        (
+            {"crashes": 4, "reason": "it ended: exit code 3", "next_try_in": 12.3},
+            "exit code 3, 4 times in a row; next try in 12 s",
+        ),
+        (
+            {"crashes": 2, "reason": "not ready in time", "last_line": "boom"},
+            "not ready in time, 2 times in a row; last line: boom",
+        ),
+        (
+            {"crashes": 2, "last_line": "boom", "problem": "port 80 is held by a.0"},
+            "exit code 3, 2 times in a row; port 80 is held by a.0",
+        ),
+        (
+            {
+                "crashes": 2,
+                "last_exit": "No such file",
+                "reason": "it could not be started",
+            },
+            "it could not be started: No such file, 2 times in a row",
+        ),
+    ],
+)
+def test_crashes_are_said_with_all_that_is_known(
+    fields: dict[str, object], words: str
+) -> None:
+    known: dict[str, object] = {"last_exit": "exit code 3", **fields}
+    assert describe_crashes(**known) == words  # type: ignore[arg-type]

@@ -1,0 +1,171 @@
+"""Waiting for a fork server's import: where it is, how it ends, and what it answers."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from pathlib import Path
+
+import pytest
+import trio
+
+from trio_supervisor.errors import PlatformError, SpecError, TargetError
+from trio_supervisor.process.imports import declaration_wait
+from trio_supervisor.process.imports.declaration import read_answer
+from trio_supervisor.process.imports.declaration_answer import error_answer
+from trio_supervisor.process.imports.declaration_wait import read_file, wait_declared
+from trio_supervisor.process.imports.import_report import last_place
+from trio_supervisor.process.spawn.code_source import Reference
+from trio_supervisor.process.spawn.fork_server_protocol import (
+    end_early,
+    fork_server_plan,
+    start_fork_server,
+)
+
+HANGING = """
+import socket
+
+def connect():
+    ours, theirs = socket.socketpair()
+    ours.recv(1)
+
+connect()
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="needs a fork server")
+async def test_a_line_says_where_an_import_hangs(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """Again and again, until it is given up; then the server is gone."""
+    monkeypatch.setattr(declaration_wait, "_TELL_AFTER", 0.5)
+    monkeypatch.setattr(declaration_wait, "_TELL_AGAIN", (0.5,))
+    monkeypatch.chdir(tmp_path)
+    path = tmp_path / "service.py"
+    path.write_text(HANGING)
+    source = Reference(f"{path}:application", (str(tmp_path), *sys.path))
+    server = start_fork_server(fork_server_plan("test", [source], dict(os.environ)))
+
+    with trio.fail_after(60), trio.CancelScope() as scope:
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(wait_declared, server, source.target, None)
+            while "service.py, line 6" not in caplog.text:  # noqa: ASYNC110
+                await trio.sleep(0.05)
+            scope.cancel()
+
+    assert "still importing service.py after" in caplog.text
+    with pytest.raises(ChildProcessError):
+        os.waitpid(server.process_id, 0)  # noqa: ASYNC222 (it is reaped)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="needs a fork server")
+async def test_what_is_declared_comes_from_the_server_which_goes_on(
+    tmp_path: Path,
+) -> None:
+    path = tmp_path / "service.py"
+    path.write_text(
+        "from trio_supervisor import Application, Command\n"
+        "application = Application([Command(f'a{i}', ['x' * 1000])"
+        " for i in range(500)])\n"
+    )
+    source = Reference(f"{path}:application", (str(tmp_path), *sys.path))
+    server = start_fork_server(fork_server_plan("test", [source], dict(os.environ)))
+    with trio.fail_after(60):
+        found = await wait_declared(server, source.target)
+    assert len(found.application.services) == 500
+    os.kill(server.process_id, 0)
+    assert end_early(server) in {0, -9}
+
+
+TIMEOUT = """\
+Timeout (0:00:01)!
+Thread 0x00007f0acc71c6c0 (most recent call first):
+  File "/usr/lib/python3/threading.py", line 982 in run
+
+Thread 0x00007f0acd26db80 (most recent call first):
+  File "<frozen importlib._bootstrap>", line 1 in _find
+  File "/app/db.py", line 5 in connect
+  File "/app/service.py", line 9 in <module>
+"""
+EXACT = 'Stack (most recent call first):\n  File "/app/a.py", line 7 in f\n'
+FATAL = """\
+Fatal Python error: Aborted
+
+Thread 0x00007f0acc71c6c0 (most recent call first):
+  File "/app/no.py", line 1 in run
+
+Current thread 0x00007f0acd26db80 (most recent call first):
+  File "/app/c.py", line 8 in <module>
+
+Thread 0x00007f0acc71c6c1 (most recent call first):
+  File "/app/no.py", line 2 in run
+
+Extension modules: a.b (total: 1)
+"""
+
+
+@pytest.mark.parametrize(
+    ("text", "place", "is_exact"),
+    [
+        pytest.param(TIMEOUT, "/app/db.py, line 5", False, id="every second"),
+        pytest.param(TIMEOUT + EXACT, "/app/a.py, line 7", True, id="os._exit"),
+        pytest.param(EXACT + TIMEOUT, "/app/db.py, line 5", False, id="the newest"),
+        pytest.param(TIMEOUT + FATAL, "/app/c.py, line 8", True, id="fatal signal"),
+        pytest.param(TIMEOUT + "Timeout (0:0", "/app/db.py, line 5", False, id="cut"),
+    ],
+)
+def test_the_newest_record_tells_the_place(
+    text: str, place: str, is_exact: bool
+) -> None:
+    found = last_place(text)
+    assert found is not None
+    assert (found.text, found.is_exact) == (place, is_exact)
+
+
+@pytest.mark.parametrize("text", ["", "nonsense\n", '  File "/a.py", line 1 in x\n'])
+def test_an_empty_report_tells_no_place(text: str) -> None:
+    assert last_place(text) is None
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        pytest.param(b"", id="empty"),
+        pytest.param(b"{", id="cut"),
+        pytest.param(b"\xff", id="no text"),
+        pytest.param(b"[]", id="no object"),
+        pytest.param(b"[" * 100_000, id="deep"),
+        pytest.param(b"9" * 5000, id="a long number"),
+        pytest.param(b"{}", id="nothing in it"),
+        pytest.param(b'{"application": {"services": 7}}', id="wrong type"),
+        pytest.param(b'{"error": 7}', id="an error of no kind"),
+    ],
+)
+def test_an_answer_that_does_not_fit_is_a_typed_error(data: bytes) -> None:
+    with pytest.raises((TargetError, SpecError)) as caught:
+        read_answer(data, "service.py")
+    assert caught.value.exit_code == 10
+
+
+def test_an_error_keeps_its_kind_and_exit_code() -> None:
+    for error in (SpecError("web.count", "no"), PlatformError("no"), TargetError("x")):
+        with pytest.raises(type(error)) as caught:
+            read_answer(error_answer(error), "service.py")
+        assert str(caught.value) == str(error)
+
+
+def test_fingerprints_of_any_kind_do_no_harm() -> None:
+    data = {"application": {"services": [], "name": "x"}, "fingerprints": [1]}
+    assert read_answer(json.dumps(data).encode(), "service.py").facts == {}
+
+
+def test_what_is_no_file_is_read_as_nothing() -> None:
+    """A pipe would be waited for."""
+    read, write = os.pipe()
+    assert read_file(read) == b""
+    os.close(read)
+    os.close(write)
+    assert read_file(write) == b""

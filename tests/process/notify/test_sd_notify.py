@@ -1,0 +1,341 @@
+"""sd_notify(3) over real datagram sockets, from this process and from another."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import socket
+import sys
+import tempfile
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import pytest
+import trio
+from hypothesis import given
+from hypothesis import strategies as st
+
+from trio_supervisor.process.notify.channel import BATCH, Channel, open_channel
+from trio_supervisor.process.notify.sd_notify import (
+    Notification,
+    Notifier,
+    kernel_address,
+    open_notifier,
+    parse_fields,
+)
+
+IS_LINUX = sys.platform == "linux"
+KINDS = ["inherited", "path", *(["abstract"] if IS_LINUX else [])]
+"""By which way a process speaks."""
+
+
+class Receiver:
+    """A controller's end, heard as this process's own group."""
+
+    def __init__(self, channel: Channel) -> None:
+        self.channel = channel
+        self.address = channel.address
+        self._heard: list[Notification] = []
+
+    def receive_now(self) -> list[Notification]:
+        for ear in self.channel.ears:
+            self._heard += ear.receive_now(os.getpgrp())[0]
+        heard, self._heard = self._heard, []
+        return heard
+
+    async def receive(self) -> Notification:
+        while not self._heard:
+            await trio.sleep(0.001)
+            self._heard = self.receive_now()
+        return self._heard.pop(0)
+
+
+@pytest.fixture
+def tmp_path() -> Iterator[Path]:
+    """A path that leaves room for the name of a Unix socket."""
+    with tempfile.TemporaryDirectory(dir="/tmp") as directory:
+        yield Path(directory)
+
+
+@pytest.fixture(params=KINDS)
+def kind(request: pytest.FixtureRequest) -> str:
+    return str(request.param)
+
+
+@asynccontextmanager
+async def open_both(
+    directory: Path, kind: str = "path"
+) -> AsyncIterator[tuple[Receiver, Notifier]]:
+    is_ours = kind == "inherited"
+    channel = open_channel(
+        str(directory), is_ours=is_ours, is_abstract=kind == "abstract"
+    )
+    with channel:
+        descriptors = [os.dup(each) for each in channel.descriptors]
+        with open_notifier(channel.address, descriptors) as notifier:
+            with trio.fail_after(30):
+                yield Receiver(channel), notifier
+
+
+def send_raw(address: str, data: bytes) -> None:
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as sender:
+        sender.sendto(data, kernel_address(address))
+
+
+def notification(text: str) -> Notification:
+    return Notification(process_id=1, fields=parse_fields(text.encode()))
+
+
+@pytest.mark.parametrize(
+    ("text", "is_ready", "is_heartbeat", "is_stopping", "status"),
+    [
+        ("READY=1", True, False, False, None),
+        ("WATCHDOG=1", False, True, False, None),
+        ("STOPPING=1", False, False, True, None),
+        ("STATUS=3 jobs", False, False, False, "3 jobs"),
+        ("READY=1\nSTATUS=a=b\nWATCHDOG=1", True, True, False, "a=b"),
+        ("READY=0", False, False, False, None),
+        ("READY=", False, False, False, None),
+        ("ready=1", False, False, False, None),
+    ],
+)
+async def test_what_a_process_says_arrives(
+    tmp_path: Path,
+    kind: str,
+    text: str,
+    is_ready: bool,
+    is_heartbeat: bool,
+    is_stopping: bool,
+    status: str | None,
+) -> None:
+    async with open_both(tmp_path, kind) as (receiver, notifier):
+        assert notifier.send(text)
+        received = await receiver.receive()
+        assert received.is_ready == is_ready
+        assert received.is_heartbeat == is_heartbeat
+        assert received.is_stopping == is_stopping
+        assert received.status == status
+        assert received.process_id == os.getpid()
+
+
+async def test_the_sender_is_named_by_the_kernel(tmp_path: Path) -> None:
+    """Not by what it says of itself."""
+    program = (
+        "import os, socket, sys\n"
+        "s = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)\n"
+        "s.sendto(b'READY=1\\nMAINPID=1', sys.argv[1])\n"
+        "print(os.getpid())\n"
+    )
+    async with open_both(tmp_path, "path") as (receiver, _):
+        done = await trio.run_process(
+            [sys.executable, "-c", program, receiver.address], capture_stdout=True
+        )
+        assert (await receiver.receive()).process_id == int(done.stdout)
+
+
+@pytest.mark.parametrize(
+    "bad",
+    [
+        pytest.param(b"READY=1\n" + 4089 * b"x", id="one byte too long"),
+        pytest.param(b"READY=1\n" + 60_000 * b"x", id="far too long"),
+    ],
+)
+async def test_a_datagram_that_is_too_long_is_dropped(
+    tmp_path: Path, bad: bytes
+) -> None:
+    """Whole: half of what was said may mean something else."""
+    async with open_both(tmp_path) as (receiver, notifier):
+        send_raw(receiver.address, bad)
+        notifier.send("STATUS=next")
+        assert (await receiver.receive()).status == "next"
+
+
+async def test_the_longest_datagram_is_taken(tmp_path: Path) -> None:
+    async with open_both(tmp_path) as (receiver, _):
+        send_raw(receiver.address, b"READY=1\n" + 4088 * b"x")
+        assert (await receiver.receive()).is_ready
+
+
+@pytest.mark.parametrize(
+    "garbage", [b"", b"\0\xff\xfe", b"\n\n=\n=1", b"no variable", 100 * b"\n"]
+)
+async def test_garbage_says_nothing_and_breaks_nothing(
+    tmp_path: Path, garbage: bytes
+) -> None:
+    async with open_both(tmp_path) as (receiver, notifier):
+        send_raw(receiver.address, garbage)
+        received = await receiver.receive()
+        assert not received.is_ready
+        assert not received.is_heartbeat
+        assert received.status is None
+        notifier.send("READY=1")
+        assert (await receiver.receive()).is_ready
+
+
+@given(st.binary(max_size=200))
+def test_any_bytes_can_be_parsed(data: bytes) -> None:
+    for name, value in parse_fields(data).items():
+        assert name
+        assert "\n" not in name + value
+    status = Notification(process_id=1, fields=parse_fields(b"STATUS=" + data)).status
+    assert status is not None
+    assert status.isprintable()
+
+
+def test_a_status_is_one_line_of_bounded_length() -> None:
+    """It goes to terminals: no escape sequences either."""
+    assert notification("STATUS=a\x1b[31mb\tc").status == "a [31mb c"
+    assert notification("STATUS=" + 1000 * "x").status == 200 * "x"
+
+
+async def test_a_full_queue_refuses_and_takes_again(tmp_path: Path, kind: str) -> None:
+    """A worker that cannot send something now must not block for it."""
+    async with open_both(tmp_path, kind) as (receiver, notifier):
+        sent = 0
+        while notifier.send(f"STATUS={sent}"):
+            sent += 1
+        assert sent > 0
+        for number in range(sent):  # none of those that went off is lost
+            assert (await receiver.receive()).status == str(number)
+        assert notifier.send("READY=1")
+        assert (await receiver.receive()).is_ready
+
+
+async def test_a_controller_that_is_gone_is_no_failure(
+    tmp_path: Path, kind: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Trying again would be of no use; the lifeline tells the worker."""
+    async with open_both(tmp_path, kind) as (receiver, notifier):
+        for ear in receiver.channel.ears:
+            ear.socket.close()
+        assert notifier.send("READY=1")
+        assert not caplog.records
+
+
+def test_what_cannot_be_sent_is_said_once(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    with Notifier(str(tmp_path / "nothing")) as notifier:
+        assert notifier.send("READY=1")
+        assert notifier.send("READY=1")
+    assert [record.getMessage() for record in caplog.records] == [
+        "cannot tell the controller 'READY=1': [Errno 2] No such file or directory"
+    ]
+
+
+async def test_an_application_that_closed_all_descriptors_is_still_heard(
+    tmp_path: Path,
+) -> None:
+    """As one that makes a daemon of itself does; heartbeats need none anyway."""
+    async with open_both(tmp_path, "inherited") as (receiver, notifier):
+        assert notifier._inherited is not None
+        os.close(notifier._inherited.detach())
+        assert notifier.send("READY=1")
+        assert (await receiver.receive()).is_ready
+        notifier.beat()
+        assert receiver.channel.pulse is not None
+        assert receiver.channel.pulse.age() is not None
+
+
+async def test_a_flood_at_one_channel_drowns_nobody_else(tmp_path: Path) -> None:
+    async with (
+        open_both(tmp_path, "inherited") as (receiver, notifier),
+        open_both(tmp_path, "inherited") as (_, flooding),
+    ):
+        while flooding.send("STATUS=x"):
+            pass
+        assert notifier.send("READY=1")
+        assert (await receiver.receive()).is_ready
+
+
+async def test_a_flood_is_taken_in_batches(tmp_path: Path, kind: str) -> None:
+    async with open_both(tmp_path, kind) as (receiver, notifier):
+        while notifier.send("STATUS=x"):
+            pass
+        for ear in receiver.channel.ears:
+            found, is_more = ear.receive_now(os.getpgrp())
+            assert len(found) == BATCH * is_more
+
+
+async def test_a_stranger_is_not_heard(tmp_path: Path) -> None:
+    """One that lives, and is neither the process nor in its group."""
+    channel = open_channel(str(tmp_path), is_ours=False)
+    with channel:
+        send_raw(channel.address, b"READY=1")
+        assert channel.ears[0].receive_now(1) == ([], False)
+
+
+@pytest.mark.skipif(not IS_LINUX, reason="no credentials elsewhere")
+async def test_a_helper_that_has_ended_is_heard() -> None:
+    """As systemd-notify in a shell script: it may be gone before it is read."""
+    channel = open_channel("", is_ours=False)
+    program = (
+        "import socket, sys\n"
+        "s = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)\n"
+        "s.sendto(b'READY=1', '\\0' + sys.argv[1][1:])\n"
+    )
+    with channel:
+        await trio.run_process([sys.executable, "-c", program, channel.address])
+        [said], _ = channel.ears[0].receive_now(1)
+        assert said.is_ready
+
+
+def test_a_path_that_was_removed_is_made_again(tmp_path: Path) -> None:
+    directory = tmp_path / "ours"
+    directory.mkdir()
+    channel = open_channel(str(directory), is_ours=False, is_abstract=False)
+    with channel:
+        [ear] = channel.ears
+        assert not ear.mend(str(directory))
+        shutil.rmtree(directory)
+        assert ear.mend(str(directory))
+        send_raw(channel.address, b"READY=1")
+        found, _ = ear.receive_now(os.getpgrp())
+        assert [each.is_ready for each in found] == [True]
+        assert directory.stat().st_mode & 0o777 == 0o700
+    assert list(directory.iterdir()) == []
+
+
+@pytest.mark.skipif(not IS_LINUX, reason="abstract sockets are Linux's")
+def test_on_linux_nothing_lies_in_the_directory(tmp_path: Path) -> None:
+    with open_channel(str(tmp_path), is_ours=True) as channel:
+        assert channel.address.startswith("@")
+        assert list(tmp_path.iterdir()) == []
+
+
+def test_nothing_stays_open(tmp_path: Path) -> None:
+    def descriptors() -> set[str]:
+        return set(os.listdir("/dev/fd"))
+
+    before = descriptors()
+    channel = open_channel(str(tmp_path), is_ours=True)
+    channel.keep()
+    channel.close()
+    channel.close()
+    with open_channel(str(tmp_path), is_ours=True):
+        pass
+    assert descriptors() == before
+
+
+def test_without_a_path_nothing_is_sent() -> None:
+    with Notifier(None) as notifier:
+        assert notifier.send("READY=1")
+
+
+def test_after_its_end_nothing_is_sent() -> None:
+    notifier = Notifier("/nowhere")
+    with notifier:
+        pass
+    assert notifier.send("READY=1")
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="abstract sockets are Linux's")
+def test_an_abstract_address_is_reached() -> None:
+    """Systemd's own NOTIFY_SOCKET may start with an at sign."""
+    name = f"trio_supervisor-test-{os.getpid()}"
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as receiver:
+        receiver.bind(f"\0{name}")
+        with Notifier(f"@{name}") as notifier:
+            assert notifier.send("READY=1")
+        assert receiver.recv(100) == b"READY=1"

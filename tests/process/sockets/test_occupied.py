@@ -1,0 +1,119 @@
+"""Who listens at an address is told from /proc, by real processes."""
+
+from __future__ import annotations
+
+import os
+import socket
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import pytest
+
+from trio_supervisor.process.sockets.occupied import stranger_at
+
+pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="/proc is Linux's")
+
+SLEEP = [sys.executable, "-S", "-c", "input()"]
+
+
+@contextmanager
+def sleeping(*, fds: tuple[int, ...] = (), **environment: str) -> Iterator[int]:
+    """Run a process that holds *fds*, in a group of its own."""
+    with subprocess.Popen(
+        SLEEP,
+        stdin=subprocess.PIPE,
+        pass_fds=fds,
+        process_group=0,
+        env={**os.environ, **environment},
+    ) as process:
+        try:
+            yield process.pid
+        finally:
+            process.kill()
+
+
+@contextmanager
+def listening(host: str, family: int = socket.AF_INET) -> Iterator[socket.socket]:
+    with socket.socket(family) as sock:
+        sock.bind((host, 0))
+        sock.listen()
+        yield sock
+
+
+def port_of(sock: socket.socket) -> int:
+    port: int = sock.getsockname()[1]
+    return port
+
+
+@pytest.mark.parametrize(
+    ("bound", "asked"),
+    [("127.0.0.1", "127.0.0.1"), ("0.0.0.0", "127.0.0.1"), ("::1", "::1")],
+)
+def test_a_listener_of_another_process_is_named(bound: str, asked: str) -> None:
+    family = socket.AF_INET6 if ":" in bound else socket.AF_INET
+    with listening(bound, family) as sock, sleeping() as leader:
+        found = stranger_at(asked, port_of(sock), leader, "MARK=1")
+        assert f"(pid {os.getpid()})" in found
+
+
+def test_what_the_process_inherited_is_its_own() -> None:
+    """As a socket that the controller opened."""
+    with listening("127.0.0.1") as sock, sleeping(fds=(sock.fileno(),)) as leader:
+        assert stranger_at("127.0.0.1", port_of(sock), leader, "MARK=1") == ""
+
+
+def test_what_descends_from_the_process_is_its_own() -> None:
+    """By its parent, or by the mark in its environment where it has left."""
+    port_pipe, port_end = os.pipe()
+    code = (
+        "import os, socket, sys\n"
+        "s = socket.create_server(('127.0.0.1', 0))\n"
+        "if os.fork() == 0:\n"
+        "    os.setsid()\n"
+        "    os.write(int(sys.argv[1]), b'%d\\n' % s.getsockname()[1])\n"
+        "    sys.stdin.read()\n"
+        "    os._exit(0)\n"
+        "s.close()\n"
+        "sys.stdin.read()\n"
+    )
+    with subprocess.Popen(
+        [sys.executable, "-S", "-c", code, str(port_end)],
+        stdin=subprocess.PIPE,
+        pass_fds=[port_end],
+        process_group=0,
+        env={**os.environ, "MARK": "1"},
+    ) as parent:
+        os.close(port_end)
+        with open(port_pipe, "rb") as reader:
+            port = int(reader.readline())
+        assert stranger_at("127.0.0.1", port, parent.pid, "OTHER=1") == ""
+        with sleeping() as unrelated:
+            assert stranger_at("127.0.0.1", port, unrelated, "MARK=1") == ""
+            assert stranger_at("127.0.0.1", port, unrelated, "MARK=2")
+        assert parent.stdin is not None
+        parent.stdin.close()
+
+
+def test_where_nobody_or_an_unknown_process_is_asked_nothing_is_said() -> None:
+    with listening("127.0.0.1") as sock:
+        port = port_of(sock)
+        assert stranger_at("127.0.0.1", port, 2**22, "MARK=1") == ""
+    with sleeping() as leader:
+        assert stranger_at("127.0.0.1", port, leader, "MARK=1") == ""
+
+
+def test_a_worker_is_named_as_such() -> None:
+    with listening("127.0.0.1") as sock:
+        own = (sock.fileno(),)
+        with (
+            sleeping(fds=own, TRIO_SUPERVISOR_NAME="web.0") as other,
+            sleeping() as leader,
+        ):
+            port = port_of(sock)
+            os.set_inheritable(sock.fileno(), False)
+            sock.detach()
+            os.close(own[0])
+            found = stranger_at("127.0.0.1", port, leader, "MARK=1")
+            assert found == f"web.0 (pid {other})"

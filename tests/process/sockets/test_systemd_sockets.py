@@ -1,0 +1,227 @@
+"""Sockets that a service manager hands over: real descriptors, a real process."""
+
+from __future__ import annotations
+
+import logging
+import os
+import socket
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import trio
+
+from tests.kits.sockets import (
+    ANYWHERE,
+    can_connect,
+    descriptors,
+    exists,
+    inode,
+    listening,
+    only,
+)
+from trio_supervisor.application import Listen
+from trio_supervisor.errors import ListenError
+from trio_supervisor.process.sockets.bind import bound_address
+from trio_supervisor.process.sockets.sockets import open_sockets
+from trio_supervisor.process.sockets.systemd_sockets import AdoptedDescriptors
+from trio_supervisor.process.spawn.exec import spawn_exec
+
+
+@pytest.fixture
+def path() -> Iterator[str]:
+    """Short enough for a socket."""
+    with tempfile.TemporaryDirectory(prefix="ts") as name:
+        yield str(Path(name, "web.sock"))
+
+
+@pytest.fixture(autouse=True)
+def no_leaks() -> Iterator[None]:
+    """Whatever a test does, it ends with the descriptors that it began with."""
+    before = descriptors()
+    yield
+    assert descriptors() == before
+
+
+def handed_over(*sockets: tuple[str, socket.socket]) -> AdoptedDescriptors:
+    """What a service manager would hand over, under other numbers."""
+    return AdoptedDescriptors([(name, os.dup(sock.fileno())) for name, sock in sockets])
+
+
+def url(sock: socket.socket) -> Listen:
+    """Where *sock* is, as it would be declared."""
+    name = sock.getsockname()
+    if isinstance(name, str):
+        return Listen(f"unix://{name}")
+    return Listen(f"tcp://{name[0]}:{name[1]}")
+
+
+async def test_a_socket_of_the_right_name_is_taken_wherever_it_listens() -> None:
+    """The unit file has the last word on where."""
+    with listening() as theirs:
+        adopted = handed_over(("web", theirs))
+        async with open_sockets({"web": ANYWHERE}, adopted) as sockets:
+            assert inode(only(sockets)) == inode(theirs.fileno())
+            assert sockets.addresses["web"] == bound_address(theirs)
+            assert not os.get_inheritable(only(sockets))
+
+
+async def test_a_socket_at_the_right_address_is_taken_whatever_its_name(
+    path: str,
+) -> None:
+    """By default systemd names them after their unit."""
+    with listening() as tcp, listening(path) as unix:
+        adopted = handed_over(("app.socket", tcp), ("app.socket", unix))
+        listens = {"control": url(unix), "web": url(tcp)}
+        async with open_sockets(listens, adopted) as sockets:
+            assert inode(only(sockets, "web")) == inode(tcp.fileno())
+            assert inode(only(sockets, "control")) == inode(unix.fileno())
+            assert sockets.addresses["control"] == f"unix:{path}"
+
+
+async def test_a_host_name_is_an_address_too() -> None:
+    with listening() as theirs:
+        listens = {"web": Listen(f"tcp://localhost:{theirs.getsockname()[1]}")}
+        async with open_sockets(listens, handed_over(("", theirs))) as sockets:
+            assert inode(only(sockets)) == inode(theirs.fileno())
+
+
+async def test_names_go_before_addresses() -> None:
+    """Even where the first that is declared is at the address of another's."""
+    with listening() as theirs:
+        listens = {"a": url(theirs), "b": ANYWHERE}
+        with pytest.raises(ListenError, match="listens there"):
+            async with open_sockets(listens, handed_over(("b", theirs))):
+                pytest.fail("a was bound")
+
+
+async def test_of_two_with_the_right_name_the_address_decides() -> None:
+    with listening() as one, listening() as two:
+        adopted = handed_over(("web", one), ("web", two))
+        async with open_sockets({"web": url(two)}, adopted) as sockets:
+            assert inode(only(sockets)) == inode(two.fileno())
+
+
+async def test_what_nobody_declared_is_closed_with_a_warning(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    with listening() as theirs:
+        adopted = handed_over(("old", theirs))
+        async with open_sockets({"web": ANYWHERE}, adopted) as sockets:
+            assert inode(only(sockets)) != inode(theirs.fileno())
+    [record] = caplog.records
+    assert record.levelno == logging.WARNING
+    assert "nothing was declared for the descriptor 'old'" in record.getMessage()
+    assert "127.0.0.1:" in record.getMessage()
+
+
+async def test_the_right_name_on_the_wrong_thing_is_an_error() -> None:
+    """Bound anew, it would hide that the unit file has a mistake in it."""
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as datagrams:
+        adopted = handed_over(("web", datagrams))
+        with pytest.raises(ListenError, match="no listening stream socket"):
+            async with open_sockets({"web": ANYWHERE}, adopted):
+                pytest.fail("it was taken")
+
+
+async def test_a_file_that_is_not_ours_is_left_at_the_end(path: str) -> None:
+    with listening(path) as theirs:
+        async with open_sockets({"web": url(theirs)}, handed_over(("web", theirs))):
+            pass
+        assert can_connect(f"unix:{path}")
+    assert exists(path)
+
+
+async def test_all_workers_share_a_socket_that_was_handed_over() -> None:
+    """With reuse_port, too: there is only the one."""
+    with listening() as theirs:
+        listen = Listen("tcp://127.0.0.1:0", reuse_port=True)
+        async with open_sockets({"web": listen}, handed_over(("web", theirs))) as taken:
+            assert only(taken, index=0) == only(taken, index=5)
+
+
+def test_a_stored_descriptor_is_taken_by_its_name() -> None:
+    with listening() as theirs:
+        adopted = handed_over(("stored", theirs))
+        descriptor = adopted.take_descriptor("stored")
+        assert descriptor is not None
+        assert inode(descriptor) == inode(theirs.fileno())
+        assert adopted.take_descriptor("stored") is None
+        os.close(descriptor)
+        adopted.close()
+
+
+@pytest.mark.parametrize(
+    "environ",
+    [
+        pytest.param({}, id="nothing"),
+        pytest.param({"LISTEN_FDS": "1"}, id="no process"),
+        pytest.param({"LISTEN_FDS": "1", "LISTEN_PID": "1"}, id="another process"),
+        pytest.param(
+            {"LISTEN_FDS": "x", "LISTEN_PID": str(os.getpid())}, id="no count"
+        ),
+        pytest.param({"LISTEN_FDS": "0", "LISTEN_PID": str(os.getpid())}, id="none"),
+    ],
+)
+def test_what_was_not_handed_to_us_is_not_touched(environ: dict[str, str]) -> None:
+    adopted = AdoptedDescriptors.from_environment(environ)
+    adopted.close()
+
+
+_CONTROLLER = """
+import os, sys, trio
+from trio_supervisor.process.sockets.systemd_sockets import AdoptedDescriptors
+from trio_supervisor.process.sockets.sockets import open_sockets
+from trio_supervisor.application import Listen
+adopted = AdoptedDescriptors.from_environment(os.environ)
+print([os.get_inheritable(fd) for fd in (3, 4)])
+async def main():
+    listens = {"web": Listen("tcp://127.0.0.1:0")}
+    async with open_sockets(listens, adopted) as sockets:
+        print(sockets.addresses["web"])
+        os.fstat(3)
+        try:
+            os.fstat(4)
+        except OSError:
+            print("the other is closed")
+trio.run(main)
+"""
+
+
+async def test_a_controller_takes_what_was_handed_to_it() -> None:
+    """By our own way of handing over, which is that of systemd."""
+    read, write = os.pipe()
+    with open(read) as reader, listening() as web, listening() as other:  # noqa: ASYNC230
+        try:
+            process = await spawn_exec(
+                [sys.executable, "-c", _CONTROLLER],
+                environment=os.environ,
+                listen={"web": web.fileno(), "other": other.fileno()},
+                stdout=write,
+                stderr=subprocess.DEVNULL,
+            )
+        finally:
+            os.close(write)
+        with trio.fail_after(30):
+            said = await trio.to_thread.run_sync(reader.read)
+            assert await process.wait() == 0
+        process.close()
+        address = bound_address(web)
+    assert said.splitlines() == ["[False, False]", address, "the other is closed"]
+
+
+async def test_a_descriptor_that_is_not_open_ends_the_list() -> None:
+    """A wrapper closed it; what the rest would be is anybody's guess."""
+    script = (
+        "import logging, os, sys\n"
+        "logging.basicConfig(stream=sys.stdout, format='%(message)s')\n"
+        "from trio_supervisor.process.sockets import systemd_sockets as s\n"
+        "os.closerange(3, 10)\n"
+        "e = {'LISTEN_PID': str(os.getpid()), 'LISTEN_FDS': '2'}\n"
+        "s.AdoptedDescriptors.from_environment(e).close()\n"
+    )
+    done = await trio.run_process([sys.executable, "-c", script], capture_stdout=True)
+    assert done.stdout == b"LISTEN_FDS: descriptor 3 is not open\n"

@@ -1,0 +1,280 @@
+"""The fork server with real processes: what its children are, and what kills it."""
+
+from __future__ import annotations
+
+import json
+import os
+import pathlib
+import signal
+import sys
+import uuid
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager, suppress
+from typing import Any
+
+import pytest
+import trio
+from attrs import define, field
+
+from trio_supervisor.process.child import ChildProcess
+from trio_supervisor.process.cleanup.orphans import Orphans
+from trio_supervisor.process.cleanup.stopping import StopPlan, stop
+from trio_supervisor.process.kernel import be_subreaper, child_pids
+from trio_supervisor.process.spawn.fork_client import Forker, open_forker
+from trio_supervisor.process.spawn.fork_server_protocol import (
+    ForkServerPlan,
+    Plan,
+    start_fork_server,
+)
+
+pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="needs a subreaper")
+
+ENTRY = "tests.kits.forked_entries:tell"
+BOOT_TIME = 30.0
+"""Ample for a new interpreter on a busy machine [s]."""
+
+
+@define(eq=False)
+class Nursery:
+    """Forks children for a test, and ends those that are left."""
+
+    forker: Forker
+    children: list[ChildProcess] = field(factory=list)
+
+    async def fork(self, **boot: Any) -> tuple[ChildProcess, dict[str, Any]]:
+        """Fork a child that tells what it is; return it and that."""
+        read, write = os.pipe()
+        async with trio.lowlevel.FdStream(read) as told:
+            try:
+                process = await self.forker.fork(
+                    ENTRY,
+                    boot,
+                    environment={**os.environ, "OF_THE_CHILD": "yes"},
+                    title="a child",
+                    descriptors=[write],
+                )
+            finally:
+                os.close(write)
+            self.children.append(process)
+            data = b""
+            while not data.endswith(b"\n"):
+                piece = await told.receive_some()
+                assert piece, "the child ended before it told anything"
+                data += piece
+        return process, json.loads(data)
+
+
+@asynccontextmanager
+async def open_nursery(
+    argument: object = (), modules: tuple[str, ...] = ()
+) -> AsyncIterator[Nursery]:
+    plan = ForkServerPlan(
+        Plan(
+            title="fork server (test)",
+            modules=("tests.kits.forked_entries", *modules),
+            preload="tests.kits.forked_entries:preload",
+            argument=argument,
+            warm_up="tests.kits.forked_entries:warm_up",
+        ),
+        {**os.environ, "OF_THE_SERVER": "yes"},
+    )
+    before = child_pids()
+    with trio.fail_after(BOOT_TIME), be_subreaper() as is_subreaper:
+        assert is_subreaper
+        async with open_forker(plan) as forker:
+            nursery = Nursery(forker)
+            try:
+                yield nursery
+            finally:
+                with trio.CancelScope(shield=True):
+                    for child in nursery.children:
+                        await stop(child, StopPlan(timeout=1))
+                        child.close()
+        await bury(before)
+
+
+async def bury(others: set[int]) -> None:
+    """Wait for what the server has left to this process, for no child of *others*.
+
+    Other tests look whether they leave one.
+    """
+    while left := child_pids() - others:
+        for pid in left:
+            with suppress(ChildProcessError):  # others wait for it, too
+                os.waitpid(pid, os.WNOHANG)  # noqa: ASYNC222 (it does not wait)
+        await trio.sleep(0.01)
+
+
+async def test_a_child_is_ours_leads_its_group_and_has_its_own_environment() -> None:
+    async with open_nursery() as nursery:
+        process, told = await nursery.fork(then="exit", code=7)
+        assert told["pid"] == process.pid
+        assert told["group"] == process.pid
+        assert told["parent"] == os.getpid()
+        assert told["environment"]["OF_THE_CHILD"] == "yes"
+        assert "OF_THE_SERVER" not in told["environment"]
+        assert "SPT_NOENV" not in told["environment"]
+        assert told["title"] == "trio_supervisor: a child"
+        assert told["mask"] == 0
+        assert await process.wait() == 7
+
+
+async def test_the_marker_is_found_in_the_environment_that_the_kernel_shows() -> None:
+    """A title written over it would hide a child from the guardian."""
+    async with open_nursery() as nursery:
+        process, _ = await nursery.fork(then="sleep")
+        environment = await trio.Path(f"/proc/{process.pid}/environ").read_bytes()
+        assert b"OF_THE_SERVER=yes" in environment.split(b"\0")
+
+
+async def test_a_child_has_no_descriptor_that_it_was_not_given() -> None:
+    async with open_nursery() as nursery:
+        first, told_first = await nursery.fork(then="sleep")
+        _, told_second = await nursery.fork(then="sleep")
+        # Standard streams, the one it was given, and the listing itself.
+        assert len(told_first["open"]) == len(told_second["open"]) == 5
+        assert first.returncode is None
+
+
+async def test_children_differ_in_what_must_differ() -> None:
+    async with open_nursery() as nursery:
+        tellings = [(await nursery.fork(then="sleep"))[1] for _ in range(6)]
+        for key in ("pid", "random", "secret", "openssl"):
+            assert len({telling[key] for telling in tellings}) == 6, key
+
+
+@pytest.mark.parametrize(
+    ("boot", "returncode"),
+    [
+        ({"then": "return"}, 0),
+        ({"then": "exit", "code": 3}, 3),
+        ({"then": "fail"}, 1),
+    ],
+)
+async def test_how_a_child_ends_is_known_here(
+    boot: dict[str, Any], returncode: int
+) -> None:
+    async with open_nursery() as nursery:
+        process, _ = await nursery.fork(**boot)
+        assert await process.wait() == returncode
+
+
+async def test_many_asked_for_at_once_are_all_born_once() -> None:
+    async with open_nursery() as nursery:
+        tellings: list[dict[str, Any]] = []
+
+        async def fork(number: int) -> None:
+            tellings.append((await nursery.fork(then="sleep", number=number))[1])
+
+        async with trio.open_nursery() as tasks:
+            for number in range(40):
+                tasks.start_soon(fork, number)
+        assert sorted(told["boot"]["number"] for told in tellings) == list(range(40))
+        assert len({told["pid"] for told in tellings}) == 40
+
+
+async def test_a_killed_server_is_replaced_and_no_child_notices() -> None:
+    async with open_nursery() as nursery:
+        survivor, _ = await nursery.fork(then="sleep")
+        killed = nursery.forker.process_id
+        assert killed is not None
+        os.kill(killed, signal.SIGKILL)
+        process, told = await nursery.fork(then="sleep")
+        assert nursery.forker.process_id not in (None, killed)
+        assert told["parent"] == os.getpid()
+        assert survivor.returncode is None
+        os.kill(survivor.pid, 0)
+        assert process.pid != survivor.pid
+
+
+async def test_a_child_asked_for_while_the_server_dies_is_born_once() -> None:
+    """Five children asked for, the server killed under them: five are born."""
+    async with open_nursery() as nursery:
+        await nursery.fork(then="sleep")
+        tellings: list[dict[str, Any]] = []
+
+        async def fork(number: int) -> None:
+            tellings.append((await nursery.fork(then="sleep", number=number))[1])
+
+        async with trio.open_nursery() as tasks:
+            for number in range(5):
+                tasks.start_soon(fork, number)
+            await trio.lowlevel.checkpoint()
+            assert nursery.forker.process_id is not None
+            os.kill(nursery.forker.process_id, signal.SIGKILL)
+        assert sorted(told["boot"]["number"] for told in tellings) == list(range(5))
+        living = {child.pid for child in nursery.children}
+        living |= nursery.forker.spares | {nursery.forker.process_id or 0}
+        unknown = [pid for pid in child_pids() - living if _is_forked(pid)]
+        assert unknown == []
+
+
+async def test_a_killed_spare_costs_nothing_but_time() -> None:
+    async with open_nursery() as nursery:
+        await nursery.fork(then="sleep")
+        while len(nursery.forker.spares) < 2:  # noqa: ASYNC110 (nothing announces it)
+            await trio.sleep(0.01)
+        killed = set(nursery.forker.spares)
+        for spare in killed:
+            os.kill(spare, signal.SIGKILL)
+        _, told = await nursery.fork(then="sleep")
+        assert told["pid"] not in killed
+        orphans = Orphans()
+        orphans.reap((), nursery.forker.spares)
+        orphans.reap((), nursery.forker.spares)
+
+
+async def test_what_cannot_be_copied_is_named(
+    caplog: pytest.LogCaptureFixture,
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: pathlib.Path,
+) -> None:
+    name = f"unsafe_{uuid.uuid4().hex}"
+    source = (
+        "import socket, threading\n"
+        "kept = socket.socketpair()\n"
+        "threading.Thread(target=threading.Event().wait, name='poller',"
+        " daemon=True).start()\n"
+    )
+    (tmp_path / f"{name}.py").write_text(source)
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    async with open_nursery(["a problem of the preload"], (name,)) as nursery:
+        await nursery.fork(then="sleep")
+    said = " ".join(record.getMessage() for record in caplog.records)
+    assert "a problem of the preload" in said
+    assert "the thread 'poller'" in said
+    assert "a socket at" in said or "a connection to" in said
+    assert 'start_method="exec"' in said
+
+
+async def test_a_server_that_ends_when_it_imports_is_an_error_of_the_system() -> None:
+    async with open_nursery(modules=("tests.process.no_such_module",)) as nursery:
+        with pytest.raises(OSError, match="ends again and again"):
+            await nursery.fork(then="sleep")
+
+
+def test_a_signal_while_it_ends_leaves_no_traceback(
+    capfd: pytest.CaptureFixture[str],
+) -> None:
+    """Its controller is gone, and what is left of the tree gets a SIGTERM, too."""
+    plan = Plan(
+        title="fork server (test)",
+        modules=("tests.kits.forked_entries",),
+        preload="tests.kits.forked_entries:end_twice",
+        argument=(),
+        warm_up="tests.kits.forked_entries:warm_up",
+    )
+    started = start_fork_server(ForkServerPlan(plan, os.environ))
+    started.close()
+    _, status = os.waitpid(started.process_id, 0)
+    assert os.waitstatus_to_exitcode(status) == 0
+    assert capfd.readouterr().err == ""
+
+
+def _is_forked(pid: int) -> bool:
+    try:
+        with open(f"/proc/{pid}/cmdline", "rb") as file:
+            return file.read().startswith(b"trio_supervisor: a child")
+    except OSError:
+        return False

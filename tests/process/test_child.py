@@ -1,0 +1,318 @@
+"""One suite over `FakeProcess` and the real thing, so that the fake stays true."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+from collections.abc import AsyncIterator, Callable, Collection
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from typing import Protocol
+
+import pytest
+import trio
+
+from trio_supervisor.process.child import ChildProcess, Process, describe_exit
+from trio_supervisor.process.cleanup.stopping import Patience, StopPlan, stop
+from trio_supervisor.process.spawn.exec import spawn_exec
+from trio_supervisor.testing import FakeProcess, simulated
+
+# Sleeps in C, so that a signal without a handler ends it at once.
+_PROGRAM = """
+import os, signal, sys, time
+ignores, code, grandchild_ignores = {ignores!r}, {code!r}, {grandchild_ignores!r}
+if grandchild_ignores is not None and os.fork() == 0:
+    for sig in grandchild_ignores:
+        signal.signal(sig, signal.SIG_IGN)
+    os.write({ready}, b"x")
+    time.sleep(3600)
+for sig in ignores:
+    signal.signal(sig, signal.SIG_IGN)
+os.write({ready}, b"x")
+if code is not None:
+    os._exit(code)
+time.sleep(3600)
+"""
+
+
+class Make(Protocol):
+    """Starts a process that is past its first lines when the block is entered."""
+
+    def __call__(
+        self,
+        ignores: Collection[int] = (),
+        *,
+        exits_with: int | None = None,
+        grandchild_ignores: Collection[int] | None = None,
+    ) -> AbstractAsyncContextManager[Process]: ...
+
+
+@asynccontextmanager
+async def fake(
+    ignores: Collection[int] = (),
+    *,
+    exits_with: int | None = None,
+    grandchild_ignores: Collection[int] | None = None,
+) -> AsyncIterator[Process]:
+    process = FakeProcess(ignores=ignores, grandchild_ignores=grandchild_ignores)
+    if exits_with is not None:
+        process.exit(exits_with)
+    yield process
+
+
+@asynccontextmanager
+async def real(
+    ignores: Collection[int] = (),
+    *,
+    exits_with: int | None = None,
+    grandchild_ignores: Collection[int] | None = None,
+) -> AsyncIterator[Process]:
+    read, write = os.pipe()
+    program = _PROGRAM.format(
+        ignores=[int(sig) for sig in ignores],
+        code=exits_with,
+        grandchild_ignores=grandchild_ignores and [int(s) for s in grandchild_ignores],
+        ready=write,
+    )
+    process = await spawn_exec(
+        [sys.executable, "-c", program], environment=os.environ, inherit=[write]
+    )
+    os.close(write)
+    try:
+        async with trio.lowlevel.FdStream(read) as ready:
+            for _ in range(1 if grandchild_ignores is None else 2):
+                assert await ready.receive_some(1)
+        yield process
+    finally:
+        await stop(process, StopPlan(timeout=0))
+        process.close()
+
+
+async def pause(process: Process) -> None:
+    """Send SIGSTOP, and wait until it took, or a SIGTERM would overtake it."""
+    process.signal(signal.SIGSTOP)
+    if isinstance(process, ChildProcess):
+        how = os.WSTOPPED | os.WNOWAIT
+        await trio.to_thread.run_sync(os.waitid, os.P_PID, process.pid, how)
+
+
+fake_and_real = pytest.mark.parametrize("make", [fake, real])
+TERM, KILL = signal.SIGTERM, signal.SIGKILL
+
+
+def is_process(process: Process) -> Process:
+    """Mypy checks what the `Protocol` cannot say at run time."""
+    return process
+
+
+_checked: tuple[Callable[[FakeProcess], Process], Callable[[ChildProcess], Process]] = (
+    is_process,
+    is_process,
+)
+
+
+@fake_and_real
+@pytest.mark.parametrize(
+    ("ignores", "returncode"),
+    [
+        pytest.param([], -TERM, id="obeys"),
+        pytest.param([TERM], -KILL, id="ignores SIGTERM"),
+        pytest.param([TERM, signal.SIGCONT], -KILL, id="ignores all that it can"),
+    ],
+)
+async def test_stop_asks_then_kills_then_reaps(
+    make: Make, ignores: list[int], returncode: int
+) -> None:
+    async with make(ignores) as process:
+        assert process.returncode is None
+        assert not process.is_gone
+        await stop(process, StopPlan(timeout=0.1 if ignores else 30))
+        assert process.returncode == returncode
+        assert process.is_gone
+
+
+@fake_and_real
+async def test_the_signal_is_the_plans(make: Make) -> None:
+    async with make([TERM]) as process:
+        await stop(process, StopPlan(signal=signal.SIGINT, timeout=30))
+        assert process.returncode in (-signal.SIGINT, 1)  # Python: KeyboardInterrupt
+
+
+@fake_and_real
+async def test_a_process_that_is_paused_still_stops_gracefully(make: Make) -> None:
+    async with make() as process:
+        await pause(process)
+        await stop(process, StopPlan(timeout=30))
+        assert process.returncode == -TERM
+
+
+@fake_and_real
+async def test_a_paused_process_acts_on_nothing_but_sigkill(make: Make) -> None:
+    async with make() as process:
+        await pause(process)
+        process.signal(TERM)
+        with trio.move_on_after(0.05) as scope:
+            await process.wait()
+        assert scope.cancelled_caught
+        process.signal(KILL)
+        assert await process.wait() == -KILL
+
+
+@fake_and_real
+async def test_stopping_the_stopped_does_nothing(make: Make) -> None:
+    async with make() as process:
+        await stop(process, StopPlan())
+        await stop(process, StopPlan(signal=signal.SIGINT))
+        assert process.returncode == -TERM
+        process.signal(TERM)  # nobody is hit
+
+
+@fake_and_real
+@pytest.mark.parametrize("code", [0, 1, 77, 255])
+async def test_an_exit_code_is_kept(make: Make, code: int) -> None:
+    async with make(exits_with=code) as process:
+        assert await process.wait() == code
+        assert await process.wait() == code  # as often as one asks
+        await stop(process, StopPlan())  # too late to change anything
+        assert process.returncode == code
+        assert process.is_gone
+
+
+@fake_and_real
+async def test_a_returncode_is_known_only_to_who_waited(make: Make) -> None:
+    """Only waiting reaps, so only then can a number be another's."""
+    async with make(exits_with=3) as process:
+        assert process.returncode is None
+        assert not process.is_gone
+        await process.wait_gone()
+        assert process.returncode == 3
+
+
+@fake_and_real
+async def test_a_grandchild_left_in_the_group_is_ended(make: Make) -> None:
+    """Its parent exits by itself; the group is gone only with the grandchild."""
+    async with make(exits_with=5, grandchild_ignores=[]) as process:
+        assert await process.wait() == 5
+        assert not process.is_gone
+        with trio.move_on_after(0.05) as scope:
+            await process.wait_gone()
+        assert scope.cancelled_caught
+        await stop(process, StopPlan(timeout=30))
+        assert process.is_gone
+        assert process.returncode == 5
+
+
+@fake_and_real
+async def test_a_stubborn_grandchild_is_killed_after_the_timeout(make: Make) -> None:
+    async with make(grandchild_ignores=[TERM]) as process:
+        await stop(process, StopPlan(timeout=0.1))
+        assert process.is_gone
+        assert process.returncode == -TERM  # the process itself obeyed
+
+
+@fake_and_real
+async def test_a_cancellation_during_a_stop_is_shielded(make: Make) -> None:
+    async with make([TERM]) as process:
+        with trio.CancelScope() as scope:
+            scope.cancel()
+            await stop(process, StopPlan(timeout=0.05))
+        assert process.is_gone
+        assert process.returncode == -KILL
+
+
+@fake_and_real
+async def test_a_cancelled_wait_leaves_everything_as_it_was(make: Make) -> None:
+    async with make() as process:
+        for wait in (process.wait, process.wait_gone):
+            with trio.move_on_after(0.01):
+                await wait()
+        assert process.returncode is None
+        process.signal(TERM)
+        assert await process.wait() == -TERM
+
+
+@fake_and_real
+async def test_lost_patience_kills_at_once(make: Make) -> None:
+    """Both the stop under way and every later one."""
+    patience = Patience()
+    plan = StopPlan(timeout=3600)
+    async with make([TERM]) as first, make([TERM]) as second:
+        with trio.fail_after(30):
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(stop, first, plan, patience)
+                await trio.testing.wait_all_tasks_blocked(0.01)
+                assert not first.is_gone
+                patience.lose()
+            await stop(second, plan, patience)
+        assert first.returncode == second.returncode == -KILL
+
+
+async def test_an_exit_status_that_somebody_else_took_is_255() -> None:
+    """The rest goes on: the process is gone all the same."""
+    async with real(exits_with=3) as process:
+        await trio.to_thread.run_sync(os.waitid, os.P_PID, process.pid, os.WEXITED)
+        assert await process.wait() == 255
+        assert process.is_gone
+
+
+# Exact times, which only the fake can tell.
+
+
+@simulated
+async def test_the_kill_comes_exactly_after_the_timeout() -> None:
+    process = FakeProcess(ignores=[TERM])
+    await stop(process, StopPlan(timeout=10))
+    assert process.signals == [TERM, signal.SIGCONT, KILL]
+    assert trio.current_time() == 10
+
+
+@simulated
+async def test_one_that_stops_in_time_is_not_killed() -> None:
+    process = FakeProcess(stopping_takes=9.5)
+    await stop(process, StopPlan(timeout=10))
+    assert process.signals == [TERM, signal.SIGCONT]
+    assert trio.current_time() == 9.5
+
+
+@simulated
+async def test_a_kill_is_waited_for_as_long_as_the_kernel_takes() -> None:
+    process = FakeProcess(ignores=[TERM, KILL])
+
+    async def let_go() -> None:
+        await trio.sleep(500)
+        process.exit(-KILL)
+
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(let_go)
+        await stop(process, StopPlan(timeout=10))
+    assert trio.current_time() == 500
+
+
+@simulated
+async def test_patience_lost_in_the_middle_kills_then() -> None:
+    process, patience = FakeProcess(ignores=[TERM]), Patience()
+
+    async def lose() -> None:
+        await trio.sleep(3)
+        patience.lose()
+
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(lose)
+        await stop(process, StopPlan(timeout=10), patience)
+    assert trio.current_time() == 3
+    assert patience.is_lost
+
+
+@pytest.mark.parametrize(
+    ("returncode", "words"),
+    [
+        (None, "not started"),
+        (0, "exit code 0"),
+        (3, "exit code 3"),
+        (-9, "SIGKILL"),
+        (-34, "SIGRTMIN"),
+        (-40, "signal 40"),
+    ],
+)
+def test_an_end_in_words(returncode: int | None, words: str) -> None:
+    assert describe_exit(returncode) == words

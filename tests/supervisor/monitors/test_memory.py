@@ -1,0 +1,329 @@
+"""The MemoryMonitor: real figures of this very process, workers that are fakes."""
+
+from __future__ import annotations
+
+import logging
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from typing import Any
+
+import psutil
+import pytest
+import trio
+
+from tests.kits.fake_workers import FakeWorker
+from trio_supervisor import MemoryMonitor, Monitor, SpecError
+from trio_supervisor.errors import UnavailableError
+
+GIBIBYTE = 2**30
+TEBIBYTE = 2**40
+
+Log = pytest.LogCaptureFixture
+
+
+@pytest.fixture
+def large_process() -> Iterator[int]:
+    """The pid of a process with 100 MiB of its own."""
+    program = "data = bytearray(b'x') * 2**20 * 100; print(flush=True); input()"
+    with subprocess.Popen(
+        [sys.executable, "-S", "-c", program],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+    ) as process:
+        assert process.stdin is not None
+        assert process.stdout is not None
+        process.stdout.readline()
+        yield process.pid
+        process.stdin.close()
+
+
+def watching(monitor: MemoryMonitor, *workers: FakeWorker) -> MemoryMonitor:
+    """Register *workers* with *monitor*."""
+    for worker in workers:
+        monitor.register(worker)
+    return monitor
+
+
+def replace(monitor: MemoryMonitor, worker: FakeWorker) -> FakeWorker:
+    """Put a young successor in the place of *worker*."""
+    monitor.remove(worker)
+    successor = FakeWorker(
+        name=worker.connection_id.rpartition(" ")[2].rstrip("'"),
+        process_id=worker.process_id,
+        uptime=0.5,
+        connection_id=f"{worker.connection_id}'",
+    )
+    monitor.register(successor)
+    return successor
+
+
+async def test_one_within_its_limit_is_left_alone() -> None:
+    worker = FakeWorker()
+    monitor = watching(MemoryMonitor(maximum_size_limit=TEBIBYTE), worker)
+
+    await monitor.run_once()
+    await monitor.run_once()
+
+    assert worker.reasons == []
+    assert process_status(monitor)["sample_count"] == 2
+
+
+def process_status(monitor: MemoryMonitor) -> dict[str, Any]:
+    """What it says of this process."""
+    processes = monitor.status()["processes"]
+    assert isinstance(processes, dict)
+    found: dict[str, Any] = processes[str(os.getpid())]
+    return found
+
+
+async def test_one_over_its_limit_is_restarted() -> None:
+    worker = FakeWorker()
+    monitor = watching(MemoryMonitor(maximum_size_limit=2**20), worker)
+
+    await monitor.run_once()
+
+    (reason,) = worker.reasons
+    assert reason.endswith("MiB is over 1.0 MiB")
+
+
+async def test_only_what_is_ready_is_looked_at() -> None:
+    worker = FakeWorker(is_ready=False)
+    monitor = watching(MemoryMonitor(maximum_size_limit=2**20), worker)
+
+    await monitor.run_once()
+
+    assert worker.reasons == []
+    assert process_status(monitor)["sample_count"] == 0
+    assert process_status(monitor)["current_size"] is None
+
+
+async def test_one_that_is_gone_is_forgotten() -> None:
+    worker = FakeWorker()
+    monitor = watching(MemoryMonitor(maximum_size_limit=2**20), worker)
+
+    monitor.remove(worker)
+    monitor.remove(worker)
+
+    await monitor.run_once()
+    assert worker.reasons == []
+    assert monitor.status()["processes"] == {}
+
+
+async def test_a_process_that_vanished_is_skipped() -> None:
+    ended = await trio.lowlevel.open_process(["true"])
+    await ended.wait()
+    worker = FakeWorker(process_id=ended.pid)
+
+    await watching(MemoryMonitor(maximum_size_limit=0), worker).run_once()
+
+    assert worker.reasons == []
+
+
+async def test_a_limit_below_the_baseline_costs_one_restart(caplog: Log) -> None:
+    """Said once; the successor is restarted only when it has grown by the threshold."""
+    caplog.set_level(logging.WARNING)
+    first = FakeWorker()
+    monitor = watching(MemoryMonitor(maximum_size_limit=2**20), first)
+    await monitor.run_once()
+    assert len(first.reasons) == 1
+    caplog.clear()
+
+    second = replace(monitor, first)
+    for _ in range(5):
+        await monitor.run_once()
+
+    assert second.reasons == []
+    (record,) = caplog.records
+    assert record.getMessage().startswith("web.0: the limit of 1.0 MiB is below the ")
+
+
+async def test_one_that_grew_too_large_again_is_restarted_again() -> None:
+    """It had begun well. What others free in this process is less than it grows by."""
+    limit = psutil.Process().memory_info().rss + 2**24
+    first = FakeWorker(refuses=None)
+    monitor = watching(MemoryMonitor(maximum_size_limit=limit), first)
+    leak = [bytearray(b"x") * 2**27]
+    await monitor.run_once()
+    assert len(first.reasons) == 1
+    del leak[:]
+
+    second = replace(monitor, first)
+    await monitor.run_once()
+    await monitor.run_once()
+    assert second.reasons == []
+    leak.append(bytearray(b"x") * 2**27)
+    await monitor.run_once()
+
+    assert len(second.reasons) == 1
+
+
+async def test_many_below_their_baseline_cost_one_restart_each(caplog: Log) -> None:
+    """However long it takes until each of them had its turn."""
+    workers = [FakeWorker(name=f"web.{index}") for index in range(5)]
+    monitor = watching(MemoryMonitor(maximum_size_limit=2**20), *workers)
+    restarted: list[str] = []
+    for _ in range(20):
+        await monitor.run_once()
+        for index, worker in enumerate(workers):
+            if worker.reasons:
+                workers[index] = replace(monitor, worker)
+                restarted.append(workers[index].name)
+
+    assert restarted == [f"web.{index}" for index in range(5)]
+    for name in restarted:
+        assert caplog.text.count(f"{name}: the limit of 1.0 MiB is below the ") == 1
+
+
+async def test_a_total_below_all_baselines_costs_one_restart_each(caplog: Log) -> None:
+    workers = [FakeWorker(name=f"web.{index}") for index in range(3)]
+    monitor = watching(MemoryMonitor(total_size_limit=2**20), *workers)
+    restarts = 0
+    for _ in range(20):
+        await monitor.run_once()
+        for index, worker in enumerate(workers):
+            if worker.reasons:
+                restarts += 1
+                workers[index] = replace(monitor, worker)
+
+    assert restarts == 3
+    assert caplog.text.count("no worker is left whose restart would help") == 1
+
+
+async def test_a_restart_that_fails_is_said_and_tried_again(caplog: Log) -> None:
+    worker = FakeWorker(refuses=UnavailableError("everything is being stopped"))
+    monitor = watching(MemoryMonitor(maximum_size_limit=2**20), worker)
+
+    await monitor.run_once()
+    await monitor.run_once()
+
+    assert len(worker.reasons) == 2
+    assert "web.0 was not restarted: everything is being stopped" in caplog.text
+
+
+async def test_one_is_replaced_at_a_time() -> None:
+    """The next is looked at in the next run."""
+    workers = [FakeWorker(name=f"web.{index}") for index in range(3)]
+    monitor = watching(MemoryMonitor(maximum_size_limit=2**20), *workers)
+
+    await monitor.run_once()
+    assert [len(worker.reasons) for worker in workers] == [1, 0, 0]
+
+    replace(monitor, workers[0])
+    await monitor.run_once()
+    assert [len(worker.reasons) for worker in workers] == [1, 1, 0]
+
+
+async def test_growth_is_a_leak_after_so_many_new_maxima() -> None:
+    """This very process grows by 64 MiB before each sample."""
+    worker = FakeWorker()
+    monitor = watching(MemoryMonitor(increase_limit=3), worker)
+    leaked = []
+    for samples in range(1, 5):
+        await monitor.run_once()
+        assert len(worker.reasons) == (samples == 4)
+        leaked.append(bytearray(b"x") * 2**26)
+
+    (reason,) = worker.reasons
+    assert reason.startswith("its memory reached a new maximum 3 times, ")
+
+
+async def test_over_the_total_the_largest_private_one_goes(large_process: int) -> None:
+    small, large = FakeWorker(), FakeWorker(name="web.1", process_id=large_process)
+    limit = 110 * 2**20
+    monitor = watching(MemoryMonitor(total_size_limit=limit), small, large)
+    if psutil.Process().memory_full_info().uss > 90 * 2**20:
+        pytest.skip("this process has grown larger than the large one")
+
+    await monitor.run_once()
+
+    assert small.reasons == []
+    (reason,) = large.reasons
+    assert reason.startswith("all workers together use ")
+    total = monitor.status()["total_size"]
+    assert isinstance(total, int)
+    assert total > limit
+
+
+async def test_the_total_is_measured_as_the_policy_says(large_process: int) -> None:
+    monitor = watching(
+        MemoryMonitor(total_size_limit=TEBIBYTE),
+        FakeWorker(),
+        FakeWorker(name="web.1", process_id=large_process),
+    )
+
+    await monitor.run_once()
+
+    status = monitor.status()
+    processes = status["processes"]
+    assert isinstance(processes, dict)
+    figures = list(processes.values())
+    private = sum(figure["current_private_size"] for figure in figures)
+    shared = max(figure["current_shared_size"] for figure in figures)
+    assert status["total_size"] == private + shared
+
+
+async def test_a_host_short_of_memory_costs_the_largest_worker(caplog: Log) -> None:
+    """Once; where that did not help, it is said that nothing does."""
+    worker = FakeWorker()
+    monitor = watching(MemoryMonitor(free_size_minimum=2**60), worker)
+    await monitor.run_once()
+    (reason,) = worker.reasons
+    assert reason.startswith("the host has ")
+    caplog.clear()
+
+    successor = replace(monitor, worker)
+    await monitor.run_once()
+    await monitor.run_once()
+
+    assert successor.reasons == []
+    (record,) = caplog.records
+    assert record.getMessage().startswith("no worker is left whose restart would help")
+
+
+async def test_without_a_total_nobody_pays_for_it(large_process: int) -> None:
+    """The private part takes the kernel a walk over all pages."""
+    worker = FakeWorker(process_id=large_process)
+    monitor = watching(MemoryMonitor(maximum_size_limit=TEBIBYTE), worker)
+
+    await monitor.run_once()
+
+    processes = monitor.status()["processes"]
+    assert isinstance(processes, dict)
+    figure = processes[str(large_process)]
+    assert figure["current_size"] > 100 * 2**20
+    assert figure["current_private_size"] is None
+
+
+@pytest.mark.parametrize(
+    ("field", "value", "problem"),
+    [
+        ("interval", 0, "expected more than 0 s, got 0"),
+        ("interval", "10", "expected a number of seconds, got '10'"),
+        ("interval", float("inf"), "expected more than 0 s, got inf"),
+        ("maximum_size_limit", -1, "expected 0 or more, got -1"),
+        ("maximum_size_limit", 1.5, "expected a whole number, got 1.5"),
+        ("total_size_limit", "500M", "expected a whole number, got '500M'"),
+        ("free_size_minimum", True, "expected a whole number, got True"),
+        ("threshold_size", -5, "expected 0 or more, got -5"),
+        ("increase_limit", 0.5, "expected a whole number, got 0.5"),
+    ],
+)
+def test_a_mistake_is_said_by_field(field: str, value: object, problem: str) -> None:
+    settings: dict[str, Any] = {field: value}
+
+    with pytest.raises(SpecError) as caught:
+        MemoryMonitor(**settings)
+
+    assert str(caught.value) == f"{field}: {problem}"
+
+
+def test_a_monitor_is_named_after_its_class() -> None:
+    class HTTPWatch2(Monitor):
+        pass
+
+    assert MemoryMonitor().name == "memory_monitor"
+    assert Monitor().name == "monitor"
+    assert HTTPWatch2().name == "httpwatch2"
+    assert Monitor().status() == {}

@@ -1,0 +1,312 @@
+"""Planted faults in real processes, found by a doctor in a thread of its own."""
+
+from __future__ import annotations
+
+import gc
+import os
+import subprocess
+import sys
+import threading
+from pathlib import Path
+from typing import Any
+
+import orjson
+import pytest
+import trio
+
+import tests.kits.sick_process
+from tests.kits.places import ROOT
+from tests.kits.serving import short_directory
+from tests.kits.sick_process import Caller, Patient
+from tests.kits.worker import make_boot, open_ear
+from trio_supervisor.diagnostics.locations import thread_places
+from trio_supervisor.diagnostics.memory.turns import take_turn
+from trio_supervisor.diagnostics.tasks.main_loop import MainLoop, current_main_loop
+from trio_supervisor.wire.codec import parse_result
+from trio_supervisor.wire.diagnosis import Diagnosis
+from trio_supervisor.worker.doctor.examine import examine
+from trio_supervisor.worker.doctor.sync_progress import turns_counted
+from trio_supervisor.worker.instance import SyncWorker
+from trio_supervisor.worker.runtimes import SyncRuntime
+
+pytestmark = pytest.mark.slow
+
+SOURCE = Path(tests.kits.sick_process.__file__)
+LOOPS = ["trio", "asyncio"]
+ALL = [*LOOPS, "sync"]
+
+
+def line_of(mark: str) -> str:
+    """Return ``sick_process.py:LINE`` of the line with that comment."""
+    for number, text in enumerate(SOURCE.read_text().splitlines(), start=1):
+        if text.endswith(f"# {mark}"):
+            return f"{SOURCE.name}:{number}"
+    raise LookupError(mark)
+
+
+def look_at(backend: str, fault: str) -> dict[str, Any]:
+    """Run a process that has *fault*; return all that is said of it."""
+    process = subprocess.run(
+        [sys.executable, "-m", tests.kits.sick_process.__name__, backend, fault],
+        cwd=ROOT,
+        capture_output=True,
+        timeout=90,
+        check=False,
+    )
+    assert process.returncode == 0, process.stderr.decode()
+    fields: dict[str, Any] = orjson.loads(process.stdout)
+    return fields
+
+
+def diagnose(backend: str, fault: str) -> Diagnosis:
+    """Return the diagnosis of a process that has *fault*."""
+    return parse_result(look_at(backend, fault), Diagnosis)
+
+
+def kinds(diagnosis: Diagnosis) -> list[str]:
+    """The kinds of all findings, in their order."""
+    return [finding.kind for finding in diagnosis.findings]
+
+
+@pytest.mark.parametrize("backend", ALL)
+@pytest.mark.parametrize("state", ["idle", "busy"])
+def test_a_healthy_worker_is_found_healthy(backend: str, state: str) -> None:
+    """And it is said what was looked at."""
+    diagnosis = diagnose(backend, state)
+
+    assert diagnosis.findings == (), diagnosis.data
+    assert diagnosis.data.startswith("Nothing found in 2 s.")
+    for area in ("main thread", "locks", "memory", "garbage", "descriptors", "threads"):
+        assert any(line.startswith(f"{area}:") for line in diagnosis.looked_at), area
+    assert diagnosis.overhead < 0.25
+
+
+@pytest.mark.parametrize("backend", ALL)
+def test_a_leak_is_found_with_who_holds_it(backend: str) -> None:
+    diagnosis = diagnose(backend, "leak")
+
+    assert kinds(diagnosis) == ["leak"], diagnosis.data
+    (leak,) = diagnosis.findings
+    assert "variable HELD of module" in leak.title
+    assert line_of("LEAK") in leak.title
+
+
+@pytest.mark.parametrize(
+    ("fault", "holder", "mark"),
+    [
+        ("leak_in_cache", "lru_cache of cached()", "CACHED"),
+        ("grow", "variable BUFFER of module", "BUFFER"),
+        ("leak_in_context", "context variable CONTEXT of module", "CONTEXT"),
+    ],
+)
+def test_a_leak_is_named_by_the_nearest_holder_of_the_application(
+    fault: str, holder: str, mark: str
+) -> None:
+    """Not by the frame of the event loop that the chain begins with."""
+    diagnosis = diagnose("trio", fault)
+
+    assert kinds(diagnosis) == ["leak"], diagnosis.data
+    (found,) = diagnosis.findings
+    assert found.title.startswith(f"it leaks: {holder}")
+    assert line_of(mark) in found.title
+    assert any(holder in line for line in found.evidence)
+
+
+@pytest.mark.parametrize("backend", LOOPS)
+def test_a_main_loop_that_waits_is_found_with_the_line(backend: str) -> None:
+    diagnosis = diagnose(backend, "stuck")
+
+    assert kinds(diagnosis) == ["stuck"], diagnosis.data
+    assert f"{line_of('STUCK')} in stuck: time.sleep(3600)" in diagnosis.data
+
+
+@pytest.mark.parametrize("backend", ALL)
+def test_an_endless_loop_is_found_with_its_line(backend: str) -> None:
+    """Of a plain function with all doubt."""
+    diagnosis = diagnose(backend, "spin")
+
+    assert kinds(diagnosis) == ["spinning"], diagnosis.data
+    (found,) = diagnosis.findings
+    assert "in spin" in found.title
+    assert found.certainty == ("possible" if backend == "sync" else "sure")
+
+
+@pytest.mark.parametrize("backend", LOOPS)
+def test_an_endless_loop_that_hardly_gets_its_turn_does_not_wait(backend: str) -> None:
+    diagnosis = diagnose(backend, "spin_among_many")
+
+    # Of the many, the last may be started only now.
+    assert kinds(diagnosis) in (["spinning"], ["spinning", "threads"]), diagnosis.data
+
+
+@pytest.mark.parametrize("backend", ALL)
+def test_a_lock_that_somebody_keeps_is_found_with_who_does(backend: str) -> None:
+    diagnosis = diagnose(backend, "held_lock")
+
+    assert kinds(diagnosis) == ["stuck"], diagnosis.data
+    (found,) = diagnosis.findings
+    assert line_of("WAITS") in found.title
+    assert any("hoarder" in line for line in found.evidence)
+    assert any(line_of("HOLDER") in line for line in found.evidence)
+    assert diagnosis.facts["main"]["share"] > 0.9  # whatever the hoarder does
+
+
+@pytest.mark.parametrize("backend", ALL)
+def test_a_deadlock_of_the_main_thread_is_found_and_told_once(backend: str) -> None:
+    """It is stuck, too, but that is no other finding."""
+    diagnosis = diagnose(backend, "deadlock")
+
+    assert kinds(diagnosis) == ["deadlock"], diagnosis.data
+    (found,) = diagnosis.findings
+    assert "MainThread waits for other, which waits for MainThread" in found.text
+    assert any(line_of("DEADLOCK") in line for line in found.evidence)
+    assert found.severity == "standstill"
+
+
+def test_a_deadlock_of_other_threads_leaves_the_worker_running() -> None:
+    diagnosis = diagnose("trio", "distant_deadlock")
+
+    assert kinds(diagnosis) == ["deadlock"], diagnosis.data
+    assert {"left", "right"} <= set(
+        diagnosis.findings[0].title.replace(",", "").split()
+    )
+    assert diagnosis.findings[0].severity == "danger"
+
+
+@pytest.mark.parametrize("backend", LOOPS)
+def test_a_loop_that_is_late_is_found_with_the_worst_line(backend: str) -> None:
+    diagnosis = diagnose(backend, "lag")
+
+    assert kinds(diagnosis) == ["lag"], diagnosis.data
+    assert line_of("LAG") in diagnosis.findings[0].title
+
+
+@pytest.mark.parametrize("backend", ALL)
+def test_descriptors_that_stay_open_are_found_with_what_they_are(backend: str) -> None:
+    diagnosis = diagnose(backend, "descriptors")
+
+    assert kinds(diagnosis)[0] == "descriptors", diagnosis.data
+    assert any("/dev/null" in line for line in diagnosis.findings[0].evidence)
+
+
+def test_connections_that_the_peer_has_closed_are_found() -> None:
+    diagnosis = diagnose("asyncio", "hung_up")
+
+    assert kinds(diagnosis) == ["descriptors"], diagnosis.data
+    assert "30 are connections" in diagnosis.findings[0].text
+
+
+@pytest.mark.parametrize("backend", ALL)
+def test_collections_that_take_the_time_are_found(backend: str) -> None:
+    diagnosis = diagnose(backend, "garbage")
+
+    assert kinds(diagnosis)[0] == "garbage", diagnosis.data
+    assert "generation 2" in diagnosis.findings[0].text
+    assert (
+        f"{line_of('GARBAGE')} in garbage: gc.collect()" in diagnosis.findings[0].text
+    )
+    assert line_of("GARBAGE") in diagnosis.findings[0].evidence[0]
+
+
+@pytest.mark.parametrize("backend", LOOPS)
+def test_tasks_that_never_end_are_found_with_where_they_wait(backend: str) -> None:
+    diagnosis = diagnose(backend, "tasks")
+
+    assert kinds(diagnosis)[0] == "tasks", diagnosis.data
+    assert "sleep" in diagnosis.findings[0].evidence[0]
+
+
+@pytest.mark.parametrize("backend", ["trio", "sync"])
+def test_threads_that_never_end_are_found_with_where_they_wait(backend: str) -> None:
+    diagnosis = diagnose(backend, "threads")
+
+    assert kinds(diagnosis)[0] == "threads", diagnosis.data
+    assert line_of("THREADS") in diagnosis.findings[0].evidence[0]
+
+
+def test_the_thread_that_looks_is_not_among_those_that_it_sees() -> None:
+    assert not any(spot.file == __file__ for spot in thread_places())
+
+
+def test_memory_that_will_not_last_is_found() -> None:
+    """With the leak that is the reason."""
+    diagnosis = diagnose("trio", "memory")
+
+    assert kinds(diagnosis) == ["leak", "memory"], diagnosis.data
+    assert {finding.severity for finding in diagnosis.findings} == {"danger"}
+
+
+def test_descriptors_that_the_examination_itself_opens_do_not_count() -> None:
+    diagnosis = diagnose("trio", "idle")
+
+    assert len(set(diagnosis.facts["descriptors"]["counts"])) == 1
+
+
+def test_what_somebody_else_looks_at_is_left_out_and_named() -> None:
+    """The rest is looked at all the same."""
+    diagnosis = diagnose("trio", "sampled")
+
+    assert diagnosis.findings == ()
+    garbage, holders = diagnosis.left_out
+    assert garbage.startswith("collections of garbage: ")
+    assert holders.startswith("who holds new objects: a memory sample")
+    assert holders in diagnosis.data
+
+
+def test_progress_is_told_up_to_the_end() -> None:
+    heard = look_at("trio", "idle")["progress"]
+
+    assert heard == sorted(heard)
+    assert heard[0] < 0.1
+    assert 0.8 < heard[-1] <= 1.0
+
+
+@pytest.mark.parametrize("duration", [20.0, 1.0], ids=["first half", "second half"])
+async def test_a_cancelled_examination_leaves_nothing_behind(duration: float) -> None:
+    """The collector is as it was, nobody has the turn, and no snapshot lives on."""
+    callbacks, thresholds = list(gc.callbacks), gc.get_threshold()
+    patient = Patient(current_main_loop())
+
+    with trio.move_on_after(0.75) as scope:
+        await examine(patient, Caller(), duration)
+
+    assert scope.cancelled_caught
+    assert list(gc.callbacks) == callbacks
+    assert gc.get_threshold() == thresholds
+    take_turn("test").end()
+    with pytest.raises(ChildProcessError):
+        os.waitpid(-1, os.WNOHANG)  # noqa: ASYNC222 (it does not wait)
+
+
+def test_turns_of_a_sync_worker_are_counted_while_somebody_wants_to_know() -> None:
+    """Two at once see the same, and the last one puts back what was there."""
+    is_asked, is_done = threading.Event(), threading.Event()
+
+    def target(worker: SyncWorker) -> None:
+        is_asked.wait()
+        for _ in range(7):
+            worker.stopping.is_set()
+        is_done.set()
+        worker.stopping.wait()
+
+    with short_directory() as directory, open_ear(directory) as ear:
+        worker = SyncWorker(make_boot(directory), ear.notifier)
+        runtime = SyncRuntime(worker, target)
+        thread = threading.Thread(target=runtime.run)
+        thread.start()
+        main = MainLoop(ident=thread.ident)
+        heartbeat = worker._stopping._heartbeat
+        with turns_counted(main) as one, turns_counted(main) as other:
+            assert (one(), other()) == (0, 0)
+            is_asked.set()
+            is_done.wait()
+            assert one() >= 7
+            assert other() >= 7
+        assert worker._stopping._heartbeat == heartbeat
+        worker._stopping._set()
+        thread.join()
+
+
+def test_a_function_that_is_no_target_has_no_turns() -> None:
+    with turns_counted(MainLoop()) as turns:
+        assert turns() == 0

@@ -1,0 +1,45 @@
+"""What a user declares: an application, its services, commands and monitors. Pure.
+
+Every mistake in a declaration is a `SpecError` that names the field, raised where the
+object is made, before anything starts.
+"""
+
+from __future__ import annotations
+
+from trio_supervisor.application.application import Application, MonitorLike
+from trio_supervisor.application.checks import RESERVED_NAMES, SUPERVISOR_NAME
+from trio_supervisor.application.code_names import MonitorName, TargetName
+from trio_supervisor.application.command import Command
+from trio_supervisor.application.facts import facts_of
+from trio_supervisor.application.group import AnyService, Group
+from trio_supervisor.application.listen import Listen
+from trio_supervisor.application.options import FORWARDED, MAX_COUNT, KillMode
+from trio_supervisor.application.plain import (
+    application_from_plain,
+    application_to_plain,
+)
+from trio_supervisor.application.probe import Probe
+from trio_supervisor.application.service import Backend, Service, StartMethod
+
+__all__ = [
+    "FORWARDED",
+    "MAX_COUNT",
+    "RESERVED_NAMES",
+    "SUPERVISOR_NAME",
+    "AnyService",
+    "Application",
+    "Backend",
+    "Command",
+    "Group",
+    "KillMode",
+    "Listen",
+    "MonitorLike",
+    "MonitorName",
+    "Probe",
+    "Service",
+    "StartMethod",
+    "TargetName",
+    "application_from_plain",
+    "application_to_plain",
+    "facts_of",
+]

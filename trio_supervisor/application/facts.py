@@ -1,0 +1,116 @@
+"""A service as plain data, to be compared with what it is after a reload. Pure."""
+
+from __future__ import annotations
+
+import re
+import shlex
+from collections.abc import Iterator, Mapping
+from enum import Enum
+from typing import Any, Final
+
+from trio_supervisor.application import checks
+from trio_supervisor.application.application import Application
+from trio_supervisor.application.code_names import TargetName
+from trio_supervisor.application.command import Command
+from trio_supervisor.application.group import AnyService
+from trio_supervisor.application.listen import Listen
+from trio_supervisor.policy.reload import ServiceFacts
+from trio_supervisor.policy.strategy import GroupNode
+
+# Where an object happens to be in memory is another place after a reload.
+_ADDRESS: Final = re.compile(r" at 0x[0-9a-fA-F]+")
+
+
+def facts_of(service: AnyService, fingerprint: str = "") -> ServiceFacts:
+    """Return what is to be known of *service* to plan a reload; all of it plain data.
+
+    Args:
+        fingerprint: Of its code, in hexadecimal digits; empty: not known.
+    """
+    fields = vars(service).copy()
+    del fields["name"], fields["count"], fields["rules"]
+    rules = service.rules
+    fields |= {
+        "restart": rules.policy.value,
+        "backoff": rules.backoff,
+        "intensity": rules.intensity,
+        "period": rules.period,
+    }
+    return ServiceFacts(
+        name=service.name,
+        count=service.count,
+        declaration={field: _plain(value) for field, value in fields.items()},
+        fingerprint=fingerprint,
+        overlap=service.overlap,
+        is_command=isinstance(service, Command),
+    )
+
+
+def application_facts(application: Application) -> dict[str, object]:
+    """Return what is to be known of *application* as a whole; all of it plain data."""
+    return {
+        "name": application.name,
+        "auto_shutdown": application.auto_shutdown,
+        "max_restarts_concurrently": application.max_restarts_concurrently,
+        "stop_timeout": application.stop_timeout,
+        "groups": dict(_groups(application.tree())),
+    }
+
+
+def _groups(node: GroupNode, within: str = "") -> Iterator[tuple[str, str]]:
+    """Tell of *node* and the groups in it, by their names, the outer ones before."""
+    most = "any" if node.intensity is None else node.intensity
+    text = f"{node.strategy}, {most} within {node.period:g} s"
+    if within:  # what is in the outermost one is told of each service
+        names = [c.name if isinstance(c, GroupNode) else c for c in node.children]
+        text += f": {', '.join(names)}"
+    yield within + node.name, text
+    for child in node.children:
+        if isinstance(child, GroupNode):
+            yield from _groups(child, f"{within}{node.name}/")
+
+
+def _listen_text(listen: Listen) -> str:
+    options = [str(listen), f"backlog={listen.backlog}"]
+    if listen.kind == "unix":
+        options.append(f"mode=0o{listen.mode:03o}")
+        options += [
+            f"{name}={value}"
+            for name, value in (("user", listen.user), ("group", listen.group))
+            if value is not None
+        ]
+    elif listen.reuse_port:
+        options.append("reuse_port")
+    return " ".join(options)
+
+
+def _plain(value: object) -> object:
+    match value:
+        case Mapping():
+            return {str(key): _text(item) for key, item in value.items()}
+        case frozenset():
+            return " ".join(map(str, sorted(value)))
+        case tuple():
+            return shlex.join(map(_text, value))
+    return _text(value)
+
+
+def _text(value: Any) -> str:
+    if isinstance(value, str):
+        return value
+    if isinstance(value, Listen):
+        return _listen_text(value)
+    if isinstance(value, Enum):
+        return value.name
+    if callable(value):
+        return target_text(value)
+    return _ADDRESS.sub("", repr(value))
+
+
+def target_text(target: Any) -> str:
+    """Return the name of a function, as ``module:qualified.name``."""
+    if isinstance(target, TargetName):
+        return target.text
+    if hasattr(target, "__qualname__"):
+        return f"{getattr(target, '__module__', '')}:{target.__qualname__}"
+    return _ADDRESS.sub("", checks.shown(target))

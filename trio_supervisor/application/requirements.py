@@ -1,0 +1,129 @@
+"""What has to be there before services are started, as plain data. Pure.
+
+Only what is certain: a job may install a program or make a directory, and whatever a
+service waits for may mount one. `process.preflight` looks.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterator, Mapping
+from typing import TypeAlias
+
+from attrs import frozen
+
+from trio_supervisor.application.application import Application
+from trio_supervisor.application.command import Command
+from trio_supervisor.application.group import AnyService
+from trio_supervisor.policy.order import needs_of
+
+
+@frozen(kw_only=True)
+class Program:
+    """A program that can be executed."""
+
+    field: str
+    """As ``services[1].arguments[0]``."""
+    service: str
+    name: str
+    """A path, or a name that is looked for on PATH."""
+    directory: str | None
+    """Where it is started; None: in the controller's directory."""
+    environment: Mapping[str, str]
+    """What its service adds to the controller's environment."""
+
+
+@frozen(kw_only=True)
+class Directory:
+    """A directory that can be entered."""
+
+    field: str
+    service: str
+    path: str
+
+
+@frozen(kw_only=True)
+class OutputFile:
+    """A file that can be appended to, or made."""
+
+    field: str
+    service: str
+    path: str
+
+
+@frozen(kw_only=True)
+class SocketFile:
+    """A path at which a Unix socket can be bound."""
+
+    field: str
+    service: str
+    path: str
+
+
+Requirement: TypeAlias = Program | Directory | OutputFile | SocketFile
+
+
+def requirements_of(
+    application: Application, names: Collection[str], *, with_sockets: bool = False
+) -> list[Requirement]:
+    """Return what the services *names* of *application* need to be started.
+
+    Args:
+        with_sockets: Whether their sockets are about to be bound, too.
+    """
+    found: list[Requirement] = []
+    for service in application.services:
+        path = application.path(service.name)
+        if service.name in names:
+            found += _of_service(application, service, path)
+        if with_sockets:
+            found += _sockets(service, path)
+    return found
+
+
+def _of_service(
+    application: Application, service: AnyService, path: str
+) -> Iterator[Requirement]:
+    needs = application.needs()
+    waits_for = {service.name} | needs_of({service.name}, needs)
+    conditions = {how for name in waits_for for how in needs.get(name, {}).values()}
+    if "exited_ok" in conditions:
+        return  # the job may install and make whatever is missing now
+    for program in _programs(service, path):
+        # What it waits for may mount or make a directory, but not change PATH.
+        if not conditions or "/" not in program.name:
+            yield program
+    if conditions:
+        return
+    if service.directory is not None:
+        field = f"{path}.directory"
+        yield Directory(field=field, service=service.name, path=service.directory)
+    if service.log_file is not None:
+        field = f"{path}.log_file"
+        yield OutputFile(field=field, service=service.name, path=service.log_file)
+
+
+def _programs(service: AnyService, path: str) -> Iterator[Program]:
+    def program(field: str, name: str, directory: str | None) -> Program:
+        return Program(
+            field=f"{path}.{field}",
+            service=service.name,
+            name=name,
+            directory=directory,
+            environment=service.environment,
+        )
+
+    if isinstance(service, Command):
+        yield program("arguments[0]", service.arguments[0], service.directory)
+        for field in ("startup", "readiness", "liveness"):
+            probe = getattr(service, field)
+            if probe is not None and probe.kind == "command":
+                yield program(f"{field}.arguments[0]", probe.arguments[0], None)
+    if service.pre_stop is not None:
+        yield program("pre_stop[0]", service.pre_stop[0], service.directory)
+
+
+def _sockets(service: AnyService, path: str) -> Iterator[SocketFile]:
+    for name, listen in service.sockets.items():
+        if listen.kind == "unix":
+            field = f"{path}.sockets[{name!r}]"
+            yield SocketFile(field=field, service=service.name, path=listen.path)

@@ -1,0 +1,231 @@
+"""``status``, ``workers`` and ``ping``: look, and touch nothing."""
+
+from __future__ import annotations
+
+import sys
+from argparse import Namespace
+from typing import Any, Final
+
+from trio_supervisor.cli.connection import (
+    Connection,
+    Deadline,
+    connect_patiently,
+    socket_path,
+)
+from trio_supervisor.cli.output import (
+    format_duration,
+    print_json,
+    print_line,
+    print_table,
+)
+from trio_supervisor.errors import (
+    ConnectionLostError,
+    DeadlineExceededError,
+    SupervisorError,
+)
+from trio_supervisor.link.foreign_server import workers
+from trio_supervisor.policy.crash_text import describe_crashes
+from trio_supervisor.process.output.escaping import escape_line
+from trio_supervisor.wire.json_tree import Object
+
+# A supervisor that answers at all does so much sooner [s].
+_LATE_WITHIN: Final = 2.0
+# So many of a thousand workers tell what is wrong with the others.
+_MOST_LATE: Final = 10
+
+
+def run_ping(arguments: Namespace) -> None:
+    """Say that the supervisor is there."""
+    path = socket_path(arguments.socket)
+    with Connection(path, Deadline(arguments.timeout)) as connection:
+        connection.ask("ping")
+        is_foreign = connection.is_foreign
+    if arguments.json:
+        print_json({"socket": path, "answered": True})
+    elif is_foreign:
+        print_line(f"a server at {path} answers; it is not trio_supervisor")
+    else:
+        print_line(f"the supervisor at {path} answers")
+
+
+def run_probe(arguments: Namespace) -> None:
+    """Say how the application is, as exec probes of Kubernetes ask."""
+    path = socket_path(arguments.socket)
+    with Connection(path, Deadline(arguments.timeout)) as connection:
+        report = connection.ask("health", {"kind": arguments.kind})
+    if arguments.json:
+        print_json(report)
+    else:
+        details = "; ".join(f"{k}: {_shown(v)}" for k, v in report["details"].items())
+        answer = "ok" if report["is_ok"] else "no"
+        print_line(f"{arguments.kind}: {answer} ({details})")
+    if not report["is_ok"]:
+        sys.stdout.flush()
+        sys.exit(1)
+
+
+def _shown(value: object) -> str:
+    if isinstance(value, dict):
+        return ", ".join(f"{name} ({why})" for name, why in value.items())
+    return (
+        ", ".join(map(str, value)) or "none" if isinstance(value, list) else f"{value}"
+    )
+
+
+def run_status(arguments: Namespace) -> None:
+    """Show supervisor, controller, workers and monitors."""
+    deadline = Deadline(arguments.timeout)
+    path = socket_path(arguments.socket)
+    if arguments.wait_ready:
+        _wait_ready(path, deadline)
+    monitors: Object = {}
+    with Connection(path, deadline) as connection:
+        report = connection.call("status", on_progress=monitors.update)
+    if arguments.json:
+        print_json({**report, "monitors": monitors})
+        return
+    if "workers" not in report:
+        _print_connections(workers(report.get("connections", [])))
+        return
+    supervisor, controller = report["supervisor"], report["controller"]
+    print_line(
+        f"supervisor pid {supervisor['process_id']}, incarnation "
+        f"{supervisor['incarnation']}, up {format_duration(supervisor['uptime'])}; "
+        f"controller pid {controller['process_id']}"
+    )
+    if (age := controller.get("silent_for")) is not None:
+        how = "is stopped (SIGSTOP)" if controller.get("state") else "does not answer"
+        print(f"controller {how}; the status below is {format_duration(age)} old")
+    _print_workers(report["workers"])
+    for name, status in monitors.items():
+        if "problem" in status:
+            print_line(f"monitor {name}: {status['problem']}")
+
+
+def run_workers(arguments: Namespace) -> None:
+    """Show the workers alone."""
+    path = socket_path(arguments.socket)
+    with Connection(path, Deadline(arguments.timeout)) as connection:
+        report = connection.ask("workers")
+        is_foreign = connection.is_foreign
+    if arguments.json:
+        print_json(report["workers"])
+    elif is_foreign:
+        _print_connections(report["workers"])
+    else:
+        _print_workers(report["workers"])
+
+
+def _print_connections(found: list[dict[str, Any]]) -> None:
+    """Show what a server that is not ours, as Ruby's, says of its workers."""
+    rows = [
+        [worker["name"], str(worker["process_id"]), str(worker["connection_id"])]
+        for worker in found
+    ]
+    print_table(["NAME", "PID", "CONNECTION"], rows)
+
+
+def _wait_ready(path: str, deadline: Deadline) -> None:
+    """Wait, through any number of supervisors, until everything is ready."""
+    while True:
+        with connect_patiently(path, deadline) as connection:
+            try:
+                connection.ask("workers", {"wait_ready": True})
+            except ConnectionLostError:
+                continue
+            except DeadlineExceededError:
+                late = _late(path)
+                raise DeadlineExceededError(
+                    f"not all workers were ready within {deadline.timeout:g} s{late}"
+                ) from None
+            return
+
+
+def _late(path: str) -> str:
+    """Return which workers are not ready, and why, as the end of a sentence."""
+    try:
+        with Connection(path, Deadline(_LATE_WITHIN)) as connection:
+            workers = _in_order(connection.call("workers")["workers"])
+    except SupervisorError:  # what is said of the time is said anyway
+        return ""
+    late = [
+        f"{worker['name']} is {worker['state']} {_remark(worker)}".strip()
+        for worker in workers
+        if worker["state"] not in ("ready", "stopped")
+    ]
+    more = f" and {len(late) - _MOST_LATE} more" if len(late) > _MOST_LATE else ""
+    return f": {', '.join(late[:_MOST_LATE])}{more}" if late else ""
+
+
+def _in_order(workers: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Sort by service, as they come, then by number: a scaled one comes in late."""
+    services = list(dict.fromkeys(worker["service"] for worker in workers))
+
+    def place(worker: dict[str, Any]) -> tuple[int, int, int]:
+        index = worker["name"].rpartition(".")[2]
+        number = int(index) if index.isdecimal() else 0
+        generation = worker.get("generation", 1)
+        return services.index(worker["service"]), number, generation
+
+    return sorted(workers, key=place)
+
+
+def _print_workers(found: list[dict[str, Any]]) -> None:
+    workers = _in_order(found)
+    header = ["NAME", "PID", "STATE", "CONNECTED", "UPTIME", "RESTARTS", "STATUS"]
+    # Where there was no reload, a column of ones would tell nothing.
+    has_generations = any(worker.get("generation", 1) > 1 for worker in workers)
+    rows = [
+        [
+            worker["name"],
+            "-" if worker["process_id"] is None else str(worker["process_id"]),
+            worker["state"],
+            "yes" if worker["connected"] else "no",
+            format_duration(worker["uptime"]),
+            str(worker["restarts"]),
+            # What one that has ended last said of itself is not true any more.
+            (worker["process_id"] and worker["status"]) or _remark(worker),
+        ]
+        for worker in workers
+    ]
+    if has_generations:
+        header.insert(1, "GEN")
+        for row, worker in zip(rows, workers, strict=True):
+            row.insert(1, str(worker.get("generation", 1)))
+    if _share_names(workers):
+        header.append("CONNECTION")
+        for row, worker in zip(rows, workers, strict=True):
+            row.append(str(worker["connection_id"] or "-"))
+    print_table(header, rows)
+
+
+def _share_names(workers: list[dict[str, Any]]) -> bool:
+    """Whether there are workers that only their connections tell apart."""
+    names = [worker["name"] for worker in workers if not worker["is_managed"]]
+    return len(set(names)) < len(names)
+
+
+def describe_worker(worker: dict[str, Any]) -> str:
+    """Return what the status *worker* says of its crashes."""
+    return describe_crashes(
+        crashes=worker.get("crashes", 0),
+        last_exit=worker["last_exit"],
+        reason=worker.get("reason", ""),
+        problem=escape_line(worker.get("problem", "")),
+        last_line=escape_line(worker.get("last_line", "")),
+        next_try_in=worker.get("next_try_in"),
+    )
+
+
+def _remark(worker: dict[str, Any]) -> str:
+    if not worker["is_managed"]:
+        return "(not of this controller)"
+    if worker.get("waiting_for"):
+        return f"(waits for {worker['waiting_for']})"
+    if worker["state"] == "backoff" or worker.get("crashes", 0) > 1:
+        return f"({describe_worker(worker)})"
+    if worker["last_exit"] and worker["state"] != "ready":
+        return f"(last: {worker['last_exit']})"
+    if worker.get("reason"):
+        return f"({worker['reason']})"
+    return ""

@@ -1,0 +1,208 @@
+"""The calls that the supervisor passes on to the controller."""
+
+from __future__ import annotations
+
+from collections.abc import Coroutine, Mapping, Sequence
+from typing import Any, Final
+
+import trio
+
+from trio_supervisor.controller import events
+from trio_supervisor.controller.controller import Controller
+from trio_supervisor.controller.supervisor_link import record_of
+from trio_supervisor.errors import (
+    NoSuchWorkerError,
+    UnavailableError,
+    UnknownOperationError,
+)
+from trio_supervisor.link.peer import Answer, Fields, IncomingCall
+from trio_supervisor.policy.restart import Cause
+from trio_supervisor.process.inspection.black_box import switches_of
+from trio_supervisor.wire.brief import brief
+from trio_supervisor.wire.codec import parse_operation, to_fields
+from trio_supervisor.wire.messages import (
+    AbortReload,
+    Denied,
+    Events,
+    Health,
+    HealthReport,
+    Inspect,
+    Logs,
+    Reload,
+    ReloadReport,
+    Restart,
+    Scale,
+    Shutdown,
+    Start,
+    Stop,
+)
+
+_BATCH: Final = 100
+# Less than the supervisor waits for a look [s].
+_BURIED_WITHIN: Final = 1.2
+
+
+def answer(controller: Controller, call: IncomingCall) -> Answer:
+    """Answer *call*, or return what does."""
+    match parse_operation(call.do, call.arguments):
+        case Restart() as operation:
+            return _restart(controller, operation)
+        case Stop(names=names):
+            controller.choose(names)
+            return _stop(controller, names)
+        case Start(names=names):
+            controller.choose(names)
+            return _done(controller, controller.start(*names))
+        case Scale(counts=counts):
+            return _scale(controller, counts)
+        case Reload() as operation:
+            return _reload(controller, operation)
+        case AbortReload():
+            return _done(controller, controller.abort_reload())
+        case Health(kind=kind):
+            is_ok, details = controller.health(kind)
+            return to_fields(HealthReport(is_ok=is_ok, details=details))
+        case Inspect(name=name, process_id=process_id):
+            return _inspect(controller, name, process_id)
+        case Denied() as denied:
+            controller.on_event(
+                events.Denied(
+                    name=denied.name,
+                    process_id=denied.process_id,
+                    operation=denied.operation,
+                    needed=denied.needed,
+                    count=denied.count,
+                )
+            )
+            return {}
+        case Events(follow=follow):
+            return _events(controller, call, follow)
+        case Logs() as operation:
+            return _logs(controller, call, operation)
+        case Shutdown(wait=wait):
+            controller.shutdown("asked to")
+            return _until_stopped(controller, call) if wait else {}
+    raise UnknownOperationError(f"the controller does not answer {brief(call.do)}")
+
+
+async def _done(controller: Controller, work: Coroutine[Any, Any, None]) -> Fields:
+    try:
+        await work
+    finally:
+        await controller.publish()
+    return {}
+
+
+async def _scale(controller: Controller, counts: Mapping[str, int]) -> Fields:
+    await _done(controller, controller.scale(counts))
+    return {"not_ready": controller.not_ready(counts)}
+
+
+def _restart(controller: Controller, operation: Restart) -> Answer:
+    chosen = controller.choose(operation.names)
+    controller.check_open()
+    controller.check_has_workers(operation.names or (), "restart")
+    reason = operation.reason or "asked to"
+    if operation.incarnation is not None:  # a monitor, which means just this one
+        chosen = [c for c in chosen if c.incarnation == operation.incarnation]
+        work = controller.turnover.restart(chosen, reason, Cause.MONITOR)
+    else:
+        limit = operation.max_unavailable if operation.rolling else None
+        work = controller.replace(chosen, reason, max_unavailable=limit)
+    return _done(controller, work)
+
+
+async def _stop(controller: Controller, names: Sequence[str]) -> Fields:
+    chosen = controller.choose(names)
+    try:
+        stopped = await controller.stop(*names, reason="asked to")
+    finally:
+        await controller.publish()
+    if again := [child.name for child in chosen if child.is_wanted]:
+        raise UnavailableError(f"{', '.join(again)}: started again by another call")
+    return {"stopped": list(stopped)}
+
+
+async def _until_stopped(controller: Controller, call: IncomingCall) -> Fields:
+    call.progress({"has_begun": True})
+    await controller.wait_workers_stopped()
+    return {"ends_process": controller.owns_process}
+
+
+async def _reload(controller: Controller, operation: Reload) -> Fields:
+    plan = await controller.reload(
+        changed_only=operation.changed_only, dry_run=operation.dry_run
+    )
+    report = ReloadReport(
+        generation=controller.generation.number,
+        lines=tuple(plan.lines()),
+        services=tuple(service.to_json() for service in plan.services),
+        not_ready=dict(plan.not_ready),
+    )
+    return to_fields(report)
+
+
+async def _inspect(controller: Controller, name: str, process_id: int) -> Fields:
+    named = [child for child in controller.everyone() if child.name == name]
+    if not named:
+        raise NoSuchWorkerError(f"there is no worker {brief(name)} any more")
+    for child in named:
+        process = child.process
+        if process is None or process.pid != process_id:
+            continue
+        way, data = await controller.coroner.look_from_outside(process)
+        switches = {str(k): v for k, v in switches_of(process_id).items()}
+        if way:
+            return {"way": way, "data": data, "switches": switches}
+    known: Fields = {"exit": "not known yet: its process group is being stopped"}
+    with trio.move_on_after(_BURIED_WITHIN):
+        known = await controller.coroner.ending_of(process_id)
+    return {"way": "ended", "data": f"it ended: {known['exit']}", **known}
+
+
+async def _events(controller: Controller, call: IncomingCall, follow: bool) -> Fields:
+    """Tell a snapshot, what is kept, and what comes."""
+    with controller.journal.listen() as listener:
+        # Made only when it is its turn: of many calls that come together, one is.
+        async with call.peer.streaming:
+            snapshot = [to_fields(record_of(child)) for child in controller.everyone()]
+            call.progress({"snapshot": {"workers": snapshot}})
+            await call.peer.wait_drained()
+        entries = controller.journal.entries
+        for first in range(0, len(entries), _BATCH):
+            await call.stream({"entries": entries[first : first + _BATCH]})
+        while follow:
+            news, missed = await listener.receive()
+            await call.stream({"entries": news, "missed": missed})
+    return {}
+
+
+async def _logs(controller: Controller, call: IncomingCall, logs: Logs) -> Fields:
+    """Tell what was printed lately, and what comes."""
+    if controller.hub is None:
+        raise UnavailableError(
+            "the workers' output is not captured here: they write where the program "
+            "that embeds the controller writes"
+        )
+    names = None if logs.names is None else _names(controller, logs.names)
+    with controller.hub.subscribe(names) as subscription:
+        async with call.peer.streaming:
+            entries = controller.hub.tail(names, logs.tail)
+            await call.peer.wait_drained()
+        for first in range(0, len(entries), _BATCH):
+            await call.stream({"entries": entries[first : first + _BATCH]})
+        if logs.follow:
+            async for batch in subscription:
+                fields = {"entries": list(batch.entries), "missed": batch.missed}
+                await call.stream(fields)
+    return {}
+
+
+def _names(controller: Controller, names: Sequence[str]) -> set[str]:
+    try:
+        return {child.name for child in controller.choose(names)}
+    except NoSuchWorkerError:
+        known = {child.name for child in controller.everyone()}
+        if not known.issuperset(names):
+            raise
+        return set(names)

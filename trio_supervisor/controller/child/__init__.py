@@ -1,0 +1,1 @@
+"""One child process: start it, watch it, stop it, start it again."""

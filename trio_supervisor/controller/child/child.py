@@ -1,0 +1,833 @@
+"""One task that owns one child: start it, watch it, end it, decide, start it again."""
+
+from __future__ import annotations
+
+import random
+import time
+from collections.abc import Callable
+from typing import Final
+
+import trio
+from attrs import define, field
+
+from trio_supervisor.controller.child.child_spec import (
+    ALONE,
+    PLAIN,
+    ChildPlan,
+    Company,
+    Mercy,
+    Spawn,
+    Watcher,
+)
+from trio_supervisor.controller.child.exit_messages import (
+    next_step_of,
+    too_often,
+    why_again,
+)
+from trio_supervisor.controller.child.process_state import Vitals
+from trio_supervisor.controller.events import (
+    CrashLoopOver,
+    Event,
+    Exited,
+    GaveUp,
+    NotPermitted,
+    NotStarted,
+    Ready,
+    Started,
+    Stopping,
+    Stuck,
+    Unready,
+)
+from trio_supervisor.errors import RestartLimitError
+from trio_supervisor.policy.crash_text import describe_crashes
+from trio_supervisor.policy.lifecycle import Event as Step
+from trio_supervisor.policy.lifecycle import State, advance
+from trio_supervisor.policy.order import Standing
+from trio_supervisor.policy.restart import (
+    CRASH_LOOP,
+    Cause,
+    Decision,
+    Ending,
+    GiveUp,
+    Leave,
+    Restart,
+    RestartHistory,
+    lifetime,
+)
+from trio_supervisor.process.child import Process, describe_exit
+from trio_supervisor.process.cleanup.stopping import Patience, stop
+from trio_supervisor.process.notify.sd_notify import Notification
+from trio_supervisor.process.shortage import shortage_of, text_of
+from trio_supervisor.process.spawn.fork_client import CodeLostError
+from trio_supervisor.tasks import open_nursery
+
+# Said again this often while the kernel does not let a killed process go.
+_STUCK_INTERVAL: Final = 10.0
+# Before it is ended for one of these, it is looked at.
+_SUSPICIOUS: Final = (Cause.UNHEALTHY, Cause.STARTUP_TIMEOUT, Cause.MONITOR)
+# A deadline noticed so much too late says nothing about the process [s].
+_SUSPENDED: Final = 1.0
+
+
+@define(eq=False)
+class Child:
+    """One child over all of its incarnations; `run` is the task that owns it."""
+
+    plan: ChildPlan
+    spawn: Spawn
+    """Another one may take its place: it is used for the next incarnation."""
+    _watcher: Watcher[Child]
+    _rng: random.Random
+    patience: Patience = field(factory=Patience)
+    _hear: Callable[[], None] = field(default=lambda: None)
+    """Has `notified` called with what was said already, and is still unread."""
+    _pulse: Callable[[], float | None] = field(default=lambda: None, init=False)
+    """Returns how long ago the last heartbeat was, by what the process shares [s]."""
+    _company: Company[Child] = ALONE
+    state: State = field(default=State.STOPPED, init=False)
+    process: Process | None = field(default=None, init=False)
+    incarnation: int = field(default=0, init=False)
+    started_at: float | None = field(default=None, init=False)
+    """By the system's monotonic clock [s]."""
+    ready_at: float | None = field(default=None, init=False)
+    """By the system's monotonic clock [s]."""
+    status: str = field(default="", init=False)
+    last_exit: str = field(default="", init=False)
+    last_line: str = field(default="", init=False)
+    """What its last incarnation printed last."""
+    problem: str = field(default="", init=False)
+    """What is known to have ended that."""
+    next_try_at: float | None = field(default=None, init=False)
+    """When it is started again, by the system's monotonic clock [s]."""
+    waiting_for: str = field(default="", init=False)
+    """What keeps it from being started, in words."""
+    why: str = field(default="", init=False)
+    """Why this incarnation was started in place of the one before; may be empty."""
+    not_permitted: str = field(default="", init=False)
+    """What of the last process could not be ended, for it is another user's."""
+    last_ending: Ending | None = field(default=None, init=False)
+    last_crash: int = field(default=0, init=False)
+    """The newest incarnation that ended unasked and is restarted; 0: none."""
+    _has_started: bool = field(default=False, init=False)
+    """Whether it was started since it, or its group, began afresh."""
+    _is_retired: bool = field(default=False, init=False)
+    _is_gone: bool = field(default=False, init=False)
+    """It was retired, and has come to its end: it is not told of any more."""
+    _is_watching: bool = field(default=False, init=False)
+    """Whether the owning task looks after a process."""
+    _attended: trio.Event = field(factory=trio.Event, init=False)
+    """Set whenever it does."""
+    _vitals: Vitals = field(init=False)
+    """Of the last process."""
+    _is_due_at: float = field(default=float("inf"), init=False)
+    """When it has lived for long enough."""
+    _is_wanted: bool = field(default=True, init=False)
+    _request: Cause | None = field(default=None, init=False)
+    _reason: str = field(default="", init=False)
+    _changed: trio.Event = field(factory=trio.Event, init=False)
+    """Wakes the owning task."""
+    _news: trio.Event = field(factory=trio.Event, init=False)
+    """Wakes those who wait for a state."""
+    _history: RestartHistory = field(factory=RestartHistory, init=False)
+    _starting: trio.CancelScope | None = field(default=None, init=False)
+    """Around the start of a process, while it lasts."""
+    _process_id: int = field(default=0, init=False)
+    """Of the last process, for what is said once it is gone."""
+
+    referee: Mercy = field(default=PLAIN, init=False)
+    """Decides when it may start, and how long a silent process is spared."""
+    _deadline: float = field(default=0.0, init=False)
+    """When a sign of life was due, the last time that there was one."""
+    needs: tuple[str, ...] = field(init=False)
+    """What it depends on, in words; a reload may change it."""
+
+    def __attrs_post_init__(self) -> None:
+        self._vitals = Vitals(self.plan)
+        self.needs = self.plan.needs
+
+    @property
+    def name(self) -> str:
+        """``service.index``."""
+        return self.plan.name
+
+    @property
+    def is_wanted(self) -> bool:
+        """Whether it is to run, whatever it does at the moment."""
+        return self._is_wanted
+
+    @property
+    def restarts(self) -> int:
+        """Incarnations after the first."""
+        return max(0, self.incarnation - 1)
+
+    @property
+    def crashes(self) -> int:
+        """How often it has ended in a row, since it ran well last."""
+        return self._history.attempt
+
+    @property
+    def is_repeating(self) -> bool:
+        """Whether it has ended so often in a row that the log does not tell it all."""
+        return self.crashes > CRASH_LOOP
+
+    @property
+    def is_in_crash_loop(self) -> bool:
+        """Whether to wait for it no more, though it is tried again."""
+        tries = max(self.crashes, self._history.shortages)
+        return tries >= CRASH_LOOP and self.state is State.BACKOFF
+
+    @property
+    def is_failing(self) -> bool:
+        """Whether it is in a crash loop, also while it runs, or has failed for good."""
+        has_failed = self.state is State.FAILED and not self.not_permitted
+        return has_failed or self.crashes >= CRASH_LOOP
+
+    @property
+    def trouble(self) -> str:
+        """How it ended, and how often in a row, in words."""
+        return describe_crashes(
+            crashes=self.crashes, last_exit=self.last_exit, reason=self.why
+        )
+
+    @property
+    def is_at_rest(self) -> bool:
+        """Whether there is no process, and none follows by itself."""
+        return self.state in (State.STOPPED, State.FAILED)
+
+    @property
+    def is_resting(self) -> bool:
+        """Whether somebody has asked it to stop, and not to start again."""
+        return not (self._is_wanted or self.has_ended_itself)
+
+    @property
+    def has_ended_itself(self) -> bool:
+        """Whether it is at rest, and nobody asked it to be."""
+        ending = self.last_ending
+        return self.is_at_rest and ending is not None and not ending.is_planned
+
+    @property
+    def is_stable(self) -> bool:
+        """Whether it is ready, and has been for ``stable_for`` seconds."""
+        return self.state is State.READY and self._vitals.is_stable
+
+    @property
+    def standing(self) -> Standing:
+        """How far it has come, for those that depend on it."""
+        if not (self._is_wanted or self.is_at_rest):
+            return Standing.NOT_STARTED  # about to end: nothing is to be started by it
+        if self.state is State.READY:
+            return Standing.READY
+        if self.state is State.FAILED:
+            return Standing.FAILED if self._has_started else Standing.NOT_STARTED
+        if self.state is State.STOPPED and not self.has_ended_itself:
+            return Standing.NOT_STARTED
+        if self.state is State.STOPPED and not self._is_wanted:
+            return Standing.EXITED_OK
+        return Standing.STARTED if self._has_started else Standing.NOT_STARTED
+
+    @property
+    def is_retired(self) -> bool:
+        """Whether it is never started again: another one has its place, or none."""
+        return self._is_retired
+
+    # What others ask of it. All return at once.
+
+    def request_restart(self, reason: str = "", cause: Cause = Cause.RESTART) -> None:
+        """Have the process replaced gracefully, or started if there is none."""
+        if not self._is_retired:
+            if cause is Cause.RESTART:  # by hand
+                self._history.end_crash_loop()
+            self._is_wanted = True
+            self._ask(cause, reason)
+
+    def request_stop(self, reason: str = "", cause: Cause = Cause.STOP) -> None:
+        """Have it ended, and stay so."""
+        self._is_wanted = False
+        self._ask(cause, reason)
+
+    def rest(self) -> None:
+        """Have it not start, before `run`, until somebody asks for it."""
+        self._is_wanted = False
+
+    def retire(self, cause: Cause, reason: str = "") -> None:
+        """Have it ended, and `run` with it: it is never started again."""
+        self._is_retired = True
+        self.request_stop(reason, cause)
+
+    def reconsider(self) -> None:
+        """Look again at what keeps it from being started."""
+        if self.waiting_for:
+            self._changed.set()
+            self._wake()
+
+    def begin_afresh(self, *, is_forgiven: bool) -> None:
+        """Take part in a restart of several: for the others it was never started.
+
+        Args:
+            is_forgiven: Whether to forget as well how often it ended.
+        """
+        if is_forgiven:
+            self._history.forgive()
+        self._has_started = False
+
+    def request_start(self) -> None:
+        """Have it started, if it is stopped, failed, or on its way there.
+
+        In a backoff it is started without the rest of the delay.
+        """
+        if not self._is_wanted or self.is_at_rest or self.state is State.BACKOFF:
+            if self.is_at_rest and self.incarnation:
+                self.why = "started again by hand"
+            self.request_restart("start")
+
+    def listen(
+        self, hear: Callable[[], None], pulse: Callable[[], float | None]
+    ) -> None:
+        """Say how the present process is heard.
+
+        Args:
+            hear: Has `notified` called with what it said already, and is still unread.
+            pulse: Returns how long ago its last heartbeat was [s]; None: there was
+                none yet.
+        """
+        self._hear, self._pulse = hear, pulse
+
+    def notified(self, notification: Notification) -> None:
+        """Take in what the process said."""
+        if notification.is_heartbeat:
+            is_first = self._vitals.beat(trio.current_time())
+            if is_first or self.crashes:  # the health check begins, a crash loop ends
+                self._changed.set()
+        if (status := notification.status) is not None and status != self.status:
+            self.status = status
+            self._tell()
+        if notification.is_ready and self.plan.notifies:
+            self._vitals.says_ready = True
+            self._weigh_readiness()
+        elif notification.is_unready and self.plan.notifies:
+            self._vitals.says_ready = False
+            self._weigh_readiness()
+
+    def remark(self, text: str) -> None:
+        """Show *text* as its status, in place of what it last said of itself."""
+        self.status = text
+        self._tell()
+
+    def seems_ready(self, is_ready: bool) -> None:
+        """Take in what its probes say of its readiness."""
+        self._vitals.seems_ready = is_ready
+        self._weigh_readiness()
+
+    def seems_alive(self) -> None:
+        """Take in that its liveness probe begins, or has succeeded."""
+        self._vitals.alive_at = trio.current_time()
+        if self.crashes:
+            self._changed.set()  # a crash loop may be over
+
+    def seems_sick(self, cause: Cause) -> None:
+        """Have it replaced: a probe says that it did not start, or does not live."""
+        self._vitals.sickness = cause
+        self._changed.set()
+
+    def is_ending(self) -> None:
+        """Take in that its process has ended, and that it takes a moment to say why."""
+        if self.state is not State.STOPPING:
+            self._step(Step.STOP)
+
+    async def wait_state(self, *states: State, since: int = 0) -> State:
+        """Wait until it is in one of *states*, in incarnation *since* or later."""
+        while not (self.state in states and self.incarnation >= since):
+            await self._news.wait()
+        return self.state
+
+    async def wait_attended(self) -> None:
+        """Wait until the owning task has looked after the process, if there is one.
+
+        It is woken for that: one that does not come round hangs.
+        """
+        await trio.lowlevel.checkpoint()
+        if self._is_watching:
+            self._attended = attended = trio.Event()
+            self._changed.set()
+            await attended.wait()
+
+    @property
+    def has_process(self) -> bool:
+        """Whether there is one, or one is about to be there."""
+        return self.process is not None or self._starting is not None
+
+    async def wait_no_process(self) -> None:
+        """Wait until it has no process."""
+        while self.has_process:
+            await self._news.wait()
+
+    async def wait_news(self) -> None:
+        """Wait until anything that can be read off it changes."""
+        await self._news.wait()
+
+    # The task.
+
+    async def run(self) -> None:
+        """Run the process, again and again as its rules say.
+
+        If cancelled, stops the process as its plan says before `trio.Cancelled` goes
+        on: no process outlives the nursery that runs this task.
+
+        Raises:
+            RestartLimitError: it ended too often.
+        """
+        while True:
+            if self._is_wanted:
+                await self._until_allowed()
+            if self._is_wanted:
+                self._request = None
+                try:
+                    ending, problem = await self._live()
+                finally:
+                    self.referee.started(self)
+                self.last_ending = ending
+                if self.not_permitted:
+                    self._leave_running()
+                else:
+                    await self._follow(ending, problem)
+            elif self._is_retired:
+                self._is_gone = True
+                return
+            else:
+                await self._until_asked()
+
+    async def _live(self) -> tuple[Ending, str]:
+        """Run one incarnation to its end."""
+        self.incarnation += 1
+        self.not_permitted = ""
+        self.status, self.ready_at = "", None
+        self._vitals = Vitals(self.plan)
+        self._step(Step.SPAWN)
+        try:
+            process = await self._start()
+        except (OSError, RuntimeError, MemoryError) as exc:
+            if (short := shortage_of(exc)) is None and not isinstance(exc, OSError):
+                raise
+            # What was asked for meanwhile is done at once, not after a backoff.
+            is_lost = isinstance(exc, CodeLostError)
+            cause = self._request or (
+                Cause.NO_CODE if is_lost else Cause.SHORTAGE if short else Cause.SPAWN
+            )
+            problem = text_of(short) if short else str(exc)
+            return self.plan.rules.ending(cause, None), problem
+        if process is None:
+            cause = self._request or Cause.STARTUP_TIMEOUT
+            is_late = self._request is None
+            problem = "not started in time" if is_late else "asked to end before that"
+            return self.plan.rules.ending(cause, None), problem
+        cause = Cause.EXIT
+        try:
+            self._begin(process)
+            cause = await self._watch(process)
+            if cause in _SUSPICIOUS:
+                self._sicken(cause)
+                self._vitals.was_looked_at = True
+                await self._company.take_evidence(self, process, cause.value)
+            self._announce_stop(process, cause)
+        finally:
+            with trio.CancelScope(shield=True):
+                await self._end(process)
+        ended_at = trio.current_time()
+        if cause is Cause.EXIT and process.returncode not in self.plan.rules.success:
+            await self._company.investigate(self, process)
+        ready_for = self._vitals.well_for(ended_at, has_hung=cause is Cause.UNHEALTHY)
+        if self._request is not None:  # asked for while it ended: planned, then
+            cause = self._request
+        return self.plan.rules.ending(cause, process.returncode, ready_for), ""
+
+    async def _start(self) -> Process | None:
+        """Start the process; None: it took too long, or a stop was asked for.
+
+        A fork server that imports the application for ever must not keep us.
+        """
+        timeout = self.plan.startup_timeout
+        with trio.move_on_after(float("inf") if timeout is None else timeout) as scope:
+            self._starting = scope
+            try:
+                return await self.spawn(self.incarnation)
+            finally:
+                self._starting = None
+        return None
+
+    def _begin(self, process: Process) -> None:
+        self.process = process
+        self._process_id = process.pid
+        now = trio.current_time()
+        self._vitals.begin(now)
+        self.started_at = time.monotonic()
+        self._has_started = True
+        self._history.started()
+        if (longest := self.plan.max_lifetime) is not None:
+            self._is_due_at = now + lifetime(longest, self._rng.random())
+        self._watcher.on_event(
+            Started(
+                name=self.name,
+                process_id=process.pid,
+                incarnation=self.incarnation,
+                generation=self.plan.generation,
+                is_repeat=self.is_repeating,
+            )
+        )
+        self._tell()
+        self._watcher.on_process(self, process, True)
+        self._weigh_readiness()
+
+    async def _watch(self, process: Process) -> Cause:
+        """Wait until the process ended, or is to be ended; return why."""
+        self._is_watching = True
+        try:
+            return await self._watch_over(process)
+        finally:
+            self._is_watching = False
+            self._attended.set()
+
+    async def _watch_over(self, process: Process) -> Cause:
+        async with open_nursery() as nursery:
+            nursery.start_soon(self._await_exit, process)
+            if self.plan.prober is not None:
+                nursery.start_soon(self.plan.prober, self, process)
+            cause = await self._await_cause(process)
+            nursery.cancel_scope.cancel()
+        return cause
+
+    async def _await_exit(self, process: Process) -> None:
+        await process.wait()
+        self._hear()  # its last words count
+        self._changed.set()
+
+    async def _await_cause(self, process: Process) -> Cause:
+        wake_at = float("inf")
+        while True:
+            self._attended.set()
+            if process.returncode is not None:
+                return self._request or Cause.EXIT
+            if self._request is not None:
+                return self._request
+            if self._vitals.sickness is not None:
+                return self._vitals.sickness
+            if trio.current_time() >= self._is_due_at:
+                self._is_due_at = float("inf")
+                self._company.on_overdue(self)
+                continue
+            if trio.current_time() >= self._vitals.stable_at():
+                self._become_stable()
+            deadline, cause = self._listen_closely(process)
+            well_at = self._look_for_recovery(process)
+            now = trio.current_time()
+            if now >= deadline:
+                if now - wake_at > _SUSPENDED and self._vitals.may_sleep:
+                    # It was us who slept (SIGSTOP, a suspended host): what the process
+                    # had to say meanwhile is still unread. The whole time runs again.
+                    self._vitals.awake(now)
+                    continue
+                timeout = self._vitals.timeout(cause)
+                left = self.referee.spare(process.pid, deadline - timeout, timeout)
+                if left <= 0:
+                    return cause
+                deadline = now + left
+            self._changed = trio.Event()
+            look = now + self._vitals.look_again
+            stable = self._vitals.stable_at()
+            wake_at = min(deadline, self._is_due_at, stable, well_at, look)
+            with trio.move_on_at(wake_at):
+                await self._changed.wait()
+
+    def _listen_closely(self, process: Process) -> tuple[float, Cause]:
+        """Return when a sign of life is due, after all that were given."""
+        self._feel_pulse()
+        deadline, cause = self._vitals.deadline()
+        if trio.current_time() >= deadline:
+            self._hear()  # it may have said so, and we have not come to read it
+            deadline, cause = self._vitals.deadline()
+        if deadline != self._deadline and self._vitals.first_ready is not None:
+            self._deadline = deadline
+            self.referee.saw(process.pid)
+        return deadline, cause
+
+    @property
+    def process_id(self) -> int | None:
+        """Of the process; None: there is none."""
+        return None if self.process is None else self.process.pid
+
+    def lateness(self) -> float | None:
+        """Return its silence as a part of its timeout; None: nothing is due of it."""
+        if not self._is_watching:
+            return None
+        self._feel_pulse()
+        deadline, cause = self._vitals.deadline()
+        if deadline == float("inf"):
+            return None
+        timeout = self._vitals.timeout(cause)
+        return 1 - (deadline - trio.current_time()) / timeout
+
+    def _feel_pulse(self) -> None:
+        if (age := self._pulse()) is not None:
+            self._vitals.beat(trio.current_time() - age)
+
+    def _look_for_recovery(self, process: Process) -> float:
+        """End the crash loop, if it is over; return when to look again."""
+        now, stable_after = trio.current_time(), self.plan.rules.stable_after
+        well_for = self._vitals.well_for(now, has_hung=True)
+        if not self.crashes or well_for is None:
+            return float("inf")
+        if well_for < stable_after:  # later than that, what it shows wakes us
+            stable_at = now - well_for + stable_after
+            return stable_at if stable_at > now else float("inf")
+        if self.is_repeating:
+            event = CrashLoopOver(
+                name=self.name,
+                process_id=process.pid,
+                crashes=self.crashes,
+                seconds=well_for,
+            )
+            self._watcher.on_event(event)
+        self._history.end_crash_loop()
+        self._tell()
+        return float("inf")
+
+    def _announce_stop(self, process: Process, cause: Cause) -> None:
+        if process.returncode is not None:
+            if not process.is_gone:  # what is left of its group is ended first
+                self._step(Step.STOP)
+            return
+        self._step(Step.STOP)
+        self._watcher.on_event(
+            Stopping(
+                name=self.name,
+                process_id=process.pid,
+                cause=cause.value,
+                reason=self._reason if cause is self._request else "",
+                is_repeat=cause is not self._request and self.is_repeating,
+            )
+        )
+
+    def _sicken(self, cause: Cause) -> None:
+        if cause is Cause.UNHEALTHY and self.state in (State.READY, State.UNREADY):
+            self._step(Step.SICKEN)
+
+    async def _end(self, process: Process) -> None:
+        """End what is left of the process and its group, and reap it."""
+        async with open_nursery() as nursery:
+            nursery.start_soon(self._complain, process)
+            left = await stop(
+                process,
+                self.plan.stop,
+                self.patience,
+                self.plan.pre_stop,
+                self._before_kill,
+            )
+            if self.plan.stop.kill_mode == "group":
+                await self._company.end_strays(self)
+            nursery.cancel_scope.cancel()
+        self.not_permitted = ", ".join(map(str, left))
+        self.last_exit = self.not_permitted or describe_exit(process.returncode)
+        self._is_due_at = float("inf")
+        self.process = None
+        self.started_at = self.ready_at = None
+        self._watcher.on_process(self, process, False)
+        process.close()
+
+    async def _before_kill(self, process: Process) -> None:
+        is_news = process.returncode is None and not self._vitals.was_looked_at
+        if is_news and not self.patience.is_lost:
+            await self._company.take_evidence(self, process, "stop_timeout")
+
+    async def _complain(self, process: Process) -> None:
+        began = trio.current_time()
+        await trio.sleep(self.plan.stop.timeout)
+        while True:
+            await trio.sleep(_STUCK_INTERVAL)
+            seconds = trio.current_time() - began
+            event = Stuck(
+                name=self.name,
+                process_id=process.pid,
+                seconds=seconds,
+                remaining=process.describe_remaining(),
+            )
+            self._watcher.on_event(event)
+
+    def _leave_running(self) -> None:
+        """Come to rest, though the process goes on: nothing is started beside it."""
+        self._is_wanted = False
+        self._watcher.on_event(
+            NotPermitted(
+                name=self.name,
+                process_id=self._process_id,
+                problem=self.not_permitted,
+            )
+        )
+        self._step(Step.FAIL)
+
+    async def _follow(self, ending: Ending, problem: str) -> None:
+        """Decide what follows *ending*, say so, and wait for as long as it takes."""
+        decision = self._history.decide(
+            self.plan.rules, ending, now=trio.current_time(), u=self._rng.random()
+        )
+        if not ending.is_planned and ending.cause is not Cause.NO_CODE:
+            decision = self._company.judge(self, ending, decision)
+            if isinstance(decision, Restart) and ending.cause is not Cause.SHORTAGE:
+                self.last_crash = self.incarnation
+        self.why = why_again(ending, self._reason)
+        self._watcher.on_event(self._event_of(ending, problem, decision))
+        match decision:
+            case Restart(delay):
+                self.next_try_at = time.monotonic() + delay
+                self._step(Step.RETRY)
+                with trio.move_on_after(delay):
+                    await self._until_asked()
+                self.next_try_at = None
+                if not self._is_wanted:
+                    self._give_in()
+            case Leave():
+                self._is_wanted = False
+                self._step(Step.FAIL if ending.is_failure else Step.END)
+            case GiveUp(restarts, period, problem):
+                self._step(Step.FAIL)
+                message = problem or too_often(self.name, ending, restarts, period)
+                self._watcher.on_event(GaveUp(name=self.name, problem=message))
+                raise RestartLimitError(message)
+
+    def _event_of(self, ending: Ending, problem: str, decision: Decision) -> Event:
+        next_step = next_step_of(decision)
+        is_retry = isinstance(decision, Restart)
+        is_short = is_retry and ending.cause is Cause.SHORTAGE
+        is_crash = is_retry and not (ending.is_planned or is_short)
+        crashes = self.crashes if is_crash else 0
+        is_repeat = is_crash and not self._history.is_told(trio.current_time())
+        if ending.returncode is None:
+            self.last_exit, self.last_line, self.problem = problem, "", ""
+            return NotStarted(
+                name=self.name,
+                problem=problem,
+                next_step=next_step,
+                crashes=crashes,
+                is_repeat=is_repeat or is_short,
+                is_shortage=is_short,
+            )
+        obituary = self._company.obituary_of(self, ending)
+        self.last_line = obituary.last_line
+        self.problem = obituary.problem
+        return Exited(
+            name=self.name,
+            process_id=self._process_id,
+            returncode=ending.returncode,
+            is_planned=ending.is_planned,
+            next_step=next_step,
+            last_lines=obituary.last_lines,
+            last_line=obituary.last_line,
+            post_mortem=obituary.post_mortem,
+            crashes=crashes,
+            problem=obituary.problem,
+            is_repeat=is_repeat,
+        )
+
+    def _weigh_readiness(self) -> None:
+        """Become ready, or unready, as what it says and what its probes say."""
+        if self.process is None:
+            return
+        is_ready = self._vitals.is_ready
+        if is_ready and self.state in (State.STARTING, State.UNREADY):
+            self._become_ready()
+        elif not is_ready and self.state is State.READY:
+            self.ready_at = None
+            self._vitals.unready_since = trio.current_time()
+            event = Unready(
+                name=self.name, process_id=self.process.pid, reason=self.status
+            )
+            self._watcher.on_event(event)
+            self._step(Step.UNREADY)
+
+    def _become_ready(self) -> None:
+        assert self.process is not None
+        now = trio.current_time()
+        since = self._vitals.unready_since
+        if self._vitals.first_ready is None:
+            self._vitals.first_ready, since = now, self._vitals.began
+            self.referee.started(self)
+        elif since is not None:  # what it said of its trouble is over, too
+            self.status = ""
+        self.ready_at = time.monotonic()
+        if self.plan.says_ready or not self.plan.stable_for:
+            self._say_ready(0.0 if since is None else now - since)
+        self._vitals.is_stable |= not self.plan.stable_for
+        self._step(Step.READY)
+        self._changed.set()
+
+    def _become_stable(self) -> None:
+        self._vitals.is_stable = True
+        if not self.plan.says_ready:
+            self._say_ready(trio.current_time() - self._vitals.began)
+        self._tell()
+
+    def _say_ready(self, seconds: float) -> None:
+        assert self.process is not None
+        pid = self.process.pid
+        event = Ready(
+            name=self.name,
+            process_id=pid,
+            seconds=seconds,
+            is_repeat=self.is_repeating,
+        )
+        self._watcher.on_event(event)
+
+    async def _until_allowed(self) -> None:
+        """Wait while something that it needs is not there, and it is wanted."""
+        while self._is_wanted and (obstacle := self._obstacle()):
+            if self.state is not State.WAITING:
+                self.waiting_for = obstacle
+                self._step(Step.WAIT)
+            elif obstacle != self.waiting_for:
+                self.waiting_for = obstacle
+                self._tell()
+            self._changed = trio.Event()
+            await self._changed.wait()
+        self.waiting_for = ""
+        if not self._is_wanted:
+            self.referee.started(self)
+            if self.state is State.WAITING:
+                self._give_in()
+
+    def _obstacle(self) -> str:
+        if obstacle := self._company.obstacle_of(self):
+            self.referee.started(self)  # none is to queue behind it
+            return obstacle
+        return self.referee.admit(self)
+
+    async def _until_asked(self) -> None:
+        self._request = None
+        while self._request is None:
+            self._changed = trio.Event()
+            await self._changed.wait()
+        if not self._is_wanted and self.state is State.FAILED:
+            self._give_in()
+
+    def _give_in(self) -> None:
+        """Come to rest for a stop: whatever it did before, its work is not done."""
+        self.last_ending = None
+        self._step(Step.END)
+
+    def _ask(self, cause: Cause, reason: str) -> None:
+        if self._is_gone:  # somebody still had it on a list
+            return
+        self._request, self._reason = cause, reason
+        if not self._is_wanted and self._starting is not None:
+            self._starting.cancel()
+        self._changed.set()
+        self._tell()  # whether it is wanted is news by itself
+
+    def _step(self, step: Step) -> None:
+        self.state = advance(self.state, step)
+        self._tell()
+
+    def _tell(self) -> None:
+        self._wake()
+        self._watcher.on_change(self)
+
+    def _wake(self) -> None:
+        news, self._news = self._news, trio.Event()
+        news.set()

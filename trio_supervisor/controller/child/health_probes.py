@@ -1,0 +1,307 @@
+"""Ask a command from outside how it is: by HTTP, a connection, another command."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping
+from ipaddress import ip_address
+from typing import Final, TypeAlias
+
+import trio
+from attrs import define, field
+
+from trio_supervisor.application import Command, Probe
+from trio_supervisor.controller.child.child import Child
+from trio_supervisor.controller.child.child_spec import Prober
+from trio_supervisor.policy.probing import Health, ProbeCounter
+from trio_supervisor.policy.restart import Cause
+from trio_supervisor.process.child import Process
+from trio_supervisor.process.groups import IS_LINUX
+from trio_supervisor.process.repeated_failures import FoldedLog
+from trio_supervisor.process.shortage import shortage_of, text_of
+from trio_supervisor.process.sockets.occupied import stranger_at
+from trio_supervisor.process.spawn.environment import PROCESS_VARIABLE
+from trio_supervisor.process.spawn.helper import open_helper
+from trio_supervisor.process.threads import run_in_thread
+from trio_supervisor.tasks import open_nursery
+
+logger = logging.getLogger(__name__)
+
+# Of an answer only the first line counts: HTTP/1.1 200 OK.
+_STATUS_LINE: Final = 1024
+# Between two looks at how much of a timeout is left [s].
+_SOONEST: Final = 0.05
+
+
+def make_prober(command: Command, environment: Mapping[str, str]) -> Prober | None:
+    """Return what asks processes of *command* how they are; None: nothing does."""
+    probes = (command.startup, command.readiness, command.liveness)
+    if not any(probes):
+        return None
+    return _Prober(command, environment)
+
+
+Place: TypeAlias = tuple[str, int]
+"""An address of this machine."""
+
+
+@define(eq=False)
+class _Target:
+    """What is asked."""
+
+    child: Child
+    process: Process
+    must_own: bool
+    """Whether the answer has to come from the process, or what belongs to it."""
+    place: Place | None = None
+    """Where the last answer came from; None: from elsewhere, or nobody knows."""
+    stranger: str = ""
+    """Who else answered last, in words."""
+    trouble: FoldedLog = field(init=False)
+    """Why it cannot be asked."""
+
+    def __attrs_post_init__(self) -> None:
+        self.trouble = FoldedLog(logger, f"{self.child.name}: probes can be run")
+
+    def spare(self) -> float:
+        """Return how long it is spared although it did not answer [s]."""
+        now = trio.current_time()
+        return self.child.referee.spare(self.process.pid, now, 0.0)
+
+
+@define(eq=False)
+class _Prober:
+    """As in Kubernetes: startup comes first, then readiness and liveness together."""
+
+    _command: Command
+    _environment: Mapping[str, str]
+
+    async def __call__(self, child: Child, process: Process) -> None:
+        command = self._command
+        target = _Target(child, process, must_own=True)
+        if command.startup is not None:
+            await self._until_started(target, command.startup)
+        async with open_nursery() as nursery:
+            if command.readiness is None:
+                child.seems_ready(True)
+            else:
+                nursery.start_soon(self._watch_readiness, target, command.readiness)
+            if command.liveness is not None:
+                # A port that others hold is no reason to end it.
+                asked = _Target(child, process, must_own=False)
+                nursery.start_soon(self._watch_liveness, asked, command.liveness)
+
+    async def _until_started(self, target: _Target, probe: Probe) -> None:
+        counter = ProbeCounter(probe.failures, probe.successes)
+        await trio.sleep(probe.delay)
+        while True:
+            health = await self._count(target, probe, counter)
+            if health is Health.UNHEALTHY:
+                if await self._is_spared(target, probe):
+                    return
+                self._complain(target.child, "startup", probe)
+                target.child.seems_sick(Cause.STARTUP_TIMEOUT)
+                await trio.sleep_forever()
+            if health is Health.HEALTHY:
+                return
+            await trio.sleep(probe.interval)
+
+    async def _watch_readiness(self, target: _Target, probe: Probe) -> None:
+        counter = ProbeCounter(probe.failures, probe.successes)
+        await trio.sleep(probe.delay)
+        while True:
+            health = await self._count(target, probe, counter)
+            if health is not None:
+                target.child.seems_ready(health is Health.HEALTHY)
+            await trio.sleep(probe.interval)
+
+    async def _watch_liveness(self, target: _Target, probe: Probe) -> None:
+        counter = ProbeCounter(probe.failures, probe.successes, Health.HEALTHY)
+        target.child.seems_alive()
+        await trio.sleep(probe.delay)
+        while True:
+            is_alive = await self._ask(target, probe)
+            if is_alive:
+                target.child.seems_alive()
+            if is_alive is None:
+                pass  # nobody could ask it
+            elif counter.add(is_alive) is Health.UNHEALTHY:
+                if not await self._is_spared(target, probe):
+                    self._complain(target.child, "liveness", probe)
+                    target.child.seems_sick(Cause.UNHEALTHY)
+                    await trio.sleep_forever()
+                target.child.seems_alive()
+                counter = ProbeCounter(probe.failures, probe.successes, Health.HEALTHY)
+            await trio.sleep(probe.interval)
+
+    async def _count(
+        self, target: _Target, probe: Probe, counter: ProbeCounter
+    ) -> Health | None:
+        """Ask once; what could not be asked does not count."""
+        is_good = await self._ask(target, probe)
+        return None if is_good is None else counter.add(is_good)
+
+    async def _is_spared(self, target: _Target, probe: Probe) -> bool:
+        """Ask again for as long as nothing is stopped: until it answers, or is."""
+        while (wait := target.spare()) > 0:
+            await trio.sleep(wait)
+            if await self._ask(target, probe):
+                return True
+        return False
+
+    async def _ask(self, target: _Target, probe: Probe) -> bool | None:
+        """Return whether the answer is good, and came in time.
+
+        None: it cannot be asked, for lack of descriptors, processes or memory of ours;
+        that is logged once.
+        """
+        try:
+            is_good = await self._ask_now(target, probe)
+        except (OSError, RuntimeError, MemoryError, BaseExceptionGroup) as exc:
+            if (short := shortage_of(exc)) is None:
+                raise
+            target.trouble.failed(
+                f"{target.child.name}: {probe} cannot be run: {text_of(short)}; not "
+                f"counted as failed"
+            )
+            return None
+        target.trouble.worked()
+        return is_good
+
+    async def _ask_now(self, target: _Target, probe: Probe) -> bool:
+        """Ask it.
+
+        The time counts in which the process could have answered, and we could have
+        taken the answer in.
+        """
+        is_good = False
+        left = target.child.referee.measure(target.process.pid)
+
+        async def ask(scope: trio.CancelScope) -> None:
+            nonlocal is_good
+            is_good = await self._answer(target, probe)
+            scope.cancel()
+
+        async with open_nursery() as nursery:
+            nursery.start_soon(ask, nursery.cancel_scope)
+            await trio.sleep(probe.timeout)
+            while (more := left(probe.timeout)) > 0:  # noqa: ASYNC110 (time alone)
+                await trio.sleep(max(more, _SOONEST))
+            nursery.cancel_scope.cancel()
+        return is_good and not await self._is_strangers(target, probe)
+
+    async def _is_strangers(self, target: _Target, probe: Probe) -> bool:
+        """Whether another process gave the good answer; say who, once."""
+        stranger = ""
+        is_anyones = probe.answered_by == "anyone" or not target.must_own
+        if target.place is not None and not is_anyones:
+            child = target.child
+            mark = f"{PROCESS_VARIABLE}={child.plan.mark(child.incarnation)}"
+            pid = target.process.pid
+            stranger = await run_in_thread(stranger_at, *target.place, pid, mark)
+        if stranger != target.stranger:
+            target.stranger = stranger
+            target.child.remark(stranger and f"{probe} is answered by {stranger}")
+            if stranger:
+                logger.warning(
+                    "%s: %s is answered by %s, not by this worker (answered_by); "
+                    "not ready",
+                    target.child.name,
+                    probe,
+                    stranger,
+                )
+        return bool(stranger)
+
+    async def _answer(self, target: _Target, probe: Probe) -> bool:
+        target.place = None
+        match probe.kind:
+            case "command":
+                return await _run(target, probe, self._environment)
+            case "tcp":
+                return await _connect(target, probe.host, probe.port)
+            case "http":
+                return await _get(target, probe.host, probe.port, probe.path)
+
+    def _complain(self, child: Child, which: str, probe: Probe) -> None:
+        logger.warning(
+            "%s: its %s probe %s failed %d times in a row",
+            child.name,
+            which,
+            probe,
+            probe.failures,
+        )
+
+
+async def _run(target: _Target, probe: Probe, environment: Mapping[str, str]) -> bool:
+    try:
+        async with open_helper(probe.arguments, environment=environment) as process:
+            return await process.wait() == 0
+    except OSError as exc:
+        _raise_shortage(exc)
+        logger.warning("%s: %s cannot be run: %s", target.child.name, probe, exc)
+        return False
+
+
+def _raise_shortage(exc: OSError) -> None:
+    """Raise what keeps us from asking; return where *exc* is an answer."""
+    if (short := shortage_of(exc)) is not None:
+        raise short from exc
+
+
+async def _connect(target: _Target, host: str, port: int) -> bool:
+    try:
+        stream = await trio.open_tcp_stream(host, port)
+    except OSError as exc:
+        _raise_shortage(exc)
+        return False
+    target.place = _place(stream)
+    await trio.aclose_forcefully(stream)
+    return True
+
+
+async def _get(target: _Target, host: str, port: int, path: str) -> bool:
+    """Return whether the answer's status is 200 to 399, as Kubernetes has it."""
+    try:
+        stream = await trio.open_tcp_stream(host, port)
+    except OSError as exc:
+        _raise_shortage(exc)
+        return False
+    target.place = _place(stream)
+    name = f"[{host}]" if ":" in host else host
+    request = (
+        f"GET {path} HTTP/1.1\r\nHost: {name}:{port}\r\nUser-Agent: trio_supervisor\r\n"
+        f"Accept: */*\r\nConnection: close\r\n\r\n"
+    )
+    async with stream:
+        try:
+            await stream.send_all(request.encode("ascii"))
+            head = await _read_line(stream)
+        except trio.BrokenResourceError:
+            return False
+    match head.split(b" ", 2):
+        case [version, status, *_] if version.startswith(b"HTTP/"):
+            return len(status) == 3 and status[:1] in (b"2", b"3")
+    return False
+
+
+def _place(stream: trio.SocketStream) -> Place | None:
+    """Return where *stream* leads; None: to another machine, or nobody knows."""
+    if not IS_LINUX:
+        return None
+    try:
+        host, port = stream.socket.getpeername()[:2]
+        is_here = stream.socket.getsockname()[0] == host
+    except OSError:  # it was closed at once
+        return None
+    is_here |= ip_address(host.partition("%")[0]).is_loopback
+    return (host, port) if is_here else None
+
+
+async def _read_line(stream: trio.abc.ReceiveStream) -> bytes:
+    line = b""
+    while b"\n" not in line and len(line) < _STATUS_LINE:
+        data = await stream.receive_some(_STATUS_LINE)
+        if not data:
+            break
+        line += data
+    return line.partition(b"\n")[0]

@@ -1,0 +1,116 @@
+"""What processes say of themselves, and whose it is."""
+
+from __future__ import annotations
+
+import logging
+import math
+from collections.abc import Callable, Mapping
+from functools import partial
+from typing import Final
+
+import trio
+from attrs import define, field
+
+from trio_supervisor.controller.child.child import Child
+from trio_supervisor.process.notify.channel import Channel, Ear
+from trio_supervisor.tasks import Nursery
+
+logger = logging.getLogger(__name__)
+
+# After a batch: so a flood costs a few percent of a processor, and its sender waits.
+_BREATH: Final = 0.02
+# Between two looks whether the file of a socket is still there [s].
+_CHECK: Final = 0.5
+
+
+@define(eq=False)
+class _Box:
+    """One child, and the channel of its process."""
+
+    child: Child
+    channel: Channel | None
+    scopes: list[trio.CancelScope] = field(factory=list)
+    """Around all that is waited for there."""
+
+
+@define(eq=False)
+class Postbox:
+    """Passes on notifications to the child whose process has sent them."""
+
+    _nursery: Callable[[], Nursery]
+    _directory: str
+    _boxes: dict[int, _Box] = field(factory=dict, init=False)
+
+    @property
+    def children(self) -> Mapping[int, Child]:
+        """Those that have a process, by its id."""
+        return {process_id: box.child for process_id, box in self._boxes.items()}
+
+    def add(self, process_id: int, child: Child, channel: Channel | None) -> None:
+        """Have *child* hear what its process says, and what it has said before."""
+        box = self._boxes[process_id] = _Box(child, channel)
+        if channel is None:
+            return
+        child.listen(
+            partial(_hear, box, process_id),
+            channel.pulse.age if channel.pulse is not None else _silent,
+        )
+        for ear in channel.ears:
+            box.scopes.append(scope := trio.CancelScope())
+            self._nursery().start_soon(self._listen, box, process_id, ear, scope)
+
+    def remove(self, process_id: int) -> None:
+        """Say that the process has ended, and was heard to the end."""
+        if (box := self._boxes.pop(process_id, None)) is None:
+            return
+        for scope in box.scopes:
+            scope.cancel()
+        if box.channel is not None:
+            box.channel.close()
+            box.channel = None
+
+    async def _listen(
+        self, box: _Box, process_id: int, ear: Ear, scope: trio.CancelScope
+    ) -> None:
+        """Pass on what comes, until its process has ended."""
+        with scope:
+            while True:
+                await trio.lowlevel.checkpoint_if_cancelled()
+                with trio.move_on_after(_CHECK if ear.has_file else math.inf):
+                    await trio.lowlevel.wait_readable(ear.socket)
+                    if _pass_on(box, process_id, ear):
+                        await trio.sleep(_BREATH)
+                if ear.has_file:
+                    _pass_on(box, process_id, ear)
+                    self._mend(box, ear)
+
+    def _mend(self, box: _Box, ear: Ear) -> None:
+        try:
+            is_mended = ear.mend(self._directory)
+        except OSError as exc:
+            logger.error("%s: its notification socket: %s", box.child.name, exc)
+            return
+        if is_mended:
+            logger.warning(
+                "%s: its notification socket was removed; made again", box.child.name
+            )
+
+
+def _hear(box: _Box, process_id: int) -> None:
+    """Pass on what is there already, without waiting."""
+    if box.channel is not None:
+        for ear in box.channel.ears:
+            _pass_on(box, process_id, ear)
+
+
+def _pass_on(box: _Box, process_id: int, ear: Ear) -> bool:
+    """Pass on a batch; say whether there may be more."""
+    found, is_more = ear.receive_now(process_id)
+    for notification in found:
+        box.child.notified(notification)
+    return is_more
+
+
+def _silent() -> float | None:
+    """The heartbeat of what has no pulse."""
+    return None

@@ -1,0 +1,49 @@
+"""The command that is run before a process is asked to end."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping
+
+import trio
+from attrs import frozen
+
+from trio_supervisor.process.child import Process, describe_exit
+from trio_supervisor.process.spawn.helper import open_helper
+from trio_supervisor.tasks import open_nursery
+
+logger = logging.getLogger(__name__)
+
+
+@frozen
+class PreStopCommand:
+    """Runs a command before a process is asked to end; its failing changes nothing."""
+
+    _arguments: tuple[str, ...]
+    _environment: Mapping[str, str]
+    _directory: str | None
+
+    async def __call__(self, process: Process) -> None:
+        """Run it to its end. A cancellation ends it."""
+        environment = {**self._environment, "MAINPID": str(process.pid)}
+        try:
+            async with open_helper(
+                self._arguments, environment=environment, directory=self._directory
+            ) as helper:
+                await self._run(process, helper)
+        except OSError as exc:
+            logger.warning("pre_stop of pid %d: %s", process.pid, exc)
+
+    async def _run(self, process: Process, helper: Process) -> None:
+        async with open_nursery() as nursery:
+            # There is no need to go on once the process has ended by itself.
+            nursery.start_soon(_cancel_after, process, nursery.cancel_scope)
+            if (code := await helper.wait()) != 0:
+                how = describe_exit(code)
+                logger.warning("pre_stop of pid %d: %s", process.pid, how)
+            nursery.cancel_scope.cancel()
+
+
+async def _cancel_after(process: Process, scope: trio.CancelScope) -> None:
+    await process.wait()
+    scope.cancel()

@@ -1,0 +1,1 @@
+"""All workers of a controller: order, groups, planned restarts and reloads."""

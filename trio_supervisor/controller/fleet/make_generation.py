@@ -1,0 +1,218 @@
+"""Makes generations: a fork server for each, and what starts its workers."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Mapping, Sequence
+from contextlib import AsyncExitStack
+from types import TracebackType
+from typing import Self
+
+import trio
+from attrs import define, field
+
+from trio_supervisor.application import AnyService, Application
+from trio_supervisor.controller.child.child import Child
+from trio_supervisor.controller.child.child_spec import ChildPlan, Spawn
+from trio_supervisor.controller.fleet.generation import Generation
+from trio_supervisor.controller.launch.context import Surroundings
+from trio_supervisor.controller.launch.factory import (
+    Forkers,
+    Launchers,
+    ServerPlan,
+    fork_plans,
+    sources_of,
+)
+from trio_supervisor.controller.launch.launchers import SupervisorLauncher
+from trio_supervisor.controller.launch.preflight import check_startable
+from trio_supervisor.controller.launch.socket_keys import socket_keys
+from trio_supervisor.policy.reload import ServiceFacts
+from trio_supervisor.process.groups import IS_LINUX
+from trio_supervisor.process.imports.declaration import Declared
+from trio_supervisor.process.imports.declaration_wait import wait_declared
+from trio_supervisor.process.imports.import_check import declare
+from trio_supervisor.process.sockets.sockets import SocketSet
+from trio_supervisor.process.spawn.code_source import Reference
+from trio_supervisor.process.spawn.fork_client import Forker, open_forker
+from trio_supervisor.process.spawn.fork_server_protocol import (
+    Started,
+    end_early,
+    fork_server_plan,
+    start_fork_server,
+)
+from trio_supervisor.process.threads import run_in_thread
+from trio_supervisor.tasks import Nursery
+
+MakeChild = Callable[[ChildPlan, Spawn], Child]
+
+
+@define(eq=False)
+class Imported:
+    """What an import declares, and the fork server that holds its code.
+
+    Leaving it as a context manager ends the server, where nobody has adopted it.
+    """
+
+    _declared: Declared
+    _server: Started | None = field(default=None)
+
+    @property
+    def application(self) -> Application:
+        """What is declared; its functions may be names only."""
+        return self._declared.application
+
+    @property
+    def facts(self) -> Mapping[str, ServiceFacts]:
+        """What a reload compares."""
+        return self._declared.facts
+
+    @property
+    def files(self) -> Mapping[str, str] | None:
+        """Those that were imported; None: not known."""
+        return self._declared.files
+
+    def adopt(self) -> Started | None:
+        """Return the server, once; it is the caller's to end and to reap."""
+        server, self._server = self._server, None
+        return server
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        type_: type[BaseException] | None,
+        exc: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        if (server := self.adopt()) is not None:
+            end_early(server)
+
+
+@define(eq=False)
+class Workshop:
+    """Makes the generations of one controller."""
+
+    surroundings: Surroundings
+    sockets: SocketSet
+    source: Reference | None
+    """Where the application comes from; None: from the program that embeds us."""
+    is_subreaper: bool
+    """Whether orphans below us become children of ours: those of a fork server, too."""
+    _nursery: Nursery
+    """Owns the fork servers."""
+    import_timeout: float | None = None
+    """How long an import may take [s]; None: for ever."""
+    directory: str | None = None
+    """Where each new generation is to work; None: where this process does, which is
+    not ours to move."""
+
+    async def check_startable(
+        self,
+        application: Application,
+        names: Collection[str],
+        *,
+        were_started: bool = False,
+    ) -> None:
+        """See that what the services *names* need is there: see `preflight`.
+
+        Raises:
+            SpecError: something is missing; all of it is listed.
+        """
+        environment = self.surroundings.environment
+        await check_startable(
+            application, names, environment, were_started=were_started
+        )
+
+    async def import_again(self, source: Reference) -> Imported:
+        """Import *source* in a new process; return what it declares now.
+
+        A cancellation ends that process.
+
+        Raises:
+            TargetError, SpecError, PlatformError: as for `wait_declared`.
+            OSError: no process can be started.
+        """
+        environment = self.surroundings.child_environment({})
+        timeout = self.import_timeout
+        if not (IS_LINUX and self.is_subreaper):
+            return Imported(await declare(source, environment, timeout))
+        plan = fork_server_plan(self.surroundings.title, [source], environment)
+        server = await run_in_thread(start_fork_server, plan)
+        return Imported(await wait_declared(server, source.target, timeout), server)
+
+    async def make(
+        self,
+        number: int,
+        application: Application,
+        facts: Mapping[str, ServiceFacts] | None,
+        make_child: MakeChild,
+        sockets: SocketSet,
+        server: Started | None = None,
+        files: Mapping[str, str] | None = None,
+    ) -> tuple[Generation, SupervisorLauncher]:
+        """Make a generation without workers.
+
+        Args:
+            server: A fork server that has imported *application*; it is ours from now
+                on. None: another one begins to import now.
+            files: Those of its code: see `code_files`. None: not known.
+
+        Raises:
+            SpecError: something cannot be pickled.
+        """
+        sources = sources_of(application, self.source)
+        plans = fork_plans(application, sources, self.surroundings)
+        forkers, scope = Forkers(), trio.CancelScope()
+        if plans and self.is_subreaper:
+            forkers = await self._nursery.start(
+                _own_forkers, plans, server, files, scope
+            )
+        elif server is not None:
+            end_early(server)
+        needs = application.needs()
+        launchers = Launchers(
+            number=number,
+            sources=sources,
+            surroundings=self.surroundings,
+            forkers=forkers,
+            sockets=sockets,
+            socket_keys=socket_keys(application)[1],
+            needs=needs,
+            files=files,
+        )
+
+        def make_worker(service: AnyService, index: int) -> Child:
+            plan = launchers.plan_of(service, index)
+            return make_child(plan, launchers.worker(service, index, plan))
+
+        generation = Generation(
+            number,
+            application,
+            make_worker,
+            launchers,
+            facts,
+            scope.cancel,
+        )
+        return generation, launchers.supervisor()
+
+
+async def _own_forkers(
+    plans: Sequence[ServerPlan],
+    server: Started | None,
+    files: Mapping[str, str] | None,
+    scope: trio.CancelScope,
+    *,
+    task_status: trio.TaskStatus[Forkers],
+) -> None:
+    """Own the fork servers of one generation, of which *server* is the first."""
+    async with AsyncExitStack() as stack:
+        stack.enter_context(scope)
+        first: Forker | None = None
+        by_service: dict[str, Forker] = {}
+        for plan in plans:
+            opening = open_forker(plan.plan, server, is_lazy=plan.is_lazy, code=files)
+            forker = await stack.enter_async_context(opening)
+            first, server = first or forker, None
+            by_service.update(dict.fromkeys(plan.services, forker))
+        task_status.started(Forkers(first, by_service))
+        await trio.sleep_forever()

@@ -1,0 +1,157 @@
+"""Ending workers in the order of their dependencies, and waiting for new ones."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+
+import trio
+
+from trio_supervisor.controller.child.child import Child
+from trio_supervisor.controller.fleet.generation import Generation
+from trio_supervisor.errors import UnavailableError
+from trio_supervisor.policy.lifecycle import State
+from trio_supervisor.policy.order import Needs, dependants, merged_needs, stop_order
+from trio_supervisor.tasks import open_nursery
+
+
+async def stop_in_order(
+    generation: Generation,
+    children: Sequence[Child],
+    ask: Callable[[Child], None],
+    whole: frozenset[str] = frozenset(),
+) -> None:
+    """End *children*, those of independent services side by side.
+
+    Nothing is asked to end before all that need it have ended; one that is started
+    again before it has ended is not waited for.
+
+    Args:
+        whole: Services of which nothing is to be left: whatever is started while
+            this goes on, and needs one of them, is ended before that is.
+    """
+
+    def late(name: str) -> list[Child]:
+        return [
+            child
+            for other in dependants({name} & whole, generation.needs)
+            for child in generation.units[other].children
+            if child.is_wanted
+        ]
+
+    async def end(name: str, group: Sequence[Child]) -> None:
+        while children := late(name):
+            await stop_in_order(generation, children, ask)
+        await _end_group(group, ask)
+
+    await end_each(children, generation.needs, generation.rank, end)
+
+
+async def stop_all(
+    generations: Sequence[Generation],
+    children: Sequence[Child],
+    ask: Callable[[Child], None],
+) -> None:
+    """End *children* of several generations as `stop_in_order` does.
+
+    Args:
+        generations: The oldest first.
+    """
+    needs: Needs = {}
+    rank: dict[str, int] = {}
+    for generation in generations:
+        needs = merged_needs(needs, generation.needs)
+        rank |= generation.rank
+
+    async def end(_: str, group: Sequence[Child]) -> None:
+        await _end_group(group, ask)
+
+    await end_each(children, needs, rank, end)
+
+
+async def end_each(
+    children: Sequence[Child],
+    needs: Needs,
+    rank: Mapping[str, int],
+    end: Callable[[str, Sequence[Child]], Awaitable[None]],
+) -> None:
+    """Run *end* for the children of each service, once those that need it have ended.
+
+    Of what may end at the same time, the last in the order of declaration, which is
+    *rank*, is begun first.
+    """
+    groups: dict[str, list[Child]] = {}
+    for child in sorted(children, key=lambda c: -rank.get(c.plan.service, 0)):
+        groups.setdefault(child.plan.service, []).append(child)
+    waiting = stop_order(groups, needs)
+    left = set(groups)
+    news, has_ended = trio.open_memory_channel[str](len(groups))
+
+    async def end_one(name: str, *, task_status: trio.TaskStatus[None]) -> None:
+        task_status.started()
+        await end(name, groups[name])
+        news.send_nowait(name)
+
+    async with open_nursery() as nursery:
+        while waiting:
+            for name in [n for n, before in waiting.items() if not before & left]:
+                del waiting[name]
+                # Begun in this order: a nursery's tasks begin in any.
+                await nursery.start(end_one, name)
+            if waiting:
+                left.discard(await has_ended.receive())
+
+
+async def _end_group(children: Sequence[Child], ask: Callable[[Child], None]) -> None:
+    for child in children:
+        ask(child)
+    for child in children:
+        while not (child.is_at_rest or child.is_wanted):
+            await child.wait_news()
+
+
+def describe_not_permitted(children: Iterable[Child]) -> str:
+    """Return which of *children* could not be ended, in words; empty: none."""
+    return "; ".join(
+        f"{c.name}: {c.not_permitted}" for c in children if c.not_permitted
+    )
+
+
+def crash_of(child: Child) -> str:
+    """Return in words that *child* exited before it was up."""
+    ending = child.last_ending
+    what = "did not become ready"
+    if ending is not None and ending.ready_for is not None:
+        what = f"did not stay up for {child.plan.stable_for:g} s (stable_for)"
+    return f"{child.name} {what}: {child.last_exit}"
+
+
+async def until_ready(
+    child: Child, since: int, despair_of: Callable[[Child], str]
+) -> None:
+    """Wait until incarnation *since* of *child*, or a later one, is up.
+
+    That is: ready for ``stable_for`` seconds, or a job that has exited with success.
+
+    Args:
+        despair_of: Returns why it waits for others in vain, if so.
+
+    Raises:
+        UnavailableError: it exited instead, or something that it needs did.
+    """
+    # At rest and not wanted: a stop has overtaken us.
+    while not (child.incarnation >= since and (child.is_stable or child.is_at_rest)):
+        if not child.is_wanted and child.is_at_rest:
+            break
+        if child.last_crash >= since:
+            raise UnavailableError(crash_of(child))
+        if child.incarnation >= since and child.is_in_crash_loop:
+            raise UnavailableError(f"{child.name} cannot be started: {child.last_exit}")
+        if problem := despair_of(child):
+            raise UnavailableError(f"{child.name} {problem}")
+        await child.wait_news()
+    if child.state is not State.READY and not child.has_ended_itself:
+        raise UnavailableError(
+            f"{child.name} is not ready, but {child.state.value} ({child.trouble})"
+        )
+    if child.state is State.FAILED:
+        raise UnavailableError(f"{child.name} failed ({child.last_exit})")

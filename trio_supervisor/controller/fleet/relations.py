@@ -1,0 +1,277 @@
+"""What workers are to each other: who waits for whom, who is restarted with whom."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from contextlib import suppress
+from typing import Final, Protocol
+
+import trio
+from attrs import define, field
+
+from trio_supervisor.controller.child.child import Child
+from trio_supervisor.controller.child.child_spec import Obituary
+from trio_supervisor.controller.events import Event, GroupFailed
+from trio_supervisor.controller.fleet.generation import Generation
+from trio_supervisor.controller.fleet.ordered_stop import end_each
+from trio_supervisor.policy.lifecycle import State
+from trio_supervisor.policy.order import Standing
+from trio_supervisor.policy.restart import (
+    Cause,
+    Decision,
+    Ending,
+    GiveUp,
+    Leave,
+    Restart,
+)
+from trio_supervisor.policy.strategy import GiveUpAll, RestartTogether
+from trio_supervisor.process.child import Process
+from trio_supervisor.tasks import Nursery
+
+# What is looked at before a process is ended has to answer within this time [s].
+_EVIDENCE_WITHIN: Final = 2.0
+
+
+class Surgeon(Protocol):
+    """What relations ask of the controller."""
+
+    def recycle(self, child: Child) -> None:
+        """Have *child*, which lived for long enough, replaced when there is room."""
+        ...
+
+    async def end_strays(self, child: Child) -> None:
+        """End what has left the group of the process of *child* that just ended."""
+        ...
+
+    async def look_at(self, child: Child, process: Process, cause: str) -> None:
+        """Keep where all of *process* stands, before it is ended for *cause*."""
+        ...
+
+    async def investigate(self, child: Child, process: Process) -> None:
+        """Find out what ended *process* on its own, where what it printed says so."""
+        ...
+
+    def obituary_of(self, child: Child, ending: Ending) -> Obituary:
+        """Return what is left to say of the process of *child* that just ended."""
+        ...
+
+    def on_event(self, event: Event) -> None:
+        """Something happened that a person may want to know."""
+        ...
+
+
+@define(eq=False)
+class Relations:
+    """The company of all workers: see `plan.Company`."""
+
+    _surgeon: Surgeon
+    _nursery: Callable[[], Nursery]
+    _homes: dict[Child, Generation] = field(factory=dict, init=False)
+    _held: Counter[Child] = field(factory=Counter, init=False)
+    """Not to be started until others have ended that are restarted with them."""
+    _dismissed: set[Child] = field(factory=set, init=False)
+    """Never to be started again: others are in their place, or none are to be."""
+    _probation: Generation | None = field(default=None, init=False)
+    """The generation of which no worker may fail, for it is not in charge yet."""
+    _excused: Collection[Child] = field(default=(), init=False)
+    """Of that generation: those that may fail, for those before them failed, too."""
+    _rivals: tuple[Generation, ...] = field(default=(), init=False)
+    """That one and the one in charge: workers of each may wait for those of the other,
+    for what is kept, and for what has taken the place of what gave way."""
+
+    def begin_probation(
+        self, old: Generation, new: Generation, excused: Collection[Child]
+    ) -> None:
+        """Say that *new* tries to take the place of *old*.
+
+        Args:
+            excused: Workers of *new* that are restarted if they crash.
+        """
+        self._probation, self._rivals = new, (old, new)
+        self._excused = excused
+
+    def end_probation(self) -> None:
+        """Say that it has, or has failed."""
+        self._probation, self._rivals, self._excused = None, (), ()
+
+    def settle(self, children: Iterable[Child], home: Generation) -> None:
+        """Say that *children* belong to *home* from now on."""
+        for child in children:
+            self._homes[child] = home
+
+    def dismiss(self, children: Iterable[Child]) -> None:
+        """Say that *children* are about to be ended: a crash of theirs is their end."""
+        self._dismissed.update(children)
+
+    def forget(self, children: Iterable[Child]) -> None:
+        """Say that *children* are gone for good."""
+        for child in children:
+            self._dismissed.discard(child)
+            self._homes.pop(child, None)
+            self._held.pop(child, None)
+
+    def home_of(self, child: Child) -> Generation | None:
+        """Return the generation that *child* belongs to."""
+        return self._homes.get(child)
+
+    def on_change(self, child: Child) -> None:
+        """Have those look again who wait for *child*."""
+        for home in {self._homes.get(child), *self._rivals}:
+            if home is None:
+                continue
+            for name in home.waiting.get(child.plan.service, ()):
+                unit = home.units.get(name)
+                for other in unit.children if unit else ():
+                    other.reconsider()
+
+    # What a child asks.
+
+    def obstacle_of(self, child: Child) -> str:
+        """Return what keeps *child* from being started, in words."""
+        if self._held[child]:
+            return "the others to end that are restarted with it"
+        home = self._homes.get(child)
+        missing = home.unmet(child.plan.service) if home else ()
+        return ", ".join(f"{name} ({condition})" for name, condition in missing)
+
+    def despair_of(self, child: Child) -> str:
+        """Return why to wait for *child* no more: what it needs is not there.
+
+        That has come to rest, or is in a crash loop. Empty if *child* does not wait, or
+        what it needs is on its way.
+        """
+        home = self._homes.get(child)
+        if home is None or child.state is not State.WAITING or self._held[child]:
+            return ""
+        for name, condition in home.unmet(child.plan.service):
+            for other in home.unit_of(name).children:
+                if problem := self._absence_of(other):
+                    return f"waits for {name} ({condition}), and {other.name} {problem}"
+        return ""
+
+    def _absence_of(self, child: Child) -> str:
+        """Return why *child* will not be there for those that need it, if so."""
+        if child.is_in_crash_loop:
+            return f"is in backoff ({child.trouble})"
+        if child.is_wanted or not child.is_at_rest:
+            return self.despair_of(child)
+        is_done = child.standing is Standing.EXITED_OK
+        return "" if is_done else f"is {child.state.value}"
+
+    def judge(self, child: Child, ending: Ending, decision: Decision) -> Decision:
+        """Count a crash against the groups around it, and act for them."""
+        home = self._homes.get(child)
+        if home is None or isinstance(decision, Leave):
+            return decision
+        if child in self._dismissed:
+            return Leave()
+        if home is self._probation:
+            if child in self._excused and isinstance(decision, Restart):
+                return decision
+            return Leave()  # its generation does not come to power
+        if ending.cause is Cause.SHORTAGE:
+            return decision  # no fault of the worker, nor of its group
+        if self._held[child] and isinstance(decision, Restart):
+            # It was about to be ended with its group: no failure of that by itself.
+            return Restart(0.0)
+        outcome = home.tree.failed(
+            child.plan.service,
+            now=trio.current_time(),
+            is_exhausted=isinstance(decision, GiveUp),
+        )
+        match outcome:
+            case GiveUpAll(failures):
+                if isinstance(decision, GiveUp):
+                    return decision
+                problem = f"{failures[0]}, the last one of {child.name}"
+                return GiveUp(0, 0.0, problem)
+            case RestartTogether(services, failures):
+                for failure in failures:
+                    event = GroupFailed(
+                        name=failure.group, problem=str(failure), services=services
+                    )
+                    self._surgeon.on_event(event)
+                if services:
+                    # Where a group failed, also the one that crashed begins afresh.
+                    self._restart_together(home, child, services, bool(failures))
+                if isinstance(decision, GiveUp):
+                    return Restart(decision.delay)
+                return decision
+
+    def on_overdue(self, child: Child) -> None:
+        """Have *child* replaced when there is room."""
+        self._surgeon.recycle(child)
+
+    async def end_strays(self, child: Child) -> None:
+        """End what has left the group of the process of *child* that just ended."""
+        await self._surgeon.end_strays(child)
+
+    async def take_evidence(self, child: Child, process: Process, cause: str) -> None:
+        """Ask it where it stands, before it is ended for its state."""
+        # It is ended whether or not there are descriptors to look at it.
+        with suppress(OSError), trio.move_on_after(_EVIDENCE_WITHIN):
+            await self._surgeon.look_at(child, process, cause)
+
+    async def investigate(self, child: Child, process: Process) -> None:
+        """Find out what ended *process* on its own, where what it printed says so."""
+        with suppress(OSError):
+            await self._surgeon.investigate(child, process)
+
+    def obituary_of(self, child: Child, ending: Ending) -> Obituary:
+        """Return what is left to say of the process of *child* that just ended."""
+        return self._surgeon.obituary_of(child, ending)
+
+    def hold(self, child: Child) -> None:
+        """Keep *child* from being started, until as many `release` it."""
+        self._held[child] += 1
+
+    def release(self, child: Child) -> None:
+        """Hold *child* no more."""
+        self._held[child] = max(0, self._held[child] - 1)
+        child.reconsider()
+
+    # Groups.
+
+    def _restart_together(
+        self,
+        home: Generation,
+        crashed: Child,
+        services: Sequence[str],
+        is_forgiven: bool,
+    ) -> None:
+        """End all workers of *services*, then let them begin afresh.
+
+        As in OTP nothing of a group is started before all that is to end has ended.
+        """
+        units = [home.units[name] for name in services if name in home.units]
+        children = [c for unit in units for c in unit.children if c.is_wanted]
+        held = dict.fromkeys([*children, crashed], True) | {crashed: is_forgiven}
+        for child in held:
+            self.hold(child)
+        self._nursery().start_soon(self._cycle, home, crashed, children, held)
+
+    async def _cycle(
+        self,
+        home: Generation,
+        crashed: Child,
+        children: Sequence[Child],
+        held: Mapping[Child, bool],
+    ) -> None:
+        async def end(_: str, group: Sequence[Child]) -> None:
+            for child in group:
+                # One that is in a backoff stays there: two that crash and are
+                # restarted with each other would crash at full speed.
+                if child.is_wanted and child.state is not State.BACKOFF:
+                    child.request_restart(f"with {crashed.name}", Cause.GROUP)
+            for child in group:
+                await child.wait_no_process()
+
+        try:
+            leaving = [child for child in children if child is not crashed]
+            await end_each(leaving, home.needs, home.rank, end)
+        finally:
+            for child, is_forgiven in held.items():
+                child.begin_afresh(is_forgiven=is_forgiven)
+            for child in held:
+                self.release(child)

@@ -1,0 +1,307 @@
+"""Letting a new generation take over: all of it, or nothing."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from functools import partial
+from typing import Protocol
+
+import trio
+from attrs import define, evolve, field
+
+from trio_supervisor.application import Application
+from trio_supervisor.application.facts import application_facts
+from trio_supervisor.controller import events
+from trio_supervisor.controller.capacity import added_by
+from trio_supervisor.controller.child.child import Child
+from trio_supervisor.controller.child.child_spec import ChildPlan, Spawn
+from trio_supervisor.controller.fleet import takeover
+from trio_supervisor.controller.fleet.generation import Generation
+from trio_supervisor.controller.fleet.loaded_code import modified_code
+from trio_supervisor.controller.fleet.make_generation import Imported, Workshop
+from trio_supervisor.controller.fleet.takeover import Takeover
+from trio_supervisor.controller.launch.launchers import SupervisorLauncher
+from trio_supervisor.controller.launch.socket_keys import socket_keys
+from trio_supervisor.errors import (
+    PlatformError,
+    ReloadError,
+    SignalNotPermittedError,
+    SpecError,
+    SupervisorError,
+    UnavailableError,
+)
+from trio_supervisor.policy.reload import ReloadPlan, application_changes, plan_reload
+from trio_supervisor.process.sockets.sockets import SocketChange
+from trio_supervisor.process.spawn.working_directory import enter
+from trio_supervisor.tasks import Nursery
+from trio_supervisor.wire.json_tree import Object
+
+
+class Realm(takeover.Realm, Protocol):
+    """What a reload asks of the controller."""
+
+    workshop: Workshop
+
+    @property
+    def nursery(self) -> Nursery: ...
+    def check_open(self) -> None: ...
+    def check_capacity(self, more: int) -> None: ...
+    def make_child(self, plan: ChildPlan, spawn: Spawn) -> Child: ...
+    def take_over(
+        self, generation: Generation, launcher: SupervisorLauncher
+    ) -> None: ...
+    async def publish(self) -> None: ...
+    async def ask(self, do: str, arguments: Object) -> Object: ...
+    def announce(self, children: Iterable[Child]) -> None: ...
+    def renew_supervisor(self) -> None: ...
+
+
+@define(eq=False)
+class Reloading:
+    """The reloads of one controller, one at a time."""
+
+    _realm: Realm
+    scaled: dict[str, int] = field(factory=dict, init=False)
+    """The counts that were set by hand."""
+    coming: Generation | None = field(default=None, init=False)
+    """The generation that is being made."""
+    _is_under_way: bool = field(default=False, init=False)
+    _abortable: trio.CancelScope | None = field(default=None, init=False)
+    """Around what can be given up, while it lasts."""
+    _left_running: str = field(default="", init=False)
+    """What the last reload could not end."""
+    _news: trio.Event = field(factory=trio.Event, init=False)
+
+    def check_idle(self) -> None:
+        """Refuse what cannot be done during a reload.
+
+        Raises:
+            UnavailableError: there is one.
+        """
+        if self._is_under_way:
+            raise UnavailableError("a reload is under way; try again when it is over")
+
+    async def wait_idle(self) -> None:
+        """Wait until no reload is under way."""
+        while self._is_under_way:
+            await self._news.wait()
+
+    async def abort(self) -> None:
+        """See `Controller.abort_reload`."""
+        if not self._is_under_way:
+            raise UnavailableError("no reload is under way")
+        if self._abortable is None:
+            raise UnavailableError("too late: the reload is about to be over")
+        self._abortable.cancel()
+        await self.wait_idle()
+
+    def on_change(self, child: Child) -> None:
+        """Look at the new ones again."""
+        if self._is_under_way:
+            self.tell()
+
+    def tell(self) -> None:
+        """Have a reload look again at what it waits for."""
+        news, self._news = self._news, trio.Event()
+        news.set()
+
+    async def reload(
+        self, application: Application | None, *, changed_only: bool, dry_run: bool
+    ) -> ReloadPlan:
+        """See `Controller.reload`. A cancellation leaves the reload going on."""
+        self._realm.check_open()
+        self.check_idle()
+        self._is_under_way = True
+        outcome = _Outcome()
+        self._realm.nursery.start_soon(
+            self._run, outcome, application, changed_only, dry_run
+        )
+        await outcome.is_known.wait()
+        if outcome.error is not None:
+            raise outcome.error
+        if outcome.plan is None:
+            raise UnavailableError("everything was stopped before it was done")
+        return outcome.plan
+
+    async def _run(
+        self,
+        outcome: _Outcome,
+        application: Application | None,
+        changed_only: bool,
+        dry_run: bool,
+    ) -> None:
+        try:
+            try:
+                self._left_running = ""
+                outcome.plan = await self._reload(application, changed_only, dry_run)
+                if self._left_running:
+                    number = self._realm.generation.number
+                    outcome.error = SignalNotPermittedError(
+                        f"generation {number} took over, but {self._left_running}"
+                    )
+            except SupervisorError as exc:
+                outcome.error = exc
+            except OSError as exc:
+                outcome.error = ReloadError(str(exc))
+            await self._realm.publish()
+        finally:
+            self._is_under_way = False
+            self.tell()
+            outcome.is_known.set()
+        # Not before: it is the one through which whoever asked hears of it.
+        if outcome.plan is not None and not dry_run:
+            self._realm.renew_supervisor()
+
+    async def _reload(
+        self, application: Application | None, changed_only: bool, dry_run: bool
+    ) -> ReloadPlan:
+        realm = self._realm
+        began = trio.current_time()
+        with enter(realm.workshop.directory) as directory:
+            try:
+                with self._may_be_aborted():
+                    new = await self._declare(application)
+            except SupervisorError as exc:
+                self._fail(realm.generation.number + 1, str(exc))
+                raise
+            with new:
+                plan = await self._apply(new, changed_only, dry_run, began)
+            if not dry_run:
+                directory.keep()
+            return plan
+
+    async def _apply(
+        self, new: Imported, changed_only: bool, dry_run: bool, began: float
+    ) -> ReloadPlan:
+        realm = self._realm
+        number = realm.generation.number + 1
+        plan_for = partial(
+            plan_reload,
+            list(realm.generation.learn_facts().values()),
+            list(new.facts.values()),
+            changed_only=changed_only,
+            scaled=self.scaled,
+        )
+        plan = plan_for()
+        if kept := {service.name for service in plan.of("keep")}:
+            children = [c for c in realm.generation.children if c.plan.service in kept]
+            plan = plan_for(modified=await modified_code(children, realm.ask))
+        before, after = realm.generation.application, new.application
+        changes = application_changes(
+            application_facts(before), application_facts(after)
+        )
+        plan = evolve(plan, application=changes)
+        try:
+            await realm.workshop.check_startable(after, _started_by(plan))
+            realm.check_capacity(added_by(plan))
+        except (SpecError, PlatformError) as exc:
+            self._fail(number, str(exc))
+            raise
+        if dry_run:
+            return plan
+        realm.check_open()
+        lines = tuple(plan.lines())
+        realm.on_event(
+            events.Reloading(name="controller", generation=number, plan=lines)
+        )
+        try:
+            listens, _ = socket_keys(new.application)
+            async with realm.workshop.sockets.change(listens) as change:
+                taking = await self._replace(number, new, plan, change)
+        except (SupervisorError, OSError) as exc:
+            self._fail(number, str(exc))
+            raise
+        self.scaled = {p.name: p.count for p in plan.services if p.is_scaled}
+        seconds = trio.current_time() - began
+        realm.on_event(
+            events.Reloaded(name="controller", generation=number, seconds=seconds)
+        )
+        self._left_running = taking.left_running
+        return evolve(plan, not_ready=taking.still_failing())
+
+    def _fail(self, number: int, problem: str) -> None:
+        self._realm.on_event(
+            events.ReloadFailed(name="controller", generation=number, problem=problem)
+        )
+
+    async def _declare(self, application: Application | None) -> Imported:
+        workshop = self._realm.workshop
+        if application is not None:
+            from trio_supervisor.process.imports.declaration_answer import declared
+
+            return Imported(declared(application))
+        if workshop.source is None:
+            raise UnavailableError(
+                "the application does not come from a target that could be imported "
+                "again; the program that embeds it can give a new one to "
+                "Controller.reload"
+            )
+        return await workshop.import_again(workshop.source)
+
+    async def _replace(
+        self, number: int, new: Imported, plan: ReloadPlan, change: SocketChange
+    ) -> Takeover:
+        realm = self._realm
+        generation, launcher = await realm.workshop.make(
+            number,
+            new.application,
+            new.facts,
+            realm.make_child,
+            change.sockets,
+            new.adopt(),
+            new.files,
+        )
+        plans = {service.name: service for service in plan.services}
+        taking = Takeover(realm, generation, plans, self._wait_news)
+        taking.prepare()
+        self.coming = generation
+        realm.announce(generation.children)
+        realm.relations.begin_probation(realm.generation, generation, taking.excused)
+        try:
+            with self._may_be_aborted():
+                await taking.start_new()
+        except BaseException:
+            # Cancelled, all ends, and nobody is left to wait for.
+            try:
+                await taking.give_up()
+            finally:
+                generation.close()
+            raise
+        finally:
+            self.coming = None
+            realm.relations.end_probation()
+        change.commit()
+        taking.adopt_kept()
+        realm.take_over(generation, launcher)
+        await taking.stop_old()
+        return taking
+
+    @contextmanager
+    def _may_be_aborted(self) -> Iterator[None]:
+        with trio.CancelScope() as self._abortable:
+            try:
+                yield
+            finally:
+                scope, self._abortable = self._abortable, None
+        if scope.cancelled_caught:
+            raise ReloadError("it was aborted")
+
+    async def _wait_news(self) -> None:
+        await self._news.wait()
+
+
+def _started_by(plan: ReloadPlan) -> set[str]:
+    """Return the services of which *plan* starts a process."""
+    return {
+        service.name
+        for service in plan.services
+        if service.count and (service.action == "add" or service.is_replaced)
+    }
+
+
+@define(eq=False)
+class _Outcome:
+    plan: ReloadPlan | None = None
+    error: SupervisorError | None = None
+    is_known: trio.Event = field(factory=trio.Event)

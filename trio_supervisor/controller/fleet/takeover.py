@@ -1,0 +1,326 @@
+"""One generation on its way to take the place of another."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Collection, Iterable, Sequence
+from typing import Protocol
+
+from attrs import define, field
+
+from trio_supervisor.application import AnyService
+from trio_supervisor.controller.child.child import Child
+from trio_supervisor.controller.events import Event, Scaled, StillFailing
+from trio_supervisor.controller.fleet.generation import Generation, Unit
+from trio_supervisor.controller.fleet.ordered_stop import (
+    describe_not_permitted,
+    stop_in_order,
+)
+from trio_supervisor.controller.fleet.relations import Relations
+from trio_supervisor.errors import ReloadError
+from trio_supervisor.policy.lifecycle import State
+from trio_supervisor.policy.order import Standing, dependants, start_waves
+from trio_supervisor.policy.reload import ServicePlan
+from trio_supervisor.policy.restart import Cause, RestartPolicy
+
+
+class Realm(Protocol):
+    """What a takeover asks of the controller."""
+
+    relations: Relations
+    generation: Generation
+
+    @property
+    def is_stopping(self) -> bool: ...
+    def launch(self, children: Iterable[Child]) -> None: ...
+    def dismiss(self, children: Collection[Child]) -> None: ...
+    def forget(self, children: Iterable[Child]) -> None: ...
+    async def wait_forgotten(self, children: Collection[Child]) -> None: ...
+    def retire(
+        self, children: Iterable[Child], cause: Cause, reason: str = ""
+    ) -> None: ...
+    def set_count(
+        self, generation: Generation, unit: Unit, count: int
+    ) -> tuple[list[Child], list[Child]]: ...
+    def on_event(self, event: Event) -> None: ...
+
+
+@define(eq=False)
+class Takeover:
+    """Starts the new workers, and ends the old ones, or the other way round."""
+
+    _realm: Realm
+    _new: Generation
+    _plans: dict[str, ServicePlan]
+    _wait_news: Callable[[], Awaitable[None]]
+    """Returns when something about workers of the new generation has changed."""
+    _old: Generation = field(init=False)
+    _fresh: dict[str, list[Child]] = field(factory=dict, init=False)
+    """What is to be started, by service: of one that is kept, what it lacks."""
+    _launched: list[Child] = field(factory=list, init=False)
+    _swapped: set[str] = field(factory=set, init=False)
+    """Services that bear no company: their old workers are ended first."""
+    _gave_way: dict[Child, bool] = field(factory=dict, init=False)
+    """Old workers of these that were ended, and whether they were about to stay so."""
+    excused: set[Child] = field(factory=set, init=False)
+    """New workers in the place of those that failed already: they may fail, too."""
+    left_running: str = field(default="", init=False)
+    """Which old workers could not be ended, for they are another user's."""
+
+    def __attrs_post_init__(self) -> None:
+        self._old = self._realm.generation
+
+    def prepare(self) -> None:
+        """Make the new workers, which do not run yet.
+
+        What was stopped by hand stays so.
+        """
+        for service in self._new.application.services:
+            before = self._old.units.get(service.name)
+            old = before.children if before else []
+            if self._is_fresh(service.name):
+                kept: list[Child] = []
+                new = self._make(service, old, 0)
+                for child in new if old else []:
+                    child.why = "reload"
+            else:
+                kept, new = old, self._make(service, old, len(old))
+            self._new.units[service.name] = Unit(service, [*kept, *new])
+            if new:
+                self._fresh[service.name] = new
+                self._realm.relations.settle(new, self._new)
+
+    async def start_new(self) -> None:
+        """Start the new workers in the order of their dependencies.
+
+        Raises:
+            ReloadError: one came to another end than to be ready.
+        """
+        for wave in start_waves(self._fresh, self._new.needs):
+            for name, children in self._fresh.items():
+                if name in wave:
+                    if self._is_swapped(name):
+                        await self._stop_before(name)
+                    self._launched += children
+                    self._realm.launch(children)
+            await self._until(_is_settled)
+        # Those that depend on them did not wait for it; what gives way to them does.
+        await self._until(_is_stable)
+        for name, trouble in self.still_failing().items():
+            self._realm.on_event(StillFailing(name=name, problem=trouble))
+
+    def still_failing(self) -> dict[str, str]:
+        """Return which workers fail as before the reload, and how.
+
+        New ones that fail as those before them did, and those that were kept.
+        """
+        launched = set(self._launched)
+        return {
+            child.name: _trouble_of(child) or child.state.value
+            for child in self._new.children
+            if not (child.is_resting or _is_stable(child))
+            and (child not in launched or self._is_excused(child))
+        }
+
+    async def give_up(self) -> None:
+        """End what was started, and bring back what was stopped."""
+        realm, old = self._realm, self._old
+        await stop_in_order(
+            self._new, self._launched, self._dismisser("the reload failed")
+        )
+        for children in self._fresh.values():
+            realm.forget(c for c in children if c not in self._launched)
+        await realm.wait_forgotten(self._launched)
+        self._new.close()
+        old.successors.clear()
+        if realm.is_stopping:
+            return
+        back: list[Child] = []
+        for name in self._swapped:
+            unit = old.units[name]
+            for index, child in enumerate(unit.children):
+                if child in self._gave_way:
+                    again = unit.children[index] = old.make_child(unit.service, index)
+                    again.why = "the reload failed"
+                    again.not_permitted = again.last_exit = child.not_permitted
+                    if self._gave_way[child] or child.not_permitted:
+                        again.rest()
+                    back.append(again)
+        realm.relations.settle(back, old)
+        realm.launch(back)
+        for child in back:
+            await _until_back(child)
+
+    def adopt_kept(self) -> None:
+        """Take over the workers that go on."""
+        for service in self._new.application.services:
+            if self._is_fresh(service.name):
+                continue
+            unit, plan = self._new.units[service.name], self._plans[service.name]
+            self._new.adopt(unit, service)
+            if (more := self._fresh.get(service.name)) is not None:
+                before = plan.count - len(more)
+                self._realm.on_event(
+                    Scaled(name=service.name, before=before, count=plan.count)
+                )
+            self._realm.relations.settle(unit.children, self._new)
+
+    async def stop_old(self) -> None:
+        """End the workers whose place was taken, or is no more."""
+        realm = self._realm
+        leaving = [
+            child
+            for name, unit in self._old.units.items()
+            if name not in self._new.units or self._is_fresh(name)
+            for child in unit.children
+            if child not in self._gave_way
+        ]
+        realm.dismiss(leaving)
+        surplus: list[Child] = []
+        for name, unit in list(self._new.units.items()):
+            count = self._plans[name].count
+            if not self._is_fresh(name) and len(unit.children) > count:
+                surplus += realm.set_count(self._new, unit, count)[1]
+        await stop_in_order(self._old, leaving, self._dismisser(""))
+        await realm.wait_forgotten([*leaving, *surplus])
+        self.left_running = describe_not_permitted([*leaving, *surplus])
+        self._old.close()
+
+    def _make(
+        self, service: AnyService, old: Sequence[Child], first: int
+    ) -> list[Child]:
+        """Make the workers of *service* from number *first* on."""
+        made = []
+        are_all_resting = bool(old) and all(child.is_resting for child in old)
+        for index in range(first, self._plans[service.name].count):
+            child = self._new.make_child(service, index)
+            if old[index].is_resting if index < len(old) else are_all_resting:
+                child.rest()
+            before = old[index : index + 1] or old
+            if before and all(map(self._is_down, before)):
+                self.excused.add(child)
+            made.append(child)
+        return made
+
+    async def _stop_before(self, name: str) -> None:
+        """End the old workers of a service of which two cannot run at once.
+
+        Those that need them go first, if they cannot either: the others will bear it.
+        """
+        others = dependants({name}, self._old.needs)
+        names = {name, *filter(self._is_swapped, others)} - self._swapped
+        leaving = [
+            child
+            for each in names
+            for child in self._old.units[each].children
+            if child.is_wanted or not child.is_at_rest
+        ]
+        self._swapped |= names
+        self._gave_way |= {child: child.is_resting for child in leaving}
+        for each in names:  # who depends on it goes by the new ones from now on
+            self._old.successors[each] = self._new.units[each]
+        await stop_in_order(self._old, leaving, self._dismisser("gives way"))
+        if problem := describe_not_permitted(leaving):
+            raise ReloadError(problem)
+
+    def _is_down(self, child: Child) -> bool:
+        """Whether an old worker fails, or waits for what does."""
+        if child.state is not State.WAITING:
+            return child.is_failing
+        return any(
+            self._is_down(other)
+            for name, _ in self._old.unmet(child.plan.service)
+            for other in self._old.unit_of(name).children
+        )
+
+    def _is_excused(self, child: Child) -> bool:
+        """Whether *child* fails as the one before it did: not to be waited for."""
+        if child not in self.excused:
+            return False
+        if child.state is not State.WAITING:
+            return bool(child.last_crash) or child.is_failing
+        needs = self._new.unmet(child.plan.service)
+        return bool(self._realm.relations.despair_of(child)) or any(
+            self._is_excused(other)
+            for name, _ in needs
+            for other in self._new.unit_of(name).children
+        )
+
+    def _is_fresh(self, name: str) -> bool:
+        plan = self._plans[name]
+        return plan.action == "add" or plan.is_replaced
+
+    def _is_swapped(self, name: str) -> bool:
+        plan = self._plans.get(name)
+        return plan is not None and plan.is_replaced and not plan.overlap
+
+    def _dismisser(self, reason: str) -> Callable[[Child], None]:
+        return lambda child: self._realm.retire([child], Cause.RELOAD, reason)
+
+    async def _until(self, is_true: Callable[[Child], bool]) -> None:
+        """Wait until *is_true* of each child that was launched, or is excused.
+
+        Raises:
+            ReloadError: one exited instead.
+        """
+        while True:
+            children = [child for child in self._launched if not child.is_resting]
+            if self._realm.is_stopping:
+                raise ReloadError("everything is being stopped")
+            awaited = [child for child in children if not self._is_excused(child)]
+            for child in awaited:
+                if child.is_at_rest and not _has_done_its_work(child):
+                    if child.incarnation == 0 and child.is_wanted:
+                        continue  # not even begun
+                    raise ReloadError(_story(child))
+                if problem := self._realm.relations.despair_of(child):
+                    name = f"{child.name} of the new generation"
+                    raise ReloadError(f"{name} {problem}")
+            if all(map(is_true, awaited)):
+                return
+            await self._wait_news()
+
+
+async def _until_back(child: Child) -> None:
+    """Wait until *child*, which ran before, is ready again, or is not at once."""
+    while child.incarnation < 2 and not _is_settled(child):
+        has_ended = child.is_at_rest and (child.incarnation or not child.is_wanted)
+        if has_ended or child.state is State.WAITING:
+            return
+        await child.wait_news()
+
+
+def _is_settled(child: Child) -> bool:
+    return child.state is State.READY or _has_done_its_work(child)
+
+
+def _is_stable(child: Child) -> bool:
+    return child.is_stable or _has_done_its_work(child)
+
+
+def _has_done_its_work(child: Child) -> bool:
+    """Whether it has ended for good, as it was to.
+
+    One that is to run for ever has not, whatever it exits with.
+    """
+    if child.standing is not Standing.EXITED_OK or child.last_ending is None:
+        return False
+    rules = child.plan.rules
+    is_last = child.last_ending.returncode in rules.give_up_on
+    return is_last or rules.policy is not RestartPolicy.ALWAYS
+
+
+def _trouble_of(child: Child) -> str:
+    return f"waits for {child.waiting_for}" if child.waiting_for else child.trouble
+
+
+def _story(child: Child) -> str:
+    name, ending = f"{child.name} of the new generation", child.last_ending
+    if ending is not None and ending.cause is Cause.STARTUP_TIMEOUT:
+        return f"{name} was not ready in time"
+    how = child.last_exit or "it was stopped"
+    if ending is None or ending.ready_for is None:
+        return f"{name} ended before it was ready: {how}"
+    if child.plan.stable_for:
+        stable = f"{child.plan.stable_for:g} s (stable_for)"
+        return f"{name} did not stay up for {stable}: {how}"
+    return f"{name} ended at once: {how}"

@@ -1,0 +1,108 @@
+"""What all children of one controller have in common."""
+
+from __future__ import annotations
+
+import os
+import socket
+from collections.abc import Mapping
+
+from attrs import field, frozen
+
+from trio_supervisor.application import (
+    AnyService,
+)
+from trio_supervisor.controller.child.child_spec import ChildPlan
+from trio_supervisor.errors import SpecError
+from trio_supervisor.process.child import Process
+from trio_supervisor.process.cleanup.guardian_client import Output
+from trio_supervisor.process.inspection.black_box import BlackBox
+from trio_supervisor.process.notify.channel import Channel, open_channel
+from trio_supervisor.process.output.hub import ChildOutput, OutputHub
+from trio_supervisor.process.spawn.environment import (
+    child_environment,
+)
+
+
+@frozen(kw_only=True)
+class Surroundings:
+    """Made once, and handed to whatever starts a child."""
+
+    socket_path: str
+    listener: socket.socket
+    directory: str
+    """Ours alone, for what needs a file; it may be removed while we run."""
+    base: str | None = None
+    """What relative paths start from, whatever becomes of that directory; None: it was
+    removed before we began."""
+    lifeline: int
+    marker: str
+    log_format: str
+    owns_process: bool = False
+    """Whether this process has no children but ours."""
+    title: str
+    """Of the application, for the titles of its processes."""
+    hub: OutputHub | None = None
+    """What drains the children's output; None: they write into ours."""
+    is_captured: bool = False
+    """Whether all children's output goes there, and not only what goes to files."""
+    outputs: dict[int, ChildOutput] = field(factory=dict)
+    """By process id."""
+    boxes: dict[int, BlackBox] = field(factory=dict)
+    """By process id."""
+    channels: dict[int, Channel] = field(factory=dict)
+    """By process id, until its child listens there."""
+    environment: Mapping[str, str] = field(factory=lambda: dict(os.environ))
+
+    def child_environment(self, additions: Mapping[str, str]) -> dict[str, str]:
+        """Return the environment of a child."""
+        common = child_environment(self.environment, self.socket_path, self.marker)
+        return {**common, **additions}
+
+    def open_output(self, service: AnyService, name: str) -> ChildOutput | None:
+        """Return where the next process of *name* is to write; None: into ours.
+
+        Raises:
+            OSError: the service's file cannot be written, or too many are open.
+        """
+        if self.hub is None or not (self.is_captured or service.log_file):
+            return None
+        file = service.log_file and os.path.join(self.base or "", service.log_file)
+        try:
+            return self.hub.open(name, stdout=file, stderr=file)
+        except SpecError as exc:
+            if isinstance(exc.__cause__, OSError):
+                raise OSError(exc.__cause__.errno, str(exc)) from exc
+            raise OSError(str(exc)) from exc
+
+    def guarded_outputs(self, process_id: int) -> list[Output]:
+        """Return the pipes of a process, for the guardian."""
+        if (output := self.outputs.get(process_id)) is None:
+            return []
+        return [
+            Output(descriptor, output.name, stream, path, form)
+            for stream, descriptor, path, form in output.readings
+        ]
+
+    def open_channel(self, *, is_ours: bool) -> Channel:
+        """Return over what the next process is heard.
+
+        Args:
+            is_ours: Whether it runs this package.
+
+        Raises:
+            OSError: too many descriptors are open.
+        """
+        return open_channel(self.directory, is_ours=is_ours)
+
+    def listen(self, process: Process, channel: Channel) -> None:
+        """Have *process*, which was started with *channel*, heard there."""
+        channel.keep()
+        self.channels[process.pid] = channel
+
+    def started(
+        self, output: ChildOutput | None, process: Process, plan: ChildPlan, number: int
+    ) -> None:
+        """Say that *process*, incarnation *number*, writes into *output*."""
+        if output is not None:
+            output.started(process.pid, generation=plan.generation, incarnation=number)
+            self.outputs[process.pid] = output

@@ -1,0 +1,265 @@
+"""What starts the children of one generation."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from attrs import frozen
+
+from trio_supervisor.application import (
+    SUPERVISOR_NAME,
+    AnyService,
+    Application,
+    Command,
+    Service,
+)
+from trio_supervisor.controller.child.child_spec import ChildPlan, Prober, Spawn
+from trio_supervisor.controller.child.health_probes import make_prober
+from trio_supervisor.controller.child.pre_stop import PreStopCommand
+from trio_supervisor.controller.launch.context import Surroundings
+from trio_supervisor.controller.launch.launchers import (
+    CommandLauncher,
+    PythonLauncher,
+    SupervisorLauncher,
+    WorkerLauncher,
+)
+from trio_supervisor.errors import SpecError
+from trio_supervisor.process.cleanup.stopping import PreStop, StopPlan
+from trio_supervisor.process.groups import IS_LINUX
+from trio_supervisor.process.sockets.sockets import SocketSet
+from trio_supervisor.process.spawn.boot import pickle_source
+from trio_supervisor.process.spawn.code_source import Pickled, Reference
+from trio_supervisor.process.spawn.environment import (
+    NAME_VARIABLE,
+)
+from trio_supervisor.process.spawn.fork_client import Forker
+from trio_supervisor.process.spawn.fork_server_protocol import (
+    ForkServerPlan,
+    fork_server_plan,
+)
+
+
+def sources_of(
+    application: Application, source: Reference | None
+) -> dict[str, Reference | Pickled]:
+    """Return from where each service, and the supervisor, gets its code.
+
+    Raises:
+        SpecError: without *source*, something cannot be pickled; all is listed.
+    """
+    if source is not None:
+        names = [service.name for service in application.services]
+        return dict.fromkeys([*names, SUPERVISOR_NAME], source)
+    values: dict[str, tuple[str, object]] = {
+        SUPERVISOR_NAME: ("monitors", application.monitors)
+    }
+    for service in application.services:
+        if isinstance(service, Service):
+            field_name = f"{application.path(service.name)}.target"
+            values[service.name] = field_name, service.target
+    sources: dict[str, Reference | Pickled] = {}
+    problems: list[SpecError] = []
+    for name, (field_name, value) in values.items():
+        try:
+            sources[name] = pickle_source(field_name, value)
+        except SpecError as exc:
+            problems.append(exc)
+    if problems:
+        raise SpecError.of(problems)
+    return sources
+
+
+@frozen
+class Forkers:
+    """The fork servers of one generation; what has none is started by exec."""
+
+    of_supervisor: Forker | None = None
+    by_service: Mapping[str, Forker] = {}
+
+    @property
+    def process_ids(self) -> set[int]:
+        """The servers, and their spare children."""
+        found = self.spares
+        for forker in self._all():
+            servers = (forker.process_id, forker.twin_id)
+            found.update(pid for pid in servers if pid is not None)
+        return found
+
+    @property
+    def spares(self) -> set[int]:
+        """Spare children of all servers: see `Forker.spares`."""
+        return set().union(*(forker.spares for forker in self._all()))
+
+    def problem_of(self, service: str) -> str:
+        """Return why no worker of *service* can be started now; empty: it can be."""
+        forker = self.by_service.get(service)
+        return "" if forker is None else forker.problem
+
+    def keep_spares(self, spares: set[int]) -> None:
+        """Forget all that are not among *spares*: they were reaped."""
+        for forker in self._all():
+            forker.spares &= spares
+
+    def _all(self) -> list[Forker]:
+        first = [] if self.of_supervisor is None else [self.of_supervisor]
+        return [*first, *self.by_service.values()]
+
+
+@frozen(kw_only=True)
+class Launchers:
+    """What starts the children of one generation."""
+
+    number: int
+    sources: Mapping[str, Reference | Pickled]
+    surroundings: Surroundings
+    forkers: Forkers
+    sockets: SocketSet
+    socket_keys: Mapping[str, Mapping[str, str]]
+    """By service: its own name of each socket, and the name in *sockets*."""
+    needs: Mapping[str, Mapping[str, str]]
+    files: Mapping[str, str] | None = None
+    """Those of the generation's code: see `code_files`; None: not known."""
+
+    def plan_of(self, service: AnyService, index: int) -> ChildPlan:
+        """Return how worker *index* of *service* is to be treated."""
+        return ChildPlan(
+            name=f"{service.name}.{index}",
+            service=service.name,
+            generation=self.number,
+            rules=service.rules,
+            stop=StopPlan(
+                signal=service.stop_signal,
+                timeout=service.stop_timeout,
+                kill_mode=service.kill_mode,
+            ),
+            pre_stop=self._pre_stop(service, index),
+            startup_timeout=service.startup_timeout,
+            health_check_timeout=service.health_check_timeout,
+            max_lifetime=service.max_lifetime,
+            stable_for=service.stable_for,
+            notifies=isinstance(service, Service) or service.notify,
+            prober=self._prober(service),
+            connects=isinstance(service, Service),
+            beats_from_ready=not (
+                isinstance(service, Service) and service.backend == "sync"
+            ),
+            needs=self.needs_of(service),
+            may=service.may,
+        )
+
+    def needs_of(self, service: AnyService) -> tuple[str, ...]:
+        """Return what *service* depends on, in words."""
+        needs = self.needs.get(service.name, {})
+        return tuple(f"{name} ({how})" for name, how in needs.items())
+
+    def worker(self, service: AnyService, index: int, plan: ChildPlan) -> Spawn:
+        """Return what starts worker *index* of *service*."""
+        keys = self.socket_keys.get(service.name, {})
+        if isinstance(service, Command):
+            return CommandLauncher(
+                service, index, plan, self.surroundings, keys, self.sockets
+            )
+        python = PythonLauncher(
+            "trio_supervisor.worker",
+            f"{plan.name} ({self.surroundings.title})",
+            self.forkers.by_service.get(service.name),
+            self.files,
+        )
+        return WorkerLauncher(
+            service,
+            index,
+            plan,
+            self.sources[service.name],
+            self.surroundings,
+            python,
+            keys,
+            self.sockets,
+        )
+
+    def supervisor(self) -> SupervisorLauncher:
+        """Return what starts the supervisor."""
+        title = f"{SUPERVISOR_NAME} ({self.surroundings.title})"
+        python = PythonLauncher(
+            "trio_supervisor.supervisor",
+            title,
+            self.forkers.of_supervisor,
+            self.files,
+        )
+        source = self.sources[SUPERVISOR_NAME]
+        return SupervisorLauncher(source, self.surroundings, python)
+
+    def _prober(self, service: AnyService) -> Prober | None:
+        if not isinstance(service, Command):
+            return None
+        environment = self.surroundings.child_environment(service.environment)
+        return make_prober(service, environment)
+
+    def _pre_stop(self, service: AnyService, index: int) -> PreStop | None:
+        if service.pre_stop is None:
+            return None
+        environment = self.surroundings.child_environment(
+            {NAME_VARIABLE: f"{service.name}.{index}", **service.environment}
+        )
+        return PreStopCommand(service.pre_stop, environment, service.directory)
+
+
+@frozen(kw_only=True)
+class ServerPlan:
+    """A fork server, and which services it is for."""
+
+    services: tuple[str, ...]
+    plan: ForkServerPlan
+    is_lazy: bool
+    """Whether it is started only when it is first needed."""
+
+
+def fork_plans(
+    application: Application,
+    sources: Mapping[str, Reference | Pickled],
+    surroundings: Surroundings,
+) -> list[ServerPlan]:
+    """Return the fork servers that *application* needs, the supervisor's first.
+
+    There is one for each distinct environment, since an import sees it, and the
+    interpreter reads some of it (PYTHONPATH, TZ, LD_PRELOAD …) only when it begins.
+    """
+    if not IS_LINUX:
+        return []  # its children would not be ours: no subreapers elsewhere
+    common = surroundings.child_environment({})
+    by_environment: dict[tuple[tuple[str, str], ...], list[Service]] = {
+        tuple(sorted(common.items())): []
+    }
+    for service in application.services:
+        if isinstance(service, Service) and service.start_method == "fork_server":
+            environment = surroundings.child_environment(service.environment)
+            by_environment.setdefault(tuple(sorted(environment.items())), []).append(
+                service
+            )
+    if not any(by_environment.values()):
+        return []
+    return [
+        _server_plan(services, dict(environment), sources, surroundings, number > 0)
+        for number, (environment, services) in enumerate(by_environment.items())
+    ]
+
+
+def _server_plan(
+    services: list[Service],
+    environment: Mapping[str, str],
+    sources: Mapping[str, Reference | Pickled],
+    surroundings: Surroundings,
+    is_lazy: bool,
+) -> ServerPlan:
+    names = tuple(service.name for service in services)
+    wanted = [sources[name] for name in names]
+    if not is_lazy and isinstance(source := sources[SUPERVISOR_NAME], Reference):
+        wanted.append(source)
+    unique = [source for i, source in enumerate(wanted) if source not in wanted[:i]]
+    title = surroundings.title
+    if is_lazy:
+        title = f"{title}: {', '.join(names)}"
+    return ServerPlan(
+        services=names,
+        plan=fork_server_plan(title, unique, environment),
+        is_lazy=is_lazy,
+    )

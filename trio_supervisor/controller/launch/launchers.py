@@ -1,0 +1,321 @@
+"""How the processes of children are started: what they are told, and inherit."""
+
+from __future__ import annotations
+
+import logging
+import os
+import pickle
+import sys
+from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
+from typing import Final
+
+import trio
+from attrs import define, evolve, field
+
+from trio_supervisor.application import (
+    Command,
+    Service,
+)
+from trio_supervisor.controller.child.child_spec import SUPERVISOR_PLAN, ChildPlan
+from trio_supervisor.controller.launch.context import Surroundings
+from trio_supervisor.controller.launch.socket_keys import socket_descriptors
+from trio_supervisor.process.child import ChildProcess
+from trio_supervisor.process.code.code_files import changed_file
+from trio_supervisor.process.groups import IS_LINUX
+from trio_supervisor.process.inspection.black_box import open_black_box
+from trio_supervisor.process.output.hub import ChildOutput
+from trio_supervisor.process.repeated_failures import FoldedLog
+from trio_supervisor.process.shortage import text_of
+from trio_supervisor.process.sockets.sockets import SocketSet
+from trio_supervisor.process.spawn.boot import NO_MONITORS, SupervisorBoot, WorkerBoot
+from trio_supervisor.process.spawn.code_source import Pickled, Reference, shown_path
+from trio_supervisor.process.spawn.documents import interpreter_flags, open_document
+from trio_supervisor.process.spawn.environment import (
+    NAME_VARIABLE,
+    PROCESS_VARIABLE,
+)
+from trio_supervisor.process.spawn.exec import spawn_exec
+from trio_supervisor.process.spawn.fork_client import CodeLostError, Forker
+from trio_supervisor.process.threads import run_in_thread
+
+logger = logging.getLogger(__name__)
+
+# An agent's loop takes 3 ms to begin, which would be so many that its worker is ready
+# later. Where many begin at once, their own code goes first: it is what they are for.
+_HEAD_START: Final = 0.003
+_HEAD_START_EACH: Final = 0.008
+_HEAD_START_MOST: Final = 2.0
+# Three heartbeats within the time after which their absence counts: one may be lost.
+_BEATS: Final = 3
+
+
+@define(eq=False)
+class CommandLauncher:
+    """Starts the processes of a `Command`."""
+
+    _command: Command
+    _index: int
+    _plan: ChildPlan
+    _surroundings: Surroundings
+    _sockets: Mapping[str, str]
+    _socket_set: SocketSet
+
+    async def __call__(self, incarnation: int) -> ChildProcess:
+        """Start one."""
+        command, surroundings = self._command, self._surroundings
+        additions = {
+            NAME_VARIABLE: self._plan.name,
+            PROCESS_VARIABLE: self._plan.mark(incarnation),
+            **command.environment,
+        }
+        listen = socket_descriptors(self._sockets, self._socket_set, self._index)
+        with ExitStack() as stack:
+            channel = None
+            if command.notify:
+                channel = stack.enter_context(surroundings.open_channel(is_ours=False))
+                additions["NOTIFY_SOCKET"] = channel.address
+                if command.health_check_timeout is not None:
+                    additions["WATCHDOG_USEC"] = str(
+                        int(command.health_check_timeout * 1e6)
+                    )
+            output = surroundings.open_output(command, self._plan.name)
+            if output is not None:
+                stack.enter_context(output)
+            stdout, stderr = output.descriptors if output else (None, None)
+            process = await spawn_exec(
+                command.arguments,
+                environment=surroundings.child_environment(additions),
+                directory=command.directory,
+                listen=listen,
+                stdout=stdout,
+                stderr=stderr,
+            )
+            surroundings.started(output, process, self._plan, incarnation)
+            if channel is not None:
+                surroundings.listen(process, channel)
+            stack.pop_all()
+            return process
+
+
+@define(eq=False)
+class PythonLauncher:
+    """Starts processes that run this package: by a fork server, or by exec."""
+
+    _module: str
+    """Its ``main:run_forked`` is the entry of a forked child, and ``-m`` runs it."""
+    _title: str
+    _forker: Forker | None
+    _files: Mapping[str, str] | None = None
+    """Those of the code that it is to run: see `code_files`; None: not known."""
+    _trouble: FoldedLog = field(init=False)
+
+    def __attrs_post_init__(self) -> None:
+        self._trouble = FoldedLog(logger, f"{self._title}: forked")
+
+    @property
+    def births(self) -> int:
+        """Children that are being forked at the moment."""
+        return 0 if self._forker is None else self._forker.births
+
+    async def start(
+        self,
+        boot: WorkerBoot | SupervisorBoot,
+        environment: Mapping[str, str],
+        descriptors: Sequence[int],
+        output: ChildOutput | None = None,
+    ) -> ChildProcess:
+        """Start one, which gets *boot* and *descriptors*, and writes into *output*."""
+        streams = output.descriptors if output is not None else None
+        problem = ""
+        if self._forker is not None:
+            try:
+                process = await self._forker.fork(
+                    f"{self._module}.main:run_forked",
+                    boot,
+                    environment=environment,
+                    title=self._title,
+                    descriptors=descriptors,
+                    streams=streams,
+                    runs_application=isinstance(boot, WorkerBoot),
+                )
+            except CodeLostError as exc:
+                if not isinstance(boot, SupervisorBoot):
+                    raise
+                logger.debug("%s: %s; starting it by exec", self._title, exc)
+            except OSError as exc:
+                problem = f"{self._title}: {text_of(exc)}; started by exec"
+            else:
+                self._trouble.worked()
+                return process
+        boot = await self._with_code(boot)
+        with open_document(pickle.dumps(boot)) as document:
+            numbers = map(str, (document, *descriptors))
+            stdout, stderr = streams or (None, None)
+            process = await spawn_exec(
+                [sys.executable, *interpreter_flags(), "-m", self._module, *numbers],
+                environment=environment,
+                inherit=[document, *descriptors],
+                stdout=stdout,
+                stderr=stderr,
+            )
+        if problem:
+            self._trouble.failed(problem, logging.WARNING)
+        return process
+
+    async def _with_code(
+        self, boot: WorkerBoot | SupervisorBoot
+    ) -> WorkerBoot | SupervisorBoot:
+        """Say what a process that imports again finds changed, where it is."""
+        if not self._files:
+            return boot
+        path = await run_in_thread(changed_file, self._files)
+        if path is None:
+            return boot
+        what = f"{shown_path(path)} has changed since this generation was imported"
+        if isinstance(boot, SupervisorBoot):
+            logger.warning("%s: %s; no monitors until a reload", self._title, what)
+            return evolve(boot, source=NO_MONITORS)
+        logger.warning(
+            '%s: %s, and start_method="exec" imports it again: this worker runs the '
+            "new code; reload to have all of them run it",
+            self._title,
+            what,
+        )
+        return boot
+
+
+@define(eq=False)
+class WorkerLauncher:
+    """Starts the processes of a `Service` worker."""
+
+    _service: Service
+    _index: int
+    _plan: ChildPlan
+    _source: Reference | Pickled
+    _surroundings: Surroundings
+    _python: PythonLauncher
+    _sockets: Mapping[str, str]
+    _socket_set: SocketSet
+
+    async def __call__(self, incarnation: int) -> ChildProcess:
+        """Start one."""
+        service, surroundings = self._service, self._surroundings
+        name = self._plan.name
+        listen = socket_descriptors(self._sockets, self._socket_set, self._index)
+        with ExitStack() as stack:
+            channel = stack.enter_context(surroundings.open_channel(is_ours=True))
+            boot = self._boot(incarnation, channel.address, tuple(listen))
+            additions = {
+                NAME_VARIABLE: name,
+                PROCESS_VARIABLE: self._plan.mark(incarnation),
+                "NOTIFY_SOCKET": channel.address,
+                **service.environment,
+            }
+            environment = surroundings.child_environment(additions)
+            if (output := surroundings.open_output(service, name)) is not None:
+                stack.enter_context(output)
+            descriptors = [surroundings.lifeline, *channel.descriptors]
+            if (box := open_black_box()) is not None:
+                descriptors.append(stack.enter_context(box).descriptor)
+            descriptors += listen.values()
+            process = await self._python.start(boot, environment, descriptors, output)
+            surroundings.started(output, process, self._plan, incarnation)
+            surroundings.listen(process, channel)
+            if box is not None:
+                surroundings.boxes[process.pid] = box
+            stack.pop_all()
+            return process
+
+    def _boot(
+        self, incarnation: int, address: str, sockets: tuple[str, ...]
+    ) -> WorkerBoot:
+        service, surroundings = self._service, self._surroundings
+        return WorkerBoot(
+            source=self._source,
+            name=self._plan.name,
+            service=service.name,
+            index=self._index,
+            incarnation=incarnation,
+            generation=self._plan.generation,
+            backend=service.backend,
+            state=service.state,
+            # Relative to the controller's, wherever the import has gone.
+            directory=service.directory and os.path.abspath(service.directory),
+            started_in=_directory(),
+            socket_path=surroundings.socket_path,
+            notify_path=address,
+            stop_signal=service.stop_signal,
+            stop_timeout=service.stop_timeout,
+            heartbeat=_interval(service.health_check_timeout),
+            switch_interval=service.switch_interval,
+            head_start=_head_start(self._python.births),
+            sockets=sockets,
+            has_channel=True,
+            has_black_box=IS_LINUX,
+        )
+
+
+@define(eq=False)
+class SupervisorLauncher:
+    """Starts supervisor processes, each with a stream to us of its own."""
+
+    _source: Reference | Pickled
+    _surroundings: Surroundings
+    _python: PythonLauncher
+    _control: trio.SocketStream | None = field(default=None, init=False)
+
+    async def __call__(self, incarnation: int) -> ChildProcess:
+        """Start one."""
+        surroundings = self._surroundings
+        if (unused := self.take_control()) is not None:
+            await trio.aclose_forcefully(unused)
+        with ExitStack() as stack:
+            channel = stack.enter_context(surroundings.open_channel(is_ours=True))
+            boot = SupervisorBoot(
+                source=self._source,
+                incarnation=incarnation,
+                notify_path=channel.address,
+                heartbeat=_interval(SUPERVISOR_PLAN.health_check_timeout),
+                controller_pid=os.getpid(),
+                log_format=surroundings.log_format,
+                has_channel=True,
+                owns_process=surroundings.owns_process,
+            )
+            ours, theirs = trio.socket.socketpair()
+            stack.enter_context(ours)
+            with theirs:
+                process = await self._python.start(
+                    boot,
+                    surroundings.child_environment({}),
+                    [
+                        surroundings.lifeline,
+                        surroundings.listener.fileno(),
+                        theirs.fileno(),
+                        *channel.descriptors,
+                    ],
+                )
+            surroundings.listen(process, channel)
+            self._control = trio.SocketStream(ours)
+            stack.pop_all()
+            return process
+
+    def take_control(self) -> trio.SocketStream | None:
+        """Return our end of the stream to the last one, once; the taker closes it."""
+        control, self._control = self._control, None
+        return control
+
+
+def _directory() -> str:
+    try:
+        return os.getcwd()
+    except FileNotFoundError:  # it was removed
+        return ""
+
+
+def _head_start(births: int) -> float:
+    return min(_HEAD_START + _HEAD_START_EACH * births, _HEAD_START_MOST)
+
+
+def _interval(timeout: float | None) -> float | None:
+    return None if timeout is None else timeout / _BEATS

@@ -1,0 +1,41 @@
+"""Refuse to start what cannot be started, before anything is stopped or started."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+
+from trio_supervisor.application import Application
+from trio_supervisor.application.requirements import requirements_of
+from trio_supervisor.errors import SpecError
+from trio_supervisor.process.preflight import problems_of, without_removed
+from trio_supervisor.process.threads import run_in_thread
+
+
+async def check_startable(
+    application: Application,
+    names: Collection[str],
+    environment: Mapping[str, str],
+    *,
+    with_sockets: bool = False,
+    were_started: bool = False,
+) -> None:
+    """See that what the services *names* need is there, as far as that is certain.
+
+    Args:
+        environment: The controller's.
+        with_sockets: Whether their sockets are about to be bound, too.
+        were_started: Whether they ran before: the directory of a log file that was
+            removed since is made again.
+
+    Raises:
+        SpecError: something is missing; all of it is listed.
+    """
+    found = requirements_of(application, names, with_sockets=with_sockets)
+    if were_started:
+        found = without_removed(found)
+    if not found:
+        return
+    # In a thread: a path may be on a disk, or a network, that is slow.
+    problems = await run_in_thread(problems_of, found, environment)
+    if problems:
+        raise SpecError.of(problems)

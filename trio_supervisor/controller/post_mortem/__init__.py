@@ -1,0 +1,1 @@
+"""Post-mortems of workers that crashed or were killed."""

@@ -1,0 +1,263 @@
+"""Looks at processes before they are killed, and at what is left of them after."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
+from datetime import UTC, datetime
+from typing import Any, Final, Protocol
+
+import trio
+from attrs import define, field
+
+from trio_supervisor.controller.child.child import Child
+from trio_supervisor.controller.child.child_spec import Obituary
+from trio_supervisor.controller.events import Event, Evidence
+from trio_supervisor.controller.post_mortem.store import EvidenceStore
+from trio_supervisor.errors import (
+    CallFailedError,
+    ConnectionLostError,
+    UnavailableError,
+)
+from trio_supervisor.policy.crash_text import last_words
+from trio_supervisor.policy.port_conflict import wanted_ports
+from trio_supervisor.policy.restart import Ending
+from trio_supervisor.process.child import Process, describe_exit
+from trio_supervisor.process.groups import read_stat
+from trio_supervisor.process.inspection.black_box import BlackBox
+from trio_supervisor.process.inspection.inspection import FROZEN, look
+from trio_supervisor.process.output.hub import ChildOutput
+from trio_supervisor.process.output.tail import Line
+from trio_supervisor.process.sockets.listeners import Listener, find_listener
+from trio_supervisor.process.threads import run_in_thread
+from trio_supervisor.tasks import Nursery, open_nursery
+from trio_supervisor.wire.json_tree import Object
+
+# Of what a process that ended wrote at last, so much goes into the event, and so much
+# into the file.
+_IN_EVENT: Final = 10
+_IN_FILE: Final = 200
+# What was read so soon before the last line was written together with it [s].
+_TOGETHER: Final = 0.2
+# In so many of the last lines a program says that its port is taken.
+_SEARCHED: Final = 20
+# A restart is not held up for longer by the search for who holds a port [s].
+_SEARCH_WITHIN: Final = 0.5
+# Processes that ended: whoever looked at one asks within seconds.
+_REMEMBERED: Final = 100
+# An agent that can answer at all does so much sooner [s].
+_AGENT_WITHIN: Final = 1.0
+
+
+class Witness(Protocol):
+    """Who can ask a worker."""
+
+    async def ask(self, do: str, arguments: Object) -> Object:
+        """Call the supervisor."""
+        ...
+
+
+@define(eq=False)
+class Coroner:
+    """What the controller knows of the end of its processes."""
+
+    _store: EvidenceStore | None
+    _witness: Callable[[], Witness]
+    _on_event: Callable[[Event], None]
+    _nursery: Callable[[], Nursery]
+    boxes: dict[int, BlackBox] = field(factory=dict)
+    """By process id."""
+    _evidence: dict[int, list[Evidence]] = field(factory=dict, init=False)
+    _remains: dict[Child, dict[str, Any]] = field(factory=dict, init=False)
+    """What was found when the process ended, until its obituary."""
+    _ended: dict[int, Object] = field(factory=dict, init=False)
+    """What is known of those that ended lately, by process id."""
+    _news: trio.Event = field(factory=trio.Event, init=False)
+
+    async def look_at(self, child: Child, process: Process, cause: str) -> None:
+        """Keep where threads and tasks of *process* are, and tell it as an event."""
+        if stacks := await self.stacks_of(child, process):
+            event = Evidence(
+                name=child.name,
+                process_id=process.pid,
+                cause=cause,
+                stacks=stacks,
+                is_repeat=child.is_repeating,
+            )
+            self._evidence.setdefault(process.pid, []).append(event)
+            self._on_event(event)
+
+    async def stacks_of(self, child: Child, process: Process) -> str:
+        """Return where the threads and tasks of *process* are, as text.
+
+        Where no agent answers, what `look_from_outside` tells.
+        """
+        can_answer = child.plan.connects and _frozen_state(process) is None
+        if can_answer and (text := await self._ask_agent(child)):
+            return text
+        _, text = await self.look_from_outside(process)
+        return text
+
+    async def look_from_outside(self, process: Process) -> tuple[str, str]:
+        """Return where its threads are without the help of any Python in it.
+
+        First how that was learnt, as `outside.Seen` has it; both are empty where
+        nothing is known.
+        """
+        box = self.boxes.get(process.pid)
+        if process.returncode is not None:
+            await trio.lowlevel.checkpoint()
+            return "", ""
+        seen = await look(process.pid, box)
+        return seen.way, seen.text
+
+    async def _ask_agent(self, child: Child) -> str:
+        """Return what its agent says in time of its threads, then of its tasks."""
+        answers: dict[str, Object] = {}
+
+        async def ask(do: str) -> None:
+            forward = {"name": child.name, "operation": {"do": do}}
+            with suppress(UnavailableError, CallFailedError, ConnectionLostError):
+                answers[do] = await self._witness().ask("forward", forward)
+
+        with trio.move_on_after(_AGENT_WITHIN):
+            async with open_nursery() as nursery:
+                nursery.start_soon(ask, "thread_dump")
+                nursery.start_soon(ask, "scheduler_dump")
+        texts = []
+        if threads := answers.get("thread_dump"):
+            texts.append(_without_agent(str(threads.get("data", ""))))
+        tasks = answers.get("scheduler_dump", {})
+        if tasks.get("loops"):  # plain code has no tasks
+            texts.append(f"Tasks:\n{tasks.get('data', '')}")
+        return "\n\n".join(text.strip("\n") for text in texts)
+
+    def examine(
+        self, child: Child, process: Process, output: ChildOutput | None
+    ) -> None:
+        """Take what is left of a process that has ended."""
+        remains: dict[str, Any] = {"process_id": process.pid}
+        if output is not None:
+            output.finish()
+            lines = output.last_lines(_IN_FILE)
+            remains["last_lines"] = [line.text for line in lines]
+            remains["last_line"] = _last_line(lines)
+        if (box := self.boxes.pop(process.pid, None)) is not None:
+            with box:
+                is_signalled = (process.returncode or 0) < 0
+                remains["fault"] = box.read() if is_signalled else ""
+        remains["evidence"] = self._evidence.pop(process.pid, [])
+        self._remains[child] = remains
+
+    async def investigate(
+        self, child: Child, arguments: Sequence[str], names: Mapping[int, str]
+    ) -> None:
+        """Say who holds the port that the process of *child* wanted, if that is it.
+
+        Args:
+            arguments: Of the program that ended.
+            names: Of our own processes, by their numbers.
+        """
+        remains = self._remains.get(child, {})
+        lines = remains.get("last_lines", [])[-_SEARCHED:]
+        if ports := wanted_ports(lines, arguments):
+            child.is_ending()
+            with trio.move_on_after(_SEARCH_WITHIN):
+                found = await run_in_thread(
+                    find_listener, ports, set(names), abandon_on_cancel=True
+                )
+                if found is not None:
+                    remains["problem"] = _holder(found, names)
+
+    async def ending_of(self, process_id: int) -> Object:
+        """Wait until a process has ended; return what is known of that."""
+        await trio.lowlevel.checkpoint()
+        while process_id not in self._ended:
+            await self._news.wait()
+        return self._ended[process_id]
+
+    def _remember(self, process_id: int, known: Object) -> None:
+        self._ended.pop(process_id, None)
+        self._ended[process_id] = known
+        while len(self._ended) > _REMEMBERED:
+            del self._ended[next(iter(self._ended))]
+        self._news.set()
+        self._news = trio.Event()
+
+    def obituary_of(self, child: Child, ending: Ending) -> Obituary:
+        """Return what is left to say, and have all that is known saved."""
+        remains = self._remains.pop(child, {})
+        lines: list[str] = remains.get("last_lines", [])
+        evidence: list[Evidence] = remains.get("evidence", [])
+        path = ""
+        if self._store is not None and (ending.is_failure or evidence):
+            path = self._store.path_for(child.name, remains.get("process_id", 0))
+            record = {
+                "time": datetime.fromtimestamp(time.time(), UTC).isoformat(),
+                "name": child.name,
+                "process_id": remains.get("process_id"),
+                "incarnation": child.incarnation,
+                "generation": child.plan.generation,
+                "cause": ending.cause.value,
+                "returncode": ending.returncode,
+                "exit": describe_exit(ending.returncode),
+                "ready_for": ending.ready_for,
+                "status": child.status,
+                "evidence": [{"cause": e.cause, "stacks": e.stacks} for e in evidence],
+                "fault": remains.get("fault", ""),
+                "last_lines": lines,
+                "last_line": remains.get("last_line", ""),
+                "problem": remains.get("problem", ""),
+            }
+            self._nursery().start_soon(self._store.save, path, record)
+        known = {
+            "exit": describe_exit(ending.returncode),
+            "cause": ending.cause.value,
+            "is_planned": ending.is_planned,
+            "last_lines": lines[-_IN_EVENT:],
+            "stacks": remains.get("fault", "") or "".join(e.stacks for e in evidence),
+            "problem": remains.get("problem", ""),
+            "post_mortem": path,
+        }
+        self._remember(remains.get("process_id", 0), known)
+        return Obituary(
+            last_lines=tuple(lines[-_IN_EVENT:]),
+            last_line=remains.get("last_line", ""),
+            post_mortem=path,
+            problem=remains.get("problem", ""),
+        )
+
+
+def _holder(found: Listener, names: Mapping[int, str]) -> str:
+    if found.process_id is None:
+        return f"port {found.port} is held by a process of user {found.name}"
+    name = names.get(found.process_id) or names.get(found.group) or found.name
+    return f"port {found.port} is held by {name}, pid {found.process_id}"
+
+
+def _last_line(lines: Sequence[Line]) -> str:
+    """Return the last of *lines*: of standard error, where it wrote there at last.
+
+    Of two streams nobody knows which was written to last, but by when each was read.
+    """
+    newest = max((line.time for line in lines), default=0.0)
+    errors = [
+        line.text
+        for line in lines
+        if line.stream == "stderr" and newest - line.time < _TOGETHER
+    ]
+    return last_words(errors) or last_words([line.text for line in lines])
+
+
+def _frozen_state(process: Process) -> str | None:
+    """Return in words why nothing in *process* can run; None: it can."""
+    stat = read_stat(process.pid)
+    return None if stat is None else FROZEN.get(stat[0])
+
+
+def _without_agent(text: str) -> str:
+    """Return a thread dump without the thread that took it."""
+    parts = text.split("\nThread ")
+    kept = [part for part in parts if "trio_supervisor agent" not in part[:80]]
+    return "\nThread ".join(kept)

@@ -1,0 +1,1 @@
+"""A census of open file descriptors."""

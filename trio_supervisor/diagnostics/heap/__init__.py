@@ -1,0 +1,1 @@
+"""Heap dumps: write, summarize and compare them."""

@@ -1,0 +1,190 @@
+"""The whole heap as lines of JSON, written by a snapshot while the process goes on.
+
+The first line says what the dump is of, the last one what it adds up to; a dump without
+it is not whole. Each line between is one object:
+
+    {"address": 140…, "type": "dict", "module": "builtins", "size": 232,
+     "referents": [140…, …], "repr": "…"}
+
+``module`` is where the type is from, ``size`` that of the object alone [bytes], and
+``repr`` is there on request, for builtin types.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+import time
+from collections.abc import Sequence
+from functools import partial
+from typing import Any, Final
+
+import orjson
+from attrs import define, field
+
+from trio_supervisor.diagnostics.heap.unfinished_file import UnfinishedFile
+from trio_supervisor.diagnostics.memory.fingerprints import Fingerprints, levels_below
+from trio_supervisor.diagnostics.memory.heap_walk import tracked_objects
+from trio_supervisor.diagnostics.memory.memory_text import size as size_text
+from trio_supervisor.diagnostics.memory.places import module_and_name
+from trio_supervisor.diagnostics.memory.references import references
+from trio_supervisor.diagnostics.memory.sizes import Sizes
+from trio_supervisor.diagnostics.memory.turns import Turn, take_turn
+from trio_supervisor.diagnostics.snapshot.snapshot import (
+    Fields,
+    Snapshot,
+    fork_snapshot,
+)
+from trio_supervisor.diagnostics.snapshot.snapshot_child import Reporter, write_all
+from trio_supervisor.diagnostics.stacks.frames import RunningThread, running_threads
+from trio_supervisor.diagnostics.stacks.values import short
+from trio_supervisor.wire.memory_reports import HEAP_FORMAT, DumpReport
+
+_BLOCK: Final = 1024 * 1024
+"""Written at a time [bytes]."""
+_SHORT: Final = frozenset(
+    map(id, (str, bytes, int, float, complex, bool, type(None), range))
+)
+
+
+@define(eq=False)
+class HeapDump:
+    """A dump under way; made by `start`. Whoever has it finishes or aborts it."""
+
+    _turn: Turn
+    _file: UnfinishedFile
+    snapshot: Snapshot
+    """To be waited for."""
+
+    @classmethod
+    def start(cls, path: str, time_box: float, *, with_repr: bool = False) -> HeapDump:
+        """Begin a dump to *path*, where nothing must be.
+
+        The file is its owner's alone, and has its name only once it is whole.
+
+        Args:
+            time_box: How long it may take [s].
+            with_repr: Whether to write the values of strings and numbers, cut short:
+                there may be secrets among them.
+
+        Raises:
+            BusyError: somebody else looks into this process's memory.
+            HeapFileError: there is something at *path*, or no file can be made.
+            LowMemoryError, SnapshotError, PlatformError: as `fork_snapshot`.
+        """
+        turn = take_turn("memory dump")
+        try:
+            file = UnfinishedFile.create(path)
+        except BaseException:
+            turn.end()
+            raise
+        try:
+            work = partial(write_heap, file.descriptor, with_repr, running_threads())
+            snapshot = fork_snapshot(work, time_box, (file.descriptor,))
+            del work  # it has the frames of threads
+        except BaseException:
+            file.discard()
+            turn.end()
+            raise
+        return cls(turn, file, snapshot)
+
+    def finish(self) -> DumpReport:
+        """Give the file its name, once the snapshot is over.
+
+        Raises:
+            HeapFileError: something came to be at its path meanwhile.
+            SnapshotError: it came to nothing, as when the disk is full.
+        """
+        try:
+            result = self.snapshot.result()
+            self._file.finish()
+        finally:
+            self.abort()
+        text = f"{size_text(result['size'])} with {result['objects']} objects"
+        return DumpReport(
+            data=f"{self._file.path}: {text} of {size_text(result['memory'])}",
+            path=self._file.path,
+            objects=result["objects"],
+            memory=result["memory"],
+            size=result["size"],
+            pause=self.snapshot.pause,
+        )
+
+    def abort(self) -> None:
+        """End it as it stands, and leave no file behind. Again: does nothing."""
+        self.snapshot.close()
+        self._file.discard()
+        self._turn.end()
+
+
+def write_heap(
+    descriptor: int,
+    with_repr: bool,
+    threads: Sequence[RunningThread],
+    reporter: Reporter,
+) -> Fields:
+    """In a snapshot: write all objects; return what they add up to."""
+    objects = tracked_objects(threads)
+    writer = _Writer(descriptor, with_repr)
+    writer.put(
+        {
+            "format": HEAP_FORMAT,
+            "process_id": os.getppid(),
+            "taken_at": time.time(),
+            "python": sys.version.partition(" ")[0],
+        }
+    )
+    seen = Fingerprints()
+    for chunk in reporter.chunks(objects):
+        for one in chunk:
+            writer.put_object(one)
+        for level in levels_below(chunk, seen):
+            for _, one, _ in level:
+                writer.put_object(one)
+    total = {"objects": writer.objects, "memory": writer.memory}
+    writer.put(total)
+    writer.flush()
+    os.fsync(descriptor)
+    return {**total, "size": os.fstat(descriptor).st_size}
+
+
+@define(eq=False)
+class _Writer:
+    _descriptor: int
+    _with_repr: bool
+    objects: int = field(default=0, init=False)
+    memory: int = field(default=0, init=False)
+    _sizes: Sizes = field(factory=Sizes, init=False)
+    _names: dict[int, tuple[str, str]] = field(factory=dict, init=False)
+    _block: bytearray = field(factory=bytearray, init=False)
+
+    def put_object(self, one: Any) -> None:
+        """Write the line of one object."""
+        type_ = type(one)
+        if (names := self._names.get(id(type_))) is None:
+            names = self._names[id(type_)] = module_and_name(type_)
+        size = self._sizes.of(one)
+        self.objects += 1
+        self.memory += size
+        line = {
+            "address": id(one),
+            "type": names[1],
+            "module": names[0],
+            "size": size,
+            "referents": list(map(id, references([one]))),
+        }
+        if self._with_repr and id(type_) in _SHORT:
+            line["repr"] = short(one)
+        self.put(line)
+
+    def put(self, line: Fields) -> None:
+        """Write one line."""
+        self._block += orjson.dumps(line)
+        self._block += b"\n"
+        if len(self._block) >= _BLOCK:
+            self.flush()
+
+    def flush(self) -> None:
+        """Write what is not written yet."""
+        write_all(self._descriptor, self._block)
+        self._block = bytearray()

@@ -1,0 +1,1 @@
+"""Memory use, and which new objects are alive and what holds them."""

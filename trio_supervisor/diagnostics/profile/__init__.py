@@ -1,0 +1,1 @@
+"""A sampling profiler, and a profile of the garbage collector."""

@@ -1,0 +1,1 @@
+"""Python stacks of another process, read from its memory."""

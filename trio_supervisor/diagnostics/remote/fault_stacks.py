@@ -1,0 +1,78 @@
+"""Stacks as text, of a process seen from outside: who keeps the others waiting."""
+
+from __future__ import annotations
+
+import os
+import re
+from typing import Final
+
+from attrs import field, frozen
+
+from trio_supervisor._location import PACKAGE
+from trio_supervisor.diagnostics.locations import Spot
+
+_FRAME: Final = re.compile(r'  File "(?P<file>.*)", line (?P<line>\d+) in (?P<name>.+)')
+_TITLE: Final = re.compile(r"(Main thread|Thread) \d+, (?P<state>.+) \(most recent .*")
+_AGENT: Final = os.path.join(PACKAGE, "worker", "agent.py")
+_BEGINS: Final = ("/threading.py", "_bootstrap")
+"""The outermost frame of every thread but the main one."""
+_WAITING: Final = (
+    *("/threading.py", "/queue.py", "/selectors.py", "/socket.py", "/ssl.py"),
+    *("/subprocess.py", "/asyncio/runners.py", "/concurrent/futures/thread.py"),
+    *("/trio/_core/_io_epoll.py", "/trio/_core/_thread_cache.py"),
+)
+"""Files whose calls to C give the interpreter to others while they wait."""
+
+
+@frozen(kw_only=True)
+class FaultStack:
+    """One thread; its spots are the innermost first."""
+
+    spots: tuple[Spot, ...]
+    state: str = field(default="", eq=False)
+    """What the kernel says of it, as ``sleeping in futex``; empty: nothing."""
+
+    @property
+    def is_main(self) -> bool:
+        """Whether it is the main thread."""
+        last = self.spots[-1]
+        return not (last.file.endswith(_BEGINS[0]) and last.function == _BEGINS[1])
+
+    @property
+    def is_agent(self) -> bool:
+        """Whether it is the one that answers the supervisor."""
+        return not self.is_main and any(spot.file == _AGENT for spot in self.spots)
+
+    @property
+    def is_waiting(self) -> bool:
+        """Whether it waits in a way that lets others run."""
+        return self.spots[0].file.endswith(_WAITING)
+
+
+def parse_stacks(text: str) -> tuple[FaultStack, ...]:
+    """Return the stacks in what faulthandler or `outside` wrote, in its order."""
+    stacks: list[tuple[str, list[Spot]]] = []
+    is_within, state = False, ""
+    for line in text.splitlines():
+        if (match := _FRAME.fullmatch(line)) is None:
+            title = _TITLE.fullmatch(line)
+            is_within, state = False, title["state"] if title else ""
+            continue
+        if not is_within:
+            stacks.append((state, []))
+        is_within = True
+        stacks[-1][1].append(Spot(match["file"], int(match["line"]), match["name"]))
+    return tuple(FaultStack(spots=tuple(spots), state=one) for one, spots in stacks)
+
+
+def holder(text: str) -> FaultStack | None:
+    """Return the thread that keeps the interpreter to itself; None: none may do so.
+
+    That is one that is in no call which lets others run, the main thread before others.
+
+    Args:
+        text: What was seen of a process in which no thread moves on.
+    """
+    stacks = [s for s in parse_stacks(text) if not s.is_agent and not s.is_waiting]
+    stacks.sort(key=lambda stack: not stack.is_main)
+    return stacks[0] if stacks else None

@@ -1,0 +1,1 @@
+"""Forked copies of the process, to inspect its memory without pausing it."""

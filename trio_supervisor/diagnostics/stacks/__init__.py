@@ -1,0 +1,1 @@
+"""Stacks of this process's threads: frames, local variables, blocking calls."""

@@ -1,0 +1,146 @@
+"""The frames that threads are in, as the interpreter has them."""
+
+from __future__ import annotations
+
+import linecache
+import os
+import sys
+import sysconfig
+import threading
+from collections.abc import Iterator
+from types import CodeType, FrameType
+from typing import Final, NamedTuple
+
+from attrs import frozen
+
+from trio_supervisor._location import PREFIX
+from trio_supervisor.wire.reports import Frame
+
+_BOOT: Final = (PREFIX, "<frozen runpy>")
+_PLACES: Final = tuple(
+    os.path.join(sysconfig.get_path(name), "")
+    for name in ("purelib", "platlib", "stdlib")
+)
+
+
+class Spot(NamedTuple):
+    """Where a frame stood when it was looked at."""
+
+    code: CodeType
+    line: int
+    frame: FrameType
+
+
+@frozen(kw_only=True)
+class RunningThread:
+    """A thread and the frame that it is in, which goes on changing while it runs."""
+
+    ident: int
+    name: str
+    native_id: int | None
+    is_daemon: bool
+    is_main: bool
+    frame: FrameType
+
+
+def running_threads() -> list[RunningThread]:
+    """Return all threads that run Python code, the main thread first, then by name.
+
+    Frames of the calling thread that belong to this package are left out.
+    """
+    known = _known_threads()
+    main = threading.main_thread().ident
+    threads = []
+    for ident, frame in sys._current_frames().items():
+        thread = known.get(ident)
+        threads.append(
+            RunningThread(
+                ident=ident,
+                name=thread.name if thread else f"thread {ident}",
+                native_id=native_id(thread),
+                is_daemon=bool(thread and thread.daemon),
+                is_main=ident == main,
+                frame=_skip_own(frame) if ident == threading.get_ident() else frame,
+            )
+        )
+    threads.sort(key=lambda thread: (not thread.is_main, thread.name))
+    return threads
+
+
+def native_id(thread: threading.Thread | None) -> int | None:
+    """Return the system's number of *thread*; None: nobody knows it."""
+    if thread is threading.main_thread() and sys.platform == "linux":
+        # As the process. Python goes on to tell the parent's in a forked child.
+        return os.getpid()
+    return thread.native_id if thread else None
+
+
+def outwards(frame: FrameType | None) -> Iterator[FrameType]:
+    """Return *frame*, its caller, that one's caller and so on."""
+    while frame is not None:
+        yield frame
+        frame = frame.f_back
+
+
+def stack_of(frame: FrameType | None) -> list[Spot]:
+    """Return the spots of *frame* and its callers, the innermost first.
+
+    To be taken at once, before anything that may wait, such as a look at the sources:
+    another thread's stack goes on changing.
+    """
+    return [Spot(f.f_code, f.f_lineno or 0, f) for f in outwards(frame)]
+
+
+def trim(spots: list[Spot]) -> list[Spot]:
+    """Return *spots* without those that only tell how this process was started."""
+    end = len(spots)
+    while end > 1 and spots[end - 1].code.co_filename.startswith(_BOOT):
+        end -= 1
+    return spots[:end]
+
+
+def place_of(spot: Spot, *, with_source: bool = True) -> Frame:
+    """Return *spot* as data."""
+    code, line, _ = spot
+    source = linecache.getline(code.co_filename, line).strip() if with_source else ""
+    return Frame(
+        file=printable(code.co_filename),
+        line=line,
+        function=code.co_qualname,
+        source=source,
+    )
+
+
+def printable(path: str) -> str:
+    """Return *path* without the bytes of it that are no text."""
+    return path.encode("utf-8", "surrogateescape").decode("utf-8", "replace")
+
+
+def short_path(path: str) -> str:
+    """Return *path* as people name it: from here, or from where packages lie."""
+    for place in (*_PLACES, _here()):
+        if path.startswith(place):
+            return path[len(place) :]
+    return path
+
+
+def _here() -> str:
+    try:
+        return os.path.join(os.getcwd(), "")
+    except OSError:  # it was removed
+        return os.sep
+
+
+def _known_threads() -> dict[int | None, threading.Thread]:
+    # enumerate() takes a lock, and a process that is looked into may be deadlocked.
+    active = getattr(threading, "_active", None)
+    if type(active) is dict:
+        return dict(active)
+    return {thread.ident: thread for thread in threading.enumerate()}
+
+
+def _skip_own(frame: FrameType) -> FrameType:
+    for outer in outwards(frame):
+        if not outer.f_code.co_filename.startswith(PREFIX):
+            return outer
+    return frame

@@ -1,0 +1,39 @@
+"""Stacks, each different one kept once: of a thousand tasks most wait in the same."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from types import CodeType, FrameType
+
+from trio_supervisor.diagnostics.stacks.frames import Spot, place_of
+from trio_supervisor.wire.reports import Frame
+
+
+class StackTable:
+    """Numbers stacks in the order in which they are first seen."""
+
+    def __init__(self) -> None:
+        self._frames: dict[tuple[int, int], tuple[CodeType, Frame]] = {}
+        self._numbers: dict[tuple[int, ...], int] = {}
+        self.stacks: list[tuple[Frame, ...]] = []
+
+    def add(self, frames: Iterable[FrameType]) -> int:
+        """Return the number of the stack of these *frames*."""
+        places = [self._place(frame) for frame in frames]
+        # The table keeps every Frame, so that their ids are theirs alone.
+        key = tuple(map(id, places))
+        number = self._numbers.setdefault(key, len(self.stacks))
+        if number == len(self.stacks):
+            self.stacks.append(tuple(places))
+        return number
+
+    def _place(self, frame: FrameType) -> Frame:
+        # By address: the hash of a code object goes through all of its contents. By
+        # instruction: to find the line of one takes longer than all the rest here.
+        code = frame.f_code
+        key = (id(code), frame.f_lasti)
+        if (known := self._frames.get(key)) is None:
+            # Kept with its code, so that the address is not given to another one.
+            spot = Spot(code, frame.f_lineno or 0, frame)
+            known = self._frames[key] = (code, place_of(spot, with_source=False))
+        return known[1]

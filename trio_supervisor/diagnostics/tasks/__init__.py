@@ -1,0 +1,1 @@
+"""Tasks of trio and asyncio, and stalls of the event loop."""

@@ -1,0 +1,163 @@
+"""asyncio's tasks and who awaits whom, read from another thread while they go on."""
+
+from __future__ import annotations
+
+import gc
+import sys
+from collections.abc import Iterator, Mapping
+from functools import partial
+from types import BuiltinMethodType, FunctionType, MethodType
+from typing import Any, Final
+
+from trio_supervisor.diagnostics.stacks.frames import outwards
+from trio_supervisor.diagnostics.stacks.stack_table import StackTable
+from trio_supervisor.diagnostics.tasks.await_frames import await_frames, is_running
+from trio_supervisor.diagnostics.tasks.main_loop import MainLoop
+from trio_supervisor.wire.reports import Task
+
+_RETRIES: Final = 100
+_NEAR: Final = 60
+"""Objects that are looked at to find out who awaits one task."""
+_OWNERS: Final = ("asyncio.", "anyio.")
+"""Modules whose objects' attributes are followed: task groups."""
+_LEAD_AWAY: Final = frozenset({"_loop", "_parent_scope"})
+"""Attributes that are not: the scope around a group's may be another task's."""
+
+
+def asyncio_tasks(loop: Any) -> list[Any]:
+    """Return the tasks of *loop* that are not done, in the order of their names."""
+    asyncio = sys.modules["asyncio"]
+    for _ in range(_RETRIES):
+        try:
+            return sorted(asyncio.all_tasks(loop), key=_by_number)
+        except RuntimeError:  # the loop made or ended one meanwhile
+            continue
+    return []
+
+
+def running_asyncio_task(main: MainLoop) -> Any:
+    """Return the task that runs at the moment; None: none does."""
+    if main.loop is None:
+        return None
+    return sys.modules["asyncio"].current_task(main.loop)
+
+
+class AsyncioReader:
+    """Reads the tasks of one loop into a report's parts."""
+
+    def __init__(self, main: MainLoop, stacks: StackTable) -> None:
+        self._main = main
+        self._stacks = stacks
+        self._running = running_asyncio_task(main)
+
+    def read(self, tasks: list[Any]) -> list[Task]:
+        """Return *tasks* as data."""
+        waiting = {
+            id(future): task
+            for task in tasks
+            if (future := _awaited_future(task)) is not None
+        }
+        return [self._task(task, waiting) for task in tasks]
+
+    def _task(self, task: Any, waiting: Mapping[int, Any]) -> Task:
+        coroutine = task.get_coro()
+        frames = list(await_frames(coroutine))
+        state = "blocked" if _awaited_future(task) is not None else "runnable"
+        if task is self._running and (stack := self._running_frames(coroutine)):
+            frames, state = stack, "running"
+        awaiters = {id(found): found for found in _awaiters(task, waiting)}
+        return Task(
+            id=id(task),
+            name=str(task.get_name()),
+            loop="asyncio",
+            state=state,
+            stack=self._stacks.add(frames),
+            awaited_by=tuple(awaiters),
+            is_cancelled=task.cancelling() > 0,
+        )
+
+    def _running_frames(self, coroutine: Any) -> list[Any]:
+        inwards = []
+        if is_running(coroutine):
+            for frame in outwards(self._main.frame()):
+                inwards.append(frame)
+                if frame is coroutine.cr_frame:
+                    return inwards[::-1]
+        return []
+
+
+def _by_number(task: Any) -> tuple[int, int, str]:
+    name = str(task.get_name())
+    number = name.removeprefix("Task-")
+    return (0, int(number), "") if number.isdecimal() else (1, 0, name)
+
+
+def _awaited_future(task: Any) -> Any:
+    """Return the future that *task* is suspended in; None: it waits for its turn."""
+    if hasattr(task, "_fut_waiter"):
+        return task._fut_waiter
+    # Without it: what the innermost frame yielded from, as the collector knows it.
+    awaited = task.get_coro()
+    while (inner := getattr(awaited, "cr_await", None)) is not None:
+        awaited = inner
+    found = (r for r in gc.get_referents(awaited) if _is_future(r))
+    return next(found, None)
+
+
+def _awaiters(task: Any, waiting: Mapping[int, Any]) -> Iterator[Any]:
+    """The tasks that wait for *task*: themselves, or by gather, wait, a group ...
+
+    Whoever waits for a task has left it a callback. From there a few steps lead to the
+    future that the waiting task is suspended in, or, from a task group, to its owner.
+    """
+    if (direct := waiting.get(id(task))) is not None:
+        yield direct
+    todo = [entry[0] for entry in getattr(task, "_callbacks", None) or ()]
+    seen = {id(task)}
+    while todo and len(seen) < _NEAR:
+        thing = todo.pop()
+        if id(thing) in seen:
+            continue
+        seen.add(id(thing))
+        if _is_future(thing):
+            if (waiter := waiting.get(id(thing))) is not None:
+                yield waiter
+            elif hasattr(thing, "get_coro"):
+                yield thing  # the owner of a task group that still does other things
+            else:
+                todo += [entry[0] for entry in getattr(thing, "_callbacks", None) or ()]
+            continue
+        todo += _next_to(thing)
+
+
+def _next_to(thing: Any) -> list[Any]:
+    if type(thing) is FunctionType:
+        return [
+            cell.cell_contents for cell in thing.__closure__ or () if _is_full(cell)
+        ]
+    if type(thing) is partial:
+        return [thing.func, *thing.args]
+    if type(thing) in (MethodType, BuiltinMethodType):
+        return [thing.__self__]
+    if type(thing).__module__.startswith(_OWNERS):
+        # A copy, made in C: the loop goes on setting attributes.
+        found = dict(getattr(thing, "__dict__", ())) or _slots(thing)
+        return [value for name, value in found.items() if name not in _LEAD_AWAY]
+    return []
+
+
+def _slots(thing: Any) -> dict[str, Any]:
+    names = getattr(type(thing), "__slots__", ())
+    return {name: getattr(thing, name, None) for name in names}
+
+
+def _is_full(cell: Any) -> bool:
+    try:
+        _ = cell.cell_contents
+    except ValueError:
+        return False
+    return True
+
+
+def _is_future(thing: Any) -> bool:
+    return hasattr(type(thing), "_asyncio_future_blocking")

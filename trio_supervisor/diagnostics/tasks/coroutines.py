@@ -1,0 +1,21 @@
+"""The coroutines of all tasks, whichever event loop runs them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+from trio_supervisor.diagnostics.tasks.asyncio_tasks import asyncio_tasks
+from trio_supervisor.diagnostics.tasks.main_loop import MainLoop
+from trio_supervisor.diagnostics.tasks.trio_tasks import walk_trio
+
+
+def coroutines(main: MainLoop) -> Iterator[Any]:
+    """Return those of all tasks of *main* but the event loop's own."""
+    if main.root is not None:
+        for found in walk_trio(main.root):
+            if not found.is_system:
+                yield found.task.coro
+    if main.loop is not None:
+        for task in asyncio_tasks(main.loop):
+            yield task.get_coro()

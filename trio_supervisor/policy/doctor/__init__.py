@@ -1,0 +1,1 @@
+"""Turn measurements of one worker into findings. Pure."""

@@ -1,0 +1,1 @@
+"""Stop processes, reap orphans, and clean up after a killed controller."""

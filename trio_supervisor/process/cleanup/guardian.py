@@ -1,0 +1,202 @@
+"""What is left to do when the controller is killed: end all that it had started.
+
+A process of its own, in a session of its own, that reads the controller's table of
+process groups from a pipe. When the pipe ends without a word of farewell, it asks every
+group to stop, waits for each as long as its service allows, kills what remains, and
+goes on until nothing is left: also what left its group, as long as it still has the
+controller's marker in its environment. It loads neither trio nor this package's other
+rooms.
+
+    + GROUP SIGNAL TIMEOUT      watch this group
+    - GROUP                     it is gone
+    quit                        the controller ends as it should
+"""
+
+from __future__ import annotations
+
+import os
+import select
+import shutil
+import signal
+import socket
+import sys
+import time
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+from trio_supervisor.process.cleanup.last_output import MAX_DESCRIPTORS, LastOutput
+from trio_supervisor.process.groups import (
+    IS_LINUX,
+    command_of,
+    group_exists,
+    has_variable,
+    is_live_member,
+    may_signal,
+    open_members,
+    signal_descriptor,
+)
+
+# After SIGKILL only a process in an uninterruptible wait stays; that can be long.
+_AFTER_KILL = 60.0
+
+
+class Watched(NamedTuple):
+    """One process group."""
+
+    stop_signal: int
+    stop_timeout: float
+    """[s]"""
+
+
+class Table:
+    """The groups to end; fed with what the controller writes."""
+
+    def __init__(self) -> None:
+        self.groups: dict[int, Watched] = {}
+        self.is_dismissed = False
+        self._rest = b""
+
+    def receive_data(self, data: bytes) -> None:
+        """Take in *data*, in pieces of any size."""
+        *lines, self._rest = (self._rest + data).split(b"\n")
+        for line in lines:
+            match line.split():
+                case [b"+", group, sig, timeout]:
+                    self.groups[int(group)] = Watched(int(sig), float(timeout))
+                case [b"-", group]:
+                    self.groups.pop(int(group), None)
+                case [b"quit"]:
+                    self.is_dismissed = True
+
+
+def end_all(table: Table, marker: str, grace: float | None = None) -> dict[int, str]:
+    """Ask all that is left to stop, then kill it; return when nothing is left.
+
+    Args:
+        marker: ``NAME=VALUE``: what has it in its environment is ended, too, once the
+            groups are gone. Their programs are returned, by pid.
+        grace: Time that these have to end [s]; None: as the most patient group.
+    """
+    began = time.monotonic()
+    asked: set[int] = set()
+    strays: dict[int, str] = {}
+    longest = max((w.stop_timeout for w in table.groups.values()), default=0.0)
+    grace = longest if grace is None else grace
+    while time.monotonic() - began < max(longest, grace) + _AFTER_KILL:
+        elapsed = time.monotonic() - began
+        groups = {g: w for g, w in table.groups.items() if group_exists(g)}
+        is_left = False
+        for group, watched in groups.items():
+            if elapsed >= watched.stop_timeout:
+                is_left |= _signal_group(group, [signal.SIGKILL])
+            elif group not in asked:
+                asked.add(group)
+                is_left |= _signal_group(group, [watched.stop_signal, signal.SIGCONT])
+            else:
+                is_left |= _signal_group(group, [])
+        if marker and elapsed >= grace:
+            is_left |= _signal_marked(marker, [signal.SIGKILL], strays)
+        elif marker and not is_left:
+            # The groups are gone; what had left them is asked, once.
+            is_new = -1 not in asked
+            asked.add(-1)
+            signals = [signal.SIGTERM, signal.SIGCONT] if is_new else []
+            is_left = _signal_marked(marker, signals, strays)
+        if not is_left:
+            return strays
+        time.sleep(0.02)
+    return strays
+
+
+def _signal_group(group: int, signals: Sequence[int]) -> bool:
+    """Send *signals* to the living members; say whether there are any."""
+    if not IS_LINUX:
+        for sig in signals:
+            os.killpg(group, sig)
+        return group_exists(group)
+    try:
+        return _signal_descriptors(open_members(is_live_member(group)), signals) > 0
+    except OSError:  # no descriptors, or no memory: look again
+        return True
+
+
+def _signal_marked(marker: str, signals: Sequence[int], seen: dict[int, str]) -> bool:
+    """Signal what has *marker* in its environment, in any group; note it in *seen*.
+
+    Return whether there is any.
+    """
+    if not IS_LINUX:
+        return False
+    variable = marker.encode()
+
+    def belongs(pid: int) -> bool:
+        if pid == os.getpid() or not has_variable(pid, variable):
+            return False
+        if pid not in seen and may_signal(pid):
+            seen[pid] = command_of(pid)
+        return True
+
+    try:
+        return _signal_descriptors(open_members(belongs), signals) > 0
+    except OSError:  # no descriptors, or no memory
+        return False
+
+
+def _signal_descriptors(descriptors: list[int], signals: Sequence[int]) -> int:
+    # What may not be signalled, as what has become another user's, is not waited for.
+    count = 0
+    for descriptor in descriptors:
+        count += all(signal_descriptor(descriptor, sig) for sig in (0, *signals))
+        os.close(descriptor)
+    return count
+
+
+def main() -> None:
+    """``guardian MARKER DIRECTORY [OUTPUTS]``, with the pipe as standard input.
+
+    DIRECTORY, the controller's private one, is removed at the end. OUTPUTS is the
+    descriptor of a socket over which the ends of children's pipes come.
+    """
+    marker, directory, *outputs = sys.argv[1:]
+    for sig in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT):
+        signal.signal(sig, signal.SIG_IGN)
+    table, last_output = Table(), LastOutput()
+    inbox = socket.socket(fileno=int(outputs[0])) if outputs else None
+    if inbox is not None:
+        inbox.setblocking(False)
+    watched: list[Any] = [0] if inbox is None else [0, inbox]
+    while True:
+        ready, _, _ = select.select(watched, [], [])
+        if inbox in ready and inbox is not None and not _receive(inbox, last_output):
+            watched.remove(inbox)
+        if 0 in ready:
+            if not (data := os.read(0, 65536)):
+                break
+            table.receive_data(data)
+            if table.is_dismissed:
+                return
+    if inbox is not None:
+        _receive(inbox, last_output)
+    thread = last_output.start()
+    end_all(table, marker)
+    last_output.finish(thread)
+    if directory:
+        shutil.rmtree(directory, ignore_errors=True)
+
+
+def _receive(inbox: socket.socket, last_output: LastOutput) -> bool:
+    """Take in all packets that are there; say whether more may come."""
+    while True:
+        try:
+            packet, descriptors, _, _ = socket.recv_fds(inbox, 65536, MAX_DESCRIPTORS)
+        except BlockingIOError:
+            return True
+        except OSError:
+            return False
+        if not packet:
+            return False
+        last_output.receive(packet, descriptors)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,1 @@
+"""Which source files a process has loaded, and whether they have changed since."""

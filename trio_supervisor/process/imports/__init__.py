@@ -1,0 +1,1 @@
+"""Import an application in a child process, and contain what the import changes."""

@@ -1,0 +1,134 @@
+"""What an application declares, read by a process of its own.
+
+``python -m trio_supervisor.process.imports.import_check SOURCE RESULT REPORT`` with
+descriptors of files: the pickled `Reference`, where the answer goes, and where the
+progress of the import is reported. For systems without a fork server, whose answer is
+the same.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+import pickle
+import sys
+from collections.abc import Mapping
+from contextlib import suppress
+from typing import Final
+
+import trio
+
+from trio_supervisor.errors import TargetError
+from trio_supervisor.process.cleanup.stopping import StopPlan, stop
+from trio_supervisor.process.imports.declaration import Declared, read_answer
+from trio_supervisor.process.imports.declaration_wait import (
+    IMPORT_TIMEOUT,
+    ended_text,
+    late_text,
+    read_file,
+    shown_target,
+    tell_where,
+)
+from trio_supervisor.process.imports.import_report import read_report
+from trio_supervisor.process.imports.import_watch import open_report, record_import
+from trio_supervisor.process.spawn.code_source import Reference
+from trio_supervisor.process.spawn.documents import interpreter_flags, open_document
+from trio_supervisor.process.spawn.exec import spawn_exec
+from trio_supervisor.process.spawn.load import blamed
+from trio_supervisor.process.spawn.preload import load_source
+from trio_supervisor.tasks import open_nursery
+
+_AT_ONCE: Final = StopPlan(timeout=0.0)
+
+
+async def declare(
+    source: Reference,
+    environment: Mapping[str, str],
+    within: float | None = IMPORT_TIMEOUT,
+) -> Declared:
+    """Import *source* in a process of its own, and return what it declares.
+
+    A cancellation ends that process.
+
+    Raises:
+        TargetError, SpecError, PlatformError: it cannot be imported, or declares
+            something wrong; the message is that of `load_application`.
+        OSError: no process can be started.
+    """
+    report = open_report()
+    try:
+        return await _declare(source, environment, within, report)
+    finally:
+        os.close(report)
+
+
+async def _declare(
+    source: Reference,
+    environment: Mapping[str, str],
+    within: float | None,
+    report: int,
+) -> Declared:
+    shown = shown_target(source.target)
+    with open_document(b"") as result:
+        with open_document(pickle.dumps(source)) as document:
+            numbers = [document, result, report]
+            process = await spawn_exec(
+                [
+                    sys.executable,
+                    *interpreter_flags(),
+                    "-m",
+                    "trio_supervisor.process.imports.import_check",
+                    *map(str, numbers),
+                ],
+                environment=environment,
+                inherit=numbers,
+            )
+        try:
+            async with open_nursery() as nursery:
+                nursery.start_soon(tell_where, process.pid, report, shown)
+                with trio.move_on_after(within or math.inf) as scope:
+                    code = await process.wait()
+                nursery.cancel_scope.cancel()
+        finally:
+            await stop(process, _AT_ONCE)
+            process.close()
+        data = read_file(result)
+    if scope.cancelled_caught:
+        raise TargetError(late_text(read_report(report), shown, within))
+    if not data:
+        raise TargetError(ended_text(read_report(report), shown, code))
+    return read_answer(data, shown)
+
+
+def main() -> None:
+    """Import, and write down what is declared."""
+    # Not for the controller, which loads this module as well.
+    from trio_supervisor.process.imports.declaration_answer import (
+        application_answer,
+        codes_of,
+        error_answer,
+    )
+
+    document, result, report = map(int, sys.argv[1:4])
+    sys.argv[1:] = []
+    process_id = os.getpid()
+    with os.fdopen(document, "rb") as file:
+        file.seek(0)
+        source = pickle.load(file)
+    with record_import(report):
+        try:
+            application = load_source(source)
+            answer = application_answer(application, codes_of(application))
+        except BaseException as exc:  # KeyboardInterrupt is the import's own, too
+            answer = error_answer(blamed(exc, source.target))
+    if os.getpid() == process_id:  # else the import forked it
+        with os.fdopen(result, "wb") as file:
+            file.write(answer)
+    for stream in (sys.stdout, sys.stderr):
+        with suppress(AttributeError, OSError, ValueError):  # it may be closed, or none
+            stream.flush()
+    os._exit(0)  # whatever threads the import has started
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,1 @@
+"""Inspect a process from outside: kernel state, faulthandler stacks, machine load."""

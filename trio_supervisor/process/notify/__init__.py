@@ -1,0 +1,1 @@
+"""sd_notify(3), heartbeats, and messages from children to the controller."""

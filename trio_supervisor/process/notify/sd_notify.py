@@ -1,0 +1,173 @@
+"""Readiness by datagrams, as in sd_notify(3): what they say, and how they are sent."""
+
+from __future__ import annotations
+
+import logging
+import os
+import socket
+import sys
+from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext, suppress
+from types import TracebackType
+from typing import Final, Self
+
+from attrs import define, field, frozen
+
+from trio_supervisor.process.notify.heartbeat import Heart, use_pulse
+
+logger = logging.getLogger(__name__)
+
+# A status line, a few variables: systemd takes 4 KiB, and so do we.
+MAX_DATAGRAM: Final = 4096
+_MAX_STATUS: Final = 200
+# What a flood of lines costs is bounded, too.
+_MAX_FIELDS: Final = 64
+
+
+@frozen(kw_only=True)
+class Notification:
+    """One datagram of a process that is known."""
+
+    process_id: int
+    fields: Mapping[str, str]
+
+    @property
+    def is_ready(self) -> bool:
+        """READY=1."""
+        return self.fields.get("READY") == "1"
+
+    @property
+    def is_unready(self) -> bool:
+        """READY=0: a word of ours; sd_notify(3) knows no way back."""
+        return self.fields.get("READY") == "0"
+
+    @property
+    def is_heartbeat(self) -> bool:
+        """WATCHDOG=1."""
+        return self.fields.get("WATCHDOG") == "1"
+
+    @property
+    def is_stopping(self) -> bool:
+        """STOPPING=1."""
+        return self.fields.get("STOPPING") == "1"
+
+    @property
+    def status(self) -> str | None:
+        """STATUS=…, on one line and of printable characters."""
+        if (text := self.fields.get("STATUS")) is None:
+            return None
+        return "".join(c if c.isprintable() else " " for c in text[:_MAX_STATUS])
+
+
+def parse_fields(data: bytes) -> dict[str, str]:
+    """Return the variables of a datagram; lines without one are left out."""
+    fields: dict[str, str] = {}
+    for line in data.decode("utf-8", "replace").splitlines()[:_MAX_FIELDS]:
+        name, equals, value = line.partition("=")
+        if equals and name:
+            fields[name] = value
+    return fields
+
+
+@define(eq=False)
+class Notifier:
+    """The sending end, in the child. Never blocks, and never fails for good.
+
+    A datagram that cannot be sent now (the receiver's queue is full) is refused, and
+    the caller may try again.
+    """
+
+    address: str | None
+    """As ``NOTIFY_SOCKET`` has it: a path, or ``@NAME``."""
+    _inherited: socket.socket | None = None
+    """A connected socket: needs no path, and no right to one."""
+    _heart: Heart | None = None
+    """Where heartbeats go, if not by datagrams as well."""
+    _socket: socket.socket | None = field(default=None, init=False)
+    _has_warned: bool = field(default=False, init=False)
+
+    def __attrs_post_init__(self) -> None:
+        if self._inherited is not None:
+            self._inherited.setblocking(False)
+        if self.address:
+            self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+            self._socket.setblocking(False)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        type_: type[BaseException] | None,
+        exc: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        for opened in (self._socket, self._inherited):
+            if opened is not None:
+                with suppress(OSError):  # closed by the application
+                    opened.close()
+        self._socket = self._inherited = None
+
+    def beat(self) -> None:
+        """Give a heartbeat. One that cannot be given now is not given later."""
+        if self._heart is not None:
+            self._heart.beat()
+        else:
+            self.send("WATCHDOG=1")
+
+    def held(self) -> AbstractContextManager[None]:
+        """Have the time of the block left out of the silence of this process."""
+        return nullcontext() if self._heart is None else self._heart.held()
+
+    def send(self, text: str) -> bool:
+        """Send variables, as ``"READY=1"``; say whether they went off.
+
+        True also where they cannot be sent at all: trying again would be of no use. Why
+        is logged, once, unless the controller is gone.
+        """
+        if sys.platform != "linux":
+            text += f"\nMAINPID={os.getpid()}"
+        data = text.encode("utf-8", "replace")[:MAX_DATAGRAM]
+        problem: OSError | None = None
+        for opened, address in (
+            (self._inherited, None),
+            (self._socket, self.address),
+        ):
+            if opened is None:
+                continue
+            try:
+                if address is None:
+                    opened.send(data)
+                else:
+                    opened.sendto(data, kernel_address(address))
+            except BlockingIOError:
+                return False
+            except ConnectionError:
+                return True  # the controller is gone: our lifeline says so, too
+            except OSError as exc:  # an application that closed all descriptors
+                problem = exc
+            else:
+                return True
+        if problem is not None and not self._has_warned:
+            self._has_warned = True
+            logger.warning("cannot tell the controller %r: %s", text, problem)
+        return True
+
+
+def kernel_address(address: str) -> str:
+    """Return where the kernel finds *address*, as ``NOTIFY_SOCKET`` has it."""
+    return "\0" + address[1:] if address.startswith("@") else address
+
+
+def open_notifier(address: str, descriptors: Sequence[int]) -> Notifier:
+    """Return a notifier for what a child has inherited: a socket, and its pulse.
+
+    Args:
+        descriptors: None at all: there is only the *address*.
+    """
+    if not descriptors:
+        return Notifier(address)
+    connected, pulse = descriptors
+    # What the child starts by exec has no part in this.
+    os.set_inheritable(connected, False)
+    return Notifier(address, socket.socket(fileno=connected), use_pulse(pulse))

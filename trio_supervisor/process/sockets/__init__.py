@@ -1,0 +1,1 @@
+"""Listening sockets: bind them, adopt them from systemd, remove their files."""

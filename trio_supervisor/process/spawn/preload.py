@@ -1,0 +1,104 @@
+"""What a fork server imports, so that its children need not."""
+
+from __future__ import annotations
+
+import importlib
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from trio_supervisor.application import Application, Service
+from trio_supervisor.process.code.loaded import remember
+from trio_supervisor.process.imports.declaration_answer import (
+    application_answer,
+    codes_of,
+    error_answer,
+)
+from trio_supervisor.process.spawn.boot import unpickle_source, with_added_path
+from trio_supervisor.process.spawn.code_source import Pickled, Reference
+from trio_supervisor.process.spawn.load import (
+    blamed,
+    files_of_target,
+    load_application,
+)
+from trio_supervisor.wire.codec import prepare
+
+_entered: list[tuple[str, ...]] = []
+"""The paths that this process, or the one that forked it, imports from."""
+
+
+def load_source(source: Reference | Pickled) -> Any:
+    """Return the application that *source* names, or the object that it holds.
+
+    Raises:
+        TargetError, SpecError: as for `load_application`.
+    """
+    if isinstance(source, Reference):
+        _enter_path(source.path)
+        return load_application(source.target)
+    return unpickle_source(source)
+
+
+def _enter_path(path: tuple[str, ...]) -> None:
+    """Import from *path* from now on, and from what PYTHONPATH adds in this process.
+
+    Once: what an import adds to `sys.path` stays, in a child that is forked, too.
+    """
+    if path in _entered:
+        return
+    _entered.append(path)
+    sys.path[:] = with_added_path(path)
+
+
+def preload(
+    sources: Sequence[Reference | Pickled],
+) -> tuple[list[str], bytes | None]:
+    """Load each of *sources*; return what went wrong, and what is declared.
+
+    A child loads its own again, which costs nothing where this succeeded, and fails
+    with its own message where it did not.
+
+    Returns:
+        Problems in words, and the answer to the controller; None: no source is an
+        application that it does not have.
+    """
+    prepare()
+    # anyio loads a backend when it first runs, which takes it 20 ms.
+    importlib.import_module("anyio._backends._trio")
+    problems: list[str] = []
+    answer: bytes | None = None
+    began_at = time.time()
+    covered: set[Path] | None = None
+    for source in sources:
+        if isinstance(source, Reference):
+            answer, covered = _declare(source)
+            continue
+        try:
+            unpickle_source(source)
+        except Exception as exc:
+            problems.append(f"{type(exc).__name__}: {exc}")
+    remember(began_at, covered)
+    return problems, answer
+
+
+def _declare(source: Reference) -> tuple[bytes, set[Path] | None]:
+    """Return the answer, and the files of which it is known who runs them."""
+    try:
+        application = load_source(source)
+    except BaseException as exc:  # KeyboardInterrupt is the import's own, too
+        return error_answer(blamed(exc, source.target)), None
+    if _needs_asyncio(application):
+        importlib.import_module("anyio._backends._asyncio")
+    codes = codes_of(application)
+    covered = files_of_target(source.target)
+    covered.update(*(code.files for code in codes.values()))
+    return application_answer(application, codes), covered
+
+
+def _needs_asyncio(application: Application) -> bool:
+    return any(
+        isinstance(service, Service) and service.backend == "asyncio"
+        for service in application.services
+    )

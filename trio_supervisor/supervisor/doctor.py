@@ -1,0 +1,214 @@
+"""A diagnosis of what has no agent: a command, or a process that has ended.
+
+It is made of what the system tells of the process and what the controller knows. All of
+the code in it is left out, and the diagnosis says so.
+"""
+
+from __future__ import annotations
+
+import time
+from contextlib import suppress
+from typing import Final
+
+import trio
+from attrs import frozen
+
+from trio_supervisor.diagnostics.diagnosis_text import describe
+from trio_supervisor.policy.doctor.findings import Finding, size
+from trio_supervisor.policy.doctor.growth import FULL
+from trio_supervisor.policy.doctor.unresponsive import (
+    End,
+    down,
+    ended,
+    out_of_descriptors,
+    stopped,
+)
+from trio_supervisor.process.inspection.inspection import FROZEN
+from trio_supervisor.process.inspection.kernel_threads import ThreadView, view_threads
+from trio_supervisor.wire import diagnosis as wire
+from trio_supervisor.wire.codec import to_fields
+from trio_supervisor.wire.json_tree import Object
+from trio_supervisor.wire.messages import WorkerRecord
+
+_SHOWN: Final = 5
+"""Threads and children that are shown."""
+_LAST: Final = 3
+"""Lines."""
+
+
+@frozen(kw_only=True)
+class Sample:
+    """What the system tells of a process at one moment."""
+
+    at: float
+    threads: tuple[ThreadView, ...]
+    processor: float
+    """Time that it and its children have used [s]."""
+    resident: int
+    """[bytes]"""
+    descriptors: int | None
+    limit: int | None
+    children: tuple[str, ...]
+
+    @classmethod
+    def take(cls, process_id: int) -> Sample | None:
+        """Look at a process; None: it is gone, or nothing may be known of it."""
+        import psutil
+
+        try:
+            process = psutil.Process(process_id)
+            with process.oneshot():
+                times, memory = process.cpu_times(), process.memory_info()
+            children = tuple(map(_describe, process.children(recursive=True)))
+        except psutil.Error:
+            return None
+        descriptors = limit = None
+        with suppress(psutil.Error, AttributeError, OSError):
+            descriptors = process.num_fds()
+            limit = process.rlimit(psutil.RLIMIT_NOFILE)[0]
+        return cls(
+            at=time.monotonic(),
+            threads=view_threads(process_id),
+            processor=times.user + times.system,
+            resident=memory.rss,
+            descriptors=descriptors,
+            limit=limit,
+            children=tuple(child for child in children if child),
+        )
+
+
+def _describe(child: object) -> str:
+    import psutil
+
+    assert isinstance(child, psutil.Process)
+    with suppress(psutil.Error):
+        return f"{child.name()} (pid {child.pid}, {child.status()})"
+    return ""
+
+
+async def examine_from_outside(
+    record: WorkerRecord,
+    duration: float,
+    last_lines: tuple[str, ...],
+    problem: str = "",
+) -> Object | None:
+    """Return the fields of a `Diagnosis` of a process without an agent that answers.
+
+    None: the process ended meanwhile. A cancellation leaves nothing behind.
+
+    Args:
+        problem: Why its agent cannot tell more, where it answers.
+    """
+    if record.process_id is None:
+        await trio.lowlevel.checkpoint()
+        why = [record.last_exit and f"Its last exit: {record.last_exit}."]
+        why.append(record.waiting_for and f"It waits for {record.waiting_for}.")
+        text = " ".join(word for word in why if word)
+        finding = down(record.name, record.state, text, last_lines)
+        return _fields([finding], 0.0, [_history(record)], _WITHOUT_PROCESS)
+    first = await trio.to_thread.run_sync(Sample.take, record.process_id)
+    await trio.sleep(duration)
+    last = await trio.to_thread.run_sync(Sample.take, record.process_id)
+    if first is None or last is None or not last.threads:
+        return None
+    state = FROZEN.get(last.threads[0].state)
+    findings = [] if state is None else [stopped(state, record.process_id)]
+    if last.limit is not None and (last.descriptors or 0) >= FULL * last.limit:
+        findings.append(out_of_descriptors(last.descriptors or 0, last.limit))
+    lines = [*_looked_at(first, last), _history(record)]
+    lines += [f"last line: {line}" for line in last_lines[-_LAST:]]
+    left_out = _COMMAND if not record.connects else _NOT_CONNECTED
+    if problem:
+        left_out = (f"what its code does: {problem}",)
+    return _fields(findings, last.at - first.at, lines, left_out)
+
+
+def diagnose_end(
+    record: WorkerRecord, end: Object, duration: float, now: WorkerRecord | None
+) -> Object:
+    """Return the fields of a `Diagnosis` of a process that ended meanwhile.
+
+    Args:
+        record: What was known of it before.
+        end: The answer to `Inspect`.
+        now: What is there in its place.
+    """
+    finding = ended(
+        End(
+            process_id=record.process_id or 0,
+            exit=", ".join(filter(None, (end.get("exit", ""), end.get("problem", "")))),
+            cause=str(end.get("cause", "")),
+            is_planned=bool(end.get("is_planned")),
+            last_lines=tuple(map(str, end.get("last_lines", ()))),
+            stacks=tuple(str(end.get("stacks", "")).splitlines()),
+            post_mortem=str(end.get("post_mortem", "")),
+        ),
+        _successor(record, now),
+    )
+    return _fields([finding], duration, [_history(now or record)], _ENDED, "ended")
+
+
+_COMMAND: Final = ("what its code does: a command has no agent that could tell",)
+_NOT_CONNECTED: Final = ("what its code does: its agent is not connected",)
+_WITHOUT_PROCESS: Final = ("a process: there is none",)
+_ENDED: Final = ("all else: the process is gone",)
+
+
+def _successor(record: WorkerRecord, now: WorkerRecord | None) -> str:
+    if now is None:
+        return f"There is no {record.name} any more."
+    if now.process_id == record.process_id:  # the news of its end is on the way
+        return "What follows is for its restart policy to say."
+    if now.process_id is None:
+        return f"{record.name} is {now.state}."
+    return f"In its place there is pid {now.process_id}, which is {now.state}."
+
+
+def _looked_at(first: Sample, last: Sample) -> list[str]:
+    main, *others = last.threads
+    passed = max(1e-9, last.at - first.at)
+    used = max(0.0, last.processor - first.processor) / passed
+    grown = (last.resident - first.resident) / 2**20
+    lines = [f"process: {main}; threads: {len(last.threads)}"]
+    lines += [f"  thread {thread.number}: {thread}" for thread in others[:_SHOWN]]
+    lines.append(f"processor: {used:.0%} of one")
+    lines.append(f"memory: {size(last.resident)} resident, {grown:+.1f} MiB")
+    if last.descriptors is not None:
+        change = last.descriptors - (first.descriptors or last.descriptors)
+        limit = f" of {last.limit}" if last.limit is not None else ""
+        lines.append(f"descriptors: {last.descriptors} ({change:+d}){limit}")
+    lines.append(f"children: {len(last.children)}")
+    lines += [f"  {child}" for child in last.children[:_SHOWN]]
+    return lines
+
+
+def _history(record: WorkerRecord) -> str:
+    words = [f"history: {record.restarts} restarts"]
+    if record.started_at is not None and record.process_id is not None:
+        words.append(f"up {time.monotonic() - record.started_at:.1f} s")
+    if record.last_exit:
+        words.append(f"last exit: {record.last_exit}")
+    if record.status:
+        words.append(f"says {record.status!r}")
+    return ", ".join(words)
+
+
+def _fields(
+    findings: list[Finding],
+    duration: float,
+    looked_at: list[str],
+    left_out: tuple[str, ...],
+    way: str = "outside",
+) -> Object:
+    found = wire.Diagnosis(
+        data="",
+        duration=duration,
+        findings=tuple(wire.Finding(**finding.as_plain()) for finding in findings),
+        looked_at=tuple(looked_at),
+        left_out=left_out,
+        overhead=0.0,
+        pause=0.0,
+        facts={},
+        way=way,
+    )
+    return {**to_fields(found), "data": describe(found)}

@@ -1,0 +1,1 @@
+"""Examine a worker from inside: collect the facts that `policy.doctor` diagnoses."""

@@ -1,0 +1,99 @@
+"""Who holds what a memory sample found: the nearest holder of the application's own."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Sequence
+from typing import Final
+
+from trio_supervisor._location import PREFIX
+from trio_supervisor.diagnostics.locations import (
+    Spot,
+    is_application,
+    is_package,
+)
+from trio_supervisor.diagnostics.stacks.frames import short_path
+from trio_supervisor.policy.doctor.facts import Holder
+from trio_supervisor.policy.doctor.findings import size
+from trio_supervisor.wire.memory_reports import Growth, Holding, MemoryReport, Step
+
+_RUNS_THE_TARGET: Final = ("runtimes.py", "instance.py", "main.py")
+"""Files of ours whose frames and objects hold the application's."""
+_SOURCES: Final = "variable cache of module linecache"
+"""Lines of code, read to be told."""
+_STEPS: Final = 8
+"""Of a chain that are told."""
+
+
+def holders_of(report: MemoryReport) -> tuple[Holder, ...]:
+    """Return who holds the most of what was retained, or has grown, the largest first.
+
+    What the agent came to hold, in whose thread this is called, is left out.
+    """
+    by_holder = dict[Step | None, list[Holding | Growth]]()
+    found: tuple[Holding | Growth, ...] = (*report.holders, *report.grown)
+    for one in found:
+        if not _is_ours(one):
+            holder = holder_in(one.chain) if one.is_rooted else None
+            by_holder.setdefault(holder, []).append(one)
+    holders = [_as_holder(holder, held) for holder, held in by_holder.items()]
+    return tuple(sorted(holders, key=lambda one: one.memory + one.grown, reverse=True))
+
+
+def _as_holder(holder: Step | None, held: Sequence[Holding | Growth]) -> Holder:
+    new = [one for one in held if isinstance(one, Holding)]
+    grown = [one for one in held if isinstance(one, Growth)]
+    chain = _lines(max(held, key=_memory))
+    return Holder(
+        memory=sum(map(_memory, new)),
+        count=sum(one.count for one in new),
+        grown=sum(map(_memory, grown)),
+        chain=chain,
+        title=chain[0] if holder is None else _line(holder),
+        is_known=holder is not None,
+    )
+
+
+def _memory(one: Holding | Growth) -> int:
+    return one.memory if isinstance(one, Holding) else one.now - one.before
+
+
+def holder_in(chain: Sequence[Step]) -> Step | None:
+    """Return the step of *chain*, from a root down, that is to be told first.
+
+    What is new came to be held itself. Of the rest the nearest to the leak that has a
+    place in the application; else one in any package but of an event loop.
+    """
+    old = [one for one in chain if one.file is not None and not one.is_new]
+    for is_wanted in (is_application, is_package):
+        for one in reversed(old):
+            if is_wanted(Spot(one.file or "", one.line or 0, "")):
+                return one
+    return chain[0] if chain else None
+
+
+def _is_ours(holding: Holding | Growth) -> bool:
+    if not holding.chain:
+        return False
+    root = holding.chain[0]
+    agent = f", in {threading.current_thread().name} at line "
+    is_own_code = (
+        root.file is not None
+        and root.file.startswith(PREFIX)
+        and not root.file.endswith(_RUNS_THE_TARGET)
+    )
+    return is_own_code or agent in root.text or root.text == _SOURCES
+
+
+def _lines(one: Holding | Growth) -> tuple[str, ...]:
+    steps = [_line(step) for step in one.chain[:_STEPS]]
+    if isinstance(one, Growth):
+        return (*steps, f"a {one.class_name}, {size(_memory(one))} larger than before")
+    what = f"{one.count} {one.class_name}, {size(one.memory)}"
+    return (*steps, f"{what}, of {short_path(one.location)}")
+
+
+def _line(step: Step) -> str:
+    if step.file is None:
+        return step.text
+    return f"{step.text} ({short_path(step.file)}:{step.line})"
