@@ -89,7 +89,7 @@ def test_the_variable_counts_for_serve_as_well(monkeypatch: pytest.MonkeyPatch) 
 
 @pytest.mark.parametrize(
     "modules",
-    [["cli.main"], ["cli.main", "cli.look", "cli.steer", "cli.diagnose"]],
+    [["cli.main"], ["cli.main", "cli.status", "cli.control", "cli.diagnose"]],
     ids=["before the verb is known", "for all quick verbs"],
 )
 def test_a_quick_verb_loads_nothing_heavy(modules: list[str]) -> None:
