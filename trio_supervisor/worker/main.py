@@ -26,8 +26,8 @@ from trio_supervisor.errors import SupervisorError
 from trio_supervisor.process.inspection.black_box import use_black_box
 from trio_supervisor.process.notify.sd_notify import Notifier, open_notifier
 from trio_supervisor.process.spawn.boot import WorkerBoot
-from trio_supervisor.process.spawn.leaving import call_excepthook
 from trio_supervisor.process.spawn.preload import load_source
+from trio_supervisor.process.spawn.process_exit import call_excepthook
 from trio_supervisor.worker.agent import Agent
 from trio_supervisor.worker.diagnostics import Looking
 from trio_supervisor.worker.forked_children import end_forked_children_by

@@ -19,7 +19,7 @@ from trio_supervisor.process.child import Process
 from trio_supervisor.process.groups import IS_LINUX
 from trio_supervisor.process.repeated_failures import FoldedLog
 from trio_supervisor.process.shortage import shortage_of, text_of
-from trio_supervisor.process.sockets.occupied import stranger_at
+from trio_supervisor.process.sockets.port_conflict import conflicting_listener
 from trio_supervisor.process.spawn.environment import PROCESS_VARIABLE
 from trio_supervisor.process.spawn.helper import open_helper
 from trio_supervisor.process.threads import run_in_thread
@@ -198,7 +198,9 @@ class _Prober:
             child = target.child
             mark = f"{PROCESS_VARIABLE}={child.plan.mark(child.incarnation)}"
             pid = target.process.pid
-            stranger = await run_in_thread(stranger_at, *target.place, pid, mark)
+            stranger = await run_in_thread(
+                conflicting_listener, *target.place, pid, mark
+            )
         if stranger != target.stranger:
             target.stranger = stranger
             target.child.remark(stranger and f"{probe} is answered by {stranger}")

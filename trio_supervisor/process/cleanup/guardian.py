@@ -24,7 +24,7 @@ import time
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
-from trio_supervisor.process.cleanup.last_output import MAX_DESCRIPTORS, LastOutput
+from trio_supervisor.process.cleanup.output_relay import MAX_DESCRIPTORS, OutputRelay
 from trio_supervisor.process.groups import (
     IS_LINUX,
     command_of,
@@ -160,14 +160,14 @@ def main() -> None:
     marker, directory, *outputs = sys.argv[1:]
     for sig in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT):
         signal.signal(sig, signal.SIG_IGN)
-    table, last_output = Table(), LastOutput()
+    table, relay = Table(), OutputRelay()
     inbox = socket.socket(fileno=int(outputs[0])) if outputs else None
     if inbox is not None:
         inbox.setblocking(False)
     watched: list[Any] = [0] if inbox is None else [0, inbox]
     while True:
         ready, _, _ = select.select(watched, [], [])
-        if inbox in ready and inbox is not None and not _receive(inbox, last_output):
+        if inbox in ready and inbox is not None and not _receive(inbox, relay):
             watched.remove(inbox)
         if 0 in ready:
             if not (data := os.read(0, 65536)):
@@ -176,15 +176,15 @@ def main() -> None:
             if table.is_dismissed:
                 return
     if inbox is not None:
-        _receive(inbox, last_output)
-    thread = last_output.start()
+        _receive(inbox, relay)
+    thread = relay.start()
     end_all(table, marker)
-    last_output.finish(thread)
+    relay.finish(thread)
     if directory:
         shutil.rmtree(directory, ignore_errors=True)
 
 
-def _receive(inbox: socket.socket, last_output: LastOutput) -> bool:
+def _receive(inbox: socket.socket, relay: OutputRelay) -> bool:
     """Take in all packets that are there; say whether more may come."""
     while True:
         try:
@@ -195,7 +195,7 @@ def _receive(inbox: socket.socket, last_output: LastOutput) -> bool:
             return False
         if not packet:
             return False
-        last_output.receive(packet, descriptors)
+        relay.receive(packet, descriptors)
 
 
 if __name__ == "__main__":

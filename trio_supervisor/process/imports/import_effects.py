@@ -64,7 +64,7 @@ class Effects:
     """What an import has changed; made after it.
 
     Args:
-        hard: The hard limits that it wants: see `kept_limits`.
+        hard: The hard limits that it wants: see `hard_limits`.
     """
 
     def __init__(self, before: Before, hard: Mapping[int, int] = _NONE) -> None:

@@ -12,7 +12,7 @@ from collections.abc import Mapping, Sequence
 from attrs import evolve, frozen
 
 from trio_supervisor.process.child import ChildProcess
-from trio_supervisor.process.spawn import handover
+from trio_supervisor.process.spawn import exec_wrapper
 from trio_supervisor.process.spawn.signal_dispositions import ignored_signals
 from trio_supervisor.process.threads import run_in_thread
 
@@ -31,7 +31,7 @@ async def spawn_exec(
     """Start *command* and return its process, which the caller has to stop.
 
     It begins with an empty signal mask, and with the default disposition of every
-    signal: where this process ignores one, by way of `handover`, which costs 15 ms.
+    signal: where this process ignores one, through `exec_wrapper`, which costs 15 ms.
 
     Standard input is /dev/null (a process in a background group that reads a terminal
     would be stopped by it). A cancellation comes before or after: a process that was
@@ -63,7 +63,7 @@ async def spawn_exec(
         return await run_in_thread(launch.start)
     if listen and inherit:
         raise ValueError("listen gives out the very numbers that inherit keeps")
-    return await run_in_thread(_start_by_handover, launch, listen or {})
+    return await run_in_thread(_start_by_wrapper, launch, listen or {})
 
 
 @frozen(kw_only=True)
@@ -130,12 +130,12 @@ def encoded(text: str) -> bytes:
         raise OSError(errno.EILSEQ, "a lone surrogate", text) from exc
 
 
-def _start_by_handover(launch: _Launch, listen: Mapping[str, int]) -> ChildProcess:
-    """Start it by way of `handover`, and wait until that has become the program."""
+def _start_by_wrapper(launch: _Launch, listen: Mapping[str, int]) -> ChildProcess:
+    """Start it through `exec_wrapper`, and wait until that has become the program."""
     report, told = os.pipe()
     with open(report, "rb") as reader:
         try:
-            process = _by_handover(launch, listen, told).start()
+            process = _by_wrapper(launch, listen, told).start()
         finally:
             os.close(told)
         problem = reader.read()
@@ -146,7 +146,7 @@ def _start_by_handover(launch: _Launch, listen: Mapping[str, int]) -> ChildProce
     raise OSError(int(problem), os.strerror(int(problem)), launch.command[0])
 
 
-def _by_handover(launch: _Launch, listen: Mapping[str, int], told: int) -> _Launch:
+def _by_wrapper(launch: _Launch, listen: Mapping[str, int], told: int) -> _Launch:
     environment = dict(launch.environment)
     if listen:
         environment |= {
@@ -155,7 +155,7 @@ def _by_handover(launch: _Launch, listen: Mapping[str, int], told: int) -> _Laun
         }
     locale = environment.get("LC_CTYPE")
     # -I and -S: nothing of the program's environment, nor of this one's packages.
-    interpreter = [sys.executable, "-I", "-S", handover.__file__]
+    interpreter = [sys.executable, "-I", "-S", exec_wrapper.__file__]
     arguments = [
         str(told),
         ",".join(map(str, listen.values())),

@@ -34,11 +34,11 @@ from typing import Final, NamedTuple, NoReturn
 from trio_supervisor._location import PACKAGE
 from trio_supervisor.process.imports.exit_handlers import ExitHandlers
 from trio_supervisor.process.imports.fork_findings import Findings, find
+from trio_supervisor.process.imports.hard_limits import keep_hard_limits
 from trio_supervisor.process.imports.import_effects import Before, Effects
 from trio_supervisor.process.imports.import_watch import ImportRecord, record_import
-from trio_supervisor.process.imports.kept_descriptors import keep_open
-from trio_supervisor.process.imports.kept_limits import keep_hard_limits
 from trio_supervisor.process.imports.open_files import Imported
+from trio_supervisor.process.imports.protected_descriptors import keep_open
 from trio_supervisor.process.kernel import die_with_parent, forget_parent
 from trio_supervisor.process.shortage import shortage_of
 from trio_supervisor.process.spawn.documents import open_document
@@ -61,7 +61,7 @@ from trio_supervisor.process.spawn.forked_child import (
     set_title,
     socket_pair,
 )
-from trio_supervisor.process.spawn.leaving import leave
+from trio_supervisor.process.spawn.process_exit import exit_process
 from trio_supervisor.process.spawn.signal_dispositions import reset_ignored
 from trio_supervisor.process.spawn.standby import fork_twin
 
@@ -360,7 +360,7 @@ def _end(handlers: ExitHandlers) -> NoReturn:
     # They may write a file or wait for a process: a SIGTERM is not to interrupt them.
     signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())
     handlers.release()
-    leave(0)
+    exit_process(0)
 
 
 def _tell_declared(control: socket, answer: bytes) -> None:

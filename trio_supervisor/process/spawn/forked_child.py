@@ -23,7 +23,11 @@ import setproctitle
 from trio_supervisor.process.imports.import_effects import Effects
 from trio_supervisor.process.imports.open_files import Imported, close_files
 from trio_supervisor.process.spawn.fork_server_protocol import Birth
-from trio_supervisor.process.spawn.leaving import call_excepthook, exit_code, leave
+from trio_supervisor.process.spawn.process_exit import (
+    call_excepthook,
+    exit_code,
+    exit_process,
+)
 
 # A document, a birth socket, two streams, a lifeline, and sockets: 32 at most.
 MAX_DESCRIPTORS: Final = 64
@@ -116,7 +120,7 @@ def be_born(request: Request, heritage: Heritage) -> NoReturn:
         try:
             threading._shutdown()  # type: ignore[attr-defined]
         finally:
-            leave(code, lambda: close_files(heritage.imported))
+            exit_process(code, lambda: close_files(heritage.imported))
 
 
 def _live(request: Request, heritage: Heritage) -> int:

@@ -9,7 +9,7 @@ from collections.abc import Callable
 
 import pytest
 
-from trio_supervisor.process.imports.kept_limits import keep_hard_limits
+from trio_supervisor.process.imports.hard_limits import keep_hard_limits
 
 LIMIT = resource.RLIMIT_FSIZE
 pytestmark = pytest.mark.skipif(

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
-from trio_supervisor.process.imports.kept_descriptors import keep_open
+from trio_supervisor.process.imports.protected_descriptors import keep_open
 
 
 @pytest.fixture

@@ -8,14 +8,14 @@ import sys
 import pytest
 
 from tests.kits.serving import environment_of_children
-from trio_supervisor.process.spawn.leaving import exit_code
+from trio_supervisor.process.spawn.process_exit import exit_code
 
 _PROGRAM = """
 import atexit, os, sys
-from trio_supervisor.process.spawn.leaving import leave
+from trio_supervisor.process.spawn.process_exit import exit_process
 {before}
 sys.stdout.write("buffered")
-leave(7)
+exit_process(7)
 """
 
 

@@ -14,7 +14,7 @@ _LISTEN: Final = "0A"
 _V4_IN_V6: Final = "::ffff:"
 
 
-def stranger_at(host: str, port: int, leader: int, mark: str) -> str:
+def conflicting_listener(host: str, port: int, leader: int, mark: str) -> str:
     """Return who else answers at an address of this machine, in words.
 
     Empty: the process *leader*, or a process that belongs to it, listens there; or

@@ -11,7 +11,7 @@ from contextlib import contextmanager
 
 import pytest
 
-from trio_supervisor.process.sockets.occupied import stranger_at
+from trio_supervisor.process.sockets.port_conflict import conflicting_listener
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="/proc is Linux's")
 
@@ -54,14 +54,14 @@ def port_of(sock: socket.socket) -> int:
 def test_a_listener_of_another_process_is_named(bound: str, asked: str) -> None:
     family = socket.AF_INET6 if ":" in bound else socket.AF_INET
     with listening(bound, family) as sock, sleeping() as leader:
-        found = stranger_at(asked, port_of(sock), leader, "MARK=1")
+        found = conflicting_listener(asked, port_of(sock), leader, "MARK=1")
         assert f"(pid {os.getpid()})" in found
 
 
 def test_what_the_process_inherited_is_its_own() -> None:
     """As a socket that the controller opened."""
     with listening("127.0.0.1") as sock, sleeping(fds=(sock.fileno(),)) as leader:
-        assert stranger_at("127.0.0.1", port_of(sock), leader, "MARK=1") == ""
+        assert conflicting_listener("127.0.0.1", port_of(sock), leader, "MARK=1") == ""
 
 
 def test_what_descends_from_the_process_is_its_own() -> None:
@@ -88,10 +88,10 @@ def test_what_descends_from_the_process_is_its_own() -> None:
         os.close(port_end)
         with open(port_pipe, "rb") as reader:
             port = int(reader.readline())
-        assert stranger_at("127.0.0.1", port, parent.pid, "OTHER=1") == ""
+        assert conflicting_listener("127.0.0.1", port, parent.pid, "OTHER=1") == ""
         with sleeping() as unrelated:
-            assert stranger_at("127.0.0.1", port, unrelated, "MARK=1") == ""
-            assert stranger_at("127.0.0.1", port, unrelated, "MARK=2")
+            assert conflicting_listener("127.0.0.1", port, unrelated, "MARK=1") == ""
+            assert conflicting_listener("127.0.0.1", port, unrelated, "MARK=2")
         assert parent.stdin is not None
         parent.stdin.close()
 
@@ -99,9 +99,9 @@ def test_what_descends_from_the_process_is_its_own() -> None:
 def test_where_nobody_or_an_unknown_process_is_asked_nothing_is_said() -> None:
     with listening("127.0.0.1") as sock:
         port = port_of(sock)
-        assert stranger_at("127.0.0.1", port, 2**22, "MARK=1") == ""
+        assert conflicting_listener("127.0.0.1", port, 2**22, "MARK=1") == ""
     with sleeping() as leader:
-        assert stranger_at("127.0.0.1", port, leader, "MARK=1") == ""
+        assert conflicting_listener("127.0.0.1", port, leader, "MARK=1") == ""
 
 
 def test_a_worker_is_named_as_such() -> None:
@@ -115,5 +115,5 @@ def test_a_worker_is_named_as_such() -> None:
             os.set_inheritable(sock.fileno(), False)
             sock.detach()
             os.close(own[0])
-            found = stranger_at("127.0.0.1", port, leader, "MARK=1")
+            found = conflicting_listener("127.0.0.1", port, leader, "MARK=1")
             assert found == f"web.0 (pid {other})"

@@ -15,7 +15,7 @@ from contextlib import suppress
 from typing import NoReturn
 
 
-def leave(code: int, finish: Callable[[], object] | None = None) -> NoReturn:
+def exit_process(code: int, finish: Callable[[], object] | None = None) -> NoReturn:
     """Run exit handlers, write what is buffered, and end this process with *code*.
 
     Args:
@@ -26,10 +26,10 @@ def leave(code: int, finish: Callable[[], object] | None = None) -> NoReturn:
         with suppress(Exception):
             atexit._run_exitfuncs()
     finally:  # whatever an exit handler raises, or a signal
-        _leave(code, finish)
+        _exit_process(code, finish)
 
 
-def _leave(code: int, finish: Callable[[], object] | None) -> NoReturn:
+def _exit_process(code: int, finish: Callable[[], object] | None) -> NoReturn:
     try:
         if finish is not None:
             signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())

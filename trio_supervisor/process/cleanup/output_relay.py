@@ -34,7 +34,7 @@ _begun: Final = set[int | None]()
 """Descriptors of our own that lines were written to."""
 
 
-class LastOutput:
+class OutputRelay:
     """The ends to read from of all children."""
 
     def __init__(self) -> None:
