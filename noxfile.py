@@ -94,6 +94,14 @@ def docs(session: nox.Session) -> None:
 
 
 @nox.session(default=False)
+def reference(session: nox.Session) -> None:
+    """Write the pages of docs/ that are generated from the package."""
+    session.install("-e.")
+    words = session.posargs or ["docs"]
+    session.run("python", "-m", "trio_supervisor.reference", *words)
+
+
+@nox.session(default=False)
 def load(session: nox.Session) -> None:
     """Serve HTTP while workers are replaced, for longer than the tests do; minutes."""
     session.install("-e.", *_group("tests"))

@@ -38,7 +38,7 @@ MAY_IMPORT = {
     "supervisor": _BELOW_THE_LAYERS,
     "worker": _BELOW_THE_LAYERS,
 }
-MAY_IMPORT_ALL = {"export", "cli", "web", "testing", "__init__", "__main__"}
+MAY_IMPORT_ALL = {"cli", "web", "testing", "reference", "__init__", "__main__"}
 ROOMS = MAY_IMPORT.keys() | MAY_IMPORT_ALL
 
 PURE = _PURE | {"application"}

@@ -1,0 +1,1 @@
+"""Write the reference pages of docs/ from the declarations in the package."""

@@ -1,0 +1,36 @@
+"""List the generated files of docs/, and write or check them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Final
+
+from trio_supervisor.reference import options
+
+PAGES: Final[Mapping[str, Callable[[], str]]] = {
+    "reference/options.md": options.page,
+}
+"""The generated files: path below docs/, and the function that returns the text.
+
+A page is a module of this package with one such function; add a line here for it.
+"""
+
+
+def write(docs: Path) -> list[Path]:
+    """Write each page that is missing or out of date; return the paths written."""
+    stale = outdated(docs)
+    for path in stale:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        text = PAGES[path.relative_to(docs).as_posix()]()
+        path.write_text(text, encoding="utf-8")
+    return stale
+
+
+def outdated(docs: Path) -> list[Path]:
+    """Return the paths of pages that are missing or differ from the declarations."""
+    return [docs / name for name, page in PAGES.items() if _read(docs / name) != page()]
+
+
+def _read(path: Path) -> str | None:
+    return path.read_text(encoding="utf-8") if path.is_file() else None
