@@ -18,6 +18,8 @@ PEERS = {
     "circus": ["circus"],
     "gunicorn": ["gunicorn", "trio"],
 }
+# Material for MkDocs would print a page about MkDocs 2 at each build.
+MKDOCS = {"NO_MKDOCS_2_WARNING": "1"}
 
 
 def _group(name: str) -> list[str]:
@@ -90,7 +92,14 @@ def failing_calls(session: nox.Session) -> None:
 def docs(session: nox.Session) -> None:
     """Build the documentation into site/; a dead link is an error."""
     session.install(*_group("docs"))
-    session.run("mkdocs", "build", "--strict", "--quiet", *session.posargs)
+    session.run("mkdocs", "build", "--strict", "--quiet", *session.posargs, env=MKDOCS)
+
+
+@nox.session(default=False)
+def docs_serve(session: nox.Session) -> None:
+    """Show the documentation at http://127.0.0.1:8000/, and again after each change."""
+    session.install(*_group("docs"))
+    session.run("mkdocs", "serve", *session.posargs, env=MKDOCS)
 
 
 @nox.session(default=False)
