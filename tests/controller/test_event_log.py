@@ -8,12 +8,12 @@ import trio
 from trio.testing import wait_all_tasks_blocked
 
 from trio_supervisor.controller.event_log import Journal
-from trio_supervisor.controller.events import Scaled
+from trio_supervisor.controller.events import ServiceScaled
 from trio_supervisor.testing import simulated
 
 
-def scaled(count: int) -> Scaled:
-    return Scaled(name="web", before=0, count=count)
+def scaled(count: int) -> ServiceScaled:
+    return ServiceScaled(name="web", before=0, count=count)
 
 
 def test_an_entry_says_when_and_what_in_words_and_fields() -> None:

@@ -11,38 +11,38 @@ from attrs import evolve
 
 from trio_supervisor.controller import events
 from trio_supervisor.controller.events import (
-    AllReady,
-    CrashLoopOver,
-    Denied,
+    AllWorkersReady,
+    CallDenied,
+    CrashLoopEnded,
     Event,
-    Evidence,
-    Exited,
-    GaveUp,
     GroupFailed,
-    NotPermitted,
-    NotStarted,
-    Overloaded,
-    PictureDiffered,
-    Ready,
-    Recovered,
-    Reloaded,
+    OverloadBegan,
+    OverloadEnded,
+    ProcessExited,
+    ProcessStarted,
+    ProcessStopping,
+    ProcessStuck,
     ReloadFailed,
-    Reloading,
-    Scaled,
-    Serving,
-    Shortage,
-    ShortageOver,
-    ShuttingDown,
-    Started,
-    StillFailing,
-    Stopped,
-    Stopping,
-    StopTimeout,
-    Strays,
-    Stuck,
-    Supervised,
-    Unready,
-    Unsupervised,
+    ReloadFinished,
+    ReloadStarted,
+    RestartLimitReached,
+    ServiceScaled,
+    ServingStarted,
+    ShortageBegan,
+    ShortageEnded,
+    ShutdownFinished,
+    ShutdownStarted,
+    ShutdownTimedOut,
+    SignalNotPermitted,
+    StacksDumped,
+    StartFailed,
+    StraysStopped,
+    SupervisorConnected,
+    SupervisorLost,
+    SupervisorResynchronized,
+    WorkerReady,
+    WorkerStillFailing,
+    WorkerUnready,
     event_fields,
     log_event,
 )
@@ -53,8 +53,8 @@ DEBUG, INFO = logging.DEBUG, logging.INFO
 WARNING, ERROR = logging.WARNING, logging.ERROR
 
 
-def exited(returncode: int | None, *, is_planned: bool = False) -> Exited:
-    return Exited(
+def exited(returncode: int | None, *, is_planned: bool = False) -> ProcessExited:
+    return ProcessExited(
         name="web.0",
         process_id=7,
         returncode=returncode,
@@ -63,44 +63,48 @@ def exited(returncode: int | None, *, is_planned: bool = False) -> Exited:
     )
 
 
-def stopping(cause: Cause, reason: str = "") -> Stopping:
-    return Stopping(name="web.0", process_id=7, cause=cause.value, reason=reason)
+def stopping(cause: Cause, reason: str = "") -> ProcessStopping:
+    return ProcessStopping(name="web.0", process_id=7, cause=cause.value, reason=reason)
 
 
 EVENTS: list[tuple[Event, int, str]] = [
-    (Started(name="web.0", process_id=7, incarnation=1), INFO, "started (pid 7)"),
     (
-        Started(name="web.0", process_id=7, incarnation=3),
+        ProcessStarted(name="web.0", process_id=7, incarnation=1),
+        INFO,
+        "started (pid 7)",
+    ),
+    (
+        ProcessStarted(name="web.0", process_id=7, incarnation=3),
         INFO,
         "started (pid 7, incarnation 3)",
     ),
     (
-        Started(name="web.0", process_id=7, incarnation=1, generation=2),
+        ProcessStarted(name="web.0", process_id=7, incarnation=1, generation=2),
         INFO,
         "started (pid 7, generation 2)",
     ),
     (
-        Started(name="web.0", process_id=7, incarnation=3, generation=2),
+        ProcessStarted(name="web.0", process_id=7, incarnation=3, generation=2),
         INFO,
         "started (pid 7, incarnation 3, generation 2)",
     ),
     (
-        Ready(name="web.0", process_id=7, seconds=0.1434),
+        WorkerReady(name="web.0", process_id=7, seconds=0.1434),
         INFO,
         "ready in 143 ms (pid 7)",
     ),
     (
-        Unready(name="web.0", process_id=7, reason=""),
+        WorkerUnready(name="web.0", process_id=7, reason=""),
         WARNING,
         "not ready any more (pid 7)",
     ),
     (
-        Unready(name="web.0", process_id=7, reason="the queue is full"),
+        WorkerUnready(name="web.0", process_id=7, reason="the queue is full"),
         WARNING,
         "not ready any more (pid 7): the queue is full",
     ),
     (
-        Evidence(
+        StacksDumped(
             name="web.0", process_id=7, cause="unhealthy", stacks="MainThread\n  a.py:1"
         ),
         WARNING,
@@ -115,25 +119,27 @@ EVENTS: list[tuple[Event, int, str]] = [
         ERROR,
         "more crashes in group than 3 within 60 s; restarting db, web",
     ),
-    (Scaled(name="web", before=4, count=8), INFO, "scaled from 4 to 8"),
+    (ServiceScaled(name="web", before=4, count=8), INFO, "scaled from 4 to 8"),
     (
-        Shortage(name="controller", worker="web.0", problem="too many open files"),
+        ShortageBegan(name="controller", worker="web.0", problem="too many open files"),
         ERROR,
         "cannot start web.0: too many open files; not counted as a crash, retrying; "
         "running workers are not affected",
     ),
     (
-        ShortageOver(name="controller", failures=3, seconds=1.25),
+        ShortageEnded(name="controller", failures=3, seconds=1.25),
         WARNING,
         "processes can be started again after 1.2 s (3 starts failed)",
     ),
     (
-        Reloading(name="controller", generation=2, plan=("~ web: a b -> c", "- old")),
+        ReloadStarted(
+            name="controller", generation=2, plan=("~ web: a b -> c", "- old")
+        ),
         INFO,
         "reloading, generation 2: ~ web: a b -> c; - old",
     ),
     (
-        Reloaded(name="controller", generation=2, seconds=1.234),
+        ReloadFinished(name="controller", generation=2, seconds=1.234),
         INFO,
         "generation 2 took over after 1.23 s",
     ),
@@ -143,7 +149,7 @@ EVENTS: list[tuple[Event, int, str]] = [
         "the reload failed, all stays as it was: web.0 ended",
     ),
     (
-        StillFailing(name="web.0", problem="exit code 3"),
+        WorkerStillFailing(name="web.0", problem="exit code 3"),
         WARNING,
         "failed as in the previous generation: exit code 3; reload continues",
     ),
@@ -191,7 +197,7 @@ EVENTS: list[tuple[Event, int, str]] = [
         "exited: exit code 3 (pid 7), 6 times in a row; restarting",
     ),
     (
-        NotStarted(
+        StartFailed(
             name="web.0",
             problem="no such file",
             next_step="restarting in 312 ms",
@@ -202,12 +208,12 @@ EVENTS: list[tuple[Event, int, str]] = [
         "cannot be started: no such file, 6 times in a row; restarting in 312 ms",
     ),
     (
-        Started(name="web.0", process_id=7, incarnation=6, is_repeat=True),
+        ProcessStarted(name="web.0", process_id=7, incarnation=6, is_repeat=True),
         DEBUG,
         "started (pid 7, incarnation 6)",
     ),
     (
-        Ready(name="web.0", process_id=7, seconds=0.1, is_repeat=True),
+        WorkerReady(name="web.0", process_id=7, seconds=0.1, is_repeat=True),
         DEBUG,
         "ready in 100 ms (pid 7)",
     ),
@@ -217,30 +223,34 @@ EVENTS: list[tuple[Event, int, str]] = [
         "stopping (pid 7), no sign of life",
     ),
     (
-        Evidence(
+        StacksDumped(
             name="web.0", process_id=7, cause="unhealthy", stacks="a", is_repeat=True
         ),
         DEBUG,
         "this is where it was (pid 7):\na",
     ),
     (
-        CrashLoopOver(name="web.0", process_id=7, crashes=12, seconds=10.2),
+        CrashLoopEnded(name="web.0", process_id=7, crashes=12, seconds=10.2),
         INFO,
         "ready for 10 s (pid 7) after 12 crashes in a row; crash loop over",
     ),
     (
-        NotStarted(name="web.0", problem="no such file", next_step="left ended"),
+        StartFailed(name="web.0", problem="no such file", next_step="left ended"),
         ERROR,
         "cannot be started: no such file; left ended",
     ),
-    (GaveUp(name="web.0", problem="too often"), ERROR, "gave up: too often"),
     (
-        Stuck(name="web.0", process_id=7, seconds=20.2),
+        RestartLimitReached(name="web.0", problem="too often"),
+        ERROR,
+        "gave up: too often",
+    ),
+    (
+        ProcessStuck(name="web.0", process_id=7, seconds=20.2),
         ERROR,
         "not gone 20 s after it was asked to end and killed (pid 7)",
     ),
     (
-        Stuck(
+        ProcessStuck(
             name="web.0",
             process_id=7,
             seconds=20.2,
@@ -251,7 +261,7 @@ EVENTS: list[tuple[Event, int, str]] = [
         "state D, in an uninterruptible wait",
     ),
     (
-        NotPermitted(
+        SignalNotPermitted(
             name="web.0",
             process_id=7,
             problem="not permitted to signal pid 8 (user root)",
@@ -261,36 +271,40 @@ EVENTS: list[tuple[Event, int, str]] = [
         "started in its place",
     ),
     (
-        Strays(name="web.0", process_ids=(8, 9), commands=("sleep", "sh")),
+        StraysStopped(name="web.0", process_ids=(8, 9), commands=("sleep", "sh")),
         INFO,
         "stopped as well, outside its process group: pid 8 (sleep), pid 9 (sh)",
     ),
     (
-        StopTimeout(name="controller", timeout=8.0, left=("web.0", "db.0")),
+        ShutdownTimedOut(name="controller", timeout=8.0, left=("web.0", "db.0")),
         WARNING,
         "not everything stops in time (stop_timeout=8 of the application); killing "
         "web.0, db.0",
     ),
     (
-        Unsupervised(name="controller"),
+        SupervisorLost(name="controller"),
         WARNING,
         "supervisor lost; the workers go on, and another is started",
     ),
-    (Supervised(name="controller", is_back=False), INFO, "supervisor connected"),
-    (Supervised(name="controller", is_back=True), INFO, "supervisor is back"),
     (
-        PictureDiffered(name="supervisor", workers=3, known=4),
+        SupervisorConnected(name="controller", is_back=False),
+        INFO,
+        "supervisor connected",
+    ),
+    (SupervisorConnected(name="controller", is_back=True), INFO, "supervisor is back"),
+    (
+        SupervisorResynchronized(name="supervisor", workers=3, known=4),
         WARNING,
         "status differed from the controller's records (4 workers instead of 3, or "
         "outdated ones); sent again",
     ),
     (
-        AllReady(name="controller", workers=3, seconds=0.2),
+        AllWorkersReady(name="controller", workers=3, seconds=0.2),
         INFO,
         "all 3 workers ready after 200 ms",
     ),
     (
-        Overloaded(
+        OverloadBegan(
             name="controller", late=80, watched=100, causes=("cpu pressure 98%",)
         ),
         WARNING,
@@ -298,36 +312,36 @@ EVENTS: list[tuple[Event, int, str]] = [
         "restarting any for a timeout",
     ),
     (
-        Denied(
+        CallDenied(
             name="web.0", process_id=7, operation="restart", needed="restart", count=4
         ),
         WARNING,
         "not permitted to call 'restart' (pid 7, 4 times; may has no \"restart\")",
     ),
     (
-        Recovered(name="controller", late=2, watched=100),
+        OverloadEnded(name="controller", late=2, watched=100),
         INFO,
         "machine no longer overloaded: 2 of 100 workers are late; timeouts count again",
     ),
     (
-        ShuttingDown(name="controller", reason="SIGTERM"),
+        ShutdownStarted(name="controller", reason="SIGTERM"),
         INFO,
         "stopping everything: SIGTERM",
     ),
     (
-        Stopped(name="controller", seconds=1.5),
+        ShutdownFinished(name="controller", seconds=1.5),
         INFO,
         "everything stopped after 1500 ms",
     ),
 ]
-SERVING = Serving(name="controller", process_id=1, socket="/run/supervisor.ipc")
+SERVING = ServingStarted(name="controller", process_id=1, socket="/run/supervisor.ipc")
 every_event = pytest.mark.parametrize(
     "event", [*(event for event, _, _ in EVENTS), SERVING]
 )
 
 
 def test_no_event_is_forgotten_here() -> None:
-    shown = {type(event) for event, _, _ in EVENTS} | {Serving}
+    shown = {type(event) for event, _, _ in EVENTS} | {ServingStarted}
     assert shown == set(get_args(Event))
 
 

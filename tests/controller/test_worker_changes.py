@@ -20,7 +20,7 @@ from tests.kits.controller import (
     service,
 )
 from trio_supervisor.application import Application
-from trio_supervisor.controller.events import PictureDiffered
+from trio_supervisor.controller.events import SupervisorResynchronized
 from trio_supervisor.controller.supervisor_link import CHECK_INTERVAL, record_of
 from trio_supervisor.errors import SupervisorError
 from trio_supervisor.policy.lifecycle import State
@@ -163,9 +163,9 @@ async def test_a_picture_that_differs_is_mended_and_told_once(damage: str) -> No
         await trio.sleep(CHECK_INTERVAL + 1)
         assert registry.is_informed
         check_truth(theatre)
-        assert len(theatre.events(PictureDiffered)) == 1
+        assert len(theatre.events(SupervisorResynchronized)) == 1
         await trio.sleep(10 * CHECK_INTERVAL)
-        assert len(theatre.events(PictureDiffered)) == 1
+        assert len(theatre.events(SupervisorResynchronized)) == 1
 
 
 @simulated
@@ -175,7 +175,7 @@ async def test_an_unsaid_change_is_told_at_the_next_check() -> None:
         theatre.child("a.0").last_line = "printed after all"
         await trio.sleep(CHECK_INTERVAL)
         check_truth(theatre)
-        assert not theatre.events(PictureDiffered)
+        assert not theatre.events(SupervisorResynchronized)
 
 
 @simulated
@@ -258,7 +258,7 @@ async def test_whatever_happens_the_picture_is_the_truth(
                 if theatre.controller.link.is_connected:
                     check_settled(theatre)
             nursery.cancel_scope.cancel()
-        assert not theatre.events(PictureDiffered)
+        assert not theatre.events(SupervisorResynchronized)
 
 
 def check_settled(theatre: Theatre) -> None:

@@ -29,7 +29,7 @@ from trio_supervisor.controller.calls import answer
 from trio_supervisor.controller.child.child import Child
 from trio_supervisor.controller.child.child_spec import ChildPlan, Spawn
 from trio_supervisor.controller.controller import Controller
-from trio_supervisor.controller.events import Event, Stopping
+from trio_supervisor.controller.events import Event, ProcessStopping
 from trio_supervisor.controller.fleet.generation import Generation
 from trio_supervisor.controller.fleet.make_generation import MakeChild, Workshop
 from trio_supervisor.controller.launch.context import Surroundings
@@ -178,7 +178,7 @@ class Theatre:
 
     def on_event(self, event: Event) -> None:
         self.said.append((trio.current_time(), event))
-        if isinstance(event, Stopping):
+        if isinstance(event, ProcessStopping):
             self._check_stop(event)
 
     # The processes.
@@ -266,7 +266,7 @@ class Theatre:
                 problem = f"{plan.name} is started without {name} {condition}"
                 assert is_there, f"{problem}: {child.name} is {child.standing}, {role}"
 
-    def _check_stop(self, event: Stopping) -> None:
+    def _check_stop(self, event: ProcessStopping) -> None:
         """Nothing of a service that is stopped is needed by what still runs."""
         if event.cause != "stop" or event.name == "supervisor":
             return

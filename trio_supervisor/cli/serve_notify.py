@@ -10,13 +10,13 @@ from attrs import define, field
 from trio_supervisor.application import Application
 from trio_supervisor.controller.controller import Controller
 from trio_supervisor.controller.events import (
-    AllReady,
+    AllWorkersReady,
     Event,
-    Reloaded,
     ReloadFailed,
-    Reloading,
-    Serving,
-    ShuttingDown,
+    ReloadFinished,
+    ReloadStarted,
+    ServingStarted,
+    ShutdownStarted,
     log_event,
 )
 from trio_supervisor.policy.order import start_waves
@@ -45,16 +45,16 @@ class Reporter:
             return  # what ends a reload that was under way is no news of ours any more
         manager = self._manager
         match event:
-            case Serving():
+            case ServingStarted():
                 manager.extend_timeout(self._start_time())
                 manager.status("starting")
-            case AllReady(workers=workers, absent=absent):
+            case AllWorkersReady(workers=workers, absent=absent):
                 text = "; ".join([f"{workers} workers ready", *absent])
                 manager.ready(text, size=workers)
-            case Reloading():
+            case ReloadStarted():
                 manager.reloading()
                 manager.extend_timeout(self._start_time() + self._stop_time())
-            case Reloaded(generation=generation):
+            case ReloadFinished(generation=generation):
                 if self._controller is not None:
                     self.store_sockets(self._controller)
                 manager.reloaded(f"generation {generation} serves")
@@ -62,7 +62,7 @@ class Reporter:
                 # One that does not import never began; it was asked for all the same.
                 manager.reloading()
                 manager.reloaded(f"the reload failed: {problem}")
-            case ShuttingDown(reason=reason):
+            case ShutdownStarted(reason=reason):
                 self._is_stopping = True
                 manager.stopping(f"stopping: {reason}")
                 manager.extend_timeout(self._stop_time())

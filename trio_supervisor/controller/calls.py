@@ -66,7 +66,7 @@ def answer(controller: Controller, call: IncomingCall) -> Answer:
             return _inspect(controller, name, process_id)
         case Denied() as denied:
             controller.on_event(
-                events.Denied(
+                events.CallDenied(
                     name=denied.name,
                     process_id=denied.process_id,
                     operation=denied.operation,

@@ -26,14 +26,14 @@ from trio_supervisor.controller.child.notifications import Postbox
 from trio_supervisor.controller.event_log import Journal
 from trio_supervisor.controller.events import (
     Event,
-    Scaled,
-    Serving,
-    ShuttingDown,
-    Stopped,
-    StopTimeout,
-    Strays,
-    Supervised,
-    Unsupervised,
+    ServiceScaled,
+    ServingStarted,
+    ShutdownFinished,
+    ShutdownStarted,
+    ShutdownTimedOut,
+    StraysStopped,
+    SupervisorConnected,
+    SupervisorLost,
 )
 from trio_supervisor.controller.fleet.generation import Generation, Unit
 from trio_supervisor.controller.fleet.health import Readiness
@@ -575,7 +575,7 @@ class Controller:
         ended = await end_strays(marks, known, child.plan.stop, self._patience)
         if ended:
             self.on_event(
-                Strays(
+                StraysStopped(
                     name=child.name,
                     process_ids=tuple(ended),
                     commands=tuple(ended.values()),
@@ -618,7 +618,7 @@ class Controller:
         if count == before:
             return [], []
         name = unit.service.name
-        self.on_event(Scaled(name=name, before=before, count=count))
+        self.on_event(ServiceScaled(name=name, before=before, count=count))
         leaving = unit.children[count:]
         del unit.children[count:]
         begun = [generation.make_child(unit.service, i) for i in range(before, count)]
@@ -800,7 +800,9 @@ class Controller:
     async def _run(self) -> None:
         """Own all children, and end them, dependents first."""
         self.on_event(
-            Serving(name="controller", process_id=os.getpid(), socket=self.socket_path)
+            ServingStarted(
+                name="controller", process_id=os.getpid(), socket=self.socket_path
+            )
         )
         async with open_nursery() as nursery:
             self.nursery = nursery
@@ -810,12 +812,12 @@ class Controller:
                 nursery.start_soon(self._run_child, child)
             await self._shutdown.wait()
             began = trio.current_time()
-            self.on_event(ShuttingDown(name="controller", reason=self._reason))
+            self.on_event(ShutdownStarted(name="controller", reason=self._reason))
             nursery.start_soon(self._limit_stop, began)
             await self._stop_all()
             nursery.cancel_scope.cancel()
         seconds = trio.current_time() - began
-        self.on_event(Stopped(name="controller", seconds=seconds))
+        self.on_event(ShutdownFinished(name="controller", seconds=seconds))
 
     async def _limit_stop(self, began: float) -> None:
         """Kill what has not stopped in time to end within the whole `stop_timeout`."""
@@ -824,7 +826,7 @@ class Controller:
         self._patience.limit(began + kill_after(timeout))
         await trio.sleep_until(began + kill_after(timeout))
         left = tuple(child.name for child in self.everyone() if child.has_process)
-        event = StopTimeout(name="controller", timeout=timeout, left=left)
+        event = ShutdownTimedOut(name="controller", timeout=timeout, left=left)
         self.on_event(event)
 
     def _warn_of_stop(self) -> None:
@@ -957,12 +959,14 @@ class Controller:
 
     def _on_connected(self, is_connected: bool, *, is_planned: bool) -> None:
         if is_connected:
-            self.on_event(Supervised(name="controller", is_back=self._was_connected))
+            self.on_event(
+                SupervisorConnected(name="controller", is_back=self._was_connected)
+            )
             if not self._was_connected:
                 self.nursery.start_soon(self._learn_facts)
             self._was_connected = True
         elif not (is_planned or self._shutdown.is_set()):
-            self.on_event(Unsupervised(name="controller"))
+            self.on_event(SupervisorLost(name="controller"))
         self.readiness.on_connected(is_connected=is_connected)
 
     async def _learn_facts(self) -> None:

@@ -40,7 +40,7 @@ def _folded(level: int, is_repeat: bool) -> int:
 
 
 @frozen(kw_only=True)
-class Started:
+class ProcessStarted:
     """A process was started."""
 
     kind: ClassVar[str] = "started"
@@ -64,7 +64,7 @@ class Started:
 
 
 @frozen(kw_only=True)
-class Ready:
+class WorkerReady:
     """It said that it is ready."""
 
     kind: ClassVar[str] = "ready"
@@ -85,7 +85,7 @@ class Ready:
 
 
 @frozen(kw_only=True)
-class CrashLoopOver:
+class CrashLoopEnded:
     """It has been ready and well for long enough: its crash loop is over."""
 
     kind: ClassVar[str] = "crash_loop_over"
@@ -105,7 +105,7 @@ class CrashLoopOver:
 
 
 @frozen(kw_only=True)
-class Unready:
+class WorkerUnready:
     """It said, or a probe says, that it cannot work at the moment."""
 
     kind: ClassVar[str] = "unready"
@@ -121,7 +121,7 @@ class Unready:
 
 
 @frozen(kw_only=True)
-class Evidence:
+class StacksDumped:
     """What was seen of a process that was about to be ended for its state."""
 
     kind: ClassVar[str] = "evidence"
@@ -144,7 +144,7 @@ class Evidence:
 
 
 @frozen(kw_only=True)
-class Stopping:
+class ProcessStopping:
     """It was asked to end."""
 
     kind: ClassVar[str] = "stopping"
@@ -168,7 +168,7 @@ class Stopping:
 
 
 @frozen(kw_only=True)
-class Exited:
+class ProcessExited:
     """It ended, and nothing of its group is left."""
 
     kind: ClassVar[str] = "exited"
@@ -217,7 +217,7 @@ class Exited:
 
 
 @frozen(kw_only=True)
-class NotStarted:
+class StartFailed:
     """The system could not start it."""
 
     kind: ClassVar[str] = "not_started"
@@ -243,7 +243,7 @@ class NotStarted:
 
 
 @frozen(kw_only=True)
-class Shortage:
+class ShortageBegan:
     """Processes cannot be started for lack of descriptors, processes or memory."""
 
     kind: ClassVar[str] = "shortage"
@@ -261,7 +261,7 @@ class Shortage:
 
 
 @frozen(kw_only=True)
-class ShortageOver:
+class ShortageEnded:
     """Processes can be started again."""
 
     kind: ClassVar[str] = "shortage_over"
@@ -296,7 +296,7 @@ class GroupFailed:
 
 
 @frozen(kw_only=True)
-class Scaled:
+class ServiceScaled:
     """A service has another number of workers now."""
 
     kind: ClassVar[str] = "scaled"
@@ -310,7 +310,7 @@ class Scaled:
 
 
 @frozen(kw_only=True)
-class Reloading:
+class ReloadStarted:
     """A new generation is being made."""
 
     kind: ClassVar[str] = "reloading"
@@ -325,7 +325,7 @@ class Reloading:
 
 
 @frozen(kw_only=True)
-class Reloaded:
+class ReloadFinished:
     """The new generation is ready, and the old one gone."""
 
     kind: ClassVar[str] = "reloaded"
@@ -339,7 +339,7 @@ class Reloaded:
 
 
 @frozen(kw_only=True)
-class StillFailing:
+class WorkerStillFailing:
     """A worker of a new generation failed as the one before it: no reason to stop."""
 
     kind: ClassVar[str] = "still_failing"
@@ -366,7 +366,7 @@ class ReloadFailed:
 
 
 @frozen(kw_only=True)
-class GaveUp:
+class RestartLimitReached:
     """It ended too often: everything is stopped."""
 
     kind: ClassVar[str] = "gave_up"
@@ -379,7 +379,7 @@ class GaveUp:
 
 
 @frozen(kw_only=True)
-class Stuck:
+class ProcessStuck:
     """It was killed, and the kernel has not let it go yet."""
 
     kind: ClassVar[str] = "stuck"
@@ -400,7 +400,7 @@ class Stuck:
 
 
 @frozen(kw_only=True)
-class NotPermitted:
+class SignalNotPermitted:
     """It could not be ended: what is left of it belongs to another user."""
 
     kind: ClassVar[str] = "not_permitted"
@@ -415,7 +415,7 @@ class NotPermitted:
 
 
 @frozen(kw_only=True)
-class Strays:
+class StraysStopped:
     """What had left the process group of one that ended was ended as well."""
 
     kind: ClassVar[str] = "strays"
@@ -432,7 +432,7 @@ class Strays:
 
 
 @frozen(kw_only=True)
-class StopTimeout:
+class ShutdownTimedOut:
     """The application did not stop in time; what is left is killed."""
 
     kind: ClassVar[str] = "stop_timeout"
@@ -452,7 +452,7 @@ class StopTimeout:
 
 
 @frozen(kw_only=True)
-class Serving:
+class ServingStarted:
     """The socket listens, and everything is being started."""
 
     kind: ClassVar[str] = "serving"
@@ -466,7 +466,7 @@ class Serving:
 
 
 @frozen(kw_only=True)
-class AllReady:
+class AllWorkersReady:
     """Every worker that is to run is ready, for the first time."""
 
     kind: ClassVar[str] = "all_ready"
@@ -486,7 +486,7 @@ class AllReady:
 
 
 @frozen(kw_only=True)
-class Supervised:
+class SupervisorConnected:
     """The supervisor listens to the controller: at first, and after each loss."""
 
     kind: ClassVar[str] = "supervisor_connected"
@@ -499,7 +499,7 @@ class Supervised:
 
 
 @frozen(kw_only=True)
-class PictureDiffered:
+class SupervisorResynchronized:
     """The supervisor's picture of the workers was not the controller's."""
 
     kind: ClassVar[str] = "supervisor_picture_differed"
@@ -518,7 +518,7 @@ class PictureDiffered:
 
 
 @frozen(kw_only=True)
-class Unsupervised:
+class SupervisorLost:
     """The supervisor is gone; the workers go on."""
 
     kind: ClassVar[str] = "supervisor_lost"
@@ -530,7 +530,7 @@ class Unsupervised:
 
 
 @frozen(kw_only=True)
-class Overloaded:
+class OverloadBegan:
     """Most workers are late at once, and the machine is under pressure."""
 
     kind: ClassVar[str] = "overloaded"
@@ -548,7 +548,7 @@ class Overloaded:
 
 
 @frozen(kw_only=True)
-class Denied:
+class CallDenied:
     """A worker asked of the supervisor what it may not."""
 
     kind: ClassVar[str] = "denied"
@@ -570,7 +570,7 @@ class Denied:
 
 
 @frozen(kw_only=True)
-class Recovered:
+class OverloadEnded:
     """Most workers give signs of life again, or the pressure is gone."""
 
     kind: ClassVar[str] = "recovered"
@@ -587,7 +587,7 @@ class Recovered:
 
 
 @frozen(kw_only=True)
-class ShuttingDown:
+class ShutdownStarted:
     """Everything is being stopped."""
 
     kind: ClassVar[str] = "shutting_down"
@@ -600,7 +600,7 @@ class ShuttingDown:
 
 
 @frozen(kw_only=True)
-class Stopped:
+class ShutdownFinished:
     """Nothing is left."""
 
     kind: ClassVar[str] = "stopped"
@@ -613,37 +613,37 @@ class Stopped:
 
 
 Event: TypeAlias = (
-    Started
-    | Ready
-    | CrashLoopOver
-    | Unready
-    | Evidence
-    | Shortage
-    | ShortageOver
+    ProcessStarted
+    | WorkerReady
+    | CrashLoopEnded
+    | WorkerUnready
+    | StacksDumped
+    | ShortageBegan
+    | ShortageEnded
     | GroupFailed
-    | Scaled
-    | Reloading
-    | Reloaded
-    | StillFailing
+    | ServiceScaled
+    | ReloadStarted
+    | ReloadFinished
+    | WorkerStillFailing
     | ReloadFailed
-    | Stopping
-    | Exited
-    | NotStarted
-    | GaveUp
-    | Stuck
-    | NotPermitted
-    | Strays
-    | StopTimeout
-    | Serving
-    | AllReady
-    | Supervised
-    | Unsupervised
-    | PictureDiffered
-    | Overloaded
-    | Denied
-    | Recovered
-    | ShuttingDown
-    | Stopped
+    | ProcessStopping
+    | ProcessExited
+    | StartFailed
+    | RestartLimitReached
+    | ProcessStuck
+    | SignalNotPermitted
+    | StraysStopped
+    | ShutdownTimedOut
+    | ServingStarted
+    | AllWorkersReady
+    | SupervisorConnected
+    | SupervisorLost
+    | SupervisorResynchronized
+    | OverloadBegan
+    | CallDenied
+    | OverloadEnded
+    | ShutdownStarted
+    | ShutdownFinished
 )
 
 

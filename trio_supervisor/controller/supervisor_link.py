@@ -11,7 +11,7 @@ import trio
 from attrs import define, evolve, field
 
 from trio_supervisor.controller.child.child import Child
-from trio_supervisor.controller.events import Event, PictureDiffered
+from trio_supervisor.controller.events import Event, SupervisorResynchronized
 from trio_supervisor.controller.worker_changes import Changes, Roster
 from trio_supervisor.errors import (
     SupervisorError,
@@ -267,7 +267,7 @@ class SupervisorLink:
         await self._send_snapshot(peer)
         if not self._was_different:  # one that cannot be mended is said once
             self._owner.on_event(
-                PictureDiffered(
+                SupervisorResynchronized(
                     name="supervisor", workers=expected, known=report.workers
                 )
             )

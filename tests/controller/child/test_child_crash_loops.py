@@ -18,11 +18,11 @@ from tests.kits.controller import (
 )
 from trio_supervisor.application import Application, Group
 from trio_supervisor.controller.events import (
-    CrashLoopOver,
-    Exited,
-    Ready,
-    Started,
-    Stopping,
+    CrashLoopEnded,
+    ProcessExited,
+    ProcessStarted,
+    ProcessStopping,
+    WorkerReady,
 )
 from trio_supervisor.errors import ReloadError, UnavailableError
 from trio_supervisor.policy.lifecycle import State
@@ -70,11 +70,11 @@ async def test_a_crash_loop_is_logged_at_each_doubling_with_its_count() -> None:
     app = Application([service("bad", backoff=Backoff(base=1, cap=1))])
     async with open_theatre(app, crashing("bad")) as theatre:
         await trio.sleep(150)
-        exits = [e for _, e in theatre.said if isinstance(e, Exited)]
+        exits = [e for _, e in theatre.said if isinstance(e, ProcessExited)]
         told = [e.crashes for e in exits if not e.is_repeat]
         assert told[:8] == [1, 2, 3, 4, 5, 8, 16, 32]
         assert [e.crashes for e in exits] == list(range(1, len(exits) + 1))
-        for kind in (Started, Ready):
+        for kind in (ProcessStarted, WorkerReady):
             told_of = [
                 not e.is_repeat
                 for _, e in theatre.said
@@ -95,7 +95,7 @@ async def test_a_crash_loop_that_heals_is_over_once_it_ran_well() -> None:
         assert child.crashes == 8
         while child.crashes:
             await child.wait_news()
-        [(moment, words)] = theatre.events(CrashLoopOver)
+        [(moment, words)] = theatre.events(CrashLoopEnded)
         assert moment == ready_at + 10
         assert words.endswith(" after 8 crashes in a row; crash loop over")
         theatre.process("bad.0").exit(3)
@@ -114,8 +114,8 @@ async def test_one_that_is_ready_and_hangs_backs_off_as_well() -> None:
         await child.wait_state(State.BACKOFF, since=7)
         assert child.crashes == 7
         assert child.trouble == "no sign of life, 7 times in a row"
-        assert theatre.events(CrashLoopOver) == []
-        stops = [e for _, e in theatre.said if isinstance(e, Stopping)]
+        assert theatre.events(CrashLoopEnded) == []
+        stops = [e for _, e in theatre.said if isinstance(e, ProcessStopping)]
         assert [e.is_repeat for e in stops] == [False] * 6 + [True]
 
 

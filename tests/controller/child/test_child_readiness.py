@@ -14,7 +14,12 @@ from trio.testing import wait_all_tasks_blocked
 
 from trio_supervisor.controller.child.child import Child
 from trio_supervisor.controller.child.child_spec import ChildPlan
-from trio_supervisor.controller.events import Event, Ready, Stopping, Unready
+from trio_supervisor.controller.events import (
+    Event,
+    ProcessStopping,
+    WorkerReady,
+    WorkerUnready,
+)
 from trio_supervisor.policy.lifecycle import State
 from trio_supervisor.policy.restart import Cause, RestartRules
 from trio_supervisor.process.child import Process
@@ -61,11 +66,13 @@ class Stage:
         self.child.notified(self.processes[-1].says(*lines))
 
     def causes(self) -> list[tuple[float, str]]:
-        return [(t, e.cause) for t, e in self.events if isinstance(e, Stopping)]
+        return [(t, e.cause) for t, e in self.events if isinstance(e, ProcessStopping)]
 
     def kinds(self) -> list[str]:
-        shown = [e for _, e in self.events if isinstance(e, Ready | Unready)]
-        return [type(event).__name__ for event in shown]
+        shown = [
+            e for _, e in self.events if isinstance(e, WorkerReady | WorkerUnready)
+        ]
+        return [event.kind for event in shown]
 
 
 @asynccontextmanager
@@ -95,8 +102,8 @@ async def test_one_may_say_that_it_is_not_ready_and_is_let_alone() -> None:
         await trio.sleep(86_400)
         on.says("READY=1")
         assert on.child.state is State.READY
-        assert on.kinds() == ["Ready", "Unready", "Ready"]
-        [unready] = [e for _, e in on.events if isinstance(e, Unready)]
+        assert on.kinds() == ["ready", "unready", "ready"]
+        [unready] = [e for _, e in on.events if isinstance(e, WorkerUnready)]
         assert unready.reason == "the queue is full"
         assert on.child.incarnation == 1
 
@@ -162,8 +169,10 @@ async def test_a_probe_makes_one_ready_that_says_nothing_itself() -> None:
         await trio.sleep(1)
         assert on.child.state is State.STARTING
         await trio.sleep(20)
-        assert on.kinds() == ["Ready", "Unready", "Ready"]
-        assert [t for t, e in on.events if isinstance(e, Ready | Unready)] == [2, 5, 9]
+        assert on.kinds() == ["ready", "unready", "ready"]
+        assert [
+            t for t, e in on.events if isinstance(e, WorkerReady | WorkerUnready)
+        ] == [2, 5, 9]
 
 
 @simulated

@@ -19,15 +19,15 @@ from trio.testing import wait_all_tasks_blocked
 from trio_supervisor.controller.child.child import Child
 from trio_supervisor.controller.child.child_spec import ChildPlan
 from trio_supervisor.controller.events import (
-    CrashLoopOver,
+    CrashLoopEnded,
     Event,
-    Exited,
-    GaveUp,
-    NotStarted,
-    Ready,
-    Started,
-    Stopping,
-    Stuck,
+    ProcessExited,
+    ProcessStarted,
+    ProcessStopping,
+    ProcessStuck,
+    RestartLimitReached,
+    StartFailed,
+    WorkerReady,
 )
 from trio_supervisor.errors import RestartLimitError
 from trio_supervisor.policy.crash_text import describe_delay
@@ -106,23 +106,23 @@ class Recorder:
 
     def on_event(self, event: Event) -> None:
         match event:
-            case Started(incarnation=incarnation):
+            case ProcessStarted(incarnation=incarnation):
                 what: Said = ("started", incarnation)
-            case Ready(seconds=seconds):
+            case WorkerReady(seconds=seconds):
                 what = ("ready", seconds)
-            case Stopping(cause=cause):
+            case ProcessStopping(cause=cause):
                 what = ("stopping", cause)
-            case Exited(
+            case ProcessExited(
                 returncode=returncode, is_planned=is_planned, next_step=next_step
             ):
                 what = ("exited", returncode, is_planned, next_step)
-            case NotStarted(next_step=next_step):
+            case StartFailed(next_step=next_step):
                 what = ("not started", next_step)
-            case GaveUp():
+            case RestartLimitReached():
                 what = ("gave up",)
-            case Stuck(seconds=seconds):
+            case ProcessStuck(seconds=seconds):
                 what = ("stuck", seconds)
-            case CrashLoopOver():
+            case CrashLoopEnded():
                 return
             case _:
                 raise AssertionError(event)

@@ -16,7 +16,7 @@ from tests.kits.controller import (
     service,
 )
 from trio_supervisor.application import Application, Command
-from trio_supervisor.controller.events import AllReady, Ready
+from trio_supervisor.controller.events import AllWorkersReady, WorkerReady
 from trio_supervisor.errors import ReloadError, UnavailableError
 from trio_supervisor.policy.lifecycle import State
 from trio_supervisor.policy.restart import Backoff
@@ -49,12 +49,12 @@ async def test_all_ready_waits_until_a_command_has_lived_for_a_moment() -> None:
     async with open_theatre(Application([command("a")])) as theatre:
         await theatre.controller.wait_ready()
         assert trio.current_time() == 1
-        assert theatre.events(Ready) == [
-            (0, theatre.events(Ready)[0][1]),  # the supervisor
-            (1, theatre.events(Ready)[1][1]),
+        assert theatre.events(WorkerReady) == [
+            (0, theatre.events(WorkerReady)[0][1]),  # the supervisor
+            (1, theatre.events(WorkerReady)[1][1]),
         ]
-        assert "a.0: ready in 1000 ms" in theatre.events(Ready)[1][1]
-        ((when, words),) = theatre.events(AllReady)
+        assert "a.0: ready in 1000 ms" in theatre.events(WorkerReady)[1][1]
+        ((when, words),) = theatre.events(AllWorkersReady)
         assert (when, words) == (1, "controller: all 1 workers ready after 1000 ms")
 
 
@@ -68,8 +68,8 @@ async def test_a_command_that_exits_at_once_is_never_said_to_be_ready(
     async with open_theatre(Application([command("a")]), lives) as theatre:
         await trio.sleep(200)
         assert theatre.child("a.0").restarts > 10
-        assert theatre.events(AllReady) == []
-        assert not [words for _, words in theatre.events(Ready) if "a.0" in words]
+        assert theatre.events(AllWorkersReady) == []
+        assert not [words for _, words in theatre.events(WorkerReady) if "a.0" in words]
 
 
 @simulated
@@ -84,7 +84,7 @@ async def test_jobs_and_what_is_stopped_are_not_counted_as_ready() -> None:
     async with open_theatre(application, lives) as theatre:
         theatre.child("off.0").request_stop()
         await theatre.controller.wait_ready()
-        ((_, words),) = theatre.events(AllReady)
+        ((_, words),) = theatre.events(AllWorkersReady)
         assert words.partition("; ")[2] == "job.0 (done, exit code 0), off.0 (stopped)"
         assert words.startswith("controller: 1 workers ready after 1000 ms")
 
@@ -241,4 +241,4 @@ async def test_stable_for_of_a_service_counts_from_its_readiness() -> None:
     async with open_theatre(application) as theatre:
         await theatre.controller.wait_ready()
         assert trio.current_time() == 3.25
-        assert any(when == 0.25 for when, _ in theatre.events(Ready))
+        assert any(when == 0.25 for when, _ in theatre.events(WorkerReady))

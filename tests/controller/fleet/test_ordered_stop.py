@@ -12,7 +12,11 @@ from tests.kits.controller import (
     service,
 )
 from trio_supervisor.application import Application, Group
-from trio_supervisor.controller.events import Exited, Stopping, StopTimeout
+from trio_supervisor.controller.events import (
+    ProcessExited,
+    ProcessStopping,
+    ShutdownTimedOut,
+)
 from trio_supervisor.testing import simulated
 
 SLOW = Life(stopping_takes=2.0)
@@ -37,7 +41,7 @@ async def test_shutdown_stops_independent_services_side_by_side() -> None:
     async with open_theatre(app, lambda _: SLOW) as theatre:
         await trio.sleep(10)
         assert await shut_down(theatre) == 2
-        asked = [e.name for _, e in theatre.said if isinstance(e, Stopping)]
+        asked = [e.name for _, e in theatre.said if isinstance(e, ProcessStopping)]
         assert asked[-1] == "supervisor"
         assert len(asked) == 13
 
@@ -161,9 +165,9 @@ async def test_stop_timeout_kills_what_is_left_in_order() -> None:
         await trio.sleep(10)
         assert await shut_down(theatre) == 9
         assert ended_after(theatre, 10) == {"polite.0": 2, "web.0": 9, "db.0": 9}
-        names = [e.name for _, e in theatre.said if isinstance(e, Exited)]
+        names = [e.name for _, e in theatre.said if isinstance(e, ProcessExited)]
         assert names == ["polite.0", "web.0", "db.0", "supervisor"]
-        [(moment, _)] = theatre.events(StopTimeout)
+        [(moment, _)] = theatre.events(ShutdownTimedOut)
         assert moment == 19
 
 
@@ -173,7 +177,7 @@ async def test_stop_timeout_says_nothing_where_all_stop_in_time() -> None:
     async with open_theatre(app, lambda _: SLOW) as theatre:
         await trio.sleep(10)
         assert await shut_down(theatre) == 2
-        assert theatre.events(StopTimeout) == []
+        assert theatre.events(ShutdownTimedOut) == []
 
 
 @simulated

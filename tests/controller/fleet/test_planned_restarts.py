@@ -17,7 +17,7 @@ from tests.kits.controller import (
     service,
 )
 from trio_supervisor.application import Application
-from trio_supervisor.controller.events import Stopping
+from trio_supervisor.controller.events import ProcessStopping
 from trio_supervisor.errors import UnavailableError
 from trio_supervisor.policy.lifecycle import State
 from trio_supervisor.testing import simulated
@@ -155,7 +155,9 @@ async def test_a_shutdown_makes_no_room_for_those_that_wait() -> None:
             theatre.controller.shutdown("now")
             await theatre.is_over.wait()
         assert theatre.started[2:] == [(10, "b.0")]
-        stopped = [words.partition(":")[0] for _, words in theatre.events(Stopping)]
+        stopped = [
+            words.partition(":")[0] for _, words in theatre.events(ProcessStopping)
+        ]
         assert stopped[:3] == ["b.0", "b.0", "a.0"]
 
 
@@ -197,7 +199,7 @@ async def test_workers_at_the_end_of_their_lifetime_take_turns() -> None:
         moments = [moment for moment, _ in again(theatre.started, 5)]
         assert 90 <= moments[0] <= 100
         assert moments == [moments[0] + 20 * n for n in range(5)]
-        stops = theatre.events(Stopping)
+        stops = theatre.events(ProcessStopping)
         assert len(stops) == 5
         assert all("end of its lifetime" in words for _, words in stops)
 

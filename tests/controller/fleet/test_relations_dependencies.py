@@ -15,7 +15,7 @@ from tests.kits.controller import (
     service,
 )
 from trio_supervisor.application import Application
-from trio_supervisor.controller.events import Stopping
+from trio_supervisor.controller.events import ProcessStopping
 from trio_supervisor.errors import UnavailableError
 from trio_supervisor.policy.lifecycle import State
 from trio_supervisor.policy.restart import Backoff
@@ -304,7 +304,7 @@ async def test_everything_is_stopped_before_what_it_needs() -> None:
             (began + 3, "web.0"),
             (began + 3, "db.0"),
         ]
-        assert [words for _, words in theatre.events(Stopping)][:3] != []
+        assert [words for _, words in theatre.events(ProcessStopping)][:3] != []
 
 
 @simulated

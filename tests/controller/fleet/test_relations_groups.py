@@ -17,7 +17,11 @@ from tests.kits.controller import (
     service,
 )
 from trio_supervisor.application import Application, Group
-from trio_supervisor.controller.events import Exited, GaveUp, GroupFailed
+from trio_supervisor.controller.events import (
+    GroupFailed,
+    ProcessExited,
+    RestartLimitReached,
+)
 from trio_supervisor.errors import RestartLimitError, SignificantServiceError
 from trio_supervisor.policy.lifecycle import State
 from trio_supervisor.testing import simulated
@@ -199,7 +203,7 @@ async def test_the_outermost_group_gives_up_for_all() -> None:
             await theatre.is_over.wait()
         assert isinstance(theatre.failure, RestartLimitError)
         assert "more crashes in application than 2 within 60 s" in str(theatre.failure)
-        assert len(theatre.events(GaveUp)) == 1
+        assert len(theatre.events(RestartLimitReached)) == 1
 
 
 @simulated
@@ -273,5 +277,5 @@ async def test_a_significant_service_that_is_stopped_by_hand_ends_nothing() -> N
         await theatre.controller.stop("main")
         await theatre.settle()
         assert not theatre.controller.is_stopping
-        assert len(theatre.events(Exited)) == 2
+        assert len(theatre.events(ProcessExited)) == 2
         await wait_all_tasks_blocked()

@@ -20,12 +20,12 @@ from tests.kits.controller import (
 )
 from trio_supervisor.application import Application, Command
 from trio_supervisor.controller.events import (
-    GaveUp,
-    Reloaded,
     ReloadFailed,
-    Reloading,
-    Scaled,
-    StillFailing,
+    ReloadFinished,
+    ReloadStarted,
+    RestartLimitReached,
+    ServiceScaled,
+    WorkerStillFailing,
 )
 from trio_supervisor.errors import (
     ReloadError,
@@ -87,7 +87,7 @@ async def test_the_new_are_ready_before_the_old_are_stopped() -> None:
         ]
         assert theatre.running == ["db.0", "web.0/2", "web.1/2"]
         assert theatre.controller.generation.number == 2
-        assert [words for _, words in theatre.events(Reloaded)] == [
+        assert [words for _, words in theatre.events(ReloadFinished)] == [
             "controller: generation 2 took over after 2.00 s"
         ]
         await theatre.check_picture()
@@ -155,7 +155,7 @@ async def test_a_dry_run_only_says_what_it_would_do() -> None:
         plan = await theatre.controller.reload(changed(count=3), dry_run=True)
         assert [s.action for s in plan.services] == ["keep", "change"]
         assert theatre.controller.generation.number == 1
-        assert theatre.events(Reloading, ReloadFailed, Reloaded) == []
+        assert theatre.events(ReloadStarted, ReloadFailed, ReloadFinished) == []
         assert len(theatre.started) == 3
 
 
@@ -170,7 +170,7 @@ async def test_a_count_set_by_hand_survives_until_another_is_declared() -> None:
         assert plan.services[1].is_scaled
         await theatre.controller.reload(changed(count=1), changed_only=True)
         assert theatre.running == ["db.0", "web.0/2"]
-        assert len(theatre.events(Scaled)) == 2
+        assert len(theatre.events(ServiceScaled)) == 2
         plan = await theatre.controller.reload(changed(count=1))
         assert not plan.services[1].is_scaled
         await theatre.check_picture()
@@ -235,7 +235,7 @@ async def test_one_that_does_not_become_ready_leaves_all_as_it_was(
         await fail_to_reload(theatre, changed(), rf"web\.1 of the new .*{story}")
         assert theatre.ended == [e for e in theatre.ended if "/2" in e[1]]
         assert theatre.running == ["db.0", "web.0", "web.1"]
-        assert theatre.events(GaveUp) == []
+        assert theatre.events(RestartLimitReached) == []
         # And the next one may succeed.
         await theatre.controller.reload(changed())
         assert theatre.running == ["db.0", "web.0/2", "web.1/2"]
@@ -365,7 +365,7 @@ async def test_what_a_kept_service_lacks_is_ready_before_it_takes_over() -> None
         assert trio.current_time() == 12
         assert theatre.running == ["db.0", "web.0", "web.1", "web.2/2", "web.3/2"]
         assert set(theatre.states.values()) == {State.READY}
-        assert [words for _, words in theatre.events(Scaled)] == [
+        assert [words for _, words in theatre.events(ServiceScaled)] == [
             "web: scaled from 2 to 4"
         ]
         await theatre.controller.reload(app(count=3), changed_only=True)
@@ -382,7 +382,7 @@ async def test_and_where_it_does_not_come_all_is_as_it_was() -> None:
         with pytest.raises(ReloadError, match=r"web\.3 of the new .* exit code 9"):
             await theatre.controller.reload(app(count=4), changed_only=True)
         assert theatre.running == ["db.0", "web.0", "web.1"]
-        assert theatre.events(Scaled) == []
+        assert theatre.events(ServiceScaled) == []
         await theatre.controller.scale({"web": 3})
         assert theatre.running == ["db.0", "web.0", "web.1", "web.2"]
         await theatre.check_picture()
@@ -403,7 +403,7 @@ async def test_a_generation_that_cannot_be_made_is_a_failed_reload(
 
         theatre.makes.append(fail)
         await fail_to_reload(theatre, changed(), str(problem))
-        assert len(theatre.events(Reloading)) == 1
+        assert len(theatre.events(ReloadStarted)) == 1
 
 
 @simulated
@@ -700,7 +700,7 @@ async def test_a_scaled_service_touches_no_survivor() -> None:
         await theatre.controller.scale({"web": 2})
         assert theatre.running == ["db.0", "web.0", "web.1"]
         assert theatre.child("db.0").incarnation == 1
-        assert [words for _, words in theatre.events(Scaled)] == [
+        assert [words for _, words in theatre.events(ServiceScaled)] == [
             "web: scaled from 2 to 5",
             "web: scaled from 5 to 1",
             "web: scaled from 1 to 0",
@@ -794,7 +794,7 @@ async def test_a_crash_loop_is_not_held_against_the_new_generation() -> None:
         }
         assert "web.0/2" in theatre.running
         assert "web.0" not in theatre.running
-        assert len(theatre.events(StillFailing)) == 2
+        assert len(theatre.events(WorkerStillFailing)) == 2
         await trio.sleep(30)
         bad = theatre.controller.children["bad.0"]
         assert (bad.plan.generation, bad.restarts > 3) == (2, True)
@@ -811,7 +811,7 @@ async def test_a_crash_loop_that_the_reload_ends_is_waited_for() -> None:
 
         assert plan.not_ready == {}
         assert theatre.running == ["bad.0/2", "needs.0/2", "web.0/2"]
-        assert theatre.events(StillFailing) == []
+        assert theatre.events(WorkerStillFailing) == []
 
 
 @simulated

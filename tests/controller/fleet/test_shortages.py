@@ -10,7 +10,12 @@ import trio
 
 from tests.kits.controller import Life, Theatre, open_theatre, script, service
 from trio_supervisor import Application, Group, RestartPolicy
-from trio_supervisor.controller.events import Exited, NotStarted, Shortage, ShortageOver
+from trio_supervisor.controller.events import (
+    ProcessExited,
+    ShortageBegan,
+    ShortageEnded,
+    StartFailed,
+)
 from trio_supervisor.errors import ReloadError, UnavailableError
 from trio_supervisor.policy.lifecycle import State
 from trio_supervisor.testing import simulated
@@ -50,10 +55,14 @@ async def test_shortage_does_not_count_and_is_told_once(error: Exception) -> Non
         await theatre.settle()
         assert theatre.states["web.0"] is State.READY
         assert all(process.is_running for process in others)
-        assert len(theatre.events(Shortage)) == len(theatre.events(ShortageOver)) == 1
-        assert "cannot start web.0" in theatre.events(Shortage)[0][1]
-        assert "(20 starts failed)" in theatre.events(ShortageOver)[0][1]
-        assert len(theatre.events(NotStarted)) == 20
+        assert (
+            len(theatre.events(ShortageBegan))
+            == len(theatre.events(ShortageEnded))
+            == 1
+        )
+        assert "cannot start web.0" in theatre.events(ShortageBegan)[0][1]
+        assert "(20 starts failed)" in theatre.events(ShortageEnded)[0][1]
+        assert len(theatre.events(StartFailed)) == 20
         assert theatre.child("web.0").crashes == 0  # ready and well since
     assert theatre.failure is None
 
@@ -65,7 +74,11 @@ async def test_shortage_of_many_workers_is_told_once() -> None:
     async with open_theatre(Application([service("web", count=30)]), lives) as theatre:
         await theatre.settle()
         assert set(theatre.states.values()) == {State.READY}
-        assert len(theatre.events(Shortage)) == len(theatre.events(ShortageOver)) == 1
+        assert (
+            len(theatre.events(ShortageBegan))
+            == len(theatre.events(ShortageEnded))
+            == 1
+        )
 
 
 @simulated
@@ -74,7 +87,7 @@ async def test_shortage_is_retried_soon_after_it_is_over() -> None:
     lives = script({"web.0": short(1000)})
     async with open_theatre(Application([service("web")]), lives) as theatre:
         await trio.sleep(2000)
-        moments = [moment for moment, _ in theatre.events(NotStarted)]
+        moments = [moment for moment, _ in theatre.events(StartFailed)]
         pauses = [b - a for a, b in pairwise(moments)]
         assert max(pauses) <= 5.0
         assert max(pauses[:3]) <= 0.8
@@ -86,7 +99,7 @@ async def test_shortage_of_a_job_that_is_never_restarted_is_retried() -> None:
     lives = script({"job.0": [*short(3), Life(exits_after=1.0)]})
     async with open_theatre(Application([job]), lives) as theatre:
         await theatre.settle()
-        assert len(theatre.events(Exited)) == 1
+        assert len(theatre.events(ProcessExited)) == 1
 
 
 @simulated
@@ -124,7 +137,7 @@ async def test_reload_into_a_shortage_fails_and_changes_nothing() -> None:
                 Application([service("web", stop_timeout=7.0)])
             )
         assert theatre.process("web.0") is first
-        assert not theatre.events(Shortage)
+        assert not theatre.events(ShortageBegan)
 
 
 @simulated
@@ -145,6 +158,6 @@ async def test_stop_ends_a_shortage() -> None:
     async with open_theatre(Application([service("web")]), lives) as theatre:
         await trio.sleep(30.0)
         await theatre.controller.stop("web")
-        count = len(theatre.events(NotStarted))
+        count = len(theatre.events(StartFailed))
         await theatre.settle()
-        assert len(theatre.events(NotStarted)) == count
+        assert len(theatre.events(StartFailed)) == count

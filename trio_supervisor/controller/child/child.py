@@ -26,17 +26,17 @@ from trio_supervisor.controller.child.exit_messages import (
 )
 from trio_supervisor.controller.child.process_state import Vitals
 from trio_supervisor.controller.events import (
-    CrashLoopOver,
+    CrashLoopEnded,
     Event,
-    Exited,
-    GaveUp,
-    NotPermitted,
-    NotStarted,
-    Ready,
-    Started,
-    Stopping,
-    Stuck,
-    Unready,
+    ProcessExited,
+    ProcessStarted,
+    ProcessStopping,
+    ProcessStuck,
+    RestartLimitReached,
+    SignalNotPermitted,
+    StartFailed,
+    WorkerReady,
+    WorkerUnready,
 )
 from trio_supervisor.errors import RestartLimitError
 from trio_supervisor.policy.crash_text import describe_crashes
@@ -465,7 +465,7 @@ class Child:
         if (longest := self.plan.max_lifetime) is not None:
             self._is_due_at = now + lifetime(longest, self._rng.random())
         self._watcher.on_event(
-            Started(
+            ProcessStarted(
                 name=self.name,
                 process_id=process.pid,
                 incarnation=self.incarnation,
@@ -579,7 +579,7 @@ class Child:
             stable_at = now - well_for + stable_after
             return stable_at if stable_at > now else float("inf")
         if self.is_repeating:
-            event = CrashLoopOver(
+            event = CrashLoopEnded(
                 name=self.name,
                 process_id=process.pid,
                 crashes=self.crashes,
@@ -597,7 +597,7 @@ class Child:
             return
         self._step(Step.STOP)
         self._watcher.on_event(
-            Stopping(
+            ProcessStopping(
                 name=self.name,
                 process_id=process.pid,
                 cause=cause.value,
@@ -643,7 +643,7 @@ class Child:
         while True:
             await trio.sleep(_STUCK_INTERVAL)
             seconds = trio.current_time() - began
-            event = Stuck(
+            event = ProcessStuck(
                 name=self.name,
                 process_id=process.pid,
                 seconds=seconds,
@@ -655,7 +655,7 @@ class Child:
         """Come to rest, though the process goes on: nothing is started beside it."""
         self._is_wanted = False
         self._watcher.on_event(
-            NotPermitted(
+            SignalNotPermitted(
                 name=self.name,
                 process_id=self._process_id,
                 problem=self.not_permitted,
@@ -689,7 +689,9 @@ class Child:
             case GiveUp(restarts, period, problem):
                 self._step(Step.FAIL)
                 message = problem or too_often(self.name, ending, restarts, period)
-                self._watcher.on_event(GaveUp(name=self.name, problem=message))
+                self._watcher.on_event(
+                    RestartLimitReached(name=self.name, problem=message)
+                )
                 raise RestartLimitError(message)
 
     def _event_of(self, ending: Ending, problem: str, decision: Decision) -> Event:
@@ -701,7 +703,7 @@ class Child:
         is_repeat = is_crash and not self._history.is_told(trio.current_time())
         if ending.returncode is None:
             self.last_exit, self.last_line, self.problem = problem, "", ""
-            return NotStarted(
+            return StartFailed(
                 name=self.name,
                 problem=problem,
                 next_step=next_step,
@@ -712,7 +714,7 @@ class Child:
         obituary = self._company.obituary_of(self, ending)
         self.last_line = obituary.last_line
         self.problem = obituary.problem
-        return Exited(
+        return ProcessExited(
             name=self.name,
             process_id=self._process_id,
             returncode=ending.returncode,
@@ -736,7 +738,7 @@ class Child:
         elif not is_ready and self.state is State.READY:
             self.ready_at = None
             self._vitals.unready_since = trio.current_time()
-            event = Unready(
+            event = WorkerUnready(
                 name=self.name, process_id=self.process.pid, reason=self.status
             )
             self._watcher.on_event(event)
@@ -767,7 +769,7 @@ class Child:
     def _say_ready(self, seconds: float) -> None:
         assert self.process is not None
         pid = self.process.pid
-        event = Ready(
+        event = WorkerReady(
             name=self.name,
             process_id=pid,
             seconds=seconds,

@@ -8,7 +8,7 @@ import trio
 from attrs import define, field
 
 from trio_supervisor.controller.child.child import Child
-from trio_supervisor.controller.events import AllReady, Event
+from trio_supervisor.controller.events import AllWorkersReady, Event
 from trio_supervisor.controller.fleet.generation import Generation
 from trio_supervisor.controller.supervisor_link import SupervisorLink
 from trio_supervisor.errors import UnavailableError
@@ -84,7 +84,7 @@ class Readiness:
         children = list(self._realm.generation.children)
         absent = [child for child in children if not child.is_stable]
         self._realm.on_event(
-            AllReady(
+            AllWorkersReady(
                 name="controller",
                 workers=len(children) - len(absent),
                 absent=tuple(f"{c.name} ({_absence_of(c)})" for c in absent),

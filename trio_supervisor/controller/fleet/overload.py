@@ -9,7 +9,7 @@ from typing import Final, Protocol
 import trio
 from attrs import define, evolve, field, frozen
 
-from trio_supervisor.controller.events import Event, Overloaded, Recovered
+from trio_supervisor.controller.events import Event, OverloadBegan, OverloadEnded
 from trio_supervisor.controller.loop_lag import LoopClock
 from trio_supervisor.policy.admission import Admission, limit_for, makes_room
 from trio_supervisor.policy.overload import (
@@ -188,10 +188,12 @@ class Referee:
         if self._triage.is_overloaded:
             causes = pressure.causes
             self._on_event(
-                Overloaded(name="controller", late=late, watched=watched, causes=causes)
+                OverloadBegan(
+                    name="controller", late=late, watched=watched, causes=causes
+                )
             )
         else:
-            self._on_event(Recovered(name="controller", late=late, watched=watched))
+            self._on_event(OverloadEnded(name="controller", late=late, watched=watched))
 
     def _tick(self) -> None:
         now = trio.current_time()

@@ -203,7 +203,7 @@ class Reloading:
         realm.check_open()
         lines = tuple(plan.lines())
         realm.on_event(
-            events.Reloading(name="controller", generation=number, plan=lines)
+            events.ReloadStarted(name="controller", generation=number, plan=lines)
         )
         try:
             listens, _ = socket_keys(new.application)
@@ -215,7 +215,7 @@ class Reloading:
         self.scaled = {p.name: p.count for p in plan.services if p.is_scaled}
         seconds = trio.current_time() - began
         realm.on_event(
-            events.Reloaded(name="controller", generation=number, seconds=seconds)
+            events.ReloadFinished(name="controller", generation=number, seconds=seconds)
         )
         self._left_running = taking.left_running
         return evolve(plan, not_ready=taking.still_failing())

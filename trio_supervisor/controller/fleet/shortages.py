@@ -13,10 +13,10 @@ from attrs import define, field
 from trio_supervisor.controller.child.child import Child
 from trio_supervisor.controller.events import (
     Event,
-    NotStarted,
-    Shortage,
-    ShortageOver,
-    Started,
+    ProcessStarted,
+    ShortageBegan,
+    ShortageEnded,
+    StartFailed,
 )
 
 _NAME = "controller"
@@ -35,17 +35,17 @@ class Shortages:
     def on_event(self, event: Event) -> Iterator[Event]:
         """Return what there is to be said after *event*."""
         match event:
-            case NotStarted(is_shortage=True, name=name, problem=problem):
+            case StartFailed(is_shortage=True, name=name, problem=problem):
                 if not self._short:
                     self._since, self._failures = trio.current_time(), 0
-                    yield Shortage(name=_NAME, worker=name, problem=problem)
+                    yield ShortageBegan(name=_NAME, worker=name, problem=problem)
                 self._short.add(name)
                 self._failures += 1
-            case Started(name=name) if name in self._short:
+            case ProcessStarted(name=name) if name in self._short:
                 self._short.discard(name)
                 if not self._short:
                     seconds = trio.current_time() - self._since
-                    yield ShortageOver(
+                    yield ShortageEnded(
                         name=_NAME, failures=self._failures, seconds=seconds
                     )
 

@@ -9,7 +9,7 @@ from attrs import define, field
 
 from trio_supervisor.application import AnyService
 from trio_supervisor.controller.child.child import Child
-from trio_supervisor.controller.events import Event, Scaled, StillFailing
+from trio_supervisor.controller.events import Event, ServiceScaled, WorkerStillFailing
 from trio_supervisor.controller.fleet.generation import Generation, Unit
 from trio_supervisor.controller.fleet.ordered_stop import (
     describe_not_permitted,
@@ -106,7 +106,7 @@ class Takeover:
         # Those that depend on them did not wait for it; what gives way to them does.
         await self._until(_is_stable)
         for name, trouble in self.still_failing().items():
-            self._realm.on_event(StillFailing(name=name, problem=trouble))
+            self._realm.on_event(WorkerStillFailing(name=name, problem=trouble))
 
     def still_failing(self) -> dict[str, str]:
         """Return which workers fail as before the reload, and how.
@@ -160,7 +160,7 @@ class Takeover:
             if (more := self._fresh.get(service.name)) is not None:
                 before = plan.count - len(more)
                 self._realm.on_event(
-                    Scaled(name=service.name, before=before, count=plan.count)
+                    ServiceScaled(name=service.name, before=before, count=plan.count)
                 )
             self._realm.relations.settle(unit.children, self._new)
 

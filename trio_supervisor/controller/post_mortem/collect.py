@@ -13,7 +13,7 @@ from attrs import define, field
 
 from trio_supervisor.controller.child.child import Child
 from trio_supervisor.controller.child.child_spec import Obituary
-from trio_supervisor.controller.events import Event, Evidence
+from trio_supervisor.controller.events import Event, StacksDumped
 from trio_supervisor.controller.post_mortem.store import EvidenceStore
 from trio_supervisor.errors import (
     CallFailedError,
@@ -68,7 +68,7 @@ class Coroner:
     _nursery: Callable[[], Nursery]
     boxes: dict[int, BlackBox] = field(factory=dict)
     """By process id."""
-    _evidence: dict[int, list[Evidence]] = field(factory=dict, init=False)
+    _evidence: dict[int, list[StacksDumped]] = field(factory=dict, init=False)
     _remains: dict[Child, dict[str, Any]] = field(factory=dict, init=False)
     """What was found when the process ended, until its obituary."""
     _ended: dict[int, Object] = field(factory=dict, init=False)
@@ -78,7 +78,7 @@ class Coroner:
     async def look_at(self, child: Child, process: Process, cause: str) -> None:
         """Keep where threads and tasks of *process* are, and tell it as an event."""
         if stacks := await self.stacks_of(child, process):
-            event = Evidence(
+            event = StacksDumped(
                 name=child.name,
                 process_id=process.pid,
                 cause=cause,
@@ -189,7 +189,7 @@ class Coroner:
         """Return what is left to say, and have all that is known saved."""
         remains = self._remains.pop(child, {})
         lines: list[str] = remains.get("last_lines", [])
-        evidence: list[Evidence] = remains.get("evidence", [])
+        evidence: list[StacksDumped] = remains.get("evidence", [])
         path = ""
         if self._store is not None and (ending.is_failure or evidence):
             path = self._store.path_for(child.name, remains.get("process_id", 0))
