@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import itertools
 import tempfile
 from collections.abc import AsyncIterator, Callable, Coroutine
-from contextlib import asynccontextmanager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from pathlib import Path
 from typing import Any
 
@@ -18,8 +19,10 @@ from trio_supervisor.errors import (
     NoSuchWorkerError,
     NoSupervisorError,
     RemoteProtocolError,
+    UnavailableError,
 )
 from trio_supervisor.link.client import Client, open_client
+from trio_supervisor.link.entries import Entries, Entry
 from trio_supervisor.link.foreign_server import PROBE, ForeignServerError
 from trio_supervisor.link.listener import open_listener
 from trio_supervisor.link.peer import Answer, Dispatch, Fields, IncomingCall, open_peer
@@ -88,7 +91,7 @@ async def open_both(dispatch: Dispatch) -> AsyncIterator[Client]:
             },
         ),
         (
-            lambda c: c.restart(["web.0", "jobs"]),
+            lambda c: c.restart("web.0", "jobs"),
             {
                 "do": "restart",
                 "names": ["web.0", "jobs"],
@@ -99,8 +102,8 @@ async def open_both(dispatch: Dispatch) -> AsyncIterator[Client]:
                 "max_unavailable": 1,
             },
         ),
-        (lambda c: c.stop(["web"]), {"do": "stop", "names": ["web"]}),
-        (lambda c: c.start(["web"]), {"do": "start", "names": ["web"]}),
+        (lambda c: c.stop("web"), {"do": "stop", "names": ["web"]}),
+        (lambda c: c.start("web"), {"do": "start", "names": ["web"]}),
         (lambda c: c.shutdown(), {"do": "shutdown", "wait": True}),
         (lambda c: c.shutdown(wait=False), {"do": "shutdown", "wait": False}),
         (
@@ -142,7 +145,7 @@ async def test_a_status_has_its_types_and_its_monitors_one_by_one() -> None:
     async with open_both(dispatch) as client:
         assert await client.status(monitors.append) == REPORT
         assert await client.status() == REPORT
-        assert await client.workers() == REPORT
+        assert await client.workers() == REPORT.workers
     assert monitors == [{"memory_monitor": {"total": 7}}, {"other": {}}]
 
 
@@ -165,7 +168,7 @@ async def test_a_failure_keeps_its_name() -> None:
 
     async with open_both(dispatch) as client:
         with pytest.raises(CallFailedError) as caught:
-            await client.restart(["x"])
+            await client.restart("x")
         assert caught.value.error_class == "NoSuchWorker"
 
 
@@ -180,6 +183,103 @@ async def test_a_supervisor_that_goes_away_is_a_connection_lost() -> None:
             await client.ping()
         with pytest.raises(ConnectionLostError):
             await client.ping()
+
+
+async def read(opened: AbstractAsyncContextManager[Entries]) -> list[Entry]:
+    """Return all entries."""
+    async with opened as entries:
+        return [entry async for entry in entries]
+
+
+async def test_events_iterate_over_the_entries_of_all_answers() -> None:
+    calls: list[Fields] = []
+
+    def dispatch(call: IncomingCall) -> Answer:
+        calls.append({"do": call.do, **call.arguments})
+        if call.do in {"events", "logs"}:
+            call.progress({"snapshot": {"workers": []}})
+            call.progress({"entries": [{"n": 1}, {"n": 2}]})
+            call.progress({"entries": [], "missed": 3})
+            call.progress({"entries": [{"n": 3}], "missed": 4})
+        return {}
+
+    async with open_both(dispatch) as client:
+        async with client.events() as events:
+            found = [entry["n"] async for entry in events]
+            assert (found, events.missed) == ([1, 2, 3], 7)
+        async with client.logs("web", "jobs.0", tail=5) as lines:
+            assert [entry["n"] async for entry in lines] == [1, 2, 3]
+    assert calls[1:] == [
+        {"do": "events", "follow": False},
+        {"do": "logs", "names": ["web", "jobs.0"], "tail": 5, "follow": False},
+    ]
+
+
+async def test_events_that_are_followed_end_with_the_block() -> None:
+    """The server is told that nobody reads any more, and the client can go on."""
+    cancelled = trio.Event()
+
+    async def stream(call: IncomingCall) -> Fields:
+        try:
+            for number in itertools.count():
+                await call.stream({"entries": [{"n": number}]})
+                if number == 2:
+                    await trio.sleep_forever()
+        except trio.Cancelled:
+            cancelled.set()
+            raise
+        return {}
+
+    def dispatch(call: IncomingCall) -> Answer:
+        return stream(call) if call.do == "events" else {}
+
+    async with open_both(dispatch) as client:
+        async with client.events(follow=True) as events:
+            async for entry in events:
+                if entry["n"] == 2:
+                    break
+        await cancelled.wait()
+        await client.ping()
+
+
+async def test_events_that_fail_raise_in_the_loop() -> None:
+    async def fail(call: IncomingCall) -> Fields:
+        call.progress({"entries": [{"n": 1}]})
+        raise UnavailableError("no output is captured")
+
+    def dispatch(call: IncomingCall) -> Answer:
+        return fail(call) if call.do == "logs" else {}
+
+    async with open_both(dispatch) as client, client.logs() as lines:
+        assert await anext(lines) == {"n": 1}
+        with pytest.raises(CallFailedError, match="no output is captured"):
+            await anext(lines)
+
+
+@pytest.mark.parametrize("answer", [{"entries": 7}, {"missed": "3"}, {"missed": True}])
+async def test_events_of_the_wrong_types_are_the_peers_mistake(answer: Fields) -> None:
+    def dispatch(call: IncomingCall) -> Answer:
+        if call.do == "events":
+            call.progress(answer)
+        return {}
+
+    async with open_both(dispatch) as client:
+        with pytest.raises(RemoteProtocolError, match="a list of entries"):
+            await read(client.events())
+        await client.ping()
+
+
+async def test_an_error_in_the_block_of_events_comes_out_alone() -> None:
+    """Not in a group: how the block runs the call is its own affair."""
+    async with open_both(lambda call: {}) as client:
+        with pytest.raises(KeyError, match="mine"):
+            async with client.events(follow=True):
+                raise KeyError("mine")
+
+
+def test_a_client_is_not_constructed_by_hand() -> None:
+    with pytest.raises(TypeError, match="Client has no public constructor"):
+        Client()  # type: ignore[call-arg]  # as a user would
 
 
 @pytest.mark.parametrize("kind", ["nothing", "file"])
@@ -237,15 +337,15 @@ async def open_at_ruby() -> AsyncIterator[tuple[Client, RubyServer]]:
     "use",
     [
         lambda c: c.restart(),
-        lambda c: c.restart(["web.0"]),
-        lambda c: c.stop(["web"]),
-        lambda c: c.start(["web"]),
+        lambda c: c.restart("web.0"),
+        lambda c: c.stop("web"),
+        lambda c: c.start("web"),
         lambda c: c.scale({"web": 2}),
         lambda c: c.health("readiness"),
         lambda c: c.reload(dry_run=True),
         lambda c: c.abort_reload(),
-        lambda c: c.events(print),
-        lambda c: c.logs(print),
+        lambda c: read(c.events()),
+        lambda c: read(c.logs("web")),
     ],
 )
 async def test_what_a_foreign_server_cannot_do_is_not_sent(
@@ -262,7 +362,7 @@ async def test_what_a_foreign_server_can_do_is_done() -> None:
         server.answers["thread_dump"] = {"data": "#<Thread>"}
 
         await client.ping()
-        found = (await client.workers()).workers
+        found = await client.workers()
         report = await client.status()
         dump = await client.thread_dump("13510")
         await client.reload()
