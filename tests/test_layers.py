@@ -16,13 +16,14 @@ ROOT = Path(__file__).parents[1] / PACKAGE
 PATHS = sorted(ROOT.rglob("*.py"))
 
 _PURE = {"errors", "policy", "wire"}
-_ANYWHERE = {"_version", "_location"}
+_ANYWHERE = {"_version", "_location", "_construction"}
 _BELOW_THE_LAYERS = _PURE | {
     *("application", "owned_files", "tasks", "diagnostics", "process", "link")
 }
 MAY_IMPORT = {
     "_version": set[str](),
     "_location": set[str](),
+    "_construction": set[str](),
     "errors": set[str](),
     "owned_files": set[str](),
     "tasks": set[str](),
