@@ -1,4 +1,4 @@
-"""The same work three times: under trio, under asyncio, and as a blocking function."""
+"""Run the same work under trio, under asyncio, and as a blocking function."""
 
 import asyncio
 
@@ -8,7 +8,7 @@ from trio_supervisor import Application, Service, SyncWorker, Worker
 
 
 async def trio_work(worker: Worker) -> None:
-    """Never looks at ``stopping``: it is cancelled when it is time to end."""
+    """Work until cancelled: this target never uses ``stopping``."""
     await worker.ready()
     jobs = 0
     try:
@@ -21,7 +21,7 @@ async def trio_work(worker: Worker) -> None:
 
 
 async def asyncio_work(worker: Worker) -> None:
-    """Looks at ``stopping``: it ends by itself, the job in hand first."""
+    """Work until ``stopping`` is set: finish the current job, then return."""
     await worker.ready()
     jobs = 0
     while not worker.stopping.is_set():
@@ -31,7 +31,7 @@ async def asyncio_work(worker: Worker) -> None:
 
 
 def sync_work(worker: SyncWorker) -> None:
-    """Waits in ``stopping.wait``, which gives the heartbeats, too."""
+    """Work until asked to stop: ``stopping.wait`` also sends the heartbeats."""
     worker.ready()
     jobs = 0
     while not worker.stopping.wait(1):

@@ -1,4 +1,4 @@
-"""A program that knows nothing of trio_supervisor, and speaks sd_notify(3)."""
+"""Report readiness, heartbeats and status by sd_notify(3), using only a socket."""
 
 import os
 import socket
@@ -6,16 +6,16 @@ import time
 
 
 def notify(text: str) -> None:
-    """Say *text* to whoever supervises this process."""
+    """Send *text* to the supervisor of this process."""
     address = os.environ["NOTIFY_SOCKET"]
-    if address.startswith("@"):  # an abstract one: no file
+    if address.startswith("@"):  # an abstract address: not a file
         address = "\0" + address[1:]
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as sender:
         sender.sendto(text.encode(), address)
 
 
 def main() -> None:
-    """Tell the time, for ever."""
+    """Report the time as the status, forever."""
     notify("READY=1")
     while True:
         notify(f"WATCHDOG=1\nSTATUS=it is {time.strftime('%H:%M:%S')}")

@@ -1,4 +1,4 @@
-"""Any other program, supervised as well: with sd_notify where it knows that."""
+"""Supervise other programs, with and without sd_notify."""
 
 import sys
 from pathlib import Path
@@ -10,9 +10,9 @@ HERE = Path(__file__).parent
 application = Application(
     name="command",
     services=[
-        # Ready once it is started: it says nothing of itself.
+        # Ready as soon as it has started: it reports nothing.
         Command("sleeper", ["sleep", "infinity"]),
-        # Ready when it says so; replaced when its heartbeats stop.
+        # Ready when it sends READY=1; replaced when its heartbeats stop.
         Command(
             "clock",
             [sys.executable, str(HERE / "clock.py")],

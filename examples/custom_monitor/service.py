@@ -1,4 +1,4 @@
-"""A monitor of one's own: replaces workers, one after another, that are old enough."""
+"""Replace workers that exceed a maximum age, with a custom monitor."""
 
 from collections.abc import Mapping
 
@@ -8,7 +8,7 @@ from trio_supervisor import Application, Monitor, MonitoredWorker, Service, Work
 
 
 class LifetimeMonitor(Monitor):
-    """Restarts workers that have run for longer than *maximum_age* [s]."""
+    """A monitor that restarts workers older than *maximum_age* [s]."""
 
     def __init__(self, *, maximum_age: float, interval: float = 10.0) -> None:
         super().__init__(interval=interval)
@@ -17,15 +17,15 @@ class LifetimeMonitor(Monitor):
         self._restarts = 0
 
     def register(self, worker: MonitoredWorker) -> None:
-        """Watch *worker* from now on."""
+        """Start watching *worker*."""
         self._workers[worker.connection_id] = worker
 
     def remove(self, worker: MonitoredWorker) -> None:
-        """Forget *worker*."""
+        """Stop watching *worker*."""
         self._workers.pop(worker.connection_id, None)
 
     async def run_once(self) -> None:
-        """Have those that are too old replaced, each when the one before is ready."""
+        """Restart workers that are too old, one after another."""
         for worker in list(self._workers.values()):
             if worker.is_ready and (worker.uptime or 0) > self.maximum_age:
                 await worker.restart(f"it has run for {worker.uptime:.0f} s")

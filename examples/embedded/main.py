@@ -1,4 +1,4 @@
-"""A trio program of its own that has workers, as long as one block lasts."""
+"""Run workers inside a trio program for the duration of one block."""
 
 import signal
 
@@ -34,6 +34,6 @@ async def main() -> None:
     print("nothing is left running", flush=True)
 
 
-# Children import this file, too: they are not to run the program again.
+# Children import this file too and must not run the program again.
 if __name__ == "__main__":
     trio.run(main)

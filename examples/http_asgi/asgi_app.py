@@ -1,4 +1,4 @@
-"""A web application in ASGI that knows nothing of trio_supervisor."""
+"""An ASGI application that does not depend on trio_supervisor."""
 
 import asyncio
 import os
@@ -6,7 +6,7 @@ from typing import Any
 
 
 async def app(scope: Any, _receive: Any, send: Any) -> None:
-    """Say which process answers, after 0.2 s if asked for ``/slow``."""
+    """Answer with the id of this process, after 0.2 s for ``/slow``."""
     if scope["type"] != "http":
         raise NotImplementedError(scope["type"])
     if scope["path"] == "/slow":

@@ -1,6 +1,6 @@
-"""An unmodified ASGI application under uvicorn, on asyncio and an inherited socket.
+"""Serve an unmodified ASGI application with uvicorn on an inherited socket.
 
-For this example alone: ``pip install uvicorn``.
+This example needs ``pip install uvicorn``.
 """
 
 import asyncio
@@ -14,20 +14,20 @@ from asgi_app import app  # type: ignore[import-not-found]
 
 from trio_supervisor import Application, Listen, Service, Worker
 
-# Clients that keep their connection have so long to ask once more, and so to hear that
-# it is closed; those that do not ask are hung up on [s].
+# How long clients may keep an idle connection once the worker stops [s]. A request in
+# that time is answered with "Connection: close"; other connections are then closed.
 LINGER = 1.0
 
 
 class LastAnswers:
-    """Passes on to *app*; once it is closing, clients are told to leave."""
+    """A wrapper of *app* that adds ``Connection: close`` to answers while closing."""
 
     def __init__(self, app: Any) -> None:
         self.is_closing = False
         self._app = app
 
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
-        """Be the application."""
+        """Handle one ASGI connection."""
 
         async def send_on(message: Any) -> None:
             if self.is_closing and message["type"] == "http.response.start":
@@ -39,7 +39,7 @@ class LastAnswers:
 
 
 class Server(uvicorn.Server):
-    """Leaves signals to the worker, and says when it serves."""
+    """A uvicorn server that leaves signals to the worker and reports readiness."""
 
     def __init__(self, config: uvicorn.Config, worker: Worker) -> None:
         super().__init__(config)
@@ -47,41 +47,41 @@ class Server(uvicorn.Server):
 
     @contextmanager
     def capture_signals(self) -> Iterator[None]:
-        """Leave SIGTERM alone: it sets ``worker.stopping``."""
+        """Install no handlers: the worker sets ``worker.stopping`` on SIGTERM."""
         yield
 
     async def startup(self, sockets: Any = None) -> None:
-        """Start to accept."""
+        """Start accepting, then report readiness."""
         await super().startup(sockets)
         await self._worker.ready()
 
 
 async def serve(worker: Worker) -> None:
-    """Serve until the worker is to end; then answer what has come, and accept no more.
+    """Serve until asked to stop; then stop accepting and answer what was accepted.
 
-    uvicorn that is told to end hangs up at once on connections over which no request
-    has come yet. So it is told a little later.
+    When uvicorn is asked to exit, it immediately closes connections on which no request
+    has arrived yet. So it is asked only after they had time to send one.
     """
     web = LastAnswers(app)
     server = Server(uvicorn.Config(web, log_config=None), worker)
-    # Bound by the controller, and shared with all other workers of all generations.
+    # Bound by the controller and shared by all workers of all generations.
     inherited = worker.sockets["http"]
     host, port = inherited.getsockname()[:2]
     await worker.status(f"http://{host}:{port}/")
     async with asyncio.TaskGroup() as group:
         group.create_task(server.serve(sockets=[inherited]))
         await worker.stopping.wait()
-        # The others accept from now on. Not `Server.close`, by which
-        # asyncio would drop connections that it has accepted a moment ago.
+        # From now on other workers accept. Not `Server.close`: with it, asyncio drops
+        # connections that it has just accepted.
         asyncio.get_running_loop().remove_reader(inherited)
         web.is_closing = True
         with suppress(TimeoutError):
             async with asyncio.timeout(LINGER):
-                # One that was just accepted is counted a moment later.
+                # uvicorn counts a new connection only a moment after accepting it.
                 await asyncio.sleep(0.05)
                 while server.server_state.connections:
                     await asyncio.sleep(0.01)
-        # Hangs up where no request is under way; what is has until `stop_timeout`.
+        # Closes idle connections; running requests have until `stop_timeout`.
         server.should_exit = True
 
 

@@ -1,6 +1,6 @@
-"""HTTP by hypercorn on trio: no connection is refused or reset while workers change.
+"""Serve HTTP with hypercorn on trio, without losing connections on restarts.
 
-For this example alone: ``pip install "hypercorn[trio]"``.
+This example needs ``pip install "hypercorn[trio]"``.
 """
 
 import os
@@ -17,18 +17,18 @@ from hypercorn.typing import ConnectionState
 
 from trio_supervisor import Application, Listen, Service, Worker
 
-# Clients that keep their connection have so long to ask once more, and so to hear that
-# it is closed; those that do not ask are hung up on [s].
+# How long clients may keep an idle connection once the worker stops [s]. A request in
+# that time is answered with "Connection: close"; other connections are then closed.
 LINGER = 1.0
 
 
 class Web:
-    """An ASGI application, which tells clients to leave once it is to end."""
+    """An ASGI application that answers with ``Connection: close`` while closing."""
 
     is_closing = False
 
     async def __call__(self, scope: Any, _receive: Any, send: Any) -> None:
-        """Say which process answers, after 0.2 s if asked for ``/slow``."""
+        """Answer with the id of this process, after 0.2 s for ``/slow``."""
         if scope["type"] != "http":
             raise NotImplementedError(scope["type"])
         if scope["path"] == "/slow":
@@ -43,16 +43,16 @@ class Web:
 
 
 async def serve(worker: Worker) -> None:
-    """Serve until the worker is to end; then answer what has come, and accept no more.
+    """Serve until asked to stop; then stop accepting and answer what was accepted.
 
-    hypercorn's own ``serve`` accepts by itself, and when it is told to end hangs up at
-    once on connections over which no request has come yet. So we do the accepting.
+    When hypercorn's own ``serve`` is asked to exit, it immediately closes connections
+    on which no request has arrived yet. So this function accepts them itself.
     """
     web = Web()
     context = WorkerContext(None)
     state = ConnectionState({})
     handle = partial(TCPServer, ASGIWrapper(web), Config(), context, state)
-    # Bound by the controller, and shared with all other workers of all generations.
+    # Bound by the controller and shared by all workers of all generations.
     inherited = trio.socket.from_stdlib_socket(worker.sockets["http"])
     listener = trio.SocketListener(inherited)
     host, port = inherited.getsockname()[:2]
@@ -71,12 +71,12 @@ async def serve(worker: Worker) -> None:
             await worker.status(f"http://{host}:{port}/")
             await worker.stopping.wait()
             accepting.cancel_scope.cancel()
-        # Who connects from now on is accepted by the others.
+        # From now on other workers accept new connections.
         web.is_closing = True
         with trio.move_on_after(LINGER):
             while connections.child_tasks:
                 await trio.sleep(0.01)
-        # Hangs up where no request is under way; what is has until `stop_timeout`.
+        # Closes idle connections; running requests have until `stop_timeout`.
         await context.terminated.set()
 
 

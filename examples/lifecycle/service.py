@@ -1,4 +1,4 @@
-"""Who waits for whom: a database, a migration that runs once, and what needs both."""
+"""Start a database, then a one-shot migration, then services that need both."""
 
 import os
 import socket
@@ -21,13 +21,13 @@ PORT = os.environ.get("DATABASE_PORT", "7010")
 
 
 def migrate(worker: SyncWorker) -> None:
-    """Do once what has to be done before anybody else comes; return when it is done."""
+    """Migrate the database once, before its users start."""
     socket.create_connection(("127.0.0.1", int(PORT))).close()
     print(f"{worker.name}: the tables are up to date", flush=True)
 
 
 async def work(worker: Worker) -> None:
-    """Do nothing for as long as it takes."""
+    """Stay ready until stopped."""
     await worker.ready()
     await trio.sleep_forever()
 
@@ -35,14 +35,14 @@ async def work(worker: Worker) -> None:
 application = Application(
     name="lifecycle",
     services=[
-        # Stands for a database; it is ready when the probe says so.
+        # A stand-in for a database; ready when the probe succeeds.
         Command(
             "db",
             [sys.executable, "-m", "http.server", PORT, "--bind", "127.0.0.1"],
             directory=tempfile.gettempdir(),
             readiness=Probe.tcp(f"127.0.0.1:{PORT}", interval=0.5),
         ),
-        # Not started again once it has ended with 0.
+        # A one-shot job: not restarted after exit code 0.
         Service(
             "migration",
             migrate,
@@ -50,7 +50,7 @@ application = Application(
             restart="on-failure",
             depends_on={"db": "ready"},
         ),
-        # A crash of the cache restarts web, too; one of web leaves the cache alone.
+        # A crash of cache also restarts web; a crash of web does not restart cache.
         Group(
             [
                 Service("cache", work),
@@ -65,7 +65,7 @@ application = Application(
             intensity=5,
             name="front",
         ),
-        # Any other program; it needs no more than that web was started.
+        # Any other program; it only needs web to have been started.
         Command("report", ["sleep", "infinity"], depends_on={"web": "started"}),
     ],
 )

@@ -1,4 +1,4 @@
-"""An asyncio program that registers with a supervisor that did not start it.
+"""Register an asyncio program with a supervisor that did not start it.
 
 Start any service file with `trio-supervisor serve`, then this program beside it:
 
@@ -21,7 +21,7 @@ async def main() -> None:
     rows = 0
 
     def progress() -> int:
-        """Return how many rows were imported."""
+        """Return the number of imported rows."""
         return rows
 
     async with supervised_worker(name="importer") as worker:
