@@ -111,6 +111,16 @@ def reference(session: nox.Session) -> None:
 
 
 @nox.session(default=False)
+def changelog(session: nox.Session) -> None:
+    """Show the next part of the changelog; with ``VERSION``, write it."""
+    session.install(*_group("changelog"))
+    if session.posargs:
+        session.run("towncrier", "build", "--yes", "--version", *session.posargs)
+    else:
+        session.run("towncrier", "build", "--draft", "--version", "Next version")
+
+
+@nox.session(default=False)
 def load(session: nox.Session) -> None:
     """Serve HTTP while workers are replaced, for longer than the tests do; minutes."""
     session.install("-e.", *_group("tests"))
