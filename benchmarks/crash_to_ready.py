@@ -9,7 +9,7 @@ import trio
 from attrs import define, field
 
 from benchmarks.clock import now
-from benchmarks.floors import Forker, open_forker
+from benchmarks.floors import ForkClient, open_fork_client
 from benchmarks.frame import Frame
 from benchmarks.serving import Served, open_served
 
@@ -22,7 +22,7 @@ _KILLS_EACH: Final = 4
 
 async def run(frame: Frame) -> None:
     """Measure with 4 and with 100 workers."""
-    with open_forker() as forker:
+    with open_fork_client() as forker:
         for count in (4, frame.options.count(100, quick=6)):
             async with AsyncExitStack() as stack:
                 await _measure(frame, forker, _Victims(count, stack))
@@ -49,7 +49,7 @@ class _Victims:
         return self._names.pop()
 
 
-async def _measure(frame: Frame, forker: Forker, victims: _Victims) -> None:
+async def _measure(frame: Frame, forker: ForkClient, victims: _Victims) -> None:
     name = f"crash to ready, {victims.count} workers"
     again = f"{name}, again at once"
     # The second kill of a pair is of the process that has just become ready.

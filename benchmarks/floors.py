@@ -22,8 +22,8 @@ from benchmarks.serving import environment
 
 
 @define(eq=False)
-class Forker:
-    """The process that forks, see `benchmarks.forker`; made by `open_forker`."""
+class ForkClient:
+    """The process that forks, see `benchmarks.forker`; made by `open_fork_client`."""
 
     _process: subprocess.Popen[str]
 
@@ -48,7 +48,7 @@ class Forker:
 
 
 @contextmanager
-def open_forker() -> Iterator[Forker]:
+def open_fork_client() -> Iterator[ForkClient]:
     """Have the process that forks for the length of the block."""
     with subprocess.Popen(
         [sys.executable, "-m", "benchmarks.forker"],
@@ -58,7 +58,7 @@ def open_forker() -> Iterator[Forker]:
         text=True,
     ) as process:
         try:
-            yield Forker(process)
+            yield ForkClient(process)
         finally:
             assert process.stdin is not None
             process.stdin.close()

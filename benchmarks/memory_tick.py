@@ -10,7 +10,7 @@ import trio
 from attrs import define, field
 
 from benchmarks.clock import now
-from benchmarks.floors import open_forker
+from benchmarks.floors import open_fork_client
 from benchmarks.frame import Frame
 from trio_supervisor import MemoryMonitor
 
@@ -41,7 +41,7 @@ class _Worker:
 async def run(frame: Frame) -> None:
     """Measure with a limit for each process, and with one for all together."""
     count = frame.options.count(1000, quick=20)
-    with open_forker() as forker:
+    with open_fork_client() as forker:
         ids = forker.sleepers(count)
         limits: dict[str, dict[str, int]] = {
             "": {"maximum_size_limit": 2**40},

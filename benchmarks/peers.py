@@ -23,7 +23,7 @@ import trio
 from attrs import define, field, frozen
 
 from benchmarks.clock import now
-from benchmarks.floors import open_forker
+from benchmarks.floors import open_fork_client
 from benchmarks.frame import Frame
 from benchmarks.serving import LIMIT, command, environment
 
@@ -133,7 +133,7 @@ async def _measure(frame: Frame, peer: Peer, venv: Path) -> None:
             await trio.sleep(_SETTLE)
             stops.append(await running.stop())
 
-    with open_forker() as forker:
+    with open_fork_client() as forker:
         async with _open(peer, venv) as running:
             taken = await frame.take(
                 {_FLOOR: forker.probe("crash"), name: running.crash}

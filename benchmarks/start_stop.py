@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from benchmarks.clock import now
-from benchmarks.floors import Forker, import_trio, open_forker
+from benchmarks.floors import ForkClient, import_trio, open_fork_client
 from benchmarks.frame import Frame, Probe
 from benchmarks.serving import open_served
 
@@ -13,12 +13,12 @@ _FLOOR = "exec + import trio + {} forks"
 async def run(frame: Frame) -> None:
     """Measure with 4, 100 and 500 workers."""
     counts = (4,) if frame.options.is_quick else (4, 100, 500)
-    with open_forker() as forker:
+    with open_fork_client() as forker:
         for count in counts:
             await _measure(frame, forker, count)
 
 
-async def _measure(frame: Frame, forker: Forker, count: int) -> None:
+async def _measure(frame: Frame, forker: ForkClient, count: int) -> None:
     stops: list[float] = []
 
     async def start() -> float:
@@ -43,7 +43,7 @@ async def _measure(frame: Frame, forker: Forker, count: int) -> None:
     frame.add(stopped, {stopped: tuple(stops)})
 
 
-def _start_floor(forker: Forker, count: int) -> Probe:
+def _start_floor(forker: ForkClient, count: int) -> Probe:
     execute, fork = import_trio(), forker.probe("fork", count)
 
     async def measure() -> float:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import trio
 
 from benchmarks.clock import now
-from benchmarks.floors import open_forker
+from benchmarks.floors import open_fork_client
 from benchmarks.frame import Frame
 from benchmarks.serving import Served, open_served
 from trio_supervisor import open_client
@@ -18,7 +18,7 @@ _SETTLE = 1.2
 async def run(frame: Frame) -> None:
     """Measure with 4, 50 and 100 workers."""
     counts = (4,) if frame.options.is_quick else (4, 50, 100)
-    with open_forker() as forker:
+    with open_fork_client() as forker:
         for count in counts:
             async with open_served(count) as served:
                 await served.wait_all_ready()

@@ -17,7 +17,7 @@ class Lock:
         self._path = f"{path}.lock"
         self._descriptor, self._made = _acquire(self._path)
 
-    def mend(self) -> bool:
+    def restore(self) -> bool:
         """Make the file again if it is gone, and hold that; say whether it was.
 
         Raises:

@@ -142,7 +142,7 @@ async def test_a_worker_scaled_away_and_back_is_shown_until_the_old_one_is_gone(
 
 @pytest.mark.parametrize("damage", ["lost", "invented", "changed", "unapplied"])
 @simulated
-async def test_a_picture_that_differs_is_mended_and_told_once(damage: str) -> None:
+async def test_a_picture_that_differs_is_restored_and_told_once(damage: str) -> None:
     async with open_theatre(application()) as theatre:
         await trio.sleep(1)
         server, registry = theatre.servers[-1], registry_of(theatre)

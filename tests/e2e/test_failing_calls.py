@@ -160,7 +160,7 @@ def test_controller_outlives_a_call_that_fails(
 def test_fork_server_outlives_a_call_that_fails(
     running: tuple[Serving, Faults], function: str, error: str
 ) -> None:
-    """Two spares are there; who comes after them is started by exec."""
+    """Two preforked are there; who comes after them is started by exec."""
     serving, faults = running
     with checked(serving):
         with faults.fail(fork_server_of(serving), function, error):
@@ -290,7 +290,7 @@ def attempts(serving: Serving) -> int:
 
 
 def fork_server_of(serving: Serving) -> int:
-    """Return the process of the fork server; its spares, with its title, are newer."""
+    """Return the pid of the fork server; preforked children are newer."""
     title = b"trio_supervisor: fork server"
     return min(
         process_id

@@ -40,10 +40,10 @@ from trio_supervisor.errors import NotConnectedError, SupervisorError
 from trio_supervisor.link.peer import IncomingCall
 from trio_supervisor.policy.lifecycle import State
 from trio_supervisor.policy.reload import ServiceFacts
-from trio_supervisor.process.cleanup.guardian_client import Guard
-from trio_supervisor.process.cleanup.stopping import Patience
+from trio_supervisor.process.cleanup.guardian_client import GuardianClient
+from trio_supervisor.process.cleanup.stopping import StopDeadline
 from trio_supervisor.process.sockets.sockets import SocketSet
-from trio_supervisor.process.spawn.fork_server_protocol import Started
+from trio_supervisor.process.spawn.fork_server_protocol import StartedServer
 from trio_supervisor.supervisor.monitoring import Monitoring
 from trio_supervisor.supervisor.registry import Registry
 from trio_supervisor.supervisor.server import Server
@@ -415,7 +415,7 @@ class FakeWorkshop(Workshop):
         facts: Mapping[str, ServiceFacts] | None,
         make_child: MakeChild,
         sockets: SocketSet,
-        server: Started | None = None,
+        server: StartedServer | None = None,
         files: Mapping[str, str] | None = None,
     ) -> tuple[Generation, SupervisorLauncher]:
         assert server is None
@@ -475,8 +475,8 @@ async def open_theatre(
         theatre.controller = ControllerWithoutThreads(
             "/nowhere",
             workshop,
-            Guard("", ""),
-            Patience(),
+            GuardianClient("", ""),
+            StopDeadline(),
             theatre.on_event,
             answer,
             None,

@@ -341,7 +341,7 @@ def test_of_many_that_come_and_go_never_two_serve(path: str) -> None:
 
 def test_what_is_there_is_not_made_again(path: str) -> None:
     with keep_listener(path) as listener:
-        assert listener.mend() == ()
+        assert listener.restore() == ()
 
 
 @pytest.mark.parametrize("is_directory", [False, True])
@@ -353,14 +353,14 @@ def test_what_was_removed_is_made_again(path: str, is_directory: bool) -> None:
             os.unlink(os.path.join(os.path.dirname(path), name))
         if is_directory:
             os.rmdir(os.path.dirname(path))
-        assert listener.mend() == (f"{path}.lock", path)
+        assert listener.restore() == (f"{path}.lock", path)
         assert listener.socket.fileno() == number
         assert mode(path) == 0o600
         assert not listener.socket.getblocking()
         connect(path).close()
         with pytest.raises(AlreadyServingError), open_listener(path):
             pass
-        assert listener.mend() == ()
+        assert listener.restore() == ()
     assert left(path) == []
 
 
@@ -369,7 +369,7 @@ def test_what_somebody_else_put_there_is_left(path: str) -> None:
         os.unlink(path)
         Path(path).write_text("mine")
         with pytest.raises(FileExistsError):
-            listener.mend()
+            listener.restore()
     assert Path(path).read_text() == "mine"
 
 
@@ -379,5 +379,5 @@ def test_a_lock_that_another_controller_took_is_left(path: str) -> None:
             os.unlink(os.path.join(os.path.dirname(path), name))
         with open_listener(path):
             with pytest.raises(BlockingIOError):
-                listener.mend()
+                listener.restore()
             connect(path).close()

@@ -13,7 +13,7 @@ import pytest
 import trio
 
 from trio_supervisor.process.child import ChildProcess, Process, describe_exit
-from trio_supervisor.process.cleanup.stopping import Patience, StopPlan, stop
+from trio_supervisor.process.cleanup.stopping import StopDeadline, StopPlan, stop
 from trio_supervisor.process.spawn.exec import spawn_exec
 from trio_supervisor.testing import FakeProcess, simulated
 
@@ -234,16 +234,16 @@ async def test_a_cancelled_wait_leaves_everything_as_it_was(make: Make) -> None:
 @fake_and_real
 async def test_lost_patience_kills_at_once(make: Make) -> None:
     """Both the stop under way and every later one."""
-    patience = Patience()
+    stop_deadline = StopDeadline()
     plan = StopPlan(timeout=3600)
     async with make([TERM]) as first, make([TERM]) as second:
         with trio.fail_after(30):
             async with trio.open_nursery() as nursery:
-                nursery.start_soon(stop, first, plan, patience)
+                nursery.start_soon(stop, first, plan, stop_deadline)
                 await trio.testing.wait_all_tasks_blocked(0.01)
                 assert not first.is_gone
-                patience.lose()
-            await stop(second, plan, patience)
+                stop_deadline.expire()
+            await stop(second, plan, stop_deadline)
         assert first.returncode == second.returncode == -KILL
 
 
@@ -290,17 +290,17 @@ async def test_a_kill_is_waited_for_as_long_as_the_kernel_takes() -> None:
 
 @simulated
 async def test_patience_lost_in_the_middle_kills_then() -> None:
-    process, patience = FakeProcess(ignores=[TERM]), Patience()
+    process, stop_deadline = FakeProcess(ignores=[TERM]), StopDeadline()
 
     async def lose() -> None:
         await trio.sleep(3)
-        patience.lose()
+        stop_deadline.expire()
 
     async with trio.open_nursery() as nursery:
         nursery.start_soon(lose)
-        await stop(process, StopPlan(timeout=10), patience)
+        await stop(process, StopPlan(timeout=10), stop_deadline)
     assert trio.current_time() == 3
-    assert patience.is_lost
+    assert stop_deadline.has_expired
 
 
 @pytest.mark.parametrize(

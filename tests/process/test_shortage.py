@@ -9,7 +9,7 @@ import threading
 import pytest
 import trio
 
-from trio_supervisor.process.repeated_failures import FoldedLog
+from trio_supervisor.process.repeated_failures import RepeatedFailures
 from trio_supervisor.process.shortage import shortage_of, text_of
 from trio_supervisor.process.threads import keep_reserve, run_in_thread
 
@@ -112,7 +112,7 @@ def test_run_in_thread_an_error_of_the_function_is_not_taken_for_a_shortage() ->
 
 
 def test_folded_log_begins_and_ends(caplog: pytest.LogCaptureFixture) -> None:
-    log = FoldedLog(logging.getLogger("x"), "it works")
+    log = RepeatedFailures(logging.getLogger("x"), "it works")
     log.worked()
     for cause in ("a", "b", "a", "b"):
         log.failed(cause)

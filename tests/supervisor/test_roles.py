@@ -15,7 +15,7 @@ from trio_supervisor.errors import SpecError
 from trio_supervisor.link.credentials import Credentials
 from trio_supervisor.link.peer import Answer, IncomingCall, Peer, open_peer
 from trio_supervisor.policy.roles import GRANTS, missing_grant
-from trio_supervisor.process.cleanup.ancestry import Origin
+from trio_supervisor.process.cleanup.ancestry import Ancestry
 from trio_supervisor.supervisor.registry import Registry
 from trio_supervisor.supervisor.roles import Denials, Gatekeeper
 from trio_supervisor.wire.messages import OPERATIONS
@@ -39,7 +39,7 @@ def gatekeeper(*, owns_process: bool = True) -> Gatekeeper:
 
 def origin(*ancestors: int, groups: tuple[int, ...] = (), marked: bool = False) -> Any:
     """The origin of a process, itself first."""
-    return Origin(
+    return Ancestry(
         process_id=ancestors[0],
         ancestors=ancestors,
         groups=frozenset(groups),
@@ -59,10 +59,10 @@ def origin(*ancestors: int, groups: tuple[int, ...] = (), marked: bool = False) 
         pytest.param(origin(7, CONTROLLER), "pid-7", id="an orphan of one"),
         pytest.param(origin(7, 1, groups=(WEB,)), "pid-7", id="of its group"),
         pytest.param(origin(7, 1, marked=True), "pid-7", id="with the marker"),
-        pytest.param(Origin(process_id=7), "pid-7", id="gone before it was seen"),
+        pytest.param(Ancestry(process_id=7), "pid-7", id="gone before it was seen"),
     ],
 )
-def test_operators_are_told_from_workers(whence: Origin | None, name: str) -> None:
+def test_operators_are_told_from_workers(whence: Ancestry | None, name: str) -> None:
     """By what the kernel says of their processes."""
     role = gatekeeper().role_of(whence, None)
     assert (role.name if role else None) == name
@@ -120,7 +120,7 @@ def test_a_grant_that_does_not_exist_is_refused_when_it_is_declared(may: Any) ->
 
 
 async def connect(
-    house: House, nursery: trio.Nursery, process_id: int, whence: Origin | None
+    house: House, nursery: trio.Nursery, process_id: int, whence: Ancestry | None
 ) -> Peer:
     """Connect as a process that comes from there."""
     ours, theirs = memory_stream_pair()

@@ -33,8 +33,8 @@ from trio_supervisor.process.spawn.environment import (
 )
 from trio_supervisor.process.spawn.fork_server_protocol import (
     EarlyServer,
-    end_early,
     fork_server_plan,
+    kill_server,
     start_fork_server,
 )
 from trio_supervisor.process.spawn.signal_dispositions import (
@@ -132,7 +132,7 @@ def _adopt() -> Callable[[], Any]:
 def _end_unused(early: EarlyServer | None) -> None:
     """End it where nobody came to adopt it, in the middle of its import."""
     if early is not None and (unused := early.adopt()) is not None:
-        end_early(unused)
+        kill_server(unused)
 
 
 def _serve_again(

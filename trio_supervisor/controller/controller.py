@@ -71,11 +71,11 @@ from trio_supervisor.policy.reload import ReloadPlan
 from trio_supervisor.policy.restart import Cause, Ending
 from trio_supervisor.policy.shutdown import is_over, kill_after, stop_warning
 from trio_supervisor.process.child import Process
-from trio_supervisor.process.cleanup.escaped import end_strays
-from trio_supervisor.process.cleanup.guardian_client import Guard
+from trio_supervisor.process.cleanup.escaped import stop_escaped
+from trio_supervisor.process.cleanup.guardian_client import GuardianClient
 from trio_supervisor.process.cleanup.orphans import Orphans
-from trio_supervisor.process.cleanup.stopping import Patience, StopPlan
-from trio_supervisor.process.inspection.machine_load import CalmMachine, Machine
+from trio_supervisor.process.cleanup.stopping import StopDeadline, StopPlan
+from trio_supervisor.process.inspection.machine_load import IdleMachine, Machine
 from trio_supervisor.process.output.hub import OutputHub
 from trio_supervisor.process.spawn.environment import MARKER_VARIABLE, PROCESS_VARIABLE
 from trio_supervisor.process.threads import run_in_thread
@@ -111,8 +111,8 @@ class Controller:
         self,
         socket_path: str,
         workshop: Workshop,
-        guard: Guard,
-        patience: Patience,
+        guardian: GuardianClient,
+        stop_deadline: StopDeadline,
         on_event: OnEvent,
         answer: Callable[[Controller, IncomingCall], Answer],
         store: EvidenceStore | None,
@@ -123,9 +123,9 @@ class Controller:
         self.socket_path = socket_path
         self.workshop = workshop
         self.journal = Journal()
-        self._guard = guard
+        self._guardian = guardian
         self._on_event = on_event
-        self._patience = patience
+        self._stop_deadline = stop_deadline
         self._rng = random.Random()
         self.relations = Relations(self, lambda: self.nursery)
         self.turnover = Turnover(self.everyone, self.relations)
@@ -140,7 +140,7 @@ class Controller:
             workshop.surroundings.boxes,
         )
         self.postbox = Postbox(lambda: self.nursery, workshop.surroundings.directory)
-        self.referee = Referee(self.everyone, self.on_event, machine or CalmMachine())
+        self.referee = Referee(self.everyone, self.on_event, machine or IdleMachine())
         self.readiness = Readiness(self)
         self._orphans = Orphans(is_alone=owns_process)
         self.owns_process = owns_process
@@ -166,7 +166,7 @@ class Controller:
             launcher,
             self,
             self._rng,
-            self._patience,
+            self._stop_deadline,
         )
         self.supervisor.referee = self.referee
         for service in self.application.services:
@@ -182,7 +182,7 @@ class Controller:
             spawn,
             self,
             self._rng,
-            self._patience,
+            self._stop_deadline,
             company=self.relations,
         )
         child.referee = self.referee
@@ -455,7 +455,7 @@ class Controller:
     @enable_ki_protection
     def hurry(self) -> None:
         """Kill whatever does not end by itself at once, instead of waiting for it."""
-        self._patience.lose()
+        self._stop_deadline.expire()
 
     @enable_ki_protection
     def forward_signal(self, number: int) -> None:
@@ -522,7 +522,7 @@ class Controller:
         if is_running:
             self._orphans.watch(process.pid)
             plan = _SUPERVISOR_ALONE if child is self.supervisor else child.plan.stop
-            self._guard.watch(process.pid, plan)
+            self._guardian.watch(process.pid, plan)
             channel = self.workshop.surroundings.channels.pop(process.pid, None)
             self.postbox.add(process.pid, child, channel)
         else:
@@ -530,7 +530,7 @@ class Controller:
                 self.link.hang_up()
             self.postbox.remove(process.pid)
             self.referee.forget(process.pid)
-            self._guard.forget(process.pid)
+            self._guardian.forget(process.pid)
             output = self.workshop.surroundings.outputs.pop(process.pid, None)
             self.coroner.examine(child, process, output)
 
@@ -558,13 +558,13 @@ class Controller:
         with suppress(UnavailableError):
             await self.turnover.restart(children, reason, cause, needs=needs)
 
-    async def end_strays(self, child: Child) -> None:
+    async def stop_escaped(self, child: Child) -> None:
         """End what has left the group of the process of *child* that just ended."""
         if not self.workshop.is_subreaper:
             return
         known = {
             *self.postbox.children,
-            self._guard.process_id,
+            self._guardian.process_id,
             *self.generation.launchers.forkers.process_ids,
         }
         marks = [
@@ -572,7 +572,7 @@ class Controller:
             # Another controller in this program may have one of the same name.
             f"{MARKER_VARIABLE}={self.workshop.surroundings.marker}",
         ]
-        ended = await end_strays(marks, known, child.plan.stop, self._patience)
+        ended = await stop_escaped(marks, known, child.plan.stop, self._stop_deadline)
         if ended:
             self.on_event(
                 StraysStopped(
@@ -823,7 +823,7 @@ class Controller:
         """Kill what has not stopped in time to end within the whole `stop_timeout`."""
         if (timeout := self.application.stop_timeout) is None:
             return
-        self._patience.limit(began + kill_after(timeout))
+        self._stop_deadline.limit(began + kill_after(timeout))
         await trio.sleep_until(began + kill_after(timeout))
         left = tuple(child.name for child in self.everyone() if child.has_process)
         event = ShutdownTimedOut(name="controller", timeout=timeout, left=left)
@@ -953,9 +953,9 @@ class Controller:
         while True:
             await trio.sleep(_REAP_INTERVAL)
             forkers = self.generation.launchers.forkers
-            spares = forkers.spares
-            self._orphans.reap(self.postbox.children, spares)
-            forkers.keep_spares(spares)
+            preforked = forkers.preforked
+            self._orphans.reap(self.postbox.children, preforked)
+            forkers.keep_spares(preforked)
 
     def _on_connected(self, is_connected: bool, *, is_planned: bool) -> None:
         if is_connected:

@@ -47,7 +47,7 @@ class _Keeper:
 
     def mend_listener(self) -> None:
         """Have the supervisor listen where clients look for it."""
-        paths = self._try("the control socket", self._listener.mend)
+        paths = self._try("the control socket", self._listener.restore)
         for path in paths:
             logger.warning("%s was removed; made again", path)
         if self._listener.path in paths:
@@ -56,7 +56,7 @@ class _Keeper:
     def mend_sockets(self) -> set[str]:
         """Make the sockets of services again; return the services."""
         workshop = self._controller.workshop
-        keys = self._try("a socket of a service", workshop.sockets.mend)
+        keys = self._try("a socket of a service", workshop.sockets.restore)
         addresses = workshop.sockets.addresses
         for key in keys:
             logger.warning("%s was removed; made again", addresses[key])
@@ -71,7 +71,7 @@ class _Keeper:
         """Have output go to files that somebody can read."""
         hub = self._controller.hub
         if hub is not None:
-            for path in self._try("a log file", hub.mend):
+            for path in self._try("a log file", hub.restore):
                 logger.warning("%s was removed; made again", path)
 
     async def renew(self, services: Collection[str]) -> None:

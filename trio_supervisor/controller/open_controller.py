@@ -31,8 +31,8 @@ from trio_supervisor.errors import PlatformError
 from trio_supervisor.link.listener import check_socket_path, keep_listener
 from trio_supervisor.policy.reload import ServiceFacts
 from trio_supervisor.process.cleanup.guardian import Table, end_all
-from trio_supervisor.process.cleanup.guardian_client import open_guard
-from trio_supervisor.process.cleanup.stopping import Patience
+from trio_supervisor.process.cleanup.guardian_client import open_guardian
+from trio_supervisor.process.cleanup.stopping import StopDeadline
 from trio_supervisor.process.imports.declaration_wait import IMPORT_TIMEOUT
 from trio_supervisor.process.inspection.machine_load import LinuxMachine
 from trio_supervisor.process.kernel import be_subreaper
@@ -52,7 +52,7 @@ from trio_supervisor.process.spawn.environment import (
     DEFAULT_SOCKET,
     MARKER_VARIABLE,
     SOCKET_VARIABLE,
-    stranger_environment,
+    unsupervised_environment,
 )
 from trio_supervisor.process.spawn.fork_server_protocol import EarlyServer
 from trio_supervisor.process.spawn.working_directory import (
@@ -240,18 +240,18 @@ async def _own(setup: _Setup, background: Background[Controller]) -> None:
             ),
             is_captured=setup.output is not None,
         )
-        guard = await stack.enter_async_context(
-            open_guard(
+        guardian = await stack.enter_async_context(
+            open_guardian(
                 f"{MARKER_VARIABLE}={marker}",
                 directory,
-                stranger_environment(os.environ),
+                unsupervised_environment(os.environ),
                 surroundings.guarded_outputs,
             )
         )
-        patience = Patience()
+        stop_deadline = StopDeadline()
         can_fork = stack.enter_context(be_subreaper())
         # Behind the fork server, whose spare children have the marker, too.
-        stack.push_async_callback(_end_strays, setup.application, marker, patience)
+        stack.push_async_callback(_end_strays, setup.application, marker, stop_deadline)
         async with open_nursery() as nursery:
             workshop = Workshop(
                 surroundings,
@@ -265,8 +265,8 @@ async def _own(setup: _Setup, background: Background[Controller]) -> None:
             controller = Controller(
                 setup.path,
                 workshop,
-                guard,
-                patience,
+                guardian,
+                stop_deadline,
                 setup.on_event,
                 answer,
                 _store_in(setup.state_directory),
@@ -314,11 +314,11 @@ def _open_directory(stack: AsyncExitStack) -> str:
 
 
 async def _end_strays(
-    application: Application, marker: str, patience: Patience
+    application: Application, marker: str, stop_deadline: StopDeadline
 ) -> None:
     """End what had left the groups of its worker, as a daemon does by setsid(2)."""
     timeouts = [service.stop_timeout for service in application.services]
-    grace = patience.bound(max(timeouts, default=0.0))
+    grace = stop_deadline.bound(max(timeouts, default=0.0))
     end = partial(end_all, Table(), f"{MARKER_VARIABLE}={marker}", grace)
     if strays := await run_in_thread(end):
         logger.warning("stopped as well, of no running worker: %s", _named(strays))

@@ -67,7 +67,7 @@ class Listener:
         self._lock = lock
         self.socket, self._made = _listen(path)
 
-    def mend(self) -> tuple[str, ...]:
+    def restore(self) -> tuple[str, ...]:
         """Make again what is gone of the two files; return their paths.
 
         With the socket's file the socket is another one, under the same number:
@@ -78,7 +78,7 @@ class Listener:
         """
         found = []
         os.makedirs(os.path.dirname(self.path) or ".", mode=0o700, exist_ok=True)
-        if self._lock.mend():
+        if self._lock.restore():
             found.append(f"{self.path}.lock")
         if not os.path.lexists(self.path):
             fresh, self._made = _listen(self.path)

@@ -9,7 +9,7 @@ from attrs import define, field
 
 
 @define(eq=False)
-class FoldedLog:
+class RepeatedFailures:
     """What goes wrong with one thing again and again.
 
     Each cause is logged once until the thing works again.

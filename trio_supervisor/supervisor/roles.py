@@ -10,7 +10,7 @@ from attrs import define, field, frozen
 from trio_supervisor.errors import NotPermittedError
 from trio_supervisor.link.peer import IncomingCall
 from trio_supervisor.policy.roles import missing_grant
-from trio_supervisor.process.cleanup.ancestry import Origin
+from trio_supervisor.process.cleanup.ancestry import Ancestry
 from trio_supervisor.supervisor.registry import Registry
 from trio_supervisor.wire.json_tree import Object
 from trio_supervisor.wire.messages import Denied, WorkerRecord
@@ -109,7 +109,7 @@ class Gatekeeper:
     """Whether the controller's process has no children but the controller's."""
     denials: Denials
 
-    def role_of(self, origin: Origin | None, registered: int | None) -> Role | None:
+    def role_of(self, origin: Ancestry | None, registered: int | None) -> Role | None:
         """Return what a connection is; None: an operator's, who may do everything.
 
         Args:
@@ -157,13 +157,13 @@ class Gatekeeper:
             f'{role.record.service!r} needs may=("{needed}",) for that'
         )
 
-    def _below_controller(self, origin: Origin) -> tuple[int, ...]:
+    def _below_controller(self, origin: Ancestry) -> tuple[int, ...]:
         pids = origin.ancestors
         if self.controller_pid in pids:
             return pids[: pids.index(self.controller_pid)]
         return pids
 
-    def _is_ours(self, origin: Origin, ancestors: tuple[int, ...]) -> bool:
+    def _is_ours(self, origin: Ancestry, ancestors: tuple[int, ...]) -> bool:
         if origin.process_id == self.controller_pid:
             return False
         if not origin.is_known or origin.is_marked:

@@ -34,7 +34,7 @@ from trio_supervisor.link.credentials import (
 )
 from trio_supervisor.link.peer import Answer, Fields, IncomingCall, Peer, open_peer
 from trio_supervisor.policy.addressing import AmbiguousNameError
-from trio_supervisor.process.cleanup.ancestry import Origin, origin_of
+from trio_supervisor.process.cleanup.ancestry import Ancestry, ancestry_of
 from trio_supervisor.process.inspection.kernel_threads import state_of
 from trio_supervisor.process.sockets.accept import accept_all
 from trio_supervisor.supervisor.fair_share import Account, FairShare, Turns
@@ -164,7 +164,7 @@ class Server:
         self,
         stream: trio.abc.Stream,
         credentials: Credentials,
-        origin: Origin | None = None,
+        origin: Ancestry | None = None,
     ) -> None:
         """Answer one client or worker until it is gone. Never raises for its sake.
 
@@ -185,7 +185,7 @@ class Server:
         self,
         stream: trio.abc.Stream,
         credentials: Credentials,
-        origin: Origin | None,
+        origin: Ancestry | None,
         turns: Turns,
     ) -> None:
         session = Session(is_connecting=False, limits=self.limits, parses_large=False)
@@ -214,12 +214,12 @@ class Server:
 
     def _origin_of(
         self, connection: HasOptions, credentials: Credentials
-    ) -> Origin | None:
+    ) -> Ancestry | None:
         if credentials.process_id is None:
             return None
         descriptor = peer_descriptor(connection)
         try:
-            return origin_of(
+            return ancestry_of(
                 credentials.process_id, self.controller_pid, self.marker, descriptor
             )
         finally:
@@ -632,7 +632,7 @@ class _Caller:
 
     _server: Server
     _credentials: Credentials
-    _origin: Origin | None
+    _origin: Ancestry | None
     _account: Account
     _is_operator: bool = field(default=False, init=False)
     _has_waited: bool = field(default=False, init=False)

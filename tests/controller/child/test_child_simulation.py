@@ -785,7 +785,7 @@ async def test_lost_patience_kills_at_once(on: Scene) -> None:
     await on.child.wait_state(State.READY)
     on.child.request_stop()
     await trio.sleep(1)
-    on.child.patience.lose()
+    on.child.stop_deadline.expire()
     await on.child.wait_state(State.STOPPED)
     assert trio.current_time() == 1.25
 

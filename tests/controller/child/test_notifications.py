@@ -106,7 +106,7 @@ async def test_at_the_end_nothing_waits_any_more(directory: str) -> None:
     async with open_office(directory, is_abstract=True) as office:
         office.postbox.add(OWN, office.child, office.channel)
         await trio.testing.wait_all_tasks_blocked(0.01)
-        assert len(office.nursery.child_tasks) == len(office.channel.ears) == 2
+        assert len(office.nursery.child_tasks) == len(office.channel.receivers) == 2
         office.postbox.remove(OWN)
         office.postbox.remove(OWN)
         await trio.testing.wait_all_tasks_blocked(0.01)

@@ -11,7 +11,7 @@ from trio_supervisor.controller.child.child_spec import ChildPlan
 from trio_supervisor.controller.events import Event
 from trio_supervisor.policy.restart import RestartPolicy, RestartRules
 from trio_supervisor.process.child import Process
-from trio_supervisor.process.cleanup.stopping import Patience
+from trio_supervisor.process.cleanup.stopping import StopDeadline
 from trio_supervisor.process.notify.sd_notify import Notification
 from trio_supervisor.testing import FakeProcess, simulated
 
@@ -46,7 +46,7 @@ async def test_one_that_says_ready_and_ends_at_once_was_ready() -> None:
 
     rules = RestartRules(policy=RestartPolicy.NEVER)
     plan = ChildPlan(name="job.0", service="job", rules=rules)
-    child = Child(plan, spawn, ear, random.Random(0), Patience(), hear)
+    child = Child(plan, spawn, ear, random.Random(0), StopDeadline(), hear)
     with trio.move_on_after(1):
         await child.run()
     assert ear.kinds == ["started", "ready", "exited"]

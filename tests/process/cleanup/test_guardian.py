@@ -20,8 +20,8 @@ import trio
 from hypothesis import given
 from hypothesis import strategies as st
 
-from trio_supervisor.process.cleanup.guardian import Table, Watched, end_all
-from trio_supervisor.process.cleanup.guardian_client import open_guard
+from trio_supervisor.process.cleanup.guardian import Table, WatchedGroup, end_all
+from trio_supervisor.process.cleanup.guardian_client import open_guardian
 from trio_supervisor.process.cleanup.stopping import StopPlan
 from trio_supervisor.process.groups import IS_LINUX
 
@@ -126,7 +126,7 @@ def test_a_table_is_read_in_pieces_of_any_size(
     said: list[tuple[int, int, float] | int | bytes], quits: bool, data: st.DataObject
 ) -> None:
     """Against a dictionary, line by line; what is no line of ours changes nothing."""
-    expected: dict[int, Watched] = {}
+    expected: dict[int, WatchedGroup] = {}
     written = b""
     for line in said:
         match line:
@@ -136,7 +136,7 @@ def test_a_table_is_read_in_pieces_of_any_size(
                 expected.pop(group, None)
                 written += b"- %d\n" % group
             case group, sig, timeout:
-                expected[group] = Watched(sig, timeout)
+                expected[group] = WatchedGroup(sig, timeout)
                 written += f"+ {group} {sig} {timeout}\n".encode()
     if quits:
         written += b"quit\n"
@@ -371,12 +371,12 @@ async def test_a_guardian_that_is_killed_is_replaced_by_one_that_knows_all(
 
 async def test_leaving_the_block_dismisses_the_guardian(marker: str) -> None:
     with sleeper(marker=marker) as watched:
-        async with open_guard(f"{MARKER_NAME}={marker}", "", os.environ) as guard:
+        async with open_guardian(f"{MARKER_NAME}={marker}", "", os.environ) as guardian:
             with trio.fail_after(30):
-                await until(lambda: guard.process_id is not None)
-            process_id = guard.process_id
-            guard.watch(watched.pid, StopPlan())
-        assert guard.process_id is None
+                await until(lambda: guardian.process_id is not None)
+            process_id = guardian.process_id
+            guardian.watch(watched.pid, StopPlan())
+        assert guardian.process_id is None
         assert process_id is not None
         with pytest.raises(ChildProcessError):  # it was waited for
             await trio.to_thread.run_sync(os.waitpid, process_id, 0)
@@ -389,36 +389,36 @@ async def test_a_guardian_that_cannot_be_started_is_tried_again(
     """The application runs meanwhile: it is better off without one than not at all."""
     with monkeypatch.context() as patch:
         patch.setattr(sys, "executable", "/absent")
-        async with open_guard(f"{MARKER_NAME}={marker}", "", os.environ) as guard:
+        async with open_guardian(f"{MARKER_NAME}={marker}", "", os.environ) as guardian:
             with trio.fail_after(30):
                 await until(lambda: "no guardian" in caplog.text)
                 patch.undo()
-                await until(lambda: guard.process_id is not None)
+                await until(lambda: guardian.process_id is not None)
 
 
 _CONTROLLER = """
 import os, sys, trio
-from trio_supervisor.process.cleanup.guardian_client import open_guard
+from trio_supervisor.process.cleanup.guardian_client import open_guardian
 from trio_supervisor.process.cleanup.stopping import StopPlan
 
-async def tell_guardians(guard):
+async def tell_guardians(guardian):
     last = None
     while True:
-        if guard.process_id not in (None, last):
-            last = guard.process_id
+        if guardian.process_id not in (None, last):
+            last = guardian.process_id
             print(last, flush=True)
         await trio.sleep(0.05)
 
 async def main():
-    async with open_guard(sys.argv[1], "", os.environ) as guard:
+    async with open_guardian(sys.argv[1], "", os.environ) as guardian:
         async with trio.open_nursery() as nursery:
-            nursery.start_soon(tell_guardians, guard)
+            nursery.start_soon(tell_guardians, guardian)
             async for line in trio.lowlevel.FdStream(os.dup(0)):
                 word, group = line.split()
                 if word == b"+":
-                    guard.watch(int(group), StopPlan())
+                    guardian.watch(int(group), StopPlan())
                 else:
-                    guard.forget(int(group))
+                    guardian.forget(int(group))
                 await trio.testing.wait_all_tasks_blocked(0.01)
                 print(line.decode().strip(), flush=True)
 

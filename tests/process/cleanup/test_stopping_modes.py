@@ -9,7 +9,7 @@ import pytest
 import trio
 
 from trio_supervisor.process.child import Process
-from trio_supervisor.process.cleanup.stopping import Patience, StopPlan, stop
+from trio_supervisor.process.cleanup.stopping import StopDeadline, StopPlan, stop
 from trio_supervisor.testing import FakeProcess, simulated
 
 TERM, CONT, KILL = signal.SIGTERM, signal.SIGCONT, signal.SIGKILL
@@ -58,13 +58,13 @@ async def test_one_that_takes_too_long_is_cancelled_and_the_process_killed() -> 
 
 @simulated
 async def test_lost_patience_waits_for_it_no_longer() -> None:
-    process, log, patience = FakeProcess(), list[float](), Patience()
+    process, log, stop_deadline = FakeProcess(), list[float](), StopDeadline()
     async with trio.open_nursery() as nursery:
         nursery.start_soon(
-            stop, process, StopPlan(timeout=3600), patience, pre_stop_of(100, log)
+            stop, process, StopPlan(timeout=3600), stop_deadline, pre_stop_of(100, log)
         )
         await trio.sleep(2)
-        patience.lose()
+        stop_deadline.expire()
     assert log == [2]
     assert trio.current_time() == 2
 

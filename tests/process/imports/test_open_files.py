@@ -11,7 +11,7 @@ from types import ModuleType
 import pytest
 
 from trio_supervisor.process.imports import open_files
-from trio_supervisor.process.imports.open_files import Imported, close_files
+from trio_supervisor.process.imports.open_files import ImportedObjects, close_files
 from trio_supervisor.process.spawn import forked_child
 
 
@@ -28,7 +28,7 @@ def test_file_that_another_thread_uses_is_given_up_on_with_a_line(
 def test_imported_knows_what_was_there_and_nothing_else(tmp_path: Path) -> None:
     with open(tmp_path / "before", "w") as before:
         before.write("held back")
-        imported = Imported()
+        imported = ImportedObjects()
         imported.find()
         assert (tmp_path / "before").read_text() == "held back"
         with open(tmp_path / "after", "w") as after:
@@ -47,7 +47,7 @@ def test_outer_file_is_closed_before_what_it_writes_to(
     monkeypatch.setattr(
         "gc.get_objects", lambda number: [inner, outer] if number == 2 else []
     )
-    close_files(Imported())
+    close_files(ImportedObjects())
     assert (tmp_path / "file").read_text() == "x"
     assert outer.closed
 
@@ -59,10 +59,10 @@ def test_numpy_is_seeded_only_where_its_generator_is_loaded(
     seeds: list[int] = []
     monkeypatch.setitem(sys.modules, "numpy", numpy)
     monkeypatch.delitem(sys.modules, "numpy.random", raising=False)
-    forked_child._seed()  # numpy has no attribute random yet
+    forked_child._reseed()  # numpy has no attribute random yet
     assert seeds == []
     random = ModuleType("numpy.random")
     random.seed = lambda: seeds.append(1)  # type: ignore[attr-defined]
     monkeypatch.setitem(sys.modules, "numpy.random", random)
-    forked_child._seed()
+    forked_child._reseed()
     assert seeds == [1]

@@ -14,7 +14,7 @@ import trio
 
 from trio_supervisor.process.inspection import inspection
 from trio_supervisor.process.inspection.black_box import BlackBox, open_black_box
-from trio_supervisor.process.inspection.inspection import describe, look
+from trio_supervisor.process.inspection.inspection import describe, inspect_process
 from trio_supervisor.process.inspection.kernel_threads import ThreadView, view_threads
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="/proc")
@@ -81,7 +81,7 @@ async def test_a_look_interrupts_no_call_of_c_code(program: str) -> None:
             process.pid, "clock_nanosleep", "nanosleep", "poll", "ppoll"
         )
         for _ in range(5):
-            seen = await look(process.pid, box)
+            seen = await inspect_process(process.pid, box)
             assert seen.way == "memory"
             assert f"Main thread {process.pid}, sleeping in" in seen.text
             assert "in works" in seen.text
@@ -96,7 +96,7 @@ async def test_what_a_signal_would_end_is_not_signalled(program: str) -> None:
         await wait_for_call(
             process.pid, "clock_nanosleep", "nanosleep", "poll", "ppoll"
         )
-        seen = await look(process.pid, box)
+        seen = await inspect_process(process.pid, box)
         assert seen.way == "threads"
         assert "since its memory cannot be read: no" in seen.text
         assert "a signal might end that" in seen.text
@@ -109,7 +109,7 @@ async def test_what_a_signal_would_end_is_not_signalled(program: str) -> None:
 async def test_a_signal_comes_last_and_is_said(program: str) -> None:
     with running(program) as (process, box):
         await wait_for_call(process.pid, "read" if program == READS else "")
-        seen = await look(process.pid, box)
+        seen = await inspect_process(process.pid, box)
         assert seen.way == "faulthandler"
         assert seen.text.startswith("(asked by a signal to each thread, since its mem")
         assert "in works" in seen.text
@@ -121,10 +121,10 @@ async def test_what_was_seen_is_kept_though_the_process_ends() -> None:
     """Its black box is given back while it is waited for."""
     with running(SPINS) as (process, box):
         await wait_for_call(process.pid, "")
-        seen: list[inspection.Seen] = []
+        seen: list[inspection.Inspection] = []
 
         async def see() -> None:
-            seen.append(await look(process.pid, box))
+            seen.append(await inspect_process(process.pid, box))
 
         async with trio.open_nursery() as nursery:
             nursery.start_soon(see)
@@ -142,7 +142,7 @@ async def test_a_process_that_is_stopped_is_not_asked() -> None:
         with trio.fail_after(30):
             while view_threads(process.pid)[0].state != "T":  # noqa: ASYNC110
                 await trio.sleep(0.001)
-        seen = await look(process.pid, box)
+        seen = await inspect_process(process.pid, box)
         assert seen.way == "kernel"
         assert "SIGSTOP" in seen.text
 
@@ -150,7 +150,7 @@ async def test_a_process_that_is_stopped_is_not_asked() -> None:
 async def test_of_a_command_the_kernel_tells() -> None:
     with subprocess.Popen(["sleep", "1000"]) as process:  # noqa: ASYNC220
         await wait_for_call(process.pid, "clock_nanosleep", "nanosleep")
-        seen = await look(process.pid, None)
+        seen = await inspect_process(process.pid, None)
         process.kill()
     assert seen.way == "threads"
     assert "another interpreter" in seen.text
@@ -160,7 +160,7 @@ async def test_of_a_command_the_kernel_tells() -> None:
 async def test_of_a_process_that_is_gone_nothing_is_seen() -> None:
     process = subprocess.Popen(["true"])  # noqa: ASYNC220
     process.wait()
-    assert (await look(process.pid, None)).way == ""
+    assert (await inspect_process(process.pid, None)).way == ""
 
 
 def test_a_forked_main_thread_is_known_though_it_has_the_number_of_its_parent() -> None:

@@ -39,8 +39,8 @@ class Receiver:
         self._heard: list[Notification] = []
 
     def receive_now(self) -> list[Notification]:
-        for ear in self.channel.ears:
-            self._heard += ear.receive_now(os.getpgrp())[0]
+        for receiver in self.channel.receivers:
+            self._heard += receiver.receive_now(os.getpgrp())[0]
         heard, self._heard = self._heard, []
         return heard
 
@@ -207,8 +207,8 @@ async def test_a_controller_that_is_gone_is_no_failure(
 ) -> None:
     """Trying again would be of no use; the lifeline tells the worker."""
     async with open_both(tmp_path, kind) as (receiver, notifier):
-        for ear in receiver.channel.ears:
-            ear.socket.close()
+        for end in receiver.channel.receivers:
+            end.socket.close()
         assert notifier.send("READY=1")
         assert not caplog.records
 
@@ -234,8 +234,8 @@ async def test_an_application_that_closed_all_descriptors_is_still_heard(
         assert notifier.send("READY=1")
         assert (await receiver.receive()).is_ready
         notifier.beat()
-        assert receiver.channel.pulse is not None
-        assert receiver.channel.pulse.age() is not None
+        assert receiver.channel.heartbeat is not None
+        assert receiver.channel.heartbeat.age() is not None
 
 
 async def test_a_flood_at_one_channel_drowns_nobody_else(tmp_path: Path) -> None:
@@ -253,8 +253,8 @@ async def test_a_flood_is_taken_in_batches(tmp_path: Path, kind: str) -> None:
     async with open_both(tmp_path, kind) as (receiver, notifier):
         while notifier.send("STATUS=x"):
             pass
-        for ear in receiver.channel.ears:
-            found, is_more = ear.receive_now(os.getpgrp())
+        for end in receiver.channel.receivers:
+            found, is_more = end.receive_now(os.getpgrp())
             assert len(found) == BATCH * is_more
 
 
@@ -263,7 +263,7 @@ async def test_a_stranger_is_not_heard(tmp_path: Path) -> None:
     channel = open_channel(str(tmp_path), is_ours=False)
     with channel:
         send_raw(channel.address, b"READY=1")
-        assert channel.ears[0].receive_now(1) == ([], False)
+        assert channel.receivers[0].receive_now(1) == ([], False)
 
 
 @pytest.mark.skipif(not IS_LINUX, reason="no credentials elsewhere")
@@ -277,7 +277,7 @@ async def test_a_helper_that_has_ended_is_heard() -> None:
     )
     with channel:
         await trio.run_process([sys.executable, "-c", program, channel.address])
-        [said], _ = channel.ears[0].receive_now(1)
+        [said], _ = channel.receivers[0].receive_now(1)
         assert said.is_ready
 
 
@@ -286,12 +286,12 @@ def test_a_path_that_was_removed_is_made_again(tmp_path: Path) -> None:
     directory.mkdir()
     channel = open_channel(str(directory), is_ours=False, is_abstract=False)
     with channel:
-        [ear] = channel.ears
-        assert not ear.mend(str(directory))
+        [receiver] = channel.receivers
+        assert not receiver.restore(str(directory))
         shutil.rmtree(directory)
-        assert ear.mend(str(directory))
+        assert receiver.restore(str(directory))
         send_raw(channel.address, b"READY=1")
-        found, _ = ear.receive_now(os.getpgrp())
+        found, _ = receiver.receive_now(os.getpgrp())
         assert [each.is_ready for each in found] == [True]
         assert directory.stat().st_mode & 0o777 == 0o700
     assert list(directory.iterdir()) == []

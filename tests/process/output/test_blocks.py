@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from tests.kits.output import block
 from trio_supervisor.process.output.blocks import (
     MAX_LINE,
-    Aligner,
+    LineAssembler,
     Piece,
     count_lines,
     pieces_of,
@@ -31,9 +31,9 @@ def cut(data: bytes, places: list[int]) -> list[bytes]:
 
 
 def aligned(chunks: list[bytes]) -> list[tuple[bytes, bool]]:
-    aligner = Aligner()
-    found = [part for chunk in chunks for part in aligner.add(chunk)]
-    found.extend(aligner.end())
+    assembler = LineAssembler()
+    found = [part for chunk in chunks for part in assembler.add(chunk)]
+    found.extend(assembler.end())
     return [(bytes(data), is_cut) for data, is_cut in found]
 
 
@@ -106,10 +106,10 @@ def test_a_line_as_long_as_allowed_is_not_cut() -> None:
 
 def test_an_endless_line_is_given_out_as_it_comes() -> None:
     """Its rest is bounded, however much follows."""
-    aligner = Aligner()
+    assembler = LineAssembler()
     given_out = 0
     for _ in range(100):
-        given_out += sum(len(part) for part, _ in aligner.add(10_000 * b"x"))
+        given_out += sum(len(part) for part, _ in assembler.add(10_000 * b"x"))
     assert 1_000_000 - MAX_LINE <= given_out < 1_000_000
 
 
@@ -118,25 +118,25 @@ def test_lines_cut_while_incomplete_lose_no_byte(
     data: bytes, places: list[int], draw: st.DataObject
 ) -> None:
     """Whenever an incomplete line is passed on, its rest follows; none is doubled."""
-    aligner = Aligner()
+    assembler = LineAssembler()
     parts: list[tuple[bytes, bool]] = []
     for chunk in cut(data, places):
-        parts += [(bytes(part), flag) for part, flag in aligner.add(chunk)]
+        parts += [(bytes(part), flag) for part, flag in assembler.add(chunk)]
         if draw.draw(st.booleans()):
-            parts += [(bytes(part), flag) for part, flag in aligner.cut()]
-    parts += [(bytes(part), flag) for part, flag in aligner.end()]
+            parts += [(bytes(part), flag) for part, flag in assembler.cut()]
+    parts += [(bytes(part), flag) for part, flag in assembler.end()]
     assert b"".join(part for part, _ in parts) == data
     assert all(part for part, _ in parts)
 
 
 def test_an_incomplete_line_is_cut_between_characters() -> None:
     """The first bytes of a character wait for the others."""
-    aligner = Aligner()
+    assembler = LineAssembler()
     euro = "€".encode()
-    assert list(aligner.add(b"price: " + euro[:2])) == []
-    assert list(aligner.cut()) == [(b"price: ", True)]
-    assert list(aligner.cut()) == []
-    assert list(aligner.add(euro[2:] + b"\n")) == [(euro + b"\n", False)]
+    assert list(assembler.add(b"price: " + euro[:2])) == []
+    assert list(assembler.cut()) == [(b"price: ", True)]
+    assert list(assembler.cut()) == []
+    assert list(assembler.add(euro[2:] + b"\n")) == [(euro + b"\n", False)]
 
 
 @pytest.mark.parametrize("end", [b"\n", b"\r\n"])

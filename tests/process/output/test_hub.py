@@ -184,7 +184,7 @@ async def test_stop_between_two_blocks_loses_none() -> None:
         os.write(writing, b"two\nthree\n")
         # The pump wakes, reads both lines, and has passed on the first of them.
         (pump, _) = output._pumps
-        while pump._pending or b"one" in pump._aligner.rest:
+        while pump._pending or b"one" in pump._assembler.rest:
             await trio.lowlevel.checkpoint()
         output.close()
         os.close(writing)

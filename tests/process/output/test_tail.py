@@ -8,10 +8,10 @@ from hypothesis import strategies as st
 
 from tests.kits.output import WORKER, block
 from trio_supervisor.process.output.blocks import MAX_LINE
-from trio_supervisor.process.output.tail import Line, Tail
+from trio_supervisor.process.output.tail import OutputLine, Tail
 
 
-def texts(lines: list[Line]) -> list[str]:
+def texts(lines: list[OutputLine]) -> list[str]:
     return [line.text for line in lines]
 
 
@@ -21,8 +21,8 @@ def test_the_last_lines_come_in_the_order_of_their_reading() -> None:
     tail.add(block(b"one\ntwo\n", time=1.0))
     tail.add(block(b"three\n", time=2.0, stream="stderr"))
     assert tail.last(2) == [
-        Line(time=1.0, stream="stdout", text="two"),
-        Line(time=2.0, stream="stderr", text="three"),
+        OutputLine(time=1.0, stream="stdout", text="two"),
+        OutputLine(time=2.0, stream="stderr", text="three"),
     ]
     assert texts(tail.last(99)) == ["one", "two", "three"]
     assert tail.last(0) == tail.last(-1) == []

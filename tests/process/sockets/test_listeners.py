@@ -11,7 +11,7 @@ from contextlib import contextmanager
 
 import pytest
 
-from trio_supervisor.process.sockets.listeners import find_listener
+from trio_supervisor.process.sockets.listeners import find_listening_process
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
 
@@ -36,7 +36,7 @@ def bound(family: int, kind: int, host: str) -> Iterator[int]:
 )
 def test_a_socket_of_this_process_is_found(family: int, kind: int, host: str) -> None:
     with bound(family, kind, host) as port:
-        found = find_listener([1, port], {os.getpgrp()})
+        found = find_listening_process([1, port], {os.getpgrp()})
         assert found is not None
         assert (found.port, found.process_id) == (port, os.getpid())
         assert found.group == os.getpgrp()
@@ -46,7 +46,7 @@ def test_a_socket_of_this_process_is_found(family: int, kind: int, host: str) ->
 def test_a_port_that_nobody_holds_is_held_by_nobody() -> None:
     with bound(socket.AF_INET, socket.SOCK_STREAM, "127.0.0.1") as port:
         pass
-    assert find_listener([port]) is None
+    assert find_listening_process([port]) is None
 
 
 def test_of_many_that_inherited_it_ours_is_named() -> None:
@@ -61,7 +61,7 @@ def test_of_many_that_inherited_it_ours_is_named() -> None:
             ["sleep", "100"], pass_fds=descriptors, start_new_session=True
         ) as child:
             try:
-                found = find_listener([port], {child.pid})
+                found = find_listening_process([port], {child.pid})
                 assert found is not None
                 assert (found.process_id, found.name) == (child.pid, "sleep")
             finally:

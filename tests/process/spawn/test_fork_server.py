@@ -20,10 +20,10 @@ from trio_supervisor.process.child import ChildProcess
 from trio_supervisor.process.cleanup.orphans import Orphans
 from trio_supervisor.process.cleanup.stopping import StopPlan, stop
 from trio_supervisor.process.kernel import be_subreaper, child_pids
-from trio_supervisor.process.spawn.fork_client import Forker, open_forker
+from trio_supervisor.process.spawn.fork_client import ForkClient, open_fork_client
 from trio_supervisor.process.spawn.fork_server_protocol import (
     ForkServerPlan,
-    Plan,
+    PreloadPlan,
     start_fork_server,
 )
 
@@ -38,7 +38,7 @@ BOOT_TIME = 30.0
 class Nursery:
     """Forks children for a test, and ends those that are left."""
 
-    forker: Forker
+    fork_client: ForkClient
     children: list[ChildProcess] = field(factory=list)
 
     async def fork(self, **boot: Any) -> tuple[ChildProcess, dict[str, Any]]:
@@ -46,7 +46,7 @@ class Nursery:
         read, write = os.pipe()
         async with trio.lowlevel.FdStream(read) as told:
             try:
-                process = await self.forker.fork(
+                process = await self.fork_client.fork(
                     ENTRY,
                     boot,
                     environment={**os.environ, "OF_THE_CHILD": "yes"},
@@ -69,7 +69,7 @@ async def open_nursery(
     argument: object = (), modules: tuple[str, ...] = ()
 ) -> AsyncIterator[Nursery]:
     plan = ForkServerPlan(
-        Plan(
+        PreloadPlan(
             title="fork server (test)",
             modules=("tests.kits.forked_entries", *modules),
             preload="tests.kits.forked_entries:preload",
@@ -81,8 +81,8 @@ async def open_nursery(
     before = child_pids()
     with trio.fail_after(BOOT_TIME), be_subreaper() as is_subreaper:
         assert is_subreaper
-        async with open_forker(plan) as forker:
-            nursery = Nursery(forker)
+        async with open_fork_client(plan) as fork_client:
+            nursery = Nursery(fork_client)
             try:
                 yield nursery
             finally:
@@ -176,11 +176,11 @@ async def test_many_asked_for_at_once_are_all_born_once() -> None:
 async def test_a_killed_server_is_replaced_and_no_child_notices() -> None:
     async with open_nursery() as nursery:
         survivor, _ = await nursery.fork(then="sleep")
-        killed = nursery.forker.process_id
+        killed = nursery.fork_client.process_id
         assert killed is not None
         os.kill(killed, signal.SIGKILL)
         process, told = await nursery.fork(then="sleep")
-        assert nursery.forker.process_id not in (None, killed)
+        assert nursery.fork_client.process_id not in (None, killed)
         assert told["parent"] == os.getpid()
         assert survivor.returncode is None
         os.kill(survivor.pid, 0)
@@ -200,11 +200,11 @@ async def test_a_child_asked_for_while_the_server_dies_is_born_once() -> None:
             for number in range(5):
                 tasks.start_soon(fork, number)
             await trio.lowlevel.checkpoint()
-            assert nursery.forker.process_id is not None
-            os.kill(nursery.forker.process_id, signal.SIGKILL)
+            assert nursery.fork_client.process_id is not None
+            os.kill(nursery.fork_client.process_id, signal.SIGKILL)
         assert sorted(told["boot"]["number"] for told in tellings) == list(range(5))
         living = {child.pid for child in nursery.children}
-        living |= nursery.forker.spares | {nursery.forker.process_id or 0}
+        living |= nursery.fork_client.preforked | {nursery.fork_client.process_id or 0}
         unknown = [pid for pid in child_pids() - living if _is_forked(pid)]
         assert unknown == []
 
@@ -212,16 +212,16 @@ async def test_a_child_asked_for_while_the_server_dies_is_born_once() -> None:
 async def test_a_killed_spare_costs_nothing_but_time() -> None:
     async with open_nursery() as nursery:
         await nursery.fork(then="sleep")
-        while len(nursery.forker.spares) < 2:  # noqa: ASYNC110 (nothing announces it)
+        while len(nursery.fork_client.preforked) < 2:  # noqa: ASYNC110 (nothing announces it)
             await trio.sleep(0.01)
-        killed = set(nursery.forker.spares)
+        killed = set(nursery.fork_client.preforked)
         for spare in killed:
             os.kill(spare, signal.SIGKILL)
         _, told = await nursery.fork(then="sleep")
         assert told["pid"] not in killed
         orphans = Orphans()
-        orphans.reap((), nursery.forker.spares)
-        orphans.reap((), nursery.forker.spares)
+        orphans.reap((), nursery.fork_client.preforked)
+        orphans.reap((), nursery.fork_client.preforked)
 
 
 async def test_what_cannot_be_copied_is_named(
@@ -258,7 +258,7 @@ def test_a_signal_while_it_ends_leaves_no_traceback(
     capfd: pytest.CaptureFixture[str],
 ) -> None:
     """Its controller is gone, and what is left of the tree gets a SIGTERM, too."""
-    plan = Plan(
+    plan = PreloadPlan(
         title="fork server (test)",
         modules=("tests.kits.forked_entries",),
         preload="tests.kits.forked_entries:end_twice",

@@ -55,7 +55,7 @@ from trio_supervisor.policy.restart import (
     lifetime,
 )
 from trio_supervisor.process.child import Process, describe_exit
-from trio_supervisor.process.cleanup.stopping import Patience, stop
+from trio_supervisor.process.cleanup.stopping import StopDeadline, stop
 from trio_supervisor.process.notify.sd_notify import Notification
 from trio_supervisor.process.shortage import shortage_of, text_of
 from trio_supervisor.process.spawn.fork_client import CodeLostError
@@ -78,7 +78,7 @@ class Child:
     """Another one may take its place: it is used for the next incarnation."""
     _watcher: Watcher[Child]
     _rng: random.Random
-    patience: Patience = field(factory=Patience)
+    stop_deadline: StopDeadline = field(factory=StopDeadline)
     _hear: Callable[[], None] = field(default=lambda: None)
     """Has `notified` called with what was said already, and is still unread."""
     _pulse: Callable[[], float | None] = field(default=lambda: None, init=False)
@@ -617,12 +617,12 @@ class Child:
             left = await stop(
                 process,
                 self.plan.stop,
-                self.patience,
+                self.stop_deadline,
                 self.plan.pre_stop,
                 self._before_kill,
             )
             if self.plan.stop.kill_mode == "group":
-                await self._company.end_strays(self)
+                await self._company.stop_escaped(self)
             nursery.cancel_scope.cancel()
         self.not_permitted = ", ".join(map(str, left))
         self.last_exit = self.not_permitted or describe_exit(process.returncode)
@@ -634,7 +634,7 @@ class Child:
 
     async def _before_kill(self, process: Process) -> None:
         is_news = process.returncode is None and not self._vitals.was_looked_at
-        if is_news and not self.patience.is_lost:
+        if is_news and not self.stop_deadline.has_expired:
             await self._company.take_evidence(self, process, "stop_timeout")
 
     async def _complain(self, process: Process) -> None:

@@ -117,7 +117,7 @@ class Company(Protocol[C_contra]):
         """*child* has lived for as long as it may."""
         ...
 
-    async def end_strays(self, child: C_contra) -> None:
+    async def stop_escaped(self, child: C_contra) -> None:
         """End what has left the group of the process of *child* that just ended."""
         ...
 
@@ -200,7 +200,7 @@ class _Alone:
     def on_overdue(self, child: Any) -> None:
         child.request_restart(cause=Cause.LIFETIME)
 
-    async def end_strays(self, child: object) -> None:
+    async def stop_escaped(self, child: object) -> None:
         return
 
     async def take_evidence(self, child: object, process: Process, cause: str) -> None:

@@ -17,7 +17,7 @@ from trio_supervisor.policy.probing import Health, ProbeCounter
 from trio_supervisor.policy.restart import Cause
 from trio_supervisor.process.child import Process
 from trio_supervisor.process.groups import IS_LINUX
-from trio_supervisor.process.repeated_failures import FoldedLog
+from trio_supervisor.process.repeated_failures import RepeatedFailures
 from trio_supervisor.process.shortage import shortage_of, text_of
 from trio_supervisor.process.sockets.port_conflict import conflicting_listener
 from trio_supervisor.process.spawn.environment import PROCESS_VARIABLE
@@ -57,11 +57,11 @@ class _Target:
     """Where the last answer came from; None: from elsewhere, or nobody knows."""
     stranger: str = ""
     """Who else answered last, in words."""
-    trouble: FoldedLog = field(init=False)
+    trouble: RepeatedFailures = field(init=False)
     """Why it cannot be asked."""
 
     def __attrs_post_init__(self) -> None:
-        self.trouble = FoldedLog(logger, f"{self.child.name}: probes can be run")
+        self.trouble = RepeatedFailures(logger, f"{self.child.name}: probes can be run")
 
     def spare(self) -> float:
         """Return how long it is spared although it did not answer [s]."""

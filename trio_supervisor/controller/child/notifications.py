@@ -12,7 +12,7 @@ import trio
 from attrs import define, field
 
 from trio_supervisor.controller.child.child import Child
-from trio_supervisor.process.notify.channel import Channel, Ear
+from trio_supervisor.process.notify.channel import Channel, NotificationReceiver
 from trio_supervisor.tasks import Nursery
 
 logger = logging.getLogger(__name__)
@@ -53,11 +53,11 @@ class Postbox:
             return
         child.listen(
             partial(_hear, box, process_id),
-            channel.pulse.age if channel.pulse is not None else _silent,
+            channel.heartbeat.age if channel.heartbeat is not None else _silent,
         )
-        for ear in channel.ears:
+        for receiver in channel.receivers:
             box.scopes.append(scope := trio.CancelScope())
-            self._nursery().start_soon(self._listen, box, process_id, ear, scope)
+            self._nursery().start_soon(self._listen, box, process_id, receiver, scope)
 
     def remove(self, process_id: int) -> None:
         """Say that the process has ended, and was heard to the end."""
@@ -70,27 +70,31 @@ class Postbox:
             box.channel = None
 
     async def _listen(
-        self, box: _Box, process_id: int, ear: Ear, scope: trio.CancelScope
+        self,
+        box: _Box,
+        process_id: int,
+        receiver: NotificationReceiver,
+        scope: trio.CancelScope,
     ) -> None:
         """Pass on what comes, until its process has ended."""
         with scope:
             while True:
                 await trio.lowlevel.checkpoint_if_cancelled()
-                with trio.move_on_after(_CHECK if ear.has_file else math.inf):
-                    await trio.lowlevel.wait_readable(ear.socket)
-                    if _pass_on(box, process_id, ear):
+                with trio.move_on_after(_CHECK if receiver.has_file else math.inf):
+                    await trio.lowlevel.wait_readable(receiver.socket)
+                    if _pass_on(box, process_id, receiver):
                         await trio.sleep(_BREATH)
-                if ear.has_file:
-                    _pass_on(box, process_id, ear)
-                    self._mend(box, ear)
+                if receiver.has_file:
+                    _pass_on(box, process_id, receiver)
+                    self._mend(box, receiver)
 
-    def _mend(self, box: _Box, ear: Ear) -> None:
+    def _mend(self, box: _Box, receiver: NotificationReceiver) -> None:
         try:
-            is_mended = ear.mend(self._directory)
+            is_restored = receiver.restore(self._directory)
         except OSError as exc:
             logger.error("%s: its notification socket: %s", box.child.name, exc)
             return
-        if is_mended:
+        if is_restored:
             logger.warning(
                 "%s: its notification socket was removed; made again", box.child.name
             )
@@ -99,13 +103,13 @@ class Postbox:
 def _hear(box: _Box, process_id: int) -> None:
     """Pass on what is there already, without waiting."""
     if box.channel is not None:
-        for ear in box.channel.ears:
-            _pass_on(box, process_id, ear)
+        for receiver in box.channel.receivers:
+            _pass_on(box, process_id, receiver)
 
 
-def _pass_on(box: _Box, process_id: int, ear: Ear) -> bool:
+def _pass_on(box: _Box, process_id: int, receiver: NotificationReceiver) -> bool:
     """Pass on a batch; say whether there may be more."""
-    found, is_more = ear.receive_now(process_id)
+    found, is_more = receiver.receive_now(process_id)
     for notification in found:
         box.child.notified(notification)
     return is_more

@@ -32,11 +32,11 @@ from trio_supervisor.process.imports.declaration_wait import wait_declared
 from trio_supervisor.process.imports.import_check import declare
 from trio_supervisor.process.sockets.sockets import SocketSet
 from trio_supervisor.process.spawn.code_source import Reference
-from trio_supervisor.process.spawn.fork_client import Forker, open_forker
+from trio_supervisor.process.spawn.fork_client import ForkClient, open_fork_client
 from trio_supervisor.process.spawn.fork_server_protocol import (
-    Started,
-    end_early,
+    StartedServer,
     fork_server_plan,
+    kill_server,
     start_fork_server,
 )
 from trio_supervisor.process.threads import run_in_thread
@@ -53,7 +53,7 @@ class Imported:
     """
 
     _declared: Declared
-    _server: Started | None = field(default=None)
+    _server: StartedServer | None = field(default=None)
 
     @property
     def application(self) -> Application:
@@ -70,7 +70,7 @@ class Imported:
         """Those that were imported; None: not known."""
         return self._declared.files
 
-    def adopt(self) -> Started | None:
+    def adopt(self) -> StartedServer | None:
         """Return the server, once; it is the caller's to end and to reap."""
         server, self._server = self._server, None
         return server
@@ -85,7 +85,7 @@ class Imported:
         traceback: TracebackType | None,
     ) -> None:
         if (server := self.adopt()) is not None:
-            end_early(server)
+            kill_server(server)
 
 
 @define(eq=False)
@@ -147,7 +147,7 @@ class Workshop:
         facts: Mapping[str, ServiceFacts] | None,
         make_child: MakeChild,
         sockets: SocketSet,
-        server: Started | None = None,
+        server: StartedServer | None = None,
         files: Mapping[str, str] | None = None,
     ) -> tuple[Generation, SupervisorLauncher]:
         """Make a generation without workers.
@@ -168,7 +168,7 @@ class Workshop:
                 _own_forkers, plans, server, files, scope
             )
         elif server is not None:
-            end_early(server)
+            kill_server(server)
         needs = application.needs()
         launchers = Launchers(
             number=number,
@@ -198,7 +198,7 @@ class Workshop:
 
 async def _own_forkers(
     plans: Sequence[ServerPlan],
-    server: Started | None,
+    server: StartedServer | None,
     files: Mapping[str, str] | None,
     scope: trio.CancelScope,
     *,
@@ -207,12 +207,14 @@ async def _own_forkers(
     """Own the fork servers of one generation, of which *server* is the first."""
     async with AsyncExitStack() as stack:
         stack.enter_context(scope)
-        first: Forker | None = None
-        by_service: dict[str, Forker] = {}
+        first: ForkClient | None = None
+        by_service: dict[str, ForkClient] = {}
         for plan in plans:
-            opening = open_forker(plan.plan, server, is_lazy=plan.is_lazy, code=files)
-            forker = await stack.enter_async_context(opening)
-            first, server = first or forker, None
-            by_service.update(dict.fromkeys(plan.services, forker))
+            opening = open_fork_client(
+                plan.plan, server, is_lazy=plan.is_lazy, code=files
+            )
+            fork_client = await stack.enter_async_context(opening)
+            first, server = first or fork_client, None
+            by_service.update(dict.fromkeys(plan.services, fork_client))
         task_status.started(Forkers(first, by_service))
         await trio.sleep_forever()

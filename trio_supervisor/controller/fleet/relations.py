@@ -40,7 +40,7 @@ class Surgeon(Protocol):
         """Have *child*, which lived for long enough, replaced when there is room."""
         ...
 
-    async def end_strays(self, child: Child) -> None:
+    async def stop_escaped(self, child: Child) -> None:
         """End what has left the group of the process of *child* that just ended."""
         ...
 
@@ -203,9 +203,9 @@ class Relations:
         """Have *child* replaced when there is room."""
         self._surgeon.recycle(child)
 
-    async def end_strays(self, child: Child) -> None:
+    async def stop_escaped(self, child: Child) -> None:
         """End what has left the group of the process of *child* that just ended."""
-        await self._surgeon.end_strays(child)
+        await self._surgeon.stop_escaped(child)
 
     async def take_evidence(self, child: Child, process: Process, cause: str) -> None:
         """Ask it where it stands, before it is ended for its state."""

@@ -32,7 +32,7 @@ from trio_supervisor.process.spawn.code_source import Pickled, Reference
 from trio_supervisor.process.spawn.environment import (
     NAME_VARIABLE,
 )
-from trio_supervisor.process.spawn.fork_client import Forker
+from trio_supervisor.process.spawn.fork_client import ForkClient
 from trio_supervisor.process.spawn.fork_server_protocol import (
     ForkServerPlan,
     fork_server_plan,
@@ -73,34 +73,34 @@ def sources_of(
 class Forkers:
     """The fork servers of one generation; what has none is started by exec."""
 
-    of_supervisor: Forker | None = None
-    by_service: Mapping[str, Forker] = {}
+    of_supervisor: ForkClient | None = None
+    by_service: Mapping[str, ForkClient] = {}
 
     @property
     def process_ids(self) -> set[int]:
         """The servers, and their spare children."""
-        found = self.spares
-        for forker in self._all():
-            servers = (forker.process_id, forker.twin_id)
+        found = self.preforked
+        for fork_client in self._all():
+            servers = (fork_client.process_id, fork_client.standby_id)
             found.update(pid for pid in servers if pid is not None)
         return found
 
     @property
-    def spares(self) -> set[int]:
-        """Spare children of all servers: see `Forker.spares`."""
-        return set().union(*(forker.spares for forker in self._all()))
+    def preforked(self) -> set[int]:
+        """Spare children of all servers: see `ForkClient.preforked`."""
+        return set().union(*(fork_client.preforked for fork_client in self._all()))
 
     def problem_of(self, service: str) -> str:
         """Return why no worker of *service* can be started now; empty: it can be."""
-        forker = self.by_service.get(service)
-        return "" if forker is None else forker.problem
+        fork_client = self.by_service.get(service)
+        return "" if fork_client is None else fork_client.problem
 
-    def keep_spares(self, spares: set[int]) -> None:
-        """Forget all that are not among *spares*: they were reaped."""
-        for forker in self._all():
-            forker.spares &= spares
+    def keep_spares(self, preforked: set[int]) -> None:
+        """Forget all that are not among *preforked*: they were reaped."""
+        for fork_client in self._all():
+            fork_client.preforked &= preforked
 
-    def _all(self) -> list[Forker]:
+    def _all(self) -> list[ForkClient]:
         first = [] if self.of_supervisor is None else [self.of_supervisor]
         return [*first, *self.by_service.values()]
 

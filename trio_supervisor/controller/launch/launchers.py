@@ -25,7 +25,7 @@ from trio_supervisor.process.code.code_files import changed_file
 from trio_supervisor.process.groups import IS_LINUX
 from trio_supervisor.process.inspection.black_box import open_black_box
 from trio_supervisor.process.output.hub import ChildOutput
-from trio_supervisor.process.repeated_failures import FoldedLog
+from trio_supervisor.process.repeated_failures import RepeatedFailures
 from trio_supervisor.process.shortage import text_of
 from trio_supervisor.process.sockets.sockets import SocketSet
 from trio_supervisor.process.spawn.boot import NO_MONITORS, SupervisorBoot, WorkerBoot
@@ -36,7 +36,7 @@ from trio_supervisor.process.spawn.environment import (
     PROCESS_VARIABLE,
 )
 from trio_supervisor.process.spawn.exec import spawn_exec
-from trio_supervisor.process.spawn.fork_client import CodeLostError, Forker
+from trio_supervisor.process.spawn.fork_client import CodeLostError, ForkClient
 from trio_supervisor.process.threads import run_in_thread
 
 logger = logging.getLogger(__name__)
@@ -105,18 +105,18 @@ class PythonLauncher:
     _module: str
     """Its ``main:run_forked`` is the entry of a forked child, and ``-m`` runs it."""
     _title: str
-    _forker: Forker | None
+    _fork_client: ForkClient | None
     _files: Mapping[str, str] | None = None
     """Those of the code that it is to run: see `code_files`; None: not known."""
-    _trouble: FoldedLog = field(init=False)
+    _trouble: RepeatedFailures = field(init=False)
 
     def __attrs_post_init__(self) -> None:
-        self._trouble = FoldedLog(logger, f"{self._title}: forked")
+        self._trouble = RepeatedFailures(logger, f"{self._title}: forked")
 
     @property
-    def births(self) -> int:
+    def forks_in_progress(self) -> int:
         """Children that are being forked at the moment."""
-        return 0 if self._forker is None else self._forker.births
+        return 0 if self._fork_client is None else self._fork_client.forks_in_progress
 
     async def start(
         self,
@@ -128,9 +128,9 @@ class PythonLauncher:
         """Start one, which gets *boot* and *descriptors*, and writes into *output*."""
         streams = output.descriptors if output is not None else None
         problem = ""
-        if self._forker is not None:
+        if self._fork_client is not None:
             try:
-                process = await self._forker.fork(
+                process = await self._fork_client.fork(
                     f"{self._module}.main:run_forked",
                     boot,
                     environment=environment,
@@ -249,7 +249,7 @@ class WorkerLauncher:
             stop_timeout=service.stop_timeout,
             heartbeat=_interval(service.health_check_timeout),
             switch_interval=service.switch_interval,
-            head_start=_head_start(self._python.births),
+            head_start=_head_start(self._python.forks_in_progress),
             sockets=sockets,
             has_channel=True,
             has_black_box=IS_LINUX,
@@ -313,8 +313,8 @@ def _directory() -> str:
         return ""
 
 
-def _head_start(births: int) -> float:
-    return min(_HEAD_START + _HEAD_START_EACH * births, _HEAD_START_MOST)
+def _head_start(forks_in_progress: int) -> float:
+    return min(_HEAD_START + _HEAD_START_EACH * forks_in_progress, _HEAD_START_MOST)
 
 
 def _interval(timeout: float | None) -> float | None:

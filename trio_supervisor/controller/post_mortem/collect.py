@@ -26,10 +26,13 @@ from trio_supervisor.policy.restart import Ending
 from trio_supervisor.process.child import Process, describe_exit
 from trio_supervisor.process.groups import read_stat
 from trio_supervisor.process.inspection.black_box import BlackBox
-from trio_supervisor.process.inspection.inspection import FROZEN, look
+from trio_supervisor.process.inspection.inspection import FROZEN, inspect_process
 from trio_supervisor.process.output.hub import ChildOutput
-from trio_supervisor.process.output.tail import Line
-from trio_supervisor.process.sockets.listeners import Listener, find_listener
+from trio_supervisor.process.output.tail import OutputLine
+from trio_supervisor.process.sockets.listeners import (
+    ListeningProcess,
+    find_listening_process,
+)
 from trio_supervisor.process.threads import run_in_thread
 from trio_supervisor.tasks import Nursery, open_nursery
 from trio_supervisor.wire.json_tree import Object
@@ -102,14 +105,14 @@ class Coroner:
     async def look_from_outside(self, process: Process) -> tuple[str, str]:
         """Return where its threads are without the help of any Python in it.
 
-        First how that was learnt, as `outside.Seen` has it; both are empty where
+        First how it was learnt (`inspection.Inspection.way`); both are empty where
         nothing is known.
         """
         box = self.boxes.get(process.pid)
         if process.returncode is not None:
             await trio.lowlevel.checkpoint()
             return "", ""
-        seen = await look(process.pid, box)
+        seen = await inspect_process(process.pid, box)
         return seen.way, seen.text
 
     async def _ask_agent(self, child: Child) -> str:
@@ -165,7 +168,7 @@ class Coroner:
             child.is_ending()
             with trio.move_on_after(_SEARCH_WITHIN):
                 found = await run_in_thread(
-                    find_listener, ports, set(names), abandon_on_cancel=True
+                    find_listening_process, ports, set(names), abandon_on_cancel=True
                 )
                 if found is not None:
                     remains["problem"] = _holder(found, names)
@@ -229,14 +232,14 @@ class Coroner:
         )
 
 
-def _holder(found: Listener, names: Mapping[int, str]) -> str:
+def _holder(found: ListeningProcess, names: Mapping[int, str]) -> str:
     if found.process_id is None:
         return f"port {found.port} is held by a process of user {found.name}"
     name = names.get(found.process_id) or names.get(found.group) or found.name
     return f"port {found.port} is held by {name}, pid {found.process_id}"
 
 
-def _last_line(lines: Sequence[Line]) -> str:
+def _last_line(lines: Sequence[OutputLine]) -> str:
     """Return the last of *lines*: of standard error, where it wrote there at last.
 
     Of two streams nobody knows which was written to last, but by when each was read.

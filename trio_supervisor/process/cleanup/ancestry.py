@@ -17,7 +17,7 @@ _TRIES: Final = 3
 
 
 @frozen(kw_only=True)
-class Origin:
+class Ancestry:
     """The processes that one was started by, the nearest first."""
 
     process_id: int
@@ -40,9 +40,9 @@ class _Links(NamedTuple):
     session: int
 
 
-def origin_of(
+def ancestry_of(
     process_id: int, root: int, marker: bytes, descriptor: int | None = None
-) -> Origin | None:
+) -> Ancestry | None:
     """Return where *process_id* comes from; None: this system does not tell.
 
     Args:
@@ -59,10 +59,10 @@ def origin_of(
         if descriptor is not None and not _is_there(descriptor):
             break
         return origin
-    return Origin(process_id=process_id)
+    return Ancestry(process_id=process_id)
 
 
-def _walk(process_id: int, root: int, marker: bytes) -> Origin | None:
+def _walk(process_id: int, root: int, marker: bytes) -> Ancestry | None:
     ancestors: list[int] = []
     groups: set[int] = set()
     is_marked = False
@@ -79,7 +79,7 @@ def _walk(process_id: int, root: int, marker: bytes) -> Origin | None:
     else:
         if current > 0:
             return None
-    return Origin(
+    return Ancestry(
         process_id=process_id,
         ancestors=tuple(ancestors),
         groups=frozenset(groups),

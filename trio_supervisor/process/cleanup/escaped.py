@@ -13,7 +13,7 @@ from contextlib import ExitStack, suppress
 
 import trio
 
-from trio_supervisor.process.cleanup.stopping import Patience, StopPlan
+from trio_supervisor.process.cleanup.stopping import StopDeadline, StopPlan
 from trio_supervisor.process.groups import (
     command_of,
     has_variable,
@@ -26,11 +26,11 @@ from trio_supervisor.process.kernel import child_pids
 from trio_supervisor.tasks import open_nursery
 
 
-async def end_strays(
+async def stop_escaped(
     marks: Sequence[str],
     known: Container[int | None],
     plan: StopPlan,
-    patience: Patience,
+    stop_deadline: StopDeadline,
 ) -> dict[int, str]:
     """End all that has all *marks* in its environment; return their programs, by pid.
 
@@ -44,12 +44,12 @@ async def end_strays(
     if not (found := _find(marks, known)):
         return {}
     ended: dict[int, str] = {}
-    with patience.scope(plan.timeout) as grace:
+    with stop_deadline.scope(plan.timeout) as grace:
         while found:
             ended |= {pid: command_of(pid) for pid in found}
             await _signal_all(found, (plan.signal, signal.SIGCONT))
             found = _find(marks, known)
-    patience.forget(grace)
+    stop_deadline.forget(grace)
     while found := _find(marks, known):
         ended |= {pid: command_of(pid) for pid in found if pid not in ended}
         await _signal_all(found, (signal.SIGKILL,))

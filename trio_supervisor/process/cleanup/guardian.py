@@ -40,7 +40,7 @@ from trio_supervisor.process.groups import (
 _AFTER_KILL = 60.0
 
 
-class Watched(NamedTuple):
+class WatchedGroup(NamedTuple):
     """One process group."""
 
     stop_signal: int
@@ -52,7 +52,7 @@ class Table:
     """The groups to end; fed with what the controller writes."""
 
     def __init__(self) -> None:
-        self.groups: dict[int, Watched] = {}
+        self.groups: dict[int, WatchedGroup] = {}
         self.is_dismissed = False
         self._rest = b""
 
@@ -62,7 +62,7 @@ class Table:
         for line in lines:
             match line.split():
                 case [b"+", group, sig, timeout]:
-                    self.groups[int(group)] = Watched(int(sig), float(timeout))
+                    self.groups[int(group)] = WatchedGroup(int(sig), float(timeout))
                 case [b"-", group]:
                     self.groups.pop(int(group), None)
                 case [b"quit"]:
@@ -79,7 +79,7 @@ def end_all(table: Table, marker: str, grace: float | None = None) -> dict[int, 
     """
     began = time.monotonic()
     asked: set[int] = set()
-    strays: dict[int, str] = {}
+    escaped: dict[int, str] = {}
     longest = max((w.stop_timeout for w in table.groups.values()), default=0.0)
     grace = longest if grace is None else grace
     while time.monotonic() - began < max(longest, grace) + _AFTER_KILL:
@@ -95,17 +95,17 @@ def end_all(table: Table, marker: str, grace: float | None = None) -> dict[int, 
             else:
                 is_left |= _signal_group(group, [])
         if marker and elapsed >= grace:
-            is_left |= _signal_marked(marker, [signal.SIGKILL], strays)
+            is_left |= _signal_marked(marker, [signal.SIGKILL], escaped)
         elif marker and not is_left:
             # The groups are gone; what had left them is asked, once.
             is_new = -1 not in asked
             asked.add(-1)
             signals = [signal.SIGTERM, signal.SIGCONT] if is_new else []
-            is_left = _signal_marked(marker, signals, strays)
+            is_left = _signal_marked(marker, signals, escaped)
         if not is_left:
-            return strays
+            return escaped
         time.sleep(0.02)
-    return strays
+    return escaped
 
 
 def _signal_group(group: int, signals: Sequence[int]) -> bool:

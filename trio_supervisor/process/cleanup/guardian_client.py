@@ -17,7 +17,7 @@ from attrs import define, field
 
 from trio_supervisor.process.child import ChildProcess
 from trio_supervisor.process.cleanup.stopping import StopPlan, stop
-from trio_supervisor.process.repeated_failures import FoldedLog
+from trio_supervisor.process.repeated_failures import RepeatedFailures
 from trio_supervisor.process.shortage import shortage_of, text_of
 from trio_supervisor.tasks import open_nursery
 
@@ -44,8 +44,8 @@ class Output(NamedTuple):
 
 
 @define(eq=False)
-class Guard:
-    """What is to be ended should this process be killed; made by `open_guard`."""
+class GuardianClient:
+    """What is to be ended should this process be killed; made by `open_guardian`."""
 
     _marker: str
     _directory: str
@@ -56,8 +56,8 @@ class Guard:
     _untold: dict[int, None] = field(factory=dict, init=False)
     """Groups whose outputs the guardian does not have yet, or has to give back."""
     _wake: trio.Event = field(factory=trio.Event, init=False)
-    _trouble: FoldedLog = field(
-        factory=lambda: FoldedLog(logger, "there is a guardian"), init=False
+    _trouble: RepeatedFailures = field(
+        factory=lambda: RepeatedFailures(logger, "there is a guardian"), init=False
     )
     process_id: int | None = field(default=None, init=False)
     """Of the guardian; None: there is none at the moment."""
@@ -179,12 +179,12 @@ class Guard:
 
 
 @asynccontextmanager
-async def open_guard(
+async def open_guardian(
     marker: str,
     directory: str,
     environment: Mapping[str, str],
     outputs_of: Callable[[int], Sequence[Output]] = lambda _: (),
-) -> AsyncIterator[Guard]:
+) -> AsyncIterator[GuardianClient]:
     """Have a guardian for the length of the block.
 
     Args:
@@ -194,8 +194,8 @@ async def open_guard(
         outputs_of: Returns the pipes through which the leader of a group prints: the
             guardian reads on should this process be killed.
     """
-    guard = Guard(marker, directory, outputs_of)
+    guardian = GuardianClient(marker, directory, outputs_of)
     async with open_nursery() as nursery:
-        nursery.start_soon(guard._keep, environment)
-        yield guard
+        nursery.start_soon(guardian._keep, environment)
+        yield guardian
         nursery.cancel_scope.cancel()

@@ -39,22 +39,22 @@ class Orphans:
         if len(self._groups) > _MAX_GROUPS:
             del self._groups[next(iter(self._groups))]
 
-    def reap(self, owned: Container[int], spares: set[int]) -> None:
+    def reap(self, owned: Container[int], preforked: set[int]) -> None:
         """Bury those that were zombies at the last call already.
 
         Args:
             owned: Processes that somebody else here waits for.
-            spares: Processes of ours that are in no group of ours.
+            preforked: Processes of ours that are in no group of ours.
         """
         suspects = set()
         for pid in child_pids():
             if pid in owned or (stat := read_stat(pid)) is None:
                 continue
-            is_ours = self._is_alone or stat.group in self._groups or pid in spares
+            is_ours = self._is_alone or stat.group in self._groups or pid in preforked
             if stat.state == "Z" and not stat.is_alive and is_ours:
                 suspects.add(pid)
         for pid in suspects & self._suspects:
             with suppress(ChildProcessError):
                 os.waitpid(pid, os.WNOHANG)
-            spares.discard(pid)
+            preforked.discard(pid)
         self._suspects = suspects - self._suspects

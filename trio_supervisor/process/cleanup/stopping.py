@@ -35,18 +35,18 @@ class StopPlan:
 
 
 @define(eq=False)
-class Patience:
+class StopDeadline:
     """Bears the time between asking and killing, until `lose` or a `limit` ends it."""
 
     _ends_at: float = field(default=math.inf, init=False)
     _scopes: set[trio.CancelScope] = field(factory=set, init=False)
 
     @property
-    def is_lost(self) -> bool:
+    def has_expired(self) -> bool:
         """Whether what does not end is killed at once."""
         return self._ends_at <= trio.current_time()
 
-    def lose(self) -> None:
+    def expire(self) -> None:
         """Have every stop under way, and every later one, kill at once."""
         self.limit(-math.inf)
 
@@ -68,7 +68,7 @@ class Patience:
         deadline = min(trio.current_time() + timeout, self._ends_at)
         scope = trio.CancelScope(deadline=deadline)
         self._scopes = {s for s in self._scopes if not s.cancel_called} | {scope}
-        if self.is_lost:
+        if self.has_expired:
             scope.cancel()
         return scope
 
@@ -80,7 +80,7 @@ class Patience:
 async def stop(
     process: Process,
     plan: StopPlan,
-    patience: Patience | None = None,
+    stop_deadline: StopDeadline | None = None,
     pre_stop: PreStop | None = None,
     before_kill: PreStop | None = None,
 ) -> tuple[Forbidden, ...]:
@@ -92,16 +92,16 @@ async def stop(
     signal that.
 
     Args:
-        patience: Cuts the wait short when it is lost.
+        stop_deadline: Cuts the wait short when it is lost.
         pre_stop: Done first, if the process still runs; its time is the plan's.
         before_kill: Done before SIGKILL; to be quick.
     """
-    patience = patience or Patience()
+    stop_deadline = stop_deadline or StopDeadline()
     target: Process = process
     if plan.kill_mode == "leader":
         target = _Leader(process)
     with trio.CancelScope(shield=True):
-        await _ask(process, target, plan, patience, pre_stop, before_kill)
+        await _ask(process, target, plan, stop_deadline, pre_stop, before_kill)
         return await _kill(process)
     raise AssertionError("a shielded scope was cancelled")
 
@@ -110,20 +110,20 @@ async def _ask(
     process: Process,
     target: Process,
     plan: StopPlan,
-    patience: Patience,
+    stop_deadline: StopDeadline,
     pre_stop: PreStop | None,
     before_kill: PreStop | None,
 ) -> None:
     if process.is_gone:
         return
-    with patience.scope(plan.timeout) as grace:
+    with stop_deadline.scope(plan.timeout) as grace:
         if pre_stop is not None and process.returncode is None:
             await pre_stop(process)
         target.signal(plan.signal)
         # A stopped process (SIGSTOP, Ctrl-Z) acts on nothing but SIGKILL: wake it.
         target.signal(signal.SIGCONT)
         await target.wait_gone()
-    patience.forget(grace)
+    stop_deadline.forget(grace)
     if before_kill is not None and not target.is_gone:
         await before_kill(process)
 

@@ -34,8 +34,8 @@ from trio_supervisor.process.spawn.code_source import is_path, shown_path, split
 from trio_supervisor.process.spawn.fork_server_protocol import (
     DECLARED,
     FAILED,
-    Started,
-    end_early,
+    StartedServer,
+    kill_server,
 )
 from trio_supervisor.tasks import open_nursery
 
@@ -53,7 +53,7 @@ _MAX_PACKET: Final = 8192
 
 
 async def wait_declared(
-    started: Started, target: str, within: float | None = IMPORT_TIMEOUT
+    started: StartedServer, target: str, within: float | None = IMPORT_TIMEOUT
 ) -> Declared:
     """Wait until the fork server has imported *target*; return what that declares.
 
@@ -80,9 +80,9 @@ async def wait_declared(
                 await _wait_ended(started.process_id)
             is_alive = not _has_ended(started.process_id)
         except BaseException:
-            end_early(started)
+            kill_server(started)
             raise
-        code = end_early(started)
+        code = kill_server(started)
         text = read_report(report)
     if is_alive:
         how = "closed its connection to the controller, or became another program"
@@ -111,7 +111,7 @@ def _blamed(report: str, shown: str) -> str:
 
 
 async def _receive(
-    started: Started, report: int, shown: str, within: float | None
+    started: StartedServer, report: int, shown: str, within: float | None
 ) -> bytes | None:
     """Return the answer; None: the connection ended without one."""
     problem: PlatformError | None = None

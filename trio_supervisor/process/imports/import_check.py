@@ -34,7 +34,7 @@ from trio_supervisor.process.imports.import_watch import open_report, record_imp
 from trio_supervisor.process.spawn.code_source import Reference
 from trio_supervisor.process.spawn.documents import interpreter_flags, open_document
 from trio_supervisor.process.spawn.exec import spawn_exec
-from trio_supervisor.process.spawn.load import blamed
+from trio_supervisor.process.spawn.load import import_error
 from trio_supervisor.process.spawn.preload import load_source
 from trio_supervisor.tasks import open_nursery
 
@@ -120,7 +120,7 @@ def main() -> None:
             application = load_source(source)
             answer = application_answer(application, codes_of(application))
         except BaseException as exc:  # KeyboardInterrupt is the import's own, too
-            answer = error_answer(blamed(exc, source.target))
+            answer = error_answer(import_error(exc, source.target))
     if os.getpid() == process_id:  # else the import forked it
         with os.fdopen(result, "wb") as file:
             file.write(answer)

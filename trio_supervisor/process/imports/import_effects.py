@@ -50,7 +50,7 @@ def identity(descriptor: int) -> _Identity:
     return found.st_dev, found.st_ino
 
 
-class Before:
+class StateBeforeImport:
     """How a process was before an import."""
 
     def __init__(self) -> None:
@@ -60,14 +60,16 @@ class Before:
         self.limits = {limit: resource.getrlimit(limit) for limit in _LIMITS}
 
 
-class Effects:
+class ImportEffects:
     """What an import has changed; made after it.
 
     Args:
         hard: The hard limits that it wants: see `hard_limits`.
     """
 
-    def __init__(self, before: Before, hard: Mapping[int, int] = _NONE) -> None:
+    def __init__(
+        self, before: StateBeforeImport, hard: Mapping[int, int] = _NONE
+    ) -> None:
         environment = dict(os.environ)
         known = before.environment
         self._set = {k: v for k, v in environment.items() if known.get(k) != v}
@@ -145,7 +147,7 @@ class Effects:
             found.pop(name, None)
         return found
 
-    def park(self) -> None:
+    def end_on_terminate(self) -> None:
         """In a child that does not know yet what it is to be: end on SIGTERM."""
         signal.signal(signal.SIGTERM, signal.SIG_DFL)
 

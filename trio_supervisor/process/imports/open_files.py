@@ -32,7 +32,7 @@ _RUNTIME: Final = frozenset(
 _PATIENCE: Final = 5.0
 
 
-class Imported:
+class ImportedObjects:
     """Files and finalizable objects that an import has made; not a child's to close."""
 
     def __init__(self) -> None:
@@ -68,7 +68,7 @@ class Imported:
         return [file for file in files if file is not None]
 
 
-def close_files(imported: Imported) -> None:
+def close_files(imported: ImportedObjects) -> None:
     """Write and close what this process has opened; write what the import has opened.
 
     A file that another thread keeps locked is given up on after a while, with a line on

@@ -28,7 +28,7 @@ _SIGNALS_WITHIN: Final = 0.7
 
 
 @frozen(kw_only=True)
-class Seen:
+class Inspection:
     """What was seen of a process."""
 
     way: str
@@ -37,7 +37,7 @@ class Seen:
     text: str
 
 
-async def look(process_id: int, box: BlackBox | None) -> Seen:
+async def inspect_process(process_id: int, box: BlackBox | None) -> Inspection:
     """Look at a process. What was seen is returned though it ends meanwhile.
 
     Args:
@@ -47,13 +47,13 @@ async def look(process_id: int, box: BlackBox | None) -> Seen:
     views = view_threads(process_id)
     if all(view.state in "ZX" for view in views):
         await trio.lowlevel.checkpoint()
-        return Seen(way="", text="")
+        return Inspection(way="", text="")
     if (state := FROZEN.get(views[0].state)) is not None:
         await trio.lowlevel.checkpoint()
-        return Seen(way="kernel", text=state)
+        return Inspection(way="kernel", text=state)
     stacks = await run_in_thread(_read, process_id, abandon_on_cancel=True)
     if not isinstance(stacks, str):
-        return Seen(way="memory", text=describe(stacks, view_threads(process_id)))
+        return Inspection(way="memory", text=describe(stacks, view_threads(process_id)))
     return await _ask(process_id, box, views, stacks)
 
 
@@ -111,9 +111,9 @@ def _title(view: ThreadView) -> str:
 
 async def _ask(
     process_id: int, box: BlackBox | None, views: Sequence[ThreadView], problem: str
-) -> Seen:
+) -> Inspection:
     """Ask threads by signals, where that does no harm."""
-    bearing = [view.number for view in views if view.bears_signals]
+    bearing = [view.number for view in views if view.can_be_signalled]
     text = ""
     if box is not None and bearing:
         with trio.move_on_after(_SIGNALS_WITHIN):
@@ -124,8 +124,8 @@ async def _ask(
     lines = list(_why(problem, views, is_asked=bool(text)))
     if not text:
         kernel = [f"{_title(view)}, {view.processor_time:.2f} s used" for view in views]
-        return Seen(way="threads", text="\n".join((*lines, *kernel)))
-    return Seen(way="faulthandler", text="\n".join((*lines, "", text)))
+        return Inspection(way="threads", text="\n".join((*lines, *kernel)))
+    return Inspection(way="faulthandler", text="\n".join((*lines, "", text)))
 
 
 def _why(problem: str, views: Sequence[ThreadView], *, is_asked: bool) -> Iterator[str]:
@@ -134,5 +134,5 @@ def _why(problem: str, views: Sequence[ThreadView], *, is_asked: bool) -> Iterat
     else:
         yield f"(stacks are not known, since {problem})"
     for view in views:
-        if not view.bears_signals:
+        if not view.can_be_signalled:
             yield f"(not asked: {_title(view)}: a signal might end that)"

@@ -112,7 +112,7 @@ class ThreadView:
         return f"{words} in {self.call or self.place}"
 
     @property
-    def bears_signals(self) -> bool:
+    def can_be_signalled(self) -> bool:
         """Whether a handled signal surely ends nothing that it is in the middle of.
 
         ``sleep``, ``poll``, ``pause`` and their like are never restarted: C code that

@@ -40,7 +40,7 @@ class Machine(Protocol):
         ...
 
 
-class CalmMachine:
+class IdleMachine:
     """One that never has too much to do: for tests, and where nothing is known."""
 
     cores = 1

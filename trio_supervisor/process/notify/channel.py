@@ -20,7 +20,7 @@ from typing import Final, Self
 from attrs import define, field
 
 from trio_supervisor.process.groups import IS_LINUX
-from trio_supervisor.process.notify.heartbeat import Pulse, open_pulse
+from trio_supervisor.process.notify.heartbeat import HeartbeatReader, open_heartbeat
 from trio_supervisor.process.notify.sd_notify import (
     MAX_DATAGRAM,
     Notification,
@@ -37,7 +37,7 @@ _UCRED: Final = struct.Struct("3i")
 
 
 @define(eq=False)
-class Ear:
+class NotificationReceiver:
     """One socket at which a child is heard."""
 
     socket: socket.socket
@@ -71,7 +71,7 @@ class Ear:
                 found.append(Notification(process_id=sender[0], fields=fields))
         return found, True
 
-    def mend(self, directory: str) -> bool:
+    def restore(self, directory: str) -> bool:
         """Make its file again if it is gone; say whether it was.
 
         Raises:
@@ -89,7 +89,7 @@ class Ear:
 
     @property
     def has_file(self) -> bool:
-        """Whether there is something to `mend`."""
+        """Whether there is something to `restore`."""
         return self._path is not None
 
     def close(self) -> None:
@@ -109,33 +109,33 @@ class Channel:
 
     address: str
     """For ``NOTIFY_SOCKET``."""
-    ears: tuple[Ear, ...]
-    pulse: Pulse | None = None
+    receivers: tuple[NotificationReceiver, ...]
+    heartbeat: HeartbeatReader | None = None
     _inherited: socket.socket | None = field(default=None)
     _is_kept: bool = field(default=False, init=False)
 
     @property
     def descriptors(self) -> list[int]:
         """What the process inherits, as `notify.open_notifier` expects it."""
-        if self._inherited is None or self.pulse is None:
+        if self._inherited is None or self.heartbeat is None:
             return []
-        assert self.pulse.descriptor is not None
-        return [self._inherited.fileno(), self.pulse.descriptor]
+        assert self.heartbeat.descriptor is not None
+        return [self._inherited.fileno(), self.heartbeat.descriptor]
 
     def keep(self) -> None:
         """Say that the process has been started, and has what it inherits."""
         self._is_kept = True
         if self._inherited is not None:
             self._inherited.close()
-        if self.pulse is not None:
-            self.pulse.handed_over()
+        if self.heartbeat is not None:
+            self.heartbeat.close_descriptor()
 
     def close(self) -> None:
         """Close everything."""
-        for ear in self.ears:
-            ear.close()
-        if self.pulse is not None:
-            self.pulse.close()
+        for receiver in self.receivers:
+            receiver.close()
+        if self.heartbeat is not None:
+            self.heartbeat.close()
         if self._inherited is not None:
             self._inherited.close()
 
@@ -166,14 +166,14 @@ def open_channel(
     address = path or f"@{name}"
     named = _bind(address)
     inode = 0 if path is None else _inode(path)
-    channel = Channel(address, (Ear(named, path, inode),))
+    channel = Channel(address, (NotificationReceiver(named, path, inode),))
     if not is_ours:
         return channel
     try:
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_DGRAM)
-        channel.ears += (Ear(_listening(ours), is_private=True),)
+        channel.receivers += (NotificationReceiver(_listening(ours), is_private=True),)
         channel._inherited = theirs
-        channel.pulse = open_pulse()
+        channel.heartbeat = open_heartbeat()
     except BaseException:
         channel.close()
         raise

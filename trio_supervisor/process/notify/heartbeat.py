@@ -37,8 +37,8 @@ def _now() -> int:
 
 
 @define(eq=False)
-class Pulse:
-    """The controller's end; made by `open_pulse`. A context manager."""
+class HeartbeatReader:
+    """The controller's end; made by `open_heartbeat`. A context manager."""
 
     descriptor: int | None
     """What the process inherits; None: it has it."""
@@ -55,7 +55,7 @@ class Pulse:
     def __exit__(self, *_: object) -> None:
         self.close()
 
-    def handed_over(self) -> None:
+    def close_descriptor(self) -> None:
         """Close the descriptor: the process has its own. The memory stays."""
         if self.descriptor is not None:
             os.close(self.descriptor)
@@ -86,15 +86,15 @@ class Pulse:
 
     def close(self) -> None:
         """Give everything back. May be called again."""
-        self.handed_over()
+        self.close_descriptor()
         if self._address is not None:
             _libc().munmap(self._address, _SIZE)
             self._address = None
 
 
 @define(eq=False)
-class Heart:
-    """The end in the process itself; made by `use_pulse`."""
+class HeartbeatWriter:
+    """The end in the process itself; made by `use_heartbeat`."""
 
     _memory: mmap.mmap
     _slot: memoryview = field(init=False)
@@ -127,7 +127,7 @@ class Heart:
         self._memory.close()
 
 
-def open_pulse() -> Pulse:
+def open_heartbeat() -> HeartbeatReader:
     """Return a new page without a heartbeat.
 
     Raises:
@@ -144,13 +144,13 @@ def open_pulse() -> Pulse:
     except BaseException:
         os.close(descriptor)
         raise
-    return Pulse(descriptor, address)
+    return HeartbeatReader(descriptor, address)
 
 
-def use_pulse(descriptor: int) -> Heart:
+def use_heartbeat(descriptor: int) -> HeartbeatWriter:
     """In the process: return what beats there. *descriptor* is closed."""
     try:
-        return Heart(mmap.mmap(descriptor, _SIZE, mmap.MAP_SHARED))
+        return HeartbeatWriter(mmap.mmap(descriptor, _SIZE, mmap.MAP_SHARED))
     finally:
         os.close(descriptor)
 
@@ -161,7 +161,7 @@ def _open_page() -> int:
             file.truncate(_SIZE)
             return os.dup(file.fileno())
     descriptor = os.memfd_create(
-        "trio_supervisor pulse", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING
+        "trio_supervisor heartbeat", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING
     )
     try:
         # Written, not only grown: where there is no memory, that is known here.

@@ -13,7 +13,7 @@ from typing import Final, Self
 
 from attrs import define, field, frozen
 
-from trio_supervisor.process.notify.heartbeat import Heart, use_pulse
+from trio_supervisor.process.notify.heartbeat import HeartbeatWriter, use_heartbeat
 
 logger = logging.getLogger(__name__)
 
@@ -81,7 +81,7 @@ class Notifier:
     """As ``NOTIFY_SOCKET`` has it: a path, or ``@NAME``."""
     _inherited: socket.socket | None = None
     """A connected socket: needs no path, and no right to one."""
-    _heart: Heart | None = None
+    _heartbeat: HeartbeatWriter | None = None
     """Where heartbeats go, if not by datagrams as well."""
     _socket: socket.socket | None = field(default=None, init=False)
     _has_warned: bool = field(default=False, init=False)
@@ -110,14 +110,14 @@ class Notifier:
 
     def beat(self) -> None:
         """Give a heartbeat. One that cannot be given now is not given later."""
-        if self._heart is not None:
-            self._heart.beat()
+        if self._heartbeat is not None:
+            self._heartbeat.beat()
         else:
             self.send("WATCHDOG=1")
 
     def held(self) -> AbstractContextManager[None]:
         """Have the time of the block left out of the silence of this process."""
-        return nullcontext() if self._heart is None else self._heart.held()
+        return nullcontext() if self._heartbeat is None else self._heartbeat.held()
 
     def send(self, text: str) -> bool:
         """Send variables, as ``"READY=1"``; say whether they went off.
@@ -160,14 +160,14 @@ def kernel_address(address: str) -> str:
 
 
 def open_notifier(address: str, descriptors: Sequence[int]) -> Notifier:
-    """Return a notifier for what a child has inherited: a socket, and its pulse.
+    """Return a notifier for what a child has inherited: a socket, and its heartbeat.
 
     Args:
         descriptors: None at all: there is only the *address*.
     """
     if not descriptors:
         return Notifier(address)
-    connected, pulse = descriptors
+    connected, heartbeat = descriptors
     # What the child starts by exec has no part in this.
     os.set_inheritable(connected, False)
-    return Notifier(address, socket.socket(fileno=connected), use_pulse(pulse))
+    return Notifier(address, socket.socket(fileno=connected), use_heartbeat(heartbeat))

@@ -49,7 +49,7 @@ class Piece(NamedTuple):
 
 
 @define(eq=False)
-class Aligner:
+class LineAssembler:
     """Takes what was read from one stream, and gives it back in whole lines."""
 
     _rest: bytearray = field(factory=bytearray, init=False)
@@ -107,7 +107,7 @@ def _whole_characters(data: bytearray) -> int:
 
 
 def _part(data: bytes, start: int, end: int) -> Data:
-    # A view spares the copy of much; of little it would keep the whole in memory.
+    # A view preforked the copy of much; of little it would keep the whole in memory.
     if 2 * (end - start) < len(data):
         return data[start:end]
     return data if end - start == len(data) else memoryview(data)[start:end]

@@ -122,7 +122,7 @@ class OutputFiles:
             if not file.users:
                 self._files.pop(path).destination.close()
 
-    def mend(self) -> list[str]:
+    def restore(self) -> list[str]:
         """Make again the files that were removed; return their paths.
 
         One that was moved away is written on until `reopen`: its name is rotated.

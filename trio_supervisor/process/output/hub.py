@@ -20,11 +20,11 @@ from trio_supervisor.process.output.console import Console, open_console
 from trio_supervisor.process.output.destination import Destination
 from trio_supervisor.process.output.entries import Entry, entry_of
 from trio_supervisor.process.output.files import OutputFiles
-from trio_supervisor.process.output.pipes import Pipe, Widener, open_pipe
+from trio_supervisor.process.output.pipes import Pipe, PipeEnlarger, open_pipe
 from trio_supervisor.process.output.pump import Pump, Sink
 from trio_supervisor.process.output.rendering import Form, renderer_of
 from trio_supervisor.process.output.subscription import Subscription
-from trio_supervisor.process.output.tail import Line, Tail
+from trio_supervisor.process.output.tail import OutputLine, Tail
 from trio_supervisor.tasks import Nursery, open_nursery
 
 # For what was printed last, when all has ended: a destination that hangs keeps the
@@ -95,7 +95,7 @@ class ChildOutput:
             if pump.reading is not None
         ]
 
-    def last_lines(self, count: int) -> list[Line]:
+    def last_lines(self, count: int) -> list[OutputLine]:
         """Return what this process printed last."""
         if self._origin is None:
             return []
@@ -133,7 +133,7 @@ class OutputHub:
     _console: Console
     _nursery: Nursery
     _files: OutputFiles = field(factory=OutputFiles, init=False)
-    _widener: Widener = field(factory=Widener, init=False)
+    _pipe_enlarger: PipeEnlarger = field(factory=PipeEnlarger, init=False)
     _pumps: set[Pump] = field(factory=set, init=False)
     _tails: defaultdict[str, Tail] = field(
         factory=lambda: defaultdict(Tail), init=False
@@ -206,9 +206,9 @@ class OutputHub:
         """Open all files again, by their paths: for who has moved them away."""
         self._files.reopen()
 
-    def mend(self) -> list[str]:
-        """Make again the files that were removed; see `OutputFiles.mend`."""
-        return self._files.mend()
+    def restore(self) -> list[str]:
+        """Make again the files that were removed; see `OutputFiles.restore`."""
+        return self._files.restore()
 
     def forget(self, name: str) -> None:
         """Give back what is kept for the child *name*, which will not come back."""
@@ -229,7 +229,7 @@ class OutputHub:
         self, descriptor: int, origin: Origin, stream: Stream, sink: Sink
     ) -> Pump:
         """Read from *descriptor* from now on; it is closed in the end."""
-        pump = Pump(descriptor, origin, stream, sink, self._hear, self._widener)
+        pump = Pump(descriptor, origin, stream, sink, self._hear, self._pipe_enlarger)
         self._pumps.add(pump)
         self._nursery.start_soon(self._run, pump)
         return pump

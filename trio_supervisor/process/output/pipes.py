@@ -45,12 +45,12 @@ def capacity_of(descriptor: int) -> int:
 
 
 @define(eq=False)
-class Widener:
+class PipeEnlarger:
     """Makes pipes of busy children larger: a few, for the system counts them."""
 
     _left: int = _WIDE_PIPES
 
-    def widen(self, descriptor: int) -> bool:
+    def enlarge(self, descriptor: int) -> bool:
         """Make a pipe larger, if that is allowed; say whether it was."""
         if _SET_SIZE is None or not self._left:
             return False

@@ -13,14 +13,14 @@ import trio
 from attrs import define, field, frozen
 
 from trio_supervisor.process.output.blocks import (
-    Aligner,
     Block,
     Data,
+    LineAssembler,
     Origin,
     Stream,
 )
 from trio_supervisor.process.output.destination import Destination
-from trio_supervisor.process.output.pipes import Widener, capacity_of
+from trio_supervisor.process.output.pipes import PipeEnlarger, capacity_of
 from trio_supervisor.process.output.rendering import Renderer
 
 # What a pipe holds at most, unless it was widened.
@@ -58,8 +58,8 @@ class Pump:
     _sink: Sink
     _hear: Callable[[Block], None]
     """Called with each block, at once."""
-    _widener: Widener
-    _aligner: Aligner = field(factory=Aligner, init=False)
+    _pipe_enlarger: PipeEnlarger
+    _assembler: LineAssembler = field(factory=LineAssembler, init=False)
     _pending: deque[Block] = field(factory=deque, init=False)
     """What was read, and is still to be rendered."""
     _rendered: Iterator[Data] = field(factory=lambda: iter(()), init=False)
@@ -92,7 +92,7 @@ class Pump:
                 self._sink.destination.put(data)
             os.close(self._descriptor)
             if self._is_wide:
-                self._widener.give_back()
+                self._pipe_enlarger.give_back()
 
     @property
     def reading(self) -> int | None:
@@ -108,7 +108,7 @@ class Pump:
         left = 0 if self._has_ended else capacity_of(self._descriptor)
         while left > 0 and (count := self._read(_WIDE_STEP)):
             left -= count
-        self._take(self._aligner.end())
+        self._take(self._assembler.end())
         self._waiting.cancel()
 
     def stop(self) -> None:
@@ -125,7 +125,7 @@ class Pump:
             elif trio.current_time() >= self._overdue_at:
                 # Not before all is read: we may be late ourselves.
                 self._overdue_at = math.inf
-                self._take(self._aligner.cut())
+                self._take(self._assembler.cut())
             elif not self._has_ended:
                 with trio.CancelScope(deadline=self._overdue_at) as self._waiting:
                     await trio.lowlevel.wait_readable(self._descriptor)
@@ -158,9 +158,9 @@ class Pump:
             return 0
         if not data:
             self._has_ended = True
-            self._take(self._aligner.end())
+            self._take(self._assembler.end())
         else:
-            self._take(self._aligner.add(data))
+            self._take(self._assembler.add(data))
             self._mind_incomplete_line(is_new=b"\n" in data)
         return len(data)
 
@@ -178,7 +178,7 @@ class Pump:
                 self._pending.append(rest)
 
     def _mind_incomplete_line(self, *, is_new: bool) -> None:
-        rest = self._aligner.rest
+        rest = self._assembler.rest
         if not rest:
             self._overdue_at = math.inf
             return
@@ -198,6 +198,6 @@ class Pump:
             return
         self._full_reads += 1
         if not self._is_wide and self._full_reads >= _FULL_READS:
-            self._is_wide = self._widener.widen(self._descriptor)
+            self._is_wide = self._pipe_enlarger.enlarge(self._descriptor)
         if self._is_wide:
             self._step = _WIDE_STEP

@@ -26,7 +26,7 @@ TAIL_BLOCKS: Final = 1000
 
 
 @frozen(kw_only=True)
-class Line:
+class OutputLine:
     """A line that was printed."""
 
     time: float
@@ -69,11 +69,11 @@ class Tail:
                 for piece in reversed(list(pieces_of(block))):
                     yield block, piece
 
-    def last(self, count: int, origin: Origin | None = None) -> list[Line]:
+    def last(self, count: int, origin: Origin | None = None) -> list[OutputLine]:
         """Return the last *count* lines, in the order in which they were read."""
         newest = islice(self.newest_first(origin), max(0, count))
         lines = [
-            Line(
+            OutputLine(
                 time=block.time,
                 stream=block.stream,
                 text=text_of(piece),

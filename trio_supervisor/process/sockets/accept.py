@@ -8,7 +8,7 @@ from typing import Final, NoReturn
 
 import trio
 
-from trio_supervisor.process.repeated_failures import FoldedLog
+from trio_supervisor.process.repeated_failures import RepeatedFailures
 from trio_supervisor.process.shortage import shortage_of, text_of
 
 logger = logging.getLogger(__name__)
@@ -32,7 +32,7 @@ async def accept_all(
         handler: Runs in *nursery*, and closes the stream.
         what: Who accepts, for the log.
     """
-    trouble = FoldedLog(logger, f"{what}: connections are accepted")
+    trouble = RepeatedFailures(logger, f"{what}: connections are accepted")
     async with listener:
         while True:
             try:

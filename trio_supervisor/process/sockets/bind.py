@@ -25,8 +25,8 @@ _EVERYWHERE: Final = ("", "*")
 _NOT_HERE: Final = (errno.EAFNOSUPPORT, errno.EADDRNOTAVAIL)
 
 
-class Listen(Protocol):
-    """An address to listen on, as declared; ``spec.Listen`` is one."""
+class ListenAddress(Protocol):
+    """An address to listen on, as declared; `application.Listen` is one."""
 
     @property
     def kind(self) -> str:
@@ -74,7 +74,7 @@ class Listen(Protocol):
         ...
 
 
-def declared_address(listen: Listen) -> str:
+def declared_address(listen: ListenAddress) -> str:
     """Return *listen* in one word, as it was declared."""
     if listen.kind == "unix":
         return f"unix:{listen.path}"
@@ -89,7 +89,7 @@ def bound_address(sock: socket.socket) -> str:
     return _host_port(name[0], name[1])
 
 
-async def resolve(listen: Listen) -> list[tuple[int, tuple[Any, ...]]]:
+async def resolve(listen: ListenAddress) -> list[tuple[int, tuple[Any, ...]]]:
     """Return the families and addresses of a TCP socket, best first.
 
     A name stands for its first IPv4 address where it has one: one declared socket is
@@ -114,7 +114,7 @@ async def resolve(listen: Listen) -> list[tuple[int, tuple[Any, ...]]]:
     return sorted(addresses, key=lambda item: item[0] != socket.AF_INET)
 
 
-async def bind_tcp(listen: Listen) -> socket.socket:
+async def bind_tcp(listen: ListenAddress) -> socket.socket:
     """Return a socket bound to *listen*; one with ``reuse_port`` does not listen yet.
 
     That one only holds the address: the kernel would give it connections, and no
@@ -158,7 +158,7 @@ def bind_beside(holder: socket.socket, backlog: int) -> socket.socket:
 
 
 @contextmanager
-def bind_unix(listen: Listen) -> Iterator[UnixSocketFile]:
+def bind_unix(listen: ListenAddress) -> Iterator[UnixSocketFile]:
     """Listen at the path of *listen* for the length of the block.
 
     Raises:
@@ -183,7 +183,7 @@ def bind_unix(listen: Listen) -> Iterator[UnixSocketFile]:
         yield made
 
 
-def check_owners(listen: Listen) -> None:
+def check_owners(listen: ListenAddress) -> None:
     """Look whether the user and the group of *listen* exist.
 
     Raises:
@@ -224,7 +224,7 @@ def _bind(
     return sock
 
 
-async def _explain(listen: Listen, problem: OSError) -> ListenError:
+async def _explain(listen: ListenAddress, problem: OSError) -> ListenError:
     reason = problem.strerror or str(problem)
     match problem.errno:
         case errno.EADDRINUSE:

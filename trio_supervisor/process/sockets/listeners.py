@@ -17,7 +17,7 @@ _TABLES: Final = {"tcp": "0A", "tcp6": "0A", "udp": "07", "udp6": "07"}
 
 
 @frozen(kw_only=True)
-class Listener:
+class ListeningProcess:
     """A process that holds a port."""
 
     port: int
@@ -29,9 +29,9 @@ class Listener:
     """Its program, or its user where that is all that is known."""
 
 
-def find_listener(
+def find_listening_process(
     ports: Collection[int], ours: Collection[int] = ()
-) -> Listener | None:
+) -> ListeningProcess | None:
     """Return who holds one of *ports*; None: nobody, or it is unknown.
 
     Reads /proc: call it in a thread.
@@ -49,9 +49,9 @@ def find_listener(
         found = sorted(_holders(set(inodes)), key=lambda h: (h[1] not in ours, h[0]))
         if not found:
             user = _user_name(next(iter(inodes.values())))
-            return Listener(port=port, process_id=None, name=user)
+            return ListeningProcess(port=port, process_id=None, name=user)
         process_id, group = found[0]
-        return Listener(
+        return ListeningProcess(
             port=port, process_id=process_id, group=group, name=_program(process_id)
         )
     return None

@@ -19,7 +19,7 @@ from attrs import define, field
 from trio_supervisor.errors import ListenError
 from trio_supervisor.process.owners import give_to
 from trio_supervisor.process.sockets.bind import (
-    Listen,
+    ListenAddress,
     bind_beside,
     bind_tcp,
     bind_unix,
@@ -37,7 +37,7 @@ logger = logging.getLogger(__name__)
 class SharedSocket:
     """One declared address, bound; made by `open_sockets`."""
 
-    _listen: Listen
+    _listen: ListenAddress
     _socket: socket.socket
     """Listens; with ``reuse_port`` it only holds the address."""
     _stack: ExitStack
@@ -47,7 +47,7 @@ class SharedSocket:
     _workers: dict[int, socket.socket] = field(factory=dict, init=False)
 
     @classmethod
-    async def bind(cls, listen: Listen) -> Self:
+    async def bind(cls, listen: ListenAddress) -> Self:
         """Bind *listen*; raises `ListenError`. A cancellation leaves nothing open."""
         with ExitStack() as stack:
             if listen.kind == "unix":
@@ -58,7 +58,7 @@ class SharedSocket:
             return cls(listen, sock, stack.pop_all(), is_adopted=False, file=made)
 
     @classmethod
-    def adopt(cls, listen: Listen, sock: socket.socket) -> Self:
+    def adopt(cls, listen: ListenAddress, sock: socket.socket) -> Self:
         """Return one for a *sock* that somebody else bound: all workers share it."""
         stack = ExitStack()
         stack.enter_context(sock)
@@ -96,7 +96,7 @@ class SharedSocket:
         if (sock := self._workers.pop(index, None)) is not None:
             sock.close()
 
-    def mend(self) -> bool:
+    def restore(self) -> bool:
         """Make the file of a Unix socket again if it is gone; say whether it was.
 
         It is a new socket then: workers that run have the old one.
@@ -104,9 +104,9 @@ class SharedSocket:
         Raises:
             OSError: that is not possible now.
         """
-        return self._file is not None and self._file.mend()
+        return self._file is not None and self._file.restore()
 
-    def is_same(self, other: Listen) -> bool:
+    def is_same(self, other: ListenAddress) -> bool:
         """Whether *other* can go on with this socket.
 
         Raises:
@@ -121,7 +121,7 @@ class SharedSocket:
             )
         return True
 
-    def update(self, listen: Listen) -> None:
+    def update(self, listen: ListenAddress) -> None:
         """Go on as *listen* says: backlog, mode and owners may be others."""
         if self._is_adopted:
             return  # as its own unit says
@@ -136,7 +136,7 @@ class SharedSocket:
             self._file.user, self._file.group = listen.user, listen.group
         self._listen = listen
 
-    def _change_access(self, listen: Listen) -> None:
+    def _change_access(self, listen: ListenAddress) -> None:
         path = listen.path
         try:
             user = os.geteuid() if listen.user is None else listen.user
@@ -179,7 +179,7 @@ class SocketSet:
         for name in names:
             self._sockets[name].release(index)
 
-    def mend(self) -> list[str]:
+    def restore(self) -> list[str]:
         """Make again the files that are gone; return the names of their sockets.
 
         Raises:
@@ -188,7 +188,7 @@ class SocketSet:
         found, problems = [], []
         for name, shared in self._sockets.items():
             try:
-                if shared.mend():
+                if shared.restore():
                     found.append(name)
             except OSError as exc:
                 problems.append(exc)
@@ -198,7 +198,7 @@ class SocketSet:
 
     @asynccontextmanager
     async def change(
-        self, listens: Mapping[str, Listen]
+        self, listens: Mapping[str, ListenAddress]
     ) -> AsyncIterator[SocketChange]:
         """Prepare to listen at *listens*, and at nothing else after the commit.
 
@@ -240,7 +240,7 @@ class SocketChange:
     sockets: SocketSet
     """Those to come: what is started now gets its descriptors from here."""
     _before: SocketSet
-    _listens: Mapping[str, Listen]
+    _listens: Mapping[str, ListenAddress]
     _removed: tuple[SharedSocket, ...]
     is_committed: bool = field(default=False, init=False)
 
@@ -256,7 +256,7 @@ class SocketChange:
 
 @asynccontextmanager
 async def open_sockets(
-    listens: Mapping[str, Listen], adopted: AdoptedDescriptors | None = None
+    listens: Mapping[str, ListenAddress], adopted: AdoptedDescriptors | None = None
 ) -> AsyncIterator[SocketSet]:
     """Listen at *listens* for the length of the block; leave nothing behind.
 
@@ -283,7 +283,9 @@ async def open_sockets(
             adopted.close()
 
 
-def _find(sockets: Mapping[str, SharedSocket], name: str, listen: Listen) -> str | None:
+def _find(
+    sockets: Mapping[str, SharedSocket], name: str, listen: ListenAddress
+) -> str | None:
     """Return the name of the one that goes on as *listen*."""
     if name in sockets and sockets[name].is_same(listen):
         return name
@@ -292,11 +294,11 @@ def _find(sockets: Mapping[str, SharedSocket], name: str, listen: Listen) -> str
     return next((key for key, it in sockets.items() if it.is_same(listen)), None)
 
 
-def _access(listen: Listen) -> tuple[object, ...]:
+def _access(listen: ListenAddress) -> tuple[object, ...]:
     return listen.mode, listen.user, listen.group
 
 
-def _identity(listen: Listen) -> tuple[object, ...]:
+def _identity(listen: ListenAddress) -> tuple[object, ...]:
     if listen.kind == "unix":
         return ("unix", os.path.abspath(listen.path))
     return ("tcp", listen.host, listen.port)

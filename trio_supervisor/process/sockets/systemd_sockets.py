@@ -16,7 +16,7 @@ from attrs import define, field
 
 from trio_supervisor.errors import ListenError
 from trio_supervisor.process.sockets.bind import (
-    Listen,
+    ListenAddress,
     bound_address,
     declared_address,
     resolve,
@@ -70,7 +70,7 @@ class AdoptedDescriptors:
         return None
 
     async def take_sockets(
-        self, listens: Mapping[str, Listen]
+        self, listens: Mapping[str, ListenAddress]
     ) -> dict[str, socket.socket]:
         """Return those that were declared; the caller closes them.
 
@@ -119,7 +119,7 @@ class AdoptedDescriptors:
         self._left = []
 
 
-async def _is_at(descriptor: int, listen: Listen) -> bool:
+async def _is_at(descriptor: int, listen: ListenAddress) -> bool:
     """Whether *descriptor* listens where *listen* says."""
     if (found := _address(descriptor)) is None:
         return False

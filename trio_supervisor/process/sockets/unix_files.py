@@ -43,7 +43,7 @@ class UnixSocketFile:
     def __attrs_post_init__(self) -> None:
         self.listener, self._made = self._make()
 
-    def mend(self) -> bool:
+    def restore(self) -> bool:
         """Make the file again if it is gone, and its lock; say whether it was.
 
         The socket is another one then, under the same number: whoever inherited the
@@ -53,7 +53,7 @@ class UnixSocketFile:
             OSError: that is not possible now.
         """
         os.makedirs(os.path.dirname(self.path) or ".", mode=0o755, exist_ok=True)
-        self._lock.mend()
+        self._lock.restore()
         if os.path.lexists(self.path):
             return False
         fresh, self._made = self._make()
@@ -62,7 +62,7 @@ class UnixSocketFile:
         return True
 
     def close(self) -> None:
-        """Listen no more, and remove the file."""
+        """ListenAddress no more, and remove the file."""
         remove_own(self.path, self._made)
         self.listener.close()
 

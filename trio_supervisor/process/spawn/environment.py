@@ -35,7 +35,7 @@ _DROPPED: Final = (
 )
 
 
-def stranger_environment(base: Mapping[str, str]) -> dict[str, str]:
+def unsupervised_environment(base: Mapping[str, str]) -> dict[str, str]:
     """Return *base* without what would make a process look like a child."""
     return {k: v for k, v in base.items() if k not in _DROPPED}
 
@@ -45,7 +45,7 @@ def child_environment(
 ) -> dict[str, str]:
     """Return what every child has."""
     return {
-        **stranger_environment(base),
+        **unsupervised_environment(base),
         SOCKET_VARIABLE: socket_path,
         MARKER_VARIABLE: marker,
     }

@@ -29,22 +29,22 @@ from trio_supervisor.process.imports.declaration_wait import (
     tell_where,
 )
 from trio_supervisor.process.imports.import_report import read_report
-from trio_supervisor.process.repeated_failures import FoldedLog
+from trio_supervisor.process.repeated_failures import RepeatedFailures
 from trio_supervisor.process.shortage import shortage_of, text_of
 from trio_supervisor.process.spawn.code_source import Reference, shown_path
 from trio_supervisor.process.spawn.documents import open_document
 from trio_supervisor.process.spawn.fork_server_protocol import (
     DECLARED,
     FAILED,
-    TWIN,
+    STANDBY,
     WAKE,
-    Birth,
     ForkServerPlan,
-    Started,
-    end_early,
+    ForkSpec,
+    StartedServer,
+    kill_server,
     start_fork_server,
 )
-from trio_supervisor.process.spawn.standby_client import ParkedTwin
+from trio_supervisor.process.spawn.standby_client import StandbyServer
 from trio_supervisor.process.threads import run_in_thread
 from trio_supervisor.tasks import Nursery, open_nursery
 
@@ -58,7 +58,7 @@ _STOP: Final = StopPlan(timeout=2.0)
 # A signal would end it in the middle of these [s].
 _EXIT_HANDLERS: Final = 1.0
 # Until another twin is made for one that could not be taken [s].
-_TWIN_AGAIN: Final = 5.0
+_STANDBY_RETRY: Final = 5.0
 # It has ended; a process that its import has forked may keep the connection [s].
 _LAST_WORDS: Final = 0.1
 # The first replacement is immediate; one that dies at once is tried again more slowly.
@@ -76,11 +76,11 @@ class CodeLostError(OSError):
 
 
 @define(eq=False)
-class Forker:
-    """Forks children; made by `open_forker`."""
+class ForkClient:
+    """Forks children; made by `open_fork_client`."""
 
     _plan: ForkServerPlan
-    _started: Started | None
+    _started: StartedServer | None
     _nursery: Nursery
     _code: Mapping[str, str] | None
     """The files of the generation's code: see `code_files`; None: not known yet."""
@@ -91,25 +91,25 @@ class Forker:
     _sending: trio.Lock = field(factory=trio.Lock, init=False)
     _failures: int = field(default=0, init=False)
     """Servers in a row that ended without a child."""
-    _trouble: FoldedLog = field(
-        factory=lambda: FoldedLog(logger, "there is a fork server"), init=False
+    _trouble: RepeatedFailures = field(
+        factory=lambda: RepeatedFailures(logger, "there is a fork server"), init=False
     )
     process_id: int | None = field(default=None, init=False)
     """Of the server; None: there is none at the moment."""
-    births: int = field(default=0, init=False)
+    forks_in_progress: int = field(default=0, init=False)
     """Children that are being forked at the moment."""
-    spares: set[int] = field(factory=set, init=False)
+    preforked: set[int] = field(factory=set, init=False)
     """Children of ours that are parked, or were; their zombies are to be reaped."""
-    _twin: ParkedTwin | None = field(default=None, init=False)
+    _standby: StandbyServer | None = field(default=None, init=False)
     _where: str | None = field(default=None, init=False)
     """What the report says of an import that has ended its server; None: none has."""
     problem: str = field(default="", init=False)
     """Why there is no server, and can be none before a reload; empty: there can."""
 
     @property
-    def twin_id(self) -> int | None:
+    def standby_id(self) -> int | None:
         """The process that takes over when the server is lost; None: there is none."""
-        return None if self._twin is None else self._twin.process.pid
+        return None if self._standby is None else self._standby.process.pid
 
     async def fork(
         self,
@@ -138,7 +138,7 @@ class Forker:
             OSError: the system does not let the server fork, or the server ends again
                 and again.
         """
-        birth = Birth(
+        birth = ForkSpec(
             entry,
             dict(environment),
             title,
@@ -148,13 +148,13 @@ class Forker:
         )
         descriptors = [*(streams or ()), *descriptors]
         self._is_wanted.set()
-        self.births += 1
+        self.forks_in_progress += 1
         try:
             return await self._fork(birth, descriptors)
         finally:
-            self.births -= 1
+            self.forks_in_progress -= 1
 
-    async def _fork(self, birth: Birth, descriptors: Sequence[int]) -> ChildProcess:
+    async def _fork(self, birth: ForkSpec, descriptors: Sequence[int]) -> ChildProcess:
         with open_document(pickle.dumps(birth)) as document:
             attempts, last = 0, None
             while attempts < _MAX_ATTEMPTS:
@@ -203,7 +203,7 @@ class Forker:
             process = ChildProcess(int(answer))
             with suppress(OSError):
                 os.setpgid(process.pid, process.pid)
-            self.spares.discard(process.pid)
+            self.preforked.discard(process.pid)
             self._failures = 0
             try:
                 await ours.send(b"g")
@@ -247,7 +247,7 @@ class Forker:
             await self._keep_one()
         finally:
             if self._started is not None:  # cancelled before it was of use
-                end_early(self._started)
+                kill_server(self._started)
 
     async def _keep_one(self) -> None:
         while True:
@@ -268,10 +268,10 @@ class Forker:
                     shown = self._shown_source()
                     text = ended_text(self._where, shown, process.returncode)
                 next_ = "starting another"
-                if self._twin is not None:
+                if self._standby is not None:
                     next_ = "its twin takes over, with the same code"
                 logger.warning("%s; %s", text, next_)
-                if self._twin is not None:
+                if self._standby is not None:
                     continue
             pause = _RETRIES[min(self._failures, len(_RETRIES) - 1)]
             self._failures += 1
@@ -283,9 +283,9 @@ class Forker:
             self._where = None
             report: int | None = None
             has_code = True
-            if started is None and self._twin is not None:
-                process, taken = self._twin.take()
-                self._twin = None
+            if started is None and self._standby is not None:
+                process, taken = self._standby.take()
+                self._standby = None
                 control = trio.socket.from_stdlib_socket(taken)
             else:
                 if started is None:
@@ -314,7 +314,7 @@ class Forker:
             finally:
                 self._lose(control)
                 await self._end_server(control, process)
-                self.spares.clear()
+                self.preforked.clear()
         return process
 
     async def _end_server(
@@ -403,7 +403,7 @@ class Forker:
                 case b"", _:
                     raise _GoneError
                 case b"s", pid:
-                    self._note_spare(int(pid))
+                    self._note_preforked(int(pid))
                 case b"w", text:
                     logger.warning("%s", text.decode("utf-8", "replace"))
                 case b"i", text:
@@ -411,11 +411,11 @@ class Forker:
                 case kind, text if kind == FAILED:
                     problem = _refusal(text)
                     logger.warning("the fork server ends: %s", text_of(problem))
-                case kind, pid if kind == TWIN:
+                case kind, pid if kind == STANDBY:
                     try:
-                        self._adopt_twin(int(pid), os.dup(descriptors[0]))
+                        self._adopt_standby(int(pid), os.dup(descriptors[0]))
                     except (IndexError, OSError):  # no descriptor is left for it
-                        self._nursery.start_soon(self._miss_twin)
+                        self._nursery.start_soon(self._request_standby_later)
                 case kind, _ if kind == DECLARED and descriptors:
                     self._take_code(read_file(descriptors[0]))
                     self._offer(control, process.pid)
@@ -446,36 +446,36 @@ class Forker:
                 return shown_target(source.target)
         return "the application"
 
-    def _note_spare(self, pid: int) -> None:
+    def _note_preforked(self, pid: int) -> None:
         # It may have become a child already.
         if (found := read_stat(pid)) is not None and found.group == self.process_id:
-            self.spares.add(pid)
+            self.preforked.add(pid)
 
-    def _adopt_twin(self, process_id: int, control: int) -> None:
+    def _adopt_standby(self, process_id: int, control: int) -> None:
         ours = socket.socket(fileno=control)
         ours.setblocking(False)
-        twin = ParkedTwin(ChildProcess(process_id), ours)
-        self._twin, before = twin, self._twin
+        twin = StandbyServer(ChildProcess(process_id), ours)
+        self._standby, before = twin, self._standby
         if before is not None:
             before.dismiss()
-        self._nursery.start_soon(self._watch_twin, twin)
+        self._nursery.start_soon(self._watch_standby, twin)
 
-    async def _miss_twin(self) -> None:
+    async def _request_standby_later(self) -> None:
         """Have the server make another twin later: the last one could not be taken."""
-        await trio.sleep(_TWIN_AGAIN)
-        if self._control is not None and self._twin is None:
+        await trio.sleep(_STANDBY_RETRY)
+        if self._control is not None and self._standby is None:
             with suppress(OSError):  # it has ended, too
                 async with self._sending:
-                    await self._control.send(TWIN)
+                    await self._control.send(STANDBY)
 
-    async def _watch_twin(self, twin: ParkedTwin) -> None:
+    async def _watch_standby(self, twin: StandbyServer) -> None:
         is_lost = await twin.wait_lost()
-        if is_lost and self._twin is twin:
-            self._twin = None
+        if is_lost and self._standby is twin:
+            self._standby = None
             if self._control is not None:
                 with suppress(OSError):  # it has ended, too
                     async with self._sending:
-                        await self._control.send(TWIN)
+                        await self._control.send(STANDBY)
 
 
 class _GoneError(Exception):
@@ -521,13 +521,13 @@ async def _send(control: trio.socket.SocketType, descriptors: Sequence[int]) -> 
 
 
 @asynccontextmanager
-async def open_forker(
+async def open_fork_client(
     plan: ForkServerPlan,
-    started: Started | None = None,
+    started: StartedServer | None = None,
     *,
     is_lazy: bool = False,
     code: Mapping[str, str] | None = None,
-) -> AsyncIterator[Forker]:
+) -> AsyncIterator[ForkClient]:
     """Have a fork server for the length of the block.
 
     Its children are not touched at the end: whoever asked for them stops them.
@@ -538,9 +538,9 @@ async def open_forker(
         code: The files of the code that its children are to run: see `code_files`.
     """
     async with open_nursery() as nursery:
-        forker = Forker(plan, started, nursery, code)
+        fork_client = ForkClient(plan, started, nursery, code)
         if not is_lazy:
-            forker._is_wanted.set()
-        nursery.start_soon(forker._keep)
-        yield forker
+            fork_client._is_wanted.set()
+        nursery.start_soon(fork_client._keep)
+        yield fork_client
         nursery.cancel_scope.cancel()

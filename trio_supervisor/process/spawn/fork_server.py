@@ -3,7 +3,7 @@
 ``python -m trio_supervisor.process.spawn.fork_server CONTROL SOURCES`` with two
 descriptors: a SOCK_SEQPACKET socket to the controller, and a file with what to import.
 It stays single-threaded and never runs an event loop. Each request is one packet
-with the descriptors of `Request`; its outcome is reported over the request's ``birth``
+with the descriptors of `ForkRequest`; its outcome is reported over its ``birth``
 socket, by the child itself, so that a child is born exactly once or not at all:
 
     child -> controller    its pid
@@ -35,9 +35,12 @@ from trio_supervisor._location import PACKAGE
 from trio_supervisor.process.imports.exit_handlers import ExitHandlers
 from trio_supervisor.process.imports.fork_findings import Findings, find
 from trio_supervisor.process.imports.hard_limits import keep_hard_limits
-from trio_supervisor.process.imports.import_effects import Before, Effects
+from trio_supervisor.process.imports.import_effects import (
+    ImportEffects,
+    StateBeforeImport,
+)
 from trio_supervisor.process.imports.import_watch import ImportRecord, record_import
-from trio_supervisor.process.imports.open_files import Imported
+from trio_supervisor.process.imports.open_files import ImportedObjects
 from trio_supervisor.process.imports.protected_descriptors import keep_open
 from trio_supervisor.process.kernel import die_with_parent, forget_parent
 from trio_supervisor.process.shortage import shortage_of
@@ -45,33 +48,33 @@ from trio_supervisor.process.spawn.documents import open_document
 from trio_supervisor.process.spawn.fork_server_protocol import (
     DECLARED,
     FAILED,
-    TWIN,
-    Plan,
+    STANDBY,
+    PreloadPlan,
 )
 from trio_supervisor.process.spawn.forked_child import (
     MAX_DESCRIPTORS,
-    Heritage,
-    Request,
-    be_born,
+    ForkRequest,
+    ImportState,
+    close_on_exec,
     close_request,
     fork,
     import_entry,
-    keep_from_programs,
-    park,
+    run_child,
     set_title,
     socket_pair,
+    wait_for_request,
 )
 from trio_supervisor.process.spawn.process_exit import exit_process
 from trio_supervisor.process.spawn.signal_dispositions import reset_ignored
-from trio_supervisor.process.spawn.standby import fork_twin
+from trio_supervisor.process.spawn.standby import fork_standby
 
 # Two, so that a second crash right after the first finds one, too.
-_SPARES: Final = 2
+_PREFORKED: Final = 2
 # How long nothing may have been asked for before a spare is made [s].
 _IDLE: Final = 0.02
 # So many children have one process in between. All wait for it to end.
 _BATCH: Final = 8
-_SPARE_OF: Final = b"s"
+_PREFORKED_PID: Final = b"s"
 _WARNING: Final = b"w"
 _NOTE: Final = b"i"
 
@@ -91,18 +94,18 @@ class ForkServer:
         self,
         control: socket,
         warm_up: Callable[[], None],
-        heritage: Heritage,
+        import_state: ImportState,
         title: str,
     ) -> None:
         self._control = control
         self._warm_up = warm_up
-        self._heritage = heritage
+        self._import_state = import_state
         self._title = title
-        self._spares: deque[socket] = deque()
-        self._has_twin = False
+        self._preforked: deque[socket] = deque()
+        self._has_standby = False
         self.process_id = posix.getpid()
         """Of the process that is this server."""
-        self.is_parked = False
+        self.is_standby = False
         """Whether it is a twin that was not needed yet."""
 
     def serve(self) -> None:
@@ -111,44 +114,46 @@ class ForkServer:
             requests = self._receive()
             if requests is None:
                 return
-            if self.is_parked:
+            if self.is_standby:
                 set_title(self._title)
-                self.is_parked = False
-            if len(requests) > 1 or (requests and not self._give_to_spare(requests[0])):
+                self.is_standby = False
+            if len(requests) > 1 or (
+                requests and not self._give_to_preforked(requests[0])
+            ):
                 for first in range(0, len(requests), _BATCH):
                     self._fork(requests[first : first + _BATCH], requests)
                 for request in requests:
                     close_request(request)
-            while len(self._spares) < _SPARES:
+            while len(self._preforked) < _PREFORKED:
                 # The first one at once: a process that crashes again and again must not
                 # find none. The others when what was asked for has had the processor.
-                if self._is_readable(_IDLE if self._spares else 0.0):
+                if self._is_readable(_IDLE if self._preforked else 0.0):
                     break
-                if not self._make_spare():
+                if not self._prefork():
                     break
             else:
-                if not self._has_twin and not self._is_readable(_IDLE):
-                    self._make_twin()
+                if not self._has_standby and not self._is_readable(_IDLE):
+                    self._fork_standby()
 
-    def _make_twin(self) -> None:
+    def _fork_standby(self) -> None:
         """Fork a twin; in the twin, serve its own controller's end from now on."""
         try:
-            control = fork_twin(self._control)
+            control = fork_standby(self._control)
         except OSError:  # tried again after the next request
             return
-        self._has_twin = True
+        self._has_standby = True
         if control is not None:
             self._leave()
-            self._control, self._has_twin = control, False
-            self.process_id, self.is_parked = posix.getpid(), True
+            self._control, self._has_standby = control, False
+            self.process_id, self.is_standby = posix.getpid(), True
             set_title(f"twin of the {self._title}")
 
-    def _receive(self) -> list[Request] | None:
+    def _receive(self) -> list[ForkRequest] | None:
         """Wait for a request, and take all that are there; None: nobody asks.
 
         May return none: a twin was woken, or is missed.
         """
-        requests: list[Request] = []
+        requests: list[ForkRequest] = []
         while not requests or self._is_readable():
             try:
                 data, descriptors, flags, _ = recv_fds(
@@ -158,23 +163,23 @@ class ForkServer:
                 return None
             if not data:
                 return None
-            keep_from_programs(descriptors)
+            close_on_exec(descriptors)
             if flags & MSG_CTRUNC:  # this process may open no more
                 self._refuse_cut(descriptors)
                 continue
             if not descriptors:
-                self._has_twin = self._has_twin and data != TWIN
+                self._has_standby = self._has_standby and data != STANDBY
                 return requests
             if len(descriptors) >= 2:
                 document, birth, *others = descriptors
-                requests.append(Request(document, birth, tuple(others)))
+                requests.append(ForkRequest(document, birth, tuple(others)))
         return requests
 
     def _refuse_cut(self, descriptors: list[int]) -> None:
         """Refuse a request of which descriptors were lost."""
         problem = OSError(errno.EMFILE, posix.strerror(errno.EMFILE))
         if len(descriptors) >= 2:
-            _refuse([Request(descriptors[0], descriptors[1], ())], problem)
+            _refuse([ForkRequest(descriptors[0], descriptors[1], ())], problem)
         for descriptor in descriptors:
             posix.close(descriptor)
 
@@ -183,10 +188,10 @@ class ForkServer:
         poller.register(self._control, POLLIN)
         return bool(poller.poll(round(timeout * 1000)))
 
-    def _give_to_spare(self, request: Request) -> bool:
+    def _give_to_preforked(self, request: ForkRequest) -> bool:
         descriptors = [request.document, request.birth, *request.others]
-        while self._spares:
-            with self._spares.popleft() as spare:
+        while self._preforked:
+            with self._preforked.popleft() as spare:
                 try:
                     send_fds(spare, [b"r"], descriptors)
                 except OSError:  # somebody killed it
@@ -195,7 +200,7 @@ class ForkServer:
             return True
         return False
 
-    def _fork(self, requests: list[Request], everyone: list[Request]) -> None:
+    def _fork(self, requests: list[ForkRequest], everyone: list[ForkRequest]) -> None:
         """Fork a child for each request; one process in between for all of them.
 
         A child begins when that one has ended, and so is the controller's: its end is
@@ -228,12 +233,12 @@ class ForkServer:
                     posix.close(write)
                     posix.read(read, 1)
                     posix.close(read)
-                    be_born(request, self._heritage)
+                    run_child(request, self._import_state)
             posix._exit(0)
         posix.close(read)
         posix.close(write)
 
-    def _make_spare(self) -> bool:
+    def _prefork(self) -> bool:
         """Fork a spare child; say whether that was possible."""
         try:
             ours, theirs = socket_pair()
@@ -253,23 +258,23 @@ class ForkServer:
             if pid == 0:
                 ours.close()
                 self._leave()
-                park(theirs, self._warm_up, self._heritage)
+                wait_for_request(theirs, self._warm_up, self._import_state)
             with suppress(OSError):
-                self._control.send(_SPARE_OF + str(pid).encode())
+                self._control.send(_PREFORKED_PID + str(pid).encode())
             posix._exit(0)
         theirs.close()
-        self._spares.append(ours)
+        self._preforked.append(ours)
         return True
 
     def _leave(self) -> None:
         """In a child: let go of what is the server's."""
         self._control.close()
-        self.close_spares()
+        self.close_preforked()
 
-    def close_spares(self) -> None:
+    def close_preforked(self) -> None:
         """Have the spare children end."""
-        while self._spares:
-            self._spares.pop().close()
+        while self._preforked:
+            self._preforked.pop().close()
 
 
 def _fork_between() -> bool:
@@ -282,7 +287,7 @@ def _fork_between() -> bool:
     return False
 
 
-def _refuse(requests: list[Request], problem: OSError) -> None:
+def _refuse(requests: list[ForkRequest], problem: OSError) -> None:
     """Say why no child can be forked: the errno, and words."""
     text = f"!{problem.errno or 0} the fork server cannot fork: {problem.strerror}"
     for request in requests:
@@ -309,17 +314,19 @@ class _Import(NamedTuple):
     notes: list[str]
     answer: bytes | None
     """What is declared, for the controller."""
-    heritage: Heritage
+    import_state: ImportState
     """What children are to know."""
     record: ImportRecord
 
 
-def _import(plan: Plan, control: int, report: int, handlers: ExitHandlers) -> _Import:
+def _import(
+    plan: PreloadPlan, control: int, report: int, handlers: ExitHandlers
+) -> _Import:
     """Import what *plan* says; *handlers* takes in what it registers.
 
     The collector runs during an import as it does in any program: the import may look.
     """
-    before = Before()
+    before = StateBeforeImport()
     own = {k: v for k, v in sys.modules.items() if k.startswith("trio_supervisor")}
     gc.collect()
     gc.freeze()
@@ -332,10 +339,10 @@ def _import(plan: Plan, control: int, report: int, handlers: ExitHandlers) -> _I
     ):
         problems, answer = import_entry(plan.preload)(plan.argument)
     sys.modules.update(own)  # an import may throw modules away to have them reloaded
-    effects = Effects(before, hard_limits)
+    effects = ImportEffects(before, hard_limits)
     effects.hold(_terminate)
     handlers.hold()
-    imported = Imported()
+    imported = ImportedObjects()
     gc.collect()
     imported.find()
     notes = []
@@ -345,8 +352,8 @@ def _import(plan: Plan, control: int, report: int, handlers: ExitHandlers) -> _I
             f"ends, and not in each worker: {', '.join(kept)}; to have one run in each "
             f'worker, register it in the target, or use start_method="exec"'
         )
-    heritage = Heritage(effects, imported)
-    return _Import(problems, notes, answer, heritage, record)
+    import_state = ImportState(effects, imported)
+    return _Import(problems, notes, answer, import_state, record)
 
 
 def _terminate() -> NoReturn:
@@ -412,11 +419,11 @@ def main() -> None:
     control = socket(fileno=control_descriptor)
     reset_ignored()
     # An import that becomes another program must not keep the controller waiting.
-    keep_from_programs((control_descriptor, report))
+    close_on_exec((control_descriptor, report))
     gc.disable()  # what it would collect is copied by every child
     with open(document, "rb") as file:
         file.seek(0)
-        plan: Plan = pickle.load(file)
+        plan: PreloadPlan = pickle.load(file)
     if plan.is_early:
         die_with_parent(parent)
     handlers = ExitHandlers()
@@ -442,7 +449,9 @@ def main() -> None:
         _fail(control, exc)
 
 
-def _serve(plan: Plan, control: socket, done: _Import, fork_aware: set[str]) -> None:
+def _serve(
+    plan: PreloadPlan, control: socket, done: _Import, fork_aware: set[str]
+) -> None:
     """Say what came of the import, then fork until the controller is gone."""
     findings = find({0, 1, 2, control.fileno()}, fork_aware)
     _tell(control, done, findings)
@@ -457,18 +466,18 @@ def _serve(plan: Plan, control: socket, done: _Import, fork_aware: set[str]) -> 
     _sort_free_memory()
     control.setblocking(True)
     warm_up = import_entry(plan.warm_up)
-    server = ForkServer(control, warm_up, done.heritage, plan.title)
+    server = ForkServer(control, warm_up, done.import_state, plan.title)
     try:
         server.serve()
     finally:
-        if posix.getpid() != server.process_id or server.is_parked:
+        if posix.getpid() != server.process_id or server.is_standby:
             posix._exit(1)  # a child that does not know yet what it is to be
-        server.close_spares()
+        server.close_preforked()
 
 
 def _tell(control: socket, done: _Import, findings: Findings) -> None:
     """Have the controller log what there is to be said about an import."""
-    if done.heritage.effects.stopped_watchdog:
+    if done.import_state.effects.stopped_watchdog:
         findings.unsafe.append("a timer of faulthandler.dump_traceback_later")
     warnings, notes = [*done.problems, findings.warning], [*done.notes, findings.note]
     for kind, texts in ((_WARNING, warnings), (_NOTE, notes)):

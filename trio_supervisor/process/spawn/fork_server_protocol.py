@@ -35,14 +35,14 @@ FAILED: Final = b"e"
 """A server's message that it cannot go on for lack of resources: errno, and words."""
 DECLARED: Final = b"d"
 """Message of a server whose import has finished, with a file: `imports.declaration`."""
-TWIN: Final = b"t"
+STANDBY: Final = b"t"
 """A server's message, with a twin's number and control socket; and the controller's
 when it has lost the twin."""
 WAKE: Final = b"k"
 """The controller's message to a twin: it is the server from now on."""
 
 
-class Plan(NamedTuple):
+class PreloadPlan(NamedTuple):
     """What a server does before it serves."""
 
     title: str
@@ -59,7 +59,7 @@ class Plan(NamedTuple):
     it imports, it cannot see that its controller is gone."""
 
 
-class Birth(NamedTuple):
+class ForkSpec(NamedTuple):
     """What a child is to become."""
 
     entry: str
@@ -77,11 +77,11 @@ class Birth(NamedTuple):
 class ForkServerPlan(NamedTuple):
     """How a server is started."""
 
-    plan: Plan
+    plan: PreloadPlan
     environment: Mapping[str, str]
 
 
-class Started(NamedTuple):
+class StartedServer(NamedTuple):
     """A server that was started."""
 
     process_id: int
@@ -103,21 +103,21 @@ class EarlyServer:
         marker: What it, and so each child, has in its environment.
     """
 
-    def __init__(self, marker: str, started: Started) -> None:
+    def __init__(self, marker: str, started: StartedServer) -> None:
         self.marker = marker
-        self._started: Started | None = started
+        self._started: StartedServer | None = started
 
-    def adopt(self) -> Started | None:
+    def adopt(self) -> StartedServer | None:
         """Return the server, once; it is the caller's to end and to reap."""
         started, self._started = self._started, None
         return started
 
-    def put_back(self, started: Started) -> None:
+    def put_back(self, started: StartedServer) -> None:
         """Have the next one adopt the server again."""
         self._started = started
 
 
-def end_early(started: Started) -> int:
+def kill_server(started: StartedServer) -> int:
     """End a server that is not needed, in the middle of an import if need be.
 
     Return what it exited with, where it had ended already, and else -SIGKILL.
@@ -135,7 +135,7 @@ def end_early(started: Started) -> int:
     return os.waitstatus_to_exitcode(status)
 
 
-def start_fork_server(plan: ForkServerPlan) -> Started:
+def start_fork_server(plan: ForkServerPlan) -> StartedServer:
     """Start a server in a process group of its own; it is the caller's to reap.
 
     Raises:
@@ -169,7 +169,7 @@ def start_fork_server(plan: ForkServerPlan) -> Started:
         raise
     process.returncode = 0  # not Popen's to reap: see spawn_exec
     ours.setblocking(False)
-    return Started(process.pid, ours, report)
+    return StartedServer(process.pid, ours, report)
 
 
 def fork_server_plan(
@@ -184,9 +184,9 @@ def fork_server_plan(
     Args:
         title: Of the application.
         environment: Of all children, and so the server's own.
-        is_early: See `Plan`.
+        is_early: See `PreloadPlan`.
     """
-    plan = Plan(
+    plan = PreloadPlan(
         title=f"fork server ({title})",
         modules=MODULES,
         preload=PRELOAD,

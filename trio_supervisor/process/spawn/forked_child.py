@@ -1,4 +1,4 @@
-"""A forked child, from the fork to its end: it becomes what a `Birth` says."""
+"""A forked child, from the fork to its end: it becomes what a `ForkSpec` says."""
 
 from __future__ import annotations
 
@@ -20,9 +20,9 @@ from typing import Any, Final, NamedTuple, NoReturn
 
 import setproctitle
 
-from trio_supervisor.process.imports.import_effects import Effects
-from trio_supervisor.process.imports.open_files import Imported, close_files
-from trio_supervisor.process.spawn.fork_server_protocol import Birth
+from trio_supervisor.process.imports.import_effects import ImportEffects
+from trio_supervisor.process.imports.open_files import ImportedObjects, close_files
+from trio_supervisor.process.spawn.fork_server_protocol import ForkSpec
 from trio_supervisor.process.spawn.process_exit import (
     call_excepthook,
     exit_code,
@@ -33,18 +33,18 @@ from trio_supervisor.process.spawn.process_exit import (
 MAX_DESCRIPTORS: Final = 64
 
 
-class Heritage(NamedTuple):
+class ImportState(NamedTuple):
     """What a child has from its fork server."""
 
-    effects: Effects
-    imported: Imported
+    effects: ImportEffects
+    imported: ImportedObjects
 
 
-class Request(NamedTuple):
+class ForkRequest(NamedTuple):
     """The descriptors of one request, in the order in which they travel."""
 
     document: int
-    """A file: the pickled `Birth`."""
+    """A file: the pickled `ForkSpec`."""
     birth: int
     """A stream socket to whoever asked."""
     others: tuple[int, ...]
@@ -71,24 +71,26 @@ def fork() -> int:
         return posix.fork()
 
 
-def keep_from_programs(descriptors: Sequence[int]) -> None:
+def close_on_exec(descriptors: Sequence[int]) -> None:
     """Keep what was received from programs that a child executes."""
     for descriptor in descriptors:
         posix.set_inheritable(descriptor, False)
 
 
-def close_request(request: Request) -> None:
+def close_request(request: ForkRequest) -> None:
     for descriptor in (request.document, request.birth, *request.others):
         posix.close(descriptor)
 
 
-def park(inbox: socket, warm_up: Callable[[], None], heritage: Heritage) -> NoReturn:
+def wait_for_request(
+    inbox: socket, warm_up: Callable[[], None], import_state: ImportState
+) -> NoReturn:
     """Be a spare: get used to it, then wait to be needed.
 
     Most of what a forked child does at first is to copy the pages that it touches; a
     spare that has done it all once, for nothing, has them.
     """
-    heritage.effects.park()
+    import_state.effects.end_on_terminate()
     with inbox:
         try:
             warm_up()
@@ -98,17 +100,17 @@ def park(inbox: socket, warm_up: Callable[[], None], heritage: Heritage) -> NoRe
         data, descriptors, _, _ = recv_fds(inbox, 1, MAX_DESCRIPTORS)
     if not data or len(descriptors) < 2:
         posix._exit(0)  # the server is gone
-    keep_from_programs(descriptors)
+    close_on_exec(descriptors)
     document, birth, *others = descriptors
-    be_born(Request(document, birth, tuple(others)), heritage)
+    run_child(ForkRequest(document, birth, tuple(others)), import_state)
 
 
-def be_born(request: Request, heritage: Heritage) -> NoReturn:
+def run_child(request: ForkRequest, import_state: ImportState) -> NoReturn:
     """In a child: become what is asked for; never return to the server's frames."""
-    heritage.effects.park()
+    import_state.effects.end_on_terminate()
     code = 1
     try:
-        code = _live(request, heritage)
+        code = _run_entry(request, import_state)
     except SystemExit as exc:
         code = exit_code(exc)
     except KeyboardInterrupt as exc:
@@ -120,10 +122,10 @@ def be_born(request: Request, heritage: Heritage) -> NoReturn:
         try:
             threading._shutdown()  # type: ignore[attr-defined]
         finally:
-            exit_process(code, lambda: close_files(heritage.imported))
+            exit_process(code, lambda: close_files(import_state.imported))
 
 
-def _live(request: Request, heritage: Heritage) -> int:
+def _run_entry(request: ForkRequest, import_state: ImportState) -> int:
     is_wanted = False
     with socket(fileno=request.birth) as announcement:
         announcement.setblocking(True)
@@ -134,14 +136,14 @@ def _live(request: Request, heritage: Heritage) -> int:
             return 0  # whoever asked has given up
         with open(request.document, "rb") as file:
             file.seek(0)
-            birth: Birth = pickle.load(file)
+            birth: ForkSpec = pickle.load(file)
         others = request.others
         if birth.has_streams:
-            _take_streams(others[:2], heritage.effects.redirected)
+            _take_streams(others[:2], import_state.effects.redirected)
             others = others[2:]
-        _set_environment(heritage.effects.environment_of(birth.environment))
-        _seed()
-        _leave_relatives()
+        _set_environment(import_state.effects.environment_of(birth.environment))
+        _reseed()
+        _forget_multiprocessing_children()
         set_title(birth.title)
         entry = import_entry(birth.entry)
         with suppress(OSError):
@@ -149,9 +151,9 @@ def _live(request: Request, heritage: Heritage) -> int:
     if not is_wanted:
         return 0
     if birth.runs_application:
-        heritage.effects.give_back()
+        import_state.effects.give_back()
     else:
-        heritage.effects.drop()
+        import_state.effects.drop()
     entry(birth.boot, others)
     return 0
 
@@ -180,7 +182,7 @@ def _set_environment(environment: Mapping[str, str]) -> None:
             os.environ[name] = value
 
 
-def _seed() -> None:
+def _reseed() -> None:
     """Have children differ in what is random."""
     # The random module, tempfile, uuid and OpenSSL (since 1.1.1) see a fork themselves.
     # Only where it is loaded: numpy imports it when it is first asked for, which takes
@@ -190,7 +192,7 @@ def _seed() -> None:
             numpy_random.seed()
 
 
-def _leave_relatives() -> None:
+def _forget_multiprocessing_children() -> None:
     """Forget what multiprocessing has started in the fork server.
 
     Source: ``BaseProcess._bootstrap`` in multiprocessing/process.py, which does so in

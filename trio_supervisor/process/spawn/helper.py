@@ -10,8 +10,8 @@ from typing import Final
 import trio
 
 from trio_supervisor.process.child import ChildProcess
-from trio_supervisor.process.cleanup.escaped import end_strays
-from trio_supervisor.process.cleanup.stopping import Patience, StopPlan, stop
+from trio_supervisor.process.cleanup.escaped import stop_escaped
+from trio_supervisor.process.cleanup.stopping import StopDeadline, StopPlan, stop
 from trio_supervisor.process.kernel import child_pids
 from trio_supervisor.process.spawn.environment import PROCESS_VARIABLE
 from trio_supervisor.process.spawn.exec import spawn_exec
@@ -49,4 +49,4 @@ async def open_helper(
             await stop(process, _AT_ONCE)
             process.close()
             variable = f"{PROCESS_VARIABLE}={mark}"
-            await end_strays([variable], known, _AT_ONCE, Patience())
+            await stop_escaped([variable], known, _AT_ONCE, StopDeadline())

@@ -203,7 +203,7 @@ def _exhausted(exc: BaseException) -> OSError | None:
     return None
 
 
-def blamed(exc: BaseException, target: str) -> SupervisorError:
+def import_error(exc: BaseException, target: str) -> SupervisorError:
     """Return what `load_application` raised as an error that names the line."""
     if (problem := _exhausted(exc)) is not None:
         if isinstance(exc, SupervisorError):  # it names the line

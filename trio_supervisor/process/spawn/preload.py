@@ -19,8 +19,8 @@ from trio_supervisor.process.imports.declaration_answer import (
 from trio_supervisor.process.spawn.boot import unpickle_source, with_added_path
 from trio_supervisor.process.spawn.code_source import Pickled, Reference
 from trio_supervisor.process.spawn.load import (
-    blamed,
     files_of_target,
+    import_error,
     load_application,
 )
 from trio_supervisor.wire.codec import prepare
@@ -88,7 +88,7 @@ def _declare(source: Reference) -> tuple[bytes, set[Path] | None]:
     try:
         application = load_source(source)
     except BaseException as exc:  # KeyboardInterrupt is the import's own, too
-        return error_answer(blamed(exc, source.target)), None
+        return error_answer(import_error(exc, source.target)), None
     if _needs_asyncio(application):
         importlib.import_module("anyio._backends._asyncio")
     codes = codes_of(application)

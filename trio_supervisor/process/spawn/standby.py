@@ -9,11 +9,11 @@ import posix
 from contextlib import suppress
 from socket import send_fds, socket
 
-from trio_supervisor.process.spawn.fork_server_protocol import TWIN
+from trio_supervisor.process.spawn.fork_server_protocol import STANDBY
 from trio_supervisor.process.spawn.forked_child import fork, socket_pair
 
 
-def fork_twin(control: socket) -> socket | None:
+def fork_standby(control: socket) -> socket | None:
     """Fork a twin, and hand its control socket to the controller, through *control*.
 
     Like every child it is forked twice, and so becomes the controller's own.
@@ -44,7 +44,7 @@ def fork_twin(control: socket) -> socket | None:
             posix.setpgid(0, 0)
             return theirs
         posix.setpgid(twin, twin)
-        send_fds(control, [TWIN + str(twin).encode()], [ours.fileno()])
+        send_fds(control, [STANDBY + str(twin).encode()], [ours.fileno()])
     except OSError:
         pass  # it ends when its control socket is closed here
     posix._exit(0)

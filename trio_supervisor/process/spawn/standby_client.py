@@ -15,7 +15,7 @@ _STOP: Final = StopPlan(timeout=1.0)
 
 
 @define(eq=False)
-class ParkedTwin:
+class StandbyServer:
     """A twin that has the memory of a fork server, and waits to take over."""
 
     process: ChildProcess

@@ -55,7 +55,7 @@ def _renamed(path: str, here: str, name: str) -> str:
     return path
 
 
-class Entered:
+class EnteredDirectory:
     """A directory that was entered for a trial; made by `enter`."""
 
     def __init__(self) -> None:
@@ -67,7 +67,7 @@ class Entered:
 
 
 @contextmanager
-def enter(directory: str | None) -> Iterator[Entered]:
+def enter(directory: str | None) -> Iterator[EnteredDirectory]:
     """Work in *directory*, and go back when the block is left, unless told to stay.
 
     The way back is open even where that directory was removed.
@@ -78,7 +78,7 @@ def enter(directory: str | None) -> Iterator[Entered]:
     Raises:
         OSError: *directory* is gone, or may not be entered.
     """
-    entered = Entered()
+    entered = EnteredDirectory()
     if directory is None or _is_here(directory):
         yield entered
         return
