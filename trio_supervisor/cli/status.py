@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import sys
 from argparse import Namespace
-from typing import Any, Final
+from collections.abc import Callable
+from typing import Any, Final, NamedTuple, TypeAlias
 
 from trio_supervisor.cli.connection import (
     Connection,
@@ -27,6 +28,9 @@ from trio_supervisor.link.foreign_server import workers
 from trio_supervisor.policy.crash_text import describe_crashes
 from trio_supervisor.process.output.escaping import escape_line
 from trio_supervisor.wire.json_tree import Object
+
+WorkerFields: TypeAlias = dict[str, Any]
+"""The fields of a `WorkerStatus`, as the supervisor sends them."""
 
 # A supervisor that answers at all does so much sooner [s].
 _LATE_WITHIN: Final = 2.0
@@ -116,7 +120,7 @@ def run_workers(arguments: Namespace) -> None:
         _print_workers(report["workers"])
 
 
-def _print_connections(found: list[dict[str, Any]]) -> None:
+def _print_connections(found: list[WorkerFields]) -> None:
     """Show what a server that is not ours, as Ruby's, says of its workers."""
     rows = [
         [worker["name"], str(worker["process_id"]), str(worker["connection_id"])]
@@ -157,11 +161,11 @@ def _late(path: str) -> str:
     return f": {', '.join(late[:_MOST_LATE])}{more}" if late else ""
 
 
-def _in_order(workers: list[dict[str, Any]]) -> list[dict[str, Any]]:
+def _in_order(workers: list[WorkerFields]) -> list[WorkerFields]:
     """Sort by service, as they come, then by number: a scaled one comes in late."""
     services = list(dict.fromkeys(worker["service"] for worker in workers))
 
-    def place(worker: dict[str, Any]) -> tuple[int, int, int]:
+    def place(worker: WorkerFields) -> tuple[int, int, int]:
         index = worker["name"].rpartition(".")[2]
         number = int(index) if index.isdecimal() else 0
         generation = worker.get("generation", 1)
@@ -170,42 +174,7 @@ def _in_order(workers: list[dict[str, Any]]) -> list[dict[str, Any]]:
     return sorted(workers, key=place)
 
 
-def _print_workers(found: list[dict[str, Any]]) -> None:
-    workers = _in_order(found)
-    header = ["NAME", "PID", "STATE", "CONNECTED", "UPTIME", "RESTARTS", "STATUS"]
-    # Where there was no reload, a column of ones would tell nothing.
-    has_generations = any(worker.get("generation", 1) > 1 for worker in workers)
-    rows = [
-        [
-            worker["name"],
-            "-" if worker["process_id"] is None else str(worker["process_id"]),
-            worker["state"],
-            "yes" if worker["connected"] else "no",
-            format_duration(worker["uptime"]),
-            str(worker["restarts"]),
-            # What one that has ended last said of itself is not true any more.
-            (worker["process_id"] and worker["status"]) or _remark(worker),
-        ]
-        for worker in workers
-    ]
-    if has_generations:
-        header.insert(1, "GEN")
-        for row, worker in zip(rows, workers, strict=True):
-            row.insert(1, str(worker.get("generation", 1)))
-    if _share_names(workers):
-        header.append("CONNECTION")
-        for row, worker in zip(rows, workers, strict=True):
-            row.append(str(worker["connection_id"] or "-"))
-    print_table(header, rows)
-
-
-def _share_names(workers: list[dict[str, Any]]) -> bool:
-    """Whether there are workers that only their connections tell apart."""
-    names = [worker["name"] for worker in workers if not worker["is_managed"]]
-    return len(set(names)) < len(names)
-
-
-def describe_worker(worker: dict[str, Any]) -> str:
+def describe_worker(worker: WorkerFields) -> str:
     """Return what the status *worker* says of its crashes."""
     return describe_crashes(
         crashes=worker.get("crashes", 0),
@@ -217,7 +186,7 @@ def describe_worker(worker: dict[str, Any]) -> str:
     )
 
 
-def _remark(worker: dict[str, Any]) -> str:
+def _remark(worker: WorkerFields) -> str:
     if not worker["is_managed"]:
         return "(not of this controller)"
     if worker.get("waiting_for"):
@@ -229,3 +198,52 @@ def _remark(worker: dict[str, Any]) -> str:
     if worker.get("reason"):
         return f"({worker['reason']})"
     return ""
+
+
+def _print_workers(found: list[WorkerFields]) -> None:
+    workers = _in_order(found)
+    columns = [column for column in _COLUMNS if column.is_shown(workers)]
+    rows = [[column.text(worker) for column in columns] for worker in workers]
+    print_table([column.title for column in columns], rows)
+
+
+def _was_reloaded(workers: list[WorkerFields]) -> bool:
+    """Whether any worker is of a later generation; else all would show 1."""
+    return any(worker.get("generation", 1) > 1 for worker in workers)
+
+
+def _have_equal_names(workers: list[WorkerFields]) -> bool:
+    """Whether only their connections distinguish some workers from each other."""
+    names = [worker["name"] for worker in workers if not worker["is_managed"]]
+    return len(set(names)) < len(names)
+
+
+def _status(worker: WorkerFields) -> str:
+    # The STATUS= of a process that has exited is out of date.
+    return (worker["process_id"] and worker["status"]) or _remark(worker)
+
+
+class _Column(NamedTuple):
+    """One column of the table of workers."""
+
+    title: str
+    text: Callable[[WorkerFields], str]
+    is_shown: Callable[[list[WorkerFields]], bool] = lambda _: True
+
+
+_COLUMNS: Final = (
+    _Column("NAME", lambda worker: str(worker["name"])),
+    _Column("GEN", lambda worker: str(worker.get("generation", 1)), _was_reloaded),
+    _Column("PID", lambda worker: str(worker["process_id"] or "-")),
+    _Column("STATE", lambda worker: str(worker["state"])),
+    _Column("CONNECTED", lambda worker: "yes" if worker["connected"] else "no"),
+    _Column("UPTIME", lambda worker: format_duration(worker["uptime"])),
+    _Column("RESTARTS", lambda worker: str(worker["restarts"])),
+    _Column("STATUS", _status),
+    _Column(
+        "CONNECTION",
+        lambda worker: str(worker["connection_id"] or "-"),
+        _have_equal_names,
+    ),
+)
+"""The columns of the table in their order; a new one needs only a line here."""
