@@ -1,1 +1,1 @@
-"""Times trio_supervisor against physical floors and against peers, in one run."""
+"""Time trio_supervisor against physical floors and against peers, in one run."""

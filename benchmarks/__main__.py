@@ -1,4 +1,4 @@
-"""``python -m benchmarks [NAME...]``."""
+"""Run benchmarks: ``python -m benchmarks [NAME...]``."""
 
 from __future__ import annotations
 
@@ -37,19 +37,19 @@ ENTRIES: Final = (
     "peers",
 )
 ON_REQUEST: Final = ("growth", "diagnostics", "hostile")
-"""Not run unless they are named."""
+"""Run only if named."""
 _QUICK_REPEATS: Final = 2
 
 
 def main(words: Sequence[str] | None = None) -> int:
-    """Measure what was asked for; return 0, whether or not targets were reached."""
+    """Run the requested benchmarks; return 0, whether or not targets were reached."""
     arguments = _parse(words)
     options = Options(
         repeats=arguments.repeats or (_QUICK_REPEATS if arguments.quick else 30),
         is_quick=arguments.quick,
     )
     if sys.platform != "linux":
-        print("The benchmarks read /proc, and need Linux.", file=sys.stderr)
+        print("The benchmarks read /proc and need Linux.", file=sys.stderr)
         return 2
     before = json.loads(arguments.compare.read_text()) if arguments.compare else None
     started = datetime.now(UTC).isoformat(timespec="seconds")
@@ -58,7 +58,7 @@ def main(words: Sequence[str] | None = None) -> int:
     try:
         trio.run(_run, frame, arguments.names or ENTRIES)
     except KeyboardInterrupt:
-        print("interrupted: what was measured until here follows", file=sys.stderr)
+        print("interrupted; the results so far follow", file=sys.stderr)
     machine = describe_machine()
     print(
         f"{machine['processor']}, {machine['cores']} cores, {machine['system']}, "
@@ -76,10 +76,10 @@ def main(words: Sequence[str] | None = None) -> int:
 
 
 def _compile() -> None:
-    """Have the package's bytecode, as it has where it is installed.
+    """Compile the package to bytecode, as an installation does.
 
-    A fresh clone has none, and PYTHONDONTWRITEBYTECODE keeps it so: then each start of
-    a process would be the compiler's.
+    A fresh clone has no bytecode, and PYTHONDONTWRITEBYTECODE keeps it so: each process
+    would then compile the package when it starts.
     """
     directory = os.path.dirname(trio_supervisor.__file__)
     compileall.compile_dir(directory, quiet=1)
@@ -97,12 +97,12 @@ def _parse(words: Sequence[str] | None) -> argparse.Namespace:
         "names",
         nargs="*",
         metavar="NAME",
-        help=f"of: {', '.join((*ENTRIES, *ON_REQUEST))}",
+        help=f"any of: {', '.join((*ENTRIES, *ON_REQUEST))}",
     )
-    parser.add_argument("--repeats", type=_positive, help="of each; default: 30")
-    parser.add_argument("--quick", action="store_true", help="see whether it runs")
+    parser.add_argument("--repeats", type=_positive, help="of each entry; default: 30")
+    parser.add_argument("--quick", action="store_true", help="run a smoke test")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write results")
-    parser.add_argument("--compare", type=Path, metavar="FILE", help="with those")
+    parser.add_argument("--compare", type=Path, metavar="FILE", help="earlier results")
     arguments = parser.parse_args(words)
     if unknown := set(arguments.names) - {*ENTRIES, *ON_REQUEST}:
         parser.error(f"no such benchmark: {', '.join(sorted(unknown))}")

@@ -1,4 +1,4 @@
-"""One command, the whole process from exec to exit, beside an empty Python."""
+"""Time CLI commands as whole processes, against an empty Python program."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The clock of all measurements: loads nothing, for processes that must stay small."""
+"""Read the clock of all measurements, without imports that would enlarge a process."""
 
 from __future__ import annotations
 
@@ -6,5 +6,5 @@ import time
 
 
 def now() -> float:
-    """Return the moment, the same in all processes [ms]."""
+    """Return the current time on a clock that all processes share [ms]."""
     return time.monotonic_ns() / 1e6

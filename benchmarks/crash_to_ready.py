@@ -1,4 +1,4 @@
-"""kill -9 of a worker until its replacement is ready, as the controller's log says."""
+"""Time from kill -9 of a worker until the log says that its replacement is ready."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from benchmarks.serving import Served, open_served
 _FLOOR = "kill noticed + fork to first line"
 
 
-# The log folds what a worker goes through again and again; so often it tells all.
+# The log summarises repeated crashes of a worker; up to this number it shows each one.
 _KILLS_EACH: Final = 4
 
 
@@ -30,7 +30,7 @@ async def run(frame: Frame) -> None:
 
 @define(eq=False)
 class _Victims:
-    """Workers that were not killed too often yet: else another `serve` is started."""
+    """Workers to kill; `serve` is started again before one was killed too often."""
 
     count: int
     _stack: AsyncExitStack
@@ -38,7 +38,7 @@ class _Victims:
     _names: list[str] = field(factory=list, init=False)
 
     async def next(self) -> str:
-        """Return a worker of `served` that runs, as do all others."""
+        """Return a worker of `served` once all workers are ready."""
         if not self._names:
             await self._stack.aclose()
             self.served = await self._stack.enter_async_context(open_served(self.count))
@@ -52,7 +52,7 @@ class _Victims:
 async def _measure(frame: Frame, forker: ForkClient, victims: _Victims) -> None:
     name = f"crash to ready, {victims.count} workers"
     again = f"{name}, again at once"
-    # The second kill of a pair is of the process that has just become ready.
+    # The second kill of a pair hits the process that has just become ready.
     victim = ""
 
     async def first() -> float:

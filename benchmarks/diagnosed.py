@@ -1,7 +1,7 @@
-"""A process to look into: a heap of a given size, a ticker in its main loop, an agent.
+"""Run a process to diagnose: a heap of a given size, a ticker in its main loop.
 
-``python -m benchmarks.diagnosed OBJECTS``; reads the name of a look from standard input
-and writes how long the main loop's longest gap was meanwhile, and how long it took.
+``python -m benchmarks.diagnosed OBJECTS`` reads the name of an operation from standard
+input and writes the longest gap of the main loop during it, and its duration.
 """
 
 from __future__ import annotations
@@ -33,11 +33,11 @@ _BOX = 300.0
 
 
 BUSY = "busy"
-"""Asks for the rounds of a busy loop, alone and with what watches it."""
+"""Request the iterations of a busy loop, alone and with the stall watch."""
 
 
 class Thing:
-    """What the heap is full of."""
+    """An object that fills the heap."""
 
     def __init__(self, number: int) -> None:
         self.number = number
@@ -121,7 +121,7 @@ LOOKS: dict[str, Callable[[MainLoop], Any]] = {
 
 
 class _Busy:
-    """A main loop that always has something to do, and how often it comes round."""
+    """A main loop that is always busy and counts its iterations."""
 
     def __init__(self, token: trio.lowlevel.TrioToken, nursery: trio.Nursery) -> None:
         self._token, self._nursery = token, nursery
@@ -129,7 +129,7 @@ class _Busy:
         self._is_over = False
 
     def rate(self, beside: Callable[[], None]) -> float:
-        """Return its rounds in a second while *beside* runs in this thread [1/s]."""
+        """Return iterations per second while *beside* runs in this thread [1/s]."""
         self._rounds, self._is_over = 0, False
         self._token.run_sync_soon(self._nursery.start_soon, self._run)
         began = time.perf_counter()
@@ -145,7 +145,7 @@ class _Busy:
 
 
 class _Ticker:
-    """The main loop's longest gap since it was last asked [s]."""
+    """The longest gap of the main loop since the last reset [s]."""
 
     def __init__(self) -> None:
         self.longest = 0.0

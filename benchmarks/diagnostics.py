@@ -1,4 +1,4 @@
-"""How long each look holds up a worker's main loop, and what is always on costs it."""
+"""Measure how long diagnostics pause a worker, and what the stall watch costs."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ from benchmarks.frame import Frame
 from benchmarks.serving import environment
 
 _SIZES = (100_000, 1_000_000, 5_000_000)
-# They take half a minute on the largest heap.
+# These take half a minute on the largest heap.
 _SLOW = ("pympler muppy", "pympler tracker")
 _REPEATS = 5
 
 
 async def run(frame: Frame) -> None:
-    """Measure the longest gap of a 1 ms ticker, and how long the look took."""
+    """Measure the longest gap of a 1 ms ticker and the duration of each operation."""
     with _open_diagnosed(10_000) as process:
         repeats = frame.options.repeats
         taken = [process.look(BUSY) for _ in range(repeats)]
@@ -44,12 +44,12 @@ async def run(frame: Frame) -> None:
 
 @define(eq=False)
 class _Diagnosed:
-    """A process that is looked into."""
+    """A process that is diagnosed."""
 
     _process: subprocess.Popen[str]
 
     def look(self, name: str) -> tuple[float, float]:
-        """Return the longest gap of its main loop, and how long the look took [ms]."""
+        """Return the longest gap of its main loop and the operation's duration [ms]."""
         assert self._process.stdin is not None
         assert self._process.stdout is not None
         self._process.stdin.write(f"{name}\n")

@@ -1,6 +1,6 @@
-"""``python -m benchmarks.echo PATH LIBRARY``: answers each JSON line with one.
+"""Answer each JSON line with another: ``python -m benchmarks.echo PATH LIBRARY``.
 
-A trio process. The least that can be done: nothing is looked at but the id.
+A trio process that does the minimum: it uses only the id.
 """
 
 from __future__ import annotations
@@ -21,11 +21,11 @@ LIBRARIES: Final[dict[str, tuple[Encode, Decode]]] = {
     "json": (lambda tree: json.dumps(tree).encode(), json.loads),
     "orjson": (orjson.dumps, orjson.loads),
 }
-"""How each writes and reads a line, its newline excluded."""
+"""How each library encodes and decodes a line, without its newline."""
 
 
 async def serve(path: str, library: str) -> None:
-    """Serve one connection; answers to what was read at once are sent at once."""
+    """Serve one connection; send the answers to one read in one write."""
     encode, decode = LIBRARIES[library]
     listening = trio.socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     await listening.bind(path)

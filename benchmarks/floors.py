@@ -1,4 +1,4 @@
-"""What the machine needs at least: forks, signals, an exec, a line there and back."""
+"""Measure the minimum that the machine needs: fork, signal, exec, echo of a line."""
 
 from __future__ import annotations
 
@@ -23,12 +23,12 @@ from benchmarks.serving import environment
 
 @define(eq=False)
 class ForkClient:
-    """The process that forks, see `benchmarks.forker`; made by `open_fork_client`."""
+    """The process that forks, see `benchmarks.forker`; returned by `open_fork_client`."""
 
     _process: subprocess.Popen[str]
 
     def probe(self, name: str, *arguments: int) -> Probe:
-        """Return what measures one of its floors [ms]."""
+        """Return a probe for one of its floors [ms]."""
 
         async def measure() -> float:
             return float(self._ask(name, *arguments))
@@ -49,7 +49,7 @@ class ForkClient:
 
 @contextmanager
 def open_fork_client() -> Iterator[ForkClient]:
-    """Have the process that forks for the length of the block."""
+    """Run the process that forks while the block is open."""
     with subprocess.Popen(
         [sys.executable, "-m", "benchmarks.forker"],
         stdin=subprocess.PIPE,
@@ -66,7 +66,7 @@ def open_fork_client() -> Iterator[ForkClient]:
 
 
 def run_process(*words: str) -> Probe:
-    """Return what runs a program to its end, and measures that [ms]."""
+    """Return a probe that runs a program until it exits [ms]."""
 
     async def measure() -> float:
         began = now()
@@ -81,18 +81,18 @@ def run_process(*words: str) -> Probe:
 
 
 def run_nothing() -> Probe:
-    """Return ``python -c pass`` [ms]."""
+    """Return a probe for ``python -c pass`` [ms]."""
     return run_process(sys.executable, "-c", "pass")
 
 
 def import_trio() -> Probe:
-    """Return exec and import of trio [ms]."""
+    """Return a probe for exec and import of trio [ms]."""
     return run_process(sys.executable, "-c", "import trio")
 
 
 @define(eq=False)
 class Echo:
-    """A connection to a process that echoes; made by `open_echo`."""
+    """A connection to a process that echoes; returned by `open_echo`."""
 
     process_id: int
     _stream: trio.SocketStream
@@ -100,7 +100,7 @@ class Echo:
     _decode: Decode
 
     async def round_trip(self) -> None:
-        """Send a line, and wait for the answer."""
+        """Send a line and wait for the answer."""
         await self._stream.send_all(self._encode({"id": 2, "do": "ping"}) + b"\n")
         answer = b""
         while not answer.endswith(b"\n"):
@@ -128,7 +128,7 @@ class Echo:
 
 @asynccontextmanager
 async def open_echo(library: str = "json") -> AsyncIterator[Echo]:
-    """Have a process that echoes for the length of the block.
+    """Run a process that echoes while the block is open.
 
     Args:
         library: One of `LIBRARIES`, for both sides.

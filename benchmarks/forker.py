@@ -1,7 +1,7 @@
-"""``python -m benchmarks.forker``: the least that a fork of a trio process costs.
+"""Measure the minimal cost of forking a trio process: ``python -m benchmarks.forker``.
 
 Single-threaded, with trio imported, the garbage collector frozen, and no event loop.
-It takes one request a line, a JSON array of a name and arguments, and answers in JSON.
+It reads one request a line, a JSON array of a name and arguments, and answers in JSON.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ import sys
 from collections.abc import Callable
 from typing import Final
 
-import trio  # noqa: F401 (its pages are what makes a fork cost what it does)
+import trio  # noqa: F401 (its pages determine the cost of a fork)
 
 from benchmarks.clock import now
 
@@ -60,7 +60,7 @@ def kill_to_notice() -> float:
 
 
 def crash_to_first_line() -> float:
-    """Return the time to notice a kill, and to fork to a first line after it [ms]."""
+    """Return the time to notice a kill and then fork to the first line [ms]."""
     return kill_to_notice() + fork_to_first_line()
 
 
@@ -86,7 +86,7 @@ _REQUESTS: Final[dict[str, Callable[..., object]]] = {
 
 
 def main() -> None:
-    """Answer until standard input ends."""
+    """Answer requests until standard input ends."""
     gc.disable()
     gc.collect()
     gc.freeze()

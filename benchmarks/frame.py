@@ -1,4 +1,4 @@
-"""Series of measurements, taken in turns, and what they say."""
+"""Take series of measurements in turns, and format the results."""
 
 from __future__ import annotations
 
@@ -19,27 +19,27 @@ from attrs import asdict, define, field, frozen
 from benchmarks.targets import TARGETS, Target
 
 Probe: TypeAlias = Callable[[], Awaitable[float]]
-"""Measures once, and returns the figure in its row's unit."""
+"""Takes one measurement and returns it in the unit of its row."""
 
 _PACKAGES: Final = ("trio_supervisor", "trio", "anyio", "attrs", "cattrs", "orjson")
 
 
 @frozen(kw_only=True)
 class Options:
-    """How much is measured."""
+    """How much to measure."""
 
     repeats: int = 30
     is_quick: bool = False
-    """A smoke run: small numbers of everything; its figures mean nothing."""
+    """Whether this is a smoke test: few of everything; its figures mean nothing."""
 
     def count(self, wanted: int, quick: int = 4) -> int:
-        """Return *wanted*, or less of it in a smoke run."""
+        """Return *wanted*, or at most *quick* in a smoke test."""
         return min(wanted, quick) if self.is_quick else wanted
 
 
 @frozen(kw_only=True)
 class Row:
-    """One figure and, where there is one, the floor taken in turns with it."""
+    """One figure and, if it has one, the floor measured in turns with it."""
 
     entry: str
     name: str
@@ -51,12 +51,12 @@ class Row:
 
     @property
     def median(self) -> float:
-        """Of the figure."""
+        """Median of the figure."""
         return median(self.samples)
 
     @property
     def p99(self) -> float:
-        """Of the figure: the slow end, that of a rate too; of a few, the worst."""
+        """99th percentile: the slow end, also of a rate; the worst of few samples."""
         return percentile(self.samples, 1 if self.unit.endswith("/s") else 99)
 
     @property
@@ -71,18 +71,18 @@ class Row:
 
     @property
     def target(self) -> Target | None:
-        """What is to be reached."""
+        """Target of the figure; None: it has none."""
         return TARGETS.get(self.name)
 
     @property
     def is_reached(self) -> bool | None:
-        """Whether it was; None: there is nothing to reach."""
+        """Whether the target was reached; None: there is no target."""
         if (target := self.target) is None:
             return None
         return target.is_reached(median=self.median, p99=self.p99, floor=self.floor)
 
     def to_json(self) -> dict[str, Any]:
-        """Return samples and figures."""
+        """Return samples and figures as JSON values."""
         target = self.target
         return {
             **asdict(self),
@@ -103,14 +103,14 @@ def percentile(samples: Sequence[float], percent: float) -> float:
 
 @define(eq=False)
 class Frame:
-    """Collects the rows of one run."""
+    """The rows of one run."""
 
     options: Options
     entry: str = ""
-    """Whose rows these are."""
+    """Name of the benchmark that adds rows."""
     rows: list[Row] = field(factory=list, init=False)
     skipped: dict[str, str] = field(factory=dict, init=False)
-    """Why there is no row of that name."""
+    """Reasons for skipped rows, by name."""
 
     async def measure(
         self,
@@ -124,7 +124,7 @@ class Frame:
     ) -> Row:
         """Run *probe* and *floor* in turns, and add a row.
 
-        In turns, for what slows the machine down then slows both down.
+        In turns, because what slows the machine down then slows both down.
         """
         series = {name: probe}
         floors = {name: floor[0]} if floor else {}
@@ -136,11 +136,11 @@ class Frame:
     async def take(
         self, series: Mapping[str, Probe], *, repeats: int | None = None
     ) -> dict[str, tuple[float, ...]]:
-        """Run all of *series* in turns, so many times; return the samples of each."""
+        """Run all of *series* in turns, *repeats* times; return the samples of each."""
         taken: dict[str, list[float]] = {name: [] for name in series}
         for _ in range(repeats or self.options.repeats):
             for name, probe in series.items():
-                gc.collect()  # ours is not to fall into a measurement
+                gc.collect()  # keep our own collections out of the measurement
                 taken[name].append(await probe())
         return {name: tuple(samples) for name, samples in taken.items()}
 
@@ -168,7 +168,7 @@ class Frame:
         return row
 
     def skip(self, name: str, why: str) -> None:
-        """Say that *name* is not measured."""
+        """Record that *name* is not measured."""
         self.skipped[name] = why
         print(f"{name}: skipped: {why}", file=sys.stderr, flush=True)
 
@@ -186,7 +186,7 @@ _HEADER: Final = (
 
 
 def format_table(rows: Sequence[Row]) -> str:
-    """Return the whole as a Markdown table."""
+    """Return *rows* as a Markdown table."""
     cells = [_HEADER, *map(_cells, rows)]
     widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
     lines = [_line(row, widths) for row in cells]
@@ -195,7 +195,7 @@ def format_table(rows: Sequence[Row]) -> str:
 
 
 def format_rows(rows: Sequence[Row]) -> str:
-    """Return *rows* one under another, for those who wait."""
+    """Return *rows* as lines of text, to be printed as progress."""
     text = ""
     for row in rows:
         cells = dict(zip(_HEADER, _cells(row), strict=True))
@@ -226,7 +226,7 @@ def _cells(row: Row) -> tuple[str, ...]:
 
 
 def format_figure(value: float | None) -> str:
-    """Return three digits that count."""
+    """Return *value* with three significant digits."""
     if value is None:
         return "-"
     if value >= 1000:
@@ -236,7 +236,7 @@ def format_figure(value: float | None) -> str:
 
 
 def format_comparison(rows: Sequence[Row], before: Mapping[str, Any]) -> str:
-    """Return each row's median beside that of an earlier run."""
+    """Return the median of each row beside that of an earlier run."""
     earlier = {row["name"]: row for row in before["rows"]}
     lines = [f"compared with {before['started']}, ratios to the floor in brackets"]
     for row in rows:
@@ -253,7 +253,7 @@ def format_comparison(rows: Sequence[Row], before: Mapping[str, Any]) -> str:
 
 
 def describe_machine() -> dict[str, Any]:
-    """Return what the figures depend on."""
+    """Return the properties of the machine that figures depend on."""
     return {
         "system": f"{platform.system()} {platform.release()}",
         "processor": _processor(),
@@ -280,7 +280,7 @@ def _version(package: str) -> str:
 
 
 def write_results(path: Path, frame: Frame, started: str) -> None:
-    """Write samples, figures and machine as JSON."""
+    """Write samples, figures and machine to *path* as JSON."""
     document = {
         "started": started,
         "options": asdict(frame.options),

@@ -1,6 +1,6 @@
-"""How cost grows: each figure with 1, 10, 100 and 1,000 workers; a table, and a PNG.
+"""Measure each figure with 1, 10, 100 and 1,000 workers, and draw them as a PNG.
 
-Not part of a run without names: a thousand processes take minutes on two cores.
+Run only if named: a thousand processes take minutes on two cores.
 """
 
 from __future__ import annotations
@@ -97,7 +97,7 @@ async def _time_crashes(served: Served) -> tuple[float, ...]:
 
 
 async def _time_many(served: Served) -> float:
-    """Kill a tenth of all, a hundred at most, and wait for their replacements."""
+    """Kill a tenth of the workers, at most a hundred; wait for their replacements."""
     await served.settle()
     workers = served.workers
     victims = workers[:: max(1, len(workers) // min(_SEVERAL, len(workers) // 10 or 1))]
@@ -131,7 +131,7 @@ def _descriptors(process_id: int) -> int:
 
 
 def draw(rows: Sequence[Row], path: Path) -> bool:
-    """Draw the medians over the number of workers; say whether that was possible."""
+    """Draw the medians over the number of workers; return False without matplotlib."""
     try:
         from matplotlib.figure import Figure
     except ImportError:

@@ -1,4 +1,4 @@
-"""The longest that a client waits for a ping while another one sends hostile input."""
+"""Measure how long a ping waits while another client sends hostile input."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from benchmarks.serving import open_served
 from trio_supervisor import open_client
 
 MIB: Final = 1 << 20
-# As expressions: the attacker is a process of its own, with a processor of its own.
+# Expressions, evaluated in the attacking process, which has its own processor.
 KINDS: Final[Mapping[str, str]] = {
     "nothing": "b''",
     "numbers as names": "call('restart', 'names', array('1', N))",
@@ -62,12 +62,12 @@ for size in (len(data), len(data) // 10):
 
 
 def attack(socket: str, kind: str, size: int = 2 * MIB) -> list[str]:
-    """Return the program that sends *kind* over several connections."""
+    """Return a program that sends input of *kind* over several connections."""
     return [sys.executable, "-S", "-c", ATTACK, socket, str(size), KINDS[kind]]
 
 
 async def run(frame: Frame) -> None:
-    """Measure each kind, and the longest wait without any."""
+    """Measure each kind, and the longest wait without hostile input."""
     repeats = 1 if frame.options.is_quick else 5
     async with open_served(1) as served:
         await served.wait_all_ready()

@@ -1,4 +1,4 @@
-"""What 100 ready workers cost while nothing happens: CPU, and memory."""
+"""Measure the CPU and memory use of 100 idle workers."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ _REPEATS = 3
 
 
 async def run(frame: Frame) -> None:
-    """Measure over 30 s, three times: it is the sum of thousands of wake-ups."""
+    """Measure over 30 s, three times: each is the sum of thousands of wake-ups."""
     count = frame.options.count(100)
     seconds = frame.options.count(30, quick=1)
     repeats = 1 if frame.options.is_quick else _REPEATS

@@ -1,4 +1,4 @@
-"""One run of the memory monitor over 1,000 processes, and how long it blocks."""
+"""Measure a run of the memory monitor over 1,000 processes, and how long it blocks."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ from trio_supervisor import MemoryMonitor
 
 _FLOOR = "reading /proc/PID/statm of each"
 _LOOK = 1.0
-"""How often the loop is looked at [ms]."""
+"""Interval at which the event loop is sampled [ms]."""
 
 
 @define(eq=False)
 class _Worker:
-    """A process in the place of a worker: see `trio_supervisor.MonitoredWorker`."""
+    """A stand-in for a worker: see `trio_supervisor.MonitoredWorker`."""
 
     process_id: int
     name: str
@@ -39,7 +39,7 @@ class _Worker:
 
 
 async def run(frame: Frame) -> None:
-    """Measure with a limit for each process, and with one for all together."""
+    """Measure with a limit for each process, and with a limit for their total."""
     count = frame.options.count(1000, quick=20)
     with open_fork_client() as forker:
         ids = forker.sleepers(count)
@@ -90,7 +90,7 @@ def _read_statm(process_id: int) -> bytes:
 
 @define(eq=False)
 class _Gap:
-    """The longest time for which the event loop ran nothing else [ms]."""
+    """The longest time for which the event loop was blocked [ms]."""
 
     longest: float = 0.0
 

@@ -1,4 +1,4 @@
-"""An application for gunicorn that has trio loaded, as its workers' siblings have."""
+"""Define a gunicorn application that has trio loaded, like the other peers' workers."""
 
 from __future__ import annotations
 
@@ -8,6 +8,6 @@ import trio  # noqa: F401 (loaded by --preload, inherited by each worker)
 
 
 def app(environ: object, start: Callable[..., object]) -> Iterable[bytes]:
-    """Answer with nothing."""
+    """Answer with 204 No Content."""
     start("204 No Content", [])
     return []

@@ -1,7 +1,7 @@
-"""The peers' worker, served by trio_supervisor: the same announcement, the same clock.
+"""Serve the peers' worker with trio_supervisor, measured in the same way.
 
-With the default backoff, and without: workers are killed in turn, each after a run of
-some 5 s, which is no long one (`Backoff.stable_after`). Of the peers gunicorn has none.
+Once with the default backoff and once without: workers are killed in turn, each after
+about 5 s, less than `Backoff.stable_after`. Of the peers, gunicorn has no backoff.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from trio_supervisor import Application, Service, Worker
 
 
 async def work(worker: Worker) -> None:
-    """Be ready, say so to the one that measures, and wait."""
+    """Report readiness to the supervisor and to the benchmark, and wait."""
     await worker.ready()
     announce(os.environ["BENCHMARKS_ANNOUNCE"])
     await trio.sleep_forever()

@@ -1,6 +1,6 @@
-"""``python -m benchmarks.peer_worker SOCKET``: a trio worker of any supervisor.
+"""Run a trio worker for any supervisor: ``python -m benchmarks.peer_worker SOCKET``.
 
-Says its process id to SOCKET, a datagram socket, as soon as its loop runs.
+It sends its process id to SOCKET, a datagram socket, as soon as its event loop runs.
 """
 
 from __future__ import annotations
@@ -13,13 +13,13 @@ import trio
 
 
 def announce(path: str) -> None:
-    """Say that this process is ready."""
+    """Report that this process is ready."""
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as sender:
         sender.sendto(str(os.getpid()).encode(), path)
 
 
 async def work(path: str) -> None:
-    """Be ready, and wait."""
+    """Report readiness and wait."""
     announce(path)
     await trio.sleep_forever()
 

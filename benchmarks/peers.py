@@ -1,8 +1,8 @@
-"""The same worker under supervisord, circus and gunicorn, where they are installed.
+"""Time the same worker under supervisord, circus and gunicorn, if installed.
 
-Ready is what the worker itself says, by a datagram, as soon as its loop runs; ours is
-measured in the same way here. Each peer is looked for in the environment (a venv) that
-a variable names.
+A worker reports readiness by a datagram as soon as its event loop runs; ours is
+measured in the same way here. Each peer is searched in the environment (a venv) that a
+variable names.
 """
 
 from __future__ import annotations
@@ -28,12 +28,12 @@ from benchmarks.frame import Frame
 from benchmarks.serving import LIMIT, command, environment
 
 _COUNT: Final = 4
-# supervisord takes a worker that ran for less than a second for one that cannot start.
+# supervisord treats a worker that ran for less than a second as one that cannot start.
 _SETTLE: Final = 1.2
 _FLOOR: Final = "kill noticed + fork to first line"
 
 Write: TypeAlias = Callable[[Path, Path, str], list[str]]
-"""Writes a configuration to a directory; returns the command that runs the peer."""
+"""Writes a configuration to a directory and returns the command that runs the peer."""
 
 
 @frozen
@@ -43,7 +43,7 @@ class Peer:
     name: str
     write: Write
     variable: str = ""
-    """Names the environment that it is installed in; none: it is ours."""
+    """Variable that names its environment; empty: the current environment."""
 
 
 def _supervisord(venv: Path, directory: Path, worker: str) -> list[str]:
@@ -107,7 +107,7 @@ PEERS: Final = (
 
 
 async def run(frame: Frame) -> None:
-    """Measure start, crash and stop of four workers under each."""
+    """Measure start, crash and stop of four workers under each peer."""
     for peer in PEERS:
         venv = os.environ.get(peer.variable, "") if peer.variable else sys.prefix
         if not venv:
@@ -147,19 +147,19 @@ async def _measure(frame: Frame, peer: Peer, venv: Path) -> None:
 
 @define(eq=False)
 class _Running:
-    """A peer with its workers, seen through their announcements."""
+    """A running peer, observed through the announcements of its workers."""
 
     _process: trio.Process
     _announced: trio.socket.SocketType
     began: float
-    """When it was started [ms]."""
+    """When the peer was started [ms]."""
     ready: float = 0.0
-    """When all its workers were [ms]."""
+    """When all its workers were ready [ms]."""
     _process_ids: list[int] = field(factory=list)
-    """The one that has run longest first."""
+    """Process ids of the workers, the oldest first."""
 
     async def wait_worker(self) -> float:
-        """Return when the next worker said that it is ready [ms]."""
+        """Return when the next worker reported readiness [ms]."""
         with trio.fail_after(LIMIT):
             data = await self._announced.recv(64)
         moment = now()
@@ -167,7 +167,7 @@ class _Running:
         return moment
 
     async def crash(self) -> float:
-        """Kill the oldest worker, and measure until there is a new one [ms]."""
+        """Kill the oldest worker; return the time until a new one is ready [ms]."""
         await trio.sleep(_SETTLE)
         victim = self._process_ids.pop(0)
         began = now()
@@ -175,7 +175,7 @@ class _Running:
         return await self.wait_worker() - began
 
     async def stop(self) -> float:
-        """Ask it to end, and measure until it and all its workers are gone [ms]."""
+        """Send SIGTERM; return the time until the peer and its workers exited [ms]."""
         began = now()
         self._process.terminate()
         with trio.fail_after(LIMIT):

@@ -1,4 +1,4 @@
-"""A worker prints into a file by way of the controller: how fast, and who waits."""
+"""Measure the rate at which a worker prints through the controller into a file."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from trio_supervisor.process.output.hub import OutputHub, open_output_hub
 
 _FLOOR: Final = "pipe to file in one thread"
 _LOOK: Final = 1.0
-"""How often the loop is looked at [ms]."""
+"""Interval at which the event loop is sampled [ms]."""
 _WIDE: Final = 1024 * 1024
 _READ: Final = 256 * 1024
 
@@ -38,7 +38,7 @@ while left > 0:
 
 
 async def run(frame: Frame) -> None:
-    """Measure a rate against a plain loop, and what it does to the event loop."""
+    """Measure the rate against a plain loop, and the delay of the event loop."""
     size = frame.options.count(768, quick=16) * 1024 * 1024
     delays = _Delays()
     with tempfile.TemporaryDirectory(prefix="benchmark-") as directory:
@@ -60,7 +60,7 @@ async def run(frame: Frame) -> None:
 
 
 async def _pump(hub: OutputHub, path: Path, size: int, delays: _Delays) -> float:
-    """Return the rate from the first byte until all is in the file [MB/s]."""
+    """Return the rate from the first byte until everything is in the file [MB/s]."""
     with hub.open("printer", stdout=str(path)) as output:
         stdout, stderr = output.descriptors
         with _printer(size, stdout, stderr) as printer:
@@ -88,7 +88,7 @@ def _rate(hub: OutputHub, path: Path, seconds: float) -> float:
 
 
 def _copy(path: Path, size: int) -> float:
-    """Return the rate of what does nothing else [MB/s]."""
+    """Return the rate of a loop that only copies [MB/s]."""
     reading, writing = os.pipe()
     fcntl.fcntl(reading, fcntl.F_SETPIPE_SZ, _WIDE)
     with (
@@ -108,7 +108,7 @@ def _copy(path: Path, size: int) -> float:
 
 @contextmanager
 def _printer(size: int, stdout: int, stderr: int) -> Iterator[_Printer]:
-    """Have a process that prints, once it is told to."""
+    """Run a process that starts printing on request."""
     words = [sys.executable, "-S", "-c", _PRINTER, str(size)]
     ours, theirs = socket.socketpair()
     with (
@@ -128,14 +128,14 @@ class _Printer:
     _control: socket.socket
 
     def go(self) -> float:
-        """Have it print, and return when."""
+        """Make it print; return the time [ms]."""
         self._control.send(b"g")
         return now()
 
 
 @define(eq=False)
 class _Delays:
-    """By how much a task that wants to run each millisecond is late [ms]."""
+    """Delays of a task that is due every millisecond [ms]."""
 
     p99: list[float] = field(factory=list, init=False)
     worst: list[float] = field(factory=list, init=False)
@@ -148,7 +148,7 @@ class _Delays:
             self._current.append(now() - asked - _LOOK)
 
     def end(self) -> None:
-        """Have figures of one run."""
+        """Add the figures of one run."""
         self.p99.append(percentile(self._current, 99))
         self.worst.append(max(self._current))
         self._current.clear()

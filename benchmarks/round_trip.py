@@ -1,4 +1,4 @@
-"""Calls over one connection, beside the echo of one JSON line between two processes."""
+"""Time calls over one connection, against an echo of JSON between two processes."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _PIPELINED = "pipelined echo, sends joined"
 
 
 async def run(frame: Frame) -> None:
-    """Measure with 4 and with 100 workers; this side on one core, theirs on another."""
+    """Measure with 4 and 100 workers; client on one core, supervisor on another."""
     before = os.sched_getaffinity(0)
     try:
         async with open_echo() as echo, open_echo("orjson") as fast_echo:
@@ -74,7 +74,7 @@ async def _measure(
 
 
 def _each(call: Callable[[], Awaitable[object]], count: int) -> Probe:
-    """Return what measures the mean of *count* calls, one after another [µs]."""
+    """Return a probe for the mean of *count* sequential calls [µs]."""
 
     async def measure() -> float:
         began = now()

@@ -1,4 +1,4 @@
-"""The thing itself: `serve` as a process, seen through its log and its socket."""
+"""Run `serve` as a process, observed through its log and its socket."""
 
 from __future__ import annotations
 
@@ -24,53 +24,53 @@ from trio_supervisor.wire.messages import Workers
 ROOT: Final = Path(__file__).parents[1]
 WORKLOAD: Final = Path(__file__).with_name("workload.py")
 LIMIT: Final = 300.0
-"""Nothing that is waited for takes as long [s]."""
+"""Upper bound on every wait [s]."""
 
 Event: TypeAlias = dict[str, Any]
 
 
 def command(*words: str) -> list[str]:
-    """Return what runs the command line."""
+    """Return the arguments that run the command line."""
     return [sys.executable, "-m", "trio_supervisor", *words]
 
 
 def environment(**additions: str) -> dict[str, str]:
-    """Return an environment in which this checkout is what is imported."""
+    """Return an environment in which this checkout is imported."""
     path = os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")])
     return {**os.environ, "PYTHONPATH": path.rstrip(os.pathsep), **additions}
 
 
 @define(eq=False)
 class Served:
-    """A running application; made by `open_served`."""
+    """A running application; returned by `open_served`."""
 
     process: trio.Process
     socket: str
     began: float
-    """When it was started [ms]."""
+    """When `serve` was started [ms]."""
     process_ids: dict[str, int] = field(factory=dict, init=False)
-    """Of workers and supervisor, by name."""
+    """Process ids of workers and supervisor, by name."""
     _events: list[tuple[float, Event]] = field(factory=list, init=False)
     _news: trio.Event = field(factory=trio.Event, init=False)
     _has_ended: bool = field(default=False, init=False)
 
     @property
     def workers(self) -> list[str]:
-        """The names of all workers."""
+        """Names of all workers."""
         return [name for name in self.process_ids if name != "supervisor"]
 
     def kill(self, name: str) -> None:
-        """Kill a worker, or the supervisor."""
+        """Kill a worker or the supervisor."""
         os.kill(self.process_ids[name], signal.SIGKILL)
 
     def mark(self) -> int:
-        """Return where the log is now, for `wait_event`."""
+        """Return the current position in the log, for `wait_event`."""
         return len(self._events)
 
     async def wait_event(
         self, is_wanted: Callable[[Event], bool], since: int = 0
     ) -> float:
-        """Return when the first wanted event after the mark *since* came [ms]."""
+        """Return the time of the first wanted event after the mark *since* [ms]."""
         with trio.fail_after(LIMIT):
             while True:
                 for moment, event in self._events[since:]:
@@ -83,13 +83,13 @@ class Served:
                 await news.wait()
 
     async def wait_ready(self, name: str, since: int) -> float:
-        """Return when *name* said that it is ready [ms]."""
+        """Return when *name* became ready [ms]."""
         return await self.wait_event(
             lambda event: event.get("event") == "ready" and event["name"] == name, since
         )
 
     async def wait_all_ready(self) -> float:
-        """Return when the controller said that all are ready at first [ms]."""
+        """Return when the controller first reported all workers ready [ms]."""
         return await self.wait_event(lambda event: event.get("event") == "all_ready")
 
     async def settle(self, client: Client | None = None) -> None:
@@ -131,7 +131,7 @@ class Served:
 
 @asynccontextmanager
 async def open_served(count: int) -> AsyncIterator[Served]:
-    """Serve *count* workers for the length of the block, which is entered at once."""
+    """Serve *count* workers while the block is open; it is entered immediately."""
     with tempfile.TemporaryDirectory(prefix="benchmark-") as directory:
         socket = os.path.join(directory, "supervisor.ipc")
         words = ["serve", str(WORKLOAD), "--socket", socket, "--log-format", "json"]
@@ -156,7 +156,7 @@ async def open_served(count: int) -> AsyncIterator[Served]:
 
 
 def pin(process_id: int, core: int) -> None:
-    """Bind all threads of a process to one core: placement alone moves a round trip."""
+    """Bind all threads of a process to one core, because placement changes timings."""
     cores = sorted(os.sched_getaffinity(0))
     chosen = {cores[core % len(cores)]}
     for thread in psutil.Process(process_id).threads():

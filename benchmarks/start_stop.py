@@ -1,4 +1,4 @@
-"""`serve` from the shell until all are ready, and from SIGTERM until all are gone."""
+"""Time `serve` until all workers are ready, and SIGTERM until all have exited."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ async def _measure(frame: Frame, forker: ForkClient, count: int) -> None:
     floor = _FLOOR.format(count)
     name = f"serve to all ready, {count} workers"
     stopped = f"graceful stop, {count} workers"
-    # 500 take long; ten of them say enough about the median.
+    # 500 workers take long; ten samples are enough for the median.
     repeats = max(1, frame.options.repeats // (1 if count < 500 else 3))
     series = {floor: _start_floor(forker, count), name: start}
     taken = await frame.take(series, repeats=repeats)

@@ -1,4 +1,4 @@
-"""kill -9 of the supervisor until all workers are registered with the next one."""
+"""Time from kill -9 of the supervisor until all workers are registered again."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ async def run(frame: Frame) -> None:
 
                 async def kill(served: Served = served) -> float:
                     await served.settle()
-                    # An agent whose connection lasted less backs off before the next.
+                    # An agent backs off if its last connection was shorter than this.
                     await trio.sleep(_SETTLE)
                     return await _kill(served)
 
@@ -37,11 +37,11 @@ async def run(frame: Frame) -> None:
 
 
 async def _kill(served: Served) -> float:
-    """Kill it, and ask the next one, from the backlog, to say when all are there."""
+    """Kill the supervisor; wait at the next one until all workers are registered."""
     since = served.mark()
     began = now()
     served.kill("supervisor")
-    # Not before the old one is gone: it would take the connection with it.
+    # Connect only after the old one has exited: it would close the connection.
     await served.wait_event(
         lambda event: (
             event.get("event") in ("exited", "started")

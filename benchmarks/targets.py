@@ -1,4 +1,4 @@
-"""What is to be reached, row by row; `python -m benchmarks` says whether it was."""
+"""Define the target of each row; `python -m benchmarks` reports which are reached."""
 
 from __future__ import annotations
 
@@ -11,18 +11,18 @@ from attrs import frozen
 
 @frozen(kw_only=True)
 class Target:
-    """Bounds on the figures of one row; None: no such bound."""
+    """The bounds on the figures of one row; None: no bound."""
 
     ratio_at_most: float | None = None
-    """Median of the figure over median of its floor."""
+    """Upper bound on the median of the figure over the median of its floor."""
     ratio_at_least: float | None = None
-    """The same, for rates: more is better."""
+    """Lower bound on the same, for rates."""
     median_at_most: float | None = None
-    """In the row's own unit."""
+    """Upper bound on the median, in the unit of the row."""
     median_at_least: float | None = None
-    """The same, for rates: more is better."""
+    """Lower bound on the same, for rates."""
     tail_at_most: float | None = None
-    """99th percentile over median, both of the figure."""
+    """Upper bound on the 99th percentile of the figure over its median."""
 
     def __str__(self) -> str:
         words = []
@@ -39,7 +39,7 @@ class Target:
         return ", ".join(words) or "-"
 
     def is_reached(self, *, median: float, p99: float, floor: float | None) -> bool:
-        """Say whether the figures of a row keep within all bounds.
+        """Return whether the figures of a row are within all bounds.
 
         Args:
             floor: Median of the floor; a bound on the ratio fails without one.
@@ -93,4 +93,4 @@ TARGETS: Final[Mapping[str, Target]] = MappingProxyType(
         "pump: delay of the loop meanwhile, p99": Target(median_at_most=2),
     }
 )
-"""By the name of the row."""
+"""Targets by name of the row."""

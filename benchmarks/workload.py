@@ -1,7 +1,7 @@
-"""What is served while it is measured: workers that do nothing but be there.
+"""Define the measured workload: workers that do nothing.
 
-Without a limit on restarts and without delays between them: what is measured is how
-long a replacement takes, not how long the default backoff would wait with it.
+They have no restart limit and no backoff: the benchmark measures how long a replacement
+takes, not how long the default backoff would delay it.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from trio_supervisor import Application, Service, Worker
 
 
 async def work(worker: Worker) -> None:
-    """Be ready, and wait."""
+    """Report readiness and wait."""
     await worker.ready()
     await trio.sleep_forever()
 
