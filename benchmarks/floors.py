@@ -23,7 +23,7 @@ from benchmarks.serving import environment
 
 @define(eq=False)
 class ForkClient:
-    """The process that forks, see `benchmarks.forker`; returned by `open_fork_client`."""
+    """The process of `benchmarks.forker`; returned by `open_fork_client`."""
 
     _process: subprocess.Popen[str]
 

@@ -1,4 +1,4 @@
-"""What a target gets from its `Worker`, under trio, asyncio and as a plain function."""
+"""Test what a target gets from its `Worker` on each backend."""
 
 from __future__ import annotations
 
@@ -111,19 +111,19 @@ application = Application(services=services)
 
 @pytest.fixture(scope="module")
 def serving() -> Iterator[Serving]:
-    """Three manners of target on three backends; each test stops its own."""
+    """Serve three kinds of targets on each backend; each test stops its own."""
     with open_serving(ALL_SORTS) as serving:
         yield serving
 
 
 def records(serving: Serving, name: str) -> list[dict[str, Any]]:
-    """What the target of that worker wrote down."""
+    """Return what the target of the worker recorded."""
     path = serving.directory / f"{name}.jsonl"
     return [json.loads(line) for line in path.read_text().splitlines()]
 
 
 @pytest.mark.parametrize("backend", BACKENDS)
-def test_a_target_knows_who_it_is(serving: Serving, backend: str) -> None:
+def test_worker_has_identity(serving: Serving, backend: str) -> None:
     first = records(serving, f"polite-{backend}.1")[0]
 
     assert first["name"] == f"polite-{backend}.1"
@@ -134,8 +134,8 @@ def test_a_target_knows_who_it_is(serving: Serving, backend: str) -> None:
 
 
 @pytest.mark.parametrize("backend", BACKENDS)
-def test_what_it_says_is_seen(serving: Serving, backend: str) -> None:
-    """Its status on one line, and its own state beside what the agent adds."""
+def test_status_and_state_are_shown(serving: Serving, backend: str) -> None:
+    """The status is one line; the state is shown beside the agent's own fields."""
     worker = serving.worker(f"polite-{backend}.0")
     (connection,) = (
         connection
@@ -153,12 +153,14 @@ def test_what_it_says_is_seen(serving: Serving, backend: str) -> None:
 
 
 @pytest.mark.parametrize("backend", ASYNC_BACKENDS)
-def test_it_runs_in_the_loop_that_was_asked_for(serving: Serving, backend: str) -> None:
+def test_target_runs_on_declared_backend(serving: Serving, backend: str) -> None:
     assert serving.worker(f"loop-{backend}.0")["status"] == backend
 
 
 @pytest.mark.parametrize("backend", BACKENDS)
-def test_one_that_looks_at_stopping_is_trusted(serving: Serving, backend: str) -> None:
+def test_stop_target_using_stopping_returns_on_its_own(
+    serving: Serving, backend: str
+) -> None:
     serving.call("stop", names=[f"polite-{backend}.0"])
 
     last = records(serving, f"polite-{backend}.0")[-1]
@@ -168,8 +170,10 @@ def test_one_that_looks_at_stopping_is_trusted(serving: Serving, backend: str) -
 
 
 @pytest.mark.parametrize("backend", BACKENDS)
-def test_one_that_never_looks_is_ended_at_once(serving: Serving, backend: str) -> None:
-    """Its finally blocks run. One that looks would have had most of a minute."""
+def test_stop_target_not_using_stopping_is_cancelled(
+    serving: Serving, backend: str
+) -> None:
+    """Its finally blocks run. A target that uses stopping has most of a minute."""
     began = time.monotonic()
 
     serving.call("stop", names=[f"unaware-{backend}"])
@@ -184,24 +188,24 @@ def test_one_that_never_looks_is_ended_at_once(serving: Serving, backend: str) -
 
 @pytest.fixture(scope="module")
 def overdue(serving: Serving) -> dict[str, float]:
-    """How long it took to stop each of those that look and go on [s]."""
+    """Return how long each target took to stop that uses stopping but continues [s]."""
 
     def stop(backend: str) -> float:
         began = time.monotonic()
         serving.call("stop", names=[f"overdue-{backend}"])
         return time.monotonic() - began
 
-    with ThreadPoolExecutor(len(BACKENDS)) as pool:  # it takes a while
+    with ThreadPoolExecutor(len(BACKENDS)) as pool:  # each takes several seconds
         return dict(zip(BACKENDS, pool.map(stop, BACKENDS), strict=True))
 
 
 @pytest.mark.parametrize("backend", BACKENDS)
-def test_one_that_is_overdue_is_ended_before_its_time(
+def test_stop_overdue_target_is_cancelled_before_timeout(
     serving: Serving, overdue: dict[str, float], backend: str
 ) -> None:
-    """It looked and goes on: after four fifths of its time it is not asked any more.
+    """A target that used stopping is cancelled after four fifths of `stop_timeout`.
 
-    At the end of it the process would be killed.
+    After the whole timeout the process would be killed.
     """
     assert overdue[backend] >= 0.8 * OVERDUE_TIMEOUT
     assert records(serving, f"overdue-{backend}.0") == [
@@ -212,7 +216,7 @@ def test_one_that_is_overdue_is_ended_before_its_time(
 
 
 @pytest.mark.parametrize("backend", BACKENDS)
-def test_the_next_one_knows_its_number(serving: Serving, backend: str) -> None:
+def test_restarted_worker_has_next_incarnation(serving: Serving, backend: str) -> None:
     serving.call("restart", names=[f"polite-{backend}.1"])
 
     incarnations = [

@@ -1,4 +1,4 @@
-"""``reload --changed-only``: what did not change goes on, whatever was loaded how."""
+"""Test that ``reload --changed-only`` keeps exactly the unchanged services."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ def serving() -> Iterator[Serving]:
 
 
 def reload(serving: Serving, *words: str) -> dict[str, str]:
-    """Reload what has changed; return the sign of each service."""
+    """Reload changed services; return the sign of each service."""
     done = serving.cli("reload", "--changed-only", *words)
     assert done.returncode == 0, done.stderr
     lines = [line.split() for line in done.stdout.splitlines()]
@@ -70,8 +70,8 @@ def runs(serving: Serving) -> int:
     return (serving.directory / "runs").read_text().count("run")
 
 
-def test_only_services_whose_code_changed_are_replaced(serving: Serving) -> None:
-    """Told apart within one file, in lazy imports and in those of computed names."""
+def test_reload_changed_only_replaces_services_with_new_code(serving: Serving) -> None:
+    """Services are told apart in one file, by lazy imports and by computed imports."""
     everything = {"web", "lazy", "computed", "job"}
     before = serving.pids("web", "lazy", "computed")
 
@@ -105,8 +105,8 @@ def test_only_services_whose_code_changed_are_replaced(serving: Serving) -> None
     assert serving.pids("web")["web.0"] == before["web.0"]
 
 
-def test_a_file_that_any_service_may_use_counts_for_all(serving: Serving) -> None:
-    """A module that the service file itself imports by a computed name."""
+def test_reload_changed_only_shared_file_replaces_all(serving: Serving) -> None:
+    """The service file itself imports the module by a computed name."""
     serving.put("extra.py", "X = 1\n")
     source = SERVICE + "\nEXTRA = importlib.import_module('ex' + 'tra')\n"
     serving.edit(source)

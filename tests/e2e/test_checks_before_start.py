@@ -1,4 +1,4 @@
-"""What can be known before a start is said before, and nothing is touched."""
+"""Test that problems are reported before a start, and that nothing is changed."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def serving() -> Iterator[Serving]:
         yield found
 
 
-def test_serve_lists_all_problems_and_starts_nothing() -> None:
+def test_serve_with_problems_lists_all_and_starts_nothing() -> None:
     with short_directory() as directory:
         (directory / "service.py").write_text(BAD)
         (directory / "crlf.sh").write_bytes(b"#!/bin/sh\r\n")
@@ -67,12 +67,12 @@ def test_serve_lists_all_problems_and_starts_nothing() -> None:
     assert left - {"__pycache__"} == {"service.py", "crlf.sh"}
 
 
-def test_what_a_job_makes_is_not_missed(serving: Serving) -> None:
+def test_serve_does_not_check_what_a_job_creates(serving: Serving) -> None:
     assert serving.worker("made.0")["state"] == "ready"
 
 
 @pytest.mark.parametrize("words", [["reload"], ["reload", "--dry-run"]])
-def test_a_reload_is_refused_with_the_same_sentence(
+def test_reload_with_problem_is_refused_with_same_message(
     serving: Serving, words: list[str]
 ) -> None:
     before = serving.when_ready()
@@ -94,15 +94,15 @@ def test_a_reload_is_refused_with_the_same_sentence(
     ]
 
 
-def test_a_scale_is_refused(serving: Serving) -> None:
+def test_scale_with_problem_is_refused(serving: Serving) -> None:
     result = serving.cli("scale", "none=1")
     assert result.returncode != 0
     assert "none: ./no-such.sh does not exist" in result.stderr
     assert not serving.select(event="scaled")
 
 
-def test_a_restart_is_refused_and_the_worker_runs_on(serving: Serving) -> None:
-    """Until its program is back."""
+def test_restart_with_missing_program_keeps_worker(serving: Serving) -> None:
+    """The restart succeeds once the program is back."""
     before = serving.worker("good.0")
     program = serving.directory / "good.sh"
     program.chmod(0o644)
@@ -115,7 +115,7 @@ def test_a_restart_is_refused_and_the_worker_runs_on(serving: Serving) -> None:
     assert serving.cli("restart", "good").returncode == 0
 
 
-def test_a_start_is_refused(serving: Serving) -> None:
+def test_start_with_problem_is_refused(serving: Serving) -> None:
     program = serving.directory / "good.sh"
     serving.cli("stop", "good")
     program.rename(serving.directory / "away.sh")

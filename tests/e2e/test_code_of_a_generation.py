@@ -1,4 +1,4 @@
-"""A generation keeps its code, whatever becomes of its fork server and its files."""
+"""Test that a generation keeps its code if its fork server dies or files change."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ HELPER = "VERSION = 'one'\n"
 
 
 def servers(serving: Serving) -> list[int]:
-    """Return fork server and twin: children that lead a group, by their titles."""
+    """Return fork server and standby: children that lead a group, by their titles."""
     found = []
     for pid in serving.process_ids():
         try:
@@ -53,7 +53,7 @@ def servers(serving: Serving) -> list[int]:
 
 
 def wait_servers(serving: Serving) -> tuple[int, int]:
-    """Wait for a fork server and its twin: both are there soon after a worker."""
+    """Wait for a fork server and its standby: both start soon after a worker."""
     serving.until(lambda: len(servers(serving)) == 2, "a twin")
     server, twin = servers(serving)
     return server, twin
@@ -73,7 +73,7 @@ def crash(serving: Serving, name: str) -> int:
 
 
 def wait_again(serving: Serving, name: str, before: int, version: str) -> None:
-    """Wait until *name* is ready in another process, and runs that code."""
+    """Wait until *name* is ready in another process, and runs the given code."""
 
     def is_back() -> bool:
         workers = serving.call("workers")["workers"]
@@ -94,8 +94,10 @@ CHANGES = {
 
 
 @pytest.mark.parametrize("source", CHANGES.values(), ids=CHANGES)
-def test_a_twin_takes_over_with_the_same_code(source: str | None) -> None:
-    """Nothing is imported, whatever the file says now; it has a twin in turn."""
+def test_killed_fork_server_standby_takes_over_with_same_code(
+    source: str | None,
+) -> None:
+    """Nothing is imported again although the file has changed; a new standby starts."""
     with open_serving(SERVICE, files={"helper.py": HELPER}) as serving:
         server, twin = wait_servers(serving)
         if source is None:
@@ -115,15 +117,15 @@ def test_a_twin_takes_over_with_the_same_code(source: str | None) -> None:
         assert (serving.directory / "tmp" / "imports").read_text() == "x"
 
 
-def test_a_killed_twin_is_replaced() -> None:
+def test_killed_standby_is_replaced() -> None:
     with open_serving(SERVICE, files={"helper.py": HELPER}) as serving:
         server, twin = wait_servers(serving)
         kill(twin)
         assert wait_servers(serving)[0] == server
 
 
-def test_without_its_code_nothing_is_stopped_and_what_has_to_start_waits() -> None:
-    """It says why, heals when the file is as it was, and a reload brings the new."""
+def test_lost_code_keeps_workers_and_delays_starts() -> None:
+    """The status says why; restoring the file heals it; a reload runs the new code."""
     with open_serving(SERVICE, files={"helper.py": HELPER}) as serving:
         before = serving.pids()
         serving.put("helper.py", "VERSION = (\n")
@@ -151,7 +153,7 @@ def test_without_its_code_nothing_is_stopped_and_what_has_to_start_waits() -> No
         assert {worker["generation"] for worker in workers} == {2}
 
 
-def test_an_exec_worker_that_runs_newer_code_says_so() -> None:
+def test_exec_worker_with_newer_code_logs_it() -> None:
     source = SERVICE.replace("count=2", 'start_method="exec"')
     with open_serving(source, files={"helper.py": HELPER}) as serving:
         serving.put("helper.py", "VERSION = 'two'\n")
@@ -160,8 +162,8 @@ def test_an_exec_worker_that_runs_newer_code_says_so() -> None:
         assert "this worker runs the new code" in serving.text
 
 
-def test_a_forked_service_of_another_environment_has_the_same_code() -> None:
-    """Its own fork server is started late, when the files are others."""
+def test_other_environment_forks_same_code() -> None:
+    """Its separate fork server starts late, after the files have changed."""
     source = SERVICE.replace("count=2", 'count=0, environment={"OTHER": "1"}').replace(
         "[Service", '[Service("first", web), Service'
     )

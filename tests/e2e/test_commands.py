@@ -1,4 +1,4 @@
-"""Any other program, supervised as well."""
+"""Test the supervision of other programs."""
 
 from __future__ import annotations
 
@@ -66,7 +66,7 @@ application = Application(
 
 @pytest.fixture(scope="module")
 def serving() -> Iterator[Serving]:
-    """Programs of all sorts; some cannot even be started."""
+    """Serve programs of several kinds; some of them cannot be started."""
     source = COMMANDS.replace('directory="/tmp"', "directory=sys.path[0] + '/tmp'")
     source = source.replace('["notify.json"]', '["../notify.json"]')
     with open_serving(source, is_ready=False) as serving:
@@ -75,12 +75,12 @@ def serving() -> Iterator[Serving]:
 
 
 def shown(serving: Serving, name: str) -> dict[str, Any]:
-    """What the program wrote down of its surroundings."""
+    """Return what the program recorded about its environment."""
     found: dict[str, Any] = json.loads((serving.directory / name).read_text())
     return found
 
 
-def test_a_plain_one_is_ready_once_it_is_started(serving: Serving) -> None:
+def test_command_without_notify_is_ready_when_started(serving: Serving) -> None:
     started = serving.wait_event(event="started", name="plain.0")
     ready = serving.wait_event(event="ready", name="plain.0")
 
@@ -88,14 +88,14 @@ def test_a_plain_one_is_ready_once_it_is_started(serving: Serving) -> None:
     serving.wait_worker("plain.1", state="ready", connected=False)
 
 
-def test_one_that_notifies_is_ready_when_it_says_so(serving: Serving) -> None:
-    """What it says of itself is shown."""
+def test_command_with_notify_is_ready_on_ready_message(serving: Serving) -> None:
+    """Its STATUS= is shown."""
     serving.wait_event(event="ready", name="notify.0")
 
     serving.wait_worker("notify.0", state="ready", status="two lines")
 
 
-def test_its_surroundings_are_what_was_declared(serving: Serving) -> None:
+def test_command_gets_declared_environment(serving: Serving) -> None:
     serving.wait_event(event="ready", name="notify.0")
     found = shown(serving, "notify.json")
     environment = found["environment"]
@@ -108,7 +108,7 @@ def test_its_surroundings_are_what_was_declared(serving: Serving) -> None:
     assert found["input"] == ""
 
 
-def test_a_plain_one_is_not_told_where_to_notify(serving: Serving) -> None:
+def test_command_without_notify_has_no_notify_socket(serving: Serving) -> None:
     path = serving.directory / "plain.json"
     serving.until(path.exists, "what either of both writes")
     environment = shown(serving, "plain.json")["environment"]
@@ -118,7 +118,7 @@ def test_a_plain_one_is_not_told_where_to_notify(serving: Serving) -> None:
     assert environment["TRIO_SUPERVISOR_NAME"] in ("plain.0", "plain.1")
 
 
-def test_what_it_says_later_is_shown_too(serving: Serving) -> None:
+def test_command_later_status_is_shown(serving: Serving) -> None:
     serving.wait_events(2, event="ready", name="beats.0")
 
     def number() -> int:
@@ -127,7 +127,7 @@ def test_what_it_says_later_is_shown_too(serving: Serving) -> None:
     serving.until(lambda: number() > 0, "another beat")
 
 
-def test_one_whose_watchdog_stops_is_replaced(serving: Serving) -> None:
+def test_command_without_watchdog_message_is_replaced(serving: Serving) -> None:
     stopping = serving.wait_event(event="stopping", name="beats.0")
     serving.wait_events(2, event="ready", name="beats.0")
 
@@ -137,7 +137,7 @@ def test_one_whose_watchdog_stops_is_replaced(serving: Serving) -> None:
     assert stopping["at"] - last >= 0.9 - 0.01
 
 
-def test_one_that_never_notifies_is_not_ready_in_time(serving: Serving) -> None:
+def test_command_that_never_notifies_exceeds_startup_timeout(serving: Serving) -> None:
     stopping = serving.wait_event(event="stopping", name="silent.0")
 
     assert stopping["cause"] == "startup_timeout"
@@ -145,7 +145,7 @@ def test_one_that_never_notifies_is_not_ready_in_time(serving: Serving) -> None:
     serving.wait_worker("silent.0", state="failed")
 
 
-def test_what_it_writes_goes_to_our_own_standard_error(serving: Serving) -> None:
+def test_command_stderr_is_passed_to_serve_stderr(serving: Serving) -> None:
     exited = serving.wait_event(event="exited", name="shell.0")
 
     assert exited["returncode"] == 3
@@ -160,10 +160,10 @@ def test_what_it_writes_goes_to_our_own_standard_error(serving: Serving) -> None
         ("nowhere.0", "No such file or directory: 'no-such-directory'"),
     ],
 )
-def test_one_that_cannot_be_started_is_said_and_tried_again(
+def test_command_that_cannot_start_is_logged_and_retried(
     serving: Serving, name: str, problem: str
 ) -> None:
-    """Ever more slowly."""
+    """The delays between attempts grow."""
     failures = serving.wait_events(4, event="not_started", name=name)
 
     assert problem in failures[0]["problem"]

@@ -1,4 +1,4 @@
-"""One service that crashes for ever beside others, with real processes."""
+"""Test a service in a crash loop beside healthy ones, with real processes."""
 
 from __future__ import annotations
 
@@ -61,8 +61,8 @@ def wait_backoff(serving: Serving, name: str) -> dict[str, object]:
     return serving.wait_worker(name, state="backoff")
 
 
-def test_the_others_run_untouched(serving: Serving) -> None:
-    """More crashes than stopped everything before."""
+def test_crash_loop_leaves_other_workers_running(serving: Serving) -> None:
+    """The number of crashes exceeds the former default limit."""
     wait_crashes(serving, "bad.0", 11)
     for name in ("good.0", "good.1"):
         assert serving.worker(name)["state"] == "ready"
@@ -70,8 +70,8 @@ def test_the_others_run_untouched(serving: Serving) -> None:
     assert serving.process.poll() is None
 
 
-def test_status_tells_count_exit_last_line_and_next_try(serving: Serving) -> None:
-    """As fields, and in the table."""
+def test_crash_loop_status_shows_exits_and_next_attempt(serving: Serving) -> None:
+    """They are fields of the JSON output and are shown in the table."""
     bad = wait_backoff(serving, "bad.0")
     assert (bad["last_exit"], bad["last_line"]) == ("exit code 3", "cannot find it")
     assert isinstance(bad["next_try_in"], float)
@@ -86,13 +86,13 @@ def test_status_tells_count_exit_last_line_and_next_try(serving: Serving) -> Non
     assert serving.worker("moody.0")["last_line"] == "ConnectionError: no database"
 
 
-def test_one_that_becomes_ready_and_dies_backs_off_too(serving: Serving) -> None:
-    """Readiness alone ends no crash loop."""
+def test_crash_loop_after_readiness_backs_off(serving: Serving) -> None:
+    """Becoming ready does not reset the backoff."""
     wait_crashes(serving, "flaps.0", IN_LOOP + 2)
     assert wait_backoff(serving, "flaps.0")["last_exit"] == "exit code 7"
 
 
-def test_probe_and_readyz_name_what_is_not_ready_and_why(serving: Serving) -> None:
+def test_crash_loop_probe_and_readyz_give_reason(serving: Serving) -> None:
     wait_backoff(serving, "bad.0")
     finished = serving.cli("probe", "readiness")
     assert finished.returncode == 1
@@ -110,7 +110,7 @@ def test_probe_and_readyz_name_what_is_not_ready_and_why(serving: Serving) -> No
     assert "cannot find it" not in body, "what it prints is not for everybody"
 
 
-def test_wait_ready_names_it_at_its_timeout(serving: Serving) -> None:
+def test_crash_loop_wait_ready_names_it_on_timeout(serving: Serving) -> None:
     finished = serving.cli("status", "--wait-ready", "--timeout", "0.3")
     assert finished.returncode == 4
     start = "trio_supervisor: not all workers were ready within 0.3 s: bad.0 is "
@@ -119,15 +119,15 @@ def test_wait_ready_names_it_at_its_timeout(serving: Serving) -> None:
     assert "needs.0 is waiting (waits for moody (ready))" in finished.stderr
 
 
-def test_start_of_what_needs_it_fails_with_the_reason(serving: Serving) -> None:
+def test_crash_loop_start_of_dependent_fails_with_reason(serving: Serving) -> None:
     finished = serving.cli("start", "needs")
     assert finished.returncode == 1
     start = "needs.0 waits for moody (ready), and moody.0 is in backoff (exit code 1, "
     assert start in finished.stderr
 
 
-def test_the_log_says_why_once_and_folds_the_rest(serving: Serving) -> None:
-    """Each doubling is a line; everything is an event."""
+def test_crash_loop_log_summarises_repeated_crashes(serving: Serving) -> None:
+    """The log has a line for each doubling; each crash is an event."""
     wait_crashes(serving, "bad.0", 9)
     told = serving.select(event="exited", name="bad.0")
     assert [event["crashes"] for event in told[:6]] == [1, 2, 3, 4, 5, 8]
@@ -140,12 +140,12 @@ def test_the_log_says_why_once_and_folds_the_rest(serving: Serving) -> None:
     assert crashes[:9] == list(range(1, 10))
 
 
-def test_post_mortems_of_a_crash_loop_are_one_with_a_number(serving: Serving) -> None:
-    """They leave room for those of the others."""
+def test_crash_loop_post_mortems_share_one_file(serving: Serving) -> None:
+    """They do not displace the post-mortems of other workers."""
     wait_crashes(serving, "bad.0", IN_LOOP)
     found: dict[str, dict[str, Any]] = {}
 
-    def are_folded() -> bool:  # for a moment the one that is replaced is there, too
+    def are_folded() -> bool:  # the replaced file exists a moment longer
         found.update(post_mortems(serving))
         return len(found) == 3
 
@@ -163,8 +163,8 @@ def post_mortems(serving: Serving) -> dict[str, dict[str, Any]]:
     return found if len(found) == len(records) else {}
 
 
-def test_it_heals_when_its_cause_is_gone(serving: Serving) -> None:
-    """A restart by hand tries immediately; what waited for it is started."""
+def test_crash_loop_ends_when_cause_disappears(serving: Serving) -> None:
+    """A restart by the verb tries immediately; waiting dependents start."""
     wait_crashes(serving, "moody.0", IN_LOOP)
     (serving.directory / "tmp" / "database").touch()
     finished = serving.cli("restart", "moody")
@@ -173,7 +173,7 @@ def test_it_heals_when_its_cause_is_gone(serving: Serving) -> None:
     serving.wait_worker("needs.0", state="ready")
 
 
-def test_what_a_caller_asks_for_tries_immediately_and_counts_again(
+def test_crash_loop_restart_tries_immediately_and_resets_count(
     serving: Serving,
 ) -> None:
     wait_crashes(serving, "bad.0", IN_LOOP)
@@ -201,8 +201,8 @@ application = Application([first, second])
 """
 
 
-def test_a_reload_of_the_others_is_possible(serving: Serving) -> None:
-    """What crashed before is not held against the new generation; it is named."""
+def test_crash_loop_does_not_block_reload(serving: Serving) -> None:
+    """A service that crashed before does not fail the reload; the answer names it."""
     for name in ("bad.0", "flaps.0"):
         wait_crashes(serving, name, IN_LOOP)
     serving.edit(SERVICE.replace("exit 3", "exit 4").replace("(7)", "(8)"))
@@ -224,8 +224,8 @@ def test_a_reload_of_the_others_is_possible(serving: Serving) -> None:
     assert serving.worker("good.0")["generation"] == 2
 
 
-def test_a_port_that_is_taken_is_told_with_its_holder() -> None:
-    """A worker of ours by its name; the port is told by the arguments alone."""
+def test_crash_loop_address_in_use_names_holder() -> None:
+    """A managed worker is named; the port is found from the arguments alone."""
     with socket.create_server(("127.0.0.1", 0)) as sock:
         port = str(sock.getsockname()[1])
     files = {"holder.py": HOLDER.replace("PORT", port)}
@@ -237,5 +237,5 @@ def test_a_port_that_is_taken_is_told_with_its_holder() -> None:
         assert exited["problem"] == problem
         assert exited["message"].endswith(f"; restarting; {problem}")
         assert serving.wait_worker("second.0", problem=problem)
-        # At times it is just being tried again.
+        # It may be starting again at this moment.
         serving.until(lambda: problem in serving.cli("status").stdout, problem)

@@ -1,4 +1,4 @@
-"""What crashes costs nobody else anything: the issue's own service, really killed."""
+"""Test that a crash affects no other process, by killing real processes."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ ROUNDS = 10
 
 @pytest.fixture(scope="module")
 def serving() -> Iterator[Serving]:
-    """The service of the issue, for all tests of this module."""
+    """Serve the application that all tests of this module use."""
     with open_serving() as serving:
         yield serving
 
 
 def identities(report: dict[str, Any]) -> dict[str, tuple[int, int, int]]:
-    """What of each worker stays the same as long as its process lives."""
+    """Return what stays the same for each worker while its process lives."""
     return {
         worker["name"]: (
             worker["process_id"],
@@ -33,7 +33,7 @@ def identities(report: dict[str, Any]) -> dict[str, tuple[int, int, int]]:
     }
 
 
-def test_four_workers_are_ready_and_connected(serving: Serving) -> None:
+def test_serve_four_workers_are_ready_and_connected(serving: Serving) -> None:
     report = serving.when_ready()
 
     names = [worker["name"] for worker in report["workers"]]
@@ -49,7 +49,7 @@ def test_four_workers_are_ready_and_connected(serving: Serving) -> None:
     assert report["controller"]["process_id"] == serving.process.pid
 
 
-def test_a_killed_worker_is_replaced_and_the_others_stay(serving: Serving) -> None:
+def test_killed_worker_is_replaced_and_others_stay(serving: Serving) -> None:
     before = identities(serving.when_ready())
     mark = serving.mark()
 
@@ -67,8 +67,8 @@ def test_a_killed_worker_is_replaced_and_the_others_stay(serving: Serving) -> No
     assert after == before
 
 
-def test_a_killed_supervisor_changes_nothing_but_itself(serving: Serving) -> None:
-    """Ten times in a row; each time all four are connected again."""
+def test_killed_supervisor_keeps_workers(serving: Serving) -> None:
+    """The supervisor is killed ten times; each time all four workers connect again."""
     before = serving.when_ready()
     seconds = []
     for round_ in range(1, ROUNDS + 1):
@@ -88,12 +88,12 @@ def test_a_killed_supervisor_changes_nothing_but_itself(serving: Serving) -> Non
         assert after["supervisor"]["incarnation"] == incarnation
         assert all(worker["connected"] for worker in after["workers"])
     assert not serving.select(event="stopping")
-    # The promise; mostly, for a machine may be busy with something else.
+    # The documented time; only for most kills, because the machine may be busy.
     assert statistics.median(seconds) < 1
 
 
-def test_both_may_be_killed_at_once(serving: Serving) -> None:
-    """A worker and the supervisor, ten times in a row."""
+def test_killed_worker_and_supervisor_are_both_replaced(serving: Serving) -> None:
+    """Both are killed at the same time, ten times in a row."""
     for round_ in range(ROUNDS):
         before = serving.when_ready()
         name = f"worker.{round_ % 4}"

@@ -1,4 +1,4 @@
-"""What waits for what at the start, and what ends before what."""
+"""Test the order of starts and stops by dependencies."""
 
 from __future__ import annotations
 
@@ -61,8 +61,8 @@ def order(serving: Serving, since: int, kind: str) -> list[str]:
     return [event["name"] for event in serving.select(since, event=kind)]
 
 
-def test_each_is_started_when_what_it_needs_is_there(serving: Serving) -> None:
-    """``started``, ``ready``, ``exited_ok``; and meanwhile status says what for."""
+def test_start_waits_for_each_condition(serving: Serving) -> None:
+    """The conditions are started, ready and exited_ok; status shows those not met."""
     serving.wait_event(event="ready", name="alone.0")
     serving.wait_event(event="ready", name="log.0")
     waits = serving.wait_worker("web.0", state="waiting")
@@ -95,7 +95,7 @@ def test_each_is_started_when_what_it_needs_is_there(serving: Serving) -> None:
     assert serving.cli("probe", "readiness").returncode == 0
 
 
-def test_status_tells_what_each_needs(serving: Serving) -> None:
+def test_status_shows_dependencies(serving: Serving) -> None:
     found = json.loads(serving.cli("workers", "--json").stdout)
 
     needs = {worker["name"]: worker["needs"] for worker in found}
@@ -103,8 +103,8 @@ def test_status_tells_what_each_needs(serving: Serving) -> None:
     assert needs["alone.0"] == []
 
 
-def test_what_needs_one_that_is_stopped_is_stopped_first(serving: Serving) -> None:
-    """And `start` of the last one starts all that it needs, but no job again."""
+def test_stop_stops_dependents_first(serving: Serving) -> None:
+    """`start` of the last dependent starts its dependencies, but no finished job."""
     since = serving.mark()
 
     stopped = serving.cli("stop", "db")
@@ -133,8 +133,8 @@ def test_what_needs_one_that_is_stopped_is_stopped_first(serving: Serving) -> No
     assert serving.cli("start", "log").returncode == 0
 
 
-def test_one_that_crashes_leaves_alone_those_that_need_it(serving: Serving) -> None:
-    """Only a group says that they are to go with it."""
+def test_crash_does_not_restart_dependents(serving: Serving) -> None:
+    """Only a group restarts them together."""
     before = serving.pids("web")
     since = serving.mark()
 
@@ -144,7 +144,7 @@ def test_one_that_crashes_leaves_alone_those_that_need_it(serving: Serving) -> N
     assert serving.pids("web") == before
 
 
-def test_the_end_is_in_reverse(serving: Serving) -> None:
+def test_shutdown_stops_in_reverse_order(serving: Serving) -> None:
     since = serving.mark()
 
     assert serving.terminate() == 0
@@ -175,8 +175,8 @@ application = Application([
 """
 
 
-def test_what_needs_a_job_that_failed_waits_and_says_so() -> None:
-    """It does not start; once the job was run again with success, it does."""
+def test_failed_job_keeps_dependents_waiting() -> None:
+    """The dependents start once the job has been run again successfully."""
     with open_serving(FAILING, is_ready=False) as serving:
         serving.wait_event(event="ready", name="other.0")
         serving.wait_worker("migrate.0", state="failed", last_exit="exit code 4")
@@ -204,7 +204,7 @@ def test_what_needs_a_job_that_failed_waits_and_says_so() -> None:
     ],
     ids=["cycle", "itself", "unknown", "no condition", "never ends"],
 )
-def test_what_cannot_be_is_an_error_before_anything_starts(
+def test_impossible_dependencies_are_rejected_before_start(
     services: str, problem: str
 ) -> None:
     source = f"""

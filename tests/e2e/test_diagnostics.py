@@ -1,4 +1,4 @@
-"""From "a worker is sick" to the line of code: each verb against real workers."""
+"""Test each diagnostic verb against real workers."""
 
 from __future__ import annotations
 
@@ -129,43 +129,43 @@ def serving() -> Iterator[Serving]:
 
 
 def text(serving: Serving, *words: str) -> str:
-    """Run a verb that succeeds, and return what it prints."""
+    """Run a verb, check that it succeeds, and return its output."""
     done = serving.cli(*words)
     assert done.returncode == 0, done.stderr
     return done.stdout
 
 
 def data(serving: Serving, *words: str) -> Any:
-    """The same as JSON."""
+    """Run a verb with ``--json`` and return the parsed output."""
     return json.loads(text(serving, *words, "--json"))
 
 
-def test_a_thread_dump_names_the_line(serving: Serving) -> None:
+def test_thread_dump_names_line(serving: Serving) -> None:
     found = text(serving, "thread-dump", "plain.0")
     assert "MainThread" in found
     assert "while not worker.stopping.wait(1):" in found
 
 
-def test_locals_are_told_on_request_only(serving: Serving) -> None:
-    """But for what is called as a secret is."""
+def test_thread_dump_locals_only_on_request(serving: Serving) -> None:
+    """Variables whose name suggests a secret are hidden."""
     assert "'a local'" not in text(serving, "thread-dump", "plain.0")
     found = text(serving, "thread-dump", "plain.0", "--locals")
     assert "place = 'a local'" in found
     assert "password = <hidden>" in found
 
 
-def test_a_service_means_each_of_its_workers(serving: Serving) -> None:
+def test_thread_dump_of_service_covers_each_worker(serving: Serving) -> None:
     assert set(data(serving, "thread-dump", "plain")) == {"plain.0", "plain.1"}
 
 
-def test_where_c_code_holds_the_lock_its_memory_tells(serving: Serving) -> None:
+def test_thread_dump_with_gil_held_is_read_from_memory(serving: Serving) -> None:
     report = data(serving, "thread-dump", "holds")
     assert report["way"] == "memory"
     assert "in c_code" in report["data"]
     assert "did not answer" in text(serving, "thread-dump", "holds")
 
 
-def test_a_stopped_worker_is_said_to_be_stopped(serving: Serving) -> None:
+def test_thread_dump_of_stopped_worker_reports_it(serving: Serving) -> None:
     process_id = serving.worker("plain.1")["process_id"]
     os.kill(process_id, signal.SIGSTOP)
     try:
@@ -182,7 +182,7 @@ def test_a_stopped_worker_is_said_to_be_stopped(serving: Serving) -> None:
 
 
 def diagnosis(serving: Serving, name: str) -> Any:
-    """Return what the doctor finds wrong; it is the same as text."""
+    """Return the findings of the doctor, after checking that the text has the same."""
     words = ("doctor", name, "--duration", "1")
     done = serving.cli(*words)
     assert (done.returncode, done.stderr) == (1, "")
@@ -195,8 +195,8 @@ def diagnosis(serving: Serving, name: str) -> Any:
     return report
 
 
-def test_a_doctor_says_that_a_worker_is_stopped(serving: Serving) -> None:
-    """And no call waits for one that is."""
+def test_doctor_stopped_worker_is_reported(serving: Serving) -> None:
+    """No call waits for a stopped worker."""
     process_id = serving.worker("plain.1")["process_id"]
     os.kill(process_id, signal.SIGSTOP)
     try:
@@ -211,23 +211,23 @@ def test_a_doctor_says_that_a_worker_is_stopped(serving: Serving) -> None:
         os.kill(process_id, signal.SIGCONT)
 
 
-def test_a_doctor_names_the_line_of_a_worker_that_never_connected(
+def test_doctor_unconnected_worker_names_line(
     serving: Serving,
 ) -> None:
-    """It is in C code since it was ready; its agent never had a turn."""
+    """It has run C code since it was ready, so its agent could never connect."""
     report = diagnosis(serving, "early.0")
     assert (report["way"], report["findings"][0]["kind"]) == ("memory", "stuck")
     assert "in hold: ctypes.PyDLL(None).read(" in report["findings"][0]["title"]
 
 
-def test_a_worker_that_is_only_slow_is_waited_for(serving: Serving) -> None:
-    """As its agent answers pings meanwhile."""
+def test_doctor_waits_for_slow_agent(serving: Serving) -> None:
+    """The agent answers pings during that time."""
     answer = data(serving, "call", "obeys", "nap", "seconds=6")
     assert answer["data"] == "had a nap"
 
 
-def test_a_doctor_names_the_line_that_lets_no_agent_answer(serving: Serving) -> None:
-    """And nobody waits for the end of a call that cannot end."""
+def test_doctor_gil_holder_names_line(serving: Serving) -> None:
+    """No caller waits for a call that cannot be answered."""
     done = serving.cli("call", "obeys", "hold", "--timeout", str(PATIENCE))
     assert done.returncode == 1
     assert "obeys.0" in done.stderr
@@ -238,7 +238,7 @@ def test_a_doctor_names_the_line_that_lets_no_agent_answer(serving: Serving) -> 
     assert report["findings"][0]["evidence"]
 
 
-def test_the_tree_of_trios_tasks(serving: Serving) -> None:
+def test_scheduler_dump_shows_trio_tasks(serving: Serving) -> None:
     found = text(serving, "scheduler-dump", "tasks")
     assert "nursery (3)" in found
     assert "\N{MULTIPLICATION SIGN}3" in found
@@ -247,18 +247,18 @@ def test_the_tree_of_trios_tasks(serving: Serving) -> None:
     assert sum(task["name"].endswith("waits") for task in report["tasks"]) == 3
 
 
-def test_the_tree_of_asyncios_tasks(serving: Serving) -> None:
+def test_scheduler_dump_shows_asyncio_tasks(serving: Serving) -> None:
     report = data(serving, "scheduler-dump", "loops")
     assert report["loops"] == ["asyncio"]
     assert "sleeper" in {task["name"] for task in report["tasks"]}
 
 
-def test_plain_code_has_no_event_loop(serving: Serving) -> None:
+def test_scheduler_dump_sync_worker_has_no_loop(serving: Serving) -> None:
     assert text(serving, "scheduler-dump", "plain.0").strip() == "no event loop"
 
 
-def test_a_stall_is_kept_with_the_line_that_caused_it(serving: Serving) -> None:
-    """It may take some looks until one falls into a stall."""
+def test_slow_tasks_keeps_stall_with_its_line(serving: Serving) -> None:
+    """It may take several samples until one falls into a stall."""
     while not (report := data(serving, "slow-tasks", "tasks"))["stalls"]:
         pass
     functions = {f["function"] for stall in report["stalls"] for f in stall["frames"]}
@@ -266,7 +266,7 @@ def test_a_stall_is_kept_with_the_line_that_caused_it(serving: Serving) -> None:
     assert report["threshold"] == 0.25
 
 
-def test_a_sample_names_who_holds_what_grows(serving: Serving) -> None:
+def test_memory_sample_names_holder_of_growth(serving: Serving) -> None:
     report = data(serving, "memory-sample", "leaks", "--duration", "3")
     assert report["total_retained"]["count"] > 1000
     largest = report["holders"][0]
@@ -276,7 +276,7 @@ def test_a_sample_names_who_holds_what_grows(serving: Serving) -> None:
     assert by_class == report["total_retained"]["memory"]
 
 
-def test_a_second_sample_at_once_is_refused(serving: Serving) -> None:
+def test_memory_sample_while_another_runs_is_refused(serving: Serving) -> None:
     with serving.peer() as client:
         sample = '{"do":"memory_sample","duration":8,"progress":true}'
         client.send(f'{{"id":2,"do":"forward","name":"leaks.0","operation":{sample}}}')
@@ -288,8 +288,8 @@ def test_a_second_sample_at_once_is_refused(serving: Serving) -> None:
         assert answer["total_retained"]["count"] > 0
 
 
-def test_ctrl_c_ends_it_in_the_worker_too(serving: Serving) -> None:
-    """And until then a terminal shows how far it is."""
+def test_memory_sample_ctrl_c_ends_it_in_worker(serving: Serving) -> None:
+    """Until then a terminal shows its progress."""
     ours, theirs = os.openpty()
     with (
         open(ours, "rb", buffering=0) as terminal,
@@ -310,7 +310,7 @@ def test_ctrl_c_ends_it_in_the_worker_too(serving: Serving) -> None:
         pass
 
 
-def test_a_dump_is_private_and_never_written_over_anything(serving: Serving) -> None:
+def test_memory_dump_is_private_and_never_overwrites(serving: Serving) -> None:
     one, two = serving.directory / "tmp" / "one", serving.directory / "tmp" / "two"
     for path in (one, two):
         assert str(path) in text(serving, "memory-dump", "leaks", "--path", str(path))
@@ -324,14 +324,14 @@ def test_a_dump_is_private_and_never_written_over_anything(serving: Serving) -> 
     two.unlink()
 
 
-def test_collections_are_counted(serving: Serving) -> None:
+def test_garbage_profile_counts_collections(serving: Serving) -> None:
     report = data(serving, "garbage-profile", "plain.0", "--duration", "0.2")
     assert report["collections"] == sum(
         generation["collections"] for generation in report["generations"]
     )
 
 
-def test_a_profile_is_what_speedscope_reads(serving: Serving) -> None:
+def test_profile_is_speedscope_json(serving: Serving) -> None:
     path = serving.directory / "tmp" / "profile.json"
     words = ("profile", "tasks", "--duration", "1", "-o", str(path))
     assert "of the time spent in looking" in text(serving, *words)
@@ -344,17 +344,17 @@ def test_a_profile_is_what_speedscope_reads(serving: Serving) -> None:
 
 
 @pytest.mark.parametrize("form", ["collapsed", "svg"])
-def test_a_profile_in_other_forms(serving: Serving, form: str) -> None:
+def test_profile_in_other_formats(serving: Serving, form: str) -> None:
     words = ("profile", "tasks", "--duration", "2", "--format", form)
     assert "stalls" in text(serving, *words)
 
 
-def test_descriptors_and_locks(serving: Serving) -> None:
+def test_descriptors_and_lock_dump(serving: Serving) -> None:
     assert "supervisor.ipc" in text(serving, "descriptors", "loops")
     assert text(serving, "lock-dump", "loops").strip()
 
 
-def test_exact_allocations_by_memray(serving: Serving) -> None:
+def test_memory_sample_with_memray_names_allocating_line(serving: Serving) -> None:
     pytest.importorskip("memray")
     words = ("memory-sample", "leaks", "--duration", "2", "--engine", "memray")
     report = data(serving, *words)
@@ -367,7 +367,7 @@ def test_exact_allocations_by_memray(serving: Serving) -> None:
     assert serving.cli("allocation-trace-stop", "leaks").returncode == 1
 
 
-def test_a_service_adds_operations_of_its_own(serving: Serving) -> None:
+def test_call_service_operation(serving: Serving) -> None:
     listed = text(serving, "call", "leaks", "--list")
     assert "cache_stats(prefix: str, limit: int = 3)" in listed
     assert "How full the cache is." in listed
@@ -381,7 +381,7 @@ def test_a_service_adds_operations_of_its_own(serving: Serving) -> None:
     assert "Traceback" not in failed.stderr
 
 
-def test_ruby_s_names_on_the_wire(serving: Serving) -> None:
+def test_ruby_operation_names_are_answered(serving: Serving) -> None:
     with serving.peer() as client:
         line = (
             '{"id":2,"do":"forward","name":"tasks.0",'

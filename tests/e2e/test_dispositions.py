@@ -1,4 +1,4 @@
-"""What workers and commands find of signals, whatever started the controller."""
+"""Test the signal dispositions of workers and commands."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ application = Application(
     ]
 )
 """
-# As a script's `serve &` without job control, and nohup; and as a careless parent.
+# Like a script's `serve &` without job control, nohup, and a careless parent.
 PREFIX = [
     "env",
     "--ignore-signal=HUP,INT,QUIT,USR2,TSTP,TTOU",
@@ -35,7 +35,7 @@ PREFIX = [
 ]
 
 
-def test_whatever_was_ignored_or_blocked_children_begin_as_new() -> None:
+def test_children_start_with_default_signal_dispositions() -> None:
     with open_serving(SERVICE, prefix=PREFIX) as serving:
         serving.when_ready()
         pythons = 1 << (signal.SIGPIPE - 1) | 1 << (signal.SIGXFSZ - 1)
@@ -44,5 +44,5 @@ def test_whatever_was_ignored_or_blocked_children_begin_as_new() -> None:
             assert (int(blocked, 16), int(ignored, 16)) == (0, pythons), name
         for field in ("SigBlk", "SigIgn"):
             serving.printed("command.0", f"{field}:\t{0:016x}")
-        # Though SIGTERM was blocked when it began.
+        # SIGTERM was blocked when it started.
         assert serving.terminate() == 0

@@ -1,4 +1,4 @@
-"""``call NAME doctor`` of real workers, sick ones and healthy ones."""
+"""Test ``call NAME doctor`` with real workers, faulty and healthy."""
 
 from __future__ import annotations
 
@@ -88,12 +88,12 @@ def work(worker):
 
 
 def source_of(work: str, backend: str) -> str:
-    """A service file with one service."""
+    """Return a service file with one service."""
     return HEAD + work + TAIL.format(backend=backend)
 
 
 def doctor(serving: Serving) -> dict[str, Any]:
-    """Run the command, and return what it prints."""
+    """Run the command and return its output."""
     words = ("call", "web.0", "doctor", "duration=3", "--timeout", str(PATIENCE))
     done = serving.cli(*words)
     assert done.returncode == 0, done.stderr
@@ -112,7 +112,7 @@ def doctor(serving: Serving) -> dict[str, Any]:
         pytest.param(BUSY_SYNC, "sync", id="busy, sync"),
     ],
 )
-def test_a_healthy_worker_is_found_healthy(work: str, backend: str) -> None:
+def test_doctor_healthy_worker_has_no_findings(work: str, backend: str) -> None:
     with open_serving(source_of(work, backend)) as serving:
         answer = doctor(serving)
 
@@ -129,7 +129,7 @@ def test_a_healthy_worker_is_found_healthy(work: str, backend: str) -> None:
         pytest.param(DEADLOCK, "sync", "deadlock", "MainThread", id="deadlock"),
     ],
 )
-def test_a_planted_fault_is_found_by_name(
+def test_doctor_names_planted_fault(
     work: str, backend: str, kind: str, line: str
 ) -> None:
     with open_serving(source_of(work, backend)) as serving:
@@ -140,8 +140,8 @@ def test_a_planted_fault_is_found_by_name(
     assert answer["findings"][0]["title"] in answer["data"]
 
 
-def test_a_worker_that_is_examined_twice_at_once_is_as_it_was_after() -> None:
-    """One of the two does without the memory sample, and says so."""
+def test_doctor_twice_at_once_leaves_worker_unchanged() -> None:
+    """One of the two runs without the memory sample and says so."""
     with open_serving(source_of(BUSY_SYNC, "sync")) as serving:
         with serving.peer() as peer:
             for number in (2, 4):

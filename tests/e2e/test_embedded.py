@@ -1,4 +1,4 @@
-"""A controller inside another program: `async with open_controller(application)`."""
+"""Test a controller inside another program, with `open_controller`."""
 
 from __future__ import annotations
 
@@ -34,13 +34,13 @@ PATIENCE = 60
 
 @pytest.fixture
 def path() -> Iterator[Path]:
-    """Where to listen."""
+    """Return the path of the supervisor's socket."""
     with short_directory() as directory:
         yield directory / "supervisor.ipc"
 
 
 def application(**settings: Any) -> Application:
-    """Two services of importable functions."""
+    """Return an application of two services with importable functions."""
     return Application(
         services=[
             Service("web", work, count=2, **settings),
@@ -50,7 +50,7 @@ def application(**settings: Any) -> Application:
 
 
 def process_ids(controller: Controller) -> list[int]:
-    """The processes of all workers and of the supervisor."""
+    """Return the pids of all workers and of the supervisor."""
     found = [worker.process_id for worker in controller.workers]
     assert controller.supervisor.process is not None
     found.append(controller.supervisor.process.pid)
@@ -58,13 +58,13 @@ def process_ids(controller: Controller) -> list[int]:
 
 
 def assert_nothing_left(path: Path, pids: list[int]) -> None:
-    """No process, no socket, no lock."""
+    """Check that no process, socket or lock file is left."""
     assert pids
     assert not [pid for pid in pids if is_alive(pid)]
     assert os.listdir(path.parent) == []
 
 
-async def test_it_runs_for_the_length_of_the_block(path: Path) -> None:
+async def test_open_controller_runs_until_block_ends(path: Path) -> None:
     with trio.fail_after(PATIENCE):
         async with open_controller(application(), socket_path=str(path)) as controller:
             await controller.wait_ready()
@@ -79,7 +79,7 @@ async def test_it_runs_for_the_length_of_the_block(path: Path) -> None:
     assert_nothing_left(path, pids)
 
 
-async def test_workers_can_be_steered(path: Path) -> None:
+async def test_controller_controls_workers(path: Path) -> None:
     with trio.fail_after(PATIENCE):
         async with open_controller(application(), socket_path=str(path)) as controller:
             await controller.wait_ready()
@@ -97,7 +97,7 @@ async def test_workers_can_be_steered(path: Path) -> None:
                 "stopped",
             )
 
-            await controller.wait_ready()  # a stopped one is not waited for
+            await controller.wait_ready()  # does not wait for stopped workers
             await controller.start("jobs.0")
             assert {w.state for w in controller.workers} == {"ready"}
 
@@ -111,7 +111,7 @@ async def test_workers_can_be_steered(path: Path) -> None:
             assert [w.restarts for w in controller.workers] == [1, 2, 2]
 
 
-async def test_what_happens_is_told(path: Path) -> None:
+async def test_controller_reports_events(path: Path) -> None:
     kinds: list[str] = []
     with trio.fail_after(PATIENCE):
         async with open_controller(
@@ -127,8 +127,8 @@ async def test_what_happens_is_told(path: Path) -> None:
     assert kinds[-2:] == ["exited", "stopped"]
 
 
-async def test_monitors_travel_to_the_supervisor(path: Path) -> None:
-    """By pickle, with all that they are."""
+async def test_monitors_are_pickled_for_supervisor(path: Path) -> None:
+    """Their attributes are pickled with them."""
     with trio.fail_after(PATIENCE):
         async with open_controller(
             Application(services=[], monitors=[CountingMonitor()]),
@@ -147,7 +147,7 @@ async def test_monitors_travel_to_the_supervisor(path: Path) -> None:
     assert runs == sorted(runs)
 
 
-async def test_cancelling_the_block_stops_everything(path: Path) -> None:
+async def test_cancelled_block_stops_everything(path: Path) -> None:
     with trio.fail_after(PATIENCE):
         with trio.CancelScope() as scope:
             async with open_controller(
@@ -162,8 +162,8 @@ async def test_cancelling_the_block_stops_everything(path: Path) -> None:
     assert_nothing_left(path, pids)
 
 
-async def test_an_error_in_the_block_comes_out_as_itself(path: Path) -> None:
-    """Once everything is stopped; it is in no group."""
+async def test_error_in_block_is_raised_unchanged(path: Path) -> None:
+    """It is raised after everything has stopped, and not in a group."""
     pids: list[int] = []
 
     async def fail() -> None:
@@ -177,7 +177,7 @@ async def test_an_error_in_the_block_comes_out_as_itself(path: Path) -> None:
     assert_nothing_left(path, pids)
 
 
-async def test_giving_up_comes_out_as_one_clean_error(path: Path) -> None:
+async def test_restart_limit_raises_single_error(path: Path) -> None:
     crashing = Service("bad", crash, backend="sync", intensity=1, backoff=None)
     pids: list[int] = []
     with trio.fail_after(PATIENCE):
@@ -192,7 +192,7 @@ async def test_giving_up_comes_out_as_one_clean_error(path: Path) -> None:
     assert_nothing_left(path, [pid for pid in pids if pid not in (0, os.getpid())])
 
 
-async def test_waiting_for_one_that_failed_for_good_says_so(path: Path) -> None:
+async def test_wait_ready_for_failed_worker_raises(path: Path) -> None:
     crashing = Service("bad", crash, backend="sync", restart="never")
     with trio.fail_after(PATIENCE):
         async with open_controller(
@@ -202,7 +202,7 @@ async def test_waiting_for_one_that_failed_for_good_says_so(path: Path) -> None:
                 await controller.wait_ready()
 
 
-async def test_what_a_child_cannot_import_is_refused_at_once(path: Path) -> None:
+async def test_target_that_cannot_be_imported_is_rejected(path: Path) -> None:
     async def local(worker: object) -> None:
         raise AssertionError
 
@@ -215,7 +215,7 @@ async def test_what_a_child_cannot_import_is_refused_at_once(path: Path) -> None
 
 
 async def serve_and_crash(path: Path) -> list[int]:
-    """Serve, replace a killed worker, and stop; return the pids of the end."""
+    """Serve, replace a killed worker, and stop; return the last pids."""
     with trio.fail_after(PATIENCE):
         async with open_controller(application(), socket_path=str(path)) as controller:
             await controller.wait_ready()
@@ -229,7 +229,7 @@ async def serve_and_crash(path: Path) -> list[int]:
 
 
 def in_a_thread(path: Path) -> list[int]:
-    """Run it where signals cannot be taken."""
+    """Run it in a thread, which cannot handle signals."""
     found: list[list[int]] = []
     thread = threading.Thread(
         target=lambda: found.append(trio.run(serve_and_crash, path))
@@ -240,7 +240,7 @@ def in_a_thread(path: Path) -> list[int]:
 
 
 def as_a_guest(path: Path) -> list[int]:
-    """Run it inside of an asyncio program."""
+    """Run it inside an asyncio program."""
 
     async def host() -> list[int]:
         loop = asyncio.get_running_loop()
@@ -257,7 +257,7 @@ def as_a_guest(path: Path) -> list[int]:
 
 
 @pytest.mark.parametrize("run", [in_a_thread, as_a_guest])
-def test_it_works_where_signals_are_not_ours(
+def test_open_controller_without_signal_handling(
     path: Path, run: Callable[[Path], list[int]]
 ) -> None:
     before = {sig: signal.getsignal(sig) for sig in (signal.SIGTERM, signal.SIGINT)}
@@ -295,8 +295,8 @@ if __name__ == "__main__":
 """
 
 
-def test_functions_of_a_script_are_importable_too(path: Path) -> None:
-    """As with multiprocessing's spawn method; the socket is where the script runs."""
+def test_functions_of_main_script_are_importable(path: Path) -> None:
+    """As with multiprocessing's spawn; the socket is in the script's directory."""
     script = path.parent / "script.py"
     script.write_text(SCRIPT)
 
@@ -316,7 +316,7 @@ def test_functions_of_a_script_are_importable_too(path: Path) -> None:
     assert set(os.listdir(path.parent)) <= {"script.py", "__pycache__"}
 
 
-async def test_a_command_needs_no_import(path: Path) -> None:
+async def test_command_needs_no_import(path: Path) -> None:
     with trio.fail_after(PATIENCE):
         async with open_controller(
             Application(services=[Command("nap", ["sleep", "1000"])]),

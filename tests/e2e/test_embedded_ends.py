@@ -1,4 +1,4 @@
-"""How the block of an embedded controller ends, and what comes out of it."""
+"""Test how the block of an embedded controller ends and what it raises."""
 
 from __future__ import annotations
 
@@ -35,13 +35,13 @@ PACKAGE = str(Path(trio_supervisor.__file__).parent)
 
 @pytest.fixture
 def path() -> Iterator[str]:
-    """Where to listen."""
+    """Return the path of the supervisor's socket."""
     with short_directory() as directory:
         yield str(directory / "supervisor.ipc")
 
 
 def application() -> Application:
-    """A forked worker, and a command that leaves a child in its group."""
+    """Return a forked worker and a command that leaves a child in its group."""
     script = "sleep 1000 & exec sleep 1000"
     return Application(
         services=[Service("web", work), Command("nap", ["sh", "-c", script])]
@@ -49,15 +49,15 @@ def application() -> Application:
 
 
 async def live(path: str) -> None:
-    """Run it until all are ready."""
+    """Run the application until all workers are ready."""
     async with open_controller(application(), socket_path=path) as controller:
         await controller.wait_ready()
 
 
-async def test_no_code_of_ours_can_be_interrupted_in_the_middle(path: str) -> None:
-    """Each function that runs in the controller's program is called under protection.
+async def test_controller_code_is_protected_from_interrupts(path: str) -> None:
+    """Each function that runs in the controller's program is protected.
 
-    But for the constructors of what is declared, which have nothing to clean up.
+    Exceptions are the constructors of declarations, which have nothing to clean up.
     """
     declared = application()
     found: Counter[str] = Counter()
@@ -87,7 +87,7 @@ async def test_no_code_of_ours_can_be_interrupted_in_the_middle(path: str) -> No
     assert set(found) == is_made
 
 
-async def test_a_program_keeps_its_own_children_and_gets_none_of_ours(
+async def test_embedding_program_keeps_its_children_and_gets_no_zombies(
     path: str,
 ) -> None:
     before = child_pids()
@@ -100,7 +100,7 @@ async def test_a_program_keeps_its_own_children_and_gets_none_of_ours(
     assert own.wait() == 7
 
 
-async def test_a_deadline_that_has_passed_leaves_the_path_free(path: str) -> None:
+async def test_expired_deadline_leaves_socket_path_free(path: str) -> None:
     with trio.fail_after(PATIENCE):
         for _ in range(3):
             with trio.move_on_after(0) as scope:
@@ -113,7 +113,7 @@ async def test_a_deadline_that_has_passed_leaves_the_path_free(path: str) -> Non
 
 
 @pytest.mark.parametrize("kind", [KeyboardInterrupt, SystemExit, LookupError])
-async def test_what_the_body_raises_comes_out_alone(
+async def test_error_in_body_is_raised_alone(
     path: str, kind: type[BaseException]
 ) -> None:
     error = kind("mine")
@@ -125,7 +125,7 @@ async def test_what_the_body_raises_comes_out_alone(
     assert child_pids() == before
 
 
-async def test_what_a_hook_for_events_raises_comes_out_alone(path: str) -> None:
+async def test_error_in_on_event_is_raised_alone(path: str) -> None:
     def refuse(event: object) -> None:
         raise LookupError("the hook's")
 
@@ -138,7 +138,7 @@ async def test_what_a_hook_for_events_raises_comes_out_alone(path: str) -> None:
     assert child_pids() == before
 
 
-async def test_what_the_body_of_a_client_raises_comes_out_alone(path: str) -> None:
+async def test_error_in_client_body_is_raised_alone(path: str) -> None:
     with trio.fail_after(PATIENCE):
         async with open_controller(application(), socket_path=path):
             with pytest.raises(LookupError, match=r"^mine$"):
@@ -147,13 +147,13 @@ async def test_what_the_body_of_a_client_raises_comes_out_alone(path: str) -> No
 
 
 async def generate(path: str) -> AsyncIterator[Controller]:
-    """Have a controller for as long as the generator lives."""
+    """Keep a controller open while the generator lives."""
     async with open_controller(application(), socket_path=path) as controller:
         await controller.wait_ready()
         yield controller
 
 
-def test_a_generator_that_nobody_finishes_leaves_nothing(path: str) -> None:
+def test_unfinished_generator_leaves_nothing(path: str) -> None:
     before = child_pids()
     kept: list[AsyncIterator[Controller]] = []
 
@@ -162,7 +162,7 @@ def test_a_generator_that_nobody_finishes_leaves_nothing(path: str) -> None:
         controller = await anext(kept[0])
         assert controller.workers
 
-    with pytest.raises(RuntimeError, match="stack corrupted"):  # trio's own words
+    with pytest.raises(RuntimeError, match="stack corrupted"):  # trio's own message
         trio.run(_abandoning, main)
     assert child_pids() == before
     assert os.listdir(os.path.dirname(path)) == []
@@ -174,7 +174,7 @@ async def _abandoning(main: object) -> None:
         await main()
 
 
-async def test_two_controllers_do_not_know_of_each_other(path: str) -> None:
+async def test_two_controllers_are_independent(path: str) -> None:
     before = child_pids()
     with trio.fail_after(PATIENCE):
         async with open_controller(application(), socket_path=path) as first:
@@ -235,8 +235,8 @@ if __name__ == "__main__":
         ("stopping", 0.0),
     ],
 )
-def test_a_real_sigint_ends_a_program(path: str, word: str, delay: float) -> None:
-    """Whenever it comes. The delays only choose among moments: any will do."""
+def test_sigint_ends_program(path: str, word: str, delay: float) -> None:
+    """It works at any moment; the delays only choose some of them."""
     directory = Path(path).parent
     temporary = directory / "tmp"
     temporary.mkdir()

@@ -1,4 +1,4 @@
-"""Many calls and many crashes leave the processes that stay as they were."""
+"""Test that many calls and crashes leak no resources."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ application = Application(
 
 @pytest.fixture(scope="module")
 def serving() -> Iterator[Serving]:
-    """Workers that may crash as often as they like, and one that counts."""
+    """Serve workers without a restart limit, and one that counts."""
     with open_serving(HARDENED) as serving:
         yield serving
 
@@ -66,7 +66,7 @@ def resident(process_id: int) -> int:
 
 
 def wait_descriptors(serving: Serving, process_id: int, most: int) -> None:
-    """Wait until it holds no more: the last connection may just be closing."""
+    """Wait until it holds no more descriptors: the last connection may be closing."""
     end = time.monotonic() + PATIENCE
     while (count := count_descriptors(process_id)) > most:
         assert time.monotonic() < end, f"{count} descriptors, and {most} before"
@@ -74,7 +74,7 @@ def wait_descriptors(serving: Serving, process_id: int, most: int) -> None:
 
 
 async def forward_many(serving: Serving, calls: int) -> None:
-    """Have two workers answer so many calls, many in flight at a time."""
+    """Make *count* calls to two workers, many in flight at a time."""
 
     async def client(names: list[str], calls: int) -> None:
         async with open_client(str(serving.socket)) as client:
@@ -86,11 +86,11 @@ async def forward_many(serving: Serving, calls: int) -> None:
             nursery.start_soon(client, ["web.0", "web.1"], calls // IN_FLIGHT)
 
 
-async def test_twenty_thousand_calls_leave_no_trace(serving: Serving) -> None:
-    """Nor do the thousand connections that they came over, once they are closed."""
+async def test_twenty_thousand_calls_leak_nothing(serving: Serving) -> None:
+    """The thousand connections that carry them leak nothing either."""
     supervisor = serving.when_ready()["supervisor"]["process_id"]
     with trio.fail_after(3 * PATIENCE):
-        await forward_many(serving, CALLS // 5)  # what grows once, has grown
+        await forward_many(serving, CALLS // 5)  # one-time growth happens here
         serving.call("ping")
         descriptors, memory = count_descriptors(supervisor), resident(supervisor)
 
@@ -102,8 +102,8 @@ async def test_twenty_thousand_calls_leave_no_trace(serving: Serving) -> None:
     assert serving.call("workers")["supervisor"]["process_id"] == supervisor
 
 
-def test_crashes_cost_no_descriptors(serving: Serving) -> None:
-    """Thirty-two of them, in eight rounds of four at once."""
+def test_crashes_leak_no_descriptors(serving: Serving) -> None:
+    """Thirty-two crashes happen, in eight rounds of four at once."""
     report = serving.when_ready()
     controller, supervisor = serving.process.pid, report["supervisor"]["process_id"]
     before = count_descriptors(controller), count_descriptors(supervisor)
@@ -112,7 +112,7 @@ def test_crashes_cost_no_descriptors(serving: Serving) -> None:
         victims = [w for w in report["workers"] if w["service"] == "web"]
         for worker in victims:
             os.kill(worker["process_id"], signal.SIGKILL)
-        # The log tells of so many in a row a few times only.
+        # The log summarises repeated crashes.
         for worker in victims:
             restarts = worker["restarts"] + 1
             serving.wait_worker(worker["name"], state="ready", restarts=restarts)
@@ -124,10 +124,10 @@ def test_crashes_cost_no_descriptors(serving: Serving) -> None:
     wait_descriptors(serving, supervisor, before[1])
 
 
-async def test_a_call_in_flight_ends_once_and_the_workers_notice_nothing(
+async def test_call_in_flight_when_supervisor_dies_fails_once(
     serving: Serving,
 ) -> None:
-    """When the supervisor dies: with a typed error, at whoever called."""
+    """The caller gets a typed error; the workers are not affected."""
     before = serving.worker("counter.0")
     outcomes: list[object] = []
 
@@ -157,7 +157,7 @@ async def test_a_call_in_flight_ends_once_and_the_workers_notice_nothing(
     after = serving.worker("counter.0")
     for key in ("process_id", "incarnation", "restarts"):
         assert after[key] == before[key]
-    # It went on counting, from where it was.
+    # It kept counting from where it was.
     assert int(after["status"]) >= int(before["status"])
     later = serving.worker("counter.0")
     while later["status"] == after["status"]:

@@ -1,4 +1,4 @@
-"""``environment=`` is there before the import, in forked and exec'd workers alike."""
+"""Test that ``environment=`` is set before the import in forked and exec'd workers."""
 
 from __future__ import annotations
 
@@ -81,16 +81,16 @@ def told(serving: Serving, name: str) -> dict[str, Any]:
 
 
 @pytest.mark.parametrize("name", ["level", "zone", "path", "hash", "malloc"])
-def test_forked_worker_has_its_environment_before_the_import(
+def test_forked_worker_has_environment_before_import(
     serving: Serving, name: str
 ) -> None:
     forked, execd = told(serving, name), told(serving, f"{name}-execd")
-    if name != "hash":  # without a seed each interpreter has another one
+    if name != "hash":  # without a seed each interpreter has a different one
         del forked["hash"], execd["hash"]
     assert forked == execd
 
 
-def test_what_the_import_sees_is_as_declared(serving: Serving) -> None:
+def test_import_sees_declared_environment(serving: Serving) -> None:
     assert told(serving, "level")["LEVEL"] == "high"
     assert told(serving, "level")["now"] == "high+import"
     assert told(serving, "plain")["now"] == "none+import"
@@ -100,14 +100,14 @@ def test_what_the_import_sees_is_as_declared(serving: Serving) -> None:
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="needs a fork server")
-def test_services_with_one_environment_share_a_fork_server(serving: Serving) -> None:
-    """And one that has no workers has none."""
+def test_services_with_same_environment_share_fork_server(serving: Serving) -> None:
+    """A service without workers starts none."""
     imports = (serving.directory / "imports").read_text().splitlines()
     levels = sorted(line.split()[1] for line in imports)
     assert levels == ["None"] * 5 + ["high"]
 
 
-def test_after_a_reload_fork_servers_of_the_old_environment_end() -> None:
+def test_reload_ends_fork_servers_of_old_environment() -> None:
     source = _SERVICE.replace('service("plain"),', 'service("plain", A="1"),')
     with open_serving(source) as serving:
         before = _servers(serving)
@@ -138,7 +138,7 @@ def _environment(process_id: int) -> list[bytes]:
     return Path(f"/proc/{process_id}/environ").read_bytes().split(b"\0")
 
 
-def test_an_import_that_ends_its_process_in_another_environment_is_blamed() -> None:
+def test_import_exit_in_other_environment_is_reported() -> None:
     source = """
 import os
 from trio_supervisor import Application, Service

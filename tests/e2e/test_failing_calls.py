@@ -1,7 +1,7 @@
-"""Each system call of ours fails in turn: what is well goes on, and all recovers.
+"""Test that healthy workers keep running when system calls of ours fail.
 
-By faults that `tests.faults` puts into one process, and by real limits. CI tries a part
-of the combinations; ``nox -s failing_calls`` tries all of them.
+The failures are faults that `tests.kits.faults` injects into one process, and real
+limits. CI tries a part of the combinations; ``nox -s failing_calls`` tries all.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ application = Application(
 """
 FAULTS = KITS / "faults"
 SHORTAGES = ("EMFILE", "EAGAIN", "ENOMEM", "ENFILE", "ENOSPC")
-# Not for lack of anything: whoever is started meanwhile has failed to start.
+# This is not a shortage: a worker that is started during it has failed to start.
 OTHERS = ("EPERM", "EPIPE", "EINTR")
 STARTING = (
     "pipe",
@@ -59,7 +59,7 @@ STARTING = (
     "listdir",
     "sendmsg",
 )
-# What a supervisor and an agent do while they are called.
+# Calls that a supervisor and an agent make while they answer.
 TALKING = (
     *("read", "write", "send", "recv", "open", "listdir"),
     *("start_new_thread", "dup", "pipe"),
@@ -68,7 +68,7 @@ IS_LONG = os.environ.get("FAILING_CALLS") == "all"
 
 
 def combinations(functions: tuple[str, ...]) -> list[tuple[str, str]]:
-    """Return functions and errors: each function at least once; or all, if asked."""
+    """Return functions and errors: each function at least once, or all on request."""
     errors = (*SHORTAGES, *OTHERS)
     if IS_LONG:
         return [(function, error) for function in functions for error in errors]
@@ -77,14 +77,14 @@ def combinations(functions: tuple[str, ...]) -> list[tuple[str, str]]:
 
 
 class Faults:
-    """Has calls of one process fail."""
+    """Faults that make calls of one process fail."""
 
     def __init__(self, directory: Path) -> None:
         self._directory = directory
 
     @contextmanager
     def fail(self, process_id: int, function: str, error: str) -> Iterator[None]:
-        """Have *function* fail in the process, for the length of the block."""
+        """Make *function* fail in the process while the block is open."""
         link = self._directory / f"{process_id}.{function}"
         link.symlink_to(str(getattr(errno, error)))
         try:
@@ -97,7 +97,7 @@ class Faults:
 def running(
     tmp_path_factory: pytest.TempPathFactory,
 ) -> Iterator[tuple[Serving, Faults]]:
-    """Serve once for all."""
+    """Serve once for all tests."""
     directory = tmp_path_factory.mktemp("faults")
     environment = {
         "TEST_FAULTS": str(directory),
@@ -109,7 +109,7 @@ def running(
 
 @contextmanager
 def checked(serving: Serving) -> Iterator[None]:
-    """See that no worker that was well is another one, or connected no more."""
+    """Check that every healthy worker has kept its process and its connection."""
     before = serving.pids("web", "probed")
     since = len(serving.lines)
     yield
@@ -121,7 +121,7 @@ def checked(serving: Serving) -> Iterator[None]:
 
 
 def kill_victim(serving: Serving) -> int:
-    """Kill it, and wait until that is known; return the number of the next event."""
+    """Kill the victim and wait for its event; return the number of the next event."""
     since = serving.mark()
     os.kill(serving.pids("victim")["victim.0"], signal.SIGKILL)
     serving.wait_event(since=since, event="exited", name="victim.0")
@@ -129,7 +129,7 @@ def kill_victim(serving: Serving) -> int:
 
 
 def kill_victim_by_log(serving: Serving) -> None:
-    """Kill it by what the log told last: the supervisor may not answer."""
+    """Kill the victim by the pid in the log, because the supervisor may not answer."""
     started = [
         event["process_id"]
         for event in list(serving.events)
@@ -140,7 +140,7 @@ def kill_victim_by_log(serving: Serving) -> None:
 
 
 @pytest.mark.parametrize(("function", "error"), combinations(STARTING))
-def test_controller_outlives_a_call_that_fails(
+def test_controller_survives_failing_call(
     running: tuple[Serving, Faults], function: str, error: str
 ) -> None:
     serving, faults = running
@@ -157,10 +157,10 @@ def test_controller_outlives_a_call_that_fails(
 @pytest.mark.parametrize(
     ("function", "error"), combinations(("fork", "pipe", "socketpair"))
 )
-def test_fork_server_outlives_a_call_that_fails(
+def test_fork_server_survives_failing_call(
     running: tuple[Serving, Faults], function: str, error: str
 ) -> None:
-    """Two preforked are there; who comes after them is started by exec."""
+    """Two preforked children exist; later workers are started by exec."""
     serving, faults = running
     with checked(serving):
         with faults.fail(fork_server_of(serving), function, error):
@@ -172,10 +172,10 @@ def test_fork_server_outlives_a_call_that_fails(
 
 
 @pytest.mark.parametrize("error", ["EMFILE", "ENFILE", "ENOMEM"])
-def test_supervisor_outlives_an_accept_that_fails(
+def test_supervisor_survives_failing_accept(
     running: tuple[Serving, Faults], error: str
 ) -> None:
-    """Clients wait; one line says why, and one that it is over."""
+    """Clients wait; one log line says why, and one says that it is over."""
     serving, faults = running
     supervisor = serving.call("workers")["supervisor"]["process_id"]
     with checked(serving):
@@ -195,10 +195,10 @@ def test_supervisor_outlives_an_accept_that_fails(
 @pytest.mark.parametrize(
     ("function", "error"), combinations((*TALKING, "getsockopt", "pidfd_open"))
 )
-def test_supervisor_or_its_successor_outlives_a_call_that_fails(
+def test_supervisor_or_successor_survives_failing_call(
     running: tuple[Serving, Faults], function: str, error: str
 ) -> None:
-    """While a client calls, and a worker is replaced: both may have to try again."""
+    """A client calls and a worker is replaced; both may have to retry."""
     serving, faults = running
     supervisor = serving.call("workers")["supervisor"]["process_id"]
     with checked(serving):
@@ -213,10 +213,10 @@ def test_supervisor_or_its_successor_outlives_a_call_that_fails(
 @pytest.mark.parametrize(
     ("function", "error"), combinations((*TALKING, "connect", "socketpair"))
 )
-def test_agent_outlives_a_call_that_fails(
+def test_agent_survives_failing_call(
     running: tuple[Serving, Faults], function: str, error: str
 ) -> None:
-    """While it is called; it answers, or connects again, once it can."""
+    """The call fails while the agent answers; it answers or reconnects afterwards."""
     serving, faults = running
     worker = serving.pids("web")["web.0"]
     ask = {"name": "web.0", "operation": {"do": "thread_dump"}}
@@ -227,10 +227,10 @@ def test_agent_outlives_a_call_that_fails(
 
 
 @pytest.mark.parametrize("error", ["ENOMEM", "EAGAIN", "EPERM"])
-def test_agent_outlives_a_connect_that_fails(
+def test_agent_survives_failing_connect(
     running: tuple[Serving, Faults], error: str
 ) -> None:
-    """It connects to the next supervisor once that is possible."""
+    """It connects to the next supervisor as soon as it can."""
     serving, faults = running
     worker = serving.pids("web")["web.0"]
     with checked(serving), faults.fail(worker, "connect", error):
@@ -246,10 +246,10 @@ def test_agent_outlives_a_connect_that_fails(
         (resource.RLIMIT_FSIZE, 0, "RLIMIT_FSIZE=0"),
     ],
 )
-def test_controller_outlives_a_real_limit(
+def test_controller_survives_real_limit(
     running: tuple[Serving, Faults], limit: int, value: int, name: str
 ) -> None:
-    """Also a probe that cannot be run ends nobody."""
+    """A probe that cannot be run ends no worker either."""
     serving, _ = running
     controller = serving.process.pid
     with checked(serving):
@@ -271,14 +271,14 @@ def test_controller_outlives_a_real_limit(
 
 
 def agent_answers(serving: Serving, ask: dict[str, Any]) -> bool:
-    """Whether it does: its connection may just end, or it is looked at from outside."""
+    """Return whether the agent answers; it may be reconnecting."""
     with suppress(SupervisorError):
         return bool(serving.call("forward", **ask)["threads"])
     return False
 
 
 def attempts(serving: Serving) -> int:
-    """Return how many starts have failed since a process was started last."""
+    """Return how many starts have failed since the last successful one."""
     told: list[dict[str, Any]] = []
     with Connection(str(serving.socket), Deadline(PATIENCE)) as connection:
         connection.call("events", {}, lambda part: told.extend(part.get("entries", ())))

@@ -1,4 +1,4 @@
-"""A forked worker finds what an import left, and ends, as an exec'd one does."""
+"""Test that a forked worker starts and ends as an exec'd one does."""
 
 from __future__ import annotations
 
@@ -157,7 +157,7 @@ FACTS = (
 
 @pytest.fixture(scope="module")
 def told() -> Iterator[dict[str, Any]]:
-    """What each worker of one application has found."""
+    """Return the facts that each worker of one application has recorded."""
     environment = {
         "CHANGED_BY_IMPORT": "base",
         "REMOVED_BY_IMPORT": "still here",
@@ -176,14 +176,12 @@ def test_every_fact_is_compared(told: dict[str, Any]) -> None:
 
 
 @pytest.mark.parametrize("fact", FACTS)
-def test_forked_worker_finds_what_an_execd_one_finds(
-    told: dict[str, Any], fact: str
-) -> None:
+def test_forked_worker_has_same_facts_as_execd(told: dict[str, Any], fact: str) -> None:
     assert told["forked.0"]["facts"][fact] == told["execd.0"]["facts"][fact]
 
 
 @pytest.mark.parametrize(
     "fact", ["random", "secrets", "uuid1", "uuid4", "temporary file"]
 )
-def test_workers_differ_in_what_must_differ(told: dict[str, Any], fact: str) -> None:
+def test_workers_differ_where_required(told: dict[str, Any], fact: str) -> None:
     assert len({worker["differing"][fact] for worker in told.values()}) == 4

@@ -1,4 +1,4 @@
-"""What is restarted together, what is given up, and what ends the application."""
+"""Test groups, give_up_on, and the end of the application."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def serving() -> Iterator[Serving]:
 
 
 def crash(serving: Serving, name: str, again: set[str]) -> dict[str, int]:
-    """Kill one; wait until all of *again* are ready again; return what runs."""
+    """Kill a worker; wait until all of *again* are ready again; return what runs."""
     since = serving.mark()
     before = serving.pids()
     serving.kill(name)
@@ -56,8 +56,8 @@ def crash(serving: Serving, name: str, again: set[str]) -> dict[str, int]:
     return after
 
 
-def test_one_for_all(serving: Serving) -> None:
-    """All of it has ended before the first one is started again."""
+def test_one_for_all_restarts_whole_group(serving: Serving) -> None:
+    """All workers of the group have exited before the first one starts again."""
     since = serving.mark()
 
     crash(serving, "b.1", {"a.0", "b.0", "b.1", "c.0"})
@@ -74,48 +74,48 @@ def test_one_for_all(serving: Serving) -> None:
     assert reasons["b.1"] == "it ended: SIGKILL"
 
 
-def test_rest_for_one(serving: Serving) -> None:
+def test_rest_for_one_restarts_later_children(serving: Serving) -> None:
     crash(serving, "e.0", {"e.0", "f.0"})
     crash(serving, "f.0", {"f.0"})
     since = serving.mark()
     crash(serving, "d.0", {"d.0", "e.0", "f.0"})
     started = [event["name"] for event in serving.select(since, event="started")]
     assert started == ["d.0", "e.0", "f.0"]
-    # In such a group each waits for the one before to be ready.
+    # In such a group each child waits for the one before to be ready.
     ready = {e["name"]: e["at"] for e in serving.select(since, event="ready")}
     begun = {e["name"]: e["at"] for e in serving.select(since, event="started")}
     assert ready["d.0"] <= begun["e.0"]
     assert ready["e.0"] <= begun["f.0"]
 
 
-def test_one_for_one_is_nobody_elses_matter(serving: Serving) -> None:
+def test_one_for_one_restarts_nothing_else(serving: Serving) -> None:
     crash(serving, "apart.0", {"apart.0"})
 
 
-def test_a_group_that_fails_takes_the_one_around_it(serving: Serving) -> None:
-    """One crash is borne by itself, and one of the inner group takes no more."""
+def test_failed_group_restarts_enclosing_group(serving: Serving) -> None:
+    """The inner group tolerates one crash, which restarts nothing else."""
     crash(serving, "g.0", {"g.0"})
     since = serving.mark()
     crash(serving, "g.0", {"g.0", "h.0", "outer.0"})
     failed = serving.wait_event(since=since, event="group_failed")
     assert failed["name"] == "inner"
     assert set(failed["services"]) == {"g", "h", "outer"}
-    # It began afresh; and a worker past its own limit counts as its whole group.
+    # The counts start again; a worker past its own limit fails its whole group.
     since = serving.mark()
     crash(serving, "h.0", {"g.0", "h.0", "outer.0"})
     assert serving.wait_event(since=since, event="group_failed")["name"] == "inner"
 
 
-def test_planned_restarts_cost_nothing(serving: Serving) -> None:
-    """The service has no restart to spend."""
+def test_planned_restarts_do_not_count_towards_intensity(serving: Serving) -> None:
+    """The service has an intensity of 0."""
     for _ in range(3):
         assert serving.cli("restart", "h").returncode == 0
     worker = serving.wait_worker("h.0", state="ready")
     assert worker["reason"] == "restart: asked to"
 
 
-def test_past_the_outermost_limit_all_ends(serving: Serving) -> None:
-    """Of a group whose parent is the application, which bears any number."""
+def test_crash_past_outermost_limit_stops_everything(serving: Serving) -> None:
+    """The group's parent is the application, which has no limit of its own."""
     source = GROUPS.replace('"apart"),\n])', '"apart"),\n], intensity=1)')
     with open_serving(source) as other:
         crash(other, "apart.0", {"apart.0"})
@@ -158,21 +158,21 @@ application = Application([
 
 
 def let_end(serving: Serving, name: str) -> None:
-    """Let the command *name* read its line, and end."""
+    """Let the command *name* read its line and exit."""
     with (serving.directory / "tmp" / name).open("w") as pipe:
         pipe.write("\n")
 
 
 @contextmanager
 def open_endings(significant: str = "", auto: str = "any") -> Iterator[Serving]:
-    """Serve commands that end when they are let."""
+    """Serve commands that exit when a line is written to them."""
     source = ENDINGS.replace("SIGNIFICANT", significant)
     source = source.replace("AUTO", f"auto_shutdown={auto!r}")
     with open_serving(source, is_ready=False) as serving:
         yield serving
 
 
-def test_what_counts_as_success_and_what_is_given_up() -> None:
+def test_success_exit_codes_and_give_up_on() -> None:
     with open_endings() as serving:
         serving.wait_event(event="supervisor_connected")
         for name in ("good", "bad", "hopeless", "shot"):
@@ -199,7 +199,7 @@ TWO = 'ends("two", {}, restart="never", significant=True),'
 @pytest.mark.parametrize(
     ("code", "exit_code"), [(0, 0), (5, 15)], ids=["well", "badly"]
 )
-def test_the_end_of_any_significant_one_is_the_end(code: int, exit_code: int) -> None:
+def test_auto_shutdown_any_ends_with_first(code: int, exit_code: int) -> None:
     with open_endings(ONE.format(code) + TWO.format(0)) as serving:
         serving.wait_event(event="ready", name="one.0")
         serving.wait_event(event="ready", name="work.0")
@@ -218,7 +218,7 @@ def test_the_end_of_any_significant_one_is_the_end(code: int, exit_code: int) ->
         assert serving.process_ids() == []
 
 
-def test_or_only_that_of_all_of_them() -> None:
+def test_auto_shutdown_all_ends_with_last() -> None:
     with open_endings(ONE.format(0) + TWO.format(0), auto="all") as serving:
         serving.wait_event(event="ready", name="two.0")
         serving.wait_event(event="ready", name="one.0")
@@ -228,7 +228,7 @@ def test_or_only_that_of_all_of_them() -> None:
         serving.wait_event(event="ready", name="work.0")
         assert serving.cli("stop", "work").returncode == 0
         assert not serving.select(event="shutting_down")
-        # To be stopped by hand is not to end by itself.
+        # A stop by the verb does not count as an exit.
         assert serving.cli("restart", "two").returncode == 0
         let_end(serving, "two")
 
