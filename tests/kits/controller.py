@@ -472,7 +472,7 @@ async def open_theatre(
             Nursery(nursery),
             theatre=theatre,
         )
-        theatre.controller = ControllerWithoutThreads(
+        theatre.controller = ControllerWithoutThreads._create(
             "/nowhere",
             workshop,
             GuardianClient("", ""),

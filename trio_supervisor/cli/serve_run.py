@@ -19,7 +19,7 @@ from attrs import define, frozen
 from trio_supervisor.cli.serve_notify import Reporter
 from trio_supervisor.cli.terminal import Terminal
 from trio_supervisor.controller.controller import Controller
-from trio_supervisor.controller.open_controller import open_controller
+from trio_supervisor.controller.open_controller import Options, Prepared, open_prepared
 from trio_supervisor.errors import SupervisorError
 from trio_supervisor.process.imports.declaration import Declared
 from trio_supervisor.process.imports.declaration_wait import wait_declared
@@ -140,21 +140,25 @@ async def _run(
             logger.info("health checks at http://%s", where)
         reporter = Reporter(plan.manager, application)
         controller = await stack.enter_async_context(
-            open_controller(
-                application,
-                socket_path=plan.socket_path,
-                source=plan.source,
-                on_event=reporter.on_event,
-                log_format=arguments.log_format,
-                early=plan.early,
-                owns_process=True,
-                output=arguments.log_format,
-                log=log,
-                state_directory=state_path(plan.socket_path, arguments.state),
-                adopted=plan.adopted,
-                facts=declared.facts,
-                files=declared.files,
-                import_timeout=arguments.import_timeout,
+            open_prepared(
+                Options(
+                    application=application,
+                    socket_path=plan.socket_path,
+                    source=plan.source,
+                    on_event=reporter.on_event,
+                    log_format=arguments.log_format,
+                    output=arguments.log_format,
+                    state_directory=state_path(plan.socket_path, arguments.state),
+                    import_timeout=arguments.import_timeout,
+                    owns_process=True,
+                ),
+                Prepared(
+                    early=plan.early,
+                    log=log,
+                    adopted=plan.adopted,
+                    facts=declared.facts,
+                    files=declared.files,
+                ),
             )
         )
         reporter.store_sockets(controller)
@@ -266,7 +270,8 @@ class _Health:
     _controller: Controller
 
     def report(self, kind: str) -> tuple[bool, dict[str, object]]:
-        return self._controller.health(kind)
+        health = self._controller.health(kind)
+        return health.is_ok, health.details
 
 
 async def _watch(controller: Controller, source: str, began: int) -> None:

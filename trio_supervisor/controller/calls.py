@@ -25,7 +25,6 @@ from trio_supervisor.wire.messages import (
     Denied,
     Events,
     Health,
-    HealthReport,
     Inspect,
     Logs,
     Reload,
@@ -60,8 +59,7 @@ def answer(controller: Controller, call: IncomingCall) -> Answer:
         case AbortReload():
             return _done(controller, controller.abort_reload())
         case Health(kind=kind):
-            is_ok, details = controller.health(kind)
-            return to_fields(HealthReport(is_ok=is_ok, details=details))
+            return to_fields(controller.health(kind))
         case Inspect(name=name, process_id=process_id):
             return _inspect(controller, name, process_id)
         case Denied() as denied:
@@ -163,12 +161,12 @@ async def _inspect(controller: Controller, name: str, process_id: int) -> Fields
 async def _events(controller: Controller, call: IncomingCall, follow: bool) -> Fields:
     """Tell a snapshot, what is kept, and what comes."""
     with controller.journal.listen() as listener:
+        entries = controller.journal.entries  # what comes next, the listener has
         # Made only when it is its turn: of many calls that come together, one is.
         async with call.peer.streaming:
             snapshot = [to_fields(record_of(child)) for child in controller.everyone()]
             call.progress({"snapshot": {"workers": snapshot}})
             await call.peer.wait_drained()
-        entries = controller.journal.entries
         for first in range(0, len(entries), _BATCH):
             await call.stream({"entries": entries[first : first + _BATCH]})
         while follow:
@@ -179,15 +177,11 @@ async def _events(controller: Controller, call: IncomingCall, follow: bool) -> F
 
 async def _logs(controller: Controller, call: IncomingCall, logs: Logs) -> Fields:
     """Tell what was printed lately, and what comes."""
-    if controller.hub is None:
-        raise UnavailableError(
-            "the workers' output is not captured here: they write where the program "
-            "that embeds the controller writes"
-        )
+    hub = controller.captured_output()
     names = None if logs.names is None else _names(controller, logs.names)
-    with controller.hub.subscribe(names) as subscription:
+    with hub.subscribe(names) as subscription:
         async with call.peer.streaming:
-            entries = controller.hub.tail(names, logs.tail)
+            entries = hub.tail(names, logs.tail)
             await call.peer.wait_drained()
         for first in range(0, len(entries), _BATCH):
             await call.stream({"entries": entries[first : first + _BATCH]})

@@ -5,14 +5,22 @@ from __future__ import annotations
 import logging
 import os
 import random
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
-from contextlib import suppress
+from collections.abc import (
+    AsyncIterator,
+    Callable,
+    Collection,
+    Iterable,
+    Mapping,
+    Sequence,
+)
+from contextlib import asynccontextmanager, suppress
 from functools import partial
 from typing import Final, TypeAlias
 
 import trio
 from trio.lowlevel import enable_ki_protection
 
+from trio_supervisor._construction import NoPublicConstructor
 from trio_supervisor.application import MAX_COUNT, Application, Command
 from trio_supervisor.controller.capacity import check_capacity
 from trio_supervisor.controller.child.child import Child
@@ -64,6 +72,7 @@ from trio_supervisor.errors import (
     SupervisorError,
     UnavailableError,
 )
+from trio_supervisor.link.entries import Entries, EntryBatch
 from trio_supervisor.link.peer import Answer, IncomingCall
 from trio_supervisor.policy.lifecycle import State
 from trio_supervisor.policy.order import Standing, dependants, needs_of
@@ -81,7 +90,7 @@ from trio_supervisor.process.spawn.environment import MARKER_VARIABLE, PROCESS_V
 from trio_supervisor.process.threads import run_in_thread
 from trio_supervisor.tasks import open_nursery
 from trio_supervisor.wire.json_tree import Object
-from trio_supervisor.wire.messages import WorkerRecord
+from trio_supervisor.wire.messages import HealthReport, WorkerRecord
 
 logger = logging.getLogger(__name__)
 
@@ -96,8 +105,13 @@ _LOG_PATIENCE: Final = 0.1
 OnEvent: TypeAlias = Callable[[Event], None]
 
 
-class Controller:
-    """A running application; made by `open_controller`."""
+class Controller(metaclass=NoPublicConstructor):
+    """A running application; made by `open_controller`.
+
+    Its methods are named as those of `Client`. None has a timeout: put
+    `trio.fail_after` around it. A method that is cancelled stops waiting; what it
+    began goes on.
+    """
 
     application: Application
     """As the newest import declares it; its functions may be names only."""
@@ -467,15 +481,74 @@ class Controller:
                         child.process.signal_leader(number)
 
     @enable_ki_protection
-    def health(self, kind: str) -> tuple[bool, dict[str, object]]:
-        """Return how the application is, as Kubernetes asks, and what it rests on.
+    def health(self, kind: str) -> HealthReport:
+        """Return the health of the application, and what it is based on.
 
         Args:
             kind: ``"startup"``: all workers were ready once. ``"readiness"``: every
                 service that is to run has a worker that is ready. ``"liveness"``: the
                 controller answers, and is not without a supervisor for long.
         """
-        return self.readiness.health(kind)
+        is_ok, details = self.readiness.health(kind)
+        return HealthReport(is_ok=is_ok, details=details)
+
+    @asynccontextmanager
+    async def events(self, *, follow: bool = False) -> AsyncIterator[Entries]:
+        """Iterate over events: those that are kept, oldest first, then new ones.
+
+        Each is a mapping with the fields that ``events --json`` prints, such as
+        ``event``, ``time`` and ``message``. Example::
+
+            async with controller.events(follow=True) as events:
+                async for event in events:
+                    print(event["message"])
+
+        Args:
+            follow: Go on with new events until the block is left.
+        """
+        with self.journal.listen() as listener:
+            past = [EntryBatch(entries=self.journal.entries)]
+
+            async def receive() -> EntryBatch | None:
+                if past:
+                    return past.pop()
+                if not follow:
+                    return None
+                entries, missed = await listener.receive()
+                return EntryBatch(entries=entries, missed=missed)
+
+            yield Entries(receive)
+
+    @asynccontextmanager
+    async def logs(
+        self, *names: str, tail: int = 100, follow: bool = False
+    ) -> AsyncIterator[Entries]:
+        """Iterate over lines that workers have printed, as `events` does over events.
+
+        Args:
+            names: Workers (``web.0``) or services (``web``); none: all.
+            tail: Number of past lines, of all workers together.
+            follow: Go on with new lines until the block is left.
+
+        Raises:
+            NoSuchWorkerError: a name is unknown.
+            UnavailableError: output is not captured: see *output* of
+                `open_controller`.
+        """
+        hub = self.captured_output()
+        chosen = {child.name for child in self.choose(names)} if names else None
+        with hub.subscribe(chosen) as subscription:
+            past = [EntryBatch(entries=hub.tail(chosen, tail))]
+
+            async def receive() -> EntryBatch | None:
+                if past:
+                    return past.pop()
+                batch = await anext(subscription, None) if follow else None
+                if batch is None:
+                    return None
+                return EntryBatch(entries=batch.entries, missed=batch.missed)
+
+            yield Entries(receive)
 
     @enable_ki_protection
     async def attend(self) -> None:
@@ -496,6 +569,21 @@ class Controller:
     def hub(self) -> OutputHub | None:
         """What drains the children's output."""
         return self.workshop.surroundings.hub
+
+    def captured_output(self) -> OutputHub:
+        """Return what keeps the output of workers.
+
+        Raises:
+            UnavailableError: the output of no worker is captured.
+        """
+        is_captured = self.workshop.surroundings.is_captured
+        services = self.application.services
+        if self.hub is None or not (is_captured or any(s.log_file for s in services)):
+            raise UnavailableError(
+                "the output of workers is not captured (open_controller(output=None)); "
+                "it goes where this program's output goes"
+            )
+        return self.hub
 
     def socket_keys(self, service: str) -> Mapping[str, str]:
         """Return the names of *service*'s sockets, and by which each is kept here."""

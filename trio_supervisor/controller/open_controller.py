@@ -8,7 +8,12 @@ import signal
 import tempfile
 import uuid
 from collections.abc import AsyncIterator, Iterator, Mapping
-from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
+from contextlib import (
+    AbstractAsyncContextManager,
+    AsyncExitStack,
+    asynccontextmanager,
+    contextmanager,
+)
 from functools import partial
 from typing import Final
 
@@ -68,107 +73,147 @@ logger = logging.getLogger(__name__)
 _MOST_NAMED: Final = 10
 
 
-@interrupt_safe
-@asynccontextmanager
-async def open_controller(
+def open_controller(
     application: Application,
     *,
     socket_path: str | None = None,
     source: str | None = None,
     on_event: OnEvent = log_event,
     log_format: str = TEXT,
-    early: EarlyServer | None = None,
-    owns_process: bool = False,
     output: Form | None = None,
-    log: Destination | None = None,
     state_directory: str | None = None,
-    adopted: AdoptedDescriptors | None = None,
-    facts: Mapping[str, ServiceFacts] | None = None,
-    files: Mapping[str, str] | None = None,
     import_timeout: float | None = IMPORT_TIMEOUT,
-) -> AsyncIterator[Controller]:
+    owns_process: bool = False,
+) -> AbstractAsyncContextManager[Controller]:
     """Run *application* for the length of the block.
 
     The block is entered at once; `Controller.wait_ready` waits for the workers. Leaving
-    or cancelling it stops everything, dependents first, shielded, which takes at most
-    ``stop_timeout`` along the longest chain of dependencies; nothing is left after.
-    Signals are not touched, so it works in any thread and in guest mode.
+    or cancelling the block stops all workers, dependents first, under a shield. That
+    takes at most the sum of ``stop_timeout`` along the longest chain of dependencies;
+    no process, file or descriptor is left. Signal handlers are not changed, so it works
+    in any thread and in guest mode. Example::
+
+        async with open_controller(Application(services=[Service("web", serve)])) as c:
+            with trio.fail_after(60):
+                await c.wait_ready()
+            await trio.sleep_forever()
 
     Args:
-        socket_path: Where the supervisor listens; else what ``TRIO_SUPERVISOR_SOCKET``
-            says, else ``supervisor.ipc`` in the current directory.
-        source: The target, as ``service.py:application``, that *application* comes
-            from. Without it its functions and monitors are pickled for the children,
-            and so have to be importable.
-        on_event: Called with everything that happens; the default logs it.
-        log_format: Of the supervisor process, ``"text"`` or ``"json"``.
-        early: A fork server that has imported *source*.
-        owns_process: Whether nobody else in this process waits for children; then
-            orphans that come to it are buried, whoever's they were.
-        output: How what the workers print is passed on: ``"text"``, with a name before
-            each line, or ``"json"``. None: they write where this program writes, and
-            there is nothing for ``logs`` to show.
-        log: Where the log goes, if it is a destination of `process.output`: then what
-            the workers print keeps its order with it.
-        state_directory: Where a file is kept of each process that came to a bad end,
-            the newest fifty; made when there is one. None: none is kept.
-        adopted: Listening sockets that a service manager handed over.
-        facts: What a reload compares, where *application* was not imported here.
-        files: A hash of each file of its code, by path: see `process.code.code_files`.
-        import_timeout: A reload whose import takes longer fails [s]; None: wait.
+        application: What to run.
+        socket_path: Path of the supervisor's socket. None: ``TRIO_SUPERVISOR_SOCKET``
+            from the environment, or ``supervisor.ipc`` in the current directory.
+        source: The target, such as ``service.py:application``, that *application* comes
+            from. Without it, functions and monitors are pickled for the children and
+            have to be importable.
+        on_event: Called with each event (see `trio_supervisor.events`) in the
+            controller's task. The default logs it.
+        log_format: Log format of the supervisor process, ``"text"`` or ``"json"``.
+        output: Format in which the output of workers is passed on: ``"text"``, with the
+            worker's name before each line, or ``"json"``. None: workers write directly
+            where this program writes, and ``logs`` has nothing to show.
+        state_directory: Directory for post-mortems of workers that crashed, the newest
+            fifty; created when the first one is written. None: none is kept.
+        import_timeout: Time limit for the import of *source* in a reload [s]. None: no
+            limit.
+        owns_process: Whether no other code in this process waits for children. The
+            controller then reaps every orphan that the process inherits.
 
     Raises:
-        SpecError: something cannot be pickled, or a service needs what is not there: a
-            program, a directory, a file that can be written.
-        SocketPathError: the socket cannot be made there.
-        AlreadyServingError: somebody serves there.
-        ListenError: a service's socket cannot be bound.
-        RestartLimitError: a worker ended too often, and everything was stopped.
-        SignificantServiceError: a significant service failed, and so everything was
-            stopped.
-        PlatformError: too few file descriptors are allowed for so many workers; or exit
-            statuses of children are lost in this process; or this is a
-            child that imports a main module without ``if __name__ == "__main__"``.
+        SpecError: something cannot be pickled, or a service needs what does not exist:
+            a program, a directory, a file that can be written.
+        SocketPathError: the socket cannot be created at *socket_path*.
+        AlreadyServingError: another controller serves at *socket_path*.
+        ListenError: a listening socket of a service cannot be bound.
+        RestartLimitError: a worker reached its restart limit.
+        SignificantServiceError: a significant service failed.
+        PlatformError: the limit of file descriptors is too low for the number of
+            workers; or this process loses exit statuses of children (SIGCHLD is
+            ignored); or it is a child that imports a main module without ``if __name__
+            == "__main__"``.
     """
-    path = absolute(socket_path or os.environ.get(SOCKET_VARIABLE) or DEFAULT_SOCKET)
+    options = Options(
+        application=application,
+        socket_path=socket_path,
+        source=source,
+        on_event=on_event,
+        log_format=log_format,
+        output=output,
+        state_directory=state_directory,
+        import_timeout=import_timeout,
+        owns_process=owns_process,
+    )
+    return open_prepared(options, Prepared())
+
+
+@frozen(kw_only=True)
+class Options:
+    """Arguments of `open_controller`."""
+
+    application: Application
+    socket_path: str | None
+    source: str | None
+    on_event: OnEvent
+    log_format: str
+    output: Form | None
+    state_directory: str | None
+    import_timeout: float | None
+    owns_process: bool
+
+
+@frozen(kw_only=True)
+class Prepared:
+    """What ``serve`` has prepared before it opens a controller."""
+
+    early: EarlyServer | None = None
+    """A fork server that has imported the target."""
+    log: Destination | None = None
+    """Where the log goes: output of workers keeps its order with it."""
+    adopted: AdoptedDescriptors | None = None
+    """Listening sockets that a service manager has passed."""
+    facts: Mapping[str, ServiceFacts] | None = None
+    """What a reload compares, where the application was imported elsewhere."""
+    files: Mapping[str, str] | None = None
+    """A hash of each file of its code, by path: see `process.code.code_files`."""
+
+
+@interrupt_safe
+@asynccontextmanager
+async def open_prepared(
+    options: Options, prepared: Prepared
+) -> AsyncIterator[Controller]:
+    """Open a controller as `open_controller` does, with what is there already."""
+    application = options.application
+    path = absolute(
+        options.socket_path or os.environ.get(SOCKET_VARIABLE) or DEFAULT_SOCKET
+    )
     check_not_importing()
     check_socket_path(path)
     _check_platform()
     check_capacity(
         sum(service.count for service in application.services),
-        is_captured=output is not None,
-        may_raise=owns_process,
+        is_captured=options.output is not None,
+        may_raise=options.owns_process,
     )
     reference = None
     title = application.name
-    if source is not None:
-        reference = Reference(absolute_target(source), import_path())
-        title = os.path.basename(split_target(source)[0])
+    if options.source is not None:
+        reference = Reference(absolute_target(options.source), import_path())
+        title = os.path.basename(split_target(options.source)[0])
     setup = _Setup(
-        application=application,
+        options=options,
+        prepared=prepared,
         base=_base(),
         path=path,
         source=reference,
-        on_event=on_event,
-        log_format=log_format,
         title=title,
-        early=early,
-        owns_process=owns_process,
-        output=output,
-        log=log,
-        state_directory=state_directory,
-        adopted=adopted,
-        facts=facts,
-        files=files,
-        import_timeout=import_timeout,
     )
-    # Now, where a mistake is the caller's: what cannot be pickled cannot be started.
+    # Before any process starts: what cannot be pickled is the caller's mistake.
     sources_of(application, reference)
     await check_startable(
         application,
         [service.name for service in application.services if service.count],
         os.environ,
-        with_sockets=adopted is None or adopted.is_empty,
+        with_sockets=prepared.adopted is None or prepared.adopted.is_empty,
     )
     error: BaseException | None = None
     block = trio.CancelScope()
@@ -191,24 +236,15 @@ def _leave(controller: Controller) -> None:
 
 @frozen(kw_only=True)
 class _Setup:
-    """What `open_controller` was told, and made of it."""
+    """Options of a controller, and what follows from them."""
 
-    application: Application
+    options: Options
+    prepared: Prepared
     base: str | None
+    """Directory that relative paths start from; None: it was removed."""
     path: str
     source: Reference | None
-    on_event: OnEvent
-    log_format: str
     title: str
-    early: EarlyServer | None
-    owns_process: bool
-    output: Form | None
-    log: Destination | None
-    state_directory: str | None
-    adopted: AdoptedDescriptors | None
-    facts: Mapping[str, ServiceFacts] | None
-    files: Mapping[str, str] | None
-    import_timeout: float | None
 
 
 async def _own(setup: _Setup, background: Background[Controller]) -> None:
@@ -217,13 +253,14 @@ async def _own(setup: _Setup, background: Background[Controller]) -> None:
     Never cancelled: what cancels or interrupts the block asks for a shutdown, and that
     is waited for with all that it needs.
     """
-    marker = setup.early.marker if setup.early else str(uuid.uuid4())
+    options, prepared = setup.options, setup.prepared
+    marker = prepared.early.marker if prepared.early else str(uuid.uuid4())
     async with AsyncExitStack() as stack:
         stack.enter_context(keep_reserve())
         kept = stack.enter_context(keep_listener(setup.path))
         directory = _open_directory(stack)
         sockets = await stack.enter_async_context(
-            open_sockets(socket_keys(setup.application)[0], setup.adopted)
+            open_sockets(socket_keys(options.application)[0], prepared.adopted)
         )
         surroundings = Surroundings(
             socket_path=setup.path,
@@ -232,13 +269,13 @@ async def _own(setup: _Setup, background: Background[Controller]) -> None:
             base=setup.base,
             lifeline=stack.enter_context(_open_lifeline()),
             marker=marker,
-            log_format=setup.log_format,
-            owns_process=setup.owns_process,
+            log_format=options.log_format,
+            owns_process=options.owns_process,
             title=setup.title,
             hub=await stack.enter_async_context(
-                open_output_hub(setup.output or "text", stderr=setup.log)
+                open_output_hub(options.output or "text", stderr=prepared.log)
             ),
-            is_captured=setup.output is not None,
+            is_captured=options.output is not None,
         )
         guardian = await stack.enter_async_context(
             open_guardian(
@@ -251,7 +288,9 @@ async def _own(setup: _Setup, background: Background[Controller]) -> None:
         stop_deadline = StopDeadline()
         can_fork = stack.enter_context(be_subreaper())
         # Behind the fork server, whose spare children have the marker, too.
-        stack.push_async_callback(_end_strays, setup.application, marker, stop_deadline)
+        stack.push_async_callback(
+            _end_strays, options.application, marker, stop_deadline
+        )
         async with open_nursery() as nursery:
             workshop = Workshop(
                 surroundings,
@@ -259,29 +298,29 @@ async def _own(setup: _Setup, background: Background[Controller]) -> None:
                 setup.source,
                 can_fork,
                 nursery,
-                setup.import_timeout,
-                setup.base if setup.owns_process else None,
+                options.import_timeout,
+                setup.base if options.owns_process else None,
             )
-            controller = Controller(
+            controller = Controller._create(
                 setup.path,
                 workshop,
                 guardian,
                 stop_deadline,
-                setup.on_event,
+                options.on_event,
                 answer,
-                _store_in(setup.state_directory),
-                owns_process=setup.owns_process,
+                _store_in(options.state_directory),
+                owns_process=options.owns_process,
                 machine=LinuxMachine(),
             )
             controller.begin(
                 *await workshop.make(
                     1,
-                    setup.application,
-                    setup.facts,
+                    options.application,
+                    prepared.facts,
                     controller.make_child,
                     sockets,
-                    setup.early.adopt() if setup.early is not None else None,
-                    setup.files,
+                    prepared.early.adopt() if prepared.early is not None else None,
+                    prepared.files,
                 )
             )
             nursery.start_soon(controller._reap)

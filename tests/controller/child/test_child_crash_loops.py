@@ -167,15 +167,15 @@ async def test_what_needs_one_in_a_crash_loop_waits_and_is_not_waited_for() -> N
             UnavailableError, match=r"web\.0 waits for bad \(ready\), and"
         ):
             await theatre.controller.start("web")
-        is_ready, details = theatre.controller.health("readiness")
-        assert (is_ready, details["not_ready"]) == (False, ["bad", "web"])
-        assert details["why"] == {
+        report = theatre.controller.health("readiness")
+        assert (report.is_ok, report.details["not_ready"]) == (False, ["bad", "web"])
+        assert report.details["why"] == {
             "bad.0": "backoff, exit code 3, 6 times in a row",
             "web.0": "waits for bad (ready)",
         }
         await theatre.controller.wait_ready()
         assert theatre.states["web.0"] is State.READY
-        assert theatre.controller.health("readiness")[0]
+        assert theatre.controller.health("readiness").is_ok
 
 
 @simulated
@@ -238,11 +238,11 @@ async def test_readiness_does_not_flash_in_a_crash_loop() -> None:
     app = Application([service("a", stable_for=2.0, backoff=Backoff())])
     async with open_theatre(app, lives) as theatre:
         await trio.sleep(5)
-        assert theatre.controller.health("readiness")[0]
+        assert theatre.controller.health("readiness").is_ok
         await trio.sleep(6)
         states = set()
         for _ in range(200):
             await trio.sleep(0.25)
             states.add(theatre.child("a.0").state)
-            assert not theatre.controller.health("readiness")[0]
+            assert not theatre.controller.health("readiness").is_ok
         assert State.READY in states
