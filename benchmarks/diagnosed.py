@@ -20,7 +20,7 @@ import trio
 
 from trio_supervisor.diagnostics.heap.heap_dump import HeapDump
 from trio_supervisor.diagnostics.memory.memory_sample import MemorySampling
-from trio_supervisor.diagnostics.profile.garbage import GarbageProfile
+from trio_supervisor.diagnostics.profile.garbage import GarbageProfiler
 from trio_supervisor.diagnostics.profile.sampling import profile_for
 from trio_supervisor.diagnostics.stacks.thread_stacks import thread_report
 from trio_supervisor.diagnostics.tasks.loop_stalls import StallWatch
@@ -69,7 +69,7 @@ def _dump(main: MainLoop) -> None:
 
 
 def _garbage(main: MainLoop) -> None:
-    profile = GarbageProfile()
+    profile = GarbageProfiler()
     profile.start()
     time.sleep(_PERIOD)
     profile.stop()

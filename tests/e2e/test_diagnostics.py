@@ -343,9 +343,8 @@ def test_profile_is_speedscope_json(serving: Serving) -> None:
     path.unlink()
 
 
-@pytest.mark.parametrize("form", ["collapsed", "svg"])
-def test_profile_in_other_formats(serving: Serving, form: str) -> None:
-    words = ("profile", "tasks", "--duration", "2", "--format", form)
+def test_profile_as_collapsed_stacks(serving: Serving) -> None:
+    words = ("profile", "tasks", "--duration", "2", "--format", "collapsed")
     assert "stalls" in text(serving, *words)
 
 

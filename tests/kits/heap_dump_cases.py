@@ -141,7 +141,9 @@ def test_a_full_disk_leaves_no_file(tmp_path: Path) -> None:
 def test_one_at_a_time(tmp_path: Path) -> None:
     """And none beside a sample."""
     dumping = HeapDump.start(str(tmp_path / "heap"), TIME_BOX)
-    with pytest.raises(BusyError, match="a memory dump of this process is under way"):
+    with pytest.raises(
+        BusyError, match="memory dump of this process is already running"
+    ):
         HeapDump.start(str(tmp_path / "other"), TIME_BOX)
     with pytest.raises(BusyError):
         MemorySampling.start(TIME_BOX)

@@ -5,10 +5,13 @@ from __future__ import annotations
 import orjson
 import pytest
 
-from trio_supervisor.diagnostics.descriptors.census import growth, take_census
+from trio_supervisor.diagnostics.descriptors.descriptor_counts import (
+    count_by_kind,
+    descriptor_growth,
+)
 from trio_supervisor.diagnostics.locks.locks import lock_report
 from trio_supervisor.diagnostics.profile.formats import profile_report
-from trio_supervisor.diagnostics.profile.garbage import GarbageProfile
+from trio_supervisor.diagnostics.profile.garbage import GarbageProfiler
 from trio_supervisor.diagnostics.profile.sampling import profile_for
 from trio_supervisor.diagnostics.stacks.thread_stacks import thread_report
 from trio_supervisor.diagnostics.tasks.loop_stalls import StallWatch
@@ -18,7 +21,11 @@ from trio_supervisor.wire.codec import parse_result, to_fields
 
 
 async def make_reports() -> list[object]:
-    main, garbage, census = current_main_loop(), GarbageProfile(), take_census()
+    main, garbage, counts = (
+        current_main_loop(),
+        GarbageProfiler(),
+        count_by_kind(),
+    )
     watch = StallWatch(main, threshold=0.0, interval=0.0)
     watch.look()
     watch.look()
@@ -32,8 +39,8 @@ async def make_reports() -> list[object]:
         garbage.stop(),
         profile_report(profile_for(0.02, 0.001)),
         watch.report(),
-        census.report(),
-        growth(census, take_census()),
+        counts.report(),
+        descriptor_growth(counts, count_by_kind()),
     ]
 
 

@@ -328,7 +328,7 @@ def _add_diagnostics(
     )
     parsers["profile"].add_argument(
         "--format",
-        choices=("speedscope", "collapsed", "svg"),
+        choices=("speedscope", "collapsed"),
         default="speedscope",
         help="default: speedscope",
     )

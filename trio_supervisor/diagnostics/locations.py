@@ -1,4 +1,4 @@
-"""Where code stands, as people say it: ``service.py:12 in work: time.sleep(60)``."""
+"""Describe lines of code for people: ``service.py:12 in work: time.sleep(60)``."""
 
 from __future__ import annotations
 
@@ -26,19 +26,19 @@ _STANDARD: Final = (os.path.join(sysconfig.get_path("stdlib"), ""), "<frozen ")
 _INSTALLED: Final = tuple(
     os.path.join(sysconfig.get_path(name), "") for name in ("purelib", "platlib")
 )
-_MACHINERY: Final = ("/trio/_core/", "/anyio/_backends/", "/outcome/")
-"""Parts of packages that are in the stack of whatever an event loop runs."""
-_TOP: Final = 8
-"""Lines of a stack that are told."""
-_SOURCE: Final = 80
-"""Characters of a line of code that are told."""
-_DEEPEST: Final = 60
-"""Frames among which the application's is looked for."""
-_MOST: Final = 5
-"""Places of a crowd that are told."""
+_EVENT_LOOP_CODE: Final = ("/trio/_core/", "/anyio/_backends/", "/outcome/")
+"""Parts of packages that are in the stack of every task of an event loop."""
+_STACK_LINES: Final = 8
+"""Lines shown of a stack."""
+_SOURCE_LENGTH: Final = 80
+"""Characters shown of a line of source code."""
+_MAX_FRAMES: Final = 60
+"""Frames that are searched for one of the application."""
+_MAX_GROWN: Final = 5
+"""Locations shown at which more threads or tasks wait than before."""
 
 
-class Spot(NamedTuple):
+class CodeLocation(NamedTuple):
     """A line of code in a function."""
 
     file: str
@@ -46,113 +46,118 @@ class Spot(NamedTuple):
     function: str
 
     def __str__(self) -> str:
-        place = f"{short_path(self.file)}:{self.line} in {self.function}"
+        location = f"{short_path(self.file)}:{self.line} in {self.function}"
         source = linecache.getline(self.file, self.line).strip()
-        return f"{place}: {source:.{_SOURCE}}" if source else place
+        return f"{location}: {source:.{_SOURCE_LENGTH}}" if source else location
 
 
-class Framelike(Protocol):
-    """What has a place in the code."""
+class FrameLike(Protocol):
+    """A frame of a report: something with a file, a line and a function."""
 
     @property
     def file(self) -> str:
-        """Its path."""
+        """Path of the file."""
 
     @property
     def line(self) -> int:
-        """Its number."""
+        """Line number."""
 
     @property
     def function(self) -> str:
-        """Its qualified name."""
+        """Qualified name of the function."""
 
 
-def innermost_first(frames: Iterable[Framelike]) -> list[Spot]:
-    """Return the spots of a report's *frames*, which have the innermost last."""
-    return [Spot(f.file, f.line, f.function) for f in frames][::-1]
+def innermost_first(frames: Iterable[FrameLike]) -> list[CodeLocation]:
+    """Return the locations of *frames*, which a report lists innermost last."""
+    return [CodeLocation(f.file, f.line, f.function) for f in frames][::-1]
 
 
-def is_application(spot: Spot) -> bool:
-    """Whether it is neither of Python, nor of an installed package, nor ours."""
-    return not spot.file.startswith((*_STANDARD, *_INSTALLED, PREFIX))
+def is_application(location: CodeLocation) -> bool:
+    """Return whether it is not in the standard library, a package or this one."""
+    return not location.file.startswith((*_STANDARD, *_INSTALLED, PREFIX))
 
 
-def is_package(spot: Spot) -> bool:
-    """Whether it is of an installed package, but not a part of an event loop."""
-    return spot.file.startswith(_INSTALLED) and not _is_machinery(spot)
+def is_package(location: CodeLocation) -> bool:
+    """Return whether it is in an installed package that is not an event loop."""
+    return location.file.startswith(_INSTALLED) and not _is_event_loop_code(location)
 
 
-def application_spot(spots: Sequence[Spot]) -> Spot | None:
-    """Return the innermost of the application; None: there are no *spots* at all.
+def application_location(locations: Sequence[CodeLocation]) -> CodeLocation | None:
+    """Return the innermost location of the application; None: *locations* is empty.
 
-    One that is installed as a package looks like any other: then it is the innermost
-    of any package.
+    An application that is installed as a package cannot be told from a library: then
+    return the innermost location in any package.
     """
-    for one in spots:
+    for one in locations:
         if is_application(one):
             return one
-    for one in spots:
+    for one in locations:
         if is_package(one):
             return one
-    return spots[0] if spots else None
+    return locations[0] if locations else None
 
 
-def stack_lines(spots: Sequence[Spot]) -> tuple[str, ...]:
-    """Return *spots* as lines, but for those that run the application, or watch it."""
-    while len(spots) > 1 and spots[0].file.startswith(PREFIX):
-        spots = spots[1:]
-    end = len(spots)
-    if any(map(is_application, spots)):
-        while not is_application(spots[end - 1]):
+def stack_lines(locations: Sequence[CodeLocation]) -> tuple[str, ...]:
+    """Return *locations* as lines, without frames outside of the application."""
+    while len(locations) > 1 and locations[0].file.startswith(PREFIX):
+        locations = locations[1:]
+    end = len(locations)
+    if any(map(is_application, locations)):
+        while not is_application(locations[end - 1]):
             end -= 1
-    return tuple(map(str, spots[: min(end, _TOP)]))
+    return tuple(map(str, locations[: min(end, _STACK_LINES)]))
 
 
-def thread_places() -> Counter[Spot]:
-    """Return where other threads are, and how many in each place."""
+def thread_locations() -> Counter[CodeLocation]:
+    """Return the locations of all other threads, and how many are at each."""
     return Counter(
-        spot
+        location
         for thread in running_threads()
         if thread.ident != threading.get_ident()
-        and (spot := _place(outwards(thread.frame))) is not None
+        and (location := _location(outwards(thread.frame))) is not None
     )
 
 
-def task_places(main: MainLoop) -> Counter[Spot]:
-    """Return where tasks of the event loop are, and how many in each place."""
+def task_locations(main: MainLoop) -> Counter[CodeLocation]:
+    """Return the locations of the event loop's tasks, and how many are at each."""
     return Counter(
-        spot
+        location
         for coroutine in coroutines(main)
-        if (spot := _place(reversed(list(await_frames(coroutine))))) is not None
+        if (location := _location(reversed(list(await_frames(coroutine))))) is not None
     )
 
 
 def main_thread_name(main: MainLoop) -> str:
-    """Return the name of the thread of *main*, as `Sampler` gives it."""
+    """Return the name of the thread that runs *main*, as `Sampler` reports it."""
     for thread in running_threads():
         if thread.ident == main.thread:
             return thread.name
     return ""
 
 
-def more_of(before: Counter[Spot], after: Counter[Spot]) -> tuple[str, ...]:
-    """Return the places in which there are more than before, as lines."""
+def grown_locations(
+    before: Counter[CodeLocation], after: Counter[CodeLocation]
+) -> tuple[str, ...]:
+    """Return the locations at which there are more than before, as lines."""
     grown = after - before
-    return tuple(f"{count} more at {spot}" for spot, count in grown.most_common(_MOST))
+    return tuple(
+        f"{count} more at {location}"
+        for location, count in grown.most_common(_MAX_GROWN)
+    )
 
 
-def _is_machinery(spot: Spot) -> bool:
-    return any(part in spot.file for part in _MACHINERY)
+def _is_event_loop_code(location: CodeLocation) -> bool:
+    return any(part in location.file for part in _EVENT_LOOP_CODE)
 
 
-def _place(frames: Iterator[Any]) -> Spot | None:
-    return application_spot(
+def _location(frames: Iterator[Any]) -> CodeLocation | None:
+    return application_location(
         [
-            Spot(
+            CodeLocation(
                 printable(frame.f_code.co_filename),
                 frame.f_lineno or 0,
                 frame.f_code.co_qualname,
             )
-            for frame in islice(frames, _DEEPEST)
+            for frame in islice(frames, _MAX_FRAMES)
         ]
     )

@@ -178,21 +178,21 @@ def standstill(before: Object, now: Object, duration: float) -> Standstill | Non
         return None
     # Only where it is needed: a supervisor is to be there soon.
     from trio_supervisor.diagnostics.locations import (
-        application_spot,
+        application_location,
         stack_lines,
     )
     from trio_supervisor.diagnostics.remote.fault_stacks import holder, parse_stacks
 
     if parse_stacks(earlier) != parse_stacks(text) or (thread := holder(text)) is None:
         return None
-    for spot in thread.spots:  # another generation may have another source
-        linecache.checkcache(spot.file)
-    place = str(application_spot(thread.spots))
+    for location in thread.locations:  # another generation may have another source
+        linecache.checkcache(location.file)
+    place = str(application_location(thread.locations))
     return Standstill(
         way=way,
         text=f"C code keeps its interpreter to itself, called at {place}",
         place=place,
-        stack=stack_lines(thread.spots),
+        stack=stack_lines(thread.locations),
         is_main=thread.is_main,
         state=thread.state,
         duration=duration,

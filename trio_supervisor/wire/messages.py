@@ -403,7 +403,7 @@ class Profile:
     interval: float = field(default=0.01, validator=[ge(0.001), le(10)])
     """Between two looks [s]."""
     format: str = "speedscope"
-    """``speedscope``, ``collapsed`` or ``svg``."""
+    """``speedscope`` or ``collapsed``."""
 
 
 @frozen(kw_only=True)

@@ -234,7 +234,7 @@ class ProfileReport:
     data: str = field(validator=_data)
     """The profile itself, in *format*."""
     format: str
-    """``collapsed``, ``speedscope`` or ``svg``."""
+    """``speedscope`` or ``collapsed``."""
     duration: float
     """[s]"""
     interval: float

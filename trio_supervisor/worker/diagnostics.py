@@ -46,6 +46,8 @@ class Looking:
     _name: str
     held: Callable[[], AbstractContextManager[None]] = nullcontext
     """Around what holds the main thread up: that is no silence of its own."""
+    stop_checks: Callable[[], int] = lambda: 0
+    """Returns how often a sync target has checked ``stopping``."""
     _started_at: float = field(factory=time.time, init=False)
     """[s since the epoch]"""
     _main: MainLoop | None = field(default=None, init=False)
@@ -93,9 +95,11 @@ class Looking:
 
     def descriptors(self) -> Fields:
         """Answer ``descriptors``."""
-        from trio_supervisor.diagnostics.descriptors.census import take_census
+        from trio_supervisor.diagnostics.descriptors.descriptor_counts import (
+            count_by_kind,
+        )
 
-        return to_fields(take_census().report())
+        return to_fields(count_by_kind().report())
 
     def slow_tasks(self) -> Fields:
         """Answer ``slow_tasks``."""
@@ -180,11 +184,9 @@ class Looking:
 
     def garbage_start(self) -> Fields:
         """Answer ``garbage_profile_start``."""
-        from trio_supervisor.diagnostics.profile.garbage import (
-            GarbageProfile as Collections,
-        )
+        from trio_supervisor.diagnostics.profile.garbage import GarbageProfiler
 
-        profile = Collections()
+        profile = GarbageProfiler()
         profile.start()
         self._garbage = profile
         return {}
@@ -200,11 +202,9 @@ class Looking:
         self, call: IncomingCall, operation: GarbageProfile
     ) -> Fields:
         """Answer ``garbage_profile``."""
-        from trio_supervisor.diagnostics.profile.garbage import (
-            GarbageProfile as Collections,
-        )
+        from trio_supervisor.diagnostics.profile.garbage import GarbageProfiler
 
-        profile = Collections()
+        profile = GarbageProfiler()
         profile.start()
         try:
             await _wait(call, operation.duration)

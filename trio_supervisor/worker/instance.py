@@ -163,13 +163,15 @@ class SyncStopping:
     _heartbeat: Callable[[], None]
     _interval: float
     is_noticed: bool = field(default=False, init=False)
-    """Whether the target has looked at it, and so will end by itself."""
+    """Whether the target checks it, and so is trusted to return on its own."""
+    checks: int = field(default=0, init=False)
+    """How often the target has checked it. The doctor reads it: a target that checks
+    again makes progress."""
     _event: threading.Event = field(factory=threading.Event, init=False)
 
     def is_set(self) -> bool:
         """Whether the worker was asked to end."""
-        self.is_noticed = True
-        self._heartbeat()
+        self._check()
         return self._event.is_set()
 
     def wait(self, timeout: float | None = None) -> bool:
@@ -177,15 +179,19 @@ class SyncStopping:
 
         ``while not worker.stopping.wait(1): ...`` is the usual loop of a sync worker.
         """
-        self.is_noticed = True
         end = None if timeout is None else time.monotonic() + timeout
         while True:
-            self._heartbeat()
+            self._check()
             left = self._interval if end is None else end - time.monotonic()
             if self._event.wait(max(0.0, min(left, self._interval))):
                 return True
             if end is not None and time.monotonic() >= end:
                 return False
+
+    def _check(self) -> None:
+        self.is_noticed = True
+        self.checks += 1
+        self._heartbeat()
 
     def _set(self) -> None:
         self._event.set()

@@ -149,6 +149,7 @@ class _Main:
         if boot.backend == "sync":
             sync_worker = SyncWorker(boot, notifier, self._sockets, self._handlers)
             self._read_state = lambda: sync_worker.state
+            self._looking.stop_checks = lambda: sync_worker._stopping.checks
             return SyncRuntime(sync_worker, target)
 
         def make_worker() -> Worker:

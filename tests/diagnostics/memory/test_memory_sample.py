@@ -344,7 +344,9 @@ def test_strings_in_the_place_of_others_are_found() -> None:
 @pytest.mark.usefixtures("nothing_left")
 def test_a_second_sample_is_told_to_wait() -> None:
     sampling = MemorySampling.start(TIME_BOX)
-    with pytest.raises(BusyError, match="a memory sample of this process is under way"):
+    with pytest.raises(
+        BusyError, match="a memory sample of this process is already running"
+    ):
         MemorySampling.start(TIME_BOX)
     sampling.abort()
     MemorySampling.start(TIME_BOX).abort()

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from trio_supervisor.diagnostics.profile.garbage import BUCKETS, GarbageProfile
+from trio_supervisor.diagnostics.profile.garbage import BUCKETS, GarbageProfiler
 from trio_supervisor.errors import BusyError, UnavailableError
 from trio_supervisor.wire.reports import GarbageReport
 
@@ -26,7 +26,7 @@ def _quiet_collector() -> Iterator[None]:
 
 
 def profile_of(*generations: int) -> GarbageReport:
-    profile = GarbageProfile()
+    profile = GarbageProfiler()
     profile.start()
     for generation in generations:
         gc.collect(generation)
@@ -49,7 +49,7 @@ def test_every_collection_is_counted_in_its_generation_and_in_one_bucket(
 
 
 def test_what_was_freed_is_counted() -> None:
-    profile = GarbageProfile()
+    profile = GarbageProfiler()
     profile.start()
     for _ in range(100):
         ring: list[object] = []
@@ -63,7 +63,7 @@ def test_what_was_freed_is_counted() -> None:
 
 
 def test_a_second_profile_is_told_that_the_first_one_runs() -> None:
-    first, second = GarbageProfile(), GarbageProfile()
+    first, second = GarbageProfiler(), GarbageProfiler()
     first.start()
     with pytest.raises(BusyError, match="another"):
         second.start()
@@ -73,7 +73,7 @@ def test_a_second_profile_is_told_that_the_first_one_runs() -> None:
 
 
 def test_to_stop_twice_gives_the_same_report() -> None:
-    profile = GarbageProfile()
+    profile = GarbageProfiler()
     profile.start()
     report = profile.stop()
     gc.collect()
@@ -83,11 +83,11 @@ def test_to_stop_twice_gives_the_same_report() -> None:
 
 def test_what_never_began_cannot_be_stopped() -> None:
     with pytest.raises(UnavailableError):
-        GarbageProfile().stop()
+        GarbageProfiler().stop()
 
 
 def test_an_application_that_clears_the_callbacks_does_no_harm() -> None:
-    profile = GarbageProfile()
+    profile = GarbageProfiler()
     profile.start()
     before = gc.callbacks[:]
     gc.callbacks.clear()
@@ -96,7 +96,7 @@ def test_an_application_that_clears_the_callbacks_does_no_harm() -> None:
 
 
 def test_a_collection_that_began_before_is_left_out() -> None:
-    profile = GarbageProfile()
+    profile = GarbageProfiler()
     profile.start()
     (callback,) = gc.callbacks[-1:]
     callback("stop", {"generation": 0, "collected": 0, "uncollectable": 0})
@@ -108,7 +108,7 @@ def collect() -> None:
 
 
 def test_a_collection_that_takes_long_is_noted_with_its_stack() -> None:
-    profile = GarbageProfile()
+    profile = GarbageProfiler()
     kept = [[number] for number in range(100_000)]
     profile.start()
     try:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from trio_supervisor.diagnostics.locations import Spot
+from trio_supervisor.diagnostics.locations import CodeLocation
 from trio_supervisor.diagnostics.remote.fault_stacks import (
     FaultStack,
     holder,
@@ -42,9 +42,9 @@ def written(*stacks: tuple[str, ...]) -> str:
 def test_the_innermost_frame_comes_first() -> None:
     (stack,) = parse_stacks(written(MAIN))
     assert stack == FaultStack(
-        spots=(
-            Spot("/python/re/__init__.py", 166, "match"),
-            Spot("/app/my work.py", 9, "work"),
+        locations=(
+            CodeLocation("/python/re/__init__.py", 166, "match"),
+            CodeLocation("/app/my work.py", 9, "work"),
         )
     )
 
@@ -70,7 +70,7 @@ def test_the_one_that_lets_nobody_run_is_named(
 ) -> None:
     found = holder(written(*stacks))
     assert found is not None
-    assert (found.spots[0].function, found.is_main) == (function, is_main)
+    assert (found.locations[0].function, found.is_main) == (function, is_main)
 
 
 @pytest.mark.parametrize("stacks", [[IDLE], [AGENT], [IDLE, RESTING, AGENT]])

@@ -81,14 +81,14 @@ def test_stacks_are_read_while_c_code_sleeps_with_the_gil() -> None:
         assert process.stdout is not None
         main = found.pop(process.pid)
         (other,) = found.values()
-        assert [spot.line for spot in main.spots[-4:]] == [12, 15, 18, 23]
-        assert [spot.function for spot in main.spots[-4:]] == [
+        assert [location.line for location in main.locations[-4:]] == [12, 15, 18, 23]
+        assert [location.function for location in main.locations[-4:]] == [
             "sleeps",
             "within",
             "yields",
             "<module>",
         ]
-        names = [spot.function for spot in other.spots]
+        names = [location.function for location in other.locations]
         assert "Größe.waits" in names
         assert process.stdout.readline() == "slept\n"
 
@@ -98,7 +98,10 @@ def test_a_thread_that_goes_on_is_read_all_the_same() -> None:
         for _ in range(20):
             (thread,) = read_stacks(process.pid).threads
             if not thread.is_moving:
-                assert [spot.function for spot in thread.spots] == ["spins", "<module>"]
+                assert [location.function for location in thread.locations] == [
+                    "spins",
+                    "<module>",
+                ]
 
 
 def test_a_program_that_is_not_this_interpreter_is_refused() -> None:

@@ -21,7 +21,7 @@ import pytest
 from trio_supervisor.diagnostics.snapshot import bare_fork, snapshot_child
 from trio_supervisor.diagnostics.snapshot.fork_hook import entry_of_child
 from trio_supervisor.diagnostics.snapshot.snapshot import Fields, fork_snapshot
-from trio_supervisor.diagnostics.snapshot.snapshot_child import Reporter
+from trio_supervisor.diagnostics.snapshot.snapshot_child import SnapshotReporter
 from trio_supervisor.errors import PlatformError, SnapshotError
 
 TIME_BOX = 60.0
@@ -76,7 +76,7 @@ def come_and_go() -> None:
     thread.join()
 
 
-def count_objects(_: Reporter) -> Fields:
+def count_objects(_: SnapshotReporter) -> Fields:
     return {"count": len(gc.get_objects())}
 
 

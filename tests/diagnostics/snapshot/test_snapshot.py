@@ -30,13 +30,15 @@ from trio_supervisor.diagnostics.snapshot.snapshot import (
     Snapshot,
     fork_snapshot,
 )
-from trio_supervisor.diagnostics.snapshot.snapshot_child import Reporter
+from trio_supervisor.diagnostics.snapshot.snapshot_child import SnapshotReporter
 from trio_supervisor.errors import LowMemoryError, SnapshotError
 
 TIME_BOX = 60.0
 
 
-def run(work: Callable[[Reporter], Fields], time_box: float = TIME_BOX) -> Fields:
+def run(
+    work: Callable[[SnapshotReporter], Fields], time_box: float = TIME_BOX
+) -> Fields:
     snapshot = fork_snapshot(work, time_box)
     try:
         return snapshot.wait()
@@ -44,7 +46,7 @@ def run(work: Callable[[Reporter], Fields], time_box: float = TIME_BOX) -> Field
         snapshot.close()
 
 
-def sleep_forever(_: Reporter) -> Fields:
+def sleep_forever(_: SnapshotReporter) -> Fields:
     while True:
         signal.pause()
 
@@ -73,7 +75,7 @@ def test_its_progress_is_told() -> None:
     """In the parts of the work that it is said to be of."""
     go, theirs = os.pipe()
 
-    def work(reporter: Reporter) -> Fields:
+    def work(reporter: SnapshotReporter) -> Fields:
         reporter.begin(0.5, 1.0)
         reporter.progress(0.5)
         os.read(go, 1)
@@ -99,7 +101,7 @@ def test_a_result_may_be_larger_than_a_pipe() -> None:
 def test_it_keeps_no_descriptor_of_the_process() -> None:
     """But for standard input and output, which lead nowhere, and its pipe."""
 
-    def work(_: Reporter) -> Fields:
+    def work(_: SnapshotReporter) -> Fields:
         return {n: os.readlink(f"/proc/self/fd/{n}") for n in ("0", "1", "2")} | {
             "count": len(os.listdir("/proc/self/fd")) - 1
         }
@@ -111,7 +113,7 @@ def test_it_keeps_no_descriptor_of_the_process() -> None:
 def test_it_takes_no_part_in_anything() -> None:
     """Low priority, first to be killed, no signal handlers, nothing collected."""
 
-    def work(_: Reporter) -> Fields:
+    def work(_: SnapshotReporter) -> Fields:
         return {
             "nice": os.getpriority(os.PRIO_PROCESS, 0),
             "killed first": int(Path("/proc/self/oom_score_adj").read_text()),
@@ -261,7 +263,7 @@ def test_it_ends_itself_when_its_time_is_over() -> None:
 
 
 def test_waiting_for_it_ends_when_its_time_is_over() -> None:
-    def be_deaf(_: Reporter) -> Fields:
+    def be_deaf(_: SnapshotReporter) -> Fields:
         signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())
         return sleep_forever(_)
 
@@ -285,11 +287,11 @@ def test_it_ends_when_the_process_is_gone() -> None:
     """It notices when it would tell how far it is."""
     read, write = os.pipe()
 
-    def work(reporter: Reporter) -> Fields:
+    def work(reporter: SnapshotReporter) -> Fields:
         while True:
             reporter.progress(0.0)
 
-    def be_killed(_: Reporter) -> Fields:
+    def be_killed(_: SnapshotReporter) -> Fields:
         snapshot: Snapshot = fork_snapshot(work, TIME_BOX, (write,))
         select.select([snapshot.descriptor], [], [])
         os.kill(os.getpid(), signal.SIGKILL)
@@ -303,7 +305,7 @@ def test_it_ends_when_the_process_is_gone() -> None:
 
 
 def test_work_that_fails_says_why() -> None:
-    def work(_: Reporter) -> Fields:
+    def work(_: SnapshotReporter) -> Fields:
         raise KeyError("nothing of that name")
 
     with pytest.raises(SnapshotError, match="KeyError: 'nothing of that name'"):
@@ -319,7 +321,7 @@ def test_the_application_does_not_learn_of_it() -> None:
         if not is_over:
             learned.append(what)
 
-    def work(_: Reporter) -> Fields:
+    def work(_: SnapshotReporter) -> Fields:
         return {"learned": learned}
 
     os.register_at_fork(

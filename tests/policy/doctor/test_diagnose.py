@@ -13,14 +13,14 @@ from hypothesis import strategies as st
 from trio_supervisor.policy.doctor.diagnose import diagnose
 from trio_supervisor.policy.doctor.facts import (
     ENOUGH,
-    Crowd,
-    Deadlock,
-    Descriptors,
+    DeadlockFacts,
+    DescriptorFacts,
     Facts,
-    Garbage,
-    Holder,
-    MainThread,
-    Memory,
+    GarbageFacts,
+    GrowthFacts,
+    HolderFacts,
+    MainThreadFacts,
+    MemoryFacts,
     growth,
     has_risen,
     largest_fall,
@@ -29,24 +29,24 @@ from trio_supervisor.policy.doctor.findings import KINDS, Certainty, Severity
 from trio_supervisor.policy.doctor.unresponsive import End, down, ended, held, stopped
 
 MIB = 2**20
-MAIN = MainThread(loop="trio", running=0.3, cpu=0.3, place="app.py:7 in work")
+MAIN = MainThreadFacts(loop="trio", running=0.3, cpu=0.3, place="app.py:7 in work")
 FREE = 2**33
-GARBAGE = Garbage(share=0.02, collections=9, longest=0.01, generation=2)
+GARBAGE = GarbageFacts(share=0.02, collections=9, longest=0.01, generation=2)
 HEALTHY = Facts(
     duration=5.0,
     main=MAIN,
     deadlocks=(),
-    memory=Memory(resident=(50 * MIB,) * 10, blocks=(90_000,) * 10, free=FREE),
+    memory=MemoryFacts(resident=(50 * MIB,) * 10, blocks=(90_000,) * 10, free=FREE),
     garbage=GARBAGE,
-    descriptors=Descriptors(counts=(12,) * 10, limit=1024),
-    tasks=Crowd(counts=(4,) * 10),
-    threads=Crowd(counts=(2,) * 10),
+    descriptors=DescriptorFacts(counts=(12,) * 10, limit=1024),
+    tasks=GrowthFacts(counts=(4,) * 10),
+    threads=GrowthFacts(counts=(2,) * 10),
 )
 PLAIN = evolve(HEALTHY, main=evolve(MAIN, loop=None))
-DEADLOCK = Deadlock(
+DEADLOCK = DeadlockFacts(
     threads=("a", "b"), has_main=False, is_sure=True, lines=("a waits for b",)
 )
-HELD = Holder(
+HELD = HolderFacts(
     memory=300_000,
     count=1_500,
     chain=("local variable cache of main()", "variable CACHE of module app"),
@@ -82,7 +82,7 @@ def with_descriptors(**changes: Any) -> Facts:
     return evolve(HEALTHY, descriptors=evolve(HEALTHY.descriptors, **changes))
 
 
-def leak(held: Holder = HELD, **changes: Any) -> Facts:
+def leak(held: HolderFacts = HELD, **changes: Any) -> Facts:
     """A heap that grew by twice what is held."""
     blocks = climb(90_000, held.count * 2 // 5)
     return with_memory(sampled=2.5, holders=(held,), **{"blocks": blocks, **changes})
@@ -233,18 +233,22 @@ def leak(held: Holder = HELD, **changes: Any) -> Facts:
             with_descriptors(counts=(921,) * 10, limit=None), [], id="no limit"
         ),
         pytest.param(
-            evolve(HEALTHY, tasks=Crowd(counts=climb(4, 2))), ["tasks"], id="tasks"
+            evolve(HEALTHY, tasks=GrowthFacts(counts=climb(4, 2))),
+            ["tasks"],
+            id="tasks",
         ),
         pytest.param(
-            evolve(HEALTHY, tasks=Crowd(counts=climb(4, 1))), [], id="some tasks"
+            evolve(HEALTHY, tasks=GrowthFacts(counts=climb(4, 1))), [], id="some tasks"
         ),
         pytest.param(
-            evolve(HEALTHY, threads=Crowd(counts=climb(2, 2))),
+            evolve(HEALTHY, threads=GrowthFacts(counts=climb(2, 2))),
             ["threads"],
             id="threads",
         ),
         pytest.param(
-            evolve(HEALTHY, threads=Crowd(counts=climb(2, 1))), [], id="a few threads"
+            evolve(HEALTHY, threads=GrowthFacts(counts=climb(2, 1))),
+            [],
+            id="a few threads",
         ),
     ],
 )
@@ -258,7 +262,7 @@ def test_the_worst_comes_first_and_causes_before_what_comes_of_them() -> None:
         leak(resident=climb(50 * MIB, 2 * MIB), free=2**29),
         main=evolve(MAIN, silent=5, cpu=1.0),
         garbage=evolve(GARBAGE, share=0.5),
-        tasks=Crowd(counts=climb(4, 9)),
+        tasks=GrowthFacts(counts=climb(4, 9)),
     )
 
     assert kinds(facts) == ["spinning", "leak", "memory", "garbage", "tasks"]
@@ -319,7 +323,7 @@ shares = st.floats(0, 1)
 seconds = st.sampled_from([0.0, 0.2, 0.25, 0.5, 1.0, 2.0, 4.5, 5.0, 900.0])
 lines = st.lists(st.sampled_from(["one", "two"]), max_size=2).map(tuple)
 holders = st.builds(
-    Holder,
+    HolderFacts,
     memory=st.integers(0, 10 * MIB),
     count=st.integers(0, 5_000),
     grown=st.integers(0, 10 * MIB),
@@ -331,7 +335,7 @@ any_facts = st.builds(
     Facts,
     duration=st.sampled_from([0.1, 1.0, 5.0, 60.0]),
     main=st.builds(
-        MainThread,
+        MainThreadFacts,
         loop=st.sampled_from([None, "trio", "asyncio"]),
         running=shares,
         cpu=st.none() | shares,
@@ -350,7 +354,7 @@ any_facts = st.builds(
     ),
     deadlocks=st.lists(
         st.builds(
-            Deadlock,
+            DeadlockFacts,
             threads=st.just(("a", "b")),
             has_main=st.booleans(),
             is_sure=st.booleans(),
@@ -359,7 +363,7 @@ any_facts = st.builds(
         max_size=2,
     ).map(tuple),
     memory=st.builds(
-        Memory,
+        MemoryFacts,
         resident=sizes,
         blocks=counts,
         free=st.integers(0, 2**34),
@@ -368,21 +372,21 @@ any_facts = st.builds(
     ),
     garbage=st.none()
     | st.builds(
-        Garbage,
+        GarbageFacts,
         share=shares,
         collections=st.integers(0, 99),
         longest=seconds,
         generation=st.integers(0, 2),
     ),
     descriptors=st.builds(
-        Descriptors,
+        DescriptorFacts,
         counts=counts,
         limit=st.none() | st.integers(1, 100),
         hung_up=st.integers(0, 40),
         grown=lines,
     ),
-    tasks=st.builds(Crowd, counts=counts, grown=lines),
-    threads=st.builds(Crowd, counts=counts, grown=lines),
+    tasks=st.builds(GrowthFacts, counts=counts, grown=lines),
+    threads=st.builds(GrowthFacts, counts=counts, grown=lines),
 )
 
 
@@ -435,8 +439,8 @@ def test_a_worker_of_which_nothing_grows_and_that_gets_on_is_healthy(
         memory=evolve(facts.memory, resident=(MIB,) * 9, blocks=(7,) * 9, free=FREE),
         garbage=None,
         descriptors=evolve(facts.descriptors, counts=(50,) * 9, limit=100, hung_up=0),
-        tasks=Crowd(counts=(9_000,) * 9),
-        threads=Crowd(counts=(300,) * 9),
+        tasks=GrowthFacts(counts=(9_000,) * 9),
+        threads=GrowthFacts(counts=(300,) * 9),
     )
 
     assert diagnose(quiet) == ()

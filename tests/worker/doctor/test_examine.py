@@ -6,7 +6,6 @@ import gc
 import os
 import subprocess
 import sys
-import threading
 from pathlib import Path
 from typing import Any
 
@@ -14,30 +13,25 @@ import orjson
 import pytest
 import trio
 
-import tests.kits.sick_process
+import tests.kits.faulty_process
+from tests.kits.faulty_process import Caller, ExaminedWorker
 from tests.kits.places import ROOT
-from tests.kits.serving import short_directory
-from tests.kits.sick_process import Caller, Patient
-from tests.kits.worker import make_boot, open_ear
-from trio_supervisor.diagnostics.locations import thread_places
-from trio_supervisor.diagnostics.memory.turns import take_turn
-from trio_supervisor.diagnostics.tasks.main_loop import MainLoop, current_main_loop
+from trio_supervisor.diagnostics.locations import thread_locations
+from trio_supervisor.diagnostics.memory.memory_lock import acquire_memory_lock
+from trio_supervisor.diagnostics.tasks.main_loop import current_main_loop
 from trio_supervisor.wire.codec import parse_result
 from trio_supervisor.wire.diagnosis import Diagnosis
 from trio_supervisor.worker.doctor.examine import examine
-from trio_supervisor.worker.doctor.sync_progress import turns_counted
-from trio_supervisor.worker.instance import SyncWorker
-from trio_supervisor.worker.runtimes import SyncRuntime
 
 pytestmark = pytest.mark.slow
 
-SOURCE = Path(tests.kits.sick_process.__file__)
+SOURCE = Path(tests.kits.faulty_process.__file__)
 LOOPS = ["trio", "asyncio"]
 ALL = [*LOOPS, "sync"]
 
 
 def line_of(mark: str) -> str:
-    """Return ``sick_process.py:LINE`` of the line with that comment."""
+    """Return ``faulty_process.py:LINE`` of the line with that comment."""
     for number, text in enumerate(SOURCE.read_text().splitlines(), start=1):
         if text.endswith(f"# {mark}"):
             return f"{SOURCE.name}:{number}"
@@ -47,7 +41,7 @@ def line_of(mark: str) -> str:
 def look_at(backend: str, fault: str) -> dict[str, Any]:
     """Run a process that has *fault*; return all that is said of it."""
     process = subprocess.run(
-        [sys.executable, "-m", tests.kits.sick_process.__name__, backend, fault],
+        [sys.executable, "-m", tests.kits.faulty_process.__name__, backend, fault],
         cwd=ROOT,
         capture_output=True,
         timeout=90,
@@ -225,7 +219,7 @@ def test_threads_that_never_end_are_found_with_where_they_wait(backend: str) -> 
 
 
 def test_the_thread_that_looks_is_not_among_those_that_it_sees() -> None:
-    assert not any(spot.file == __file__ for spot in thread_places())
+    assert not any(location.file == __file__ for location in thread_locations())
 
 
 def test_memory_that_will_not_last_is_found() -> None:
@@ -265,48 +259,14 @@ def test_progress_is_told_up_to_the_end() -> None:
 async def test_a_cancelled_examination_leaves_nothing_behind(duration: float) -> None:
     """The collector is as it was, nobody has the turn, and no snapshot lives on."""
     callbacks, thresholds = list(gc.callbacks), gc.get_threshold()
-    patient = Patient(current_main_loop())
+    worker = ExaminedWorker(current_main_loop())
 
     with trio.move_on_after(0.75) as scope:
-        await examine(patient, Caller(), duration)
+        await examine(worker, Caller(), duration)
 
     assert scope.cancelled_caught
     assert list(gc.callbacks) == callbacks
     assert gc.get_threshold() == thresholds
-    take_turn("test").end()
+    acquire_memory_lock("test").release()
     with pytest.raises(ChildProcessError):
         os.waitpid(-1, os.WNOHANG)  # noqa: ASYNC222 (it does not wait)
-
-
-def test_turns_of_a_sync_worker_are_counted_while_somebody_wants_to_know() -> None:
-    """Two at once see the same, and the last one puts back what was there."""
-    is_asked, is_done = threading.Event(), threading.Event()
-
-    def target(worker: SyncWorker) -> None:
-        is_asked.wait()
-        for _ in range(7):
-            worker.stopping.is_set()
-        is_done.set()
-        worker.stopping.wait()
-
-    with short_directory() as directory, open_ear(directory) as ear:
-        worker = SyncWorker(make_boot(directory), ear.notifier)
-        runtime = SyncRuntime(worker, target)
-        thread = threading.Thread(target=runtime.run)
-        thread.start()
-        main = MainLoop(ident=thread.ident)
-        heartbeat = worker._stopping._heartbeat
-        with turns_counted(main) as one, turns_counted(main) as other:
-            assert (one(), other()) == (0, 0)
-            is_asked.set()
-            is_done.wait()
-            assert one() >= 7
-            assert other() >= 7
-        assert worker._stopping._heartbeat == heartbeat
-        worker._stopping._set()
-        thread.join()
-
-
-def test_a_function_that_is_no_target_has_no_turns() -> None:
-    with turns_counted(MainLoop()) as turns:
-        assert turns() == 0

@@ -23,19 +23,25 @@ import orjson
 from attrs import define, field
 
 from trio_supervisor.diagnostics.heap.unfinished_file import UnfinishedFile
+from trio_supervisor.diagnostics.memory.definitions import module_and_name
 from trio_supervisor.diagnostics.memory.fingerprints import Fingerprints, levels_below
 from trio_supervisor.diagnostics.memory.heap_walk import tracked_objects
+from trio_supervisor.diagnostics.memory.memory_lock import (
+    MemoryLock,
+    acquire_memory_lock,
+)
 from trio_supervisor.diagnostics.memory.memory_text import size as size_text
-from trio_supervisor.diagnostics.memory.places import module_and_name
 from trio_supervisor.diagnostics.memory.references import references
 from trio_supervisor.diagnostics.memory.sizes import Sizes
-from trio_supervisor.diagnostics.memory.turns import Turn, take_turn
 from trio_supervisor.diagnostics.snapshot.snapshot import (
     Fields,
     Snapshot,
     fork_snapshot,
 )
-from trio_supervisor.diagnostics.snapshot.snapshot_child import Reporter, write_all
+from trio_supervisor.diagnostics.snapshot.snapshot_child import (
+    SnapshotReporter,
+    write_all,
+)
 from trio_supervisor.diagnostics.stacks.frames import RunningThread, running_threads
 from trio_supervisor.diagnostics.stacks.values import short
 from trio_supervisor.wire.memory_reports import HEAP_FORMAT, DumpReport
@@ -51,7 +57,7 @@ _SHORT: Final = frozenset(
 class HeapDump:
     """A dump under way; made by `start`. Whoever has it finishes or aborts it."""
 
-    _turn: Turn
+    _lock: MemoryLock
     _file: UnfinishedFile
     snapshot: Snapshot
     """To be waited for."""
@@ -72,11 +78,11 @@ class HeapDump:
             HeapFileError: there is something at *path*, or no file can be made.
             LowMemoryError, SnapshotError, PlatformError: as `fork_snapshot`.
         """
-        turn = take_turn("memory dump")
+        lock = acquire_memory_lock("memory dump")
         try:
             file = UnfinishedFile.create(path)
         except BaseException:
-            turn.end()
+            lock.release()
             raise
         try:
             work = partial(write_heap, file.descriptor, with_repr, running_threads())
@@ -84,9 +90,9 @@ class HeapDump:
             del work  # it has the frames of threads
         except BaseException:
             file.discard()
-            turn.end()
+            lock.release()
             raise
-        return cls(turn, file, snapshot)
+        return cls(lock, file, snapshot)
 
     def finish(self) -> DumpReport:
         """Give the file its name, once the snapshot is over.
@@ -114,14 +120,14 @@ class HeapDump:
         """End it as it stands, and leave no file behind. Again: does nothing."""
         self.snapshot.close()
         self._file.discard()
-        self._turn.end()
+        self._lock.release()
 
 
 def write_heap(
     descriptor: int,
     with_repr: bool,
     threads: Sequence[RunningThread],
-    reporter: Reporter,
+    reporter: SnapshotReporter,
 ) -> Fields:
     """In a snapshot: write all objects; return what they add up to."""
     objects = tracked_objects(threads)

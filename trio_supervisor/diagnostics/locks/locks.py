@@ -18,10 +18,10 @@ from attrs import evolve, frozen
 
 from trio_supervisor.diagnostics.locks.lock_text import format_locks
 from trio_supervisor.diagnostics.stacks.frames import (
+    FramePosition,
     RunningThread,
-    Spot,
+    as_frame,
     outwards,
-    place_of,
     printable,
     running_threads,
 )
@@ -53,7 +53,7 @@ class _Waiting:
     lock: object
     """Or the thread that is to end; `UNKNOWN`: a lock that was not found out."""
     text: str
-    spot: Spot
+    position: FramePosition
 
 
 def lock_report() -> LockReport:
@@ -86,7 +86,9 @@ def _waiting(frame: FrameType) -> _Waiting | None:
             return None  # for a notification, not for a lock
         if place.f_code is threading.Thread.join.__code__:
             target = place.f_locals.get("self")
-            return _Waiting(lock=target, text="", spot=_spot(place.f_back or place))
+            return _Waiting(
+                lock=target, text="", position=_position_of(place.f_back or place)
+            )
         if place.f_code.co_filename != _THREADING:
             break
     if place.f_code.co_filename.endswith(_IDLE):
@@ -96,11 +98,11 @@ def _waiting(frame: FrameType) -> _Waiting | None:
         return None
     if place is not frame:
         text = _lock_at(place)[1]
-    return _Waiting(lock=lock, text=text, spot=_spot(place))
+    return _Waiting(lock=lock, text=text, position=_position_of(place))
 
 
-def _spot(frame: FrameType) -> Spot:
-    return Spot(frame.f_code, frame.f_lineno or 0, frame)
+def _position_of(frame: FrameType) -> FramePosition:
+    return FramePosition(frame.f_code, frame.f_lineno or 0, frame)
 
 
 def _lock_at(frame: FrameType) -> tuple[object, str]:
@@ -195,7 +197,7 @@ def _wait_of(
     threads: Sequence[RunningThread],
     holders: Mapping[int, list[LockHolder]],
 ) -> LockWait:
-    place = place_of(waiting.spot)
+    place = as_frame(waiting.position)
     lock = waiting.lock
     if isinstance(lock, threading.Thread):
         found = [_by_name(lock.ident, lock.name)]

@@ -12,10 +12,10 @@ from typing import Any, Final
 
 from attrs import define, field
 
+from trio_supervisor.diagnostics.memory.definitions import Place, Places
 from trio_supervisor.diagnostics.memory.fingerprints import is_container
 from trio_supervisor.diagnostics.memory.heap_walk import Heap, Local
 from trio_supervisor.diagnostics.memory.holders import is_root
-from trio_supervisor.diagnostics.memory.places import Place, Places
 from trio_supervisor.diagnostics.memory.references import references
 
 _DEPTH: Final = 8

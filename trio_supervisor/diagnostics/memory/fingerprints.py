@@ -19,7 +19,10 @@ from attrs import define, field
 
 from trio_supervisor.diagnostics.memory.growth import LargeSizes, sizes_in
 from trio_supervisor.diagnostics.memory.references import references
-from trio_supervisor.diagnostics.snapshot.snapshot_child import Reporter, write_all
+from trio_supervisor.diagnostics.snapshot.snapshot_child import (
+    SnapshotReporter,
+    write_all,
+)
 
 _PAGE: Final = 256
 """Objects begin at multiples of 16 bytes, so that many in 4 KiB."""
@@ -158,7 +161,7 @@ def levels_below(
 
 
 def take_fingerprints(
-    reporter: Reporter, objects: Sequence[Any], *, with_tracked: bool
+    reporter: SnapshotReporter, objects: Sequence[Any], *, with_tracked: bool
 ) -> Fingerprints:
     """Return the fingerprints of all untracked objects below *objects*, and sizes.
 

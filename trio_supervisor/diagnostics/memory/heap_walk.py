@@ -17,7 +17,7 @@ from trio_supervisor.diagnostics.memory.fingerprints import (
 )
 from trio_supervisor.diagnostics.memory.growth import LargeSizes
 from trio_supervisor.diagnostics.memory.references import references
-from trio_supervisor.diagnostics.snapshot.snapshot_child import Reporter
+from trio_supervisor.diagnostics.snapshot.snapshot_child import SnapshotReporter
 from trio_supervisor.diagnostics.stacks.frames import RunningThread, outwards
 
 
@@ -34,7 +34,7 @@ class Local:
 class Heap:
     """All that there is in a snapshot."""
 
-    reporter: Reporter
+    reporter: SnapshotReporter
     objects: list[Any]
     """Those that the collector tracks, and untracked containers of new ones."""
     new: Found
@@ -82,7 +82,7 @@ def tracked_objects(threads: Sequence[RunningThread]) -> list[Any]:
 
 
 def find_untracked(
-    reporter: Reporter,
+    reporter: SnapshotReporter,
     objects: Sequence[Any],
     before: SavedFingerprints,
     new: Found,

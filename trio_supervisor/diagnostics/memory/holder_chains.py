@@ -17,8 +17,7 @@ from types import (
 )
 from typing import Any, Final
 
-from trio_supervisor.diagnostics.memory.heap_walk import Local
-from trio_supervisor.diagnostics.memory.places import (
+from trio_supervisor.diagnostics.memory.definitions import (
     LRU_CACHE,
     Place,
     Places,
@@ -26,6 +25,7 @@ from trio_supervisor.diagnostics.memory.places import (
     slots_of,
     suspended_frame,
 )
+from trio_supervisor.diagnostics.memory.heap_walk import Local
 from trio_supervisor.diagnostics.stacks.values import short, type_name
 from trio_supervisor.wire.memory_reports import Step
 

@@ -7,8 +7,8 @@ from typing import Any, Final
 
 from attrs import define, field
 
+from trio_supervisor.diagnostics.memory.definitions import Places, suspended_frame
 from trio_supervisor.diagnostics.memory.heap_walk import Heap, Local
-from trio_supervisor.diagnostics.memory.places import Places, suspended_frame
 
 _DEPTH: Final = 24
 """Steps from an object to its root that are tried."""

@@ -22,13 +22,16 @@ from typing import Final
 from attrs import define, evolve, field, frozen
 
 from trio_supervisor.diagnostics.memory.allocation_epochs import Epoch, begin_epoch
+from trio_supervisor.diagnostics.memory.memory_lock import (
+    MemoryLock,
+    acquire_memory_lock,
+)
 from trio_supervisor.diagnostics.memory.memory_text import describe_sample
 from trio_supervisor.diagnostics.memory.sample_snapshots import (
     Measured,
     count,
     note_baseline,
 )
-from trio_supervisor.diagnostics.memory.turns import Turn, take_turn
 from trio_supervisor.diagnostics.memory_usage import read_memory
 from trio_supervisor.diagnostics.snapshot.bare_fork import prepare
 from trio_supervisor.diagnostics.snapshot.snapshot import Snapshot, fork_snapshot
@@ -67,7 +70,7 @@ class _Counters:
 class MemorySampling:
     """A sample under way; made by `start`. Whoever has it ends or aborts it."""
 
-    _turn: Turn
+    _lock: MemoryLock
     _fingerprints: int = field(factory=lambda: _open_unnamed())
     """A file without a name, for what the first snapshot notes."""
     _counters: _Counters = field(factory=_Counters.read)
@@ -91,11 +94,11 @@ class MemorySampling:
             LowMemoryError, SnapshotError, PlatformError: as `fork_snapshot`.
         """
         prepare()  # what it makes is not new in the period
-        turn = take_turn(_NAME)
+        lock = acquire_memory_lock(_NAME)
         try:
-            sampling = cls(turn)
+            sampling = cls(lock)
         except BaseException:
-            turn.end()
+            lock.release()
             raise
         try:
             sampling._begin(time_box)
@@ -173,7 +176,7 @@ class MemorySampling:
         if self._done is not None:
             os.close(self._done)
         self._end_epoch()
-        self._turn.end()
+        self._lock.release()
 
     def _begin(self, time_box: float) -> None:
         self._done, theirs = os.pipe()

@@ -10,11 +10,11 @@ from attrs import define, field
 
 from trio_supervisor._location import PACKAGE
 from trio_supervisor.diagnostics.memory.attribution import Owners
+from trio_supervisor.diagnostics.memory.definitions import Place, Places
 from trio_supervisor.diagnostics.memory.growth import Grown
 from trio_supervisor.diagnostics.memory.heap_walk import Heap
 from trio_supervisor.diagnostics.memory.holder_chains import describe_chain
 from trio_supervisor.diagnostics.memory.holders import find_roots
-from trio_supervisor.diagnostics.memory.places import Place, Places
 from trio_supervisor.diagnostics.memory.sizes import Sizes
 from trio_supervisor.diagnostics.memory.sums import Sums
 from trio_supervisor.diagnostics.stacks.frames import printable

@@ -10,6 +10,7 @@ from attrs import frozen
 
 from trio_supervisor.diagnostics.memory.allocation_epochs import Epoch
 from trio_supervisor.diagnostics.memory.attribution import Owners
+from trio_supervisor.diagnostics.memory.definitions import Places
 from trio_supervisor.diagnostics.memory.fingerprints import (
     SavedFingerprints,
     take_fingerprints,
@@ -21,10 +22,9 @@ from trio_supervisor.diagnostics.memory.heap_walk import (
     running_locals,
     tracked_objects,
 )
-from trio_supervisor.diagnostics.memory.places import Places
 from trio_supervisor.diagnostics.memory.report import Tally, file_name, location_name
 from trio_supervisor.diagnostics.snapshot.snapshot import Fields
-from trio_supervisor.diagnostics.snapshot.snapshot_child import Reporter
+from trio_supervisor.diagnostics.snapshot.snapshot_child import SnapshotReporter
 from trio_supervisor.diagnostics.stacks.frames import RunningThread
 from trio_supervisor.errors import SnapshotError
 from trio_supervisor.wire.codec import to_fields
@@ -64,7 +64,7 @@ def note_baseline(
     threads: Sequence[RunningThread],
     fingerprints: int,
     done: int,
-    reporter: Reporter,
+    reporter: SnapshotReporter,
 ) -> Fields:
     """In the first snapshot: note what the collector does not track.
 
@@ -86,7 +86,7 @@ def count(
     threads: Sequence[RunningThread],
     fingerprints: int,
     done: int,
-    reporter: Reporter,
+    reporter: SnapshotReporter,
 ) -> Fields:
     """In the second snapshot: return a `MemoryReport`, but for what its fork took.
 

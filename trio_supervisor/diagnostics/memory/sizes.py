@@ -17,7 +17,7 @@ from typing import Any, Final
 
 from attrs import define, field
 
-from trio_supervisor.diagnostics.memory.places import is_python_class
+from trio_supervisor.diagnostics.memory.definitions import is_python_class
 
 _ASKED: Final = (
     "__class__",

@@ -1,6 +1,6 @@
-"""A profile as text that others read: folded stacks, speedscope's JSON, a flame graph.
+"""Write a profile for other programs: speedscope's JSON, or collapsed stacks.
 
-In all of them a stack begins with its kind (running, waiting, tasks) and its thread.
+In both, each stack begins with its kind (running, waiting, tasks) and its thread.
 """
 
 from __future__ import annotations
@@ -11,15 +11,14 @@ from types import MappingProxyType
 from typing import Any, Final
 
 from trio_supervisor._version import __version__
-from trio_supervisor.diagnostics.profile.flame_graph import svg
 from trio_supervisor.diagnostics.profile.sampling import (
     OTHER,
     RUNNING,
     TASKS,
     WAITING,
-    Line,
-    Profile,
+    SampledProfile,
     SampledStack,
+    StackLine,
 )
 from trio_supervisor.diagnostics.stacks.frames import short_path
 from trio_supervisor.errors import BadRequestError
@@ -30,7 +29,9 @@ _ROOM: Final = 5_000_000
 _SCHEMA: Final = "https://www.speedscope.app/file-format-schema.json"
 
 
-def profile_report(profile: Profile, format_: str = "speedscope") -> ProfileReport:
+def profile_report(
+    profile: SampledProfile, format_: str = "speedscope"
+) -> ProfileReport:
     """Return *profile* in one of `FORMATS`.
 
     Raises:
@@ -57,7 +58,7 @@ def profile_report(profile: Profile, format_: str = "speedscope") -> ProfileRepo
     )
 
 
-def collapsed(profile: Profile) -> str:
+def collapsed(profile: SampledProfile) -> str:
     """Return one line a stack: its frames by semicolons, then its time [µs]."""
     lines, rest, room = [], dict[str, int](), _ROOM
     for stack in profile.stacks:
@@ -71,12 +72,12 @@ def collapsed(profile: Profile) -> str:
     return "".join(f"{line}\n" for line in lines)
 
 
-def speedscope(profile: Profile) -> str:
+def speedscope(profile: SampledProfile) -> str:
     """Return the JSON of https://www.speedscope.app, a profile for each kind."""
     frames: list[dict[str, Any]] = []
     numbers = dict[object, int]()
 
-    def number(place: Line | str) -> int:
+    def number(place: StackLine | str) -> int:
         if place not in numbers:
             numbers[place] = len(frames)
             frames.append(_speedscope_frame(place))
@@ -108,20 +109,8 @@ def speedscope(profile: Profile) -> str:
     return json.dumps(tree, separators=(",", ":"))
 
 
-def flame_graph(profile: Profile) -> str:
-    """Return a picture, whole in itself."""
-    stacks = [
-        ((*_head(stack), *_names(stack)), stack.time / 1e9) for stack in profile.stacks
-    ]
-    title = (
-        f"{profile.duration:.3g} s, {profile.samples} samples;"
-        f" looking took {profile.overhead:.1%}"
-    )
-    return svg(stacks, title)
-
-
-FORMATS: Final[Mapping[str, Callable[[Profile], str]]] = MappingProxyType(
-    {"speedscope": speedscope, "collapsed": collapsed, "svg": flame_graph}
+FORMATS: Final[Mapping[str, Callable[[SampledProfile], str]]] = MappingProxyType(
+    {"speedscope": speedscope, "collapsed": collapsed}
 )
 
 
@@ -140,7 +129,7 @@ def _folded(name: str) -> str:
     return " ".join(name.replace(";", ",").split())
 
 
-def _speedscope_frame(place: Line | str) -> dict[str, Any]:
+def _speedscope_frame(place: StackLine | str) -> dict[str, Any]:
     if isinstance(place, str):
         return {"name": place}
     return {"name": place.function, "file": place.file, "line": place.line}

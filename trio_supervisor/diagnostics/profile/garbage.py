@@ -14,7 +14,7 @@ from typing import Any, Final
 
 from attrs import define, field, frozen
 
-from trio_supervisor.diagnostics.profile.sampling import Line
+from trio_supervisor.diagnostics.profile.sampling import StackLine
 from trio_supervisor.diagnostics.stacks.frames import outwards, printable
 from trio_supervisor.errors import BusyError, UnavailableError
 from trio_supervisor.wire.reports import (
@@ -59,12 +59,12 @@ class GarbageStack:
 
     pause: float
     """What those took [s]."""
-    lines: tuple[Line, ...]
+    lines: tuple[StackLine, ...]
     """The innermost first."""
 
 
 @define(eq=False)
-class GarbageProfile:
+class GarbageProfiler:
     """Counts collections from `start` to `stop`, through ``gc.callbacks``.
 
     One in a process at a time. Costs about a microsecond a collection.
@@ -89,7 +89,7 @@ class GarbageProfile:
             BusyError: this process is being profiled already.
         """
         if any(
-            isinstance(getattr(callback, "__self__", None), GarbageProfile)
+            isinstance(getattr(callback, "__self__", None), GarbageProfiler)
             for callback in gc.callbacks
         ):
             raise BusyError("another garbage profile runs; try again later")
@@ -118,7 +118,7 @@ class GarbageProfile:
             GarbageStack(
                 one.pause / 1e9,
                 tuple(
-                    Line(printable(code.co_filename), line, code.co_qualname)
+                    StackLine(printable(code.co_filename), line, code.co_qualname)
                     for code, line in one.places
                 ),
             )

@@ -40,7 +40,7 @@ _Key = tuple[object, ...]
 
 
 @frozen
-class Line:
+class StackLine:
     """A line of code in a stack."""
 
     file: str
@@ -56,7 +56,7 @@ class SampledStack:
     """`RUNNING`, `WAITING` or `TASKS`."""
     thread: str
     """The thread's name; empty for a task."""
-    lines: tuple[Line, ...]
+    lines: tuple[StackLine, ...]
     """The innermost last; empty: it stands for those that there was no room for."""
     count: int
     """How many looks saw it."""
@@ -65,7 +65,7 @@ class SampledStack:
 
 
 @frozen(kw_only=True)
-class Profile:
+class SampledProfile:
     """What a `Sampler` saw."""
 
     stacks: tuple[SampledStack, ...]
@@ -91,7 +91,7 @@ class Profile:
 
     def hottest(self) -> tuple[HotLine, ...]:
         """Return the lines in which most of the running threads' time went."""
-        times = dict[Line, int]()
+        times = dict[StackLine, int]()
         total = 0
         for stack in self.stacks:
             if stack.kind == RUNNING and stack.lines:
@@ -112,7 +112,7 @@ class Profile:
 
 
 @define(eq=False)
-class _Seen:
+class _StackTotal:
     frames: tuple[tuple[CodeType, int], ...]
     count: int = 0
     time: int = 0
@@ -134,7 +134,7 @@ class Sampler:
     _main: MainLoop
     _interval: float = 0.01
     _max_stacks: int = 5000
-    _stacks: dict[_Key, _Seen] = field(factory=dict, init=False)
+    _stacks: dict[_Key, _StackTotal] = field(factory=dict, init=False)
     _waits: WaitDetector = field(factory=WaitDetector, init=False)
     _samples: int = field(default=0, init=False)
     _task_samples: int = field(default=0, init=False)
@@ -161,7 +161,7 @@ class Sampler:
             self._tasks_next = began + int(took / _TASK_SHARE)
         self._spent += time.perf_counter_ns() - began
 
-    def profile(self) -> Profile:
+    def profile(self) -> SampledProfile:
         """Return what was seen so far."""
         duration = max(1, self._last - self._started)
         stacks = [
@@ -175,7 +175,7 @@ class Sampler:
             for (kind, thread, *_), seen in self._stacks.items()
         ]
         stacks.sort(key=lambda stack: stack.time, reverse=True)
-        return Profile(
+        return SampledProfile(
             stacks=tuple(stacks),
             samples=self._samples,
             interval=self._interval,
@@ -212,17 +212,17 @@ class Sampler:
         if (seen := self._stacks.get(stack)) is None:
             if len(self._stacks) < self._max_stacks:
                 places = [(frame.f_code, frame.f_lineno or 0) for frame in frames]
-                seen = self._stacks[stack] = _Seen(tuple(places))
+                seen = self._stacks[stack] = _StackTotal(tuple(places))
             else:
                 # One for each kind: never more than three.
-                seen = self._stacks.setdefault((kind, ""), _Seen(()))
+                seen = self._stacks.setdefault((kind, ""), _StackTotal(()))
         seen.count += 1
         seen.time += passed
 
 
 def profile_for(
     duration: float, interval: float = 0.01, main: MainLoop | None = None
-) -> Profile:
+) -> SampledProfile:
     """Look for *duration* seconds, blocking the calling thread."""
     sampler = Sampler(main or MainLoop(), interval)
     end = time.monotonic() + duration
@@ -232,8 +232,10 @@ def profile_for(
     return sampler.profile()
 
 
-def _lines(frames: Sequence[tuple[CodeType, int]]) -> tuple[Line, ...]:
+def _lines(frames: Sequence[tuple[CodeType, int]]) -> tuple[StackLine, ...]:
     return tuple(
-        Line(file=printable(code.co_filename), line=line, function=code.co_qualname)
+        StackLine(
+            file=printable(code.co_filename), line=line, function=code.co_qualname
+        )
         for code, line in frames
     )

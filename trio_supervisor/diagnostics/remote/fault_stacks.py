@@ -9,7 +9,7 @@ from typing import Final
 from attrs import field, frozen
 
 from trio_supervisor._location import PACKAGE
-from trio_supervisor.diagnostics.locations import Spot
+from trio_supervisor.diagnostics.locations import CodeLocation
 
 _FRAME: Final = re.compile(r'  File "(?P<file>.*)", line (?P<line>\d+) in (?P<name>.+)')
 _TITLE: Final = re.compile(r"(Main thread|Thread) \d+, (?P<state>.+) \(most recent .*")
@@ -26,32 +26,34 @@ _WAITING: Final = (
 
 @frozen(kw_only=True)
 class FaultStack:
-    """One thread; its spots are the innermost first."""
+    """One thread; its locations are the innermost first."""
 
-    spots: tuple[Spot, ...]
+    locations: tuple[CodeLocation, ...]
     state: str = field(default="", eq=False)
     """What the kernel says of it, as ``sleeping in futex``; empty: nothing."""
 
     @property
     def is_main(self) -> bool:
         """Whether it is the main thread."""
-        last = self.spots[-1]
+        last = self.locations[-1]
         return not (last.file.endswith(_BEGINS[0]) and last.function == _BEGINS[1])
 
     @property
     def is_agent(self) -> bool:
         """Whether it is the one that answers the supervisor."""
-        return not self.is_main and any(spot.file == _AGENT for spot in self.spots)
+        return not self.is_main and any(
+            location.file == _AGENT for location in self.locations
+        )
 
     @property
     def is_waiting(self) -> bool:
         """Whether it waits in a way that lets others run."""
-        return self.spots[0].file.endswith(_WAITING)
+        return self.locations[0].file.endswith(_WAITING)
 
 
 def parse_stacks(text: str) -> tuple[FaultStack, ...]:
     """Return the stacks in what faulthandler or `outside` wrote, in its order."""
-    stacks: list[tuple[str, list[Spot]]] = []
+    stacks: list[tuple[str, list[CodeLocation]]] = []
     is_within, state = False, ""
     for line in text.splitlines():
         if (match := _FRAME.fullmatch(line)) is None:
@@ -61,8 +63,12 @@ def parse_stacks(text: str) -> tuple[FaultStack, ...]:
         if not is_within:
             stacks.append((state, []))
         is_within = True
-        stacks[-1][1].append(Spot(match["file"], int(match["line"]), match["name"]))
-    return tuple(FaultStack(spots=tuple(spots), state=one) for one, spots in stacks)
+        stacks[-1][1].append(
+            CodeLocation(match["file"], int(match["line"]), match["name"])
+        )
+    return tuple(
+        FaultStack(locations=tuple(locations), state=one) for one, locations in stacks
+    )
 
 
 def holder(text: str) -> FaultStack | None:

@@ -17,7 +17,7 @@ from typing import Final
 
 from attrs import define, field, frozen
 
-from trio_supervisor.diagnostics.locations import Spot
+from trio_supervisor.diagnostics.locations import CodeLocation
 from trio_supervisor.diagnostics.remote.interpreter_layout import (
     WORD,
     Layout,
@@ -54,10 +54,10 @@ class UnreadableError(Exception):
 
 @frozen(kw_only=True)
 class RemoteThread:
-    """A thread of another process; its spots are the innermost first."""
+    """A thread of another process; its locations are the innermost first."""
 
     native_id: int
-    spots: tuple[Spot, ...]
+    locations: tuple[CodeLocation, ...]
     is_moving: bool
     """Whether no two readings were the same: the stack may be of two moments."""
 
@@ -106,7 +106,7 @@ def _read(process_id: int, layout: Layout, shift: int) -> RemoteStacks:
                 except OSError as exc:  # a thread came or went
                     problem = exc.strerror or str(exc)
                     continue
-                if any(thread.spots for thread in threads):
+                if any(thread.locations for thread in threads):
                     return RemoteStacks(threads=threads)
     except OSError as exc:
         reason = exc.strerror or str(exc)
@@ -141,19 +141,19 @@ class _Reading:
             OSError: it is gone.
         """
         number = self._memory.word(state + self._layout.native_id)
-        last, spots = None, tuple[Spot, ...]()
+        last, locations = None, tuple[CodeLocation, ...]()
         for _ in range(_READINGS):
             try:
-                spots = tuple(self._spots(state))
+                locations = tuple(self._locations(state))
             except (OSError, ValueError):  # it went on in between
-                spots = ()
-            if spots and spots == last:
+                locations = ()
+            if locations and locations == last:
                 break
-            last = spots
-        is_moving = spots != last
-        return RemoteThread(native_id=number, spots=spots, is_moving=is_moving)
+            last = locations
+        is_moving = locations != last
+        return RemoteThread(native_id=number, locations=locations, is_moving=is_moving)
 
-    def _spots(self, state: int) -> Iterator[Spot]:
+    def _locations(self, state: int) -> Iterator[CodeLocation]:
         memory, layout = self._memory, self._layout
         frame = memory.word(state + layout.frame)
         if layout.frame_within is not None and frame:
@@ -165,12 +165,12 @@ class _Reading:
             # The lowest bits of a reference may be flags.
             code = words[layout.code // WORD] & ~3
             if (
-                spot := self._spot(code, words[layout.instruction // WORD])
+                location := self._location_of(code, words[layout.instruction // WORD])
             ) is not None:
-                yield spot
+                yield location
             frame = words[layout.previous // WORD]
 
-    def _spot(self, code: int, instruction: int) -> Spot | None:
+    def _location_of(self, code: int, instruction: int) -> CodeLocation | None:
         if not code or self._memory.word(code + WORD) != id(CodeType) + self._shift:
             return None  # C code that calls Python has one, too
         if code not in self._codes:
@@ -179,7 +179,7 @@ class _Reading:
         if name == _TRAMPOLINE:
             return None
         done = instruction - code - self._layout.instructions
-        return Spot(file, line_at(table, first, done), name)
+        return CodeLocation(file, line_at(table, first, done), name)
 
     def _read_code(self, code: int) -> tuple[str, str, int, bytes]:
         memory, layout = self._memory, self._layout
@@ -279,14 +279,16 @@ def _check(layout: Layout) -> str:
 def _compare(layout: Layout, threads: list[threading.Thread]) -> str:
     for _ in range(_READINGS):
         found = {
-            thread.native_id: thread.spots
+            thread.native_id: thread.locations
             for thread in _read(os.getpid(), layout, 0).threads
         }
         frames = sys._current_frames()
         if all(
             found.get(thread.native_id or 0)
             == tuple(
-                Spot(f.f_code.co_filename, f.f_lineno or 0, f.f_code.co_qualname)
+                CodeLocation(
+                    f.f_code.co_filename, f.f_lineno or 0, f.f_code.co_qualname
+                )
                 for f in outwards(frames[thread.ident or 0])
             )
             for thread in threads

@@ -22,14 +22,14 @@ from attrs import define, field
 from trio_supervisor.diagnostics.snapshot.bare_fork import bare_fork, prepare, wait_for
 from trio_supervisor.diagnostics.snapshot.memory_headroom import require_memory
 from trio_supervisor.diagnostics.snapshot.snapshot_child import (
-    Reporter,
+    SnapshotReporter,
     live_as_snapshot,
 )
 from trio_supervisor.diagnostics.snapshot.thread_states import hold_thread_states
 from trio_supervisor.errors import PlatformError, SnapshotError
 
 Fields = dict[str, Any]
-Work = Callable[[Reporter], Fields]
+Work = Callable[[SnapshotReporter], Fields]
 """What a snapshot does: returns its result, as JSON has it."""
 
 _READ: Final = 256 * 1024
@@ -202,7 +202,7 @@ def _fork(work: Work, time_box: float, keep: Iterable[int]) -> Snapshot:
         held = hold_thread_states(), dict(getattr(threading, "_active", {}))
         if held[0] is None:
             raise PlatformError("this interpreter's threads cannot be kept from harm")
-        reporter = Reporter(theirs, parent)
+        reporter = SnapshotReporter(theirs, parent)
         pid = bare_fork(partial(live_as_snapshot, work, reporter, time_box, keep))
         pause = time.monotonic() - began
     except BaseException as exc:

@@ -29,7 +29,7 @@ _INTERVAL: Final = 0.1
 
 
 @define(eq=False)
-class Reporter:
+class SnapshotReporter:
     """The snapshot's way to tell its parent."""
 
     descriptor: int
@@ -77,8 +77,8 @@ def write_all(descriptor: int, data: bytes | bytearray) -> None:
 
 
 def live_as_snapshot(
-    work: Callable[[Reporter], dict[str, Any]],
-    reporter: Reporter,
+    work: Callable[[SnapshotReporter], dict[str, Any]],
+    reporter: SnapshotReporter,
     time_box: float,
     keep: Iterable[int],
 ) -> NoReturn:

@@ -23,7 +23,7 @@ _PLACES: Final = tuple(
 )
 
 
-class Spot(NamedTuple):
+class FramePosition(NamedTuple):
     """Where a frame stood when it was looked at."""
 
     code: CodeType
@@ -82,26 +82,26 @@ def outwards(frame: FrameType | None) -> Iterator[FrameType]:
         frame = frame.f_back
 
 
-def stack_of(frame: FrameType | None) -> list[Spot]:
-    """Return the spots of *frame* and its callers, the innermost first.
+def stack_of(frame: FrameType | None) -> list[FramePosition]:
+    """Return the positions of *frame* and its callers, the innermost first.
 
     To be taken at once, before anything that may wait, such as a look at the sources:
     another thread's stack goes on changing.
     """
-    return [Spot(f.f_code, f.f_lineno or 0, f) for f in outwards(frame)]
+    return [FramePosition(f.f_code, f.f_lineno or 0, f) for f in outwards(frame)]
 
 
-def trim(spots: list[Spot]) -> list[Spot]:
-    """Return *spots* without those that only tell how this process was started."""
-    end = len(spots)
-    while end > 1 and spots[end - 1].code.co_filename.startswith(_BOOT):
+def trim(positions: list[FramePosition]) -> list[FramePosition]:
+    """Return *positions* without those that only tell how this process was started."""
+    end = len(positions)
+    while end > 1 and positions[end - 1].code.co_filename.startswith(_BOOT):
         end -= 1
-    return spots[:end]
+    return positions[:end]
 
 
-def place_of(spot: Spot, *, with_source: bool = True) -> Frame:
-    """Return *spot* as data."""
-    code, line, _ = spot
+def as_frame(position: FramePosition, *, with_source: bool = True) -> Frame:
+    """Return *position* as data."""
+    code, line, _ = position
     source = linecache.getline(code.co_filename, line).strip() if with_source else ""
     return Frame(
         file=printable(code.co_filename),

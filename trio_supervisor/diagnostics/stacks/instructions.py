@@ -28,7 +28,7 @@ _CACHED: Final = 2048
 _TOO_MANY: Final = 1000
 
 
-class Handler(NamedTuple):
+class ExceptionRange(NamedTuple):
     """The instructions from *start* up to *end* raise to *target*."""
 
     start: int
@@ -41,7 +41,7 @@ class Listing(NamedTuple):
 
     instructions: tuple[dis.Instruction, ...]
     offsets: tuple[int, ...]
-    handlers: tuple[Handler, ...]
+    handlers: tuple[ExceptionRange, ...]
 
     def index_of(self, offset: int) -> int:
         """Return the index of the instruction at *offset*, or in whose cache it is."""
@@ -68,10 +68,10 @@ def listing(code: CodeType) -> Listing:
     return Listing(instructions, offsets, tuple(_handlers(code)))
 
 
-def _handlers(code: CodeType) -> Iterator[Handler]:
+def _handlers(code: CodeType) -> Iterator[ExceptionRange]:
     parse = getattr(dis, "_parse_exception_table", None)
     for entry in parse(code) if parse else ():
-        yield Handler(entry.start, entry.end, entry.target)
+        yield ExceptionRange(entry.start, entry.end, entry.target)
 
 
 def current_call(frame: FrameType) -> tuple[str, int] | None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from types import CodeType, FrameType
 
-from trio_supervisor.diagnostics.stacks.frames import Spot, place_of
+from trio_supervisor.diagnostics.stacks.frames import FramePosition, as_frame
 from trio_supervisor.wire.reports import Frame
 
 
@@ -34,6 +34,6 @@ class StackTable:
         key = (id(code), frame.f_lasti)
         if (known := self._frames.get(key)) is None:
             # Kept with its code, so that the address is not given to another one.
-            spot = Spot(code, frame.f_lineno or 0, frame)
-            known = self._frames[key] = (code, place_of(spot, with_source=False))
+            position = FramePosition(code, frame.f_lineno or 0, frame)
+            known = self._frames[key] = (code, as_frame(position, with_source=False))
         return known[1]

@@ -8,9 +8,9 @@ from typing import Final
 from attrs import define, evolve
 
 from trio_supervisor.diagnostics.stacks.frames import (
+    FramePosition,
     RunningThread,
-    Spot,
-    place_of,
+    as_frame,
     running_threads,
     stack_of,
     trim,
@@ -51,7 +51,7 @@ def thread_report(*, with_locals: bool = False) -> ThreadReport:
     """
     room = _Room(_ROOM if with_locals else 0)
     stacks = [(thread, stack_of(thread.frame)) for thread in running_threads()]
-    threads = [_as_data(thread, trim(spots), room) for thread, spots in stacks]
+    threads = [_as_data(thread, trim(positions), room) for thread, positions in stacks]
     return ThreadReport(data=format_threads(threads), threads=tuple(threads))
 
 
@@ -76,9 +76,12 @@ def format_frame(frame: Frame) -> list[str]:
     return lines
 
 
-def _as_data(thread: RunningThread, spots: list[Spot], room: _Room) -> ThreadStack:
+def _as_data(
+    thread: RunningThread, positions: list[FramePosition], room: _Room
+) -> ThreadStack:
     frames = [
-        evolve(place_of(spot), locals=room.locals_of(spot.frame)) for spot in spots
+        evolve(as_frame(position), locals=room.locals_of(position.frame))
+        for position in positions
     ]
     return ThreadStack(
         name=thread.name,

@@ -15,7 +15,7 @@ from typing import Any, Final
 from attrs import define, evolve, field
 
 from trio_supervisor.diagnostics.stacks.frames import (
-    place_of,
+    as_frame,
     short_path,
     stack_of,
     trim,
@@ -157,9 +157,9 @@ class StallWatch:
         frames: list[Frame] = []
         task = None
         if has_stack:
-            spots = stack_of(self._main.frame())
+            positions = stack_of(self._main.frame())
             task = _task_name(self._main)
-            frames = [place_of(spot) for spot in trim(spots)[:_DEEPEST]]
+            frames = [as_frame(position) for position in trim(positions)[:_DEEPEST]]
         return Stall(
             at=time.time() - duration,
             duration=duration,

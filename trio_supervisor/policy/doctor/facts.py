@@ -19,7 +19,7 @@ ENOUGH = 6
 
 
 @frozen(kw_only=True)
-class MainThread:
+class MainThreadFacts:
     """What the main thread did."""
 
     loop: str | None
@@ -57,7 +57,7 @@ class MainThread:
 
 
 @frozen(kw_only=True)
-class Deadlock:
+class DeadlockFacts:
     """Threads that wait for each other in all pictures."""
 
     threads: Lines
@@ -69,7 +69,7 @@ class Deadlock:
 
 
 @frozen(kw_only=True)
-class Holder:
+class HolderFacts:
     """Who holds objects that are new and were retained, or old ones that have grown."""
 
     memory: int
@@ -86,7 +86,7 @@ class Holder:
 
 
 @frozen(kw_only=True)
-class Memory:
+class MemoryFacts:
     """The memory of the process."""
 
     resident: Series
@@ -97,12 +97,12 @@ class Memory:
     """What the process can get: of the host and within its limits [bytes]."""
     sampled: float = 0.0
     """For how long new objects were told from old ones [s]. 0: they were not."""
-    holders: tuple[Holder, ...] = ()
+    holders: tuple[HolderFacts, ...] = ()
     """The largest first."""
 
 
 @frozen(kw_only=True)
-class Garbage:
+class GarbageFacts:
     """What the collector of garbage did."""
 
     share: float
@@ -121,7 +121,7 @@ class Garbage:
 
 
 @frozen(kw_only=True)
-class Descriptors:
+class DescriptorFacts:
     """The open descriptors."""
 
     counts: Series
@@ -134,7 +134,7 @@ class Descriptors:
 
 
 @frozen(kw_only=True)
-class Crowd:
+class GrowthFacts:
     """Threads, or tasks of the event loop."""
 
     counts: Series
@@ -147,14 +147,14 @@ class Facts:
     """What was seen of one worker in *duration* seconds."""
 
     duration: float
-    main: MainThread
-    deadlocks: tuple[Deadlock, ...]
-    memory: Memory
-    garbage: Garbage | None
+    main: MainThreadFacts
+    deadlocks: tuple[DeadlockFacts, ...]
+    memory: MemoryFacts
+    garbage: GarbageFacts | None
     """None: somebody else profiles it."""
-    descriptors: Descriptors
-    tasks: Crowd
-    threads: Crowd
+    descriptors: DescriptorFacts
+    tasks: GrowthFacts
+    threads: GrowthFacts
 
 
 def growth(series: Sequence[int]) -> int:

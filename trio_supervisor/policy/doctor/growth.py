@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from trio_supervisor.policy.doctor.facts import (
-    Crowd,
     Facts,
-    Holder,
-    Memory,
+    GrowthFacts,
+    HolderFacts,
+    MemoryFacts,
     growth,
     has_risen,
 )
@@ -71,7 +71,7 @@ def _threads(facts: Facts) -> Iterator[Finding]:
         )
 
 
-def _crowd(facts: Facts, kind: str, crowd: Crowd, advice: str) -> Finding:
+def _crowd(facts: Facts, kind: str, crowd: GrowthFacts, advice: str) -> Finding:
     first, *_, last = crowd.counts
     return Finding(
         kind=kind,
@@ -85,7 +85,7 @@ def _crowd(facts: Facts, kind: str, crowd: Crowd, advice: str) -> Finding:
     )
 
 
-def leaking(facts: Facts) -> Holder | None:
+def leaking(facts: Facts) -> HolderFacts | None:
     """Return who holds the most of what is retained, if that is a leak's amount."""
     memory = facts.memory
     if not memory.holders or not memory.sampled:
@@ -95,7 +95,7 @@ def leaking(facts: Facts) -> Holder | None:
     return one if is_much and _is_backed(memory, one) else None
 
 
-def _is_backed(memory: Memory, holder: Holder) -> bool:
+def _is_backed(memory: MemoryFacts, holder: HolderFacts) -> bool:
     """Whether the heap has grown for it: new objects in the place of old are no leak.
 
     What goes up and down hides a slow leak, which a longer examination finds: a leak
@@ -144,7 +144,7 @@ def _leak(facts: Facts) -> Iterator[Finding]:
         )
 
 
-def _amounts(holder: Holder) -> str:
+def _amounts(holder: HolderFacts) -> str:
     new = (
         f"{size(holder.memory)} in {holder.count} new objects that no collection frees"
     )

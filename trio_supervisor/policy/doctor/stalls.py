@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from trio_supervisor.policy.doctor.facts import Deadlock, Facts, MainThread
+from trio_supervisor.policy.doctor.facts import DeadlockFacts, Facts, MainThreadFacts
 from trio_supervisor.policy.doctor.findings import Certainty, Finding, Severity
 
 STUCK = 1.0
@@ -49,7 +49,7 @@ def _deadlocks(facts: Facts) -> Iterator[Finding]:
         )
 
 
-def _deadlock_text(one: Deadlock) -> str:
+def _deadlock_text(one: DeadlockFacts) -> str:
     first, *others = one.threads
     circle = ", which waits for ".join((*others, first))
     text = f"{first} waits for {circle}: none of them can ever go on."
@@ -104,7 +104,7 @@ def works(facts: Facts) -> bool:
     return wanted >= BUSY or (main.running >= ALWAYS and main.cpu >= SOME)
 
 
-def _stuck(main: MainThread, what: str) -> Finding:
+def _stuck(main: MainThreadFacts, what: str) -> Finding:
     return Finding(
         kind="stuck",
         title=f"the main thread is stuck {_at(main.place)}",
@@ -117,7 +117,7 @@ def _stuck(main: MainThread, what: str) -> Finding:
     )
 
 
-def _spinning(main: MainThread, what: str, certainty: Certainty) -> Finding:
+def _spinning(main: MainThreadFacts, what: str, certainty: Certainty) -> Finding:
     used = "" if main.cpu is None else f", using {main.cpu:.0%} of a processor"
     if main.queued >= QUEUED:
         used += f", and waited {main.queued:.1f} s for one"

@@ -74,7 +74,7 @@ def _read(process_id: int) -> Mapping[int, Sequence[str]] | str:
         thread.native_id: [
             *(
                 f'  File "{s.file}", line {s.line} in {s.function}'
-                for s in thread.spots
+                for s in thread.locations
             ),
             *(moving if thread.is_moving else []),
         ]

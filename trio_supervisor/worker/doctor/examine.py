@@ -17,12 +17,12 @@ from attrs import define, evolve, field
 
 from trio_supervisor.diagnostics.diagnosis_text import describe
 from trio_supervisor.diagnostics.locations import (
-    Spot,
-    application_spot,
+    CodeLocation,
+    application_location,
     stack_lines,
 )
 from trio_supervisor.diagnostics.memory.memory_sample import MemorySampling
-from trio_supervisor.diagnostics.profile.garbage import GarbageProfile, GarbageStack
+from trio_supervisor.diagnostics.profile.garbage import GarbageProfiler, GarbageStack
 from trio_supervisor.diagnostics.snapshot.memory_headroom import free_memory
 from trio_supervisor.diagnostics.snapshot.snapshot import Snapshot
 from trio_supervisor.diagnostics.tasks.main_loop import MainLoop
@@ -30,10 +30,10 @@ from trio_supervisor.errors import SupervisorError
 from trio_supervisor.policy.doctor.diagnose import diagnose
 from trio_supervisor.policy.doctor.facts import (
     Facts,
-    Garbage,
-    Holder,
-    MainThread,
-    Memory,
+    GarbageFacts,
+    HolderFacts,
+    MainThreadFacts,
+    MemoryFacts,
 )
 from trio_supervisor.wire.codec import parse_result, to_fields
 from trio_supervisor.wire.diagnosis import Diagnosis, Finding
@@ -43,8 +43,12 @@ from trio_supervisor.wire.reports import GarbageReport, StallReport
 from trio_supervisor.worker.address_space import room_in_address_space
 from trio_supervisor.worker.doctor.growth_series import Counts, count_descriptors
 from trio_supervisor.worker.doctor.leak_holders import holders_of
-from trio_supervisor.worker.doctor.lock_samples import LockPictures
-from trio_supervisor.worker.doctor.main_thread import LOOK, MainWatch, watching_main
+from trio_supervisor.worker.doctor.lock_samples import LockSamples
+from trio_supervisor.worker.doctor.main_thread import (
+    SAMPLE_INTERVAL,
+    MainThreadSampler,
+    sampling_main_thread,
+)
 from trio_supervisor.worker.doctor.text import looked_at
 
 _COUNTING: Final = 45.0
@@ -56,7 +60,7 @@ _WATCHED: Final = 0.8
 """The part of the progress after which the snapshot counts."""
 
 
-class Patient(Protocol):
+class ExaminedWorker(Protocol):
     """What is examined."""
 
     @property
@@ -67,7 +71,10 @@ class Patient(Protocol):
         """Stand around what holds its main thread up."""
 
     def slow_tasks(self) -> Mapping[str, object]:
-        """Return the fields of a `StallReport` of all the time before."""
+        """Return the fields of a `StallReport` since the worker's start."""
+
+    def stop_checks(self) -> int:
+        """Return how often a sync target has checked ``stopping``; else 0."""
 
 
 class Caller(Protocol):
@@ -79,16 +86,16 @@ class Caller(Protocol):
 
 @define(eq=False)
 class _Examination:
-    _patient: Patient
+    _worker: ExaminedWorker
     _call: Caller
     _duration: float
-    _watch: MainWatch
+    _main_thread: MainThreadSampler
     _counts: Counts
-    _locks: LockPictures = field(factory=LockPictures, init=False)
+    _locks: LockSamples = field(factory=LockSamples, init=False)
     _began: float = field(factory=trio.current_time, init=False)
     _progress: float = field(default=0.0, init=False)
     _next_progress: float = field(default=0.0, init=False)
-    _garbage: Garbage | None = field(default=None, init=False)
+    _garbage: GarbageFacts | None = field(default=None, init=False)
     _sample: MemoryReport | None = field(default=None, init=False)
     left_out: list[str] = field(factory=list, init=False)
     """What could not be looked at, and why."""
@@ -112,7 +119,7 @@ class _Examination:
         return Facts(
             duration=self._duration,
             main=main,
-            deadlocks=self._locks.deadlocks(self._watch.main.thread),
+            deadlocks=self._locks.deadlocks(self._main_thread.main.thread),
             memory=self._memory(),
             garbage=self._garbage,
             descriptors=self._counts.descriptors(),
@@ -132,14 +139,14 @@ class _Examination:
         """Look until that part of the duration is over."""
         end = self._began + part * self._duration
         while (left := end - trio.current_time()) > 0:
-            self._watch.look()
+            self._main_thread.sample()
             self._counts.look()
             now = trio.current_time()
             if now >= self._next_progress:
                 self._next_progress = now + _PROGRESS
                 passed = min(1.0, (now - self._began) / self._duration)
                 self._tell(_WATCHED * passed)
-            await trio.sleep(min(left, LOOK))
+            await trio.sleep(min(left, SAMPLE_INTERVAL))
 
     def _tell(self, progress: float) -> None:
         self._progress = max(self._progress, round(progress, 3))
@@ -147,7 +154,7 @@ class _Examination:
 
     @contextmanager
     def _watching_garbage(self) -> Iterator[None]:
-        profile = GarbageProfile()
+        profile = GarbageProfiler()
         try:
             profile.start()
         except SupervisorError as exc:
@@ -162,7 +169,7 @@ class _Examination:
     def _start_sampling(self) -> MemorySampling | None:
         before = count_descriptors()
         try:
-            with self._patient.held():
+            with self._worker.held():
                 sampling = MemorySampling.start(self._duration + _COUNTING)
         except SupervisorError as exc:
             self.left_out.append(f"who holds new objects: {exc}")
@@ -174,7 +181,7 @@ class _Examination:
         if sampling is None:
             return
         try:
-            with self._patient.held():
+            with self._worker.held():
                 snapshot = sampling.stop(_COUNTING)
             await self._wait_for(snapshot)
             self._sample = sampling.report()
@@ -189,20 +196,22 @@ class _Examination:
                 progress = snapshot.receive()
                 self._tell(_WATCHED + (1 - _WATCHED) * progress)
 
-    def _main(self) -> MainThread:
-        main = self._watch.facts(self._locks.wait_of(self._watch.main.thread))
+    def _main(self) -> MainThreadFacts:
+        main = self._main_thread.facts(
+            self._locks.wait_of(self._main_thread.main.thread)
+        )
         if not main.silent:
             return main
         # It may have been so for long when we came.
-        before = parse_result(self._patient.slow_tasks(), StallReport).stalls
+        before = parse_result(self._worker.slow_tasks(), StallReport).stalls
         silent = max([main.silent, *(s.duration for s in before if not s.is_over)])
         return evolve(main, silent=silent, longest=max(main.longest, silent))
 
-    def _memory(self) -> Memory:
-        holders = tuple[Holder, ...]()
+    def _memory(self) -> MemoryFacts:
+        holders = tuple[HolderFacts, ...]()
         if self._sample is not None:
             holders = holders_of(self._sample)
-        return Memory(
+        return MemoryFacts(
             resident=self._counts.resident.values,
             blocks=self._counts.blocks.values,
             free=min([free_memory(), *room_in_address_space()]),
@@ -211,16 +220,16 @@ class _Examination:
         )
 
 
-async def examine(patient: Patient, call: Caller, duration: float) -> Object:
+async def examine(worker: ExaminedWorker, call: Caller, duration: float) -> Object:
     """Look at this process for *duration* seconds; return the fields of a `Diagnosis`.
 
     Called in the agent's loop. What cannot be looked at, as because another memory
     sample is under way, is left out and named. A cancellation leaves nothing behind.
     """
-    main = patient.main
+    main = worker.main
     began, used = time.monotonic(), time.thread_time()
-    with watching_main(main) as watch:
-        examination = _Examination(patient, call, duration, watch, Counts(main))
+    with sampling_main_thread(main, worker.stop_checks) as main_thread:
+        examination = _Examination(worker, call, duration, main_thread, Counts(main))
         facts = await examination.run()
     passed = max(1e-9, time.monotonic() - began)
     overhead = min(1.0, (time.thread_time() - used) / passed)
@@ -237,17 +246,19 @@ async def examine(patient: Patient, call: Caller, duration: float) -> Object:
     return {**to_fields(diagnosis), "data": describe(diagnosis)}
 
 
-def _garbage(report: GarbageReport, stacks: Sequence[GarbageStack]) -> Garbage:
-    times = dict[Spot, float]()
-    longest = dict[Spot, list[Spot]]()
+def _garbage(report: GarbageReport, stacks: Sequence[GarbageStack]) -> GarbageFacts:
+    times = dict[CodeLocation, float]()
+    longest = dict[CodeLocation, list[CodeLocation]]()
     for stack in stacks:  # the longest first
-        spots = [Spot(one.file, one.line, one.function) for one in stack.lines]
-        if (spot := application_spot(spots)) is not None:
-            times[spot] = times.get(spot, 0.0) + stack.pause
-            longest.setdefault(spot, spots)
-    place = max(times, key=lambda spot: times[spot], default=None)
+        locations = [
+            CodeLocation(one.file, one.line, one.function) for one in stack.lines
+        ]
+        if (location := application_location(locations)) is not None:
+            times[location] = times.get(location, 0.0) + stack.pause
+            longest.setdefault(location, locations)
+    place = max(times, key=lambda location: times[location], default=None)
     worst = max(report.generations, key=lambda one: one.pause)
-    return Garbage(
+    return GarbageFacts(
         share=report.pause / report.duration if report.duration else 0.0,
         collections=report.collections,
         longest=report.longest,

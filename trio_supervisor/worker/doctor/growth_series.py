@@ -12,17 +12,21 @@ from typing import Final
 
 from attrs import define, field
 
-from trio_supervisor.diagnostics.descriptors.census import Census, growth, take_census
+from trio_supervisor.diagnostics.descriptors.descriptor_counts import (
+    DescriptorCounts,
+    count_by_kind,
+    descriptor_growth,
+)
 from trio_supervisor.diagnostics.locations import (
-    Spot,
-    more_of,
-    task_places,
-    thread_places,
+    CodeLocation,
+    grown_locations,
+    task_locations,
+    thread_locations,
 )
 from trio_supervisor.diagnostics.memory_usage import read_memory
 from trio_supervisor.diagnostics.tasks.coroutines import coroutines
 from trio_supervisor.diagnostics.tasks.main_loop import MainLoop
-from trio_supervisor.policy.doctor.facts import Crowd, Descriptors
+from trio_supervisor.policy.doctor.facts import DescriptorFacts, GrowthFacts
 
 _INTERVAL: Final = 0.1
 """Between two counts [s]."""
@@ -66,12 +70,14 @@ class Counts:
     _descriptors: Series = field(init=False)
     _tasks: Series = field(init=False)
     _threads: Series = field(factory=lambda: Series(_threads), init=False)
-    _census: Census = field(factory=take_census, init=False)
-    _thread_places: Counter[Spot] = field(factory=thread_places, init=False)
-    _task_places: Counter[Spot] = field(init=False)
+    _census: DescriptorCounts = field(factory=count_by_kind, init=False)
+    _thread_locations: Counter[CodeLocation] = field(
+        factory=thread_locations, init=False
+    )
+    _task_locations: Counter[CodeLocation] = field(init=False)
 
     def __attrs_post_init__(self) -> None:
-        self._task_places = task_places(self._main)
+        self._task_locations = task_locations(self._main)
         self._tasks = Series(lambda: sum(1 for _ in coroutines(self._main)))
         self._descriptors = Series(lambda: count_descriptors() - self.borrowed)
 
@@ -82,26 +88,26 @@ class Counts:
         for series in (self._tasks, self._threads):
             series.add()
 
-    def descriptors(self) -> Descriptors:
+    def descriptors(self) -> DescriptorFacts:
         """Return the open descriptors; at the end, when none is borrowed any more."""
-        after = take_census()
-        grown = growth(self._census, after)
-        return Descriptors(
+        after = count_by_kind()
+        grown = descriptor_growth(self._census, after)
+        return DescriptorFacts(
             counts=(*self._descriptors.values, after.total),
             limit=after.limit,
             hung_up=min(_hung_up(self._census), _hung_up(after)),
             grown=tuple(line.strip() for line in grown.data.splitlines()[1:]),
         )
 
-    def tasks(self) -> Crowd:
+    def tasks(self) -> GrowthFacts:
         """Return the tasks of the event loop; at the end."""
-        grown = more_of(self._task_places, task_places(self._main))
-        return Crowd(counts=self._tasks.values, grown=grown)
+        grown = grown_locations(self._task_locations, task_locations(self._main))
+        return GrowthFacts(counts=self._tasks.values, grown=grown)
 
-    def threads(self) -> Crowd:
+    def threads(self) -> GrowthFacts:
         """Return the threads; at the end."""
-        grown = more_of(self._thread_places, thread_places())
-        return Crowd(counts=self._threads.values, grown=grown)
+        grown = grown_locations(self._thread_locations, thread_locations())
+        return GrowthFacts(counts=self._threads.values, grown=grown)
 
 
 def count_descriptors() -> int:
@@ -121,10 +127,10 @@ def _threads() -> int:
     return len(sys._current_frames())
 
 
-def _hung_up(census: Census) -> int:
+def _hung_up(counts: DescriptorCounts) -> int:
     return sum(
         count
-        for names in census.counts.values()
+        for names in counts.counts.values()
         for name, count in names.items()
         if name.endswith(_HUNG_UP)
     )

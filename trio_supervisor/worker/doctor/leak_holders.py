@@ -8,12 +8,12 @@ from typing import Final
 
 from trio_supervisor._location import PREFIX
 from trio_supervisor.diagnostics.locations import (
-    Spot,
+    CodeLocation,
     is_application,
     is_package,
 )
 from trio_supervisor.diagnostics.stacks.frames import short_path
-from trio_supervisor.policy.doctor.facts import Holder
+from trio_supervisor.policy.doctor.facts import HolderFacts
 from trio_supervisor.policy.doctor.findings import size
 from trio_supervisor.wire.memory_reports import Growth, Holding, MemoryReport, Step
 
@@ -25,7 +25,7 @@ _STEPS: Final = 8
 """Of a chain that are told."""
 
 
-def holders_of(report: MemoryReport) -> tuple[Holder, ...]:
+def holders_of(report: MemoryReport) -> tuple[HolderFacts, ...]:
     """Return who holds the most of what was retained, or has grown, the largest first.
 
     What the agent came to hold, in whose thread this is called, is left out.
@@ -40,11 +40,11 @@ def holders_of(report: MemoryReport) -> tuple[Holder, ...]:
     return tuple(sorted(holders, key=lambda one: one.memory + one.grown, reverse=True))
 
 
-def _as_holder(holder: Step | None, held: Sequence[Holding | Growth]) -> Holder:
+def _as_holder(holder: Step | None, held: Sequence[Holding | Growth]) -> HolderFacts:
     new = [one for one in held if isinstance(one, Holding)]
     grown = [one for one in held if isinstance(one, Growth)]
     chain = _lines(max(held, key=_memory))
-    return Holder(
+    return HolderFacts(
         memory=sum(map(_memory, new)),
         count=sum(one.count for one in new),
         grown=sum(map(_memory, grown)),
@@ -67,7 +67,7 @@ def holder_in(chain: Sequence[Step]) -> Step | None:
     old = [one for one in chain if one.file is not None and not one.is_new]
     for is_wanted in (is_application, is_package):
         for one in reversed(old):
-            if is_wanted(Spot(one.file or "", one.line or 0, "")):
+            if is_wanted(CodeLocation(one.file or "", one.line or 0, "")):
                 return one
     return chain[0] if chain else None
 

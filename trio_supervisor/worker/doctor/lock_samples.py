@@ -8,12 +8,12 @@ from attrs import define, field
 
 from trio_supervisor.diagnostics.locks.locks import lock_report
 from trio_supervisor.diagnostics.stacks.frames import short_path
-from trio_supervisor.policy.doctor.facts import Deadlock, Lines
+from trio_supervisor.policy.doctor.facts import DeadlockFacts, Lines
 from trio_supervisor.wire.reports import LockHolder, LockReport, LockWait
 
 
 @define(eq=False)
-class LockPictures:
+class LockSamples:
     """Call `take` a few times, with some time in between."""
 
     _reports: list[LockReport] = field(factory=list, init=False)
@@ -22,14 +22,14 @@ class LockPictures:
         """Take one."""
         self._reports.append(lock_report())
 
-    def deadlocks(self, main: int) -> tuple[Deadlock, ...]:
+    def deadlocks(self, main: int) -> tuple[DeadlockFacts, ...]:
         """Return those that last; two threads that time out do not stay in one.
 
         Args:
             main: The main thread's ident.
         """
         return tuple(
-            Deadlock(
+            DeadlockFacts(
                 threads=one.threads,
                 has_main=main in one.idents,
                 is_sure=one.is_sure,

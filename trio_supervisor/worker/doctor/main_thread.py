@@ -1,4 +1,4 @@
-"""Watches the main thread: where it is, whether its loop comes round, what it uses."""
+"""Sample the main thread: its stack, its event loop's stalls and its CPU time."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ from typing import Final
 from attrs import define, field, frozen
 
 from trio_supervisor.diagnostics.locations import (
-    Spot,
-    application_spot,
+    CodeLocation,
+    application_location,
     innermost_first,
     main_thread_name,
     stack_lines,
@@ -18,21 +18,21 @@ from trio_supervisor.diagnostics.locations import (
 from trio_supervisor.diagnostics.profile.sampling import RUNNING, Sampler
 from trio_supervisor.diagnostics.tasks.loop_stalls import StallWatch
 from trio_supervisor.diagnostics.tasks.main_loop import MainLoop
-from trio_supervisor.policy.doctor.facts import Lines, MainThread
+from trio_supervisor.policy.doctor.facts import Lines, MainThreadFacts
 from trio_supervisor.worker.doctor.cpu_clock import ThreadClock
-from trio_supervisor.worker.doctor.sync_progress import OneCall, turns_counted
+from trio_supervisor.worker.doctor.sync_progress import SingleCallDetector
 
-LOOK: Final = 0.05
-"""Between two looks [s]."""
+SAMPLE_INTERVAL: Final = 0.05
+"""Time between two samples [s]."""
 STALL: Final = 0.1
-"""What is told as a stall [s]: a look can miss nothing that is twice as long."""
-_STACKS: Final = 300
-"""Different ones that are kept."""
+"""Shortest stall that is reported [s]: no stall of twice the interval is missed."""
+_MAX_STACKS: Final = 300
+"""Different stacks that are kept."""
 
 
 @frozen(kw_only=True)
-class _Seen:
-    """What the looks saw, by time."""
+class _StackSummary:
+    """Where the samples saw the main thread, weighted by time."""
 
     running: float = 0.0
     place: str = ""
@@ -41,80 +41,88 @@ class _Seen:
 
 
 @define(eq=False)
-class MainWatch:
-    """Made by `watching_main`; call `look` every `LOOK` seconds."""
+class MainThreadSampler:
+    """Samples the main thread; made by `sampling_main_thread`.
+
+    Call `sample` every `SAMPLE_INTERVAL` seconds.
+
+    Args:
+        stop_checks: Returns how often a sync target has checked ``stopping``.
+    """
 
     main: MainLoop
-    _turns: Callable[[], int]
+    _stop_checks: Callable[[], int]
+    _checks_before: int = field(init=False)
     _stalls: StallWatch = field(init=False)
-    # Without the loop: suspended tasks are looked at by others.
+    # Without the loop: nothing here needs the stacks of suspended tasks.
     _sampler: Sampler = field(
-        factory=lambda: Sampler(MainLoop(), LOOK, _STACKS), init=False
+        factory=lambda: Sampler(MainLoop(), SAMPLE_INTERVAL, _MAX_STACKS), init=False
     )
     _clock: ThreadClock = field(init=False)
-    _call: OneCall = field(factory=OneCall, init=False)
+    _call: SingleCallDetector = field(factory=SingleCallDetector, init=False)
 
     def __attrs_post_init__(self) -> None:
-        self._stalls = StallWatch(self.main, STALL, LOOK)
+        self._checks_before = self._stop_checks()
+        self._stalls = StallWatch(self.main, STALL, SAMPLE_INTERVAL)
         self._clock = ThreadClock(self.main.thread)
 
-    def look(self) -> None:
-        """Look once."""
+    def sample(self) -> None:
+        """Take one sample."""
         self._stalls.look()
         self._sampler.sample()
         if not self.main.names:
-            self._call.look(self.main.frame())
+            self._call.sample(self.main.frame())
 
-    def facts(self, lock: Lines) -> MainThread:
-        """Return what was seen so far.
+    def facts(self, lock: Lines) -> MainThreadFacts:
+        """Return what the samples showed so far.
 
         Args:
-            lock: The lock that it waits for all the time.
+            lock: The lock that the thread has waited for in all lock samples.
         """
-        report, seen = self._stalls.report(), self._seen()
+        report, summary = self._stalls.report(), self._summarize_stacks()
         worst = max(report.stalls, key=lambda stall: stall.duration, default=None)
         last = report.stalls[-1] if report.stalls else None
         stall = innermost_first(worst.frames) if worst is not None else []
-        return MainThread(
+        return MainThreadFacts(
             loop=report.loop,
-            running=seen.running,
+            running=summary.running,
             cpu=self._clock.cpu,
             queued=self._clock.queued,
-            place=seen.place,
-            share=seen.share,
-            stack=seen.stack,
+            place=summary.place,
+            share=summary.share,
+            stack=summary.stack,
             silent=last.duration if last is not None and not last.is_over else 0.0,
             stalls=report.count,
             longest=report.longest,
-            stall_place=str(application_spot(stall) or ""),
+            stall_place=str(application_location(stall) or ""),
             stall=stack_lines(stall),
             is_held=any(stall.is_interpreter_held for stall in report.stalls),
-            is_one_call=self._call.is_one,
-            has_turned=self._turns() > 0,
+            is_one_call=self._call.is_single_call,
+            has_turned=self._stop_checks() > self._checks_before,
             lock=lock,
         )
 
-    def end(self) -> None:
-        """Let go of what is held of the thread."""
-        self._call.end()
+    def close(self) -> None:
+        """Release the frames of the main thread."""
+        self._call.close()
 
-    def _seen(self) -> _Seen:
+    def _summarize_stacks(self) -> _StackSummary:
         name = main_thread_name(self.main)
         stacks = [s for s in self._sampler.profile().stacks if s.thread == name]
         total = running = 0
-        times = dict[Spot, int]()
-        longest = dict[Spot, list[Spot]]()
+        times = dict[CodeLocation, int]()
+        longest = dict[CodeLocation, list[CodeLocation]]()
         for stack in stacks:  # the longest first
             total += stack.time
             running += stack.time if stack.kind == RUNNING else 0
-            spots = innermost_first(stack.lines)
-            if (spot := application_spot(spots)) is not None:
-                times[spot] = times.get(spot, 0) + stack.time
-                longest.setdefault(spot, spots)
+            locations = innermost_first(stack.lines)
+            if (location := application_location(locations)) is not None:
+                times[location] = times.get(location, 0) + stack.time
+                longest.setdefault(location, locations)
         if not total or not times:
-            return _Seen()
-        place = max(times, key=lambda spot: times[spot])
-        return _Seen(
+            return _StackSummary()
+        place = max(times, key=lambda location: times[location])
+        return _StackSummary(
             running=running / total,
             place=str(place),
             share=times[place] / total,
@@ -123,11 +131,12 @@ class MainWatch:
 
 
 @contextmanager
-def watching_main(main: MainLoop) -> Iterator[MainWatch]:
-    """Watch *main* for the length of the block."""
-    with turns_counted(main) as turns:
-        watch = MainWatch(main, turns)
-        try:
-            yield watch
-        finally:
-            watch.end()
+def sampling_main_thread(
+    main: MainLoop, stop_checks: Callable[[], int]
+) -> Iterator[MainThreadSampler]:
+    """Yield a sampler of the thread of *main*; release its frames at the end."""
+    sampler = MainThreadSampler(main, stop_checks)
+    try:
+        yield sampler
+    finally:
+        sampler.close()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
-from trio_supervisor.policy.doctor.facts import Facts, MainThread
+from trio_supervisor.policy.doctor.facts import Facts, MainThreadFacts
 from trio_supervisor.policy.doctor.findings import size
 
 
@@ -41,7 +41,7 @@ def _looked_at(facts: Facts) -> Iterator[str]:
     yield f"threads: {_counts(facts.threads.counts)}"
 
 
-def _main(main: MainThread) -> Iterator[str]:
+def _main(main: MainThreadFacts) -> Iterator[str]:
     used = "" if main.cpu is None else f", {main.cpu:.0%} of a processor"
     queued = f", {main.queued:.1f} s without one" if main.queued >= 0.1 else ""
     yield f"main thread: ran in {main.running:.0%} of the looks{used}{queued}"

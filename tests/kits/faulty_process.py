@@ -1,6 +1,6 @@
 """A process that has the fault which its arguments name; its agent's doctor looks.
 
-``python -m tests.kits.sick_process trio|asyncio|sync FAULT``: prints the diagnosis as
+``python -m tests.kits.faulty_process trio|asyncio|sync FAULT``: prints the diagnosis as
 JSON, and as ``progress`` all that was said meanwhile. The lines at fault have a name in
 a comment, as ``# LEAK``.
 """
@@ -28,8 +28,8 @@ import trio
 
 from tests.kits.diagnostics import look_until
 from trio_supervisor.diagnostics.locks.locks import lock_report
-from trio_supervisor.diagnostics.memory.turns import take_turn
-from trio_supervisor.diagnostics.profile.garbage import GarbageProfile
+from trio_supervisor.diagnostics.memory.memory_lock import acquire_memory_lock
+from trio_supervisor.diagnostics.profile.garbage import GarbageProfiler
 from trio_supervisor.diagnostics.tasks.loop_stalls import StallWatch
 from trio_supervisor.diagnostics.tasks.main_loop import (
     MainLoop,
@@ -188,8 +188,8 @@ def memory() -> None:
 def sampled() -> None:
     """Somebody else has the turn to look at the memory, and profiles the collector."""
     if not HELD:
-        HELD.append(take_turn("memory sample"))
-        HELD.append(GarbageProfile())
+        HELD.append(acquire_memory_lock("memory sample"))
+        HELD.append(GarbageProfiler())
         HELD[-1].start()
 
 
@@ -197,7 +197,7 @@ WAITS = {held_lock: 1, deadlock: 2, distant_deadlock: 2}
 """How many threads wait for a lock when the fault is there."""
 
 
-class Patient:
+class ExaminedWorker:
     """What the doctor is given in place of the worker."""
 
     def __init__(self, main: MainLoop | None) -> None:
@@ -215,6 +215,9 @@ class Patient:
         """Nothing."""
         return to_fields(StallWatch(MainLoop()).report())
 
+    def stop_checks(self) -> int:
+        return 0
+
 
 class Caller:
     """Hears how far it is."""
@@ -231,7 +234,7 @@ def diagnose(main: MainLoop | None) -> None:
     """In the doctor's thread: look, print, and end the process."""
     try:
         caller = Caller()
-        fields = trio.run(examine, Patient(main), caller, DURATION)
+        fields = trio.run(examine, ExaminedWorker(main), caller, DURATION)
         sys.stdout.buffer.write(orjson.dumps({**fields, "progress": caller.heard}))
         sys.stdout.flush()
     except BaseException:

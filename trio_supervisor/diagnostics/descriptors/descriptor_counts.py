@@ -1,4 +1,4 @@
-"""A census of this process's descriptors: what kinds there are, and where they lead."""
+"""A counts of this process's descriptors: what kinds there are, and where they lead."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ _ANONYMOUS: Final = re.compile(r"(?:anon_inode:)?\[?([a-zA-Z_-]+)\]?(?::\[\d+\])
 
 
 @frozen(kw_only=True)
-class Census:
+class DescriptorCounts:
     """How many descriptors there are of which kind, by where they lead."""
 
     counts: Mapping[str, Counter[str]]
@@ -64,7 +64,7 @@ class Census:
         )
 
 
-def take_census() -> Census:
+def count_by_kind() -> DescriptorCounts:
     """Count the open descriptors.
 
     A moment's picture, the one for listing them left out. Opens no other one: where
@@ -83,13 +83,15 @@ def take_census() -> Census:
     for socket_ in sockets:
         counts[socket_.kind][_leads_to(socket_, served)] += 1
     limit = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
-    return Census(
+    return DescriptorCounts(
         counts=MappingProxyType(dict(counts)),
         limit=None if limit == resource.RLIM_INFINITY else limit,
     )
 
 
-def growth(before: Census, after: Census) -> DescriptorGrowth:
+def descriptor_growth(
+    before: DescriptorCounts, after: DescriptorCounts
+) -> DescriptorGrowth:
     """Return what there is more of in *after*, the most first."""
     grown = dict[str, Counter[str]]()
     more = dict[str, int]()

@@ -1,4 +1,4 @@
-"""The census of descriptors: every kind by its name, and what grows."""
+"""The counts of descriptors: every kind by its name, and what grows."""
 
 from __future__ import annotations
 
@@ -16,7 +16,11 @@ from pathlib import Path
 import pytest
 
 from tests.kits.places import ROOT
-from trio_supervisor.diagnostics.descriptors.census import Census, growth, take_census
+from trio_supervisor.diagnostics.descriptors.descriptor_counts import (
+    DescriptorCounts,
+    count_by_kind,
+    descriptor_growth,
+)
 
 
 @contextmanager
@@ -27,8 +31,11 @@ def grown(*descriptors: int) -> Iterator[None]:
         os.close(descriptor)
 
 
-def difference(before: Census) -> dict[str, int]:
-    return {kind.kind: kind.count for kind in growth(before, take_census()).kinds}
+def difference(before: DescriptorCounts) -> dict[str, int]:
+    return {
+        kind.kind: kind.count
+        for kind in descriptor_growth(before, count_by_kind()).kinds
+    }
 
 
 linux_only = pytest.mark.skipif(sys.platform != "linux", reason="by names in /proc")
@@ -36,7 +43,7 @@ linux_only = pytest.mark.skipif(sys.platform != "linux", reason="by names in /pr
 
 @linux_only
 def test_every_kind_has_its_name(tmp_path: Path) -> None:
-    before = take_census()
+    before = count_by_kind()
     read, write = os.pipe()
     made = [read, write, os.eventfd(0), os.memfd_create("cache")]
     made += [os.pidfd_open(os.getpid()), os.open(tmp_path, os.O_RDONLY)]
@@ -53,7 +60,7 @@ def test_every_kind_has_its_name(tmp_path: Path) -> None:
             "device": 1,
             "eventpoll": 1,
         }
-        report = growth(before, take_census())
+        report = descriptor_growth(before, count_by_kind())
         by_kind = {kind.kind: kind.names for kind in report.kinds}
         assert by_kind["file"][0].name == str(tmp_path / "log")
         assert by_kind["memfd"][0].name == "cache"
@@ -65,7 +72,7 @@ def test_sockets_are_told_by_where_they_lead(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)  # the path of a socket must be short
-    before = take_census()
+    before = count_by_kind()
     with ExitStack() as stack:
         server = stack.enter_context(socket.create_server(("127.0.0.1", 0)))
         port = server.getsockname()[1]
@@ -75,7 +82,7 @@ def test_sockets_are_told_by_where_they_lead(
         local = stack.enter_context(socket.socket(socket.AF_UNIX))
         local.bind("local.sock")
         local.listen()
-        report = growth(before, take_census())
+        report = descriptor_growth(before, count_by_kind())
     kinds = {kind.kind: kind for kind in report.kinds}
     assert {k: v.count for k, v in kinds.items()} == {
         "tcp": 6,
@@ -93,14 +100,14 @@ def test_sockets_are_told_by_where_they_lead(
 @linux_only
 def test_a_connection_that_the_peer_has_hung_up_is_told() -> None:
     """Those that pile up are the ones that the application forgets to close."""
-    before = take_census()
+    before = count_by_kind()
     with socket.create_server(("127.0.0.1", 0)) as server:
         client = socket.create_connection(server.getsockname())
         accepted, _ = server.accept()
         client.close()
         accepted.recv(1)
         with accepted:
-            report = growth(before, take_census())
+            report = descriptor_growth(before, count_by_kind())
     names = [n.name for kind in report.kinds for n in kind.names]
     assert any("hung up by the peer" in name for name in names)
 
@@ -112,7 +119,7 @@ def test_to_look_at_a_socket_does_not_change_it() -> None:
     with left, right:
         socket.setdefaulttimeout(5)
         try:
-            take_census()
+            count_by_kind()
         finally:
             socket.setdefaulttimeout(before)
         assert os.get_blocking(left.fileno())
@@ -120,7 +127,7 @@ def test_to_look_at_a_socket_does_not_change_it() -> None:
 
 
 def test_totals_are_those_of_the_kinds() -> None:
-    report = take_census().report()
+    report = count_by_kind().report()
     assert report.total == sum(kind.count for kind in report.kinds)
     counts = [kind.count for kind in report.kinds]
     assert counts == sorted(counts, reverse=True)
@@ -130,19 +137,19 @@ def test_totals_are_those_of_the_kinds() -> None:
 
 
 def test_the_census_itself_leaves_nothing_open() -> None:
-    before = take_census()
+    before = count_by_kind()
     for _ in range(3):
-        after = take_census()
-    assert growth(before, after).total == 0
+        after = count_by_kind()
+    assert descriptor_growth(before, after).total == 0
 
 
 def test_many_temporary_files_are_told_as_one() -> None:
-    before = take_census()
+    before = count_by_kind()
     with ExitStack() as stack:
         directory = stack.enter_context(tempfile.TemporaryDirectory())
         for _ in range(20):
             stack.enter_context(tempfile.NamedTemporaryFile(dir=directory))
-        report = growth(before, take_census())
+        report = descriptor_growth(before, count_by_kind())
     (kind,) = report.kinds
     assert (kind.kind, kind.count) == ("file", 20)
     (name,) = kind.names
@@ -154,13 +161,14 @@ def test_without_a_descriptor_left_it_still_counts() -> None:
     """That is when it is asked for. In a process of its own, which has few."""
     program = (
         "import os, resource\n"
-        "from trio_supervisor.diagnostics.descriptors.census import take_census\n"
-        "take_census()\n"
+        "from trio_supervisor.diagnostics.descriptors import descriptor_counts\n"
+        "count_by_kind = descriptor_counts.count_by_kind\n"
+        "count_by_kind()\n"
         "resource.setrlimit(resource.RLIMIT_NOFILE, (64, 64))\n"
         "try:\n"
         "    while True: os.dup(0)\n"
         "except OSError: pass\n"
-        "report = take_census().report()\n"
+        "report = count_by_kind().report()\n"
         "print(report.total, report.limit, report.kinds[0].names[0].count)\n"
     )
     found = subprocess.check_output(
