@@ -23,7 +23,7 @@ from trio_supervisor.application import (
     facts_of,
 )
 from trio_supervisor.application.facts import application_facts
-from trio_supervisor.application.plain import _child_to_plain
+from trio_supervisor.application.plain import child_to_plain
 from trio_supervisor.errors import SpecError
 from trio_supervisor.policy.restart import Backoff
 
@@ -142,7 +142,7 @@ def test_functions_and_monitors_are_only_names() -> None:
 @pytest.mark.parametrize("item", [SERVICE, COMMAND, Group([SERVICE])])
 def test_every_field_travels(item: Service | Command | Group) -> None:
     """A new parameter that has no way to travel is noticed here."""
-    plain = _child_to_plain(item)
+    plain = child_to_plain(item)
     assert plain.keys() - {"kind"} == set(inspect.signature(type(item)).parameters)
 
 

@@ -1,11 +1,19 @@
-"""An application: all that one controller runs. Pure."""
+"""An application: everything that one controller runs. Pure."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from typing import Any, Protocol, runtime_checkable
 
+from attrs import define, field
+
 from trio_supervisor.application import checks
+from trio_supervisor.application.fields import (
+    Checked,
+    checked_later,
+    documented,
+    option,
+)
 from trio_supervisor.application.group import AnyService, Group, children_of
 from trio_supervisor.application.tree import (
     check_dependencies,
@@ -17,12 +25,12 @@ from trio_supervisor.application.tree import (
 from trio_supervisor.errors import SpecError
 from trio_supervisor.policy.order import Condition
 from trio_supervisor.policy.shutdown import AutoShutdown
-from trio_supervisor.policy.strategy import GroupNode, Strategy
+from trio_supervisor.policy.strategy import STRATEGIES, GroupNode, Strategy
 
 
 @runtime_checkable
 class MonitorLike(Protocol):
-    """What the supervisor asks of a monitor; `Monitor` is the base class to use."""
+    """What the supervisor calls of a monitor; `Monitor` is the base class to use."""
 
     interval: float
 
@@ -32,72 +40,148 @@ class MonitorLike(Protocol):
     def status(self) -> Mapping[str, object]: ...
 
 
-class Application:
-    """All that one controller runs.
+def _checked_monitors(
+    value: Sequence[MonitorLike], field: str = ""
+) -> tuple[MonitorLike, ...]:
+    found = checks.items(value, field)
+    for index, monitor in enumerate(found):
+        if isinstance(monitor, type) or not isinstance(monitor, MonitorLike):
+            raise SpecError(
+                f"{field}[{index}]",
+                f"expected a Monitor (with interval, register, remove, run_once and "
+                f"status), got {checks.shown(monitor)}",
+            )
+    return found
 
-    Args:
-        services: Services, commands and groups of them. Started in this order, as far
-            as they do not depend on each other; stopped side by side, each once those
-            that depend on it have ended.
-        strategy: What is restarted together: see `Group`, as for the next two.
-        intensity: Restart limit: at most so many crashes of all services within
-            *period*; one more stops everything. None for no limit.
-        period: Length of that window [s].
-        auto_shutdown: Whether the end of ``"any"`` significant service ends the
-            application, or of ``"all"``; without one that is significant nothing does.
-        max_restarts_concurrently: So many planned restarts go on at once; None: any
-            number.
-        stop_timeout: Within which everything has ended once a shutdown began [s]; what
-            is left shortly before that is killed. None: the `stop_timeout` of each
-            service is all that counts. At most what a container runtime or a service
-            manager allows: ``docker stop`` ten seconds, Kubernetes thirty.
-        monitors: Run in the supervisor process; see `Monitor`.
-        name: For logs and process titles.
+
+def _checked_name(value: str, field: str = "") -> str:
+    # It stands beside the names of the controller and the supervisor, not for one.
+    return checks.name(value, field, reserved=frozenset())
+
+
+@documented
+@define(
+    eq=False,
+    repr=False,
+    slots=False,
+    on_setattr=[],
+    field_transformer=checked_later,
+)
+class Application(Checked):
+    """Everything that one controller runs: services, monitors and limits.
+
+    Example::
+
+        application = Application([Service("web", serve, count=4)], stop_timeout=25)
 
     Raises:
-        SpecError: an argument does not fit; the message names it.
+        SpecError: the value of an option is not valid; the message names the option.
     """
 
-    def __init__(
-        self,
-        services: Sequence[AnyService | Group],
-        *,
-        strategy: Strategy = "one_for_one",
-        intensity: int | None = None,
-        period: float = 60.0,
-        auto_shutdown: AutoShutdown = "any",
-        max_restarts_concurrently: int | None = None,
-        stop_timeout: float | None = None,
-        monitors: Sequence[MonitorLike] = (),
-        name: str = "application",
-    ) -> None:
-        self.name = checks.name("name", name, reserved=frozenset())
+    services: tuple[AnyService, ...] = field(
+        converter=children_of,
+        metadata=option(
+            "Services, commands and groups of them. They are started in this order, "
+            "except where `depends_on` says otherwise, and stopped at the same time, "
+            "each after the services that depend on it."
+        ),
+    )
+    """All services, also those in groups, in the order of their declaration."""
+    strategy: Strategy = field(
+        default="one_for_one",
+        kw_only=True,
+        metadata=option(
+            "What is restarted together with a worker that crashed: see `Group`.",
+            choices=STRATEGIES,
+        ),
+    )
+    intensity: int | None = field(
+        default=None,
+        kw_only=True,
+        converter=checks.integer_or_none,
+        metadata=option(
+            "Restart limit: maximum number of crashes across all services within "
+            "`period`; one more shuts the application down. `None` sets no limit.",
+            least=0,
+        ),
+    )
+    period: float = field(
+        default=60.0,
+        kw_only=True,
+        converter=checks.seconds,
+        metadata=option(
+            "Length of the sliding window in which crashes are counted for "
+            "`intensity`.",
+            unit="s",
+            least=1e-3,
+        ),
+    )
+    auto_shutdown: AutoShutdown = field(
+        default="any",
+        kw_only=True,
+        metadata=option(
+            'Whether the application ends when `"any"` of its significant services '
+            'has exited for good on its own, or when `"all"` of them have. Without '
+            "a significant service it never ends on its own.",
+            choices=("any", "all"),
+        ),
+    )
+    max_restarts_concurrently: int | None = field(
+        default=None,
+        kw_only=True,
+        converter=checks.integer_or_none,
+        metadata=option(
+            "Maximum number of planned restarts at the same time; `None` sets no "
+            "limit.",
+            least=1,
+        ),
+    )
+    stop_timeout: float | None = field(
+        default=None,
+        kw_only=True,
+        converter=checks.seconds_or_none,
+        metadata=option(
+            "Maximum duration of a shutdown; processes that are left shortly before "
+            "its end are killed. Set it to at most what the container runtime or "
+            "service manager allows: 10 s for `docker stop`, 30 s in Kubernetes. "
+            "`None`: only the `stop_timeout` of each service counts.",
+            unit="s",
+        ),
+    )
+    monitors: tuple[MonitorLike, ...] = field(
+        default=(),
+        kw_only=True,
+        converter=_checked_monitors,
+        metadata=option("Monitors to run in the supervisor process: see `Monitor`."),
+    )
+    name: str = field(
+        default="application",
+        kw_only=True,
+        converter=_checked_name,
+        metadata=option("Name for logs and process titles."),
+    )
+    root: Group = field(init=False)
+    """The outermost group."""
+
+    def __attrs_post_init__(self) -> None:
+        """Check the options, and that the services fit together."""
+        super().__attrs_post_init__()
         self.root = Group(
-            children_of("services", services),
-            strategy=strategy,
-            intensity=intensity,
-            period=period,
+            self.services,
+            strategy=self.strategy,
+            intensity=self.intensity,
+            period=self.period,
         )
-        """The outermost group."""
         placed = placed_services(self.root)
         check_dependencies(self.root)
         check_sockets(list(placed.values()))
         self.services = tuple(item.service for item in placed.values())
-        """All of them, however deep in groups, in the order of their declaration."""
-        self.auto_shutdown: AutoShutdown = checks.one_of(
-            "auto_shutdown", auto_shutdown, ("any", "all")
-        )
-        self.max_restarts_concurrently = checks.integer_or_none(
-            "max_restarts_concurrently", max_restarts_concurrently, least=1
-        )
-        self.stop_timeout = checks.seconds_or_none("stop_timeout", stop_timeout)
-        self.monitors = _monitors(monitors)
 
     def service(self, name: str) -> AnyService:
         """Return the service *name*.
 
         Raises:
-            KeyError: there is none.
+            KeyError: there is no such service.
         """
         for service in self.services:
             if service.name == name:
@@ -105,10 +189,10 @@ class Application:
         raise KeyError(name)
 
     def path(self, name: str) -> str:
-        """Return where the service *name* stands, as ``services[1].children[0]``.
+        """Return the path of the service *name*, such as ``services[1].children[0]``.
 
         Raises:
-            KeyError: there is none.
+            KeyError: there is no such service.
         """
         return placed_services(self.root)[name].path
 
@@ -122,15 +206,3 @@ class Application:
 
     def __repr__(self) -> str:
         return f"Application({self.name!r}, services={list(self.root.children)!r})"
-
-
-def _monitors(monitors: object) -> tuple[MonitorLike, ...]:
-    found = checks.items("monitors", monitors)
-    for index, monitor in enumerate(found):
-        if isinstance(monitor, type) or not isinstance(monitor, MonitorLike):
-            raise SpecError(
-                f"monitors[{index}]",
-                f"expected a Monitor (with interval, register, remove, run_once and "
-                f"status), got {checks.shown(monitor)}",
-            )
-    return found

@@ -1,4 +1,9 @@
-"""Checks of single fields: each returns what is kept, or names the field. Pure."""
+"""Check single values of a declaration. Pure.
+
+Each check takes a value, the name of its option for the error message, and limits. It
+returns the value in the form that is kept, or raises `SpecError`. A value comes from a
+service file: its annotation says what is right, and the check must survive anything.
+"""
 
 from __future__ import annotations
 
@@ -10,8 +15,7 @@ from typing import Any, Final, TypeGuard
 
 from trio_supervisor.errors import SpecError
 from trio_supervisor.policy.order import CONDITIONS, Condition
-from trio_supervisor.policy.restart import Backoff, RestartPolicy, RestartRules
-from trio_supervisor.policy.roles import GRANTS
+from trio_supervisor.policy.restart import Backoff, RestartPolicy
 from trio_supervisor.policy.secrets import hide_text
 from trio_supervisor.wire.limits import MAX_STATE
 
@@ -19,14 +23,19 @@ from trio_supervisor.wire.limits import MAX_STATE
 _NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,63}")
 SUPERVISOR_NAME: Final = "supervisor"
 RESERVED_NAMES: Final = frozenset({SUPERVISOR_NAME, "controller", "guardian", "all"})
-_MAX_SECONDS: Final = 366 * 86_400.0
-# Half of what a message may have: messages carry a state within a state.
+SHORTEST: Final = 1e-6
+"""Least value of a timeout, where 0 would make no sense [s]."""
+LONGEST: Final = 366 * 86_400.0
+"""Greatest value of any duration: a year [s]."""
+# Half of the depth of a message, because messages contain a state within a state.
 _MAX_DEPTH: Final = 32
-# What a worker says of itself has to fit beside it: its name, its process id.
+# Leaves room for what the worker adds to its state: its name and its process id.
 _MAX_STATE: Final = MAX_STATE - 1024
 
 
-def name(field: str, value: object, reserved: frozenset[str] = RESERVED_NAMES) -> str:
+def name(
+    value: str, field: str = "", *, reserved: frozenset[str] = RESERVED_NAMES
+) -> str:
     """Return *value* if it can name a service, a group or an application."""
     if not isinstance(value, str) or not _NAME.fullmatch(value):
         raise SpecError(
@@ -39,45 +48,67 @@ def name(field: str, value: object, reserved: frozenset[str] = RESERVED_NAMES) -
     return value
 
 
-def flag(field: str, value: object) -> bool:
+def name_or_none(value: str | None, field: str = "") -> str | None:
+    """Return *value* if it is None or a name."""
+    return None if value is None else name(value, field)
+
+
+def flag(value: bool, field: str = "") -> bool:
     """Return *value* if it is True or False."""
     if not isinstance(value, bool):
         raise SpecError(field, f"expected True or False, got {shown(value)}")
     return value
 
 
-def integer(field: str, value: object, *, least: int, most: int | None = None) -> int:
-    """Return *value* if it is a whole number within its limits."""
+def integer(
+    value: int, field: str = "", *, least: int | None = None, most: int | None = None
+) -> int:
+    """Return *value* if it is an integer from *least* to *most*."""
     if isinstance(value, bool) or not isinstance(value, int):
         raise SpecError(field, f"expected a whole number, got {shown(value)}")
-    if value < least:
+    if least is not None and value < least:
         raise SpecError(field, f"expected {least} or more, got {shown(value)}")
     if most is not None and value > most:
         raise SpecError(field, f"expected {most} or less, got {shown(value)}")
     return value
 
 
-def integer_or_none(field: str, value: object, *, least: int) -> int | None:
-    """Return *value* if it is None, or a whole number and no less than *least*."""
-    return None if value is None else integer(field, value, least=least)
+def integer_or_none(
+    value: int | None,
+    field: str = "",
+    *,
+    least: int | None = None,
+    most: int | None = None,
+) -> int | None:
+    """Return *value* if it is None, or an integer from *least* to *most*."""
+    return None if value is None else integer(value, field, least=least, most=most)
 
 
-def seconds(field: str, value: object, *, least: float) -> float:
+def seconds(value: float, field: str = "", *, least: float = SHORTEST) -> float:
     """Return *value* if it is a number from *least* to a year [s]."""
     if isinstance(value, bool) or not isinstance(value, int | float):
         raise SpecError(field, f"expected a number of seconds, got {shown(value)}")
-    if not least <= value <= _MAX_SECONDS:
-        problem = f"expected {least} to {_MAX_SECONDS} s, got {shown(value)}"
+    if not least <= value <= LONGEST:
+        problem = f"expected {least} to {LONGEST} s, got {shown(value)}"
         raise SpecError(field, problem)
     return float(value)
 
 
-def seconds_or_none(field: str, value: object, *, least: float = 1e-6) -> float | None:
+def seconds_or_none(
+    value: float | None, field: str = "", *, least: float = SHORTEST
+) -> float | None:
     """Return *value* if it is None, or a number from *least* to a year [s]."""
-    return None if value is None else seconds(field, value, least=least)
+    return None if value is None else seconds(value, field, least=least)
 
 
-def one_of(field: str, value: object, choices: tuple[Any, ...]) -> Any:
+def seconds_or_zero(
+    value: float | None, field: str = "", *, least: float = SHORTEST
+) -> float:
+    """Return 0 for None, or *value* if it is a number from *least* to a year [s]."""
+    return 0.0 if value is None else seconds(value, field, least=least)
+
+
+def one_of(value: Any, field: str = "", *, choices: Sequence[Any]) -> Any:
     """Return *value* if it is one of *choices*."""
     if value not in choices:
         expected = ", ".join(map(repr, choices))
@@ -85,80 +116,82 @@ def one_of(field: str, value: object, choices: tuple[Any, ...]) -> Any:
     return value
 
 
-def some_of_kind(field: str, value: object, kind: type[Any], article: str) -> Any:
-    """Return *value* if it is None or a *kind*."""
-    if value is not None and not isinstance(value, kind):
-        expected = f"{article} {kind.__name__} or None"
-        raise SpecError(field, f"expected {expected}, got {shown(value)}")
-    return value
-
-
-def items(field: str, value: object) -> tuple[Any, ...]:
-    """Return the items of *value* if it is a list, or anything of that kind."""
+def items(value: Sequence[Any], field: str = "") -> tuple[Any, ...]:
+    """Return the items of *value* if it is a list or another sequence but a string."""
     if isinstance(value, str | bytes) or not isinstance(value, Sequence):
         raise SpecError(field, f"expected a list, got {shown(value)}")
     return tuple(value)
 
 
-def rules(
-    restart: object,
-    backoff: object,
-    intensity: object,
-    period: object,
-    success: frozenset[int],
-    give_up_on: frozenset[int],
-) -> RestartRules:
-    """Return the rules that the fields of these names make up."""
-    if not isinstance(restart, RestartPolicy):
-        values = tuple(policy.value for policy in RestartPolicy)
-        restart = RestartPolicy(one_of("restart", restart, values))
-    return RestartRules(
-        policy=restart,
-        backoff=some_of_kind("backoff", backoff, Backoff, "a"),
-        intensity=integer_or_none("intensity", intensity, least=0),
-        period=seconds("period", period, least=1e-3),
-        success=success,
-        give_up_on=give_up_on,
-    )
+def some_of(
+    value: Sequence[str], field: str = "", *, choices: Sequence[str] = ()
+) -> tuple[str, ...]:
+    """Return the items of the list *value*, all of them *choices*, each once."""
+    found = [
+        one_of(item, f"{field}[{index}]", choices=choices)
+        for index, item in enumerate(items(value, field))
+    ]
+    return tuple(dict.fromkeys(found))
 
 
-def exit_codes(field: str, value: object) -> frozenset[int]:
+def restart_policy(
+    value: RestartPolicy | str, field: str = "", *, choices: Sequence[str] = ()
+) -> RestartPolicy:
+    """Return the policy that *value* is or names."""
+    if isinstance(value, RestartPolicy):
+        return value
+    return RestartPolicy(one_of(value, field, choices=choices))
+
+
+def backoff(value: Backoff | None, field: str = "") -> Backoff | None:
+    """Return *value* if it is None or a `Backoff`."""
+    if value is not None and not isinstance(value, Backoff):
+        raise SpecError(field, f"expected a Backoff or None, got {shown(value)}")
+    return value
+
+
+def exit_codes(value: Sequence[int], field: str = "") -> frozenset[int]:
     """Return the exit codes in the list *value*."""
     return frozenset(
-        integer(f"{field}[{index}]", item, least=0, most=255)
-        for index, item in enumerate(items(field, value))
+        integer(item, f"{field}[{index}]", least=0, most=255)
+        for index, item in enumerate(items(value, field))
     )
 
 
-def returncodes(field: str, value: object) -> frozenset[int]:
-    """Return the exit codes, and the signals n as -n, in the list *value*."""
+def returncodes(
+    value: Sequence[int | signal.Signals | str], field: str = ""
+) -> frozenset[int]:
+    """Return the exit codes in the list *value*, with signal n as -n."""
     codes = set()
-    for index, item in enumerate(items(field, value)):
+    for index, item in enumerate(items(value, field)):
         where = f"{field}[{index}]"
         if isinstance(item, signal.Signals | str):
-            codes.add(-ending_signal(where, item))
+            codes.add(-ending_signal(item, where))
         else:
-            codes.add(integer(where, item, least=0, most=255))
+            codes.add(integer(item, where, least=0, most=255))
     return frozenset(codes)
 
 
-def ending_signal(field: str, value: object) -> signal.Signals:
+def ending_signal(value: signal.Signals | str, field: str = "") -> signal.Signals:
     """Return the signal that *value* is or names, if it can end a process."""
-    found = _signal(field, value)
+    found = _signal(value, field)
     if found in (signal.SIGSTOP, signal.SIGCONT, signal.SIGCHLD):
         raise SpecError(field, f"{found.name} does not end a process")
     return found
 
 
 def signals(
-    field: str, value: object, allowed: Sequence[signal.Signals]
+    value: Sequence[signal.Signals | str],
+    field: str = "",
+    *,
+    choices: Sequence[signal.Signals] = tuple(signal.Signals),
 ) -> tuple[signal.Signals, ...]:
-    """Return the signals in the list *value*, if all are *allowed*, each once."""
+    """Return the signals in the list *value*, all of them *choices*, each once."""
     found = []
-    for index, item in enumerate(items(field, value)):
-        number = _signal(f"{field}[{index}]", item)
-        if number not in allowed:
-            names = ", ".join(signal.Signals(number).name for number in allowed)
+    for index, item in enumerate(items(value, field)):
+        number = _signal(item, f"{field}[{index}]")
+        if number not in choices:
+            names = ", ".join(choice.name for choice in choices)
             raise SpecError(
                 f"{field}[{index}]", f"expected one of {names}, got {number.name}"
             )
@@ -166,16 +199,7 @@ def signals(
     return tuple(dict.fromkeys(found))
 
 
-def grants(field: str, value: object) -> tuple[str, ...]:
-    """Return the grants in the list *value*, each once."""
-    found = [
-        one_of(f"{field}[{index}]", item, tuple(GRANTS))
-        for index, item in enumerate(items(field, value))
-    ]
-    return tuple(dict.fromkeys(found))
-
-
-def _signal(field: str, value: object) -> signal.Signals:
+def _signal(value: signal.Signals | str, field: str) -> signal.Signals:
     if isinstance(value, signal.Signals):
         return value
     if isinstance(value, str):
@@ -185,8 +209,8 @@ def _signal(field: str, value: object) -> signal.Signals:
     raise SpecError(field, f"expected a signal such as 'SIGTERM', got {shown(value)}")
 
 
-def arguments(field: str, value: object) -> tuple[str, ...]:
-    """Return the program and its arguments, if that is what *value* is."""
+def arguments(value: Sequence[str], field: str = "") -> tuple[str, ...]:
+    """Return the program and its arguments in the list *value*."""
     if isinstance(value, str) or not isinstance(value, Sequence) or not value:
         problem = f"expected a list: the program and its arguments, got {shown(value)}"
         raise SpecError(field, problem)
@@ -198,13 +222,15 @@ def arguments(field: str, value: object) -> tuple[str, ...]:
     return tuple(value)
 
 
-def arguments_or_none(field: str, value: object) -> tuple[str, ...] | None:
-    """Return None for None, else as `arguments`."""
-    return None if value is None else arguments(field, value)
+def arguments_or_none(
+    value: Sequence[str] | None, field: str = ""
+) -> tuple[str, ...] | None:
+    """Return None for None, otherwise the same as `arguments`."""
+    return None if value is None else arguments(value, field)
 
 
-def dictionary(field: str, value: object) -> dict[Any, Any]:
-    """Return *value* as a dictionary: a copy, and an empty one for None."""
+def dictionary(value: Mapping[Any, Any] | None, field: str = "") -> dict[Any, Any]:
+    """Return a copy of the dictionary *value*; an empty one for None."""
     if value is None:
         return {}
     if not isinstance(value, Mapping):
@@ -212,9 +238,9 @@ def dictionary(field: str, value: object) -> dict[Any, Any]:
     return dict(value)
 
 
-def strings(field: str, value: object) -> dict[str, str]:
-    """Return *value* if it can be added to an environment."""
-    variables = dictionary(field, value)
+def environment(value: Mapping[str, str] | None, field: str = "") -> dict[str, str]:
+    """Return the environment variables in *value*."""
+    variables = dictionary(value, field)
     for key, item in variables.items():
         if not is_text(key) or not key or "=" in key:
             raise SpecError(field, f"not the name of a variable: {shown(key)}")
@@ -224,25 +250,27 @@ def strings(field: str, value: object) -> dict[str, str]:
     return variables
 
 
-def conditions(field: str, value: object) -> dict[str, Condition]:
-    """Return *value* if it says for names of services what is waited for."""
-    conditions = dictionary(field, value)
-    for key, condition in conditions.items():
+def conditions(
+    value: Mapping[str, Condition] | None, field: str = ""
+) -> dict[str, Condition]:
+    """Return the condition for each service in *value*."""
+    found = dictionary(value, field)
+    for key, condition in found.items():
         if not isinstance(key, str):
             raise SpecError(field, f"not the name of a service: {shown(key)}")
-        one_of(f"{field}[{key!r}]", condition, CONDITIONS)
-    return conditions
+        one_of(condition, f"{field}[{key!r}]", choices=CONDITIONS)
+    return found
 
 
-def text_or_none(field: str, value: object) -> str | None:
-    """Return *value* if it is None, or a path."""
+def path_or_none(value: str | None, field: str = "") -> str | None:
+    """Return *value* if it is None or can be a path."""
     if value is not None and not is_text(value):
         raise SpecError(field, f"expected a path as a string, got {shown(value)}")
     return value
 
 
 def is_text(value: object) -> TypeGuard[str]:
-    """Whether a system call takes *value*: see `os.fsencode`."""
+    """Return whether system calls accept *value*: see `os.fsencode`."""
     if not isinstance(value, str) or "\0" in value:
         return False
     try:
@@ -252,19 +280,9 @@ def is_text(value: object) -> TypeGuard[str]:
     return True
 
 
-def json_object(field: str, value: object, depth: int = 0) -> dict[str, Any]:
-    """Return *value* if it is an object of JSON that fits into a message."""
-    found = dictionary(field, value)
-    for key, item in found.items():
-        if not isinstance(key, str):
-            raise SpecError(field, f"expected strings as keys, got {shown(key)}")
-        _check_json(f"{field}[{key!r}]", item, depth + 1)
-    return found
-
-
-def state(field: str, value: object) -> dict[str, Any]:
-    """Return *value* if a worker may register with it."""
-    found = json_object(field, value)
+def state(value: Mapping[str, Any] | None, field: str = "") -> dict[str, Any]:
+    """Return *value* if a worker can register with it as its state."""
+    found = _json_object(value, field)
     size = len(json.dumps(found, ensure_ascii=False).encode("utf-8", "replace"))
     if size > _MAX_STATE:
         raise SpecError(
@@ -273,7 +291,16 @@ def state(field: str, value: object) -> dict[str, Any]:
     return found
 
 
-def _check_json(field: str, value: object, depth: int) -> None:
+def _json_object(value: Any, field: str, depth: int = 0) -> dict[str, Any]:
+    found = dictionary(value, field)
+    for key, item in found.items():
+        if not isinstance(key, str):
+            raise SpecError(field, f"expected strings as keys, got {shown(key)}")
+        _check_json(item, f"{field}[{key!r}]", depth + 1)
+    return found
+
+
+def _check_json(value: object, field: str, depth: int) -> None:
     if depth > _MAX_DEPTH:
         raise SpecError(field, f"nested deeper than {_MAX_DEPTH} levels")
     match value:
@@ -283,15 +310,15 @@ def _check_json(field: str, value: object, depth: int) -> None:
             return
         case list() | tuple():
             for index, item in enumerate(value):
-                _check_json(f"{field}[{index}]", item, depth + 1)
+                _check_json(item, f"{field}[{index}]", depth + 1)
         case dict():
-            json_object(field, value, depth)
+            _json_object(value, field, depth)
         case _:
             raise SpecError(field, f"expected a JSON value, got {kind_of(value)}")
 
 
 def kind_of(value: object) -> str:
-    """Return what *value*, which may be a secret, is."""
+    """Describe *value*, which may be a secret, without showing it."""
     if isinstance(value, str):
         what = "a NUL character" if "\0" in value else "characters of no encoding"
         return f"one with {what}"
@@ -299,11 +326,11 @@ def kind_of(value: object) -> str:
 
 
 def shown(value: object) -> str:
-    """Return *value* as an error message shows it, whatever it is.
+    """Return *value*, which may be any object, as an error message shows it.
 
-    What looks like a secret is hidden.
+    Secrets are hidden.
     """
     try:
         return f"{hide_text(repr(value)):.80}"
-    except Exception:  # whatever a __repr__ raises; an integer of 5,000 digits does
+    except Exception:  # any __repr__ may raise; so does an integer of 5,000 digits
         return f"a value of type {type(value).__name__}"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import shlex
+import signal
 from collections.abc import Iterator, Mapping
 from enum import Enum
 from typing import Any, Final
@@ -12,6 +13,7 @@ from trio_supervisor.application import checks
 from trio_supervisor.application.application import Application
 from trio_supervisor.application.code_names import TargetName
 from trio_supervisor.application.command import Command
+from trio_supervisor.application.fields import options_of
 from trio_supervisor.application.group import AnyService
 from trio_supervisor.application.listen import Listen
 from trio_supervisor.policy.reload import ServiceFacts
@@ -27,19 +29,14 @@ def facts_of(service: AnyService, fingerprint: str = "") -> ServiceFacts:
     Args:
         fingerprint: Of its code, in hexadecimal digits; empty: not known.
     """
-    fields = vars(service).copy()
-    del fields["name"], fields["count"], fields["rules"]
-    rules = service.rules
-    fields |= {
-        "restart": rules.policy.value,
-        "backoff": rules.backoff,
-        "intensity": rules.intensity,
-        "period": rules.period,
-    }
     return ServiceFacts(
         name=service.name,
         count=service.count,
-        declaration={field: _plain(value) for field, value in fields.items()},
+        declaration={
+            field.name: _plain(getattr(service, field.name))
+            for field in options_of(type(service))
+            if field.name not in ("name", "count")
+        },
         fingerprint=fingerprint,
         overlap=service.overlap,
         is_command=isinstance(service, Command),
@@ -100,8 +97,10 @@ def _text(value: Any) -> str:
         return value
     if isinstance(value, Listen):
         return _listen_text(value)
-    if isinstance(value, Enum):
+    if isinstance(value, signal.Signals):
         return value.name
+    if isinstance(value, Enum):
+        return str(value.value)
     if callable(value):
         return target_text(value)
     return _ADDRESS.sub("", repr(value))

@@ -1,16 +1,18 @@
-"""What is declared of every service, whatever it runs. Pure."""
+"""Options of services and commands. Pure."""
 
 from __future__ import annotations
 
 import signal
-from collections.abc import Mapping, Sequence
 from typing import Final, Literal, TypeAlias
 
+from attrs import define, field
+
 from trio_supervisor.application import checks
-from trio_supervisor.application.listen import Listen
-from trio_supervisor.application.listen import sockets as checked_sockets
+from trio_supervisor.application.fields import Checked, checked_later, option
+from trio_supervisor.application.listen import Listen, checked_sockets
 from trio_supervisor.policy.order import Condition
-from trio_supervisor.policy.restart import Backoff, RestartPolicy
+from trio_supervisor.policy.restart import Backoff, RestartPolicy, RestartRules
+from trio_supervisor.policy.roles import GRANTS
 
 KillMode: TypeAlias = Literal["group", "leader"]
 
@@ -22,83 +24,240 @@ FORWARDED: Final = (
     signal.SIGTTIN,
     signal.SIGTTOU,
 )
-"""The signals that ``serve`` passes on; the others mean something to itself."""
-# A process that is recycled faster does nothing else, and no intensity would stop it.
-_LEAST_LIFETIME: Final = 0.1
+"""The signals that ``serve`` can forward; it handles the others itself."""
+# A worker with a shorter lifetime would do nothing but restart, without any limit.
+_SHORTEST_LIFETIME: Final = 0.1
 
 
-class Supervised:
-    """What `Service` and `Command` have in common; neither more nor less than both."""
+@define(
+    eq=False,
+    repr=False,
+    init=False,
+    slots=False,
+    kw_only=True,
+    on_setattr=[],
+    field_transformer=checked_later,
+)
+class Options(Checked):
+    """Options that `Service` and `Command` share."""
 
-    def __init__(
-        self,
-        name: str,
-        *,
-        count: int,
-        restart: RestartPolicy | str,
-        backoff: Backoff | None,
-        intensity: int | None,
-        period: float,
-        success_exit_codes: Sequence[int],
-        give_up_on: Sequence[int | signal.Signals | str],
-        startup_timeout: float | None,
-        health_check_timeout: float | None,
-        max_lifetime: float | None,
-        stable_for: float | None,
-        stop_signal: signal.Signals | str,
-        stop_timeout: float,
-        kill_mode: KillMode,
-        pre_stop: Sequence[str] | None,
-        depends_on: Mapping[str, Condition] | None,
-        significant: bool,
-        overlap: bool,
-        sockets: Mapping[str, Listen] | None,
-        forward_signals: Sequence[signal.Signals | str],
-        may: Sequence[str],
-        environment: Mapping[str, str] | None,
-        directory: str | None,
-        log_file: str | None,
-    ) -> None:
-        self.name = checks.name("name", name)
-        self.count = checks.integer("count", count, least=0, most=MAX_COUNT)
-        self.success_exit_codes = checks.exit_codes(
-            "success_exit_codes", success_exit_codes
+    rules: RestartRules = field(init=False)
+    """What the options about restarts amount to."""
+
+    count: int = field(
+        default=1,
+        converter=checks.integer,
+        metadata=option("Number of workers.", least=0, most=MAX_COUNT),
+    )
+    restart: RestartPolicy = field(
+        default=RestartPolicy.ALWAYS,
+        converter=checks.restart_policy,
+        metadata=option(
+            'When a worker that exited is restarted: `"always"`, only `"on-failure"`, '
+            'or `"never"`.',
+            choices=tuple(policy.value for policy in RestartPolicy),
+        ),
+    )
+    backoff: Backoff | None = field(
+        default=Backoff(),
+        converter=checks.backoff,
+        metadata=option(
+            "Delays between restarts in a row; `None` restarts without delay."
+        ),
+    )
+    intensity: int | None = field(
+        default=None,
+        converter=checks.integer_or_none,
+        metadata=option(
+            "Restart limit: maximum number of unplanned restarts of one worker within "
+            "`period`. One more makes its group fail, see `Group`. `None` "
+            "sets no limit: the worker is restarted for ever, with the delays of "
+            "`backoff`.",
+            least=0,
+        ),
+    )
+    period: float = field(
+        default=60.0,
+        converter=checks.seconds,
+        metadata=option(
+            "Length of the sliding window in which restarts are counted for "
+            "`intensity`.",
+            unit="s",
+            least=1e-3,
+        ),
+    )
+    success_exit_codes: frozenset[int] = field(
+        default=(0,),
+        converter=checks.exit_codes,
+        metadata=option(
+            "Exit codes that mean success. Any other exit code is a failure, and so is "
+            "death by a signal."
+        ),
+    )
+    give_up_on: frozenset[int] = field(
+        default=(),
+        converter=checks.returncodes,
+        metadata=option(
+            "Exit codes and signals after which a restart would not help: a worker "
+            "that exits on its own with one of them is not restarted, whatever "
+            "`restart` says."
+        ),
+    )
+    startup_timeout: float | None = field(
+        default=60.0,
+        converter=checks.seconds_or_none,
+        metadata=option(
+            "Maximum time from start to ready; a worker that takes longer is "
+            "replaced. `None` waits for ever.",
+            unit="s",
+        ),
+    )
+    health_check_timeout: float | None = field(
+        default=30.0,
+        converter=checks.seconds_or_none,
+        metadata=option(
+            "Maximum time between two heartbeats of a ready worker's event loop; a "
+            "worker that is silent for longer is replaced. `None` disables the check.",
+            unit="s",
+        ),
+    )
+    max_lifetime: float | None = field(
+        default=None,
+        converter=checks.seconds_or_none,
+        metadata=option(
+            "Age at which a worker is replaced. Each worker's lifetime is up to a "
+            "tenth shorter, so that not all are replaced at once. `None` sets no "
+            "limit.",
+            unit="s",
+            least=_SHORTEST_LIFETIME,
+        ),
+    )
+    stable_for: float = field(
+        default=None,
+        converter=checks.seconds_or_zero,
+        metadata=option(
+            "Time that a worker must stay ready before `start`, `restart`, `scale` and "
+            "`reload` report success, and before all workers count as ready. A worker "
+            "that exits earlier makes them fail. Restarts after a crash, and "
+            "dependents, do not wait for it. `None` means 0.",
+            unit="s",
+            least=0,
+        ),
+    )
+    stop_signal: signal.Signals = field(
+        default=signal.SIGTERM,
+        converter=checks.ending_signal,
+        metadata=option("Signal that asks a worker to stop."),
+    )
+    stop_timeout: float = field(
+        default=10.0,
+        converter=checks.seconds,
+        metadata=option(
+            "Time from the stop signal to SIGKILL, including the time that `pre_stop` "
+            "takes.",
+            unit="s",
+            least=0,
+        ),
+    )
+    kill_mode: KillMode = field(
+        default="group",
+        metadata=option(
+            "Processes that get the stop signal: the whole process group of the worker "
+            '(`"group"`), or only the worker (`"leader"`). Processes that it leaves '
+            "behind are killed after it has exited.",
+            choices=("group", "leader"),
+        ),
+    )
+    pre_stop: tuple[str, ...] | None = field(
+        default=None,
+        converter=checks.arguments_or_none,
+        metadata=option(
+            "Program, and its arguments, to run before the stop signal is sent. "
+            "Its time counts towards `stop_timeout`."
+        ),
+    )
+    depends_on: dict[str, Condition] = field(
+        default=None,
+        converter=checks.conditions,
+        metadata=option(
+            "Names of services that this one depends on, each with the condition to "
+            'wait for before a worker starts: all of its workers were `"started"`, '
+            'are `"ready"`, or have exited for good with success (`"exited_ok"`). '
+            "A service is stopped before the services that it depends on."
+        ),
+    )
+    significant: bool = field(
+        default=False,
+        converter=checks.flag,
+        metadata=option(
+            "Whether the application ends when this service has exited for good on "
+            "its own: see `auto_shutdown` of `Application`."
+        ),
+    )
+    overlap: bool = field(
+        default=True,
+        converter=checks.flag,
+        metadata=option(
+            "Whether a reload may start new workers before it stops the old ones. "
+            "Otherwise it stops the old ones first."
+        ),
+    )
+    sockets: dict[str, Listen] = field(
+        default=None,
+        converter=checked_sockets,
+        metadata=option(
+            "Sockets that the controller listens on for this service, by name. Each "
+            "worker inherits them; they are open before it starts and stay open while "
+            "it is replaced. A name has up to 64 letters, digits, `-` and `_`; at most "
+            "32 sockets."
+        ),
+    )
+    forward_signals: tuple[signal.Signals, ...] = field(
+        default=(),
+        converter=checks.signals,
+        metadata=option(
+            "Signals that `serve` forwards to each worker when it receives them.",
+            choices=FORWARDED,
+        ),
+    )
+    may: tuple[str, ...] = field(
+        default=(),
+        converter=checks.some_of,
+        metadata=option(
+            "Operations that the workers, and processes that they start, may ask the "
+            "supervisor for, beyond `ping` and their own status.",
+            choices=tuple(GRANTS),
+        ),
+    )
+    environment: dict[str, str] = field(
+        default=None,
+        converter=checks.environment,
+        metadata=option(
+            "Environment variables to add to those of the controller, or to replace."
+        ),
+    )
+    directory: str | None = field(
+        default=None,
+        converter=checks.path_or_none,
+        metadata=option("Working directory; `None`: the directory of the controller."),
+    )
+    log_file: str | None = field(
+        default=None,
+        converter=checks.path_or_none,
+        metadata=option(
+            "File that standard output and standard error are appended to; `None`: "
+            "the output of the controller."
+        ),
+    )
+
+    def __attrs_post_init__(self) -> None:
+        """Check the options, and derive *rules* from those about restarts."""
+        super().__attrs_post_init__()
+        self.rules = RestartRules(
+            policy=self.restart,
+            backoff=self.backoff,
+            intensity=self.intensity,
+            period=self.period,
+            success=self.success_exit_codes,
+            give_up_on=self.give_up_on,
         )
-        self.give_up_on = checks.returncodes("give_up_on", give_up_on)
-        self.rules = checks.rules(
-            restart,
-            backoff,
-            intensity,
-            period,
-            self.success_exit_codes,
-            self.give_up_on,
-        )
-        self.startup_timeout = checks.seconds_or_none(
-            "startup_timeout", startup_timeout
-        )
-        self.health_check_timeout = checks.seconds_or_none(
-            "health_check_timeout", health_check_timeout
-        )
-        self.max_lifetime = checks.seconds_or_none(
-            "max_lifetime", max_lifetime, least=_LEAST_LIFETIME
-        )
-        self.stable_for = (
-            checks.seconds_or_none("stable_for", stable_for, least=0) or 0.0
-        )
-        self.stop_signal = checks.ending_signal("stop_signal", stop_signal)
-        self.stop_timeout = checks.seconds("stop_timeout", stop_timeout, least=0)
-        self.kill_mode: KillMode = checks.one_of(
-            "kill_mode", kill_mode, ("group", "leader")
-        )
-        self.pre_stop = checks.arguments_or_none("pre_stop", pre_stop)
-        self.depends_on = checks.conditions("depends_on", depends_on)
-        self.significant = checks.flag("significant", significant)
-        self.overlap = checks.flag("overlap", overlap)
-        self.sockets = checked_sockets("sockets", sockets)
-        self.forward_signals = checks.signals(
-            "forward_signals", forward_signals, FORWARDED
-        )
-        self.may = checks.grants("may", may)
-        self.environment = checks.strings("environment", environment)
-        self.directory = checks.text_or_none("directory", directory)
-        self.log_file = checks.text_or_none("log_file", log_file)

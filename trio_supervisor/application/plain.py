@@ -1,24 +1,27 @@
-"""An application as plain data, and back: it travels without any of its code. Pure.
+"""Convert an application to plain data and back, without any of its code. Pure.
 
-The process that imports an application sends what it declares to the controller, which
-runs no application code. What comes back is built by the same constructors as in a
-service file, so every check is made again; functions and monitors are only names.
+The process that imports an application sends the declaration to the controller, which
+runs no application code. The controller calls the same constructors as a service file,
+so that every check is made again; functions and monitors are only names there.
 """
 
 from __future__ import annotations
 
 import inspect
 import signal
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from enum import Enum
 from functools import cache
 from typing import Any, Final, TypeAlias
+
+import attrs
 
 from trio_supervisor.application import checks
 from trio_supervisor.application.application import Application, MonitorLike
 from trio_supervisor.application.code_names import MonitorName, TargetName
 from trio_supervisor.application.command import Command
 from trio_supervisor.application.facts import target_text
+from trio_supervisor.application.fields import options_of
 from trio_supervisor.application.group import Group
 from trio_supervisor.application.listen import Listen
 from trio_supervisor.application.probe import Probe
@@ -33,77 +36,52 @@ _KINDS: Final[Mapping[str, type[Service | Command | Group]]] = {
     "command": Command,
     "group": Group,
 }
-# Each level of groups is two of JSON, and Group itself allows 32.
+# The option of each kind of probe that says what to ask.
+_ASKED: Final = {"http": "url", "tcp": "address", "command": "arguments"}
+# Each level of groups is two levels of JSON, and Group itself allows 32.
 _MAX_DEPTH: Final = 40
 
 
 def application_to_plain(application: Application) -> Plain:
-    """Return *application* as objects of JSON."""
-    root = application.root
-    fields = _fields(application, Application)
-    fields |= {name: getattr(root, name) for name in _OF_ROOT}
-    fields["services"] = [_child_to_plain(child) for child in root.children]
+    """Return *application* as JSON values."""
+    fields = _options(application)
+    fields["services"] = [child_to_plain(child) for child in application.root.children]
     fields["monitors"] = [_monitor_text(each) for each in application.monitors]
     return fields
 
 
-def application_from_plain(value: object) -> Application:
-    """Return the application that *value* describes, checked from top to bottom.
+def application_from_plain(value: Any) -> Application:
+    """Return the application that *value* describes, with every check made again.
 
     Raises:
-        SpecError: it describes none.
+        SpecError: *value* does not describe an application; the message has the path
+            of the field.
     """
-    fields = checks.dictionary("application", value)
+    fields = checks.dictionary(value, "application")
     fields["services"] = _children("services", fields.get("services"), 0)
-    monitors = checks.items("monitors", fields.get("monitors", ()))
+    monitors = checks.items(fields.get("monitors", ()), "monitors")
     fields["monitors"] = [MonitorName(str(text)) for text in monitors]
     application: Application = _build("application", Application, fields)
     return application
 
 
-_OF_ROOT: Final = ("strategy", "intensity", "period")
-
-
-def _child_to_plain(child: Service | Command | Group) -> Plain:
+def child_to_plain(child: Service | Command | Group) -> Plain:
+    """Return *child* of a group as JSON values."""
     match child:
         case Group():
-            inner = [_child_to_plain(each) for each in child.children]
-            fields = _fields(child, Group, skip=("children",))
-            return {"kind": "group", **fields, "children": inner}
+            children = [child_to_plain(each) for each in child.children]
+            return {"kind": "group", **_options(child), "children": children}
         case Command():
-            return {"kind": "command", **_supervised(child, Command)}
-    fields = _supervised(child, Service)
-    return {"kind": "service", **fields, "target": target_text(child.target)}
+            return {"kind": "command", **_options(child)}
+    target = target_text(child.target)
+    return {"kind": "service", **_options(child), "target": target}
 
 
-def _supervised(service: Service | Command, kind: type[Any]) -> Plain:
-    rules = service.rules
+def _options(owner: Any) -> Plain:
+    """Return the options of *owner* as JSON values."""
     return {
-        **_fields(service, kind, skip=("target", *_OF_RULES)),
-        "restart": rules.policy.value,
-        "backoff": _value(rules.backoff),
-        "intensity": rules.intensity,
-        "period": rules.period,
-        "give_up_on": [_returncode(code) for code in sorted(service.give_up_on)],
-    }
-
-
-_OF_RULES: Final = ("restart", "backoff", "intensity", "period", "give_up_on")
-
-
-@cache
-def _parameters_of(kind: Any) -> frozenset[str]:
-    return frozenset(inspect.signature(kind).parameters)
-
-
-def _fields(
-    owner: object, kind: Callable[..., Any], skip: tuple[str, ...] = ()
-) -> Plain:
-    """Return what *kind* is constructed from, as far as *owner* has it."""
-    return {
-        name: _value(getattr(owner, name))
-        for name in sorted(_parameters_of(kind))
-        if name not in skip and hasattr(owner, name)
+        option.name: _value(getattr(owner, option.name))
+        for option in options_of(type(owner))
     }
 
 
@@ -114,28 +92,25 @@ def _value(value: Any) -> Any:
         case Enum():
             return value.value
         case Listen():
-            return {"url": str(value), **_fields(value, Listen)}
+            return _options(value)
         case Probe():
-            return dict(_probe_fields(value))
+            return _probe_to_plain(value)
         case Backoff():
-            return _fields(value, Backoff)
+            return attrs.asdict(value)
         case Mapping():
             return {str(key): _value(item) for key, item in value.items()}
         case frozenset() | set():
-            return [_value(item) for item in sorted(value)]
+            return [_returncode(item) for item in sorted(value)]
         case list() | tuple():
             return [_value(item) for item in value]
     return value
 
 
-def _probe_fields(probe: Probe) -> Iterator[tuple[str, Any]]:
-    make = getattr(Probe, probe.kind)
-    yield "kind", probe.kind
-    yield _PROBED[probe.kind], _asked(probe)
-    yield from _fields(probe, make, skip=(_PROBED[probe.kind],)).items()
-
-
-_PROBED: Final = {"http": "url", "tcp": "address", "command": "arguments"}
+def _probe_to_plain(probe: Probe) -> Plain:
+    fields = {"kind": probe.kind, _ASKED[probe.kind]: _asked(probe), **_options(probe)}
+    if probe.kind == "command":
+        del fields["answered_by"]
+    return fields
 
 
 def _asked(probe: Probe) -> str | list[str]:
@@ -156,18 +131,19 @@ def _monitor_text(monitor: MonitorLike) -> str:
     return f"{kind.__module__}:{kind.__qualname__}"
 
 
-def _children(field: str, value: object, depth: int) -> list[Any]:
+def _children(field: str, value: Any, depth: int) -> list[Any]:
     if depth > _MAX_DEPTH:
         raise SpecError(field, f"groups nested deeper than {_MAX_DEPTH} levels")
     return [
         _child(f"{field}[{index}]", each, depth)
-        for index, each in enumerate(checks.items(field, value))
+        for index, each in enumerate(checks.items(value, field))
     ]
 
 
-def _child(field: str, value: object, depth: int) -> Service | Command | Group:
-    fields = checks.dictionary(field, value)
-    kind = checks.one_of(f"{field}.kind", fields.pop("kind", None), tuple(_KINDS))
+def _child(field: str, value: Any, depth: int) -> Service | Command | Group:
+    fields = checks.dictionary(value, field)
+    kinds = tuple(_KINDS)
+    kind = checks.one_of(fields.pop("kind", None), f"{field}.kind", choices=kinds)
     if kind == "group":
         inner = fields.get("children")
         fields["children"] = _children(f"{field}.children", inner, depth + 1)
@@ -194,29 +170,35 @@ def _revive(
         fields[name] = revive(f"{field}.{name}", fields[name])
 
 
-def _sockets(field: str, value: object) -> dict[str, Listen]:
+def _sockets(field: str, value: Any) -> dict[str, Listen]:
     return {
         name: _build(f"{field}[{name!r}]", Listen, listen)
-        for name, listen in checks.dictionary(field, value).items()
+        for name, listen in checks.dictionary(value, field).items()
     }
 
 
-def _probe(field: str, value: object) -> Probe:
-    fields = checks.dictionary(field, value)
-    kind = checks.one_of(f"{field}.kind", fields.pop("kind", None), tuple(_PROBED))
+def _probe(field: str, value: Any) -> Probe:
+    fields = checks.dictionary(value, field)
+    kinds = tuple(_ASKED)
+    kind = checks.one_of(fields.pop("kind", None), f"{field}.kind", choices=kinds)
     probe: Probe = _build(field, getattr(Probe, kind), fields)
     return probe
 
 
-def _build(field: str, kind: Callable[..., Any], value: object) -> Any:
-    """Construct one with the checks of its constructor, whose errors name *field*."""
-    fields = checks.dictionary(field, value)
-    known = _parameters_of(kind)
+def _build(field: str, make: Callable[..., Any], value: Any) -> Any:
+    """Call *make* with the fields in *value*; its errors get the path *field*."""
+    fields = checks.dictionary(value, field)
+    known = _parameters_of(make)
     if unknown := [name for name in fields if name not in known]:
         raise SpecError(field, f"unknown field {checks.shown(unknown[0])}")
     try:
-        return kind(**fields)
+        return make(**fields)
     except SpecError as exc:
         raise SpecError(f"{field}.{exc.field}", exc.problem) from None
     except (TypeError, ValueError) as exc:
         raise SpecError(field, f"{exc}") from None
+
+
+@cache
+def _parameters_of(make: Any) -> frozenset[str]:
+    return frozenset(inspect.signature(make).parameters)

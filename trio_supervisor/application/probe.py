@@ -1,43 +1,34 @@
-"""How a command is asked from outside whether it works. Pure."""
+"""Probes: how the controller asks a command whether it works. Pure."""
 
 from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from typing import Final, Literal, TypeAlias, TypedDict
+from typing import Final, Literal, TypeAlias
 
-from attrs import frozen
+from attrs import field, frozen
 
 from trio_supervisor.application import checks
+from trio_supervisor.application.fields import Checked, checked_later, option
 from trio_supervisor.application.listen import host_and_port, join_host_and_port
 from trio_supervisor.errors import SpecError
 from trio_supervisor.policy.secrets import hide_text, join_words
 
-# Printable ASCII: a path goes into the first line of a request as it is.
+# Printable ASCII: the path is written into the request line as it is.
 _URL: Final = re.compile(r"http://([^/?#]*)(/[!-\"$-~]*)?")
 _DEFAULT_PORT: Final = 80
 AnsweredBy: TypeAlias = Literal["worker", "anyone"]
-_ANSWERED_BY: Final = ("worker", "anyone")
 
 
-@frozen(kw_only=True)
-class Probe:
-    """A question asked over and over; made by `http`, `tcp` or `command`.
+@frozen(kw_only=True, slots=False, field_transformer=checked_later)
+class Probe(Checked):
+    """A question that the controller asks a process over and over.
 
-    What each of them takes:
-        interval: Time from the end of one attempt to the next [s].
-        timeout: An attempt that takes longer has failed [s].
-        failures: So many failed attempts in a row are bad news.
-        successes: So many successful ones in a row are good news.
-        delay: Time from the start of the process to the first attempt [s].
+    Made by `Probe.http`, `Probe.tcp` or `Probe.command`.
 
-    What `http` and `tcp` take:
-        answered_by: ``"worker"``: an answer from another process of this machine, where
-            that can be told, does not make the worker ready. ``"anyone"``: it does, as
-            for a container's port, which another program holds.
+    Example::
 
-    What each of them raises:
-        SpecError: an argument does not fit; the message names it.
+        Command("redis", ["redis-server"], readiness=Probe.tcp("127.0.0.1:6379"))
     """
 
     kind: Literal["http", "tcp", "command"]
@@ -47,12 +38,58 @@ class Probe:
     """With the query, if there is one; for http."""
     arguments: tuple[str, ...] = ()
     """For a command."""
-    answered_by: AnsweredBy = "worker"
-    interval: float
-    timeout: float
-    failures: int
-    successes: int
-    delay: float
+    answered_by: AnsweredBy = field(
+        default="worker",
+        metadata=option(
+            'Which process may answer. With `"worker"` an answer from another process '
+            "of this machine, as far as that can be told, does not make the worker "
+            'ready. With `"anyone"` it does, as for the port of a container, which '
+            "another program holds. For http and tcp only.",
+            choices=("worker", "anyone"),
+        ),
+    )
+    interval: float = field(
+        default=5.0,
+        converter=checks.seconds,
+        metadata=option(
+            "Time from the end of one attempt to the start of the next.",
+            unit="s",
+            least=0.01,
+        ),
+    )
+    timeout: float = field(
+        default=2.0,
+        converter=checks.seconds,
+        metadata=option(
+            "Maximum duration of an attempt; one that takes longer has failed.",
+            unit="s",
+            least=0.01,
+        ),
+    )
+    failures: int = field(
+        default=3,
+        converter=checks.integer,
+        metadata=option(
+            "Number of failed attempts in a row after which the probe fails.", least=1
+        ),
+    )
+    successes: int = field(
+        default=1,
+        converter=checks.integer,
+        metadata=option(
+            "Number of successful attempts in a row after which the probe succeeds.",
+            least=1,
+        ),
+    )
+    delay: float = field(
+        default=0.0,
+        converter=checks.seconds,
+        metadata=option(
+            "Time from the start of the process to the first attempt.",
+            unit="s",
+            least=0,
+        ),
+    )
 
     @classmethod
     def http(
@@ -66,15 +103,23 @@ class Probe:
         delay: float = 0.0,
         answered_by: AnsweredBy = "worker",
     ) -> Probe:
-        """Ask with a GET request to *url*: good is a status from 200 to 399."""
-        host, port, path = _http("url", url)
+        """Probe with a GET request to *url*; a status from 200 to 399 is success.
+
+        Raises:
+            SpecError: the value of an option is not valid; the message names it.
+        """
+        host, port, path = _http(url, "url")
         return cls(
             kind="http",
-            answered_by=checks.one_of("answered_by", answered_by, _ANSWERED_BY),
+            answered_by=answered_by,
             host=host,
             port=port,
             path=path,
-            **_schedule(interval, timeout, failures, successes, delay),
+            interval=interval,
+            timeout=timeout,
+            failures=failures,
+            successes=successes,
+            delay=delay,
         )
 
     @classmethod
@@ -89,17 +134,25 @@ class Probe:
         delay: float = 0.0,
         answered_by: AnsweredBy = "worker",
     ) -> Probe:
-        """Ask with a connection to *address*, ``HOST:PORT``: good is to be accepted."""
+        """Probe by connecting to *address*, ``HOST:PORT``; a connection is success.
+
+        Raises:
+            SpecError: the value of an option is not valid; the message names it.
+        """
         if not isinstance(address, str):
             problem = f"expected 'HOST:PORT', got {checks.shown(address)}"
             raise SpecError("address", problem)
-        host, port = host_and_port("address", address)
+        host, port = host_and_port(address, "address")
         return cls(
             kind="tcp",
-            answered_by=checks.one_of("answered_by", answered_by, _ANSWERED_BY),
+            answered_by=answered_by,
             host=host,
             port=port,
-            **_schedule(interval, timeout, failures, successes, delay),
+            interval=interval,
+            timeout=timeout,
+            failures=failures,
+            successes=successes,
+            delay=delay,
         )
 
     @classmethod
@@ -113,11 +166,19 @@ class Probe:
         successes: int = 1,
         delay: float = 0.0,
     ) -> Probe:
-        """Ask by running a program, without a shell: good is exit code 0."""
+        """Probe by running a program, without a shell; exit code 0 is success.
+
+        Raises:
+            SpecError: the value of an option is not valid; the message names it.
+        """
         return cls(
             kind="command",
-            arguments=checks.arguments("arguments", arguments),
-            **_schedule(interval, timeout, failures, successes, delay),
+            arguments=checks.arguments(arguments, "arguments"),
+            interval=interval,
+            timeout=timeout,
+            failures=failures,
+            successes=successes,
+            delay=delay,
         )
 
     def __str__(self) -> str:
@@ -128,35 +189,22 @@ class Probe:
         return hide_text(f"{self.kind}://{address}{self.path}")
 
 
-class _Schedule(TypedDict):
-    interval: float
-    timeout: float
-    failures: int
-    successes: int
-    delay: float
+def probe_or_none(value: Probe | None, field: str = "") -> Probe | None:
+    """Return *value* if it is None or a `Probe`."""
+    if value is not None and not isinstance(value, Probe):
+        problem = (
+            f"expected a Probe, such as Probe.http('http://127.0.0.1:8000/'), or None, "
+            f"got {checks.shown(value)}"
+        )
+        raise SpecError(field, problem)
+    return value
 
 
-def _schedule(
-    interval: object,
-    timeout: object,
-    failures: object,
-    successes: object,
-    delay: object,
-) -> _Schedule:
-    return {
-        "interval": checks.seconds("interval", interval, least=0.01),
-        "timeout": checks.seconds("timeout", timeout, least=0.01),
-        "failures": checks.integer("failures", failures, least=1),
-        "successes": checks.integer("successes", successes, least=1),
-        "delay": checks.seconds("delay", delay, least=0),
-    }
-
-
-def _http(field: str, url: object) -> tuple[str, int, str]:
+def _http(url: object, field: str) -> tuple[str, int, str]:
     if not isinstance(url, str):
         raise SpecError(field, f"expected a string, got {checks.shown(url)}")
     if url.lower().startswith("https:"):
-        problem = "https is not spoken; use Probe.command with a program that does"
+        problem = "https is not supported; use Probe.command with a program that does"
         raise SpecError(field, problem)
     match = _URL.fullmatch(url)
     if match is None:
@@ -165,4 +213,4 @@ def _http(field: str, url: object) -> tuple[str, int, str]:
     address, path = match[1], match[2] or "/"
     if not re.search(r":[0-9]*\Z", address):
         address = f"{address}:{_DEFAULT_PORT}"
-    return *host_and_port(field, address), path
+    return *host_and_port(address, field), path

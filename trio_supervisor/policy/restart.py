@@ -139,13 +139,31 @@ class Backoff:
 
     # Up to the sixth crash in a row the delays keep the promise that a crash is
     # repaired within a second; from the twelfth on the cap applies.
-    base: float = field(default=0.05, validator=[_number, gt(0)])
-    """The largest delay before the second restart in a row [s]."""
-    cap: float = field(default=60.0, validator=[_number, gt(0)])
-    """The largest delay at all [s]."""
-    stable_after: float = field(default=_STABLE_AFTER, validator=[_number, ge(0)])
-    """A process that was ready and well for this long ends a crash loop: the restart
-    after its next crash is immediate again [s]."""
+    base: float = field(
+        default=0.05,
+        validator=[_number, gt(0)],
+        metadata={
+            "doc": "Largest delay before the second restart in a row.",
+            "unit": "s",
+        },
+    )
+    cap: float = field(
+        default=60.0,
+        validator=[_number, gt(0)],
+        metadata={
+            "doc": "Largest delay before any restart.",
+            "unit": "s",
+        },
+    )
+    stable_after: float = field(
+        default=_STABLE_AFTER,
+        validator=[_number, ge(0)],
+        metadata={
+            "doc": "Time that a worker must be ready and healthy to end a crash loop: "
+            "the restart after its next crash is immediate again.",
+            "unit": "s",
+        },
+    )
 
     def delay(self, attempt: int, u: float) -> float:
         """The delay before restart number *attempt* since the last stable run [s].

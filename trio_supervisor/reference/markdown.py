@@ -27,14 +27,5 @@ def code(text: str) -> str:
     return f"`{text}`" if text else ""
 
 
-def from_docstring(text: str) -> str:
-    """Return the text of a docstring as Markdown, on one line.
-
-    ````x```` becomes inline code, and so do the names of arguments and classes.
-    """
-    text = " ".join(text.split()).replace("``", "`")
-    return text.replace("*", "`") if text.count("*") % 2 == 0 else text
-
-
 def _row(cells: Sequence[str]) -> str:
     return f"| {' | '.join(cells)} |"

@@ -1,80 +1,146 @@
-"""Generate the page of all options: a table for each class that takes some."""
+"""Generate the page of all options: a table for each class that has some."""
 
 from __future__ import annotations
 
-import inspect
-import re
-from collections.abc import Callable, Iterator
+import signal
+from collections.abc import Callable, Iterator, Sequence
 from enum import Enum
-from typing import Any, Final, NamedTuple
+from typing import Any, Final
 
-from trio_supervisor.application import Application, Command, Group, Listen, Service
+import attrs
+
+from trio_supervisor.application import (
+    Application,
+    Command,
+    Group,
+    Listen,
+    Probe,
+    Service,
+)
+from trio_supervisor.application.fields import (
+    OptionField,
+    doc_of,
+    limits_of,
+    options_of,
+    unit_of,
+)
+from trio_supervisor.application.options import Options
+from trio_supervisor.policy.restart import Backoff
 from trio_supervisor.reference import markdown
 
-_CLASSES: Final = (Application, Group, Service, Command, Listen)
+_HEAD: Final = ("Option", "Type", "Default", "Unit", "Meaning")
 
+_INTRODUCTION: Final = """\
+# Options
 
-class Option(NamedTuple):
-    """One option as the documentation shows it."""
+Every option of the classes that a service file is made of. An option without a default
+is required, and is passed by position; all others are passed by name:
 
-    name: str
-    type: str
-    default: str
-    unit: str
-    doc: str
+```python
+Service("web", serve, count=4, stop_timeout=30)
+```
+
+A value that is not valid raises `SpecError` when the object is made; the message names
+the option. Durations are numbers of seconds, up to a year. Signals are members of
+`signal.Signals` or their names, with or without `SIG`.
+"""
 
 
 def page() -> str:
     """Return docs/reference/options.md."""
-    parts = [
-        markdown.GENERATED,
-        "# Options\n",
-        "Every option of the classes that a service file is made of.\n",
-    ]
-    for kind in _CLASSES:
-        rows = [
-            (
-                markdown.code(each.name),
-                markdown.code(each.type),
-                markdown.code(each.default),
-                each.unit,
-                markdown.from_docstring(each.doc),
-            )
-            for each in options_of(kind)
-        ]
-        head = ("Option", "Type", "Default", "Unit", "Meaning")
-        parts += [f"## {kind.__name__}\n", markdown.table(head, rows)]
-    return "\n".join(parts)
+    return "\n".join([markdown.GENERATED, _INTRODUCTION, *_sections()])
 
 
-def options_of(make: Callable[..., Any]) -> Iterator[Option]:
-    """Yield the parameters of *make* with what its docstring says about them."""
-    docs = _arguments_in(inspect.getdoc(make) or "")
-    for parameter in inspect.signature(make).parameters.values():
-        doc = docs.get(parameter.name, "")
-        unit = "s" if "[s]" in doc else ""
-        yield Option(
-            name=parameter.name,
-            type=str(parameter.annotation),
-            default=_default(parameter.default),
-            unit=unit,
-            doc=doc.replace(" [s]", ""),
-        )
+def _sections() -> Iterator[str]:
+    yield from _section(
+        "Application", Application, "Everything that one controller runs."
+    )
+    yield from _section("Group", Group, "Services that are restarted together.")
+    yield from _section(
+        "Service and Command",
+        Options,
+        "Options that [Service](#service) and [Command](#command) share.",
+    )
+    yield from _section(
+        "Service",
+        Service,
+        "A named group of identical worker processes that run one Python function. "
+        "Has these options and those of [Service and Command](#service-and-command).",
+        _differs_from(Options),
+    )
+    yield from _section(
+        "Command",
+        Command,
+        "A named group of identical processes that run any program. Has these options "
+        "and those of [Service and Command](#service-and-command); where an option is "
+        "in both tables, this one holds.",
+        _differs_from(Options),
+    )
+    yield from _section(
+        "Listen", Listen, "An address that the controller listens on for a service."
+    )
+    yield from _section(
+        "Probe",
+        Probe,
+        "A question that the controller asks a command over and over: "
+        '`Probe.http("http://HOST:PORT/PATH")` succeeds with a status from 200 to 399, '
+        '`Probe.tcp("HOST:PORT")` with a connection, and '
+        '`Probe.command(["PROGRAM", "ARGUMENT"])` with exit code 0.',
+    )
+    yield from _section(
+        "Backoff",
+        Backoff,
+        "Delays between restarts: none before the first, then exponential with full "
+        "jitter, which draws each delay evenly from 0 to `min(cap, base * 2**n)`.",
+    )
 
 
-def _default(value: object) -> str:
-    if value is inspect.Parameter.empty:
-        return ""
-    return repr(value.value) if isinstance(value, Enum) else repr(value)
+def _section(
+    title: str,
+    kind: type[Any],
+    introduction: str,
+    is_shown: Callable[[OptionField], bool] = lambda _: True,
+) -> Iterator[str]:
+    rows = [_row(field) for field in options_of(kind) if is_shown(field)]
+    yield f"## {title}\n"
+    yield f"{introduction}\n"
+    yield markdown.table(_HEAD, rows)
 
 
-def _arguments_in(docstring: str) -> dict[str, str]:
-    """Return the entries below ``Args:``, by name."""
-    section = re.search(r"^Args:\n((?:    .*\n?|\n)+)", docstring, re.MULTILINE)
-    if section is None:
-        return {}
-    entries = re.split(r"^    (\w+): ", section[1], flags=re.MULTILINE)
-    return {
-        name: " ".join(text.split())
-        for name, text in zip(entries[1::2], entries[2::2], strict=True)
-    }
+def _differs_from(kind: type[Any]) -> Callable[[OptionField], bool]:
+    shared = {field.name: doc_of(field) for field in options_of(kind)}
+    return lambda field: shared.get(field.name) != doc_of(field)
+
+
+def _row(field: OptionField) -> Sequence[str]:
+    return (
+        markdown.code(field.name),
+        markdown.code(_type(field)),
+        markdown.code(_default(field.default)),
+        unit_of(field),
+        doc_of(field),
+    )
+
+
+def _type(field: OptionField) -> str:
+    choices = limits_of(field).get("choices")
+    if choices and not str(field.type).startswith("Sequence"):
+        return " | ".join(f'"{choice}"' for choice in choices)
+    return str(field.type).replace("signal.", "").replace("MonitorLike", "Monitor")
+
+
+def _default(value: Any) -> str:
+    match value:
+        case attrs.NOTHING:
+            return ""
+        case signal.Signals():
+            return f'"{value.name}"'
+        case Enum():
+            return f'"{value.value}"'
+        case str():
+            return f'"{value}"'
+        case tuple():
+            return repr(list(value))
+        case Backoff():
+            return "Backoff()"
+    return repr(value)

@@ -6,10 +6,11 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Final
 
-from trio_supervisor.reference import options
+from trio_supervisor.reference import options, schema
 
 PAGES: Final[Mapping[str, Callable[[], str]]] = {
     "reference/options.md": options.page,
+    "schema/application.schema.json": schema.page,
 }
 """The generated files: path below docs/, and the function that returns the text.
 

@@ -219,7 +219,7 @@ def _line_of(exc: BaseException, directory: str | None) -> str | None:
         frame
         for frame in traceback.extract_tb(exc.__traceback__)
         if "importlib" not in frame.filename
-        and not frame.filename.startswith((PREFIX, "<frozen "))
+        and not frame.filename.startswith((PREFIX, "<frozen ", "<attrs "))
     ]
     if not frames:
         return None
