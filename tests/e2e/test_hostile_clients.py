@@ -1,4 +1,4 @@
-"""A client that sends hostile input, and another that is served all the while."""
+"""Test that clients are served while another client sends hostile input."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ from tests.kits.serving import PATIENCE, Serving, open_serving
 
 @pytest.fixture(scope="module")
 def serving() -> Iterator[Serving]:
-    """Four workers, whom nobody harms."""
+    """Serve four workers."""
     with open_serving() as serving:
         yield serving
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_the_others_are_served_while_one_attacks(serving: Serving, kind: str) -> None:
-    """By the same supervisor; no worker is restarted, and nothing long is logged."""
+def test_hostile_client_does_not_delay_others(serving: Serving, kind: str) -> None:
+    """The supervisor survives, no worker is restarted, and the log stays short."""
     before = serving.call("workers")
     since = len(serving.lines)
     with subprocess.Popen(attack(str(serving.socket), kind)) as attacker:

@@ -1,4 +1,4 @@
-"""Whatever an import does to its process, the fork server goes on to fork workers."""
+"""Test that the fork server works after imports that change its process."""
 
 from __future__ import annotations
 
@@ -124,7 +124,7 @@ sys.stdout.close()
         pytest.param(_IGNORED, id="ignores signals, leaves a process"),
     ],
 )
-def test_fork_server_serves_on(does: str) -> None:
+def test_fork_server_works_after_hostile_import(does: str) -> None:
     with open_serving(_SERVICE.format(does=does)) as serving:
         server = fork_servers(serving)
         for _ in range(3):
@@ -138,15 +138,15 @@ def test_fork_server_serves_on(does: str) -> None:
         assert serving.terminate() == 0
 
 
-def test_fork_server_that_ends_warns_of_nothing_of_its_own() -> None:
+def test_fork_server_exit_warns_of_nothing_of_its_own() -> None:
     with open_serving(_SERVICE.format(does=_STREAMS)) as serving:
         assert serving.cli("reload").returncode == 0
         assert serving.terminate() == 0
         assert "ResourceWarning" not in serving.text
 
 
-def test_fork_server_that_is_killed_is_replaced_though_its_children_live() -> None:
-    """A child of the import has a copy of the connection to the controller."""
+def test_killed_fork_server_with_children_is_replaced() -> None:
+    """A child of the import holds a copy of the connection to the controller."""
     does = """
 import multiprocessing, time
 if "trio_supervisor.process.spawn.fork_server" in sys.orig_argv:
@@ -165,7 +165,7 @@ if "trio_supervisor.process.spawn.fork_server" in sys.orig_argv:
 
 
 def fork_servers(serving: Serving) -> set[int]:
-    """Return those that run, without their spare children."""
+    """Return the running fork servers, without their preforked children."""
     return {
         process_id
         for process_id in serving.process_ids()

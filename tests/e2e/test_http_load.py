@@ -1,15 +1,15 @@
-"""Web servers under load while their workers are replaced: who is turned away?
+"""Test web servers under load while their workers are replaced.
 
-``python -m tests.e2e.test_http_load http_trio 20 50`` does it for longer, with so many
-reloads and so many killed workers, and prints what was counted.
+``python -m tests.e2e.test_http_load http_trio 20 50`` runs it for longer, with 20
+reloads and 50 killed workers, and prints the counts.
 
-What is promised, and looked at here:
+The guarantees that are checked:
 
 - No connection is refused: the sockets listen all the time.
 - No connection is reset by a reload, or by SIGTERM to a worker: it answers what it has
-  accepted, and tells clients that keep their connection to open another one. One that
-  does not ask for a second is hung up on.
-- By SIGKILL those are lost that the killed process had accepted, and no others.
+  accepted, and asks clients with kept-alive connections to open another one. A
+  connection without a request for a second is closed.
+- SIGKILL loses the connections that the killed process had accepted, and no others.
 """
 
 from __future__ import annotations
@@ -36,9 +36,9 @@ pytestmark = pytest.mark.slow
 
 EXAMPLES = PACKAGE_DIRECTORY / "examples"
 WORKERS = ("web.0", "web.1")
-# One request in so many takes 0.2 s, so that there is always one under way.
+# One request of this many takes 0.2 s, so that one is always in progress.
 SLOW_EVERY = 8
-# From one reload or kill to the next there are so many answers: all workers, the newest
+# The number of answers between two reloads or kills: all workers, the newest
 # too, have connections then.
 BETWEEN = 40
 # Servers wait for a second before they hang up on a client that keeps its connection
@@ -48,18 +48,18 @@ LINGER = 0.9
 
 @frozen
 class Lost:
-    """A connection that ended before the answer came."""
+    """A connection that ended before its answer arrived."""
 
     port: int
-    """The client's own."""
+    """The client's own port."""
     idle: float
-    """How long, at most, nothing had been asked over it by then [s]."""
+    """How long, at most, no request had been sent over it by then [s]."""
     problem: str
 
 
 @define(eq=False)
 class Client:
-    """Asks all the time, each request when the answer before is there."""
+    """A client that sends a request as soon as the previous one is answered."""
 
     address: tuple[str, int]
     keeps_connections: bool
@@ -69,10 +69,10 @@ class Client:
     counts: Counter[str] = field(factory=Counter)
     lost: list[Lost] = field(factory=list)
     longest: float = 0.0
-    """What the slowest answer took, from before its connection was opened [s]."""
+    """Time of the slowest answer, from before its connection was opened [s]."""
 
     def run(self) -> None:
-        """Ask until `is_done`."""
+        """Send requests until `is_done`."""
         paths = itertools.cycle(["/slow", *["/"] * (SLOW_EVERY - 1)])
         while not self.is_done.is_set():
             began = time.monotonic()
@@ -99,7 +99,7 @@ class Client:
                 idle = min(sent, time.monotonic()) - last
                 self.lost.append(Lost(port, idle, repr(exc)))
                 return
-            last = asked  # the answer may have lain there before it was read
+            last = asked  # the answer may have arrived before it was read
             self.counts["answers"] += 1
             self.answered.release()
             self.longest = max(self.longest, time.monotonic() - began)
@@ -111,12 +111,12 @@ class Client:
 
 
 def _send(connection: socket.socket, path: str) -> None:
-    """Make one request."""
+    """Send one request."""
     connection.sendall(f"GET {path} HTTP/1.1\r\nHost: here\r\n\r\n".encode())
 
 
 def _receive(connection: socket.socket) -> bool:
-    """Take its answer; return whether the server closes the connection after it."""
+    """Read the answer; return whether the server then closes the connection."""
     answer = b""
     while not answer.endswith(b"\n") or b"pid " not in answer:
         data = connection.recv(4096)
@@ -130,7 +130,7 @@ def _receive(connection: socket.socket) -> bool:
 
 @contextmanager
 def clients_of(address: tuple[str, int], each: int) -> Iterator[list[Client]]:
-    """Have so many clients of both kinds ask for the length of the block."""
+    """Run clients of both kinds while the block is open."""
     is_done = threading.Event()
     answered = threading.Semaphore(0)
     kinds = [True, False] * each
@@ -148,28 +148,28 @@ def clients_of(address: tuple[str, int], each: int) -> Iterator[list[Client]]:
 
 @define(eq=False)
 class Report:
-    """What was done, and what came of it."""
+    """The actions that were taken, and their result."""
 
     counts: Counter[str]
     lost: list[Lost]
-    """All but those that a killed process had accepted."""
+    """Lost connections, without those that a killed process had accepted."""
     longest: float
 
     @property
     def broken(self) -> list[Lost]:
-        """Those that no client has to put up with.
+        """Lost connections that no client has to expect.
 
-        A server may close a connection over which nothing was asked for long; a client
-        that asks just then has to ask again (RFC 9112, 9.3.1).
+        A server may close an idle connection; a client that sends a request at that
+        moment has to send it again (RFC 9112, 9.3.1).
         """
         return [it for it in self.lost if it.idle < LINGER]
 
 
 def disturb(example: str, *, reloads: int, kills: int, clients: int = 4) -> Report:
-    """Reload and kill workers of an example while clients ask; return what happened."""
+    """Reload and kill workers of an example under load; return what happened."""
     directory = EXAMPLES / example
     source = (directory / "service.py").read_text(encoding="utf-8")
-    # The example's own directory, too: its application is a module of its own.
+    # The example's own directory too: its application is a separate module.
     path = os.pathsep.join([str(PACKAGE_DIRECTORY), str(directory)])
     accepted: set[int] = set()
     counts: Counter[str] = Counter()
@@ -199,7 +199,7 @@ def disturb(example: str, *, reloads: int, kills: int, clients: int = 4) -> Repo
 
 
 def _actions(reloads: int, kills: int) -> Iterator[str]:
-    """Give what is done, in turns; each second kill is one by SIGKILL."""
+    """Yield the actions in turns; every second kill is a SIGKILL."""
     done = 0
     for index in range(kills):
         if index * reloads >= done * kills and done < reloads:
@@ -212,7 +212,7 @@ def _actions(reloads: int, kills: int) -> Iterator[str]:
 def _wait_answers(clients: Sequence[Client], count: int) -> None:
     answered = clients[0].answered
     while answered.acquire(blocking=False):
-        pass  # those of before
+        pass  # events from before
     for _ in range(count):
         assert answered.acquire(timeout=PATIENCE), "nobody gets an answer any more"
 
@@ -230,12 +230,12 @@ def _reload(serving: Serving) -> None:
 
 
 def _kill(serving: Serving, name: str, signal_name: str, port: int) -> set[int]:
-    """Kill a worker; return which connections are lost with it, once it is replaced."""
+    """Kill a worker; return the connections lost with it, once it is replaced."""
     process_id = serving.select(event="ready", name=name)[-1]["process_id"]
     since = serving.mark()
     accepted: set[int] = set()
     if signal_name == "SIGKILL":
-        # It accepts no more from here on, so that what it has can be read.
+        # It accepts no connection from here on, so its connections can be read.
         os.kill(process_id, signal.SIGSTOP)
         _wait_suspended(process_id)
         accepted = _clients_of_process(process_id, port)
@@ -254,7 +254,7 @@ def _wait_suspended(process_id: int) -> None:
 
 
 def _clients_of_process(process_id: int, port: int) -> set[int]:
-    """Return the other ends of its connections to *port*: proc_net_tcp(5)."""
+    """Return the peers of its connections to *port*: proc_net_tcp(5)."""
     inodes = set()
     for path in Path(f"/proc/{process_id}/fd").iterdir():
         kind, _, rest = os.readlink(path).partition(":[")
@@ -273,10 +273,10 @@ def _clients_of_process(process_id: int, port: int) -> set[int]:
     [("http_trio", 3, 6), ("http_asgi", 1, 2)],
     ids=["hypercorn on trio", "uvicorn on asyncio"],
 )
-def test_no_client_is_turned_away_while_workers_are_replaced(
+def test_http_load_loses_no_request_but_to_sigkill(
     example: str, reloads: int, kills: int
 ) -> None:
-    """Nobody is refused, and only who was with a killed process is cut off."""
+    """No connection is refused; only those of a killed process are cut off."""
     pytest.importorskip({"http_trio": "hypercorn", "http_asgi": "uvicorn"}[example])
     report = disturb(example, reloads=reloads, kills=kills)
     assert report.counts["reload"] == reloads

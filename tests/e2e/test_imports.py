@@ -1,4 +1,4 @@
-"""What importing an application can do: to itself, and to nobody else."""
+"""Test that importing an application affects only the importing process."""
 
 from __future__ import annotations
 
@@ -65,10 +65,8 @@ ENDINGS = {
 
 
 @pytest.mark.parametrize(("source", "place", "how"), ENDINGS.values(), ids=ENDINGS)
-def test_an_import_that_ends_its_process_is_blamed(
-    source: str, place: str, how: str
-) -> None:
-    """The message names the line; nothing is left."""
+def test_import_that_exits_names_line(source: str, place: str, how: str) -> None:
+    """The message names the line, and nothing is left running."""
     with short_directory() as directory:
         (directory / "service.py").write_text(f"{source}\n{SERVICE}")
 
@@ -92,8 +90,8 @@ time.sleep(3600)
 @pytest.mark.parametrize(
     ("number", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)]
 )
-def test_an_import_that_hangs_can_be_stopped(number: int, code: int) -> None:
-    """The process that imports is gone, too."""
+def test_import_that_hangs_can_be_stopped(number: int, code: int) -> None:
+    """The importing process exits too."""
     with short_directory() as directory:
         (directory / "service.py").write_text(HANGING + SERVICE)
         with subprocess.Popen(
@@ -113,8 +111,8 @@ def test_an_import_that_hangs_can_be_stopped(number: int, code: int) -> None:
         assert process.returncode == code
 
 
-def test_an_import_that_takes_too_long_is_given_up() -> None:
-    """The limit is the operator's; the message says it, and where the import was."""
+def test_import_past_timeout_is_abandoned() -> None:
+    """The message names the limit and the line at which the import was."""
     with short_directory() as directory:
         (directory / "service.py").write_text(HANGING + SERVICE)
         finished = run_cli(
@@ -160,8 +158,8 @@ def status_of(process_id: int) -> dict[str, str]:
     return dict(line.split(":\t", 1) for line in lines if ":\t" in line)
 
 
-def test_what_an_import_changes_is_not_changed_in_the_controller() -> None:
-    """It is imported once; log, exit codes, signals and surroundings are as ever."""
+def test_import_side_effects_do_not_reach_controller() -> None:
+    """It is imported once; log, exit codes, signals and environment are unaffected."""
     with open_serving(HARMFUL + SERVICE, is_ready=False, stdout=subprocess.PIPE) as s:
         s.wait_event(name="web.0", event="ready")
         assert s.wait_event(name="job.0", event="exited")["returncode"] == 7
@@ -173,7 +171,7 @@ def test_what_an_import_changes_is_not_changed_in_the_controller() -> None:
             found = status_of(s.process.pid)
             return all(found[key] == own[key] for key in keys)
 
-        # subprocess blocks all signals for as long as it starts a program.
+        # subprocess blocks all signals while it starts a program.
         s.until(is_the_same, "signals and umask as they were")
         assert "application" not in Path(f"/proc/{s.process.pid}/maps").read_text()
         assert os.readlink(f"/proc/{s.process.pid}/cwd") == str(s.directory)
@@ -183,8 +181,8 @@ def test_what_an_import_changes_is_not_changed_in_the_controller() -> None:
         s.process.stdout.close()
 
 
-def test_a_reload_imports_once_and_blames_the_line() -> None:
-    """The process that declares is the fork server of the new generation."""
+def test_reload_imports_once_and_names_line() -> None:
+    """The process that imports is the fork server of the new generation."""
     counted = 'open("tmp/imports", "a").write("x")\n' + SERVICE
     counted = counted.replace("raise SystemExit(7)", "pass")
     with open_serving(counted, is_ready=False) as s:

@@ -1,4 +1,4 @@
-"""Blocks of ours that are cancelled or interrupted, at points all over their life."""
+"""Test blocks of ours that are cancelled or interrupted at any point."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ import pytest
 from tests.kits.places import ROOT
 from tests.kits.serving import environment_of_children
 
-# `nox -s cancellations` tries all of them.
+# `nox -s cancellations` tries all points.
 POINTS = {"controller": 12, "imported": 3, "client": 15, "worker": 15}
 
 
 @pytest.mark.parametrize("how", ["cancel", "interrupt"])
 @pytest.mark.parametrize("subject", POINTS)
-def test_a_block_that_is_broken_off_leaves_nothing(subject: str, how: str) -> None:
-    """No process, zombie, thread, task, descriptor, file or directory; and no hang."""
+def test_interrupted_block_leaves_nothing(subject: str, how: str) -> None:
+    """No process, zombie, thread, task, descriptor, file or directory is left."""
     words = [subject, how, f":{POINTS[subject]}"]
     done = subprocess.run(
         [sys.executable, "-m", "tests.kits.interruptions", *words],

@@ -1,4 +1,4 @@
-"""What workers and commands print once the controller was killed."""
+"""Test the output of workers and commands after the controller was killed."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ CLEANED = ("worker-cleaned", "chatty-cleaned", "quiet-cleaned")
 
 
 def guardian_of(serving: Serving) -> int:
-    """Return the guardian's process; 0: there is none at the moment."""
+    """Return the pid of the guardian; 0 if there is none at the moment."""
     for process_id in serving.process_ids():
         if "process.guardian" in describe(process_id):
             return process_id
@@ -47,7 +47,7 @@ def guardian_of(serving: Serving) -> int:
 
 
 def pipes_of(process_id: int) -> int:
-    """Return how many pipes a process has."""
+    """Return the number of pipes that a process has open."""
     found = 0
     with suppress(OSError):
         for name in os.listdir(f"/proc/{process_id}/fd"):
@@ -56,15 +56,15 @@ def pipes_of(process_id: int) -> int:
     return found
 
 
-def test_all_can_print_while_they_clean_up_without_a_controller() -> None:
-    """Not by the first guardian alone: another one gets the same pipes."""
+def test_killed_controller_output_during_clean_up_is_kept() -> None:
+    """A replacement guardian gets the same pipes as the first one."""
     with open_serving(SERVICE) as serving:
         serving.until((serving.directory / "chatty.log").exists, "its log")
         old = guardian_of(serving)
         os.kill(old, signal.SIGKILL)
         wait_gone([old])
         serving.until(lambda: guardian_of(serving), "another one")
-        # Two of each of the four, one of our own, and its own input.
+        # Two for each of the four processes, one of ours, and its own input.
         serving.until(lambda: pipes_of(guardian_of(serving)) >= 10, "its pipes")
 
         serving.process.kill()

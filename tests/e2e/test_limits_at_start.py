@@ -1,4 +1,4 @@
-"""Limits of the system that are too small for `serve`: a sentence, and exit code 14."""
+"""Test limits that are too small for `serve`: one sentence and exit code 14."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from tests.kits.serving import (
     short_directory,
 )
 
-# It ends on its own once it is served.
+# It exits on its own once it is served.
 ONE_JOB = """
 from trio_supervisor import Application, Command
 
@@ -31,7 +31,7 @@ MEGABYTE = 1024 * 1024
 def serve(
     directory: Path, limit: int, value: int, source: str = ONE_JOB
 ) -> subprocess.CompletedProcess[str]:
-    """Run `serve` to its end under a limit."""
+    """Run `serve` under a limit until it exits."""
     (directory / "service.py").write_text(source, encoding="utf-8")
     (directory / "tmp").mkdir(exist_ok=True)
     return subprocess.run(
@@ -48,7 +48,7 @@ def serve(
 
 
 @pytest.mark.parametrize("value", [8, 12, 48])
-def test_serve_with_too_few_descriptors_says_so(value: int) -> None:
+def test_serve_with_too_few_descriptors_exits_14(value: int) -> None:
     with short_directory() as directory:
         done = serve(directory, resource.RLIMIT_NOFILE, value)
         assert done.returncode == 14, done.stderr
@@ -58,8 +58,8 @@ def test_serve_with_too_few_descriptors_says_so(value: int) -> None:
 
 
 @pytest.mark.parametrize("megabytes", [36, 52, 72])
-def test_serve_with_too_little_address_space_says_so(megabytes: int) -> None:
-    """Or it runs, where the machine needs less than that."""
+def test_serve_with_too_little_address_space_exits_14(megabytes: int) -> None:
+    """It may also run, if the machine needs less than the limit."""
     with short_directory() as directory:
         done = serve(directory, resource.RLIMIT_AS, megabytes * MEGABYTE)
         if done.returncode == 0:
@@ -70,8 +70,8 @@ def test_serve_with_too_little_address_space_says_so(megabytes: int) -> None:
 
 
 @pytest.mark.parametrize("value", [0, 200])
-def test_serve_with_too_small_files_says_so(value: int) -> None:
-    """The declaration is a file in memory: it has to fit."""
+def test_serve_with_too_small_file_size_exits_14(value: int) -> None:
+    """The declaration is a file in memory, which must fit into the limit."""
     with short_directory() as directory:
         done = serve(directory, resource.RLIMIT_FSIZE, value)
         assert done.returncode == 14, done.stderr
@@ -79,7 +79,7 @@ def test_serve_with_too_small_files_says_so(value: int) -> None:
         assert f"RLIMIT_FSIZE={value} bytes" in done.stderr
 
 
-def test_serve_an_import_out_of_memory_is_a_limit_and_names_the_line() -> None:
+def test_serve_import_out_of_memory_names_line_and_exits_14() -> None:
     source = f"data = bytearray({100_000 * MEGABYTE})\n{ONE_JOB}"
     with short_directory() as directory:
         done = serve(directory, resource.RLIMIT_AS, 2000 * MEGABYTE, source)
@@ -89,8 +89,8 @@ def test_serve_an_import_out_of_memory_is_a_limit_and_names_the_line() -> None:
         assert "Traceback" not in done.stderr
 
 
-def test_scale_and_reload_check_descriptors_before_anything_is_started() -> None:
-    """With the numbers, exit code 1, and everything as it was."""
+def test_scale_and_reload_check_descriptors_before_start() -> None:
+    """The message has the numbers, the exit code is 1, and nothing changes."""
     with open_serving(ISSUE_SERVICE) as serving:
         pids = serving.pids()
         before = serving.mark()

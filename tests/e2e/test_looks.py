@@ -1,4 +1,4 @@
-"""No look harms what it looks at: each kind of look at workers of every kind."""
+"""Test that no diagnostic command harms a worker of any kind."""
 
 from __future__ import annotations
 
@@ -161,8 +161,8 @@ def counted(serving: Serving, name: str) -> dict[str, Any]:
     return answer
 
 
-def test_a_look_at_c_code_that_sleeps_does_not_end_its_sleep(serving: Serving) -> None:
-    """It holds the GIL, so that no agent can answer meanwhile."""
+def test_thread_dump_does_not_interrupt_sleep_in_c_code(serving: Serving) -> None:
+    """The C code holds the GIL, so the agent cannot answer."""
     thread = threading.Thread(target=serving.cli, args=("call", "ends.0", "hold"))
     thread.start()
     report: dict[str, Any] = {}
@@ -171,13 +171,13 @@ def test_a_look_at_c_code_that_sleeps_does_not_end_its_sleep(serving: Serving) -
     assert "sleeping in clock_nanosleep" in report["data"]
     assert "in hold" in report["data"]
     thread.join()
-    serving.wait_event(name="ends.0", message="left to sleep: 0")  # of its seconds
+    serving.wait_event(name="ends.0", message="left to sleep: 0")  # seconds
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", NAMES)
-def test_no_look_harms_a_worker(serving: Serving, name: str) -> None:
-    """It has the same process, nothing in it failed, and its work goes on."""
+def test_diagnostics_do_not_harm_worker(serving: Serving, name: str) -> None:
+    """It keeps its process, nothing in it fails, and its work continues."""
     process_id = serving.worker(name)["process_id"]
     before = counted(serving, name)["count"]
     for verb, *options in LOOKS:
@@ -191,13 +191,13 @@ def test_no_look_harms_a_worker(serving: Serving, name: str) -> None:
     assert (worker["process_id"], worker["restarts"]) == (process_id, 0)
 
 
-def test_a_doctor_shows_how_a_worker_ended_that_it_looked_at(serving: Serving) -> None:
+def test_doctor_worker_exits_during_examination_is_reported(serving: Serving) -> None:
     process_id = serving.worker("ends.0")["process_id"]
     forward = {"id": 2, "do": "forward", "name": "ends.0", "timeout": PATIENCE}
     with serving.peer() as peer:
         operation = {"do": "doctor", "duration": 50, "progress": True}
         peer.send(json.dumps({**forward, "operation": operation}))
-        assert "progress" in peer.receive()  # it has begun
+        assert "progress" in peer.receive()  # the examination has begun
         ended = serving.cli("call", "ends.0", "end").stderr
         while not (answer := peer.receive()).get("finished"):
             pass
@@ -211,8 +211,8 @@ def test_a_doctor_shows_how_a_worker_ended_that_it_looked_at(serving: Serving) -
     assert ".json` shows all that is known" in finding["advice"]
 
 
-def test_a_doctor_tells_of_a_worker_without_descriptors(serving: Serving) -> None:
-    """It is the one who is asked then; what cannot look at itself is seen outside."""
+def test_doctor_worker_without_descriptors_is_reported(serving: Serving) -> None:
+    """The worker is asked itself; what it cannot inspect is seen from outside."""
     assert serving.cli("call", "exhausted.0", "exhaust").returncode == 0
     done = serving.cli("doctor", "exhausted.0", "--duration", "0.5")
     assert (done.returncode, done.stderr) == (1, "")
@@ -224,8 +224,8 @@ def test_a_doctor_tells_of_a_worker_without_descriptors(serving: Serving) -> Non
     assert "Exhausted: in the worker: Too many open files" in sample.stderr
 
 
-def test_of_a_command_a_doctor_says_what_can_be_known(serving: Serving) -> None:
-    """And that this is not all, by its exit code, too."""
+def test_doctor_of_command_is_incomplete(serving: Serving) -> None:
+    """Its exit code says too that not everything was checked."""
     done = serving.cli("doctor", "command", "--duration", "0.5")
     assert (done.returncode, done.stderr) == (2, "")
     head, *lines = done.stdout.splitlines()
@@ -239,10 +239,10 @@ def test_of_a_command_a_doctor_says_what_can_be_known(serving: Serving) -> None:
         assert part in text
 
 
-def test_of_a_command_that_does_not_run_a_doctor_says_why(serving: Serving) -> None:
+def test_doctor_of_command_not_running_gives_reason(serving: Serving) -> None:
     serving.wait_worker("broken.0", state="backoff")
     while (done := serving.cli("doctor", "broken")).returncode == 2:
-        pass  # it was just tried again
+        pass  # it was just started again
     assert done.returncode == 1
     assert "exit code 3" in done.stdout
     assert "printed last: no such table" in done.stdout

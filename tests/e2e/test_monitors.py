@@ -1,4 +1,4 @@
-"""Monitors in a real supervisor, over real workers that really leak."""
+"""Test monitors in a real supervisor with workers that leak memory."""
 
 from __future__ import annotations
 
@@ -48,14 +48,14 @@ application = Application(
 
 
 def memory_of(serving: Serving) -> dict[str, Any]:
-    """What the MemoryMonitor says."""
+    """Return the status of the MemoryMonitor."""
     status = json.loads(serving.cli("status", "--json").stdout)
     found: dict[str, Any] = status["monitors"]["memory_monitor"]
     return found
 
 
 def sample_count(serving: Serving, name: str) -> int:
-    """How often the process of that worker was looked at."""
+    """Return how often the process of the worker was sampled."""
     for process in memory_of(serving)["processes"].values():
         if process["name"] == name:
             count: int = process["sample_count"]
@@ -63,7 +63,7 @@ def sample_count(serving: Serving, name: str) -> int:
     return 0
 
 
-def test_one_that_leaks_is_restarted_gracefully_and_alone() -> None:
+def test_memory_monitor_restarts_only_leaking_worker() -> None:
     with open_serving(LEAKING, is_ready=False) as serving:
         stopping = serving.wait_event(event="stopping", name="leak.0")
         serving.wait_events(2, event="ready", name="leak.0")
@@ -76,16 +76,16 @@ def test_one_that_leaks_is_restarted_gracefully_and_alone() -> None:
         report = serving.when_ready()
         restarts = {w["name"]: w["restarts"] for w in report["workers"]}
         assert restarts == {"leak.0": 1, "keep.0": 0}
-        # The new one is watched as well, and well within its limit.
+        # The replacement is watched too, and is within its limit.
         while sample_count(serving, "leak.0") < 5:
             pass
         assert serving.worker("leak.0")["restarts"] == 1
 
 
-def test_a_monitor_that_always_fails_is_a_line_in_status_and_no_more() -> None:
+def test_failing_monitor_is_shown_in_status() -> None:
     with open_serving(LEAKING, is_ready=False) as serving:
         serving.wait_line("monitor broken failed in run_once()")
-        serving.wait_events(2, event="ready", name="leak.0")  # the other one works
+        serving.wait_events(2, event="ready", name="leak.0")  # the other monitor works
 
         text = serving.cli("status").stdout
 
@@ -94,8 +94,8 @@ def test_a_monitor_that_always_fails_is_a_line_in_status_and_no_more() -> None:
         assert not serving.select(event="supervisor_lost")
 
 
-def test_a_limit_below_the_baseline_costs_one_restart_each() -> None:
-    """That is said, and not looped on; a restart by hand does not begin it again."""
+def test_memory_limit_below_baseline_restarts_once() -> None:
+    """It is logged and not repeated; a restart by the verb does not start it again."""
     source = LEAKING.replace("300 * 2**20", "2**20").replace(
         "interval=0.05", "interval=0.2"
     )
@@ -115,7 +115,7 @@ def test_a_limit_below_the_baseline_costs_one_restart_each() -> None:
             assert len(said) == 1
 
 
-def test_over_the_total_the_largest_goes() -> None:
+def test_total_limit_restarts_largest_worker() -> None:
     source = """
 from trio_supervisor import Application, MemoryMonitor, Service, SyncWorker
 

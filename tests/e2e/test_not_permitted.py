@@ -1,4 +1,4 @@
-"""Processes that have become another user's, as those of sudo(8): nothing hangs."""
+"""Test processes that belong to another user, such as those of sudo(8)."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ application = Application(
 )
 """
 NOBODY = 65534
-# Root without the right to signal whom it likes, as any other user is.
+# Root without the capability to signal every process, like any other user.
 UNPRIVILEGED = ["setpriv", "--bounding-set=-kill", "--inh-caps=-kill"]
 pytestmark = pytest.mark.skipif(
     os.geteuid() != 0 or shutil.which("setpriv") is None,
@@ -37,7 +37,7 @@ pytestmark = pytest.mark.skipif(
 
 
 def nobodys(process_ids: Collection[int]) -> list[int]:
-    """Return the processes in the groups *process_ids* that are the other user's."""
+    """Return the processes of the other user in the groups *process_ids*."""
     found = []
     for name in filter(str.isdigit, os.listdir("/proc")):
         try:
@@ -52,7 +52,7 @@ def nobodys(process_ids: Collection[int]) -> list[int]:
     return found
 
 
-def test_what_may_not_be_signalled_is_said_and_nothing_hangs() -> None:
+def test_stop_process_of_other_user_is_reported() -> None:
     user = pwd.getpwuid(NOBODY).pw_name
     with open_serving(SERVICE, prefix=UNPRIVILEGED) as serving:
         pids = serving.pids()
@@ -89,8 +89,8 @@ def test_what_may_not_be_signalled_is_said_and_nothing_hangs() -> None:
 OVERLAPS = SERVICE.replace('"plain", [', '"plain", overlap=True, arguments=[*become, ')
 
 
-def test_a_reload_and_a_scale_say_what_they_could_not_end() -> None:
-    """It took over all the same; where the old one has to go first, it does not."""
+def test_reload_and_scale_report_process_of_other_user() -> None:
+    """The new generation takes over, unless the old worker has to stop first."""
     with open_serving(OVERLAPS, prefix=UNPRIVILEGED) as serving:
         others = list(serving.pids().values())
         serving.until(lambda: len(nobodys(others)) == 3, "three of them")

@@ -1,4 +1,4 @@
-"""The controller is killed: nothing it started may outlive it for long."""
+"""Test that nothing outlives a killed controller for long."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from tests.kits.serving import PATIENCE, Serving, describe, open_serving, wait_g
 STOP_TIMEOUT = 4.0
 SUPERVISOR_STOP_TIMEOUT = 5.0
 LATE = 15.0
-"""What a busy machine may take longer [s]."""
+"""Extra time for a busy machine [s]."""
 
 FAMILIES = f"""
 import json, os, subprocess, sys, time
@@ -98,13 +98,13 @@ GRACEFUL = ("cleans-up.0", "cleans-up.1", "says-goodbye.0", "sync.0")
 
 
 def ended_at(directory: Path, name: str) -> float:
-    """When the worker's own code was told to end [s, monotonic]."""
+    """Return when the worker's code was asked to stop [s, monotonic]."""
     when: float = json.loads((directory / f"ended-{name}").read_text())
     return when
 
 
 def find_guardian(serving: Serving) -> int | None:
-    """Return the process that is there for the controller's death."""
+    """Return the guardian process, or None."""
     for process_id in serving.process_ids():
         if "trio_supervisor.process.cleanup.guardian" in describe(process_id):
             return process_id
@@ -112,14 +112,14 @@ def find_guardian(serving: Serving) -> int | None:
 
 
 def guardian_of(serving: Serving) -> int:
-    """The same where there has to be one."""
+    """Return the guardian process, which must exist."""
     found = find_guardian(serving)
     assert found is not None
     return found
 
 
-def test_nothing_outlives_a_killed_controller() -> None:
-    """Not grandchildren in other sessions, nor what ignores SIGTERM, nor commands."""
+def test_killed_controller_leaves_nothing() -> None:
+    """This includes commands, grandchildren in other sessions, and SIGTERM ignored."""
     with open_serving(FAMILIES) as serving:
         family = set(json.loads(serving.worker("family.0")["status"]))
         everything = set(serving.process_ids())
@@ -132,23 +132,23 @@ def test_nothing_outlives_a_killed_controller() -> None:
         began = time.monotonic()
         serving.process.kill()
 
-        # A little more than the stop timeout: the kernel, and whoever looks last.
+        # A little more than the stop timeout, for the kernel and this test.
         wait_gone([*everything - strays - {guardian}], STOP_TIMEOUT + LATE)
-        # What left its group gets the longest grace there is, the supervisor's.
+        # Processes that left their group get the longest timeout, the supervisor's.
         wait_gone([*everything], SUPERVISOR_STOP_TIMEOUT + LATE)
         serving.wait_nothing_left(1)
         for name in (*GRACEFUL, "asked.0"):
             assert ended_at(serving.directory, name) - began < STOP_TIMEOUT
         assert serving.wait_exit() == -signal.SIGKILL
-        # The guardian removes the controller's directory; a socket and its lock stay,
-        # for the next `serve` to take over.
+        # The guardian removes the controller's directory; a socket and its lock stay
+        # for the next `serve` to replace.
         assert {f for f in serving.files() if not f.startswith("ended-")} == {
             "supervisor.ipc",
             "supervisor.ipc.lock",
         }
 
 
-def test_a_killed_guardian_is_replaced_and_its_successor_knows_all() -> None:
+def test_killed_guardian_is_replaced_with_all_state() -> None:
     with open_serving(FAMILIES) as serving:
         first = guardian_of(serving)
 
@@ -157,7 +157,7 @@ def test_a_killed_guardian_is_replaced_and_its_successor_knows_all() -> None:
         serving.wait_line("the guardian was killed")
         wait_gone([first])
         end = time.monotonic() + PATIENCE
-        while not (found := find_guardian(serving)):  # it tells nobody that it is there
+        while not (found := find_guardian(serving)):  # it does not report its start
             assert time.monotonic() < end
         assert found != first
         everything = serving.process_ids()
@@ -165,8 +165,8 @@ def test_a_killed_guardian_is_replaced_and_its_successor_knows_all() -> None:
         wait_gone(everything, SUPERVISOR_STOP_TIMEOUT + LATE)
 
 
-def test_workers_end_by_themselves_where_the_guardian_is_killed_too() -> None:
-    """They hold a lifeline each; what knows nothing of it is beyond help then."""
+def test_killed_controller_and_guardian_workers_exit() -> None:
+    """Each worker holds a lifeline; programs without one cannot be stopped then."""
     with open_serving(FAMILIES) as serving:
         report = serving.when_ready()
         workers = [

@@ -1,4 +1,4 @@
-"""Healthy workers beside more busy loops than processors, in one session."""
+"""Test healthy workers on an overloaded machine."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ application = Application(
 
 @contextmanager
 def busy_loops(count: int) -> Iterator[None]:
-    """Have so many processes compute, in our session: the scheduler groups by it."""
+    """Run busy processes in this session, by which the kernel groups them."""
     loops = [
         subprocess.Popen(["sh", "-c", "while :; do :; done"]) for _ in range(count)
     ]
@@ -54,10 +54,10 @@ def busy_loops(count: int) -> Iterator[None]:
         pytest.param(100, 150, 6.0, 45.0, id="large", marks=pytest.mark.alone),
     ],
 )
-def test_an_overload_ends_no_healthy_worker(
+def test_overload_stops_no_healthy_worker(
     count: int, loops: int, timeout: float, duration: float
 ) -> None:
-    """And status answers meanwhile. What was stopped by SIGSTOP is still replaced."""
+    """Status answers during that time. A worker stopped by SIGSTOP is replaced."""
     source = SERVICE.replace("COUNT", str(count)).replace("TIMEOUT", str(timeout))
     with open_serving(source) as serving:
         before = serving.pids()
@@ -73,7 +73,7 @@ def test_an_overload_ends_no_healthy_worker(
             os.kill(before["web.3"], signal.SIGSTOP)
             serving.wait_event(event="stopping", name="web.3", cause="unhealthy")
         took.sort()
-        # This process has to wait for a processor, too.
+        # This process has to wait for a processor too.
         assert took[len(took) // 2] < 1, took
         assert took[-1] < 10, took
         serving.wait_worker("web.3", state="ready", restarts=1)
@@ -82,8 +82,8 @@ def test_an_overload_ends_no_healthy_worker(
         assert found == supervisor
 
 
-def test_under_pressure_all_are_started_in_the_end() -> None:
-    """A few at a time, while the others wait; and none is stopped for it."""
+def test_start_under_pressure_starts_all_workers() -> None:
+    """They start a few at a time while the others wait; none is stopped."""
     source = SERVICE.replace("COUNT", "24").replace("TIMEOUT", "30")
     with busy_loops(6), open_serving(source, is_ready=False) as serving:
         event = serving.wait_event(event="all_ready")

@@ -1,4 +1,4 @@
-"""Operations that a service adds: whatever they do, their worker goes on."""
+"""Test operations that a service adds; none can end its worker."""
 
 from __future__ import annotations
 
@@ -76,7 +76,7 @@ def serving() -> Iterator[Serving]:
 
 
 def failure(serving: Serving, *words: str) -> str:
-    """Call what fails; return what is said of it. The worker is the same after that."""
+    """Call an operation that fails; return its error. The worker must survive."""
     before = serving.worker(f"{words[0]}.0")["process_id"]
     done = serving.cli("call", *words)
     assert (done.returncode, done.stdout) == (1, "")
@@ -91,39 +91,37 @@ def failure(serving: Serving, *words: str) -> str:
     ("operation", "exception"),
     [("interrupts", "KeyboardInterrupt"), ("quits", "SystemExit")],
 )
-def test_one_that_would_end_the_worker_fails(
+def test_operation_that_exits_fails(
     serving: Serving, service: str, operation: str, exception: str
 ) -> None:
     said = failure(serving, service, operation)
     assert f"'{operation}' failed ({exception}); see the log" in said
 
 
-def test_one_that_would_end_it_from_a_nursery_fails(serving: Serving) -> None:
+def test_operation_that_exits_in_nursery_fails(serving: Serving) -> None:
     assert "'quits_below' failed (SystemExit)" in failure(
         serving, "on_trio", "quits_below"
     )
 
 
-def test_a_result_that_json_does_not_have_fails(serving: Serving) -> None:
+def test_operation_with_result_not_in_json_fails(serving: Serving) -> None:
     said = failure(serving, "on_trio", "has_no_number")
     assert "OperationFailed: 'has_no_number' returned what is not JSON" in said
     assert "its result.mean is nan" in said
 
 
-def test_bytes_go_both_ways(serving: Serving) -> None:
+def test_operation_takes_and_returns_bytes(serving: Serving) -> None:
     done = serving.cli("call", "on_trio", "echo", "content=aGk=")
     assert '"data": "aGk="' in done.stdout
 
 
 @pytest.mark.parametrize("service", SERVICES)
-def test_a_partial_function_is_an_operation(serving: Serving, service: str) -> None:
+def test_partial_function_as_operation(serving: Serving, service: str) -> None:
     done = serving.cli("call", service, "greet", "name=you")
     assert '"data": "Hello, you"' in done.stdout
 
 
 @pytest.mark.parametrize("service", ["on_trio", "on_asyncio"])
-def test_an_object_that_is_called_and_awaited_is_one(
-    serving: Serving, service: str
-) -> None:
+def test_async_callable_object_as_operation(serving: Serving, service: str) -> None:
     done = serving.cli("call", service, "add", "one=1", "other=2")
     assert '"data": 3' in done.stdout

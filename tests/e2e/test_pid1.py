@@ -1,4 +1,4 @@
-"""As process 1 of a container, and where next to nothing may be written."""
+"""Test serve as process 1 of a container and with few writable directories."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ NEW_PIDS = ("unshare", "--pid", "--fork", "--mount-proc", "--kill-child")
 
 
 def may_run(words: Sequence[str]) -> bool:
-    """Whether this system lets us run *words*."""
+    """Return whether this system permits running *words*."""
     if shutil.which(words[0]) is None:
         return False
     done = subprocess.run([*words, "true"], capture_output=True, check=False)
@@ -62,18 +62,18 @@ application = Application([
 
 
 def children(process_id: int) -> list[int]:
-    """Return the children of a process, as we number them."""
+    """Return the children of a process, by the pids of our namespace."""
     path = f"/proc/{process_id}/task/{process_id}/children"
     return [int(word) for word in Path(path).read_text().split()]
 
 
 @as_pid_1
-def test_as_process_1_it_reaps_what_comes_to_it_and_nobody_elses() -> None:
+def test_pid_1_reaps_orphans_only() -> None:
     with open_serving(SERVICE, is_ready=False, prefix=NEW_PIDS) as serving:
         serving.wait_event(event="ready", name="orphans.0")
         assert serving.wait_event(event="serving")["process_id"] == 1
         serving.printed("first.0", "first is 1")
-        # The status of its own children is theirs, whoever is buried meanwhile.
+        # Workers keep their exit status while orphans are reaped.
         code = serving.wait_event(event="exited", name="code.0")
         assert code["returncode"] == 42
         serving.printed("told.0", "begun")
@@ -103,9 +103,7 @@ def test_as_process_1_it_reaps_what_comes_to_it_and_nobody_elses() -> None:
         ('Command("a", [], significant=True)', 10),
     ],
 )
-def test_as_process_1_it_ends_with_a_code_that_says_why(
-    service: str, code: int
-) -> None:
+def test_pid_1_exits_with_exit_code(service: str, code: int) -> None:
     source = (
         "from trio_supervisor import Application, Command\n"
         f"application = Application([{service}])\n"
@@ -114,8 +112,8 @@ def test_as_process_1_it_ends_with_a_code_that_says_why(
         assert serving.wait_exit() == code
 
 
-# Like a container with a root that is read-only: / is, and so is all below but /tmp,
-# which is another one.
+# Like a container with a read-only root: / and everything below it is read-only, except
+# /tmp, which is another file system.
 READ_ONLY = (
     "unshare",
     "--mount",
@@ -129,7 +127,7 @@ READ_ONLY = (
 def serve_there(
     directory: Path, *words: str, prefix: Sequence[str] = (), **environment: str
 ) -> subprocess.CompletedProcess[str]:
-    """Run ``serve`` with next to no environment, as whom *prefix* makes us."""
+    """Run ``serve`` with almost no environment, as the user of *prefix*."""
     kept = {"PATH": os.environ["PATH"]}
     ours = environment_of_children()
     return subprocess.run(
@@ -169,8 +167,8 @@ somebody_else = pytest.mark.skipif(
 
 
 @somebody_else
-def test_an_unwritable_directory_is_said_and_a_socket_elsewhere_is_enough() -> None:
-    """Without a HOME, and as a user that has no name here either."""
+def test_unwritable_directory_needs_socket_elsewhere() -> None:
+    """There is no HOME, and the user has no name."""
     with short_directory() as directory, short_directory() as run:
         (directory / "service.py").write_text(SHORT)
         directory.chmod(0o555)
@@ -196,7 +194,7 @@ def test_an_unwritable_directory_is_said_and_a_socket_elsewhere_is_enough() -> N
 
 
 @somebody_else
-def test_an_unwritable_directory_for_temporary_files_is_said() -> None:
+def test_unwritable_temporary_directory_is_reported() -> None:
     with short_directory() as directory:
         (directory / "service.py").write_text(SHORT)
         directory.chmod(0o777)
@@ -229,7 +227,7 @@ sys.exit(main(["serve", "service.py"]))
 @pytest.mark.skipif(
     not may_run((*READ_ONLY, "/tmp")), reason="may not mount anything here"
 )
-def test_a_read_only_file_system_needs_a_socket_elsewhere() -> None:
+def test_read_only_file_system_needs_socket_elsewhere() -> None:
     with short_directory() as directory, short_directory() as run:
         (directory / "service.py").write_text(SHORT)
         prefix = (*READ_ONLY, str(directory))
@@ -247,7 +245,7 @@ def test_a_read_only_file_system_needs_a_socket_elsewhere() -> None:
         assert not list(run.iterdir())
 
 
-def test_a_probe_works_there_too() -> None:
+def test_read_only_file_system_probe_works() -> None:
     with short_directory() as directory:
         answer = run_cli("probe", "liveness", directory=directory, HOME="/nowhere")
         assert answer.returncode == 3

@@ -1,4 +1,4 @@
-"""An answer of somebody else makes no worker ready."""
+"""Test that an answer from another process makes no worker ready."""
 
 from __future__ import annotations
 
@@ -52,8 +52,8 @@ def serving() -> Iterator[Serving]:
             yield found
 
 
-def test_an_answer_of_another_worker_makes_none_ready(serving: Serving) -> None:
-    """Its status and the log say who answers."""
+def test_probe_answered_by_other_worker_does_not_count(serving: Serving) -> None:
+    """The status and the log name the process that answers."""
     line = serving.wait_line("is answered by twins.")
     match = re.search(r"is answered by (twins\.[01]) \(pid ([0-9]+)\)", line)
     assert match is not None
@@ -64,12 +64,12 @@ def test_an_answer_of_another_worker_makes_none_ready(serving: Serving) -> None:
     assert other["status"].endswith(match[0])
 
 
-def test_an_answer_of_a_stranger_makes_none_ready(serving: Serving) -> None:
+def test_probe_answered_by_other_process_does_not_count(serving: Serving) -> None:
     serving.wait_line("guest.0: tcp://")
     guest = serving.worker("guest.0")
     assert guest["state"] == "starting"
     assert "is answered by " in guest["status"]
 
 
-def test_answered_by_anyone_takes_any_answer(serving: Serving) -> None:
+def test_probe_answered_by_anyone_counts(serving: Serving) -> None:
     assert serving.worker("proxy.0")["state"] == "ready"

@@ -1,4 +1,4 @@
-"""Startup, readiness and liveness, asked by probes and said by workers themselves."""
+"""Test startup, readiness and liveness, by probes and by workers themselves."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ application = Application([
 
 
 class Asked(BaseHTTPRequestHandler):
-    """Answers as the test says, and notes what was asked."""
+    """A server that answers as the test says and records the requests."""
 
     status = 503
     requests: ClassVar[list[str]] = []
@@ -63,7 +63,7 @@ class Asked(BaseHTTPRequestHandler):
         self.end_headers()
 
     def log_message(self, *_: object) -> None:
-        """Say nothing."""
+        """Log nothing."""
 
 
 @contextmanager
@@ -94,9 +94,9 @@ def put(serving: Serving, name: str, *, is_there: bool = True) -> int:
     return since
 
 
-def test_a_startup_probe_decides_when_it_is_ready(serving: Serving) -> None:
-    """And until then nothing else is asked: the liveness of the other one is bad."""
-    serving.wait_event(event="exited", name="never.0")  # so long both were asked
+def test_startup_probe_decides_readiness(serving: Serving) -> None:
+    """No other probe runs until then: the other command's liveness would fail."""
+    serving.wait_event(event="exited", name="never.0")  # both were probed until now
     assert serving.worker("starts.0")["state"] == "starting"
     assert serving.worker("lives.0")["state"] == "starting"
     put(serving, "lives")
@@ -107,7 +107,7 @@ def test_a_startup_probe_decides_when_it_is_ready(serving: Serving) -> None:
     serving.wait_worker("lives.0", state="ready", restarts=0)
 
 
-def test_one_whose_startup_probe_fails_is_ended(serving: Serving) -> None:
+def test_startup_probe_failure_replaces_process(serving: Serving) -> None:
     exited = serving.wait_event(event="exited", name="never.0")
 
     assert not exited["is_planned"]
@@ -117,7 +117,7 @@ def test_one_whose_startup_probe_fails_is_ended(serving: Serving) -> None:
     serving.wait_worker("never.0", state="failed")
 
 
-def test_readiness_comes_and_goes_and_nobody_is_ended(serving: Serving) -> None:
+def test_readiness_probe_changes_state_without_restart(serving: Serving) -> None:
     before = serving.worker("reads.0")
     assert before["state"] == "starting"
 
@@ -133,9 +133,9 @@ def test_readiness_comes_and_goes_and_nobody_is_ended(serving: Serving) -> None:
     assert serving.worker("reads.0")["process_id"] == before["process_id"]
 
 
-def test_a_failing_liveness_probe_has_it_replaced(serving: Serving) -> None:
+def test_liveness_probe_failure_replaces_process(serving: Serving) -> None:
     before = serving.wait_worker("lives.0", state="ready")["process_id"]
-    put(serving, "starts", is_there=False)  # the next one does not become ready yet
+    put(serving, "starts", is_there=False)  # the replacement does not become ready yet
 
     since = put(serving, "lives", is_there=False)
 
@@ -151,7 +151,7 @@ def test_a_failing_liveness_probe_has_it_replaced(serving: Serving) -> None:
     assert worker["reason"] == "no sign of life"
 
 
-def test_a_liveness_probe_that_hangs_has_failed(serving: Serving) -> None:
+def test_liveness_probe_that_hangs_fails(serving: Serving) -> None:
     stopping = serving.wait_event(event="stopping", name="slow.0")
     started = serving.wait_event(event="started", name="slow.0")
 
@@ -159,8 +159,8 @@ def test_a_liveness_probe_that_hangs_has_failed(serving: Serving) -> None:
     assert stopping["at"] - started["at"] >= 0.29
 
 
-def test_http_and_tcp(serving: Serving) -> None:
-    """A connection is enough for one; the other wants a status of 200 to 399."""
+def test_http_and_tcp_probes(serving: Serving) -> None:
+    """TCP needs a connection; HTTP needs a status from 200 to 399."""
     serving.wait_worker("port.0", state="ready")
     assert serving.worker("web.0")["state"] == "starting"
     Asked.status = 302
@@ -170,7 +170,7 @@ def test_http_and_tcp(serving: Serving) -> None:
     serving.wait_worker("web.0", state="unready", restarts=0)
 
 
-def test_a_worker_can_say_that_it_is_not_ready(serving: Serving) -> None:
+def test_worker_unready_is_shown(serving: Serving) -> None:
     before = serving.wait_worker("moody.0", state="ready")
 
     since = put(serving, "moody-is-bad")
@@ -189,7 +189,7 @@ def test_a_worker_can_say_that_it_is_not_ready(serving: Serving) -> None:
 
 
 def get(address: str, path: str) -> tuple[int, str]:
-    """Ask for *path* over HTTP at ``HOST:PORT`` or ``unix:PATH``."""
+    """GET *path* over HTTP at ``HOST:PORT`` or ``unix:PATH``."""
     is_unix = address.startswith("unix:")
     with socket.socket(socket.AF_UNIX if is_unix else socket.AF_INET) as client:
         client.settimeout(30)
@@ -203,7 +203,7 @@ def get(address: str, path: str) -> tuple[int, str]:
 
 
 @pytest.mark.parametrize("where", ["127.0.0.1:0", "unix:tmp/health.sock"])
-def test_the_same_is_answered_over_http(where: str) -> None:
+def test_health_is_answered_over_http(where: str) -> None:
     source = SERVICE[: SERVICE.index('    Command("never"')] + "])\n"
     with open_serving(source, is_ready=False, words=["--http", where]) as serving:
         line = serving.wait_line("health checks at http://")
@@ -231,6 +231,6 @@ def test_the_same_is_answered_over_http(where: str) -> None:
         assert not os.path.exists(serving.directory / "tmp" / "health.sock")
 
 
-def test_a_probe_of_nobody_has_a_code_of_its_own(serving: Serving) -> None:
+def test_probe_without_supervisor_exits_3(serving: Serving) -> None:
     assert serving.cli("probe", "liveness", "--socket", "none").returncode == 3
     assert serving.cli("probe", "health").returncode == 2

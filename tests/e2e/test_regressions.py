@@ -1,4 +1,4 @@
-"""What was once broken from outside, each with real processes."""
+"""Test past bugs again, with real processes."""
 
 from __future__ import annotations
 
@@ -30,8 +30,8 @@ application = Application(services=[Service("worker", work)])
 """
 
 
-def test_a_hangup_while_everything_is_being_stopped_starts_nothing() -> None:
-    """Ctrl-C, and then the terminal is closed."""
+def test_sighup_during_shutdown_starts_nothing() -> None:
+    """The operator presses Ctrl-C, then closes the terminal."""
     with open_serving(SLOW_TO_STOP) as serving:
         serving.when_ready()
         serving.process.send_signal(signal.SIGTERM)
@@ -63,8 +63,8 @@ application = Application(services=[Service("worker", work, backend="sync")])
 """
 
 
-def test_a_worker_may_end_a_child_that_it_forked() -> None:
-    """The child has the worker's signal handlers; they are not meant for it."""
+def test_worker_can_terminate_its_forked_child() -> None:
+    """The child inherits the worker's signal handlers, which must not act in it."""
     with open_serving(ENDS_ITS_CHILD) as serving:
         serving.when_ready()
         worker = serving.worker("worker.0")
@@ -85,7 +85,7 @@ application = Application(services=[Service("worker", work)])
 """
 
 
-def test_a_service_file_may_go_to_another_directory() -> None:
+def test_service_file_may_change_directory() -> None:
     with open_serving(CHANGES_DIRECTORY) as serving:
         serving.when_ready()
         assert serving.worker("worker.0")["incarnation"] == 1
@@ -99,7 +99,7 @@ time.sleep(1000)
 """
 
 
-def test_a_signal_during_a_slow_import_leaves_nothing_behind() -> None:
+def test_signal_during_slow_import_leaves_nothing() -> None:
     for number, code in ((signal.SIGTERM, 143), (signal.SIGINT, 130)):
         with short_directory() as directory:
             (directory / "service.py").write_text(SLOW_TO_IMPORT)
@@ -117,7 +117,7 @@ def test_a_signal_during_a_slow_import_leaves_nothing_behind() -> None:
 
 
 def _wait_lines(path: Path, count: int) -> list[int]:
-    """Wait until *count* processes that import have said who they are."""
+    """Wait until *count* importing processes have written their pid."""
     end = time.monotonic() + 30
     while time.monotonic() < end:
         if path.exists() and len(lines := path.read_text().splitlines()) >= count:
@@ -143,7 +143,7 @@ application = Application(
 """
 
 
-def test_orphans_that_left_their_group_do_not_stay_as_zombies() -> None:
+def test_orphans_outside_group_are_reaped() -> None:
     with open_serving(SHEDS_ORPHANS) as serving:
         serving.when_ready()
         controller = serving.process.pid
@@ -168,8 +168,8 @@ def _zombies_of(parent: int) -> list[int]:
     return found
 
 
-def test_the_listening_socket_is_not_inherited_by_workers() -> None:
-    """Asked for in the same moment as the supervisor, they are forked beside it."""
+def test_supervisor_socket_is_not_inherited_by_workers() -> None:
+    """Workers are forked at the same time as the supervisor."""
     with open_serving(CHANGES_DIRECTORY.replace("work)", "work, count=12)")) as serving:
         report = serving.when_ready()
         inodes = _socket_inodes(report["supervisor"]["process_id"])
@@ -181,12 +181,12 @@ def _socket_inodes(process_id: int) -> set[str]:
     directory = f"/proc/{process_id}/fd"
     links = set()
     for name in os.listdir(directory):
-        with suppress(FileNotFoundError):  # closed since
+        with suppress(FileNotFoundError):  # closed in between
             links.add(os.readlink(f"{directory}/{name}"))
     return {link for link in links if link.startswith("socket:")}
 
 
-def test_a_standard_stream_may_be_closed() -> None:
+def test_serve_with_closed_standard_stream() -> None:
     with short_directory() as directory:
         (directory / "service.py").write_text(SLOW_TO_STOP)
         command = f"{sys.executable} -m trio_supervisor serve service.py >&- 2>&-"

@@ -1,4 +1,4 @@
-"""Releases behind a symbolic link: switched, broken and removed under ``serve``."""
+"""Test releases behind a symbolic link that are switched, broken or removed."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ ENTER = 'mkdir one && cp service.py one && ln -s one current && cd current && ex
 
 @pytest.fixture
 def serving() -> Iterator[Serving]:
-    """Started in ``current``, a link to the release ``one``."""
+    """Serve in ``current``, a link to the release ``one``."""
     words = ("--socket", "../supervisor.ipc")
     prefix = ("sh", "-c", ENTER, "sh")
     with open_serving(SERVICE, prefix=prefix, words=words) as serving:
@@ -43,7 +43,7 @@ def serving() -> Iterator[Serving]:
 
 
 def release(serving: Serving, name: str, source: str) -> Path:
-    """Make a release, and switch the link to it."""
+    """Make a release and switch the link to it."""
     directory = serving.directory / name
     directory.mkdir()
     (directory / "service.py").write_text(source)
@@ -64,8 +64,8 @@ def directory_of(serving: Serving, name: str) -> str:
     return os.path.basename(os.readlink(f"/proc/{serving.pids()[name]}/cwd"))
 
 
-def test_a_reload_takes_the_release_that_the_link_leads_to(serving: Serving) -> None:
-    """Its code, and its directory; and goes on when the old release is removed."""
+def test_reload_uses_release_that_link_points_to(serving: Serving) -> None:
+    """Code and directory are new; workers survive the removal of the old release."""
     assert statuses(serving) == {"one one"}
     release(serving, "two", SERVICE.replace('"one"', '"two"'))
 
@@ -83,8 +83,8 @@ def test_a_reload_takes_the_release_that_the_link_leads_to(serving: Serving) -> 
     assert statuses(serving) == {"two two"}
 
 
-def test_a_release_that_fails_leaves_all_in_the_old_one(serving: Serving) -> None:
-    """Where it is, too, though its directory is removed in the meantime."""
+def test_reload_of_broken_release_keeps_old_one(serving: Serving) -> None:
+    """It also keeps its directory, although that was removed."""
     release(serving, "bad", SERVICE + "\nraise LookupError\n")
     shutil.rmtree(serving.directory / "one")
 

@@ -1,4 +1,4 @@
-"""A new generation takes over, or nothing happens: by the verb and by SIGHUP."""
+"""Test that a reload takes over or changes nothing, by the verb and by SIGHUP."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ HELPER = "WORD = 1\n"
 
 @pytest.fixture(scope="module")
 def serving() -> Iterator[Serving]:
-    """Each test reloads it once more, and leaves the service file as it was."""
+    """Serve for all tests; each one reloads and restores the service file."""
     with open_serving(SERVICE, files={"helper.py": HELPER}) as serving:
         yield serving
 
@@ -57,8 +57,8 @@ def gone(process_ids: Iterator[int] | list[int]) -> bool:
     return not any(is_alive(process_id) for process_id in process_ids)
 
 
-def test_new_code_takes_over_before_the_old_is_stopped(serving: Serving) -> None:
-    """Even where the new file is as long, and as old to the second."""
+def test_reload_starts_new_before_stopping_old(serving: Serving) -> None:
+    """It works even if the new file has the same size and time of modification."""
     before = serving.pids()
     since = serving.mark()
     stat = os.stat(serving.directory / "service.py")
@@ -97,7 +97,7 @@ def test_new_code_takes_over_before_the_old_is_stopped(serving: Serving) -> None
     ]
 
 
-def test_the_supervisor_is_of_the_new_generation_too(serving: Serving) -> None:
+def test_reload_replaces_supervisor(serving: Serving) -> None:
     before = serving.when_ready()["supervisor"]["process_id"]
     since = serving.mark()
 
@@ -110,7 +110,7 @@ def test_the_supervisor_is_of_the_new_generation_too(serving: Serving) -> None:
     assert connected == {"web": True, "steady": True, "sleeper": False}
 
 
-def test_a_dry_run_changes_nothing(serving: Serving) -> None:
+def test_reload_dry_run_changes_nothing(serving: Serving) -> None:
     before, number = serving.pids(), generation(serving, "web.0")
     since = serving.mark()
     serving.edit(
@@ -137,8 +137,8 @@ def test_a_dry_run_changes_nothing(serving: Serving) -> None:
     assert not serving.select(since, event="reloading")
 
 
-def test_only_what_changed_is_replaced_if_asked_for(serving: Serving) -> None:
-    """A module that is imported counts as the service's own code."""
+def test_reload_changed_only_replaces_changed_services(serving: Serving) -> None:
+    """An imported module counts as code of the service."""
     assert serving.cli("reload").returncode == 0
     before, number = serving.pids(), generation(serving, "web.0")
 
@@ -203,7 +203,7 @@ def test_only_what_changed_is_replaced_if_asked_for(serving: Serving) -> None:
         ),
     ],
 )
-def test_what_fails_leaves_everything_as_it_was(
+def test_reload_failure_keeps_previous_generation(
     serving: Serving, source: str, reason: str
 ) -> None:
     before, number = serving.when_ready(), generation(serving, "web.0")
@@ -230,7 +230,7 @@ def test_what_fails_leaves_everything_as_it_was(
     assert serving.cli("restart", "web.0").returncode == 0
 
 
-def test_sighup_does_the_same_and_its_failure_is_an_event(serving: Serving) -> None:
+def test_sighup_reloads_and_logs_failure(serving: Serving) -> None:
     before, number = serving.pids("web"), generation(serving, "web.0")
     since = serving.mark()
 
@@ -261,8 +261,8 @@ if not os.path.exists("tmp/signalled"):
 """
 
 
-def test_signals_that_come_while_all_is_loaded_are_not_lost() -> None:
-    """What was changed after it was read is read again; and neither ends `serve`."""
+def test_signals_during_first_import_are_not_lost() -> None:
+    """Files changed since are read again, and no signal ends `serve`."""
     with open_serving(IMPATIENT + SERVICE, files={"helper.py": HELPER}) as serving:
         serving.wait_event(event="reloaded")
         assert generation(serving, "web.0") == 2
@@ -284,7 +284,7 @@ else:
 
 @contextmanager
 def slow_import(serving: Serving, source: str) -> Iterator[None]:
-    """Have a reload of *source* under way for the length of the block."""
+    """Keep a reload of *source* running while the block is open."""
     gate = serving.directory / "tmp" / "gate"
     os.mkfifo(gate)
     ours = os.open(gate, os.O_RDWR)
@@ -299,14 +299,14 @@ def slow_import(serving: Serving, source: str) -> Iterator[None]:
         os.close(ours)
 
 
-def test_a_sighup_during_a_reload_is_not_lost(serving: Serving) -> None:
-    """What was written before it came is what serves in the end."""
+def test_sighup_during_reload_is_not_lost(serving: Serving) -> None:
+    """The file as written before the signal is served in the end."""
     since = serving.mark()
     with slow_import(serving, SERVICE):
-        # In order: what the first one imports is not what the second one finds.
+        # In order: the first reload imports another file than the second one.
         serving.edit(SERVICE.replace('"one"', '"six"'))
         serving.process.send_signal(signal.SIGHUP)
-        # It was taken in: signals are dealt with before this answer comes.
+        # The signal was handled: signals are handled before this answer.
         assert serving.cli("logs", "--tail", "1").returncode == 0
 
     serving.wait_events(2, since=since, event="reloaded")
@@ -315,7 +315,7 @@ def test_a_sighup_during_a_reload_is_not_lost(serving: Serving) -> None:
     assert serving.worker("web.0")["status"].startswith("six ")
 
 
-def test_what_cannot_be_done_during_a_reload_is_refused(serving: Serving) -> None:
+def test_verbs_during_reload_are_refused(serving: Serving) -> None:
     since = serving.mark()
     with slow_import(serving, SERVICE):
         answers = [
@@ -356,7 +356,7 @@ application = Application(
 """
 
 
-def test_what_cannot_run_twice_is_swapped_and_brought_back() -> None:
+def test_reload_without_overlap_swaps_and_rolls_back() -> None:
     with open_serving(SWAP.replace("FAIL", "pass")) as serving:
         before = serving.pids()
         since = serving.mark()
@@ -386,7 +386,7 @@ def test_what_cannot_run_twice_is_swapped_and_brought_back() -> None:
         worker = serving.wait_worker("alone.0", process_id=back["process_id"])
         assert worker["status"].startswith("alone, generation 2")
         assert worker["generation"] == 2
-        # The program, too, is one of which there may be only one at a time.
+        # Of the program, too, only one process may run at a time.
         program = serving.wait_event(since=since, event="started", name="program.0")
         words = Path(f"/proc/{serving.pids()['program.0']}/cmdline").read_bytes()
         assert words == b"sleep\0" + b"1001\0", program
@@ -401,7 +401,7 @@ def test_what_cannot_run_twice_is_swapped_and_brought_back() -> None:
         assert serving.terminate() == 0
 
 
-def test_a_scaled_count_stays_unless_the_declared_one_changes(
+def test_reload_keeps_scaled_count_unless_declaration_changes(
     serving: Serving,
 ) -> None:
     assert serving.cli("scale", "web=3").returncode == 0
@@ -415,7 +415,7 @@ def test_a_scaled_count_stays_unless_the_declared_one_changes(
     assert len(serving.pids("web")) == 2
 
 
-def test_services_come_and_go(serving: Serving) -> None:
+def test_reload_adds_and_removes_services(serving: Serving) -> None:
     serving.edit(
         SERVICE.replace('Command("sleeper"', 'Command("newcomer"').replace(
             '["sleep", "1000"]', '["sleep", "1000"], depends_on={"web": "ready"}'
@@ -433,8 +433,8 @@ def test_services_come_and_go(serving: Serving) -> None:
     assert serving.cli("reload").returncode == 0
 
 
-def test_a_crash_after_all_those_reloads_is_repaired(serving: Serving) -> None:
-    """And the end is as clean as if there had been none."""
+def test_crash_after_many_reloads_is_repaired(serving: Serving) -> None:
+    """The shutdown is as clean as without reloads."""
     since = serving.mark()
     serving.kill("web.1")
     exited = serving.wait_event(since=since, event="exited", name="web.1")
@@ -446,8 +446,8 @@ def test_a_crash_after_all_those_reloads_is_repaired(serving: Serving) -> None:
     assert serving.files() - {"helper.py"} == set()
 
 
-def test_one_that_does_not_come_to_an_end_is_given_up() -> None:
-    """Its workers never say that they are ready, and nobody has set a limit."""
+def test_reload_that_never_ends_can_be_aborted() -> None:
+    """Its workers never become ready, and there is no startup_timeout."""
     never = SWAP.replace("await worker.ready()", "").replace(
         "overlap=False", "overlap=False, startup_timeout=None"
     )

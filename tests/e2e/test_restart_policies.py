@@ -1,4 +1,4 @@
-"""Who is started again, when, and when it is too much."""
+"""Test restart policies, backoff and the restart limit."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ application = Application(
 
 @pytest.fixture(scope="module")
 def serving() -> Iterator[Serving]:
-    """Services that end by themselves, each with another policy."""
+    """Serve services that exit on their own, each with a different policy."""
     with open_serving(POLICIES, is_ready=False) as serving:
         yield serving
 
@@ -61,7 +61,7 @@ def serving() -> Iterator[Serving]:
     ("service", "code"),
     [("always-well", 0), ("always-badly", 3), ("failure-badly", 3)],
 )
-def test_one_that_is_wanted_is_started_again(
+def test_restart_policy_restarts_worker(
     serving: Serving, service: str, code: int
 ) -> None:
     exited = serving.wait_event(event="exited", name=f"{service}.0")
@@ -79,7 +79,7 @@ def test_one_that_is_wanted_is_started_again(
         ("never-badly", 3, "failed"),
     ],
 )
-def test_one_that_is_not_is_left_ended(
+def test_restart_policy_does_not_restart_worker(
     serving: Serving, service: str, code: int, state: str
 ) -> None:
     exited = serving.wait_event(event="exited", name=f"{service}.0")
@@ -92,7 +92,7 @@ def test_one_that_is_not_is_left_ended(
 
 
 def delays(serving: Serving, name: str) -> list[int]:
-    """The delays that were announced before each restart [ms]."""
+    """Return the delays that were logged before each restart [ms]."""
     found = []
     for exited in serving.wait_events(5, event="exited", name=name):
         delay = re.fullmatch(r"restarting(?: in (\d+) ms)?", exited["next_step"])
@@ -101,8 +101,8 @@ def delays(serving: Serving, name: str) -> list[int]:
     return found
 
 
-def test_restarts_in_a_row_come_ever_more_slowly(serving: Serving) -> None:
-    """The first at once; then up to 0.2 and 0.4 s, by chance; and so it is done."""
+def test_backoff_delays_restarts_in_a_row(serving: Serving) -> None:
+    """The first is immediate; the next have random delays of up to 0.2 and 0.4 s."""
     announced = delays(serving, "slower.0")
     started = serving.wait_events(6, event="started", name="slower.0")
 
@@ -115,11 +115,11 @@ def test_restarts_in_a_row_come_ever_more_slowly(serving: Serving) -> None:
         assert start["at"] - end["at"] >= delay / 1000 - 0.05
 
 
-def test_without_a_backoff_every_restart_is_immediate(serving: Serving) -> None:
+def test_no_backoff_restarts_immediately(serving: Serving) -> None:
     assert delays(serving, "at-once.0") == [0, 0, 0, 0, 0]
 
 
-def test_the_traceback_begins_in_the_users_own_code(serving: Serving) -> None:
+def test_traceback_begins_in_application_code(serving: Serving) -> None:
     serving.wait_events(1, event="ready", name="raises.0")
 
     exited = serving.wait_event(event="exited", name="raises.0")
@@ -132,8 +132,8 @@ def test_the_traceback_begins_in_the_users_own_code(serving: Serving) -> None:
     assert exited["last_lines"][-1] == "LookupError: the reason why"
 
 
-def test_planned_restarts_never_count(serving: Serving) -> None:
-    """Not one is borne of this worker, if it ends by itself."""
+def test_planned_restarts_do_not_count(serving: Serving) -> None:
+    """The worker has an intensity of 0."""
     for _ in range(3):
         assert serving.cli("restart", "calm").returncode == 0
 
@@ -141,7 +141,7 @@ def test_planned_restarts_never_count(serving: Serving) -> None:
     assert (worker["state"], worker["restarts"]) == ("ready", 3)
 
 
-def test_a_failed_one_can_be_started_by_hand(serving: Serving) -> None:
+def test_start_failed_worker(serving: Serving) -> None:
     serving.wait_event(event="exited", name="never-badly.0")
 
     assert serving.cli("start", "never-badly").returncode == 0
@@ -151,8 +151,8 @@ def test_a_failed_one_can_be_started_by_hand(serving: Serving) -> None:
 
 
 @pytest.mark.parametrize("intensity", [0, 2])
-def test_too_many_restarts_stop_everything(intensity: int) -> None:
-    """And the last word says which worker, and why."""
+def test_restart_limit_stops_everything(intensity: int) -> None:
+    """The last line says which worker failed, and why."""
     source = f"""
 import sys
 from trio_supervisor import Application, Service, SyncWorker
@@ -186,7 +186,7 @@ application = Application(
         assert serving.lines[-1] == f"trio_supervisor: {why}"
         assert "Traceback" not in serving.text
         stopped = {e["name"] for e in serving.select(event="exited")}
-        # On a busy machine the supervisor's turn may not have come yet.
+        # On a busy machine the supervisor may not have run yet.
         assert stopped == {e["name"] for e in serving.select(event="started")}
         assert stopped >= {"badly.0", "well.0", "well.1"}
         assert serving.process_ids() == []

@@ -1,4 +1,4 @@
-"""What a worker may ask of the supervisor, with real processes."""
+"""Test which operations a worker may call, with real processes."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import pytest
 
 from tests.kits.serving import Serving, open_serving, run_cli
 
-# Each service writes what came of its attempts beside the socket.
+# Each service writes the results of its attempts beside the socket.
 SERVICE = """
 import json, os, subprocess, sys
 import trio
@@ -82,18 +82,18 @@ application = Application(services=[
 
 @pytest.fixture(scope="module")
 def serving() -> Iterator[Serving]:
-    """All of them, once they have tried everything."""
+    """Serve all services, until they have made all attempts."""
     with open_serving(SERVICE) as serving:
         yield serving
 
 
 def said(serving: Serving, name: str) -> Any:
-    """What came of an attempt."""
+    """Return the result of an attempt."""
     return json.loads((serving.directory / name).read_text())
 
 
-def test_a_worker_asks_for_itself_alone(serving: Serving) -> None:
-    """By the client's API: it is answered to a ping, and sees its own row."""
+def test_worker_may_call_ping_and_own_status(serving: Serving) -> None:
+    """With the client's API a ping is answered, and status shows its own row."""
     ping, status, reload, restart = said(serving, "api.json")
 
     assert ping == []
@@ -102,19 +102,19 @@ def test_a_worker_asks_for_itself_alone(serving: Serving) -> None:
     assert 'needs may=("restart",)' in restart
 
 
-def test_a_command_that_a_worker_starts_is_a_worker(serving: Serving) -> None:
+def test_program_started_by_worker_is_worker(serving: Serving) -> None:
     code, error = said(serving, "cli.json")
 
     assert code == 1
     assert "weak.0 may not call 'restart'" in error
 
 
-def test_a_daemon_without_the_marker_is_a_worker(serving: Serving) -> None:
-    """It has left the group and the session, and its parent is gone."""
+def test_daemon_without_marker_is_worker(serving: Serving) -> None:
+    """It has left the group and the session, and its parent has exited."""
     assert "is for operators" in (serving.directory / "orphan.txt").read_text()
 
 
-def test_a_service_may_do_what_it_declares(serving: Serving) -> None:
+def test_worker_may_call_declared_operations(serving: Serving) -> None:
     code, output = said(serving, "strong.json")
 
     assert code == 0
@@ -122,14 +122,14 @@ def test_a_service_may_do_what_it_declares(serving: Serving) -> None:
     assert {"victim.0", "weak.0", "strong.0"} <= names
 
 
-def test_a_command_counts_as_worker(serving: Serving) -> None:
+def test_command_is_worker(serving: Serving) -> None:
     denied = serving.wait_event(event="denied", name="tool.0")
 
     assert (denied["operation"], denied["needed"]) == ("stop", "stop")
 
 
-def test_denials_are_events_and_the_victim_lives(serving: Serving) -> None:
-    """The second one of a kind is folded with the first."""
+def test_denied_calls_are_events_and_change_nothing(serving: Serving) -> None:
+    """The second denial of a kind is not reported separately."""
     denied = serving.wait_event(event="denied", name="weak.0", operation="restart")
 
     assert denied["level"] == "warning"
@@ -140,7 +140,7 @@ def test_denials_are_events_and_the_victim_lives(serving: Serving) -> None:
     assert (victim["restarts"], victim["state"]) == (0, "ready")
 
 
-def test_an_operator_may_do_everything(serving: Serving) -> None:
+def test_operator_may_call_everything(serving: Serving) -> None:
     done = run_cli("restart", "victim", directory=serving.directory)
 
     assert done.returncode == 0, done.stderr

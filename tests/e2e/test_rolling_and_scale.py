@@ -1,4 +1,4 @@
-"""Workers come, go and are replaced, a few at a time, and the others are left alone."""
+"""Test scaling, rolling restarts and lifetimes; other workers are not touched."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def serving() -> Iterator[Serving]:
 
 
 def most_away(serving: Serving, since: int, service: str) -> int:
-    """Return how many workers of *service* were away at once, by the log."""
+    """Return the maximum number of unavailable workers of *service*, by the log."""
     away: set[str] = set()
     most = 0
     for event in serving.select(since):
@@ -52,7 +52,7 @@ def most_away(serving: Serving, since: int, service: str) -> int:
     return most
 
 
-def test_scaling_up_and_down_touches_no_survivor(serving: Serving) -> None:
+def test_scale_up_and_down_keeps_other_workers(serving: Serving) -> None:
     before = serving.pids()
 
     up = serving.cli("scale", "web=6", "none=1")
@@ -89,7 +89,7 @@ def test_scaling_up_and_down_touches_no_survivor(serving: Serving) -> None:
         (["none=2"], 2, "a service is named twice"),
     ],
 )
-def test_what_cannot_be_scaled_changes_nothing(
+def test_invalid_scale_changes_nothing(
     serving: Serving, words: list[str], code: int, problem: str
 ) -> None:
     before = serving.pids()
@@ -101,7 +101,7 @@ def test_what_cannot_be_scaled_changes_nothing(
     assert serving.pids() == before
 
 
-def test_a_new_worker_that_fails_is_said(serving: Serving) -> None:
+def test_scale_with_failing_worker_reports_it(serving: Serving) -> None:
     (serving.directory / "tmp" / "broken").touch()
 
     answer = serving.cli("scale", "job=3")
@@ -114,9 +114,7 @@ def test_a_new_worker_that_fails_is_said(serving: Serving) -> None:
 
 
 @pytest.mark.parametrize("most", [1, 2])
-def test_a_rolling_restart_goes_on_when_each_is_ready(
-    serving: Serving, most: int
-) -> None:
+def test_rolling_restart_waits_until_each_is_ready(serving: Serving, most: int) -> None:
     before = serving.pids("web")
     since = serving.mark()
 
@@ -129,8 +127,8 @@ def test_a_rolling_restart_goes_on_when_each_is_ready(
     assert len(serving.select(since, event="exited", is_planned=True)) == 4
 
 
-def test_a_rolling_restart_stops_at_one_that_fails(serving: Serving) -> None:
-    """The others go on as they were."""
+def test_rolling_restart_stops_at_failure(serving: Serving) -> None:
+    """The other workers are not touched."""
     before = serving.pids("job")
     (serving.directory / "tmp" / "broken").touch()
 
@@ -143,8 +141,8 @@ def test_a_rolling_restart_stops_at_one_that_fails(serving: Serving) -> None:
     assert serving.cli("start", "job").returncode == 0
 
 
-def test_a_lifetime_ends_in_turn_and_counts_as_no_crash() -> None:
-    # All of them need not be ready at once, ever, on a busy machine.
+def test_max_lifetime_replaces_in_turn_without_crash() -> None:
+    # On a busy machine they need not all be ready at the same time.
     source = SERVICE.replace("MOST", "1")
     with open_serving(source, is_ready=False) as serving:
         serving.wait_event(event="supervisor_connected")
@@ -156,7 +154,7 @@ def test_a_lifetime_ends_in_turn_and_counts_as_no_crash() -> None:
             assert {stop["cause"] for stop in stops} == {"lifetime"}
             serving.wait_events(2, since=since, event="ready", name=name)
             started = serving.wait_events(2, since=since, event="started", name=name)
-            # Jitter: up to a tenth less than asked for; more, where it has to queue.
+            # Jitter: up to a tenth less than declared; more if it waits for its turn.
             assert stops[1]["at"] - started[0]["at"] >= 0.44
         assert most_away(serving, since, "old") == 1
         exits = serving.select(since, event="exited")
@@ -165,7 +163,7 @@ def test_a_lifetime_ends_in_turn_and_counts_as_no_crash() -> None:
             "end of its lifetime"
         )
 
-        # What is restarted by hand waits for its turn as well.
+        # A restart by the verb waits for its turn as well.
         since = serving.mark()
         assert serving.cli("restart", "web").returncode == 0
         assert most_away(serving, since, "web") == 1

@@ -1,7 +1,7 @@
-"""Peers of the Ruby system that is our model, by their own words, at a real server.
+"""Test Ruby workers and clients at a real server.
 
-The lines are those of real dialogues (tests/wire/golden/ has them whole): a worker and
-a client of async-container-supervisor 0.10.
+The lines are from real dialogues of a worker and a client of
+async-container-supervisor 0.10; tests/wire/golden/ has them whole.
 """
 
 from __future__ import annotations
@@ -41,14 +41,14 @@ application = Application(
 
 @pytest.fixture(scope="module")
 def serving() -> Iterator[Serving]:
-    """Two workers of ours."""
+    """Serve two Python workers."""
     with open_serving(SMALL) as serving:
         yield serving
 
 
 @pytest.fixture
 def ruby_worker(serving: Serving) -> Iterator[RawPeer]:
-    """A Ruby worker that has registered: its state is no more than its pid."""
+    """Register a Ruby worker, whose state has only its pid."""
     with serving.peer() as peer:
         answer = peer.ask(
             f'{{"id":2,"do":"register","state":{{"process_id":{os.getpid()}}}}}'
@@ -59,11 +59,11 @@ def ruby_worker(serving: Serving) -> Iterator[RawPeer]:
 
 
 def ruby_row(serving: Serving) -> dict[str, Any]:
-    """What is said of the Ruby worker."""
+    """Return the row of the Ruby worker."""
     return serving.worker(f"pid-{os.getpid()}")
 
 
-def test_a_worker_shows_in_status(serving: Serving, ruby_worker: RawPeer) -> None:
+def test_ruby_worker_is_in_status(serving: Serving, ruby_worker: RawPeer) -> None:
     row = ruby_row(serving)
 
     assert row["process_id"] == os.getpid()
@@ -74,8 +74,8 @@ def test_a_worker_shows_in_status(serving: Serving, ruby_worker: RawPeer) -> Non
     assert "(not of this controller)" in line
 
 
-def test_it_is_watched_by_the_monitors(serving: Serving, ruby_worker: RawPeer) -> None:
-    """The MemoryMonitor samples it like any worker."""
+def test_ruby_worker_is_monitored(serving: Serving, ruby_worker: RawPeer) -> None:
+    """The MemoryMonitor samples it like any other worker."""
     end = time.monotonic() + PATIENCE
     while True:
         status = json.loads(serving.cli("status", "--json").stdout)
@@ -88,8 +88,8 @@ def test_it_is_watched_by_the_monitors(serving: Serving, ruby_worker: RawPeer) -
     assert process["threshold_size"] == 10 * 1024 * 1024
 
 
-async def test_it_answers_a_forwarded_thread_dump(serving: Serving) -> None:
-    """By connection id, as Ruby's clients call, and by name, as ours do."""
+async def test_ruby_worker_answers_forwarded_thread_dump(serving: Serving) -> None:
+    """Ruby's clients call by connection id, ours by name."""
     with trio.fail_after(PATIENCE), RawPeer(serving.socket) as worker:
         answer = worker.ask(
             f'{{"id":2,"do":"register","state":{{"process_id":{os.getpid()}}}}}'
@@ -122,10 +122,10 @@ async def test_it_answers_a_forwarded_thread_dump(serving: Serving) -> None:
             assert report.threads == ()
 
 
-def test_what_it_does_not_know_fails_by_the_name_that_it_says(
+def test_ruby_worker_error_class_is_kept(
     serving: Serving, ruby_worker: RawPeer
 ) -> None:
-    """With backtrace and all from there; our answer has a class and a message."""
+    """Its error has a backtrace; our answer has a class and a message."""
     with serving.peer() as client:
         client.send(
             f'{{"id":8,"do":"forward","name":"pid-{os.getpid()}",'
@@ -148,7 +148,9 @@ def test_what_it_does_not_know_fails_by_the_name_that_it_says(
     }
 
 
-def test_progress_streams_through(serving: Serving, ruby_worker: RawPeer) -> None:
+def test_ruby_worker_progress_is_passed_on(
+    serving: Serving, ruby_worker: RawPeer
+) -> None:
     with serving.peer() as client:
         client.send(
             f'{{"id":2,"do":"forward","name":"pid-{os.getpid()}",'
@@ -167,10 +169,10 @@ def rss(process_id: int) -> int:
     return int(pages) * os.sysconf("SC_PAGESIZE")
 
 
-def test_an_answer_past_the_limit_fails_that_call_alone(
+def test_ruby_worker_answer_past_limit_fails_only_that_call(
     serving: Serving, ruby_worker: RawPeer
 ) -> None:
-    """Both connections stay; the supervisor keeps none of the 48 MiB."""
+    """Both connections stay open; the supervisor keeps none of the 48 MiB."""
     supervisor = serving.call("status")["supervisor"]["process_id"]
     before = rss(supervisor)
     call = (
@@ -193,7 +195,7 @@ def test_an_answer_past_the_limit_fails_that_call_alone(
     assert rss(supervisor) - before < 32 << 20
 
 
-def test_a_call_past_the_limit_fails_alone(serving: Serving) -> None:
+def test_call_past_limit_fails_alone(serving: Serving) -> None:
     with serving.peer() as client:
         call = {"id": 2, "do": "logs", "names": ["x" * (9 << 20)]}
         answer = client.ask(json.dumps(call))
@@ -201,8 +203,8 @@ def test_a_call_past_the_limit_fails_alone(serving: Serving) -> None:
         assert client.ask('{"id":2,"do":"ping"}') == {"id": 2, "finished": True}
 
 
-def test_a_memory_sample_is_one_answer_with_json(serving: Serving) -> None:
-    """As the bake task reads it: `JSON.parse(response[:data])`, of a single answer."""
+def test_ruby_client_memory_sample_is_one_answer_with_json(serving: Serving) -> None:
+    """The bake task reads `JSON.parse(response[:data])` of a single answer."""
     (connection, *_) = serving.call("status")["connections"]
     with serving.peer() as client:
         answer = client.ask(
@@ -220,7 +222,7 @@ def test_a_memory_sample_is_one_answer_with_json(serving: Serving) -> None:
     ("do", "text"),
     [("thread_dump", "MainThread"), ("scheduler_dump", ""), ("lock_dump", "")],
 )
-def test_a_dump_goes_to_a_path(serving: Serving, do: str, text: str) -> None:
+def test_ruby_client_memory_dump_to_path(serving: Serving, do: str, text: str) -> None:
     path = serving.directory / f"{do}.txt"
     (connection, *_) = serving.call("status")["connections"]
     operation = {"do": do, "path": str(path)}
@@ -237,7 +239,7 @@ def test_a_dump_goes_to_a_path(serving: Serving, do: str, text: str) -> None:
         assert "there is something of that name already" in again["error"]["message"]
 
 
-def test_a_dump_goes_to_the_log(serving: Serving) -> None:
+def test_ruby_client_dump_to_log(serving: Serving) -> None:
     serving.call(
         "forward", name="web.0", operation={"do": "thread_dump", "log": "look here"}
     )
@@ -245,7 +247,7 @@ def test_a_dump_goes_to_the_log(serving: Serving) -> None:
     serving.wait_line("worker.stopping.wait()")
 
 
-def test_a_garbage_profile_goes_to_a_path(serving: Serving) -> None:
+def test_ruby_client_garbage_profile_to_path(serving: Serving) -> None:
     path = serving.directory / "garbage.txt"
     for operation in (
         {"do": "garbage_profile_start"},
@@ -256,8 +258,8 @@ def test_a_garbage_profile_goes_to_a_path(serving: Serving) -> None:
     assert path.read_text()
 
 
-def test_workers_that_share_a_name_are_told_apart(serving: Serving) -> None:
-    """By connection id, in every verb; the table has a column for it."""
+def test_workers_with_same_name_are_addressed_by_id(serving: Serving) -> None:
+    """Every verb accepts the connection id; the table has a column for it."""
     with serving.peer() as one, serving.peer() as two:
         ids = []
         for peer in (one, two):
@@ -280,8 +282,8 @@ def test_workers_that_share_a_name_are_told_apart(serving: Serving) -> None:
         assert "was not started by this controller" in refused.stderr
 
 
-def test_a_verb_takes_a_pid(serving: Serving) -> None:
-    """What is said of it has the name of the worker."""
+def test_verb_accepts_pid(serving: Serving) -> None:
+    """The output has the name of the worker."""
     before = serving.worker("web.1")
     done = serving.cli("restart", str(before["process_id"]))
     assert (done.returncode, done.stdout) == (0, "web.1 restarted\n")
@@ -292,7 +294,7 @@ def test_a_verb_takes_a_pid(serving: Serving) -> None:
     assert "MainThread" in by_id.stdout
 
 
-def test_a_worker_that_hangs_up_is_forgotten(
+def test_ruby_worker_that_disconnects_is_removed(
     serving: Serving, ruby_worker: RawPeer
 ) -> None:
     connection_id = ruby_row(serving)["connection_id"]
@@ -320,7 +322,7 @@ def test_a_worker_that_hangs_up_is_forgotten(
         }
 
 
-def test_a_client_gets_the_monitors_first_then_the_connections(
+def test_ruby_client_status_has_monitors_then_connections(
     serving: Serving,
 ) -> None:
     with serving.peer() as client:
@@ -344,8 +346,8 @@ def test_a_client_gets_the_monitors_first_then_the_connections(
         assert connection["state"]["connection_id"] == connection["connection_id"]
 
 
-def test_a_client_has_it_reloaded_by_hup(serving: Serving) -> None:
-    """As with async-service: all is imported afresh, the supervisor included."""
+def test_ruby_client_restart_with_hup_reloads(serving: Serving) -> None:
+    """As with async-service, everything is imported again, including the supervisor."""
     before = serving.when_ready()
     since = serving.mark()
 
@@ -369,8 +371,8 @@ def test_a_client_has_it_reloaded_by_hup(serving: Serving) -> None:
 
 
 @pytest.mark.parametrize("signal", ['"INT"', '"TERM"', "null"])
-def test_a_client_restarts_everything(serving: Serving, signal: str) -> None:
-    """Gracefully: no signal is sent as such, and nothing counts as a crash."""
+def test_ruby_client_restart_restarts_everything(serving: Serving, signal: str) -> None:
+    """The restart is graceful: no signal is sent as such, and no crash is counted."""
     before = [worker["process_id"] for worker in serving.when_ready()["workers"]]
 
     with serving.peer() as client:
@@ -386,7 +388,7 @@ def test_a_client_restarts_everything(serving: Serving, signal: str) -> None:
 
 
 @pytest.mark.parametrize("signal", ['"KILL"', '"STOP"', '"SIGHUP"', '""', "9"])
-def test_no_other_signal_is_taken(serving: Serving, signal: str) -> None:
+def test_ruby_client_other_signals_are_refused(serving: Serving, signal: str) -> None:
     before = serving.when_ready()
 
     with serving.peer() as client:

@@ -1,4 +1,4 @@
-"""What systemd, or a probe that reads NOTIFY_LOG, is told from start to end."""
+"""Test the notifications to systemd and to NOTIFY_LOG, from start to end."""
 
 from __future__ import annotations
 
@@ -38,12 +38,12 @@ import time
 
 signal.signal(signal.SIGVTALRM, lambda *_: time.sleep(1000))
 """
-"""For each interpreter that starts: what this signal interrupts never goes on."""
+"""Code for each interpreter: a handler for this signal that never returns."""
 
 
 @frozen
 class Manager:
-    """A socket that hears what a service manager hears."""
+    """A socket that receives what a service manager receives."""
 
     _socket: socket.socket
     heard: list[dict[str, str]] = field(factory=list)
@@ -65,7 +65,7 @@ class Manager:
         return news
 
     def drain(self) -> None:
-        """Read what is there."""
+        """Read the datagrams that have arrived."""
         self._socket.setblocking(False)
         with suppress(BlockingIOError):
             while True:
@@ -73,7 +73,7 @@ class Manager:
         self._socket.settimeout(PATIENCE)
 
     def silence(self, seconds: float) -> bool:
-        """Whether nothing comes for so long, once what is there was read."""
+        """Return whether no further datagram arrives for that long."""
         self.drain()
         self._socket.settimeout(seconds)
         try:
@@ -103,21 +103,21 @@ def open_manager() -> Iterator[tuple[Manager, str]]:
                 os.close(descriptor)
 
 
-def test_systemd_hears_all_of_a_life() -> None:
-    """Start, sockets, reload, reload that fails, end."""
+def test_systemd_is_notified_from_start_to_end() -> None:
+    """The phases are start, sockets, reload, failed reload and end."""
     with (
         open_manager() as (manager, path),
         open_serving(
             SERVICE,
             is_ready=False,
-            # Seldom: the socket holds ten datagrams, and what comes then is lost.
+            # Rarely: the socket holds ten datagrams, and further ones are lost.
             environment={"NOTIFY_SOCKET": path, "WATCHDOG_USEC": "2000000"},
         ) as serving,
     ):
         ready = manager.until("READY")
         assert ready["STATUS"] == "2 workers ready"
         told = {key: value for news in manager.heard for key, value in news.items()}
-        # As long as its service may take to start, and a little.
+        # A little longer than its service may take to start.
         assert 20e6 <= int(told["EXTEND_TIMEOUT_USEC"]) <= 60e6
         manager.until("WATCHDOG")
         stored = next(news for news in manager.heard if "FDSTORE" in news)
@@ -131,7 +131,7 @@ def test_systemd_hears_all_of_a_life() -> None:
         again = manager.until("READY")
         assert int(reloading["MONOTONIC_USEC"]) > 0
         assert again["STATUS"] == "generation 2 serves"
-        # The same socket is kept once.
+        # The same socket is stored only once.
         assert not any("FDSTORE" in news for news in manager.heard[before:])
 
         serving.edit("raise LookupError('no')")
@@ -161,13 +161,13 @@ def test_systemd_hears_all_of_a_life() -> None:
         assert serving.wait_exit() == 0
 
 
-def test_the_watchdog_is_left_alone_by_one_that_cannot_supervise() -> None:
-    """The process is there, its threads run, and its workers work: that is no life."""
+def test_watchdog_of_hanging_controller_is_not_notified() -> None:
+    """Its process, threads and workers run, but it cannot supervise."""
     with (
         open_manager() as (manager, path),
         short_directory() as directory,
     ):
-        # The controller imports nothing of the application's that could hang it.
+        # The controller imports no code of the application that could hang it.
         (directory / "sitecustomize.py").write_text(HANGS)
         environment = {
             "NOTIFY_SOCKET": path,
@@ -179,11 +179,11 @@ def test_the_watchdog_is_left_alone_by_one_that_cannot_supervise() -> None:
             manager.until("WATCHDOG")
 
             serving.process.send_signal(signal.SIGVTALRM)
-            while not manager.silence(1.0):  # five times what was asked for
+            while not manager.silence(1.0):  # five times the interval
                 pass
 
             assert serving.process.poll() is None
-            # What a service manager does then. The workers end with their controller.
+            # A service manager kills it then. The workers exit with their controller.
             left = serving.process_ids()
             serving.process.kill()
             serving.wait_exit()
@@ -191,8 +191,8 @@ def test_the_watchdog_is_left_alone_by_one_that_cannot_supervise() -> None:
             assert len(left) >= 4
 
 
-def test_no_other_process_pets_it() -> None:
-    """The variables are the controller's own: a worker would speak for it."""
+def test_watchdog_is_notified_only_by_controller() -> None:
+    """The variables are removed for workers, which could otherwise notify for it."""
     source = """
 from trio_supervisor import Application, Command
 
@@ -208,7 +208,7 @@ application = Application([
         assert serving.terminate() == 0
 
 
-def test_the_log_of_the_ruby_ecosystem_says_the_same() -> None:
+def test_notify_log_has_same_notifications() -> None:
     with short_directory() as directory:
         log = Path(directory, "notify.log")
         with open_serving(SERVICE, environment={"NOTIFY_LOG": str(log)}) as serving:
@@ -237,14 +237,14 @@ if "serve" not in sys.orig_argv:  # imported again: a reload is under way
 )
 
 
-def test_what_a_reload_comes_to_is_no_news_once_all_is_being_stopped() -> None:
+def test_reload_result_during_shutdown_is_not_notified() -> None:
     with open_manager() as (manager, path):
         environment = {"NOTIFY_SOCKET": path}
         with open_serving(SERVICE, environment=environment) as serving:
             manager.until("READY")
             serving.edit(SLOW)
             serving.process.send_signal(signal.SIGHUP)
-            serving.process.send_signal(signal.SIGHUP)  # and one that waits
+            serving.process.send_signal(signal.SIGHUP)  # and a second one that waits
             importing = serving.directory / "importing"
             serving.until(importing.exists, "a reload")
             assert serving.terminate() == 0

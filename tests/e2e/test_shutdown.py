@@ -1,4 +1,4 @@
-"""How everything ends: side by side, in order of need, by force, without a trace."""
+"""Test shutdowns: in parallel, in order of dependencies, forced, without leftovers."""
 
 from __future__ import annotations
 
@@ -113,7 +113,7 @@ application = Application(
 
 
 @pytest.mark.parametrize("way", ["SIGTERM", "SIGINT", "the shutdown verb"])
-def test_shutdown_ends_dependents_first_and_leaves_nothing(way: str) -> None:
+def test_shutdown_stops_dependents_first_and_leaves_nothing(way: str) -> None:
     with open_serving(THREE_SERVICES) as serving:
         mark = serving.mark()
 
@@ -121,7 +121,7 @@ def test_shutdown_ends_dependents_first_and_leaves_nothing(way: str) -> None:
             serving.process.send_signal(signal.Signals[way])
         else:
             assert serving.cli("shutdown").stdout == "everything stopped\n"
-            # It has waited for the process, and for the socket file.
+            # It has waited for the process and the socket file.
             assert serving.process.poll() is not None
             assert serving.files() == set()
 
@@ -140,7 +140,7 @@ def test_shutdown_ends_dependents_first_and_leaves_nothing(way: str) -> None:
             ("stopping", "second.0"),
             ("exited", "second.0"),
         ]
-        # Workers of one service end side by side.
+        # Workers of one service stop in parallel.
         assert sorted(steps[5:7]) == [("stopping", "first.0"), ("stopping", "first.1")]
         assert sorted(steps[7:9]) == [("exited", "first.0"), ("exited", "first.1")]
         assert steps[9:] == [
@@ -159,7 +159,7 @@ def test_shutdown_ends_dependents_first_and_leaves_nothing(way: str) -> None:
 
 
 def open_shutdown(serving: Serving) -> subprocess.Popen[str]:
-    """Begin a ``shutdown`` that waits, and return when it has begun."""
+    """Begin a ``shutdown`` that waits; return when it has begun."""
     verb = subprocess.Popen(
         [*COMMAND, "shutdown"],
         cwd=serving.directory,
@@ -177,7 +177,7 @@ def test_shutdown_without_waiting_returns_when_it_has_begun() -> None:
         assert serving.cli("shutdown", "--no-wait").stdout == "shutting down\n"
         assert serving.process.poll() is None
 
-        # And one that waits, waits for what is under way.
+        # A second one that waits joins the running shutdown.
         late = serving.cli("shutdown", "--timeout", "0.5")
         assert late.returncode == 4
         assert late.stderr == (
@@ -188,7 +188,7 @@ def test_shutdown_without_waiting_returns_when_it_has_begun() -> None:
         assert serving.terminate() == 0
 
 
-def test_shutdown_goes_on_waiting_where_the_supervisor_is_killed() -> None:
+def test_shutdown_keeps_waiting_if_supervisor_is_killed() -> None:
     with open_serving(PATIENT) as serving, open_shutdown(serving) as verb:
         mark = serving.mark()
         serving.kill("supervisor")
@@ -201,7 +201,7 @@ def test_shutdown_goes_on_waiting_where_the_supervisor_is_killed() -> None:
         assert verb.returncode == 0
 
 
-def test_shutdown_fails_where_the_controller_is_killed_meanwhile() -> None:
+def test_shutdown_fails_if_controller_is_killed() -> None:
     with open_serving(PATIENT) as serving, open_shutdown(serving) as verb:
         serving.process.kill()
 
@@ -221,7 +221,7 @@ def test_shutdown_of_six_slow_services_takes_as_long_as_one() -> None:
 
         began = serving.wait_event(since=mark, event="shutting_down")["at"]
         [over] = serving.select(mark, event="stopped")
-        # One after the other they would need twelve.
+        # One after another they would need twelve.
         assert 2 <= over["at"] - began < 9
         asked = [e["at"] for e in serving.select(mark, event="stopping")][:6]
         ended = [e["at"] for e in serving.select(mark, event="exited")]
@@ -229,8 +229,8 @@ def test_shutdown_of_six_slow_services_takes_as_long_as_one() -> None:
         assert {e["returncode"] for e in serving.select(mark, event="exited")} == {0}
 
 
-def test_shutdown_ends_within_the_stop_timeout_of_the_application() -> None:
-    """Each of its services would have a minute; and all that is left ends in order."""
+def test_shutdown_ends_within_application_stop_timeout() -> None:
+    """Each service has a minute; the remaining processes are killed in order."""
     with open_serving(PAST_ITS_TIME) as serving:
         warning = serving.wait_line("stopping can take 120 s (web 60 s, then db 60 s)")
         assert "what has not stopped after 1.8 s will be killed" in warning
@@ -251,7 +251,7 @@ def test_shutdown_ends_within_the_stop_timeout_of_the_application() -> None:
         assert serving.files() == set()
 
 
-def test_a_signal_during_the_start_ends_it_all_the_same() -> None:
+def test_signal_during_start_stops_everything() -> None:
     with open_serving(THREE_SERVICES, is_ready=False) as serving:
         serving.wait_event(event="started", name="first.0")
 
@@ -263,16 +263,16 @@ def test_a_signal_during_the_start_ends_it_all_the_same() -> None:
 
 @pytest.fixture(scope="module")
 def stubborn() -> Iterator[Serving]:
-    """Services that do not end when asked; each test stops another one."""
+    """Serve services that ignore the stop signal; each test stops one."""
     with open_serving(STUBBORN) as serving:
         yield serving
-        # Where the test that hurries it is run by somebody else.
+        # In case another process runs the test that sends the second signal.
         if serving.process.poll() is None:
             serving.process.send_signal(signal.SIGTERM)
             serving.wait_event(event="shutting_down")
 
 
-def test_sigkill_follows_the_stop_timeout(stubborn: Serving) -> None:
+def test_stop_kills_after_stop_timeout(stubborn: Serving) -> None:
     began = time.monotonic()
 
     stubborn.call("stop", names=["deaf"])
@@ -284,8 +284,8 @@ def test_sigkill_follows_the_stop_timeout(stubborn: Serving) -> None:
     assert stubborn.worker("deaf.0")["state"] == "stopped"
 
 
-def test_its_group_is_waited_for_and_killed_too(stubborn: Serving) -> None:
-    """The worker returns at once; its child ignores the signal."""
+def test_stop_waits_for_process_group_and_kills_it(stubborn: Serving) -> None:
+    """The worker returns immediately; its child ignores the signal."""
     child = int(stubborn.worker("parent.0")["status"])
     began = time.monotonic()
 
@@ -298,7 +298,7 @@ def test_its_group_is_waited_for_and_killed_too(stubborn: Serving) -> None:
     assert exited["returncode"] == 0
 
 
-def test_one_that_is_stopped_is_continued_and_ends(stubborn: Serving) -> None:
+def test_stop_suspended_worker_is_continued_and_exits(stubborn: Serving) -> None:
     process_id = stubborn.worker("frozen.0")["process_id"]
     os.kill(process_id, signal.SIGSTOP)
     began = time.monotonic()
@@ -310,15 +310,15 @@ def test_one_that_is_stopped_is_continued_and_ends(stubborn: Serving) -> None:
     assert exited["returncode"] == 0
 
 
-def test_a_service_has_its_own_stop_signal(stubborn: Serving) -> None:
+def test_stop_sends_declared_stop_signal(stubborn: Serving) -> None:
     stubborn.call("stop", names=["usr1"])
 
     exited = stubborn.wait_event(event="exited", name="usr1.0")
     assert exited["returncode"] == 5
 
 
-def test_a_second_signal_hurries(stubborn: Serving) -> None:
-    """One of them has a stop timeout of a quarter of an hour."""
+def test_second_signal_kills_immediately(stubborn: Serving) -> None:
+    """One service has a stop timeout of a quarter of an hour."""
     stubborn.process.send_signal(signal.SIGTERM)
     stubborn.wait_event(event="stopping", name="patient.0")
     assert stubborn.process.poll() is None
@@ -348,13 +348,13 @@ application = Application(services=[Service("worker", work, stop_timeout=1)])
 """
 
 
-def test_what_left_its_group_by_setsid_is_ended_too() -> None:
+def test_stop_process_that_left_group_is_stopped() -> None:
     with open_serving(DAEMONS) as serving:
         serving.when_ready()
         pids = list(map(int, serving.worker("worker.0")["status"].split()))
         assert all(os.path.exists(f"/proc/{pid}") for pid in pids)
         assert serving.terminate() == 0
-        [event] = serving.select(event="strays")  # all are told of, and once
+        [event] = serving.select(event="strays")  # all are reported, once
         assert (event["name"], set(event["commands"])) == ("worker.0", {"sh", "sleep"})
         assert set(pids) <= set(event["process_ids"])
         assert "of no running worker" not in serving.text
@@ -372,8 +372,8 @@ def leave():
 """
 
 
-def test_what_the_application_does_at_exit_is_done() -> None:
-    """Once, by the process that has imported it, from which the workers are forked."""
+def test_shutdown_runs_atexit_handlers_of_import() -> None:
+    """They run once, in the process that has imported the application."""
     with open_serving(LEAVING + THREE_SERVICES) as serving:
         importers = {
             f"left-{process_id}"

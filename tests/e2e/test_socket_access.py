@@ -1,4 +1,4 @@
-"""Who may connect, and as whom."""
+"""Test which clients may connect, and as which process."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def work(worker: SyncWorker) -> None:
 application = Application(services=[Service("web", work, backend="sync")])
 """
 
-# Standard library only: another user may not be able to read anything of ours.
+# Standard library only: another user may be unable to read our files.
 AS_NOBODY = f"""
 import os, socket, sys
 connection = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
@@ -50,13 +50,13 @@ needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="becomes another user"
 
 @pytest.fixture(scope="module")
 def serving() -> Iterator[Serving]:
-    """One worker, served by somebody whose umask forbids nothing."""
+    """Serve one worker with a umask of 0."""
     with open_serving(SMALL, umask=0) as serving:
         yield serving
 
 
 def connect_as_nobody(serving: Serving) -> subprocess.CompletedProcess[str]:
-    """Try to shut everything down as another user."""
+    """Try to call shutdown as another user."""
     return subprocess.run(
         [sys.executable, "-S", "-c", AS_NOBODY, str(serving.socket)],
         capture_output=True,
@@ -66,11 +66,11 @@ def connect_as_nobody(serving: Serving) -> subprocess.CompletedProcess[str]:
     )
 
 
-def test_the_socket_is_for_its_user_alone_whatever_the_umask(serving: Serving) -> None:
+def test_socket_mode_is_0600_with_any_umask(serving: Serving) -> None:
     assert stat.S_IMODE(serving.socket.stat().st_mode) == 0o600
 
 
-def test_so_are_the_lock_and_the_private_directory(serving: Serving) -> None:
+def test_lock_and_directory_are_private(serving: Serving) -> None:
     lock = serving.directory / "supervisor.ipc.lock"
     (private,) = (serving.directory / "tmp").glob("trio_supervisor-*")
 
@@ -79,7 +79,7 @@ def test_so_are_the_lock_and_the_private_directory(serving: Serving) -> None:
 
 
 @needs_root
-def test_another_user_is_refused_by_the_mode(serving: Serving) -> None:
+def test_other_user_is_refused_by_file_mode(serving: Serving) -> None:
     serving.directory.chmod(0o755)
 
     finished = connect_as_nobody(serving)
@@ -88,8 +88,8 @@ def test_another_user_is_refused_by_the_mode(serving: Serving) -> None:
 
 
 @needs_root
-def test_another_user_is_refused_by_credentials_too(serving: Serving) -> None:
-    """Should somebody have opened the file to all."""
+def test_other_user_is_refused_by_credentials(serving: Serving) -> None:
+    """The file's mode permits all users here."""
     serving.directory.chmod(0o755)
     serving.socket.chmod(0o666)
     try:
@@ -110,7 +110,7 @@ def test_another_user_is_refused_by_credentials_too(serving: Serving) -> None:
     assert serving.process.poll() is None
 
 
-def test_nobody_registers_as_another_process(serving: Serving) -> None:
+def test_register_as_other_process_is_refused(serving: Serving) -> None:
     process_id = serving.worker("web.0")["process_id"]
     state = json.dumps({"process_id": process_id, "name": "web.0"})
 
@@ -123,8 +123,8 @@ def test_nobody_registers_as_another_process(serving: Serving) -> None:
     assert answer["error"]["message"] == message
 
 
-def test_nobody_takes_the_name_of_a_worker(serving: Serving) -> None:
-    """A stranger that says that it is web.0 is shown, under a name of ours."""
+def test_register_with_name_of_worker_is_renamed(serving: Serving) -> None:
+    """An unmanaged process that claims to be web.0 is shown under another name."""
     state = json.dumps({"process_id": os.getpid(), "name": "web.0"})
 
     with serving.peer() as peer:
@@ -154,11 +154,11 @@ def test_nobody_takes_the_name_of_a_worker(serving: Serving) -> None:
         pytest.param("x" * 8_400_000, "LimitExceeded", id="a line without an end"),
     ],
 )
-def test_nonsense_is_answered_by_name_and_costs_the_connection(
+def test_invalid_input_gets_error_and_closes_connection(
     serving: Serving, line: str, error: str
 ) -> None:
     with serving.peer() as peer, serving.peer() as another:
-        # It does not even wait for the end.
+        # It does not even wait for the newline.
         with suppress(BrokenPipeError, ConnectionResetError):
             peer.send(line)
 
@@ -168,8 +168,8 @@ def test_nonsense_is_answered_by_name_and_costs_the_connection(
         assert another.ask('{"id": 2, "do": "ping"}') == {"id": 2, "finished": True}
 
 
-def test_the_service_file_is_still_served(serving: Serving) -> None:
-    """After all of the above, in the first incarnation."""
+def test_supervisor_survives_refused_clients(serving: Serving) -> None:
+    """It is still in its first incarnation after all tests above."""
     report = serving.when_ready()
 
     assert report["supervisor"]["incarnation"] == 1

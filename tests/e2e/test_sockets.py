@@ -1,4 +1,4 @@
-"""Sockets that stay open whatever becomes of the workers behind them."""
+"""Test listening sockets that stay open while their workers change."""
 
 from __future__ import annotations
 
@@ -88,11 +88,11 @@ def ask(address: tuple[str, int] | str) -> str:
 
 
 class Load:
-    """Clients that connect all the time, and what they saw."""
+    """Clients that connect all the time, with the answers they got."""
 
     def __init__(self, address: tuple[str, int]) -> None:
         self.answers: list[tuple[float, str]] = []
-        """What was said, and when the client had begun [s, monotonic]."""
+        """Answers, each with the time at which the client began [s, monotonic]."""
         self.problems: list[str] = []
         self._address = address
         self._is_over = threading.Event()
@@ -109,7 +109,7 @@ class Load:
                 self.answers.append((began, answer or "hung up"))
 
     def words(self, since: float = 0) -> set[str]:
-        """The first words of what was said to those that began *since* then."""
+        """Return the first words of the answers to clients that began *since* then."""
         return {said.split()[0] for began, said in self.answers if began >= since}
 
     @contextmanager
@@ -124,7 +124,7 @@ class Load:
                 thread.join(PATIENCE)
 
 
-def test_no_connection_is_refused_or_reset_by_reloads_and_restarts(
+def test_reload_and_restart_refuse_and_reset_no_connection(
     serving: Serving,
 ) -> None:
     number = port(serving, "web.0")
@@ -140,7 +140,7 @@ def test_no_connection_is_refused_or_reset_by_reloads_and_restarts(
         assert serving.cli("restart", "web", "--rolling").returncode == 0
         assert serving.cli("scale", "web=1").returncode == 0
         assert serving.cli("scale", "web=2").returncode == 0
-        # A worker that ends gracefully for whatever reason drops nothing.
+        # A worker that stops gracefully drops no connection, whatever the reason.
         for name in ("web.0", "web.1") * 3:
             since = serving.mark()
             os.kill(serving.pids()[name], signal.SIGTERM)
@@ -148,12 +148,12 @@ def test_no_connection_is_refused_or_reset_by_reloads_and_restarts(
             serving.wait_worker(name, state="ready")
 
     assert load.problems == []
-    assert load.words() == {"one", "two", "six"}  # nobody was hung up on
+    assert load.words() == {"one", "two", "six"}  # no connection was closed early
     assert len(load.answers) > 100
     assert port(serving, "web.0") == number
 
 
-def test_a_connection_waits_while_nobody_is_there(serving: Serving) -> None:
+def test_connection_waits_without_workers(serving: Serving) -> None:
     number = port(serving, "web.0")
     serving.cli("stop", "web")
     with socket.create_connection(("127.0.0.1", number), PATIENCE) as client:
@@ -162,8 +162,8 @@ def test_a_connection_waits_while_nobody_is_there(serving: Serving) -> None:
         assert client.recv(100).startswith(b"one web.")
 
 
-def test_with_reuse_port_each_has_a_socket_of_its_own(serving: Serving) -> None:
-    """None is left behind by one that was scaled away: nobody would answer there."""
+def test_reuse_port_gives_each_worker_its_socket(serving: Serving) -> None:
+    """A scaled-down worker leaves no socket behind: no process would accept on it."""
     numbers = {port(serving, "each.0"), port(serving, "each.1")}
     assert len(numbers) == 1
     [number] = numbers
@@ -175,21 +175,21 @@ def test_with_reuse_port_each_has_a_socket_of_its_own(serving: Serving) -> None:
     assert {ask(("127.0.0.1", number)) for _ in range(32)} == {"one each.0"}
 
 
-def test_a_unix_socket_is_there_with_its_mode(serving: Serving) -> None:
+def test_unix_socket_has_declared_mode(serving: Serving) -> None:
     path = serving.directory / "tmp" / "local.sock"
 
     assert stat.S_IMODE(path.stat().st_mode) == 0o660
     assert ask(str(path)) == "one local.0"
 
 
-def test_a_command_gets_them_as_from_systemd(serving: Serving) -> None:
+def test_command_gets_sockets_as_from_systemd(serving: Serving) -> None:
     serving.printed("program.0", "2 first:second mine")
     printed = serving.select(name="program.0", stream="stderr")
     sockets = [line for line in printed if line["message"].startswith("socket:")]
     assert len(sockets) == 2
 
 
-def test_an_address_that_is_taken_fails_a_reload_and_a_start(
+def test_address_in_use_fails_reload_and_serve(
     serving: Serving,
 ) -> None:
     number = port(serving, "web.0")
@@ -210,7 +210,7 @@ def test_an_address_that_is_taken_fails_a_reload_and_a_start(
             assert refused.process_ids() == []
 
 
-def test_the_file_of_a_unix_socket_is_gone_at_the_end(serving: Serving) -> None:
+def test_unix_socket_file_is_removed_at_end(serving: Serving) -> None:
     assert serving.terminate() == 0
     assert not (serving.directory / "tmp" / "local.sock").exists()
 
@@ -224,8 +224,8 @@ os.execv(sys.argv[2], sys.argv[2:])
 """
 
 
-def test_sockets_of_a_service_manager_are_used_in_their_place() -> None:
-    """What it hands over under the name of a declared one; no child sees the rest."""
+def test_service_manager_sockets_are_used() -> None:
+    """Sockets with a declared name are used; no child inherits the others."""
     web = SERVICE[: SERVICE.index('    Service("each"')]
     source = web.replace("127.0.0.1:0", "127.0.0.1:1") + (
         '    Command("curious", ["sh", "-c", "echo fds=$LISTEN_FDS pid=$LISTEN_PID'
@@ -241,7 +241,7 @@ def test_sockets_of_a_service_manager_are_used_in_their_place() -> None:
             assert serving.cli("reload").returncode == 0
             assert ask(address).startswith("one web.")
             assert serving.terminate() == 0
-        # It is the manager's: it still listens.
+        # It belongs to the service manager and still listens.
         given.settimeout(PATIENCE)
         with socket.create_connection(address, PATIENCE):
             given.accept()[0].close()

@@ -1,4 +1,4 @@
-"""Status is the truth: real supervisors are killed in the middle of real reloads."""
+"""Test that status is right when supervisors are killed during reloads."""
 
 from __future__ import annotations
 
@@ -30,12 +30,12 @@ application = Application(services=[
 
 
 def rows(serving: Serving) -> list[tuple[str, int]]:
-    """Return names and generations."""
+    """Return names and generations of the workers."""
     report = serving.call("workers")
     return [(row["name"], row["generation"]) for row in report["workers"]]
 
 
-def test_killed_supervisors_in_failing_reloads_leave_no_ghosts() -> None:
+def test_status_after_killed_supervisors_in_failing_reloads() -> None:
     with open_serving(SERVICE) as serving:
         truth = [("a.0", 1), ("b.0", 1), ("b.1", 1)]
         before = serving.pids()
@@ -46,13 +46,13 @@ def test_killed_supervisors_in_failing_reloads_leave_no_ghosts() -> None:
             since = serving.mark()
             with ThreadPoolExecutor(1) as pool:
                 pool.submit(serving.cli, "reload")
-                with open(fifo, "w"):  # opened by the new worker: it runs
+                with open(fifo, "w"):  # opened by the new worker, so it runs
                     supervisor = serving.call("status")["supervisor"]["process_id"]
                     os.kill(supervisor, signal.SIGKILL)
                     wait_gone([supervisor])
                     serving.wait_event(since=since, event="supervisor_connected")
                     assert set(rows(serving)) > set(truth)
-                    serving.when_ready()  # nothing of the coming generation counts
+                    serving.when_ready()  # workers of the new generation do not count
                 serving.wait_event(since=since, event="reload_failed")
             began = time.monotonic()
             serving.until(lambda: rows(serving) == truth, "the truth")
@@ -65,7 +65,7 @@ def test_killed_supervisors_in_failing_reloads_leave_no_ghosts() -> None:
         assert not serving.select(event="supervisor_picture_differed")
 
 
-def test_status_says_that_the_controller_is_stopped() -> None:
+def test_status_reports_suspended_controller() -> None:
     with open_serving(SERVICE) as serving:
         report = serving.when_ready()
         assert report["controller"]["silent_for"] is None
@@ -85,7 +85,7 @@ def test_status_says_that_the_controller_is_stopped() -> None:
         assert serving.call("status")["controller"]["state"] == ""
 
 
-def test_a_supervisor_that_was_stopped_and_continued_tells_the_truth() -> None:
+def test_status_after_supervisor_was_suspended() -> None:
     with open_serving(SERVICE) as serving:
         supervisor = serving.when_ready()["supervisor"]["process_id"]
         victim = serving.pids()["b.1"]

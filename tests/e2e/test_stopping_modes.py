@@ -1,4 +1,4 @@
-"""Who gets the stop signal, what is done before it, and what is left: nothing."""
+"""Test kill_mode, pre_stop and forward_signals; nothing is left running."""
 
 from __future__ import annotations
 
@@ -69,7 +69,7 @@ def read(serving: Serving, name: str) -> str:
 
 
 def wait_file(serving: Serving, name: str) -> str:
-    """Wait until *name* has something in it: its writer has come so far."""
+    """Wait until the file *name* is not empty."""
     path: Path = serving.directory / "tmp" / name
     serving.until(lambda: path.exists() and path.stat().st_size, name)
     return path.read_text()
@@ -78,7 +78,7 @@ def wait_file(serving: Serving, name: str) -> str:
 @pytest.mark.parametrize(
     ("name", "asked"), [("whole", {"inner", "outer"}), ("leader", {"outer"})]
 )
-def test_the_group_or_its_leader_is_asked_and_all_are_gone(
+def test_kill_mode_signals_group_or_leader(
     serving: Serving, name: str, asked: set[str]
 ) -> None:
     wait_file(serving, f"{name}.ready")
@@ -92,10 +92,10 @@ def test_the_group_or_its_leader_is_asked_and_all_are_gone(
     assert (exited["returncode"], exited["is_planned"]) == (0, True)
 
 
-def test_what_left_the_group_by_setsid_is_gone_when_stopped_is_said(
+def test_stop_waits_for_process_outside_group(
     serving: Serving,
 ) -> None:
-    """It ignores the signal, too."""
+    """The process also ignores the signal."""
     daemon = int(wait_file(serving, "daemon.pid"))
 
     assert serving.cli("stop", "daemon").returncode == 0
@@ -103,7 +103,7 @@ def test_what_left_the_group_by_setsid_is_gone_when_stopped_is_said(
     assert not is_alive(daemon)
 
 
-def test_the_hook_comes_before_the_signal_and_its_failing_changes_nothing(
+def test_pre_stop_runs_before_signal_and_may_fail(
     serving: Serving,
 ) -> None:
     process_id = serving.pids()["hooked.0"]
@@ -118,7 +118,7 @@ def test_the_hook_comes_before_the_signal_and_its_failing_changes_nothing(
     serving.wait_line(f"pre_stop of pid {process_id}: exit code 7")
 
 
-def test_the_hooks_time_is_part_of_the_whole(serving: Serving) -> None:
+def test_pre_stop_time_counts_towards_stop_timeout(serving: Serving) -> None:
     began = serving.mark()
 
     assert serving.cli("stop", "slow-hook").returncode == 0
@@ -128,14 +128,14 @@ def test_the_hooks_time_is_part_of_the_whole(serving: Serving) -> None:
     assert 0.39 <= exited["at"] - stopping["at"] < 10
 
 
-def test_a_hook_that_cannot_be_run_is_said(serving: Serving) -> None:
+def test_pre_stop_that_cannot_run_is_logged(serving: Serving) -> None:
     assert serving.cli("stop", "no-hook").returncode == 0
     serving.wait_line("No such file or directory: 'no-such-program'")
     exited = serving.wait_event(event="exited", name="no-hook.0")
     assert exited["returncode"] == -signal.SIGTERM
 
 
-def test_signals_are_passed_on_to_those_that_want_them(serving: Serving) -> None:
+def test_forward_signals_are_passed_on(serving: Serving) -> None:
     for name in ("told.0", "deaf.0"):
         serving.printed(name, "begun")
 
@@ -148,8 +148,8 @@ def test_signals_are_passed_on_to_those_that_want_them(serving: Serving) -> None
     assert serving.worker("told.0")["restarts"] == 0
 
 
-def test_a_reload_may_want_other_signals(serving: Serving) -> None:
-    """One that nobody wanted before would have ended `serve`."""
+def test_reload_changes_forward_signals(serving: Serving) -> None:
+    """A signal that is not forwarded would end `serve`."""
     serving.edit(SERVICE.replace('["USR2", "WINCH"]', '["USR2", "WINCH", "QUIT"]'))
     assert serving.cli("reload").returncode == 0
     serving.wait_worker("told.0", state="ready")
@@ -162,8 +162,8 @@ def test_a_reload_may_want_other_signals(serving: Serving) -> None:
     assert serving.process.poll() is None
 
 
-def test_nothing_is_left_at_the_end(serving: Serving) -> None:
+def test_shutdown_leaves_nothing(serving: Serving) -> None:
     left = serving.process_ids()
     assert serving.terminate() == 0
     wait_gone(left, timeout=0)
-    assert os.listdir(serving.directory / "tmp")  # what the commands wrote
+    assert os.listdir(serving.directory / "tmp")  # written by the commands

@@ -1,4 +1,4 @@
-"""Programs that register at a real supervisor which did not start them."""
+"""Test programs that register with a supervisor that did not start them."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ anyio.run(main, backend=sys.argv[1])
 
 @pytest.fixture(scope="module")
 def serving() -> Iterator[Serving]:
-    """One worker of ours."""
+    """Serve one worker."""
     with open_serving(SMALL) as serving:
         yield serving
 
@@ -63,7 +63,7 @@ def serving() -> Iterator[Serving]:
 def program(
     serving: Serving, request: pytest.FixtureRequest
 ) -> Iterator[subprocess.Popen[str]]:
-    """A program that has registered."""
+    """Run a program that has registered."""
     with subprocess.Popen(
         [sys.executable, "-c", PROGRAM, request.param, str(serving.socket)],
         env=environment_of_children(),
@@ -78,7 +78,7 @@ def program(
 
 
 def wait_registered(serving: Serving, process_id: int) -> None:
-    """Wait until that process is registered, and under its name alone."""
+    """Wait until the process is registered, alone under its name."""
     while [
         worker["process_id"]
         for worker in serving.call("workers")["workers"]
@@ -87,7 +87,7 @@ def wait_registered(serving: Serving, process_id: int) -> None:
         pass
 
 
-def test_it_is_shown_looked_at_and_never_restarted(
+def test_registered_program_is_diagnosed_and_never_restarted(
     serving: Serving, program: subprocess.Popen[str]
 ) -> None:
     row = serving.worker("outsider")
@@ -111,7 +111,7 @@ def test_it_is_shown_looked_at_and_never_restarted(
     assert program.poll() is None
 
 
-def test_it_comes_back_to_the_next_supervisor(
+def test_registered_program_reconnects_to_next_supervisor(
     serving: Serving, program: subprocess.Popen[str]
 ) -> None:
     first = serving.call("status")["supervisor"]["process_id"]
@@ -127,7 +127,7 @@ def test_it_comes_back_to_the_next_supervisor(
     assert json.loads(answer.stdout) == {"data": 8}
 
 
-def test_it_leaves_nothing_when_it_ends(
+def test_registered_program_exits_and_leaves_nothing(
     serving: Serving, program: subprocess.Popen[str]
 ) -> None:
     program.send_signal(signal.SIGTERM)
@@ -139,7 +139,7 @@ def test_it_leaves_nothing_when_it_ends(
         pass
 
 
-def test_one_that_is_killed_is_forgotten(
+def test_killed_registered_program_is_removed(
     serving: Serving, program: subprocess.Popen[str]
 ) -> None:
     program.kill()
@@ -150,7 +150,7 @@ def test_one_that_is_killed_is_forgotten(
         pass
 
 
-def test_the_example_registers(serving: Serving) -> None:
+def test_example_registers(serving: Serving) -> None:
     path = EXAMPLES / "registered" / "main.py"
     environment = environment_of_children()
     with subprocess.Popen(

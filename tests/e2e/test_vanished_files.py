@@ -1,4 +1,4 @@
-"""Files of ours that somebody removes while we run, as tmpreaper does."""
+"""Test files that are removed while serve runs, as tmpreaper does."""
 
 from __future__ import annotations
 
@@ -73,7 +73,7 @@ application = Application(
 """
 FLOOD = 'Service("flood", flood, backend="sync", health_check_timeout=None),'
 LONG = 2.4
-"""More than the health checks' timeout [s]."""
+"""Longer than the health check timeout [s]."""
 
 
 def statuses(serving: Serving) -> dict[str, str]:
@@ -82,7 +82,7 @@ def statuses(serving: Serving) -> dict[str, str]:
 
 
 def wait_beats(serving: Serving, count: int) -> None:
-    """Wait until each of those that count beats has come so much further."""
+    """Wait until each worker that counts has counted further."""
 
     def beats() -> dict[str, int]:
         told = statuses(serving)
@@ -92,14 +92,14 @@ def wait_beats(serving: Serving, count: int) -> None:
     assert {"web.0", "web.1", "exec.0", "talks.0"} <= set(before)
 
     def is_further() -> bool:
-        time.sleep(0.1)  # whoever asks all the time slows down what is waited for
+        time.sleep(0.1)  # polling all the time would slow the workers down
         return all(beats()[name] >= beat + count for name, beat in before.items())
 
     serving.until(is_further, "further beats")
 
 
-def test_an_emptied_tmpdir_changes_nothing() -> None:
-    """All go on, are heard, and are restarted as before."""
+def test_emptied_tmpdir_changes_nothing() -> None:
+    """Workers keep running, are heard, and are restarted as before."""
     with open_serving(SERVICE.replace("FLOOD", "")) as serving:
         pids = serving.pids()
         assert serving.cli("call", "other.0", "change").returncode == 0
@@ -116,7 +116,7 @@ def test_an_emptied_tmpdir_changes_nothing() -> None:
         assert not serving.select(event="stopping", cause="unhealthy")
 
 
-def test_a_flood_drowns_nobody_else() -> None:
+def test_notification_flood_does_not_affect_others() -> None:
     with open_serving(SERVICE.replace("FLOOD", FLOOD)) as serving:
         pids = serving.pids()
         wait_beats(serving, int(LONG / 0.2))
@@ -182,8 +182,8 @@ def serving() -> Iterator[Serving]:
         yield serving
 
 
-def test_a_control_socket_that_was_removed_is_made_again(serving: Serving) -> None:
-    """All workers connect again, and none is restarted."""
+def test_removed_control_socket_is_created_again(serving: Serving) -> None:
+    """All workers connect again; none is restarted."""
     pids, since = serving.pids(), len(serving.lines)
     serving.socket.unlink()
     serving.wait_line("supervisor.ipc was removed; made again", since=since)
@@ -193,8 +193,8 @@ def test_a_control_socket_that_was_removed_is_made_again(serving: Serving) -> No
     assert serving.cli("status").returncode == 0
 
 
-def test_a_lock_that_was_removed_is_made_again(serving: Serving) -> None:
-    """Else another controller could take over from one that runs."""
+def test_removed_lock_is_created_again(serving: Serving) -> None:
+    """Otherwise another controller could take over while this one runs."""
     lock, since = Path(f"{serving.socket}.lock"), len(serving.lines)
     lock.unlink()
     serving.wait_line("supervisor.ipc.lock was removed; made again", since=since)
@@ -203,7 +203,7 @@ def test_a_lock_that_was_removed_is_made_again(serving: Serving) -> None:
 
 
 @pytest.mark.parametrize("what", ["file", "directory"])
-def test_a_log_that_was_removed_is_made_again(serving: Serving, what: str) -> None:
+def test_removed_log_file_is_created_again(serving: Serving, what: str) -> None:
     path, since = serving.directory / "log" / "says.txt", len(serving.lines)
     serving.until(lambda: has_written(path), "a line")
     if what == "file":
@@ -214,8 +214,8 @@ def test_a_log_that_was_removed_is_made_again(serving: Serving, what: str) -> No
     serving.until(lambda: has_written(path), "another line")
 
 
-def test_a_log_that_was_moved_is_written_on(serving: Serving) -> None:
-    """Until it is told that the name is free: SIGUSR1."""
+def test_moved_log_file_is_written_until_sigusr1(serving: Serving) -> None:
+    """SIGUSR1 says that the name is free."""
     path, since = serving.directory / "log" / "says.txt", len(serving.lines)
     serving.until(lambda: has_written(path), "a line")
     moved = path.rename(path.with_name("moved.txt"))
@@ -227,7 +227,7 @@ def test_a_log_that_was_moved_is_written_on(serving: Serving) -> None:
     assert not [line for line in serving.lines[since:] if "was removed" in line]
 
 
-def test_a_start_makes_the_directory_of_its_log_again(serving: Serving) -> None:
+def test_start_creates_removed_log_directory_again(serving: Serving) -> None:
     path = serving.directory / "log" / "says.txt"
     assert serving.cli("stop", "says").returncode == 0
     shutil.rmtree(path.parent)
@@ -236,10 +236,8 @@ def test_a_start_makes_the_directory_of_its_log_again(serving: Serving) -> None:
 
 
 @pytest.mark.parametrize("what", ["file", "directory"])
-def test_a_socket_of_a_service_that_was_removed_is_made_again(
-    serving: Serving, what: str
-) -> None:
-    """Its workers are replaced, and no others."""
+def test_removed_service_socket_is_created_again(serving: Serving, what: str) -> None:
+    """Only its workers are replaced."""
     path = serving.directory / "run" / "here.sock"
     before = int(read_socket(path))
     says, since = serving.pids("says"), len(serving.lines)
@@ -253,7 +251,7 @@ def test_a_socket_of_a_service_that_was_removed_is_made_again(
     assert serving.pids("says") == says
 
 
-def test_a_state_directory_that_was_removed_is_made_again(serving: Serving) -> None:
+def test_removed_state_directory_is_created_again(serving: Serving) -> None:
     state = serving.directory / "supervisor.state"
     for _ in range(2):
         since = serving.mark()
@@ -264,8 +262,8 @@ def test_a_state_directory_that_was_removed_is_made_again(serving: Serving) -> N
         shutil.rmtree(state)
 
 
-def test_a_working_directory_that_was_removed_does_not_end_what_runs() -> None:
-    """Workers are restarted, and the socket and the log are where they were."""
+def test_removed_working_directory_keeps_workers() -> None:
+    """Workers can be restarted; the socket and the log keep their places."""
     with open_files() as serving:
         pids = serving.pids("says", "crashes")
         shutil.rmtree(serving.directory)

@@ -1,4 +1,4 @@
-"""``serve --watch``: what was written is what runs."""
+"""Test ``serve --watch``."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ application = Application([Service("web", web)])
 
 
 def watches(pid: int) -> bool:
-    """Whether it has come so far as to ask the kernel for changes."""
+    """Return whether the process already watches for changes."""
     kinds = set()
     for file in Path(f"/proc/{pid}/fd").iterdir():
         with suppress(FileNotFoundError):
@@ -35,7 +35,7 @@ def watches(pid: int) -> bool:
     return "anon_inode:inotify" in kinds
 
 
-def test_a_change_is_reloaded_and_a_mistake_waits_for_the_next() -> None:
+def test_watch_reloads_change_and_survives_mistake() -> None:
     files = {"helper.py": "WORD = 'one'\n", "notes.txt": "no code"}
     with open_serving(SERVICE, words=["--watch"], files=files) as serving:
         serving.wait_worker("web.0", status="one")
@@ -61,7 +61,7 @@ def test_a_change_is_reloaded_and_a_mistake_waits_for_the_next() -> None:
         assert serving.terminate() == 0
 
 
-def test_what_does_not_import_at_first_is_waited_for() -> None:
+def test_watch_waits_for_first_importable_version() -> None:
     with open_serving("(", is_ready=False, words=["--watch"]) as serving:
         serving.wait_line("SyntaxError")
         serving.wait_line("waiting for a change")
@@ -83,10 +83,10 @@ def test_what_does_not_import_at_first_is_waited_for() -> None:
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 @pytest.mark.parametrize("is_watching", [False, True], ids=["at once", "later"])
-def test_it_can_be_ended_while_it_waits(
+def test_watch_can_be_stopped_while_waiting(
     number: signal.Signals, is_watching: bool
 ) -> None:
-    """Also when the watching has only been announced."""
+    """It also works when the watch has only been announced."""
     with open_serving("(", is_ready=False, words=["--watch"]) as serving:
         serving.wait_line("waiting for a change")
         while is_watching and not watches(serving.process.pid):

@@ -1,4 +1,4 @@
-"""A forked worker ends as a Python process does, and harms nothing that is shared."""
+"""Test that a forked worker exits as a Python process does."""
 
 from __future__ import annotations
 
@@ -133,7 +133,7 @@ application = Application(services=[
 
 @pytest.fixture(scope="module")
 def served() -> Iterator[tuple[Serving, dict[str, Any]]]:
-    """An application whose jobs have all ended, and what its import has made."""
+    """Serve an application until its jobs have exited; return what its import made."""
     with open_serving(
         _SERVICE, is_ready=False, files={"telemetry.py": _TELEMETRY}
     ) as serving:
@@ -148,7 +148,7 @@ def served() -> Iterator[tuple[Serving, dict[str, Any]]]:
 Served = tuple[Serving, dict[str, Any]]
 
 
-def test_every_open_file_is_written(served: Served) -> None:
+def test_worker_exit_flushes_open_files(served: Served) -> None:
     serving, _ = served
     directory = serving.directory
     assert (directory / "text").read_text() == "x" * 10_000
@@ -159,13 +159,13 @@ def test_every_open_file_is_written(served: Served) -> None:
         assert zipped.read("member") == b"z" * 100
 
 
-def test_file_of_the_import_is_written_once(served: Served) -> None:
-    """What it held back when the worker was forked is not written again."""
+def test_worker_exit_flushes_file_of_import_once(served: Served) -> None:
+    """Data buffered before the fork is not written again."""
     serving, _ = served
     assert (serving.directory / "opened-by-import").read_text() == "import worker"
 
 
-def test_temporary_files_of_the_worker_are_removed(served: Served) -> None:
+def test_worker_exit_removes_its_temporary_files(served: Served) -> None:
     serving, _ = served
     names = [path.name for path in serving.directory.iterdir()]
     assert not [name for name in names if name.startswith(("temporary-", "holder-"))]
@@ -174,35 +174,35 @@ def test_temporary_files_of_the_worker_are_removed(served: Served) -> None:
 @pytest.mark.parametrize(
     ("name", "text"), [("own-handler", "ran"), ("thread", "joined")]
 )
-def test_own_exit_handlers_run_and_threads_are_joined(
+def test_worker_exit_runs_handlers_and_joins_threads(
     served: Served, name: str, text: str
 ) -> None:
     serving, _ = served
     assert (serving.directory / name).read_text() == text
 
 
-def test_telemetry_of_each_worker_is_delivered(served: Served) -> None:
+def test_worker_exit_delivers_telemetry(served: Served) -> None:
     serving, _ = served
     spans = {path.read_text() for path in serving.directory.glob("spans-*")}
     assert {"work.0", "exits.0"} <= spans
     assert "kept until the end" in (serving.directory / "memory-log").read_text()
 
 
-def test_excepthook_is_called(served: Served) -> None:
+def test_worker_exception_calls_excepthook(served: Served) -> None:
     serving, told = served
     text = (serving.directory / "excepthook").read_text()
     assert "ValueError on purpose" in text
     assert told["ends"]["fails"]["returncode"] == 1
 
 
-def test_exit_codes_are_pythons(served: Served) -> None:
+def test_worker_exit_codes_are_those_of_python(served: Served) -> None:
     _, told = served
     assert told["ends"]["work"]["returncode"] == 0
     assert told["ends"]["exits"]["returncode"] == 3
     assert told["ends"]["interrupts"]["returncode"] == -signal.SIGINT
 
 
-def test_nothing_of_the_import_is_destroyed_by_the_end_of_a_worker(
+def test_worker_exit_keeps_what_import_made(
     served: Served,
 ) -> None:
     serving, told = served
@@ -213,7 +213,7 @@ def test_nothing_of_the_import_is_destroyed_by_the_end_of_a_worker(
     assert is_alive(told["program"])
 
 
-def test_exit_handlers_of_the_import_run_once_when_the_fork_server_ends(
+def test_fork_server_exit_runs_import_handlers_once(
     served: Served,
 ) -> None:
     serving, told = served
