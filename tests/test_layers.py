@@ -39,7 +39,15 @@ MAY_IMPORT = {
     "supervisor": _BELOW_THE_LAYERS,
     "worker": _BELOW_THE_LAYERS,
 }
-MAY_IMPORT_ALL = {"cli", "web", "testing", "reference", "__init__", "__main__"}
+MAY_IMPORT_ALL = {
+    "cli",
+    "events",
+    "web",
+    "testing",
+    "reference",
+    "__init__",
+    "__main__",
+}
 ROOMS = MAY_IMPORT.keys() | MAY_IMPORT_ALL
 
 PURE = _PURE | {"application"}

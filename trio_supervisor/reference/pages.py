@@ -6,11 +6,12 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Final
 
-from trio_supervisor.reference import options, schema
+from trio_supervisor.reference import options, public_names, schema
 
 PAGES: Final[Mapping[str, Callable[[], str]]] = {
     "reference/options.md": options.page,
     "schema/application.schema.json": schema.page,
+    "../trio_supervisor/__init__.pyi": public_names.stub,
 }
 """The generated files: path below docs/, and the function that returns the text.
 
