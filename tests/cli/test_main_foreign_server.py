@@ -56,7 +56,7 @@ def test_what_it_cannot_do_is_refused_and_never_sent(
     assert run(ruby, *words) == 1
 
     out, err = capsys.readouterr()
-    assert err.startswith("trio_supervisor: the server is not trio_supervisor: ")
+    assert err.startswith("trio-supervisor: the server is not trio_supervisor: ")
     assert reason in err
     assert (out, err.count("\n")) == ("", 1)
     assert set(ruby.operations) <= {"status"}
@@ -87,7 +87,7 @@ def test_ping_says_what_it_is(
     ruby: RubyServer, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert run(ruby, "ping") == 0
-    assert "answers; it is not trio_supervisor" in capsys.readouterr().out
+    assert "responds, but it is not trio_supervisor" in capsys.readouterr().out
     assert ruby.operations == []
 
 
@@ -174,7 +174,7 @@ def test_a_failure_is_shown_as_its_message(
 ) -> None:
     ruby.answers["memory_dump"] = answer
     assert run(ruby, "memory-dump", str(PID)) == 1
-    assert capsys.readouterr().err == f"trio_supervisor: {text}\n"
+    assert capsys.readouterr().err == f"trio-supervisor: {text}\n"
 
 
 def test_a_verb_that_its_worker_lacks_fails_by_the_name_of_its_error(
@@ -182,7 +182,7 @@ def test_a_verb_that_its_worker_lacks_fails_by_the_name_of_its_error(
 ) -> None:
     assert run(ruby, "doctor", str(PID), "--duration", "1") == 1
     err = capsys.readouterr().err
-    assert err.startswith("trio_supervisor: NoMethodError: undefined method `do_doctor")
+    assert err.startswith("trio-supervisor: NoMethodError: undefined method `do_doctor")
 
 
 def test_an_operation_may_answer_nothing(

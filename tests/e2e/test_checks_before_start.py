@@ -49,7 +49,7 @@ def test_serve_with_problems_lists_all_and_starts_nothing() -> None:
         left = {path.name for path in directory.iterdir()}
     assert result.returncode == 10
     lines = result.stderr.splitlines()
-    assert lines[0] == "trio_supervisor: 4 problems:"
+    assert lines[0] == "trio-supervisor: 4 problems:"
     assert lines[1].startswith(
         "  services[0].arguments[0]: missing: there is no program 'no-such-program' on"
     )

@@ -98,7 +98,7 @@ def test_crash_loop_probe_and_readyz_give_reason(serving: Serving) -> None:
     assert finished.returncode == 1
     assert "not_ready: bad, moody, flaps, needs" in finished.stdout
     assert "exit code 3, " in finished.stdout
-    assert "needs.0 (waits for moody (ready))" in finished.stdout
+    assert "needs.0 (waiting for moody (ready))" in finished.stdout
     line = serving.wait_line("health checks at ")
     address = json.loads(line)["message"].rpartition(" ")[2]
     with pytest.raises(urllib.error.HTTPError) as caught:
@@ -113,10 +113,12 @@ def test_crash_loop_probe_and_readyz_give_reason(serving: Serving) -> None:
 def test_crash_loop_wait_ready_names_it_on_timeout(serving: Serving) -> None:
     finished = serving.cli("status", "--wait-ready", "--timeout", "0.3")
     assert finished.returncode == 4
-    start = "trio_supervisor: not all workers were ready within 0.3 s: bad.0 is "
+    start = (
+        "trio-supervisor: not all workers were ready within 0.3 s (--timeout): bad.0 is"
+    )
     assert finished.stderr.startswith(start)
     assert "cannot find it" in finished.stderr
-    assert "needs.0 is waiting (waits for moody (ready))" in finished.stderr
+    assert "needs.0 is waiting (waiting for moody (ready))" in finished.stderr
 
 
 def test_crash_loop_start_of_dependent_fails_with_reason(serving: Serving) -> None:
@@ -213,7 +215,9 @@ def test_crash_loop_does_not_block_reload(serving: Serving) -> None:
     assert done.returncode == 0, done.stderr
     lines = done.stdout.splitlines()
     assert "generation 2 took over" in lines
-    assert "bad.0 is not ready, as before the reload: exit code 4" in done.stdout
+    assert (
+        "bad.0 is not ready (nor was it before the reload): exit code 4" in done.stdout
+    )
     assert serving.worker("good.0")["generation"] == 2
     assert serving.select(since, event="still_failing", name="bad.0")
 

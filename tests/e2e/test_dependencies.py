@@ -70,7 +70,7 @@ def test_start_waits_for_each_condition(serving: Serving) -> None:
     assert waits["process_id"] is None
     serving.wait_worker("migrate.0", state="waiting", waiting_for="db (ready)")
     shown = serving.cli("status").stdout
-    assert "(waits for migrate (exited_ok), db (ready))" in shown
+    assert "(waiting for migrate (exited_ok), db (ready))" in shown
     assert serving.cli("probe", "startup").returncode == 1
 
     go(serving, "db")
@@ -221,7 +221,7 @@ application = Application([{services}])
         answer = run_cli("serve", "service.py", directory=directory)
 
         assert answer.returncode == 10
-        assert answer.stderr.startswith("trio_supervisor: service.py, line ")
+        assert answer.stderr.startswith("trio-supervisor: service.py, line ")
         assert problem in answer.stderr
         assert "depends_on" in answer.stderr
         assert answer.stderr.count("\n") == 1

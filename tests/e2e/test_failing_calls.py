@@ -19,7 +19,7 @@ import pytest
 
 from tests.kits.places import KITS
 from tests.kits.serving import PACKAGE_DIRECTORY, PATIENCE, Serving, open_serving
-from trio_supervisor.cli.connection import Connection, Deadline
+from trio_supervisor.cli.connection import Deadline, SupervisorConnection
 from trio_supervisor.errors import SupervisorError
 
 SERVICE = """
@@ -280,7 +280,7 @@ def agent_answers(serving: Serving, ask: dict[str, Any]) -> bool:
 def attempts(serving: Serving) -> int:
     """Return how many starts have failed since the last successful one."""
     told: list[dict[str, Any]] = []
-    with Connection(str(serving.socket), Deadline(PATIENCE)) as connection:
+    with SupervisorConnection(str(serving.socket), Deadline(PATIENCE)) as connection:
         connection.call("events", {}, lambda part: told.extend(part.get("entries", ())))
     count = 0
     for event in told:

@@ -124,7 +124,7 @@ def test_crash_past_outermost_limit_stops_everything(serving: Serving) -> None:
         assert other.wait_exit() == 13
         gave_up = other.wait_event(event="gave_up")
         assert "application" in gave_up["problem"]
-        assert other.lines[-1].startswith("trio_supervisor: ")
+        assert other.lines[-1].startswith("trio-supervisor: ")
         assert other.process_ids() == []
 
 

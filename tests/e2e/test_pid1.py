@@ -183,7 +183,7 @@ def test_unwritable_directory_needs_socket_elsewhere() -> None:
         assert refused.returncode == 12
         [line] = refused.stderr.splitlines()
         assert line.startswith(
-            "trio_supervisor: the socket's directory is not writable"
+            "trio-supervisor: the socket's directory is not writable"
         )
         assert "--socket" in line
         assert (served.returncode, "worked as 54321 with HOME None") == (

@@ -183,7 +183,7 @@ application = Application(
             f"the last time with exit code 7"
         )
         assert serving.wait_event(event="gave_up")["message"] == f"gave up: {why}"
-        assert serving.lines[-1] == f"trio_supervisor: {why}"
+        assert serving.lines[-1] == f"trio-supervisor: {why}"
         assert "Traceback" not in serving.text
         stopped = {e["name"] for e in serving.select(event="exited")}
         # On a busy machine the supervisor may not have run yet.

@@ -71,7 +71,7 @@ def test_ruby_worker_is_in_status(serving: Serving, ruby_worker: RawPeer) -> Non
     shown = serving.cli("status").stdout
     (line,) = (line for line in shown.splitlines() if f"pid-{os.getpid()}" in line)
     assert line.split()[:4] == [f"pid-{os.getpid()}", str(os.getpid()), "ready", "yes"]
-    assert "(not of this controller)" in line
+    assert "(not started by this controller)" in line
 
 
 def test_ruby_worker_is_monitored(serving: Serving, ruby_worker: RawPeer) -> None:

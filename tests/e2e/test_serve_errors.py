@@ -109,7 +109,7 @@ def test_a_bad_target_is_one_message(source: str | None, message: str) -> None:
 
         finished = run_cli("serve", "service.py", directory=directory)
 
-        assert finished.stderr.startswith(f"trio_supervisor: {message}")
+        assert finished.stderr.startswith(f"trio-supervisor: {message}")
         assert finished.returncode == 10
         assert finished.stderr.count("\n") == 1
         assert finished.stdout == ""
@@ -132,7 +132,7 @@ def test_a_bad_module_is_one_message(target: str, message: str) -> None:
 
         finished = run_cli("serve", target, directory=directory)
 
-        assert finished.stderr.startswith(f"trio_supervisor: {message}")
+        assert finished.stderr.startswith(f"trio-supervisor: {message}")
         assert finished.returncode == 10
         assert "Traceback" not in finished.stderr
 
@@ -190,7 +190,7 @@ def test_a_second_serve_at_a_living_socket_is_refused() -> None:
 
         assert finished.returncode == 11
         assert finished.stderr == (
-            f"trio_supervisor: another controller serves at {serving.socket}; stop it, "
+            f"trio-supervisor: another controller serves at {serving.socket}; stop it, "
             f"or choose another socket with --socket\n"
         )
         after = serving.call("workers")["workers"]
@@ -249,7 +249,7 @@ def test_a_path_too_long_is_said_with_its_length_before_anything_starts() -> Non
 
         assert finished.returncode == 12
         assert finished.stderr == (
-            f"trio_supervisor: the socket's path is {len(str(path))} bytes long, and "
+            f"trio-supervisor: the socket's path is {len(str(path))} bytes long, and "
             f"at most 107 are possible; choose a shorter one with --socket: {path}\n"
         )
 
@@ -272,7 +272,7 @@ def test_a_socket_that_cannot_be_made_is_said(where: str, message: str) -> None:
         )
 
         assert finished.returncode == 12
-        assert finished.stderr.startswith(f"trio_supervisor: {message}")
+        assert finished.stderr.startswith(f"trio-supervisor: {message}")
         assert finished.stderr.count("\n") == 1
 
 
@@ -315,7 +315,7 @@ def test_a_working_directory_that_was_removed_is_said(words: list[str]) -> None:
 
     assert done.returncode == (10 if words[0] == "serve" else 3)
     (line,) = done.stderr.splitlines()
-    assert line.endswith("this directory was removed; go to another one")
+    assert line.endswith("the current directory was removed; change to another one")
 
 
 def test_where_no_path_depends_on_it_that_is_no_matter() -> None:

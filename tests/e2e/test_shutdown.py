@@ -181,8 +181,8 @@ def test_shutdown_without_waiting_returns_when_it_has_begun() -> None:
         late = serving.cli("shutdown", "--timeout", "0.5")
         assert late.returncode == 4
         assert late.stderr == (
-            "trio_supervisor: not everything has stopped within 0.5 s; the shutdown "
-            "goes on\n"
+            "trio-supervisor: not everything has stopped within 0.5 s (--timeout); the "
+            "shutdown continues\n"
         )
         assert serving.process.poll() is None
         assert serving.terminate() == 0
@@ -208,8 +208,8 @@ def test_shutdown_fails_if_controller_is_killed() -> None:
         output, problem = verb.communicate(timeout=30)
         assert (output, verb.returncode) == ("", 1)
         assert problem == (
-            "trio_supervisor: the controller was killed before everything had stopped; "
-            "its guardian stops what is left\n"
+            "trio-supervisor: the controller was killed before everything had stopped; "
+            "its guardian stops the remaining processes\n"
         )
 
 

@@ -92,7 +92,7 @@ def test_registered_program_is_diagnosed_and_never_restarted(
 ) -> None:
     row = serving.worker("outsider")
     assert (row["process_id"], row["is_managed"]) == (program.pid, False)
-    assert "(not of this controller)" in serving.cli("status").stdout
+    assert "(not started by this controller)" in serving.cli("status").stdout
 
     dump = serving.cli("thread-dump", "outsider")
     assert "MainThread" in dump.stdout

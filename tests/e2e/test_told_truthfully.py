@@ -122,7 +122,7 @@ def test_a_target_that_its_backend_cannot_run_is_said_before_the_start(
         (directory / "service.py").write_text(source)
         result = run_cli("serve", "service.py", directory=directory)
     assert result.returncode == 10
-    assert result.stderr.startswith("trio_supervisor: service.py, line 12: target: ")
+    assert result.stderr.startswith("trio-supervisor: service.py, line 12: target: ")
     assert problem in result.stderr
 
 

@@ -28,7 +28,11 @@ from pathlib import Path
 from typing import Any, Self
 
 import trio_supervisor
-from trio_supervisor.cli.connection import Connection, Deadline, connect_patiently
+from trio_supervisor.cli.connection import (
+    Deadline,
+    SupervisorConnection,
+    connect_patiently,
+)
 from trio_supervisor.errors import (
     CallFailedError,
     ConnectionLostError,
@@ -247,7 +251,9 @@ class Serving:
             assert time.monotonic() < end, "the controller does not answer"
             happened.clear()
             try:
-                with Connection(str(self.socket), Deadline(PATIENCE)) as connection:
+                with SupervisorConnection(
+                    str(self.socket), Deadline(PATIENCE)
+                ) as connection:
                     connection.call(
                         "events",
                         {},
@@ -319,7 +325,7 @@ class Serving:
 
     def call(self, do: str, **arguments: object) -> dict[str, Any]:
         """Make one call of the supervisor."""
-        with Connection(str(self.socket), Deadline(PATIENCE)) as connection:
+        with SupervisorConnection(str(self.socket), Deadline(PATIENCE)) as connection:
             return connection.call(do, arguments)
 
     def when_ready(self) -> dict[str, Any]:

@@ -1,6 +1,7 @@
-"""The command line: one module for each family of verbs, loaded when one is used.
+"""The command line.
 
-Arguments are parsed by the standard library, and the short verbs speak the protocol
-over a blocking socket: loading click, rich and trio would take several times as long
-as all the rest of a ``ping``.
+`cli.verbs` is the table of verbs; a verb's handler is in the module that its row names,
+which is imported only when the verb is used. argparse parses the arguments, and short
+verbs speak the protocol over a blocking socket: importing click and trio would take
+several times as long as a whole ``ping``.
 """

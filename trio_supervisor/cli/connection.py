@@ -1,4 +1,4 @@
-"""The protocol over a blocking socket, for commands that make a call and end."""
+"""Speak the protocol over a blocking socket, for verbs that make one call and exit."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import struct
 import time
 from collections.abc import Callable, Mapping
 from contextlib import suppress
-from typing import Any, Self, TypeVar
+from typing import Any, Final, Self, TypeVar
 
 from trio_supervisor.errors import (
     CallFailedError,
@@ -23,29 +23,38 @@ from trio_supervisor.wire import json_plain
 from trio_supervisor.wire.json_tree import Object
 from trio_supervisor.wire.session import AnswerReceived, Session
 
-_RETRY = 0.02
+_RETRY_INTERVAL: Final = 0.02  # [s]
+_CLOSED: Final = "the supervisor closed the connection; try again"
 _T = TypeVar("_T")
 
 
 class UsageError(SupervisorError):
-    """The words of the command do not fit."""
+    """The command line is not valid."""
 
     exit_code = 2
 
 
 def socket_path(option: str | None) -> str:
-    """Return where to look: ``--socket``, the variable, or ``supervisor.ipc`` here."""
+    """Return the absolute path of the supervisor's socket.
+
+    Args:
+        option: The value of ``--socket``. None: that of the environment variable, or
+            ``supervisor.ipc`` in the current directory.
+
+    Raises:
+        NoSupervisorError: the path is relative, and the current directory was removed.
+    """
     path = option or os.environ.get(SOCKET_VARIABLE) or DEFAULT_SOCKET
     try:
         return os.path.abspath(path)
     except FileNotFoundError:
         raise NoSupervisorError(
-            f"{path}: this directory was removed; go to another one"
+            f"{path}: the current directory was removed; change to another one"
         ) from None
 
 
 class Deadline:
-    """A moment until which everything has to be done."""
+    """The moment at which a command gives up."""
 
     def __init__(self, timeout: float) -> None:
         self.timeout = timeout
@@ -55,7 +64,7 @@ class Deadline:
         """Return the time left [s].
 
         Raises:
-            DeadlineExceededError: there is none.
+            DeadlineExceededError: there is none left.
         """
         left = self._end - time.monotonic()
         if left <= 0:
@@ -63,12 +72,12 @@ class Deadline:
         return left
 
 
-class Connection:
-    """A connection to the supervisor at *path*; a context manager.
+class SupervisorConnection:
+    """A blocking connection to the supervisor at *path*; a context manager.
 
     Raises:
-        NoSupervisorError: nobody accepts connections there.
-        DeadlineExceededError: its backlog was full for all of the time.
+        NoSupervisorError: no process accepts connections there.
+        DeadlineExceededError: its backlog was full until the deadline.
     """
 
     def __init__(self, path: str, deadline: Deadline) -> None:
@@ -90,10 +99,10 @@ class Connection:
 
     @property
     def listener_process_id(self) -> int | None:
-        """The process that listens at the other end; None: unknown.
+        """Pid of the process that listens at the other end; None: unknown.
 
-        Source: unix(7), SO_PEERCRED: of who called listen(2), in the numbers of our
-        own process namespace, where it may have none.
+        Source: unix(7), SO_PEERCRED: the credentials of the process that called
+        listen(2). Its pid is 0 where it is in another pid namespace.
         """
         if not hasattr(socket, "SO_PEERCRED"):
             return None
@@ -111,16 +120,16 @@ class Connection:
         """Make a call, and return the fields of its last answer.
 
         Raises:
-            CallFailedError: the peer answered that it failed.
-            ConnectionLostError: the connection ended first.
-            DeadlineExceededError: the answer did not come in time.
+            CallFailedError: the peer answered that the call failed.
+            ConnectionLostError: the connection was closed before the answer.
+            DeadlineExceededError: there was no answer before the deadline.
         """
         id_, line = self._session.call(do, arguments or {})
         self._exchange(lambda: self._socket.sendall(line))
         while True:
             data = self._exchange(lambda: self._socket.recv(65536))
             if not data:
-                raise ConnectionLostError("the supervisor hung up: try again")
+                raise ConnectionLostError(_CLOSED)
             for event in self._session.receive_data(data):
                 if not isinstance(event, AnswerReceived) or event.id != id_:
                     continue
@@ -133,7 +142,7 @@ class Connection:
 
     @property
     def is_foreign(self) -> bool:
-        """Whether the server is not ours, as that of Ruby; asked once."""
+        """Whether the server is not ours, such as Ruby's; asked once per connection."""
         if self._is_foreign is None:
             try:
                 self.call(*PROBE)
@@ -149,10 +158,10 @@ class Connection:
         arguments: Mapping[str, object] | None = None,
         on_progress: Callable[[Object], None] | None = None,
     ) -> Object:
-        """Make a call as `call` does, in a form that this server understands.
+        """Make a call as `call` does, translated where the server is not ours.
 
         Raises:
-            ForeignServerError: it is not ours, and cannot do that.
+            ForeignServerError: the server is not ours, and has no such call.
         """
         arguments = arguments or {}
         if not self.is_foreign or do == "status":
@@ -168,7 +177,10 @@ class Connection:
             return final
 
     def _exchange(self, work: Callable[[], _T]) -> _T:
-        """Do *work* on the socket: what *on_progress* raises is none of its errors."""
+        """Do *work* on the socket, and translate its errors.
+
+        Only *work*: an exception of *on_progress* is not an error of the socket.
+        """
         self._socket.settimeout(self._deadline.left())
         try:
             return work()
@@ -176,7 +188,7 @@ class Connection:
             self._deadline.left()
             raise
         except (BrokenPipeError, ConnectionResetError):
-            raise ConnectionLostError("the supervisor hung up: try again") from None
+            raise ConnectionLostError(_CLOSED) from None
 
     def _connect(self, path: str) -> None:
         self._socket.setblocking(False)
@@ -184,34 +196,39 @@ class Connection:
             try:
                 self._socket.connect(path)
             except BlockingIOError:  # its backlog is full
-                time.sleep(min(_RETRY, self._deadline.left()))
+                time.sleep(min(_RETRY_INTERVAL, self._deadline.left()))
             except OSError as exc:
-                raise NoSupervisorError(_not_there(path, exc)) from None
+                raise NoSupervisorError(_not_connected(path, exc)) from None
             else:
                 return
 
 
-def connect_patiently(path: str, deadline: Deadline) -> Connection:
-    """Connect, or wait for somebody to be there; raises as `Connection` does."""
+def connect_patiently(path: str, deadline: Deadline) -> SupervisorConnection:
+    """Connect, or retry until a supervisor accepts.
+
+    Raises:
+        DeadlineExceededError: no supervisor accepted before the deadline.
+    """
     while True:
         with suppress(NoSupervisorError):
-            return Connection(path, deadline)
+            return SupervisorConnection(path, deadline)
         try:
-            time.sleep(min(_RETRY, deadline.left()))
+            time.sleep(min(_RETRY_INTERVAL, deadline.left()))
         except DeadlineExceededError:
             raise DeadlineExceededError(
                 f"no supervisor answered at {path} within {deadline.timeout:g} s"
             ) from None
 
 
-def _not_there(path: str, exc: OSError) -> str:
+def _not_connected(path: str, exc: OSError) -> str:
+    """Return the message for a connect(2) to *path* that failed with *exc*."""
     why: Any = exc.strerror or exc
     if isinstance(exc, ConnectionRefusedError):
-        why = "a socket file is there, and nobody behind it"
+        why = "the socket file exists, but no process listens there"
     elif isinstance(exc, FileNotFoundError):
         why = "no such file"
     return (
         f"no supervisor answers at {path} ({why})\n"
-        f"Start one with `python -m trio_supervisor serve service.py`, or say where it "
-        f"listens with --socket PATH or {SOCKET_VARIABLE}."
+        f"Start one with `trio-supervisor serve service.py`, or set its socket with "
+        f"--socket PATH or {SOCKET_VARIABLE}."
     )

@@ -1,10 +1,15 @@
-"""``restart``, ``reload``, ``scale``, ``stop``, ``start`` and ``shutdown``."""
+"""Restart, reload, scale, stop, start and shut down."""
 
 from __future__ import annotations
 
 from argparse import Namespace
 
-from trio_supervisor.cli.connection import Connection, Deadline, UsageError, socket_path
+from trio_supervisor.cli.connection import (
+    Deadline,
+    SupervisorConnection,
+    UsageError,
+    socket_path,
+)
 from trio_supervisor.cli.output import print_json, print_line
 from trio_supervisor.cli.shutdown_wait import watch_controller
 from trio_supervisor.policy.addressing import Address, find_all, process_id_of
@@ -12,20 +17,22 @@ from trio_supervisor.wire.json_tree import Object
 
 
 def run_restart(arguments: Namespace) -> None:
-    """Replace workers, and wait for the new ones."""
+    """Restart workers, and wait until the new processes are ready."""
     names = _names(arguments)
     fields: Object = {"names": names} if names else {}
     if arguments.rolling:
         fields |= {"rolling": True, "max_unavailable": arguments.max_unavailable}
-    _steer(arguments, "restart", fields, "restarted")
+    _call_and_report(arguments, "restart", fields, "restarted")
 
 
 def run_reload(arguments: Namespace) -> None:
-    """Have a new generation take over, and wait for it; or give one up."""
+    """Replace the generation, and wait until the new one has taken over; or abort."""
     if arguments.abort:
         if arguments.dry_run or arguments.changed_only:
-            raise UsageError("--abort goes with nothing else")
-        _steer(arguments, "abort_reload", {}, "the reload was aborted")
+            raise UsageError(
+                "--abort cannot be combined with --dry-run or --changed-only"
+            )
+        _call_and_report(arguments, "abort_reload", {}, "the reload was aborted")
         return
     fields = {"changed_only": arguments.changed_only, "dry_run": arguments.dry_run}
     report = _call(arguments, "reload", fields)
@@ -37,11 +44,11 @@ def run_reload(arguments: Namespace) -> None:
     if report["generation"] and not arguments.dry_run:
         print_line(f"generation {report['generation']} took over")
     for name, trouble in report.get("not_ready", {}).items():
-        print_line(f"{name} is not ready, as before the reload: {trouble}")
+        print_line(f"{name} is not ready (nor was it before the reload): {trouble}")
 
 
 def run_scale(arguments: Namespace) -> None:
-    """Change the number of workers, and wait for the new ones."""
+    """Change the number of workers, and wait until the new ones are up."""
     counts = dict(arguments.counts)
     if len(counts) < len(arguments.counts):
         raise UsageError("a service is named twice")
@@ -56,7 +63,7 @@ def run_scale(arguments: Namespace) -> None:
 
 
 def run_stop(arguments: Namespace) -> None:
-    """End workers, and what depends on them, and wait for that."""
+    """Stop workers and their dependents, and wait until they have exited."""
     names = _names(arguments)
     stopped = _call(arguments, "stop", {"names": names}).get("stopped", [])
     if arguments.json:
@@ -65,36 +72,36 @@ def run_stop(arguments: Namespace) -> None:
     print_line(f"{', '.join(names)} stopped")
     others = [n for n in stopped if n not in names and n.rsplit(".", 1)[0] not in names]
     if others:
-        print_line(f"with what depends on it: {', '.join(others)}")
+        print_line(f"also stopped (dependents): {', '.join(others)}")
 
 
 def run_start(arguments: Namespace) -> None:
-    """Start workers, and wait until they are ready."""
-    _steer(arguments, "start", {"names": _names(arguments)}, "started")
+    """Start workers, and wait until they are up."""
+    _call_and_report(arguments, "start", {"names": _names(arguments)}, "started")
 
 
 def run_shutdown(arguments: Namespace) -> None:
-    """Have everything stopped, and wait until the controller has ended."""
+    """Stop everything, and wait until the controller has exited."""
     if arguments.no_wait:
-        _steer(arguments, "shutdown", {}, "shutting down")
+        _call_and_report(arguments, "shutdown", {}, "shutting down")
         return
     path, deadline = socket_path(arguments.socket), Deadline(arguments.timeout)
-    with Connection(path, deadline) as connection:
+    with SupervisorConnection(path, deadline) as connection:
         if connection.is_foreign:
             connection.ask("shutdown")
-            _print_done(arguments, "shutdown", [], "shutting down")
+            _report(arguments, "shutdown", [], "shutting down")
             return
         with watch_controller(connection, path) as controller:
             controller.shut_down(connection, deadline)
-    _print_done(arguments, "shutdown", [], "everything stopped")
+    _report(arguments, "shutdown", [], "everything stopped")
 
 
 def _names(arguments: Namespace) -> list[str]:
-    """Return the names that were given, those of workers in place of ids and pids."""
+    """Return the names on the command line, with pids and connection ids resolved."""
     words = list(arguments.names)
-    if not any(process_id_of(word) is not None or _is_id(word) for word in words):
+    if not any(_is_number_or_id(word) for word in words):
         return words
-    with Connection(
+    with SupervisorConnection(
         socket_path(arguments.socket), Deadline(arguments.timeout)
     ) as connection:
         workers = connection.ask("workers")["workers"]
@@ -112,19 +119,21 @@ def _name(word: str, known: list[Address]) -> str:
     return found[0].name if found else word
 
 
-def _is_id(word: str) -> bool:
-    """Say whether *word* looks like a connection id."""
-    return len(word) == 36 and word.count("-") == 4
+def _is_number_or_id(word: str) -> bool:
+    """Return whether *word* has the form of a pid, or of a connection id (a UUID)."""
+    is_id = len(word) == 36 and word.count("-") == 4
+    return is_id or process_id_of(word) is not None
 
 
-def _steer(arguments: Namespace, do: str, fields: Object, done: str) -> None:
+def _call_and_report(arguments: Namespace, do: str, fields: Object, done: str) -> None:
     _call(arguments, do, fields)
     has_names = do not in ("shutdown", "abort_reload")
     names = fields.get("names", ["everything"] if has_names else [])
-    _print_done(arguments, do, names, done)
+    _report(arguments, do, names, done)
 
 
-def _print_done(arguments: Namespace, do: str, names: list[str], done: str) -> None:
+def _report(arguments: Namespace, do: str, names: list[str], done: str) -> None:
+    """Print that the call *do* succeeded: *names*, and what was *done* to them."""
     if arguments.json:
         print_json({"done": do, "names": names})
     else:
@@ -133,5 +142,5 @@ def _print_done(arguments: Namespace, do: str, names: list[str], done: str) -> N
 
 def _call(arguments: Namespace, do: str, fields: Object) -> Object:
     path = socket_path(arguments.socket)
-    with Connection(path, Deadline(arguments.timeout)) as connection:
+    with SupervisorConnection(path, Deadline(arguments.timeout)) as connection:
         return connection.ask(do, fields)

@@ -1,4 +1,4 @@
-"""The verbs that look into workers, and ``call`` for any operation."""
+"""Run the diagnostic operations of workers, or any operation by its name."""
 
 from __future__ import annotations
 
@@ -9,27 +9,33 @@ from argparse import Namespace
 from collections.abc import Callable, Sequence
 from typing import Any, Final
 
-from trio_supervisor.cli.connection import Connection, Deadline, UsageError, socket_path
+from trio_supervisor.cli.connection import (
+    Deadline,
+    SupervisorConnection,
+    UsageError,
+    socket_path,
+)
 from trio_supervisor.cli.output import Progress, print_json, print_line
+from trio_supervisor.cli.verbs.verb import AFTER_OBSERVING
 from trio_supervisor.errors import NoSuchWorkerError
 from trio_supervisor.policy.addressing import Address, find_all, find_one
 from trio_supervisor.wire.json_tree import Object
 
-# What a worker may take to put together what it has seen, on top of the period [s].
-_AFTER = 120.0
-# Of the time that we wait, so much is the worker's own.
-_SHARE = 0.75
+# Part of the timeout that the supervisor waits for the worker: it must time out first,
+# because its message says more than "no answer".
+_WORKER_SHARE: Final = 0.75
 
-_WAYS: Final = {
-    "memory": "what was read from its memory",
-    "faulthandler": "what faulthandler wrote",
-    "threads": "what the kernel says",
-    "ended": "what is known of its end",
+_SOURCES: Final = {
+    "memory": "read from its memory",
+    "faulthandler": "written by faulthandler",
+    "threads": "reported by the kernel",
+    "ended": "recorded when it exited",
 }
+"""Where a report comes from if the worker did not answer, by its field ``way``."""
 
 
 def run_dump(arguments: Namespace) -> None:
-    """Print what one operation without a period tells, as text or as JSON."""
+    """Run an operation that answers immediately, and print its report."""
     fields: Object = {}
     if getattr(arguments, "locals", False):
         fields["locals"] = True
@@ -37,7 +43,7 @@ def run_dump(arguments: Namespace) -> None:
 
 
 def run_period(arguments: Namespace) -> None:
-    """The same for an operation that looks for a while."""
+    """Run an operation that observes the worker for a while, and print its report."""
     fields: Object = {"duration": arguments.duration}
     if getattr(arguments, "engine", None):
         fields["engine"] = arguments.engine
@@ -47,7 +53,10 @@ def run_period(arguments: Namespace) -> None:
 
 
 def run_doctor(arguments: Namespace) -> None:
-    """Say what is wrong with workers; exit 1 if something is, 2 if not all was seen."""
+    """Diagnose workers.
+
+    Exit with 1 if a problem was found, else with 2 if not all could be examined.
+    """
     answers = _ask(arguments, "doctor", {"duration": arguments.duration})
     _print(arguments, answers)
     sys.stdout.flush()
@@ -58,7 +67,7 @@ def run_doctor(arguments: Namespace) -> None:
 
 
 def run_memory_dump(arguments: Namespace) -> None:
-    """Have the heap of one worker written to a file."""
+    """Write the heap of one worker to a file."""
     fields: Object = {"values": True} if arguments.values else {}
     if arguments.path is not None:
         fields["path"] = os.path.abspath(arguments.path)
@@ -66,7 +75,7 @@ def run_memory_dump(arguments: Namespace) -> None:
 
 
 def run_profile(arguments: Namespace) -> None:
-    """Take a profile of one worker, and write it where it is wanted."""
+    """Take a profile of one worker, and print it or write it to a file."""
     fields = {
         "duration": arguments.duration,
         "interval": arguments.interval,
@@ -85,19 +94,19 @@ def run_profile(arguments: Namespace) -> None:
 
 
 def run_call(arguments: Namespace) -> None:
-    """Run any operation, and print what comes back as JSON."""
+    """Run any operation, and print its answer as JSON; or list the operations."""
     if arguments.list:
         _print_operations(arguments)
         return
     if arguments.operation is None:
-        raise UsageError("name an operation, or give --list")
+        raise UsageError("name an operation, or use --list")
     fields = parse_fields(arguments.fields)
     answers = _ask(arguments, arguments.operation.replace("-", "_"), fields)
     print_json(answers if len(answers) > 1 else next(iter(answers.values())))
 
 
 def parse_fields(words: Sequence[str]) -> Object:
-    """Return the arguments in ``key=value`` words; a JSON value is taken as such.
+    """Return the arguments in ``key=value`` words; a value that is no JSON is a string.
 
     Raises:
         UsageError: a word has no ``=``, or a key is given twice.
@@ -123,9 +132,11 @@ def _print(arguments: Namespace, answers: dict[str, Object]) -> None:
     for name, answer in answers.items():
         if len(answers) > 1:
             print_line(f"=== {name}")
-        if "findings" not in answer and (how := _WAYS.get(str(answer.get("way")))):
-            print_line(f"(it did not answer: this is {how})")
-        if "data" not in answer and "path" in answer:  # all that Ruby's workers tell
+        if "findings" not in answer and (
+            source := _SOURCES.get(str(answer.get("way")))
+        ):
+            print_line(f"(no answer from the worker; {source})")
+        if "data" not in answer and "path" in answer:  # the answer of a Ruby worker
             print_line(f"written to {answer['path']}")
         else:
             print(str(answer.get("data", "")).rstrip())
@@ -133,8 +144,8 @@ def _print(arguments: Namespace, answers: dict[str, Object]) -> None:
 
 def _print_profile(report: Object, path: str) -> None:
     print_line(
-        f"{report['samples']} looks in {report['duration']:.1f} s, "
-        f"{report['overhead']:.1%} of the time spent in looking; written to {path}"
+        f"{report['samples']} samples in {report['duration']:.1f} s, "
+        f"overhead {report['overhead']:.1%}; written to {path}"
     )
     for line in report["hottest"][:10]:
         where = f"{line['file']}:{line['line']}"
@@ -147,7 +158,7 @@ def _print_operations(arguments: Namespace) -> None:
         print_json(answers if len(answers) > 1 else next(iter(answers.values())))
         return
     answer = next(iter(answers.values()))
-    print_line("every worker answers: " + ", ".join(answer["operations"]))
+    print_line("built-in operations: " + ", ".join(answer["operations"]))
     for handler in answer["handlers"]:
         parameters = (f"{n}: {type_}" for n, type_ in handler["parameters"].items())
         print()
@@ -159,24 +170,28 @@ def _print_operations(arguments: Namespace) -> None:
 def _ask(
     arguments: Namespace, do: str, fields: Object, *, is_alone: bool = False
 ) -> dict[str, Object]:
-    """Return the answers of all workers that the name means, by name.
+    """Run *do* in each worker that the name on the command line means.
 
     Args:
-        is_alone: Whether only one of them can be meant.
+        is_alone: Whether the operation is only allowed for a single worker.
+
+    Returns:
+        The answer of each worker, by its name.
     """
     timeout = arguments.timeout
     if timeout is None:
-        timeout = getattr(arguments, "duration", 0.0) + _AFTER
+        timeout = getattr(arguments, "duration", 0.0) + AFTER_OBSERVING
     deadline = Deadline(timeout)
-    with Connection(socket_path(arguments.socket), deadline) as connection:
+    with SupervisorConnection(socket_path(arguments.socket), deadline) as connection:
         targets = _targets(connection, arguments.name)
         if is_alone and len(targets) > 1:
             known = ", ".join(targets)
-            raise UsageError(f"{arguments.name} has several workers; name one: {known}")
+            raise UsageError(
+                f"{arguments.name} has several workers; choose one: {known}"
+            )
         answers = {}
         for name, target in targets.items():
-            # Less than we wait ourselves: the supervisor's answer says more.
-            left = max(0.001, deadline.left() * _SHARE)
+            left = max(0.001, deadline.left() * _WORKER_SHARE)
             with Progress(f"{name}: {do}") as progress:
                 asked = {"progress": True} if progress.is_possible else {}
                 operation = {"do": do, **fields, **asked}
@@ -194,11 +209,12 @@ def _shown(progress: Progress) -> Callable[[Object], None]:
     return on_progress
 
 
-def _targets(connection: Connection, word: str) -> dict[str, Object]:
-    """Return what a forward is addressed to, by name, for each worker that is meant.
+def _targets(connection: SupervisorConnection, word: str) -> dict[str, Object]:
+    """Return the address in a ``forward`` for each worker that *word* means, by name.
 
-    *word* is a worker of the controller, a service, or any worker by its name,
-    connection id or pid.
+    Args:
+        word: A worker of the controller, a service, or any worker by its name,
+            connection id or pid.
     """
     workers = connection.ask("workers")["workers"]
     managed = [worker for worker in workers if worker["is_managed"]]
@@ -221,7 +237,11 @@ def _targets(connection: Connection, word: str) -> dict[str, Object]:
 
 
 def _write_new(path: str, text: str) -> None:
-    """Write *text* to *path*, for this user alone, over nothing that is there."""
+    """Write *text* to a new file at *path* that only this user can read.
+
+    Raises:
+        UsageError: it cannot be created, for instance because it exists.
+    """
     flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
     try:
         descriptor = os.open(path, flags, 0o600)

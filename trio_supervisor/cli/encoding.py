@@ -1,13 +1,14 @@
-"""Standard streams on which anything can be printed, whoever said it.
+"""Make standard streams safe: any text can be printed on them, whatever its source.
 
-Characters that their encoding lacks are replaced, and what would steer a terminal is
-escaped: in this one place, so that no verb can forget it.
+Characters that the encoding lacks are replaced and control characters are escaped here,
+so that no verb has to.
 """
 
 from __future__ import annotations
 
 import codecs
 import io
+import os
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -16,7 +17,7 @@ from typing import Final, TextIO
 from trio_supervisor.process.output.escaping import escape_text
 
 _ERRORS: Final = "trio_supervisor"
-_STAND_INS: Final = str.maketrans(
+_ASCII_DRAWINGS: Final = str.maketrans(
     {
         "─": "-",
         "│": "|",
@@ -34,14 +35,14 @@ _STAND_INS: Final = str.maketrans(
         "░": ".",
     }
 )
-"""ASCII for what our own texts and drawings use."""
+"""ASCII for the characters of our own texts and drawings."""
 
 
 class SafeStream(io.TextIOWrapper):
     """A stream to which text is written with its control characters escaped.
 
     Args:
-        raw: The stream that it takes the place of, and that our own colours go to.
+        raw: The stream that it replaces; our own colours are written there.
     """
 
     def __init__(self, raw: io.TextIOWrapper) -> None:
@@ -60,17 +61,36 @@ class SafeStream(io.TextIOWrapper):
         return len(text)
 
     def close(self) -> None:
-        """Write what is left; the buffer is that of the other stream, and stays."""
+        """Flush; the buffer belongs to the raw stream, and stays open."""
         if not self.buffer.closed:
             self.flush()
 
 
+def open_missing_streams() -> None:
+    """Open the standard streams that the shell has closed (``2>&-``) on ``/dev/null``.
+
+    Otherwise the next socket would get the number of a stream, and with it whatever is
+    printed there.
+    """
+    for number in range(3):
+        try:
+            os.fstat(number)
+        except OSError:
+            null = os.open(os.devnull, os.O_RDWR)
+            if null != number:
+                os.dup2(null, number)
+                os.close(null)
+            os.set_inheritable(number, True)  # children need them as well
+    sys.stdout = sys.stdout or open(1, "w", closefd=False)  # noqa: SIM115
+    sys.stderr = sys.stderr or open(2, "w", closefd=False)  # noqa: SIM115
+
+
 @contextmanager
 def guarded_streams() -> Iterator[None]:
-    """Have anything printed safely on standard output and error, within the block.
+    """Replace standard output and error by safe streams within the block.
 
-    Lines and signs of our own drawings become ASCII where the encoding lacks them; any
-    other character is shown as ``\\xe9``, ``\\u20ac`` and the like.
+    Where the encoding lacks a character, one of our own drawings becomes ASCII, and any
+    other is shown as ``\\xe9`` or ``\\u20ac``.
     """
     codecs.register_error(_ERRORS, _replace)
     before = sys.stdout, sys.stderr
@@ -79,13 +99,13 @@ def guarded_streams() -> Iterator[None]:
         yield
     finally:
         for stream in (sys.stdout, sys.stderr):
-            with suppress(OSError, ValueError):  # nobody reads any more
+            with suppress(OSError, ValueError):  # closed, or the reader has exited
                 stream.flush()
         sys.stdout, sys.stderr = before
 
 
 def raw_stream(stream: TextIO) -> TextIO:
-    """Return what *stream* writes to without escaping: for our own escape sequences."""
+    """Return the stream below *stream* that does not escape: for our own colours."""
     return stream.raw if isinstance(stream, SafeStream) else stream
 
 
@@ -97,7 +117,7 @@ def _guarded(stream: TextIO) -> TextIO:
 
 
 def is_unicode(encoding: str | None) -> bool:
-    """Return whether *encoding* is UTF-8, in which JSON is written as it is."""
+    """Return whether *encoding* is UTF-8: only then JSON needs no ASCII escapes."""
     try:
         return codecs.lookup(encoding or "ascii").name == "utf-8"
     except LookupError:
@@ -107,5 +127,5 @@ def is_unicode(encoding: str | None) -> bool:
 def _replace(error: UnicodeError) -> tuple[str, int]:
     if not isinstance(error, UnicodeEncodeError):
         raise error
-    text = error.object[error.start : error.end].translate(_STAND_INS)
+    text = error.object[error.start : error.end].translate(_ASCII_DRAWINGS)
     return text.encode("ascii", "backslashreplace").decode("ascii"), error.end

@@ -1,4 +1,4 @@
-"""``heap``: summarise a dump of a worker's memory, or compare two or three."""
+"""Summarize a heap dump of a worker, or compare two or three."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from trio_supervisor.cli.output import print_json
 
 
 def run_heap(arguments: Namespace) -> None:
-    """Print what the files tell."""
+    """Print the summary of one dump, or the comparison of several."""
     from trio_supervisor.diagnostics.heap.heap_compare import (
         compare_heaps,
         summarize_heap,

@@ -1,4 +1,4 @@
-"""What commands print: tables and colours on a terminal, plain columns elsewhere."""
+"""Print lines, JSON, tables and progress: in colour on a terminal, plain elsewhere."""
 
 from __future__ import annotations
 
@@ -24,25 +24,25 @@ STATE_COLOURS = {
 
 
 def print_line(text: str) -> None:
-    """Print *text* as one line, whatever a peer has put into it."""
+    """Print *text* as one line; control characters from a peer are escaped."""
     print(escape_line(text))
 
 
 def print_json(value: object) -> None:
-    """Print *value* as JSON, indented for people that look at it."""
+    """Print *value* as indented JSON."""
     print(to_json(value, indent=2))
 
 
 def to_json(value: object, indent: int | None = None) -> str:
-    """Return *value* as JSON that standard output can show, whatever its encoding."""
+    """Return *value* as JSON that the encoding of standard output can represent."""
     ensure_ascii = not is_unicode(sys.stdout.encoding)
     return escape_json(json.dumps(value, indent=indent, ensure_ascii=ensure_ascii))
 
 
 def print_table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
-    """Print *rows* under *header*; a cell that is a state's name has its colour.
+    """Print *rows* under *header*; a cell that is the name of a state is coloured.
 
-    A name may come from a worker that registered on its own, and hold anything.
+    Cells are escaped: a worker that registered on its own may have any name.
     """
     rows = [[escape_line(cell) for cell in row] for row in rows]
     if sys.stdout.isatty():
@@ -55,7 +55,7 @@ def print_table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
 
 
 def _print_rich(header: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
-    # Only a terminal pays for it: importing rich takes longer than the call itself.
+    # Imported only for a terminal: importing rich takes longer than the whole call.
     from rich.box import SIMPLE_HEAD
     from rich.console import Console
     from rich.markup import escape
@@ -77,7 +77,7 @@ def _print_rich(header: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
 
 
 def format_duration(seconds: float | None) -> str:
-    """Return a span of time for people: ``12.3s``, ``4m 05s``, ``3h 20m``."""
+    """Return a time span as ``12.3s``, ``4m 05s`` or ``3h 20m``; ``-`` for None."""
     if seconds is None:
         return "-"
     if seconds < 60:
@@ -91,13 +91,13 @@ def format_duration(seconds: float | None) -> str:
 
 
 class Progress:
-    """How far a long call is, on a terminal only; a context manager."""
+    """A progress bar for a long call, on a terminal only; a context manager."""
 
     def __init__(self, title: str) -> None:
         self._title = title
         self._is_shown = False
         self.is_possible = sys.stderr.isatty()
-        """Whether there is a terminal to show it on."""
+        """Whether standard error is a terminal."""
 
     def __enter__(self) -> Self:
         return self
@@ -107,7 +107,7 @@ class Progress:
             self._put("\r\x1b[K")
 
     def show(self, done: float) -> None:
-        """Show that the part *done* is behind us, from 0 to 1."""
+        """Show the fraction *done*, from 0 to 1."""
         if not self.is_possible:
             return
         self._is_shown = True

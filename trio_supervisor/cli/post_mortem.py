@@ -1,4 +1,4 @@
-"""``post-mortem``: what is known of workers that came to a bad end."""
+"""List and show post-mortems: records of workers that crashed, hung or were killed."""
 
 from __future__ import annotations
 
@@ -15,21 +15,21 @@ from trio_supervisor.process.spawn.environment import state_path
 
 
 def run_post_mortem(arguments: Namespace) -> None:
-    """List what there is, or show the latest of one worker, or a file."""
+    """List all post-mortems, or show the latest of one worker, or one file."""
     directory = state_path(socket_path(arguments.socket), arguments.state)
     records = _records(directory)
     if arguments.name is not None:
-        records = [r for r in records if _is_meant(r, arguments.name)]
+        records = [r for r in records if _matches(r, arguments.name)]
         if not records:
             raise NoSuchWorkerError(
-                f"there is no post-mortem of {arguments.name!r} in {directory}"
+                f"no post-mortem of {arguments.name!r} in {directory}"
             )
     if arguments.json:
         print_json(records if arguments.name is None else records[-1])
     elif arguments.name is not None:
         _show(records[-1])
     elif not records:
-        print_line(f"no worker came to a bad end, as far as {directory} tells")
+        print_line(f"no post-mortems in {directory}")
     else:
         rows = [
             [
@@ -45,7 +45,7 @@ def run_post_mortem(arguments: Namespace) -> None:
 
 
 def _records(directory: str) -> list[dict[str, Any]]:
-    """Return what is in the files of *directory*, the oldest first."""
+    """Return the records in the files of *directory*, the oldest first."""
     try:
         names = sorted(name for name in os.listdir(directory) if name.endswith(".json"))
     except OSError:
@@ -57,13 +57,13 @@ def _records(directory: str) -> list[dict[str, Any]]:
             with open(path, encoding="utf-8", errors="replace") as file:
                 record = json.load(file)
         except (OSError, ValueError):
-            continue  # removed meanwhile, or none of ours
+            continue  # removed since it was listed, or not a post-mortem
         if isinstance(record, dict):
             records.append({**record, "file": path})
     return records
 
 
-def _is_meant(record: dict[str, Any], name: str) -> bool:
+def _matches(record: dict[str, Any], name: str) -> bool:
     own = str(record.get("name", ""))
     file = os.path.basename(record["file"])
     return name in (own, own.rpartition(".")[0], file, str(record.get("process_id")))
@@ -84,23 +84,23 @@ def _why(record: dict[str, Any]) -> str:
 def _show(record: dict[str, Any]) -> None:
     print_line(f"{record.get('name')} (pid {record.get('process_id')}): {_why(record)}")
     print_line(
-        f"at {record.get('time')}, incarnation {record.get('incarnation')}, "
+        f"exited at {record.get('time')}, incarnation {record.get('incarnation')}, "
         f"generation {record.get('generation')}"
     )
     if (ready_for := record.get("ready_for")) is not None:
-        print_line(f"it had been ready for {ready_for:.1f} s")
+        print_line(f"ready for {ready_for:.1f} s")
     if record.get("status"):
-        print_line(f"it said of itself: {record['status']}")
+        print_line(f"last status: {record['status']}")
     if record.get("problem"):
         print_line(str(record["problem"]))
     for evidence in record.get("evidence", []):
-        _section(f"where it was before it was ended for {evidence.get('cause')}")
+        _section(f"stack dump before stopping ({evidence.get('cause')})")
         print(str(evidence.get("stacks", "")).rstrip())
     if record.get("fault"):
-        _section("what faulthandler wrote")
+        _section("output of faulthandler")
         print(str(record["fault"]).rstrip())
     if record.get("last_lines"):
-        _section("what it printed at last")
+        _section("last lines of output")
         for line in record["last_lines"]:
             print_line(str(line))
     print(f"\n({escape_line(record['file'])})")

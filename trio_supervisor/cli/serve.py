@@ -1,7 +1,6 @@
-"""``serve``: start the fork server first, then load all that a controller needs.
+"""Run ``serve``: start the fork server, then import what the controller needs.
 
-Both import trio and the application, which takes most of the time until all workers are
-ready; so they do it at the same time.
+Both imports take most of the time until all workers are ready, so they run in parallel.
 """
 
 from __future__ import annotations
@@ -18,6 +17,7 @@ from typing import Any, NoReturn
 
 from trio_supervisor.cli.serve_watch import check_watchable, wait_for_change
 from trio_supervisor.cli.terminal import Terminal
+from trio_supervisor.cli.verbs.verb import PROGRAM
 from trio_supervisor.errors import SpecError, SupervisorError, TargetError
 from trio_supervisor.link.listener import check_socket_path
 from trio_supervisor.process.spawn.code_source import (
@@ -46,26 +46,26 @@ from trio_supervisor.process.spawn.working_directory import absolute, import_pat
 
 
 class _Terminated(KeyboardInterrupt):
-    """SIGTERM, or the end of the terminal, came while everything was being loaded."""
+    """SIGTERM, or a SIGHUP of the terminal, before the application was started."""
 
     def __init__(self, number: int) -> None:
         self.exit_code = 128 + number
 
 
 def run_serve(arguments: Namespace) -> None:
-    """Serve the target in the foreground."""
+    """Serve the target in the foreground, until a signal or `shutdown` ends it."""
     began = time.time_ns()
-    gc.disable()  # until all is loaded: a tenth of the time of the imports
+    gc.disable()  # while importing: saves a tenth of the time
     ignored = begin_with_defaults()
     terminal = Terminal()
-    # Before anything is opened: what a manager handed over has the lowest numbers.
+    # Before any file is opened: descriptors passed by systemd have the lowest numbers.
     adopted = _adopt()
     try:
         socket_path = serve_socket(arguments.socket, arguments.target)
-        # Now: a service file may go to another directory when it is imported.
+        # Now: a service file may change the working directory when it is imported.
         source = absolute_target(arguments.target)
     except FileNotFoundError:
-        problem = "this directory was removed; go to another one"
+        problem = "the current directory was removed; change to another one"
         raise TargetError(f"{arguments.target}: {problem}") from None
     check_socket_path(socket_path)
     if arguments.watch:
@@ -73,7 +73,7 @@ def run_serve(arguments: Namespace) -> None:
     signal.signal(signal.SIGTERM, _terminate)
     signal.signal(signal.SIGUSR1, _do_nothing)
     is_reload_wanted = threading.Event()
-    if signal.SIGHUP not in ignored:  # as nohup(1) does
+    if signal.SIGHUP not in ignored:  # nohup(1) ignores it
 
         def hang_up(number: int, _frame: object) -> None:
             if terminal.has_closed():
@@ -83,10 +83,10 @@ def run_serve(arguments: Namespace) -> None:
         signal.signal(signal.SIGHUP, hang_up)
     early = _start_early(source, socket_path)
     try:
-        from trio_supervisor.cli.serve_run import Plan, serve
+        from trio_supervisor.cli.serve_run import ServeSettings, serve
         from trio_supervisor.process.notify.service_manager import ServiceManager
 
-        plan = Plan(
+        settings = ServeSettings(
             arguments=arguments,
             source=source,
             socket_path=socket_path,
@@ -98,22 +98,22 @@ def run_serve(arguments: Namespace) -> None:
             terminal=terminal,
             is_hangup_ignored=signal.SIGHUP in ignored,
         )
-        serve(plan)
+        serve(settings)
     except (TargetError, SpecError) as exc:
         if not arguments.watch:
             raise
-        _end_unused(early)
+        _stop_unused(early)
         _serve_again(exc, source, began, ignored)
     except _Terminated as exc:
         sys.exit(exc.exit_code)
     finally:
-        _end_unused(early)
+        _stop_unused(early)
 
 
 def _adopt() -> Callable[[], Any]:
-    """Keep what a service manager handed over from all children, before there is any.
+    """Adopt the descriptors passed by systemd, before there is a child to inherit them.
 
-    Returns what gives it: loading all that knows of sockets would take a while now.
+    Returns a function that returns them: importing their type would take a while now.
     """
     if "LISTEN_FDS" in os.environ:
         from trio_supervisor.process.sockets.systemd_sockets import AdoptedDescriptors
@@ -121,16 +121,16 @@ def _adopt() -> Callable[[], Any]:
         found = AdoptedDescriptors.from_environment(os.environ)
         return lambda: found
 
-    def nothing() -> Any:
+    def none() -> Any:
         from trio_supervisor.process.sockets.systemd_sockets import AdoptedDescriptors
 
         return AdoptedDescriptors()
 
-    return nothing
+    return none
 
 
-def _end_unused(early: EarlyServer | None) -> None:
-    """End it where nobody came to adopt it, in the middle of its import."""
+def _stop_unused(early: EarlyServer | None) -> None:
+    """Stop the early fork server if no controller adopted it."""
     if early is not None and (unused := early.adopt()) is not None:
         kill_server(unused)
 
@@ -138,7 +138,7 @@ def _end_unused(early: EarlyServer | None) -> None:
 def _serve_again(
     problem: SupervisorError, source: str, began: int, ignored: Ignored
 ) -> NoReturn:
-    """Wait for the code to change, and begin again, with nothing of it imported."""
+    """Wait until the code changes, and execute `serve` again in a fresh interpreter."""
     ended: list[_Terminated] = []
     terminal = Terminal()
 
@@ -148,16 +148,16 @@ def _serve_again(
             raise ended[0]
 
     try:
-        print(f"trio_supervisor: {problem}", file=sys.stderr)
+        print(f"{PROGRAM}: {problem}", file=sys.stderr)
         signal.signal(signal.SIGTERM, end)
         if signal.SIGHUP not in ignored:
             signal.signal(signal.SIGHUP, end)
-        print("waiting for a change", file=sys.stderr, flush=True)
+        print("waiting for changes of the code", file=sys.stderr, flush=True)
         changed = wait_for_change(source, began)
-    except _Terminated as exc:  # at any moment until the watching has begun
+    except _Terminated as exc:  # before the watch has begun
         sys.exit(exc.exit_code)
     except KeyboardInterrupt:
-        # What watches makes a plain one of all that a signal raises.
+        # watchfiles turns any exception of a signal handler into a plain one.
         if ended:
             sys.exit(ended[0].exit_code)
         raise
@@ -167,7 +167,7 @@ def _serve_again(
 
 
 def _do_nothing(_number: int, _frame: object) -> None:
-    """What it asks for comes too early: no file is open yet."""
+    """Ignore SIGUSR1 (reopen log files): no file is open yet."""
 
 
 def _terminate(number: int, _frame: object) -> None:
@@ -186,14 +186,17 @@ def _start_early(target: str, socket_path: str) -> EarlyServer | None:
     try:
         return EarlyServer(marker, start_fork_server(plan))
     except OSError:
-        return None  # the controller tries again, and says what is wrong
+        return None  # the controller retries, and reports the error
 
 
 def serve_socket(option: str | None, target: str) -> str:
-    """Return where to listen: as told, else beside the service file, else here."""
-    told = option or os.environ.get(SOCKET_VARIABLE)
-    if told:
-        return absolute(told)
+    """Return the absolute path of the socket that ``serve`` listens at.
+
+    That is *option*, else the environment variable, else ``supervisor.ipc`` beside the
+    file of *target*; for a module, in the current directory.
+    """
+    if configured := option or os.environ.get(SOCKET_VARIABLE):
+        return absolute(configured)
     where, _ = split_target(target)
     directory = os.path.dirname(absolute(where)) if is_path(where) else "."
     return absolute(os.path.join(directory, DEFAULT_SOCKET))

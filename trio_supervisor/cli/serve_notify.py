@@ -1,4 +1,4 @@
-"""What is above us, as systemd, is told of what happens below."""
+"""Log events, and notify the service manager, such as systemd, of some of them."""
 
 from __future__ import annotations
 
@@ -23,26 +23,26 @@ from trio_supervisor.policy.order import start_waves
 from trio_supervisor.policy.shutdown import longest_stop
 from trio_supervisor.process.notify.service_manager import ServiceManager
 
-# On top of what the services may take [s].
+# Added to the time that the services may take [s].
 _MARGIN: Final = 10.0
 
 
 @define(eq=False)
-class Reporter:
-    """Hears all events: logs them, and tells a service manager what concerns it."""
+class EventReporter:
+    """Log every event, and tell the service manager about start, reload and stop."""
 
     _manager: ServiceManager
     _application: Application
     _controller: Controller | None = field(default=None, init=False)
     _is_stopping: bool = field(default=False, init=False)
     _stored: dict[str, int] = field(factory=dict, init=False)
-    """The inodes of the sockets that the manager keeps, by name."""
+    """Inodes of the sockets in the manager's file descriptor store, by name."""
 
     def on_event(self, event: Event) -> None:
-        """Take in *event*."""
+        """Log *event*, and notify the manager of a change of state."""
         log_event(event)
         if self._is_stopping:
-            return  # what ends a reload that was under way is no news of ours any more
+            return  # the end of a reload is no state change once a shutdown has begun
         manager = self._manager
         match event:
             case ServingStarted():
@@ -59,7 +59,7 @@ class Reporter:
                     self.store_sockets(self._controller)
                 manager.reloaded(f"generation {generation} serves")
             case ReloadFailed(problem=problem):
-                # One that does not import never began; it was asked for all the same.
+                # systemd expects RELOADING=1 first, also if the import has failed.
                 manager.reloading()
                 manager.reloaded(f"the reload failed: {problem}")
             case ShutdownStarted(reason=reason):
@@ -68,9 +68,9 @@ class Reporter:
                 manager.extend_timeout(self._stop_time())
 
     def store_sockets(self, controller: Controller) -> None:
-        """Have the manager keep the listening sockets for a controller after us.
+        """Store the listening sockets in the manager, for the next controller.
 
-        From now on with each reload, too.
+        From now on, each reload updates them.
         """
         self._controller = controller
         self._application = controller.application
@@ -80,7 +80,7 @@ class Reporter:
             for service in self._application.services
             for name, key in controller.socket_keys(service.name).items()
         }
-        # Where each worker has one of its own, none is kept.
+        # With reuse_port each worker has a socket of its own: none is stored.
         keys = [key for key, listen in listens.items() if not listen.reuse_port]
         descriptors = sockets.descriptors(keys, 0)
         inodes = {key: os.fstat(descriptors[key]).st_ino for key in keys}
@@ -93,7 +93,7 @@ class Reporter:
         self._stored = inodes
 
     def _start_time(self) -> float:
-        """Return how long it may take until all are ready [s]."""
+        """Return how long the start of all services may take [s]."""
         needs = self._application.needs()
         services = {service.name: service for service in self._application.services}
         waves = start_waves(services.keys(), needs)
@@ -104,7 +104,7 @@ class Reporter:
         return sum(longest) + _MARGIN
 
     def _stop_time(self) -> float:
-        """Return how long it may take until all are gone [s]."""
+        """Return how long the stop of all services may take [s]."""
         application = self._application
         timeouts = {s.name: s.stop_timeout for s in application.services}
         longest, _ = longest_stop(application.needs(), timeouts)

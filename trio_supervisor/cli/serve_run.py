@@ -1,4 +1,4 @@
-"""Run an application until a signal says stop: what `serve` does once all is loaded."""
+"""Run an application under a controller, and act on signals, for ``serve``."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from typing import Final
 import trio
 from attrs import define, frozen
 
-from trio_supervisor.cli.serve_notify import Reporter
+from trio_supervisor.cli.serve_notify import EventReporter
 from trio_supervisor.cli.terminal import Terminal
 from trio_supervisor.controller.controller import Controller
 from trio_supervisor.controller.open_controller import Options, Prepared, open_prepared
@@ -38,53 +38,55 @@ _STOPPING: Final = (signal.SIGINT, signal.SIGTERM)
 
 
 @frozen(kw_only=True)
-class Plan:
-    """What to serve, and how."""
+class ServeSettings:
+    """What to serve, and how; and what ``serve`` has prepared."""
 
     arguments: Namespace
     source: str
-    """The target, whatever the current directory."""
+    """The target, independent of the current directory."""
     socket_path: str
     began: int
-    """From when on a change of the code counts [ns since 1970]."""
+    """Changes of the code from this time on count [ns since 1970]."""
     early: EarlyServer | None
     adopted: AdoptedDescriptors
     manager: ServiceManager
     is_reload_wanted: threading.Event
-    """Set by a SIGHUP that came before the files were read, or after."""
+    """Set by a SIGHUP during the import of the application."""
     terminal: Terminal
     is_hangup_ignored: bool
-    """Whether SIGHUP was ignored when this process began, as nohup(1) has it."""
+    """Whether SIGHUP was ignored when this process began, as under nohup(1)."""
 
 
-def serve(plan: Plan) -> None:
-    """Serve the target.
+def serve(settings: ServeSettings) -> None:
+    """Serve the target until it is shut down.
 
     Raises what `open_controller` and `wait_declared` raise.
     """
-    gc.freeze()  # what was loaded stays
+    gc.freeze()  # the imported modules are never collected
     gc.enable()
-    log = configure_logging(plan.arguments.log_format, source="controller")
-    # An ignored SIGCHLD is inherited; exit codes would be lost.
+    log = configure_logging(settings.arguments.log_format, source="controller")
+    # If SIGCHLD was inherited as ignored, exit codes would be lost.
     signal.signal(signal.SIGCHLD, signal.SIG_DFL)
-    if (number := trio.run(_serve, plan, log)) is not None:
+    if (number := trio.run(_serve, settings, log)) is not None:
         signal.raise_signal(number)
 
 
-async def _serve(plan: Plan, log: Destination | None) -> int | None:
-    """Serve until all is stopped; return the signal that ended the import, if any."""
+async def _serve(settings: ServeSettings, log: Destination | None) -> int | None:
+    """Serve until everything has stopped; return the signal that ended the import."""
     with trio.open_signal_receiver(
         *_STOPPING, signal.SIGHUP, signal.SIGUSR1
     ) as signals:
-        declared = await _declare(plan, signals)
+        declared = await _declare(settings, signals)
         if isinstance(declared, int):
             return declared
-        await _run(plan, declared, log, signals)
+        await _run(settings, declared, log, signals)
     return None
 
 
-async def _declare(plan: Plan, signals: AsyncIterator[int]) -> Declared | int:
-    """Return what the application declares, or the signal that came before that."""
+async def _declare(
+    settings: ServeSettings, signals: AsyncIterator[int]
+) -> Declared | int:
+    """Return what the application declares, or the signal that ended the import."""
     found: list[Declared | int | Exception] = []
 
     async def obey(scope: trio.CancelScope) -> None:
@@ -92,16 +94,16 @@ async def _declare(plan: Plan, signals: AsyncIterator[int]) -> Declared | int:
             if number in _STOPPING:
                 found.append(number)
                 scope.cancel()
-            elif number == signal.SIGHUP and not plan.is_hangup_ignored:
-                if await plan.terminal.wait_hangup():
+            elif number == signal.SIGHUP and not settings.is_hangup_ignored:
+                if await settings.terminal.wait_hangup():
                     found.append(number)
                     scope.cancel()
-                plan.is_reload_wanted.set()
+                settings.is_reload_wanted.set()
 
     async with trio.open_nursery() as nursery:
         nursery.start_soon(obey, nursery.cancel_scope)
         try:
-            found.append(await _wait_declared(plan))
+            found.append(await _wait_declared(settings))
         except Exception as exc:
             found.append(exc)
         nursery.cancel_scope.cancel()
@@ -110,52 +112,54 @@ async def _declare(plan: Plan, signals: AsyncIterator[int]) -> Declared | int:
     return found[0]
 
 
-async def _wait_declared(plan: Plan) -> Declared:
-    source, timeout = plan.source, plan.arguments.import_timeout
-    if plan.early is not None and (server := plan.early.adopt()) is not None:
+async def _wait_declared(settings: ServeSettings) -> Declared:
+    source, timeout = settings.source, settings.arguments.import_timeout
+    if settings.early is not None and (server := settings.early.adopt()) is not None:
         declared = await wait_declared(server, source, timeout)
-        plan.early.put_back(server)
+        settings.early.put_back(server)
         return declared
     reference = Reference(source, tuple(map(os.path.abspath, sys.path)))
-    environment = child_environment(os.environ, plan.socket_path, os.urandom(16).hex())
+    environment = child_environment(
+        os.environ, settings.socket_path, os.urandom(16).hex()
+    )
     return await declare(reference, environment, timeout)
 
 
 async def _run(
-    plan: Plan,
+    settings: ServeSettings,
     declared: Declared,
     log: Destination | None,
     signals: AsyncIterator[int],
 ) -> None:
-    arguments, application = plan.arguments, declared.application
+    arguments, application = settings.arguments, declared.application
     async with AsyncExitStack() as stack:
         listener = None
         if arguments.http is not None:
-            # Only now: most do without it.
+            # Imported only with --http.
             from trio_supervisor.web.health import open_http_listener
 
             listener, where = await stack.enter_async_context(
                 open_http_listener(arguments.http)
             )
             logger.info("health checks at http://%s", where)
-        reporter = Reporter(plan.manager, application)
+        reporter = EventReporter(settings.manager, application)
         controller = await stack.enter_async_context(
             open_prepared(
                 Options(
                     application=application,
-                    socket_path=plan.socket_path,
-                    source=plan.source,
+                    socket_path=settings.socket_path,
+                    source=settings.source,
                     on_event=reporter.on_event,
                     log_format=arguments.log_format,
                     output=arguments.log_format,
-                    state_directory=state_path(plan.socket_path, arguments.state),
+                    state_directory=state_path(settings.socket_path, arguments.state),
                     import_timeout=arguments.import_timeout,
                     owns_process=True,
                 ),
                 Prepared(
-                    early=plan.early,
+                    early=settings.early,
                     log=log,
-                    adopted=plan.adopted,
+                    adopted=settings.adopted,
                     facts=declared.facts,
                     files=declared.files,
                 ),
@@ -163,16 +167,16 @@ async def _run(
         )
         reporter.store_sockets(controller)
         async with trio.open_nursery() as nursery:
-            nursery.start_soon(keep_watchdog, plan.manager, controller.attend)
+            nursery.start_soon(keep_watchdog, settings.manager, controller.attend)
             if listener is not None:
                 nursery.start_soon(_serve_health, controller, listener)
             if arguments.watch:
-                nursery.start_soon(_watch, controller, plan.source, plan.began)
+                nursery.start_soon(_watch, controller, settings.source, settings.began)
             nursery.start_soon(_forward_signals, controller)
             reloads = _Reloads(controller)
-            hangups = _Hangups(plan, controller, reloads)
-            nursery.start_soon(plan.terminal.watch)
-            if plan.is_reload_wanted.is_set():
+            hangups = _Hangups(settings, controller, reloads)
+            nursery.start_soon(settings.terminal.watch)
+            if settings.is_reload_wanted.is_set():
                 nursery.start_soon(hangups.take)
             await _obey(controller, hangups, signals, nursery)
 
@@ -183,7 +187,7 @@ async def _obey(
     signals: AsyncIterator[int],
     nursery: trio.Nursery,
 ) -> None:
-    """Do what signals say until cancelled."""
+    """Act on signals until cancelled."""
     async for number in signals:
         if number == signal.SIGHUP:
             nursery.start_soon(hangups.take)
@@ -197,14 +201,17 @@ async def _obey(
 
 
 async def _forward_signals(controller: Controller) -> None:
-    """Pass on the signals that are wanted, which a reload may change."""
+    """Forward signals to services that want them (forward_signals).
+
+    A reload may change which ones.
+    """
     async with trio.open_nursery() as nursery:
         taken: set[signal.Signals] = set()
         while True:
             services = controller.application.services
             wanted = {s for service in services for s in service.forward_signals}
             if new := wanted - taken:
-                taken |= new  # and kept: what was wanted once is to end nothing
+                taken |= new  # kept for good: its default action would kill us
                 nursery.start_soon(_forward, controller, new)
             await controller.wait_take_over()
 
@@ -217,20 +224,20 @@ async def _forward(controller: Controller, numbers: set[signal.Signals]) -> None
 
 @define
 class _Hangups:
-    """What a SIGHUP asks for."""
+    """The reaction to SIGHUP."""
 
-    _plan: Plan
+    _settings: ServeSettings
     _controller: Controller
     _reloads: _Reloads
 
     async def take(self) -> None:
-        """Reload; or stop everything, where it tells that the terminal has closed."""
-        if self._plan.is_hangup_ignored:
+        """Reload; or shut down, if the terminal has closed."""
+        if self._settings.is_hangup_ignored:
             logger.info(
-                "SIGHUP ignored, for it was when this process began (nohup); to reload "
-                "use `trio-supervisor reload`"
+                "received SIGHUP; ignored, as when this process was started (nohup); "
+                "use `trio-supervisor reload` to reload"
             )
-        elif await self._plan.terminal.wait_hangup():
+        elif await self._settings.terminal.wait_hangup():
             self._controller.shutdown("the terminal was closed (SIGHUP)")
         else:
             await self._reloads.add()
@@ -238,13 +245,13 @@ class _Hangups:
 
 @define
 class _Reloads:
-    """Reloads that nobody waits for: one at a time, and one that waits at most."""
+    """Reloads in the background: one at a time, and at most one waiting."""
 
     _controller: Controller
     _is_waiting: bool = False
 
     async def add(self) -> None:
-        """Reload what the files say from now on: after the reload that is under way."""
+        """Reload, after the reload in progress has ended."""
         if self._is_waiting:
             return
         self._is_waiting = True
@@ -255,18 +262,20 @@ class _Reloads:
         try:
             await self._controller.reload()
         except SupervisorError as exc:
-            # Most of these were told already, as an event.
-            logger.debug("no reload: %s", exc)
+            # Most of these have been logged as an event.
+            logger.debug("reload failed: %s", exc)
 
 
 async def _serve_health(controller: Controller, listener: trio.SocketListener) -> None:
     from trio_supervisor.web.health import serve_health
 
-    await serve_health(_Health(controller), [listener])
+    await serve_health(_ControllerHealth(controller), [listener])
 
 
 @frozen
-class _Health:
+class _ControllerHealth:
+    """The health of a controller, for the health endpoints."""
+
     _controller: Controller
 
     def report(self, kind: str) -> tuple[bool, dict[str, object]]:
@@ -279,5 +288,5 @@ async def _watch(controller: Controller, source: str, began: int) -> None:
 
     reloads = _Reloads(controller)
     async for changed in watch(source, began):
-        logger.info("changed: %s; reloading", changed)
+        logger.info("code changed: %s; reloading", changed)
         await reloads.add()

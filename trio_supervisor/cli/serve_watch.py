@@ -1,4 +1,4 @@
-"""Waiting for the code to change: what ``serve --watch`` does."""
+"""Watch the code of an application for changes, for ``serve --watch``."""
 
 from __future__ import annotations
 
@@ -11,15 +11,15 @@ from typing import Final
 from trio_supervisor.errors import PlatformError
 from trio_supervisor.process.spawn.code_source import is_path, split_target
 
-# From when the watching has begun to when it is looked at what it has missed [ms].
-_FIRST_LOOK: Final = 200
+# How long after the watch has begun files changed before it are searched for [ms].
+_FIRST_SCAN: Final = 200
 
 
 def check_watchable() -> None:
-    """Refuse at once what cannot be done later.
+    """Check that ``--watch`` can work.
 
     Raises:
-        PlatformError: the library that watches files is not installed.
+        PlatformError: watchfiles is not installed.
     """
     if importlib.util.find_spec("watchfiles") is None:
         raise PlatformError(
@@ -40,10 +40,10 @@ def watched_directory(source: str) -> str:
 
 
 async def watch(source: str, since: int) -> AsyncIterator[str]:
-    """Yield what changed, a few names in words, each time that something did.
+    """Yield the names of changed files as a text, at each change.
 
     Args:
-        since: What has changed from then on counts [ns since 1970].
+        since: Changes from this time on count [ns since 1970].
     """
     from watchfiles import awatch
 
@@ -52,15 +52,15 @@ async def watch(source: str, since: int) -> AsyncIterator[str]:
     async for changes in awatch(
         directory,
         watch_filter=changed.is_code,
-        rust_timeout=_FIRST_LOOK,
+        rust_timeout=_FIRST_SCAN,
         yield_on_timeout=True,
     ):
-        if words := changed.words({path for _, path in changes}):
-            yield words
+        if text := changed.describe({path for _, path in changes}):
+            yield text
 
 
 def wait_for_change(source: str, since: int) -> str:
-    """Block until something changed, or has changed *since*; return what, in words."""
+    """Block until a file has changed since *since*; return the names as a text."""
     from watchfiles import watch as watch_now
 
     directory = watched_directory(source)
@@ -68,17 +68,17 @@ def wait_for_change(source: str, since: int) -> str:
     for changes in watch_now(
         directory,
         watch_filter=changed.is_code,
-        rust_timeout=_FIRST_LOOK,
+        rust_timeout=_FIRST_SCAN,
         yield_on_timeout=True,
         raise_interrupt=True,
     ):
-        if words := changed.words({path for _, path in changes}):
-            return words
+        if text := changed.describe({path for _, path in changes}):
+            return text
     return "nothing"
 
 
 class _Changes:
-    """What was changed, also before the watching began: while all was imported."""
+    """Changed files, including those changed during the import, before the watch."""
 
     def __init__(self, directory: str, since: int) -> None:
         from watchfiles import Change, PythonFilter
@@ -88,24 +88,24 @@ class _Changes:
         self._directory = directory
         self._since: int | None = since
 
-    def words(self, paths: set[str]) -> str:
-        """Return in words what changed; the first call looks at what it missed."""
+    def describe(self, paths: set[str]) -> str:
+        """Return the names of *paths*; the first call adds earlier changes."""
         if self._since is not None:
             paths |= set(self._changed_since(self._since))
             self._since = None
-        return _in_words(self._directory, paths)
+        return _describe_paths(self._directory, paths)
 
     def _changed_since(self, moment: int) -> Iterator[str]:
         for directory, _, names in os.walk(self._directory):
             for path in (os.path.join(directory, name) for name in names):
                 with suppress(OSError):
-                    # Not its own time, which may be that of where it comes from.
+                    # ctime: a copied or unpacked file keeps the mtime of its source.
                     is_new = os.stat(path).st_ctime_ns > moment
                     if is_new and self.is_code(self._modified, path):
                         yield path
 
 
-def _in_words(directory: str, paths: set[str]) -> str:
+def _describe_paths(directory: str, paths: set[str]) -> str:
     names = sorted(os.path.relpath(path, directory) for path in paths)
     more = f" and {len(names) - 3} more" if len(names) > 3 else ""
     return ", ".join(names[:3]) + more

@@ -1,4 +1,4 @@
-"""Wait for the end of a controller, after it was asked to shut down."""
+"""Shut a controller down, and wait until it has exited."""
 
 from __future__ import annotations
 
@@ -6,39 +6,44 @@ import os
 import select
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
+from typing import Final
 
-from trio_supervisor.cli.connection import Connection, Deadline
+from trio_supervisor.cli.connection import Deadline, SupervisorConnection
 from trio_supervisor.errors import (
     CallFailedError,
     ConnectionLostError,
     DeadlineExceededError,
 )
 
-# How often it is seen whether the socket file is gone, where nothing tells [s].
-_INTERVAL = 0.02
-# A controller that is embedded removes its socket, and its process goes on. Whether it
-# is, is not known where its answer was lost [s].
-_PROCESS_PATIENCE = 2.0
+# How often the socket file is checked: nothing notifies us of its removal [s].
+_INTERVAL: Final = 0.02
+# How long to wait for the process to exit when its answer was lost: the process of an
+# embedded controller removes the socket and keeps running [s].
+_PROCESS_PATIENCE: Final = 2.0
 
 
 @contextmanager
-def watch_controller(connection: Connection, path: str) -> Iterator[Controller]:
-    """Watch the controller that listens at *path* for the length of the block."""
+def watch_controller(
+    connection: SupervisorConnection, path: str
+) -> Iterator[WatchedController]:
+    """Watch the controller that listens at *path* within the block."""
     with ExitStack() as stack:
         descriptor = None
         process_id = connection.listener_process_id
         if process_id is not None and hasattr(os, "pidfd_open"):
-            with suppress(OSError):  # gone, or of another namespace
+            with suppress(OSError):  # it has exited, or is in another pid namespace
                 descriptor = os.pidfd_open(process_id)
                 stack.callback(os.close, descriptor)
-        yield Controller(path, _inode_of(path), descriptor)
+        yield WatchedController(path, _inode_of(path), descriptor)
 
 
-class Controller:
-    """A controller as its socket file and its process show it.
+class WatchedController:
+    """A controller, watched from outside by its socket file and its process.
 
     Args:
-        descriptor: A pidfd; None: its process cannot be watched.
+        path: Its socket file.
+        inode: That of the socket file; None: the file is gone.
+        descriptor: A pidfd of its process; None: the process cannot be watched.
     """
 
     def __init__(self, path: str, inode: int | None, descriptor: int | None) -> None:
@@ -46,14 +51,14 @@ class Controller:
         self._inode = inode
         self._descriptor = descriptor
 
-    def shut_down(self, connection: Connection, deadline: Deadline) -> None:
-        """Have it shut down, and wait until it has ended.
+    def shut_down(self, connection: SupervisorConnection, deadline: Deadline) -> None:
+        """Call ``shutdown``, and wait until the controller has exited.
 
         Raises:
-            ConnectionLostError: it was killed before everything had stopped.
-            DeadlineExceededError: it has not ended in time; it goes on. Or there was no
-                answer.
-            CallFailedError: not everything could be stopped; it has ended.
+            ConnectionLostError: the controller was killed before all had stopped.
+            DeadlineExceededError: there was no answer; or the controller has not exited
+                before the deadline, and the shutdown continues.
+            CallFailedError: the controller has exited, but could not stop everything.
         """
         begun: list[object] = []
         failure: CallFailedError | None = None
@@ -64,10 +69,10 @@ class Controller:
         except CallFailedError as exc:
             if not begun:
                 raise
-            # The link to the controller may have ended before the answer.
+            # Unavailable: the supervisor lost the controller before the answer.
             failure = exc if exc.error_class != "Unavailable" else None
         except ConnectionLostError:
-            pass  # its supervisor was killed, or has ended first
+            pass  # the supervisor exited first, as it does in a shutdown
         except DeadlineExceededError:
             if not begun:
                 raise
@@ -77,18 +82,18 @@ class Controller:
 
     def _wait(self, deadline: Deadline, ends_process: bool | None) -> None:
         while self._has_socket:
-            if self._has_ended(_INTERVAL):
+            if self._has_exited(_INTERVAL):
                 if self._has_socket:
                     raise ConnectionLostError(
                         "the controller was killed before everything had stopped; its "
-                        "guardian stops what is left"
+                        "guardian stops the remaining processes"
                     )
                 return
             self._check(deadline)
         if ends_process is False or self._descriptor is None:
             return
         patience = None if ends_process else Deadline(_PROCESS_PATIENCE)
-        while not self._has_ended(_INTERVAL):
+        while not self._has_exited(_INTERVAL):
             self._check(deadline)
             if patience is not None:
                 with suppress(DeadlineExceededError):
@@ -100,8 +105,8 @@ class Controller:
     def _has_socket(self) -> bool:
         return self._inode is not None and _inode_of(self._path) == self._inode
 
-    def _has_ended(self, timeout: float) -> bool:
-        """Whether its process has ended, or ends within *timeout* [s]."""
+    def _has_exited(self, timeout: float) -> bool:
+        """Return whether the process has exited, or exits within *timeout* [s]."""
         watched = [] if self._descriptor is None else [self._descriptor]
         return bool(select.select(watched, [], [], timeout)[0])
 
@@ -110,8 +115,8 @@ class Controller:
             deadline.left()
         except DeadlineExceededError:
             raise DeadlineExceededError(
-                f"not everything has stopped within {deadline.timeout:g} s; the "
-                f"shutdown goes on"
+                f"not everything has stopped within {deadline.timeout:g} s "
+                f"(--timeout); the shutdown continues"
             ) from None
 
 

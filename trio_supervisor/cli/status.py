@@ -1,4 +1,4 @@
-"""``status``, ``workers`` and ``ping``: look, and touch nothing."""
+"""Show the state of supervisor and workers, and check their health."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ from collections.abc import Callable
 from typing import Any, Final, NamedTuple, TypeAlias
 
 from trio_supervisor.cli.connection import (
-    Connection,
     Deadline,
+    SupervisorConnection,
     connect_patiently,
     socket_path,
 )
@@ -32,36 +32,36 @@ from trio_supervisor.wire.json_tree import Object
 WorkerFields: TypeAlias = dict[str, Any]
 """The fields of a `WorkerStatus`, as the supervisor sends them."""
 
-# A supervisor that answers at all does so much sooner [s].
+# A supervisor that responds at all does so much sooner [s].
 _LATE_WITHIN: Final = 2.0
-# So many of a thousand workers tell what is wrong with the others.
+# Workers that a message lists: of a thousand, ten show what is wrong with the others.
 _MOST_LATE: Final = 10
 
 
 def run_ping(arguments: Namespace) -> None:
-    """Say that the supervisor is there."""
+    """Check that the supervisor responds."""
     path = socket_path(arguments.socket)
-    with Connection(path, Deadline(arguments.timeout)) as connection:
+    with SupervisorConnection(path, Deadline(arguments.timeout)) as connection:
         connection.ask("ping")
         is_foreign = connection.is_foreign
     if arguments.json:
         print_json({"socket": path, "answered": True})
     elif is_foreign:
-        print_line(f"a server at {path} answers; it is not trio_supervisor")
+        print_line(f"a server at {path} responds, but it is not trio_supervisor")
     else:
-        print_line(f"the supervisor at {path} answers")
+        print_line(f"the supervisor at {path} responds")
 
 
 def run_probe(arguments: Namespace) -> None:
-    """Say how the application is, as exec probes of Kubernetes ask."""
+    """Check the health of the application; exit 1 if it is not healthy."""
     path = socket_path(arguments.socket)
-    with Connection(path, Deadline(arguments.timeout)) as connection:
+    with SupervisorConnection(path, Deadline(arguments.timeout)) as connection:
         report = connection.ask("health", {"kind": arguments.kind})
     if arguments.json:
         print_json(report)
     else:
         details = "; ".join(f"{k}: {_shown(v)}" for k, v in report["details"].items())
-        answer = "ok" if report["is_ok"] else "no"
+        answer = "ok" if report["is_ok"] else "failing"
         print_line(f"{arguments.kind}: {answer} ({details})")
     if not report["is_ok"]:
         sys.stdout.flush()
@@ -83,7 +83,7 @@ def run_status(arguments: Namespace) -> None:
     if arguments.wait_ready:
         _wait_ready(path, deadline)
     monitors: Object = {}
-    with Connection(path, deadline) as connection:
+    with SupervisorConnection(path, deadline) as connection:
         report = connection.call("status", on_progress=monitors.update)
     if arguments.json:
         print_json({**report, "monitors": monitors})
@@ -98,7 +98,7 @@ def run_status(arguments: Namespace) -> None:
         f"controller pid {controller['process_id']}"
     )
     if (age := controller.get("silent_for")) is not None:
-        how = "is stopped (SIGSTOP)" if controller.get("state") else "does not answer"
+        how = "is stopped (SIGSTOP)" if controller.get("state") else "does not respond"
         print(f"controller {how}; the status below is {format_duration(age)} old")
     _print_workers(report["workers"])
     for name, status in monitors.items():
@@ -109,7 +109,7 @@ def run_status(arguments: Namespace) -> None:
 def run_workers(arguments: Namespace) -> None:
     """Show the workers alone."""
     path = socket_path(arguments.socket)
-    with Connection(path, Deadline(arguments.timeout)) as connection:
+    with SupervisorConnection(path, Deadline(arguments.timeout)) as connection:
         report = connection.ask("workers")
         is_foreign = connection.is_foreign
     if arguments.json:
@@ -121,7 +121,7 @@ def run_workers(arguments: Namespace) -> None:
 
 
 def _print_connections(found: list[WorkerFields]) -> None:
-    """Show what a server that is not ours, as Ruby's, says of its workers."""
+    """Show the workers of a server that is not ours, such as Ruby's."""
     rows = [
         [worker["name"], str(worker["process_id"]), str(worker["connection_id"])]
         for worker in found
@@ -130,7 +130,7 @@ def _print_connections(found: list[WorkerFields]) -> None:
 
 
 def _wait_ready(path: str, deadline: Deadline) -> None:
-    """Wait, through any number of supervisors, until everything is ready."""
+    """Wait until all workers are ready, also if the supervisor is restarted."""
     while True:
         with connect_patiently(path, deadline) as connection:
             try:
@@ -140,17 +140,18 @@ def _wait_ready(path: str, deadline: Deadline) -> None:
             except DeadlineExceededError:
                 late = _late(path)
                 raise DeadlineExceededError(
-                    f"not all workers were ready within {deadline.timeout:g} s{late}"
+                    f"not all workers were ready within {deadline.timeout:g} s "
+                    f"(--timeout){late}"
                 ) from None
             return
 
 
 def _late(path: str) -> str:
-    """Return which workers are not ready, and why, as the end of a sentence."""
+    """Return the workers that are not ready, and why, as the end of a message."""
     try:
-        with Connection(path, Deadline(_LATE_WITHIN)) as connection:
+        with SupervisorConnection(path, Deadline(_LATE_WITHIN)) as connection:
             workers = _in_order(connection.call("workers")["workers"])
-    except SupervisorError:  # what is said of the time is said anyway
+    except SupervisorError:  # the message about the timeout is shown anyway
         return ""
     late = [
         f"{worker['name']} is {worker['state']} {_remark(worker)}".strip()
@@ -162,7 +163,7 @@ def _late(path: str) -> str:
 
 
 def _in_order(workers: list[WorkerFields]) -> list[WorkerFields]:
-    """Sort by service, as they come, then by number: a scaled one comes in late."""
+    """Sort by service, then by index: after a scale-up new workers come last."""
     services = list(dict.fromkeys(worker["service"] for worker in workers))
 
     def place(worker: WorkerFields) -> tuple[int, int, int]:
@@ -175,7 +176,7 @@ def _in_order(workers: list[WorkerFields]) -> list[WorkerFields]:
 
 
 def describe_worker(worker: WorkerFields) -> str:
-    """Return what the status *worker* says of its crashes."""
+    """Return how the worker crashed, how often, and when it is retried."""
     return describe_crashes(
         crashes=worker.get("crashes", 0),
         last_exit=worker["last_exit"],
@@ -188,13 +189,13 @@ def describe_worker(worker: WorkerFields) -> str:
 
 def _remark(worker: WorkerFields) -> str:
     if not worker["is_managed"]:
-        return "(not of this controller)"
+        return "(not started by this controller)"
     if worker.get("waiting_for"):
-        return f"(waits for {worker['waiting_for']})"
+        return f"(waiting for {worker['waiting_for']})"
     if worker["state"] == "backoff" or worker.get("crashes", 0) > 1:
         return f"({describe_worker(worker)})"
     if worker["last_exit"] and worker["state"] != "ready":
-        return f"(last: {worker['last_exit']})"
+        return f"({worker['last_exit']})"
     if worker.get("reason"):
         return f"({worker['reason']})"
     return ""

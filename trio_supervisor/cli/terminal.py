@@ -1,8 +1,8 @@
-"""Tell the SIGHUP of a terminal that closed from one that asks for a reload.
+"""Distinguish the SIGHUP of a closed terminal from one that requests a reload.
 
-The kernel sends SIGHUP to the session's leader and to the foreground when a terminal
-closes, and shells pass it on to their jobs. By then the process has no controlling
-terminal any more: tty_signal_session_leader() takes it away first.
+When a terminal closes, the kernel sends SIGHUP to the session leader and to the
+foreground process group, and shells forward it to their jobs. By then the process has
+lost its controlling terminal: tty_signal_session_leader() takes it away first.
 """
 
 from __future__ import annotations
@@ -11,14 +11,15 @@ import os
 import time
 from typing import Final
 
-# A shell that exits sends SIGHUP a moment before the terminal is taken away [s].
-_INTERVAL: Final = 0.05
-_LOOKS: Final = 5
-# How long after the terminal has closed a SIGHUP is still that of its end [s].
-_LATE: Final = 5.0
+# A shell that exits sends SIGHUP shortly before the terminal is taken away: check a few
+# times [s].
+_RETRY_INTERVAL: Final = 0.05
+_ATTEMPTS: Final = 5
+# How long after the terminal has closed a SIGHUP is taken as a result of that [s].
+_CLOSED_RECENTLY: Final = 5.0
 _CHECK_INTERVAL: Final = 1.0
-# Of proc_pid_stat(5), counted behind the command's name: tty_nr.
-_TTY: Final = 4
+# Index of tty_nr in proc_pid_stat(5), counted after the name of the command.
+_TTY_FIELD: Final = 4
 
 
 class Terminal:
@@ -30,34 +31,34 @@ class Terminal:
 
     @property
     def is_open(self) -> bool:
-        """Whether it was there when it was looked at last."""
+        """Whether the terminal was open at the last check."""
         return self._is_open
 
     def has_closed(self) -> bool:
-        """Look whether it has closed within the last seconds.
+        """Check whether the terminal has closed within the last seconds.
 
-        Whoever has survived that, as what a shell has disowned, gets no more SIGHUP
-        from it: a later one is meant.
+        A process that survived that (disowned by its shell, for instance) gets no
+        further SIGHUP from the terminal: a later one requests a reload.
         """
         if self._is_open and not has_terminal():
             self._is_open = False
             self._closed_at = time.monotonic()
-        return time.monotonic() - self._closed_at <= _LATE
+        return time.monotonic() - self._closed_at <= _CLOSED_RECENTLY
 
     async def wait_hangup(self) -> bool:
-        """Return, after a SIGHUP, whether the terminal's end is what it tells of."""
-        import trio  # loaded by then, and not before: `serve` begins without it
+        """Return whether the SIGHUP just received was sent by a closing terminal."""
+        import trio  # already loaded by now; `serve` begins without it
 
-        for _ in range(_LOOKS):
+        for _ in range(_ATTEMPTS):
             if self.has_closed():
                 return True
             if not self._is_open:
                 return False
-            await trio.sleep(_INTERVAL)
+            await trio.sleep(_RETRY_INTERVAL)
         return False
 
     async def watch(self) -> None:
-        """Notice when it closes, so that what comes much later is told apart."""
+        """Watch for the terminal to close, so that a much later SIGHUP reloads."""
         import trio
 
         while self._is_open:
@@ -66,12 +67,12 @@ class Terminal:
 
 
 def has_terminal() -> bool:
-    """Whether this process has a controlling terminal."""
+    """Return whether this process has a controlling terminal."""
     try:
         with open("/proc/self/stat", "rb") as file:
-            return file.read().rpartition(b")")[2].split()[_TTY] != b"0"
+            return file.read().rpartition(b")")[2].split()[_TTY_FIELD] != b"0"
     except (OSError, IndexError):
-        pass  # no Linux
+        pass  # not Linux
     try:
         descriptor = os.open("/dev/tty", os.O_RDONLY | os.O_NOCTTY | os.O_NONBLOCK)
     except OSError:

@@ -1,0 +1,154 @@
+"""Verbs that restart, reload, scale, start and stop."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from trio_supervisor.cli.verbs.shared import (
+    ANY_NAMES,
+    CALL_CODES,
+    SOME_NAMES,
+    call_options,
+)
+from trio_supervisor.cli.verbs.values import positive, service_count
+from trio_supervisor.cli.verbs.verb import Example, Verb, argument
+
+VERBS: Final = (
+    Verb(
+        name="restart",
+        group="control",
+        help="restart workers gracefully",
+        description="Replace the named workers, or all, by new processes, and wait "
+        "until these are ready. Workers that were stopped are started, with their "
+        "dependencies.",
+        arguments=(
+            ANY_NAMES,
+            argument(
+                "--rolling",
+                action="store_true",
+                help="restart a few workers of each service at a time",
+            ),
+            argument(
+                "--max-unavailable",
+                type=positive,
+                default=1,
+                metavar="N",
+                help="maximum workers per service restarted at once",
+            ),
+            *call_options(120),
+        ),
+        examples=(
+            Example("restart web.0", "restart one worker"),
+            Example(
+                "restart --rolling --max-unavailable 2 web",
+                "restart the workers of web, two at a time",
+            ),
+        ),
+        exit_codes=CALL_CODES,
+        handler="control:run_restart",
+    ),
+    Verb(
+        name="reload",
+        group="control",
+        help="import the application again and replace workers",
+        description="Import the application again, have a new generation of workers "
+        "replace the previous one, and wait for that. If the reload fails, the "
+        "previous generation keeps running.",
+        arguments=(
+            argument(
+                "--dry-run",
+                action="store_true",
+                help="show what would change, and change nothing",
+            ),
+            argument(
+                "--changed-only",
+                action="store_true",
+                help="keep workers whose declaration and code are unchanged",
+            ),
+            argument(
+                "--abort", action="store_true", help="abort the reload in progress"
+            ),
+            *call_options(300),
+        ),
+        examples=(
+            Example("reload --dry-run", "show what a reload would change"),
+            Example("reload --changed-only", "replace only what has changed"),
+        ),
+        exit_codes={
+            **CALL_CODES,
+            1: "the reload failed; the previous generation keeps running",
+        },
+        handler="control:run_reload",
+    ),
+    Verb(
+        name="scale",
+        group="control",
+        help="change the number of workers of a service",
+        description="Change the number of workers of services, and wait until new "
+        "workers are up and surplus ones have exited.",
+        arguments=(
+            argument(
+                "counts",
+                nargs="+",
+                type=service_count,
+                metavar="SERVICE=N",
+                help="a service, and its new number of workers",
+            ),
+            *call_options(120),
+        ),
+        examples=(Example("scale web=8 jobs=2", "run 8 workers of web, 2 of jobs"),),
+        exit_codes={
+            **CALL_CODES,
+            1: "failed; the previous number of workers was restored",
+        },
+        handler="control:run_scale",
+    ),
+    Verb(
+        name="stop",
+        group="control",
+        help="stop workers, and keep them stopped",
+        description="Stop the named workers and their dependents, and wait until they "
+        "have exited. They stay stopped until `start` or `restart`.",
+        arguments=(SOME_NAMES, *call_options(120)),
+        examples=(Example("stop web", "stop all workers of web"),),
+        exit_codes=CALL_CODES,
+        handler="control:run_stop",
+    ),
+    Verb(
+        name="start",
+        group="control",
+        help="start workers that are stopped",
+        description="Start the named workers and their dependencies, and wait until "
+        "they are up. If one exits instead, those that this command started are "
+        "stopped again.",
+        arguments=(SOME_NAMES, *call_options(120)),
+        examples=(Example("start web jobs.1", "start all of web, and jobs.1"),),
+        exit_codes=CALL_CODES,
+        handler="control:run_start",
+    ),
+    Verb(
+        name="shutdown",
+        group="control",
+        help="stop all workers and the controller",
+        description="Stop all workers, the supervisor and the controller, and wait "
+        "until they have exited.",
+        arguments=(
+            argument(
+                "--no-wait",
+                action="store_true",
+                help="return as soon as the shutdown has begun",
+            ),
+            *call_options(120),
+        ),
+        examples=(
+            Example("shutdown", "stop everything, and wait"),
+            Example("shutdown --no-wait", "only begin the shutdown"),
+        ),
+        exit_codes={
+            **CALL_CODES,
+            1: "failed, or the controller was killed while shutting down",
+            4: "timed out; the shutdown continues",
+        },
+        handler="control:run_shutdown",
+    ),
+)

@@ -1,0 +1,115 @@
+"""Verbs that show the state of a running application, and change nothing."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from trio_supervisor.cli.verbs.shared import ANY_NAMES, CALL_CODES, FOLLOW, call_options
+from trio_supervisor.cli.verbs.values import natural
+from trio_supervisor.cli.verbs.verb import Example, Verb, argument
+
+VERBS: Final = (
+    Verb(
+        name="status",
+        group="inspect",
+        help="show the supervisor, its workers and monitors",
+        description="Show the supervisor, its workers, and problems of monitors. With "
+        "--wait-ready, wait first until a supervisor runs and all its workers are "
+        "ready and connected.",
+        arguments=(
+            argument(
+                "--wait-ready",
+                action="store_true",
+                help="wait until all workers are ready",
+            ),
+            *call_options(10),
+        ),
+        examples=(
+            Example("status", "show all workers"),
+            Example(
+                "status --wait-ready --timeout 60",
+                "wait at most a minute until all are ready",
+            ),
+        ),
+        exit_codes={
+            **CALL_CODES,
+            1: "failed; with --wait-ready also: a worker has failed for good",
+            4: "timed out; with --wait-ready: not all workers were ready in time",
+        },
+        handler="status:run_status",
+    ),
+    Verb(
+        name="workers",
+        group="inspect",
+        help="show the workers",
+        description="Show the workers alone, as `status` does.",
+        arguments=call_options(10),
+        examples=(Example("workers --json", "list the workers for a program"),),
+        exit_codes=CALL_CODES,
+        handler="status:run_workers",
+    ),
+    Verb(
+        name="ping",
+        group="inspect",
+        help="check that the supervisor responds",
+        description="Check that the supervisor responds.",
+        arguments=call_options(10),
+        examples=(Example("ping --timeout 1", "wait for a response at most 1 s"),),
+        exit_codes=CALL_CODES,
+        handler="status:run_ping",
+    ),
+    Verb(
+        name="probe",
+        group="inspect",
+        help="check startup, readiness or liveness",
+        description="Check the health of the application as a whole, for exec probes "
+        "of Kubernetes and the like.",
+        arguments=(
+            argument(
+                "kind",
+                choices=("startup", "readiness", "liveness"),
+                help="the health check to make",
+            ),
+            *call_options(10),
+        ),
+        examples=(Example("probe readiness", "exit 0 if all workers are ready"),),
+        exit_codes={**CALL_CODES, 0: "healthy", 1: "not healthy, or the check failed"},
+        handler="status:run_probe",
+    ),
+    Verb(
+        name="events",
+        group="inspect",
+        help="show recent events: starts, exits, reloads",
+        description="Show recent events of workers, supervisor and controller; with -f "
+        "also those to come.",
+        arguments=(FOLLOW, *call_options(10)),
+        examples=(Example("events -f --json", "stream events to a program"),),
+        exit_codes=CALL_CODES,
+        handler="logs:run_events",
+    ),
+    Verb(
+        name="logs",
+        group="inspect",
+        help="show recent output of workers",
+        description="Show recent output of the named workers, or of all; with -f also "
+        "output to come.",
+        arguments=(
+            ANY_NAMES,
+            argument(
+                "--tail",
+                type=natural,
+                default=100,
+                metavar="N",
+                help="number of past lines to show",
+            ),
+            FOLLOW,
+            *call_options(10),
+        ),
+        examples=(
+            Example("logs web.0 --tail 20", "show the last 20 lines of web.0"),
+            Example("logs -f", "follow the output of all workers"),
+        ),
+        exit_codes=CALL_CODES,
+        handler="logs:run_logs",
+    ),
+)

@@ -1,0 +1,71 @@
+"""Verbs that run an application."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from trio_supervisor.cli.exit_codes import MEANINGS
+from trio_supervisor.cli.verbs.shared import SOCKET, STATE
+from trio_supervisor.cli.verbs.values import seconds
+from trio_supervisor.cli.verbs.verb import Example, Verb, argument
+
+_CODES: Final = {
+    **MEANINGS,
+    0: "everything was stopped, as requested",
+    130: "Ctrl-C before the application was started",
+}
+del _CODES[3], _CODES[4]
+
+VERBS: Final = (
+    Verb(
+        name="serve",
+        group="run",
+        help="run an application in the foreground",
+        description="Start the supervisor and all workers of an application, and "
+        "restart workers that exit. SIGTERM or Ctrl-C stops everything gracefully, a "
+        "second one kills what still runs; SIGHUP reloads the application.",
+        arguments=(
+            argument(
+                "target",
+                metavar="TARGET",
+                help="service.py or package.module, optionally with :NAME",
+            ),
+            SOCKET._replace(
+                shown_default="$TRIO_SUPERVISOR_SOCKET, else supervisor.ipc beside the "
+                "file"
+            ),
+            argument(
+                "--log-format",
+                choices=("text", "json"),
+                default="text",
+                help="format of the log and of workers' output",
+            ),
+            argument(
+                "--http",
+                metavar="ADDRESS",
+                help="serve /livez, /readyz, /startupz at HOST:PORT or unix:PATH",
+            ),
+            argument(
+                "--import-timeout",
+                type=seconds,
+                default=120.0,
+                metavar="S",
+                help="seconds that the import of the application may take",
+                shown_default="120",
+            ),
+            STATE,
+            argument(
+                "--watch", action="store_true", help="reload when the code changes"
+            ),
+        ),
+        examples=(
+            Example("serve service.py", "serve `application` of service.py"),
+            Example(
+                "serve shop.main:backend --log-format json --http :8080",
+                "serve another name, log JSON, answer health checks",
+            ),
+        ),
+        exit_codes=dict(sorted(_CODES.items())),
+        handler="serve:run_serve",
+    ),
+)

@@ -1,0 +1,66 @@
+"""Arguments and exit codes that several verbs have."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from trio_supervisor.cli.exit_codes import meanings
+from trio_supervisor.cli.verbs.values import seconds
+from trio_supervisor.cli.verbs.verb import AFTER_OBSERVING, Argument, argument
+
+LOCAL_CODES: Final = meanings(0, 1, 2, 130)
+CALL_CODES: Final = meanings(0, 1, 2, 3, 4, 130)
+
+JSON: Final = argument("--json", action="store_true", help="print JSON")
+SOCKET: Final = argument(
+    "--socket",
+    metavar="PATH",
+    help="socket of the supervisor",
+    shown_default="$TRIO_SUPERVISOR_SOCKET, else ./supervisor.ipc",
+)
+STATE: Final = argument(
+    "--state",
+    metavar="DIRECTORY",
+    help="directory of post-mortems",
+    shown_default="$STATE_DIRECTORY, else supervisor.state beside the socket",
+)
+FOLLOW: Final = argument(
+    "-f", "--follow", action="store_true", help="keep printing until Ctrl-C"
+)
+_NAME_HELP: Final = "a worker (web.0), or a service for all its workers"
+NAME: Final = argument("name", metavar="NAME", help=_NAME_HELP)
+SOME_NAMES: Final = argument("names", nargs="+", metavar="NAME", help=_NAME_HELP)
+ANY_NAMES: Final = argument("names", nargs="*", metavar="NAME", help=_NAME_HELP)
+
+
+def call_options(timeout: float | None) -> tuple[Argument, ...]:
+    """Return the options of a verb that calls a supervisor.
+
+    Args:
+        timeout: The default of ``--timeout`` [s]; None: it depends on ``--duration``.
+    """
+    shown = f"--duration + {AFTER_OBSERVING:g}" if timeout is None else f"{timeout:g}"
+    limit = argument(
+        "--timeout",
+        type=seconds,
+        default=timeout,
+        metavar="S",
+        help="seconds to wait for the answer",
+        shown_default=shown,
+    )
+    return SOCKET, JSON, limit
+
+
+def duration(default: float) -> Argument:
+    """Return the option ``--duration``.
+
+    Args:
+        default: How long the worker is observed without it [s].
+    """
+    return argument(
+        "--duration",
+        type=seconds,
+        default=default,
+        metavar="S",
+        help="seconds to observe the worker",
+    )
