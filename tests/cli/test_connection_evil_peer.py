@@ -1,4 +1,4 @@
-"""Every verb against a server that answers with what would do harm on a terminal."""
+"""Every verb against a server that sends terminal escape sequences."""
 
 from __future__ import annotations
 
@@ -50,14 +50,14 @@ VERBS = {
     "doctor": ["web.0", "--duration", "0.01"],
     "call": ["web.0", "own"],
 }
-FREE = {verb for verb in VERBS if VERBS[verb][:1] == ["web.0"]} - {"call"}
-"""Those that show a report."""
+REPORTS = {verb for verb in VERBS if VERBS[verb][:1] == ["web.0"]} - {"call"}
+"""Verbs that print a report of the peer."""
 LISTED = {"call": ["web.0", "--list"]}
 Answer = Callable[[dict[str, Any]], list[dict[str, Any]]]
 
 
 def worker() -> dict[str, Any]:
-    """One that the verbs can find, with evil words wherever it has any."""
+    """Return a worker that the verbs can find, with escapes in every string."""
     status = next(r for r in RESULTS if isinstance(r, StatusReport) and r.workers)
     fields: dict[str, Any] = to_fields(attrs.evolve(status).workers[0])
     words = {key: EVIL for key, value in fields.items() if isinstance(value, str)}
@@ -65,7 +65,7 @@ def worker() -> dict[str, Any]:
 
 
 def evil(call: dict[str, Any]) -> list[dict[str, Any]]:
-    """Answer *call* in a form that fits any verb."""
+    """Answer *call* in a form that any verb accepts."""
     entry = {"time": EVIL, "name": EVIL, "message": EVIL, "stream": EVIL}
     handler = {"name": EVIL, "parameters": {EVIL: EVIL}, "description": EVIL}
     line = {"share": 0.5, "file": EVIL, "line": 1, "function": EVIL}
@@ -104,7 +104,7 @@ def failing(call: dict[str, Any]) -> list[dict[str, Any]]:
 
 
 def wrong(value: object) -> Answer:
-    """An answer that has *value* in each field."""
+    """Return a server's function that answers with *value* in each field."""
 
     def answer(call: dict[str, Any]) -> list[dict[str, Any]]:
         last = dict.fromkeys(evil(call)[-1], value)
@@ -118,7 +118,7 @@ def wrong(value: object) -> Answer:
 
 @contextmanager
 def open_evil(answer: Answer) -> Iterator[Path]:
-    """Have a server that answers every call by *answer*."""
+    """Run a server that answers every call by *answer*."""
     with short_directory() as directory, socket.socket(socket.AF_UNIX) as listener:
         path = directory / "s"
         listener.bind(str(path))
@@ -150,7 +150,7 @@ def open_evil(answer: Answer) -> Iterator[Path]:
 
 
 def run(monkeypatch: pytest.MonkeyPatch, *words: str) -> tuple[int, str]:
-    """Run a command of ours here; return its exit code, and all that it printed."""
+    """Run a verb in this process; return its exit code and its output."""
     data = io.BytesIO()
     for name in ("stdout", "stderr"):
         monkeypatch.setattr(sys, name, io.TextIOWrapper(data, "utf-8"))
@@ -165,32 +165,32 @@ def run(monkeypatch: pytest.MonkeyPatch, *words: str) -> tuple[int, str]:
     return code, text
 
 
-def check(text: str, *, is_free: bool = False) -> None:
-    """Nothing steers a terminal, and no line of a peer looks like one of ours.
+def check(text: str, *, is_report: bool = False) -> None:
+    """Check that *text* has no control character, and no faked line of ours.
 
     Args:
-        is_free: Whether it is a text of the peer's own, of any lines.
+        is_report: Whether it is a report of the peer, which may have any lines.
     """
-    steering = {c for c in text if (not c.isprintable() and c not in "\n\t")}
-    assert not steering, text
-    if not is_free:
+    control = {c for c in text if (not c.isprintable() and c not in "\n\t")}
+    assert not control, text
+    if not is_report:
         lines = text.splitlines()
         assert not [line for line in lines if line.startswith("14:00:00 fake")]
 
 
 @pytest.mark.parametrize("as_json", [False, True], ids=["text", "json"])
 @pytest.mark.parametrize("answer", [evil, failing], ids=["answers", "failures"])
-def test_nothing_that_a_peer_says_reaches_a_terminal_raw(
+def test_answers_are_escaped_on_a_terminal(
     monkeypatch: pytest.MonkeyPatch, answer: Answer, as_json: bool
 ) -> None:
-    """Each verb, each field, as text and as JSON, which stays JSON."""
+    """Each field of each verb, as text and as JSON, which stays valid."""
     with open_evil(answer) as path:
         for verb, words in [*VERBS.items(), *LISTED.items()]:
             options = ["--socket", str(path), *(["--json"] if as_json else [])]
             code, text = run(monkeypatch, verb, *words, *options)
             assert "Traceback" not in text, verb
             assert code in (0, 1), (verb, text)
-            check(text, is_free=answer is evil and verb in FREE)
+            check(text, is_report=answer is evil and verb in REPORTS)
             if as_json and code == 0 and verb not in ("events", "logs"):
                 json.loads(text)
 
@@ -200,10 +200,10 @@ def test_nothing_that_a_peer_says_reaches_a_terminal_raw(
     [None, 1, "x", [], {}, [1], {"a": 1}, [{}], {"a": {"b": [None]}}, True, 1e300],
     ids=repr,
 )
-def test_an_answer_of_the_wrong_shape_is_an_error_in_one_line(
+def test_malformed_answer_is_a_one_line_error(
     monkeypatch: pytest.MonkeyPatch, value: object
 ) -> None:
-    """Never a traceback, whichever field it is in."""
+    """There is never a traceback, whichever field is malformed."""
     with open_evil(wrong(value)) as path:
         for verb, words in [*VERBS.items(), *LISTED.items()]:
             code, text = run(monkeypatch, verb, *words, "--socket", str(path))
@@ -212,10 +212,10 @@ def test_an_answer_of_the_wrong_shape_is_an_error_in_one_line(
             check(text)
 
 
-def test_files_that_others_wrote_are_shown_as_safely(
+def test_post_mortems_are_escaped_on_a_terminal(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    """Post-mortems: by name, in the list, with wrong types."""
+    """By name, in the list, and with fields of wrong types."""
     record = dict.fromkeys(
         ("time", "cause", "exit", "status", "problem", "fault", "since"), EVIL
     )
@@ -230,7 +230,7 @@ def test_files_that_others_wrote_are_shown_as_safely(
     for words in ([], ["web.0"], ["--json"], ["web.0", "--json"]):
         code, text = run(monkeypatch, "post-mortem", "--state", str(tmp_path), *words)
         assert (code, "Traceback" in text) == (0, False)
-        check(text, is_free=words == ["web.0"])
+        check(text, is_report=words == ["web.0"])
     broken = {**whole, "evidence": 1, "last_lines": 2, "ready_for": "x"}
     (tmp_path / "1-web.0-1.json").write_text(json.dumps(broken))
     code, text = run(monkeypatch, "post-mortem", "--state", str(tmp_path), "web.0")

@@ -1,4 +1,4 @@
-"""Standard streams that lack characters."""
+"""Standard streams whose encoding lacks characters."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def stream(encoding: str) -> io.TextIOWrapper:
         ("utf-8", "a\tb\nc", b"a\tb\nc"),
     ],
 )
-def test_streams_replace_characters_that_they_lack(
+def test_guarded_streams_replace_unencodable_characters(
     monkeypatch: pytest.MonkeyPatch, encoding: str, text: str, written: bytes
 ) -> None:
     output = stream(encoding)
@@ -45,7 +45,7 @@ def test_streams_replace_characters_that_they_lack(
     ("encoding", "json"),
     [("utf-8", '{"a": "é"}'), ("UTF8", '{"a": "é"}'), ("latin-1", '{"a": "\\u00e9"}')],
 )
-def test_json_is_escaped_where_output_is_not_utf8(
+def test_to_json_escapes_unless_stdout_is_utf8(
     monkeypatch: pytest.MonkeyPatch, encoding: str, json: str
 ) -> None:
     monkeypatch.setattr(sys, "stdout", stream(encoding))
@@ -54,5 +54,5 @@ def test_json_is_escaped_where_output_is_not_utf8(
 
 
 @pytest.mark.parametrize("encoding", [None, "ascii", "utf-16", "no such encoding"])
-def test_other_encodings_are_not_utf8(encoding: str | None) -> None:
+def test_is_unicode_rejects_other_encodings(encoding: str | None) -> None:
     assert not is_unicode(encoding)

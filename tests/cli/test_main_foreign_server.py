@@ -1,4 +1,4 @@
-"""Each verb at a server that is not ours: what it can do is done, the rest refused."""
+"""Each verb at a Ruby server: supported ones work, the others are refused."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ ID = IDS[PID]
 
 @pytest.fixture
 def ruby() -> Iterator[RubyServer]:
-    """A Ruby server."""
+    """A fake of Ruby's server."""
     with short_directory() as directory, open_ruby_server(directory) as server:
         yield server
 
@@ -47,7 +47,7 @@ def run(server: RubyServer, *words: str) -> int:
     ],
     ids=lambda value: " ".join(value) if isinstance(value, list) else "",
 )
-def test_what_it_cannot_do_is_refused_and_never_sent(
+def test_unsupported_verb_is_refused_and_not_sent(
     ruby: RubyServer,
     words: list[str],
     reason: str,
@@ -63,7 +63,7 @@ def test_what_it_cannot_do_is_refused_and_never_sent(
 
 
 @pytest.mark.parametrize("verb", ["status", "workers"])
-def test_its_workers_are_shown(
+def test_status_shows_its_workers(
     ruby: RubyServer, verb: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert run(ruby, verb) == 0
@@ -73,7 +73,7 @@ def test_its_workers_are_shown(
     assert ruby.operations == ["status"]
 
 
-def test_its_workers_are_told_to_programs(
+def test_workers_json_lists_its_workers(
     ruby: RubyServer, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert run(ruby, "workers", "--json") == 0
@@ -83,7 +83,7 @@ def test_its_workers_are_told_to_programs(
     ]
 
 
-def test_ping_says_what_it_is(
+def test_ping_reports_a_foreign_server(
     ruby: RubyServer, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert run(ruby, "ping") == 0
@@ -91,7 +91,7 @@ def test_ping_says_what_it_is(
     assert ruby.operations == []
 
 
-def test_a_reload_is_its_hangup(
+def test_reload_sends_restart_with_hup(
     ruby: RubyServer, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert run(ruby, "reload") == 0
@@ -102,7 +102,7 @@ def test_a_reload_is_its_hangup(
     assert ruby.calls[-1] == {"do": "restart", "signal": "HUP"}
 
 
-def test_a_shutdown_is_its_restart(
+def test_shutdown_sends_restart_with_int(
     ruby: RubyServer, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert run(ruby, "shutdown") == 0
@@ -111,10 +111,10 @@ def test_a_shutdown_is_its_restart(
 
 
 @pytest.mark.parametrize("word", [str(PID), f"pid-{PID}", ID])
-def test_a_dump_is_forwarded_by_connection(
+def test_dump_is_forwarded_by_connection_id(
     ruby: RubyServer, word: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """Nothing is sent that it does not know: no name, and no timeout."""
+    """The call has no field that the server does not know: no name, no timeout."""
     ruby.answers["thread_dump"] = {"data": "#<Thread run>\n"}
     assert run(ruby, "thread-dump", word) == 0
     assert capsys.readouterr().out == "#<Thread run>\n"
@@ -125,7 +125,7 @@ def test_a_dump_is_forwarded_by_connection(
     }
 
 
-def test_a_shared_name_is_refused_with_its_candidates(
+def test_ambiguous_name_lists_candidates(
     ruby: RubyServer, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert run(ruby, "thread-dump", NAME) == 1
@@ -135,7 +135,7 @@ def test_a_shared_name_is_refused_with_its_candidates(
     assert "forward" not in ruby.operations
 
 
-def test_a_dump_written_to_a_file_says_where(
+def test_memory_dump_prints_the_path(
     ruby: RubyServer, capsys: pytest.CaptureFixture[str]
 ) -> None:
     ruby.answers["memory_dump"] = {"path": "/tmp/heap.json"}
@@ -166,7 +166,7 @@ def test_a_dump_written_to_a_file_says_where(
     ],
     ids=["message alone", "string", "object", "the worker ended"],
 )
-def test_a_failure_is_shown_as_its_message(
+def test_failure_prints_its_message(
     ruby: RubyServer,
     answer: dict[str, object],
     text: str,
@@ -177,7 +177,7 @@ def test_a_failure_is_shown_as_its_message(
     assert capsys.readouterr().err == f"trio-supervisor: {text}\n"
 
 
-def test_a_verb_that_its_worker_lacks_fails_by_the_name_of_its_error(
+def test_operation_unknown_to_the_worker_prints_its_error(
     ruby: RubyServer, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert run(ruby, "doctor", str(PID), "--duration", "1") == 1
@@ -185,7 +185,7 @@ def test_a_verb_that_its_worker_lacks_fails_by_the_name_of_its_error(
     assert err.startswith("trio-supervisor: NoMethodError: undefined method `do_doctor")
 
 
-def test_an_operation_may_answer_nothing(
+def test_call_accepts_an_empty_answer(
     ruby: RubyServer, capsys: pytest.CaptureFixture[str]
 ) -> None:
     ruby.answers["ping"] = {}

@@ -1,4 +1,4 @@
-"""Every verb: what it prints for people and for programs, and what it exits with."""
+"""Every verb: its output as text and as JSON, and its exit code."""
 
 from __future__ import annotations
 
@@ -55,13 +55,13 @@ application = Application(
 
 @pytest.fixture(scope="module")
 def serving() -> Iterator[Serving]:
-    """Two workers, a command and two monitors."""
+    """An application with two workers, a command and two monitors."""
     with open_serving(SMALL) as serving:
         yield serving
 
 
 def read_terminal(serving: Serving, *words: str, columns: int = 120) -> str:
-    """Run a command of ours on a terminal, and return what that shows."""
+    """Run a verb on a terminal, and return what it prints there."""
     ours, theirs = pty.openpty()
     environment = {"TERM": "xterm-256color", "COLUMNS": str(columns)}
     process = subprocess.Popen(
@@ -78,7 +78,7 @@ def read_terminal(serving: Serving, *words: str, columns: int = 120) -> str:
         while select.select([ours], [], [], PATIENCE)[0]:
             try:
                 data = os.read(ours, 65536)
-            except OSError:  # how Linux says that the other end is closed
+            except OSError:  # EIO on Linux: the other end is closed
                 break
             shown += data
     finally:
@@ -87,7 +87,7 @@ def read_terminal(serving: Serving, *words: str, columns: int = 120) -> str:
     return shown.decode()
 
 
-def test_ping(serving: Serving) -> None:
+def test_ping_prints_the_socket_that_responds(serving: Serving) -> None:
     finished = serving.cli("ping")
     assert finished.returncode == 0
     assert finished.stdout == f"the supervisor at {serving.socket} responds\n"
@@ -99,7 +99,7 @@ def test_ping(serving: Serving) -> None:
     }
 
 
-def test_status_is_a_table_in_plain_columns(serving: Serving) -> None:
+def test_status_to_a_pipe_prints_plain_columns(serving: Serving) -> None:
     report = serving.call("workers")
     pids = {worker["name"]: worker["process_id"] for worker in report["workers"]}
 
@@ -127,8 +127,8 @@ def test_status_is_a_table_in_plain_columns(serving: Serving) -> None:
     assert "\x1b" not in finished.stdout
 
 
-def test_status_for_programs(serving: Serving) -> None:
-    """What the documentation promises is there, and the monitors."""
+def test_status_json_has_documented_fields(serving: Serving) -> None:
+    """And the status of monitors."""
     finished = serving.cli("status", "--json")
 
     status = json.loads(finished.stdout)
@@ -148,7 +148,7 @@ def test_status_for_programs(serving: Serving) -> None:
     }
 
 
-def test_workers(serving: Serving) -> None:
+def test_workers_lists_names_as_table_and_json(serving: Serving) -> None:
     table = serving.cli("workers").stdout.splitlines()
     listed = json.loads(serving.cli("workers", "--json").stdout)
 
@@ -156,7 +156,7 @@ def test_workers(serving: Serving) -> None:
     assert [worker["name"] for worker in listed] == ["web.0", "web.1", "nap.0"]
 
 
-def test_restart_one_all_of_a_service_and_everything(serving: Serving) -> None:
+def test_restart_takes_workers_services_or_no_name(serving: Serving) -> None:
     def restarts() -> list[int]:
         return [w["restarts"] for w in serving.when_ready()["workers"]]
 
@@ -170,7 +170,7 @@ def test_restart_one_all_of_a_service_and_everything(serving: Serving) -> None:
     assert restarts() == [before[0] + 2, before[1] + 3, before[2] + 2]
 
 
-def test_stop_and_start(serving: Serving) -> None:
+def test_stop_and_start_change_the_state(serving: Serving) -> None:
     assert serving.cli("stop", "web", "nap").stdout == "web, nap stopped\n"
     workers = json.loads(serving.cli("workers", "--json").stdout)
     assert {(w["state"], w["process_id"]) for w in workers} == {("stopped", None)}
@@ -186,7 +186,7 @@ def test_stop_and_start(serving: Serving) -> None:
     assert states == ["ready", "ready", "ready"]
 
 
-def test_thread_dump(serving: Serving) -> None:
+def test_thread_dump_shows_stacks_of_each_worker(serving: Serving) -> None:
     serving.when_ready()
     text = serving.cli("thread-dump", "web.0").stdout
     assert text.startswith("Thread MainThread (ident ")
@@ -204,7 +204,7 @@ def test_thread_dump(serving: Serving) -> None:
     assert set(two) == {"web.0", "web.1"}
 
 
-def test_call(serving: Serving) -> None:
+def test_call_prints_the_answer_as_json(serving: Serving) -> None:
     serving.when_ready()
     finished = serving.cli("call", "web.0", "ping")
     assert (finished.returncode, json.loads(finished.stdout)) == (0, {})
@@ -212,7 +212,7 @@ def test_call(serving: Serving) -> None:
     assert set(json.loads(finished.stdout)) == {"web.0", "web.1"}
 
 
-def test_of_a_command_a_thread_dump_tells_what_the_kernel_knows(
+def test_thread_dump_of_a_command_shows_kernel_state(
     serving: Serving,
 ) -> None:
     finished = serving.cli("thread-dump", "nap")
@@ -238,7 +238,7 @@ def test_of_a_command_a_thread_dump_tells_what_the_kernel_knows(
         (["slow-tasks", "nap"], "NotConnected: nap.0 is not connected"),
     ],
 )
-def test_a_call_that_fails_exits_with_1(
+def test_failed_call_exits_with_1(
     serving: Serving, words: list[str], message: str
 ) -> None:
     finished = serving.cli(*words)
@@ -267,7 +267,7 @@ def test_a_call_that_fails_exits_with_1(
     ],
     ids=" ".join,
 )
-def test_bad_usage_exits_with_2(serving: Serving, words: list[str]) -> None:
+def test_invalid_usage_exits_with_2(serving: Serving, words: list[str]) -> None:
     finished = serving.cli(*words)
 
     assert finished.returncode == 2
@@ -289,8 +289,8 @@ VERBS = (
 
 
 @pytest.mark.parametrize("words", VERBS, ids=" ".join)
-def test_without_a_supervisor_each_exits_with_3(words: list[str]) -> None:
-    """And says where it looked, and what to do."""
+def test_verb_without_supervisor_exits_with_3(words: list[str]) -> None:
+    """The message names the socket, and what to do."""
     with short_directory() as directory:
         finished = run_cli(*words, directory=directory)
 
@@ -302,7 +302,7 @@ def test_without_a_supervisor_each_exits_with_3(words: list[str]) -> None:
         )
 
 
-def test_a_socket_with_nobody_behind_it_is_told_apart() -> None:
+def test_stale_socket_is_named_in_the_error() -> None:
     with short_directory() as directory:
         with socket.socket(socket.AF_UNIX) as stale:
             stale.bind(str(directory / "supervisor.ipc"))
@@ -316,7 +316,7 @@ def test_a_socket_with_nobody_behind_it_is_told_apart() -> None:
 
 
 @pytest.mark.parametrize("words", VERBS, ids=" ".join)
-def test_a_server_that_never_answers_costs_the_timeout(words: list[str]) -> None:
+def test_silent_server_exits_with_4_after_the_timeout(words: list[str]) -> None:
     with short_directory() as directory, socket.socket(socket.AF_UNIX) as silent:
         silent.bind(str(directory / "s.ipc"))
         silent.listen()
@@ -329,7 +329,7 @@ def test_a_server_that_never_answers_costs_the_timeout(words: list[str]) -> None
     assert finished.stderr == "trio-supervisor: no answer within 0.1 s\n"
 
 
-def test_a_supervisor_that_hangs_up_is_said() -> None:
+def test_closed_connection_exits_with_1() -> None:
     with short_directory() as directory, socket.socket(socket.AF_UNIX) as rude:
         rude.bind(str(directory / "supervisor.ipc"))
         rude.listen()
@@ -350,7 +350,7 @@ def test_a_supervisor_that_hangs_up_is_said() -> None:
     )
 
 
-def test_where_to_look_is_told_by_option_or_variable(serving: Serving) -> None:
+def test_socket_option_overrides_the_variable(serving: Serving) -> None:
     path, nowhere = str(serving.socket), "/tmp/nowhere.ipc"
     root = Path("/")
 
@@ -364,7 +364,7 @@ def test_where_to_look_is_told_by_option_or_variable(serving: Serving) -> None:
     assert nowhere in both.stderr
 
 
-def test_a_terminal_gets_a_table_with_colours(serving: Serving) -> None:
+def test_status_on_a_terminal_is_coloured(serving: Serving) -> None:
     serving.when_ready()
     shown = read_terminal(serving, "status")
 
@@ -374,15 +374,15 @@ def test_a_terminal_gets_a_table_with_colours(serving: Serving) -> None:
     assert "─" in plain
 
 
-def test_json_on_a_terminal_has_no_colours(serving: Serving) -> None:
+def test_json_on_a_terminal_is_not_coloured(serving: Serving) -> None:
     shown = read_terminal(serving, "workers", "--json")
 
     assert "\x1b" not in shown
     assert [worker["name"] for worker in json.loads(shown)][:1] == ["web.0"]
 
 
-def test_a_reader_that_has_enough_is_no_error(serving: Serving) -> None:
-    """As `head` is."""
+def test_closed_pipe_exits_with_0(serving: Serving) -> None:
+    """For instance a pipe to `head`."""
     serving.when_ready()
     for words in (["status"], ["thread-dump", "web"], ["status", "--json"]):
         with subprocess.Popen(
@@ -400,7 +400,7 @@ def test_a_reader_that_has_enough_is_no_error(serving: Serving) -> None:
         assert process.returncode == 0
 
 
-def test_ctrl_c_ends_a_wait_quietly() -> None:
+def test_ctrl_c_exits_with_130_silently() -> None:
     with short_directory() as directory, socket.socket(socket.AF_UNIX) as silent:
         silent.bind(str(directory / "supervisor.ipc"))
         silent.listen()
@@ -422,7 +422,7 @@ def test_ctrl_c_ends_a_wait_quietly() -> None:
     assert (process.returncode, error) == (130, "")
 
 
-def test_help_names_every_verb_and_every_exit_code(serving: Serving) -> None:
+def test_help_names_verbs_and_exit_codes(serving: Serving) -> None:
     text = serving.cli("--help").stdout
 
     for verb in (words[0] for words in VERBS):
@@ -433,14 +433,14 @@ def test_help_names_every_verb_and_every_exit_code(serving: Serving) -> None:
 
 @contextmanager
 def open_gate(serving: Serving) -> Iterator[int]:
-    """Open the fifo that the worker reads; it waits for the end of what is written."""
+    """Open the fifo that the worker reads to its end before it is ready."""
     yield os.open(serving.directory / "gate", os.O_WRONLY)
 
 
 class TestWaitReady:
     """``status --wait-ready``."""
 
-    def test_it_may_be_asked_before_anybody_serves(self) -> None:
+    def test_waits_for_a_supervisor_to_start(self) -> None:
         with short_directory() as directory:
             (directory / "service.py").write_text(SMALL)
             waiting = subprocess.Popen(
@@ -468,8 +468,8 @@ class TestWaitReady:
             assert shown.count(" ready ") == 3
             assert serving.returncode == 0
 
-    def test_it_outlives_a_supervisor(self) -> None:
-        """It waits for a worker that becomes ready only after the supervisor died."""
+    def test_continues_after_a_supervisor_restart(self) -> None:
+        """The worker becomes ready only after the supervisor was killed."""
         source = """
 import os
 from trio_supervisor import Application, Service, SyncWorker
@@ -505,7 +505,7 @@ os.path.exists("gate") or os.mkfifo("gate")
             assert "incarnation 2" in shown
             assert re.search(r"web\.0 +\d+ +ready +yes", shown)
 
-    def test_time_runs_out_where_nobody_serves(self) -> None:
+    def test_without_supervisor_exits_with_4(self) -> None:
         with short_directory() as directory:
             finished = run_cli(
                 *("status", "--wait-ready", "--timeout", "0.2"), directory=directory
@@ -517,7 +517,7 @@ os.path.exists("gate") or os.mkfifo("gate")
                 f"{directory}/supervisor.ipc within 0.2 s\n"
             )
 
-    def test_time_runs_out_where_a_worker_is_never_ready(self) -> None:
+    def test_unready_worker_is_named_at_the_timeout(self) -> None:
         source = """
 from trio_supervisor import Application, Command
 application = Application([Command("nap", ["sleep", "1000"], notify=True)])
@@ -533,7 +533,7 @@ application = Application([Command("nap", ["sleep", "1000"], notify=True)])
                 "nap.0 is starting\n"
             )
 
-    def test_one_that_failed_for_good_is_not_waited_for(self) -> None:
+    def test_failed_worker_exits_with_1_immediately(self) -> None:
         source = """
 from trio_supervisor import Application, Command
 application = Application([Command("bad", ["false"], notify=True, restart="never")])

@@ -1,4 +1,4 @@
-"""What the command line makes of words and of figures."""
+"""Arguments of ``call``, durations, socket paths, and imports of quick verbs."""
 
 from __future__ import annotations
 
@@ -32,17 +32,19 @@ from trio_supervisor.cli.serve import serve_socket
     ],
     ids=lambda value: str(value)[:30],
 )
-def test_a_value_is_json_if_it_can_be(words: list[str], fields: dict[str, Any]) -> None:
+def test_parse_fields_takes_valid_json_as_json(
+    words: list[str], fields: dict[str, Any]
+) -> None:
     assert parse_fields(words) == fields
 
 
 @pytest.mark.parametrize("word", ["loud", "=1", ""])
-def test_a_word_without_key_or_value_is_refused(word: str) -> None:
+def test_parse_fields_without_key_or_equals_raises(word: str) -> None:
     with pytest.raises(UsageError, match=r"^expected key=value, got '"):
         parse_fields([word])
 
 
-def test_a_key_is_given_once() -> None:
+def test_parse_fields_with_duplicate_key_raises() -> None:
     with pytest.raises(UsageError, match=r"^'a' is given twice$"):
         parse_fields(["a=1", "b=2", "a=1"])
 
@@ -61,7 +63,7 @@ def test_a_key_is_given_once() -> None:
         (187_200.0, "2d 4h"),
     ],
 )
-def test_durations_are_for_people(seconds: float | None, text: str) -> None:
+def test_format_duration_picks_the_unit(seconds: float | None, text: str) -> None:
     assert format_duration(seconds) == text
 
 
@@ -73,14 +75,16 @@ def test_durations_are_for_people(seconds: float | None, text: str) -> None:
         (None, "/srv/service.py:other", "/srv/supervisor.ipc"),
     ],
 )
-def test_the_socket_is_beside_the_service_file(
+def test_serve_socket_is_beside_the_service_file(
     option: str | None, target: str, path: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.delenv("TRIO_SUPERVISOR_SOCKET", raising=False)
     assert serve_socket(option, target) == path
 
 
-def test_the_variable_counts_for_serve_as_well(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_serve_socket_uses_the_environment_variable(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     monkeypatch.setenv("TRIO_SUPERVISOR_SOCKET", "/run/b.ipc")
 
     assert serve_socket(None, "/srv/service.py") == "/run/b.ipc"
@@ -92,8 +96,8 @@ def test_the_variable_counts_for_serve_as_well(monkeypatch: pytest.MonkeyPatch) 
     [["cli.main"], ["cli.main", "cli.status", "cli.control", "cli.diagnose"]],
     ids=["before the verb is known", "for all quick verbs"],
 )
-def test_a_quick_verb_loads_nothing_heavy(modules: list[str]) -> None:
-    """Each of these takes longer to import than a ping takes in all."""
+def test_quick_verbs_import_no_slow_library(modules: list[str]) -> None:
+    """Each of these takes longer to import than a whole ping."""
     imports = "; ".join(f"import trio_supervisor.{module}" for module in modules)
     loaded = subprocess.check_output(
         [sys.executable, "-c", f"import sys; {imports}; print(*sys.modules)"],
@@ -106,7 +110,7 @@ def test_a_quick_verb_loads_nothing_heavy(modules: list[str]) -> None:
     assert heavy.intersection(loaded) == set()
 
 
-def test_the_package_itself_loads_nothing_until_it_is_used() -> None:
+def test_package_imports_lazily() -> None:
     program = (
         "import sys, trio_supervisor; assert 'trio' not in sys.modules; "
         "assert 'Service' in dir(trio_supervisor); trio_supervisor.Service; "

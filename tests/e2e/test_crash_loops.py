@@ -98,7 +98,7 @@ def test_crash_loop_probe_and_readyz_give_reason(serving: Serving) -> None:
     assert finished.returncode == 1
     assert "not_ready: bad, moody, flaps, needs" in finished.stdout
     assert "exit code 3, " in finished.stdout
-    assert "needs.0 (waiting for moody (ready))" in finished.stdout
+    assert "needs.0 (waits for moody (ready))" in finished.stdout
     line = serving.wait_line("health checks at ")
     address = json.loads(line)["message"].rpartition(" ")[2]
     with pytest.raises(urllib.error.HTTPError) as caught:

@@ -1,4 +1,4 @@
-"""Any locale and any encoding of standard streams: words are shown, never an error."""
+"""Verbs print text in any locale and encoding of standard streams, and never fail."""
 
 from __future__ import annotations
 
@@ -16,8 +16,7 @@ from tests.kits.serving import (
     open_serving,
 )
 
-# The program's own argument has characters that ASCII lacks, its output bytes that are
-# no UTF-8.
+# The environment has characters that ASCII lacks, the output bytes that are not UTF-8.
 SERVICE = """
 from trio_supervisor import Application, Command
 application = Application([
@@ -42,7 +41,7 @@ ENVIRONMENTS = {
 
 @pytest.fixture(scope="module")
 def serving() -> Iterator[Serving]:
-    """A ``serve`` that itself has nothing but ASCII."""
+    """A ``serve`` whose own streams are ASCII."""
     with open_serving(SERVICE, environment=ASCII, stdout=subprocess.DEVNULL) as serving:
         yield serving
 
@@ -50,7 +49,7 @@ def serving() -> Iterator[Serving]:
 def run(
     serving: Serving, environment: dict[str, str], *words: str | bytes
 ) -> subprocess.CompletedProcess[bytes]:
-    """Run a command of ours with *environment*, and return bytes."""
+    """Run a verb with *environment*, and return its output as bytes."""
     return subprocess.run(
         [*COMMAND, *words],
         cwd=serving.directory,
@@ -68,8 +67,8 @@ def text(environment: dict[str, str], data: bytes) -> str:
 
 
 @pytest.mark.parametrize("name", ENVIRONMENTS)
-def test_logs_and_status_are_shown_in_any_encoding(serving: Serving, name: str) -> None:
-    """What the encoding lacks is replaced; JSON stays JSON."""
+def test_logs_and_status_work_in_any_encoding(serving: Serving, name: str) -> None:
+    """Characters that the encoding lacks are replaced; JSON stays valid."""
     environment = ENVIRONMENTS[name]
     logs = run(serving, environment, "logs")
     assert (logs.returncode, logs.stderr) == (0, b"")
@@ -87,10 +86,10 @@ def test_logs_and_status_are_shown_in_any_encoding(serving: Serving, name: str) 
 
 @pytest.mark.parametrize("name", ["ASCII", "unknown locale"])
 @pytest.mark.parametrize("word", [b"caf\xc3\xa9", b"\xff\xfe", "č\u202e".encode()])
-def test_names_of_any_bytes_are_refused_in_one_line(
+def test_undecodable_name_is_a_one_line_error(
     serving: Serving, name: str, word: bytes
 ) -> None:
-    """By each verb that takes a name, with or without ``--json``."""
+    """For verbs that take a name, with and without ``--json``."""
     environment = ENVIRONMENTS[name]
     for words in (["restart"], ["thread-dump", "--json"], ["logs"]):
         done = run(serving, environment, *words, word)
@@ -100,14 +99,14 @@ def test_names_of_any_bytes_are_refused_in_one_line(
             assert len(done.stderr.splitlines()) == 1
 
 
-def test_ascii_shows_drawings_and_arrows_as_ascii(serving: Serving) -> None:
+def test_ascii_stream_gets_ascii_drawings(serving: Serving) -> None:
     done = run(serving, ENVIRONMENTS["ASCII streams"], "logs")
 
     assert done.stdout.endswith(b"caf\\xe9 \\xff \\u010dau -> \\xfcn\\xef\n")
 
 
-def test_paths_of_any_bytes_are_named(serving: Serving) -> None:
-    """A socket and a target that are no UTF-8."""
+def test_undecodable_path_is_reported(serving: Serving) -> None:
+    """For a socket and a target that are not UTF-8."""
     for environment in (ENVIRONMENTS["ASCII"], ENVIRONMENTS["latin-1"]):
         ping = run(serving, environment, "ping", "--socket", b"/tmp/\xff.ipc")
         assert (ping.returncode, b"Traceback" in ping.stderr) == (3, False)

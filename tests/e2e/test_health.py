@@ -1,4 +1,4 @@
-"""Workers that hang: at their start, in their main loop, in a blocking call."""
+"""Workers that hang: in startup, in the event loop, in a blocking call."""
 
 from __future__ import annotations
 
@@ -66,7 +66,7 @@ application = Application(
 
 @pytest.fixture(scope="module")
 def serving() -> Iterator[Serving]:
-    """The services above, from the moment that the two stuck ones are ready."""
+    """The services above; some of them have hung already."""
     with open_serving(HANGING, is_ready=False) as serving:
         yield serving
 
@@ -78,10 +78,10 @@ def serving() -> Iterator[Serving]:
         ("spins.0", {"while is_stuck:", "pass"}),
     ],
 )
-def test_a_stuck_loop_is_shown_line_and_all(
+def test_thread_dump_shows_the_line_that_blocks_the_loop(
     serving: Serving, name: str, lines: set[str]
 ) -> None:
-    """The agent answers beside it, long before the worker is replaced."""
+    """The agent answers while the loop is blocked, before the worker is replaced."""
     serving.wait_event(event="ready", name=name)
     serving.wait_event(event="supervisor_connected")
     while not serving.worker(name)["connected"]:
@@ -103,17 +103,17 @@ def test_a_stuck_loop_is_shown_line_and_all(
 
 
 @pytest.mark.parametrize("name", ["sleeps.0", "spins.0", "looks-no-more.0"])
-def test_a_stuck_loop_is_replaced(serving: Serving, name: str) -> None:
+def test_worker_with_blocked_loop_is_replaced(serving: Serving, name: str) -> None:
     stopping = serving.wait_event(event="stopping", name=name)
     ready = serving.wait_events(2, event="ready", name=name)
 
     assert stopping["cause"] == "unhealthy"
     assert stopping["message"].endswith("no sign of life")
-    # On a busy machine up to five times the timeout of 6 s.
+    # On a loaded machine up to five times the timeout of 6 s.
     assert 5.9 < stopping["at"] - ready[0]["at"] < 45
     exited = serving.wait_event(event="exited", name=name)
     assert exited["is_planned"] is False
-    # A spinning loop cannot be ended in Python, only by force.
+    # A busy loop cannot be stopped in Python, only killed.
     assert exited["returncode"] in (0, -signal.SIGKILL)
 
 
@@ -125,7 +125,7 @@ def test_a_stuck_loop_is_replaced(serving: Serving, name: str) -> None:
         ("looks-no-more.0", "unhealthy", {"time.sleep(1000)"}),
     ],
 )
-def test_what_it_was_doing_is_told_before_it_is_asked_to_end(
+def test_stack_dump_is_logged_before_stopping(
     serving: Serving, name: str, cause: str, lines: set[str]
 ) -> None:
     serving.wait_event(event="stopping", name=name)
@@ -143,8 +143,8 @@ def test_what_it_was_doing_is_told_before_it_is_asked_to_end(
     assert told[0]["stacks"] in told[0]["message"]
 
 
-def test_a_task_that_waits_in_vain_is_told_of_too(serving: Serving) -> None:
-    """Of such a worker the threads say no more than that the loop is idle."""
+def test_stack_dump_includes_waiting_tasks(serving: Serving) -> None:
+    """The stacks of threads only show that the event loop is idle."""
     stacks = serving.wait_event(event="evidence", name="never-ready.0")["stacks"]
     threads, tasks = stacks.split("\n\nTasks:\n")
 
@@ -153,13 +153,13 @@ def test_a_task_that_waits_in_vain_is_told_of_too(serving: Serving) -> None:
     assert line in tasks
 
 
-def test_plain_code_has_no_tasks_to_tell_of(serving: Serving) -> None:
+def test_stack_dump_of_sync_worker_has_no_tasks(serving: Serving) -> None:
     evidence = serving.wait_event(event="evidence", name="looks-no-more.0")
 
     assert "Tasks:" not in evidence["stacks"]
 
 
-def test_one_that_is_not_ready_in_time_is_replaced(serving: Serving) -> None:
+def test_worker_not_ready_in_time_is_replaced(serving: Serving) -> None:
     stopping = serving.wait_event(event="stopping", name="never-ready.0")
     started = serving.wait_event(event="started", name="never-ready.0")
     serving.wait_event(event="ready", name="never-ready.0")
@@ -170,16 +170,16 @@ def test_one_that_is_not_ready_in_time_is_replaced(serving: Serving) -> None:
     assert serving.worker("never-ready.0")["incarnation"] == 2
 
 
-def test_loops_that_turn_are_left_alone(serving: Serving) -> None:
-    """One without heartbeats would have been replaced after 5 s."""
+def test_responsive_worker_is_not_restarted(serving: Serving) -> None:
+    """Without heartbeats it would have been replaced after 5 s."""
     for name in ("well.0", "well-too.0"):
         while serving.worker(name)["uptime"] <= 6:
             assert serving.process.poll() is None
         assert serving.worker(name)["incarnation"] == 1
 
 
-def test_a_long_blocking_call_of_a_sync_worker_is_no_hang(serving: Serving) -> None:
-    """It never looked at `stopping`: no heartbeats are due. And it can be looked at."""
+def test_sync_worker_in_a_blocking_call_is_not_restarted(serving: Serving) -> None:
+    """It never checked `stopping`, so no heartbeat is due; a thread dump works."""
     answer = serving.cli("thread-dump", "blocks.0", "--json")
 
     worker = serving.worker("blocks.0")
@@ -190,7 +190,7 @@ def test_a_long_blocking_call_of_a_sync_worker_is_no_hang(serving: Serving) -> N
     assert main["frames"][-1]["function"] == "blocks"
 
 
-def test_all_that_hung_is_well_in_the_end(serving: Serving) -> None:
+def test_replaced_workers_become_ready(serving: Serving) -> None:
     report = serving.when_ready()
 
     assert {worker["name"]: worker["restarts"] for worker in report["workers"]} == {

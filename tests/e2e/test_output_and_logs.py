@@ -1,4 +1,4 @@
-"""What workers print: where it goes, how it looks, and that it holds nobody up."""
+"""Output of workers: destinations, formats, and that it never blocks a worker."""
 
 from __future__ import annotations
 
@@ -65,7 +65,7 @@ def serving() -> Iterator[Serving]:
         yield serving
 
 
-def test_as_json_each_line_has_its_source(serving: Serving) -> None:
+def test_json_log_lines_name_worker_pid_and_generation(serving: Serving) -> None:
     line = serving.printed("web.0", "café")
 
     assert line["pid"] == serving.pids()["web.0"]
@@ -73,7 +73,7 @@ def test_as_json_each_line_has_its_source(serving: Serving) -> None:
     assert re.fullmatch(r"\d{4}-\d\d-\d\dT[\d:.]+Z", line["time"])
 
 
-def test_the_last_lines_of_a_crash_are_part_of_its_end(serving: Serving) -> None:
+def test_exited_event_has_last_lines_of_output(serving: Serving) -> None:
     exited = serving.wait_event(event="exited", name="crashes.0")
 
     assert exited["returncode"] == -signal.SIGABRT
@@ -82,14 +82,14 @@ def test_the_last_lines_of_a_crash_are_part_of_its_end(serving: Serving) -> None
     assert "line 199" in exited["last_lines"]
 
 
-def test_logs_shows_the_last_lines_of_some_or_all(serving: Serving) -> None:
+def test_logs_selects_workers_and_tail(serving: Serving) -> None:
     one = serving.cli("logs", "web.0")
     both = serving.cli("logs", "web", "--json")
     tail = serving.cli("logs", "crashes", "--tail", "3")
     none = serving.cli("logs", "crashes", "--tail", "0")
     ghost = serving.cli("logs", "ghost")
 
-    # Two pipes: which of them is read first is anybody's guess.
+    # The two pipes are read in any order.
     assert {line.split(" | ")[1] for line in one.stdout.splitlines()} == {
         "hello from web.0 generation 1",
         "café",
@@ -104,7 +104,7 @@ def test_logs_shows_the_last_lines_of_some_or_all(serving: Serving) -> None:
 
 
 class Following:
-    """A command that follows, and the lines that it prints."""
+    """A verb that runs with -f, and the lines that it prints."""
 
     def __init__(self, serving: Serving, *words: str) -> None:
         self.process = subprocess.Popen(
@@ -151,8 +151,8 @@ class Following:
 HELLO = {"hello from web.1 generation 1", "café"}
 
 
-def test_logs_follows(serving: Serving) -> None:
-    """Also over a restart of what it follows, until it is interrupted."""
+def test_logs_follow_continues_over_a_restart(serving: Serving) -> None:
+    """Until it is interrupted."""
     with Following(serving, "logs", "web.1", "--tail", "1") as logs:
         assert logs.line().split(" | ")[1] in HELLO
         assert serving.cli("restart", "web.1").returncode == 0
@@ -160,7 +160,7 @@ def test_logs_follows(serving: Serving) -> None:
         assert logs.interrupt() == 130
 
 
-def test_a_file_has_it_byte_for_byte_and_is_opened_again(serving: Serving) -> None:
+def test_log_file_is_reopened_on_sigusr1(serving: Serving) -> None:
     log = serving.directory / "tmp" / "file.log"
     both = len("begun\nbad\n")
     serving.until(lambda: log.exists() and log.stat().st_size == both, "both lines")
@@ -171,7 +171,7 @@ def test_a_file_has_it_byte_for_byte_and_is_opened_again(serving: Serving) -> No
     serving.process.send_signal(signal.SIGUSR2)
     serving.until(lambda: log.read_text() == "again\n", "the line in the new file")
 
-    # Two pipes: which of them is read first is anybody's guess.
+    # The two pipes are read in any order.
     assert set(log.with_suffix(".1").read_text().split()) == {"begun", "bad"}
     assert serving.worker("file.0")["restarts"] == 0
 
@@ -191,8 +191,8 @@ application = Application([Service("flood", flood, backend="sync", startup_timeo
 """
 
 
-def test_a_worker_never_waits_for_who_does_not_read() -> None:
-    """Its twenty megabytes go into a pipe that nobody reads: the rest is dropped."""
+def test_worker_does_not_block_on_an_unread_pipe() -> None:
+    """It prints 20 MB into a pipe that is never read; the excess is dropped."""
     reading, writing = os.pipe()
     try:
         with open_serving(FLOOD, stdout=writing) as serving:
@@ -205,7 +205,7 @@ def test_a_worker_never_waits_for_who_does_not_read() -> None:
         os.close(reading)
 
 
-def test_on_a_terminal_each_line_has_a_coloured_name() -> None:
+def test_terminal_output_has_coloured_names() -> None:
     ours, theirs = pty.openpty()
     source = SERVICE.split("application =")[0] + (
         'application = Application([Service("web", web, count=2)])\n'
@@ -242,14 +242,14 @@ def test_on_a_terminal_each_line_has_a_coloured_name() -> None:
     assert "café" in text
 
 
-def test_events_begin_with_a_snapshot_and_go_on(serving: Serving) -> None:
+def test_events_follow_begins_with_a_snapshot(serving: Serving) -> None:
     with Following(serving, "events", "--json") as events:
         snapshot = events.entry()
         assert snapshot["event"] == "snapshot"
         workers = {worker["name"]: worker for worker in snapshot["workers"]}
         assert {"web.0", "web.1", "crashes.0", "file.0", "chatty.0"} == workers.keys()
         assert workers["web.0"]["process_id"] == serving.pids()["web.0"]
-        assert events.entry()["event"] == "serving"  # what was kept of before
+        assert events.entry()["event"] == "serving"  # an event from before the call
 
         before = serving.kill("web.0")
         for kind in ("exited", "started", "ready"):
@@ -269,22 +269,22 @@ STORM = """
 from trio_supervisor import Application, Backoff, Command
 
 application = Application([
-    # Its last lines are part of each event: ten kilobytes. Each run counts as a good
-    # one, so that no crash loop is made of them, of which the log reports only some.
+    # Each event has the last lines: ten kilobytes. Each run counts as stable, so that
+    # it is not a crash loop, of which the log reports only some exits.
     Command("storm", ["printf", "%01000d\\n", *"1234567890"], count=4,
             backoff=Backoff(stable_after=0)),
 ])
 """
 
 
-def test_who_reads_slowly_hears_how_much_was_missed() -> None:
-    """A peer that asks and does not read; the controller keeps a bounded queue."""
+def test_slow_reader_of_events_gets_the_number_missed() -> None:
+    """The peer does not read; the queue of the controller is bounded."""
     with open_serving(STORM, is_ready=False) as serving:
         serving.wait_event(event="supervisor_connected")
         with serving.peer() as peer:
             peer.send('{"id":1,"do":"events","follow":true}')
             since = serving.mark()
-            # More than all the queues in between can hold.
+            # More than all queues on the way can hold.
             missed = 0
             serving.wait_events(1000, since=since, event="exited")
             while not missed:

@@ -1,4 +1,4 @@
-"""Mistakes of whoever serves: one message that says what to do, and an own code."""
+"""Errors of ``serve``: a message that says what to do, and an exit code for each."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ BAD_TARGETS = {
         f"app = Application(services=[{SERVICE}])",
         "service.py has no 'application'; name one of: service.py:app",
     ),
-    "no Application": (
+    "not an Application": (
         "application = [1]",
         "service.py: 'application' is no Application, but of type list",
     ),
@@ -47,7 +47,7 @@ BAD_TARGETS = {
         "def fail():\n    raise LookupError('so there')\nfail()",
         "service.py, line 6: LookupError: so there",
     ),
-    "it ends the process": ("exit(3)", "service.py, line 5: SystemExit: 3"),
+    "an exit": ("exit(3)", "service.py, line 5: SystemExit: 3"),
     "wrong type": (
         "application = Application(services=[Service('web', work, count='4')])",
         "service.py, line 5: count: expected a whole number, got '4'",
@@ -65,11 +65,11 @@ BAD_TARGETS = {
         f"application = Application(services=[{SERVICE}, {SERVICE}])",
         "service.py, line 5: services[1].name: services[0] has the name 'web' already",
     ),
-    "no service": (
+    "not a service": (
         "application = Application(services=[work])",
         "service.py, line 5: services[0]: expected a Service or a Command, got ",
     ),
-    "no function": (
+    "not a function": (
         "application = Application(services=[Service('web', 'work')])",
         "service.py, line 5: target: expected a function, got 'work'",
     ),
@@ -81,7 +81,7 @@ BAD_TARGETS = {
         "application = Application(services=[Service('web', work, backend='curio')])",
         "service.py, line 5: backend: expected one of 'trio', 'asyncio', 'sync', got ",
     ),
-    "a policy that is none": (
+    "an unknown policy": (
         "application = Application(services=[Service('web', work, restart='maybe')])",
         "service.py, line 5: restart: expected one of 'always', 'on-failure', 'never'",
     ),
@@ -89,7 +89,7 @@ BAD_TARGETS = {
         "MemoryMonitor(interval=0)",
         "service.py, line 5: interval: expected more than 0 s, got 0",
     ),
-    "no monitor": (
+    "not a monitor": (
         "application = Application(services=[], monitors=[MemoryMonitor])",
         "service.py, line 5: monitors[0]: expected a Monitor ",
     ),
@@ -101,8 +101,8 @@ BAD_TARGETS = {
 
 
 @pytest.mark.parametrize(("source", "message"), BAD_TARGETS.values(), ids=BAD_TARGETS)
-def test_a_bad_target_is_one_message(source: str | None, message: str) -> None:
-    """It names the place and the field; nothing was started, nothing is left."""
+def test_invalid_target_is_a_one_line_error(source: str | None, message: str) -> None:
+    """The message names line and field; nothing was started, no file is left."""
     with short_directory() as directory:
         if source is not None:
             (directory / "service.py").write_text(f"{HEADER}\n{source}\n")
@@ -126,7 +126,7 @@ def test_a_bad_target_is_one_message(source: str | None, message: str) -> None:
         ("a-b", "'a-b' is neither a path ending in .py nor the name of a module"),
     ],
 )
-def test_a_bad_module_is_one_message(target: str, message: str) -> None:
+def test_invalid_module_is_a_one_line_error(target: str, message: str) -> None:
     with short_directory() as directory:
         write_package(directory)
 
@@ -138,7 +138,7 @@ def test_a_bad_module_is_one_message(target: str, message: str) -> None:
 
 
 def write_package(directory: Path) -> None:
-    """Make `package.module`, with an application of another name as well."""
+    """Write `package.module`, with an application and one of another name."""
     (directory / "package").mkdir()
     (directory / "package" / "__init__.py").write_text("")
     (directory / "package" / "module.py").write_text(
@@ -155,10 +155,8 @@ def write_package(directory: Path) -> None:
         ("./package/module.py:other", "package/supervisor.ipc"),
     ],
 )
-def test_a_target_is_a_path_or_a_module_with_or_without_a_name(
-    target: str, where: str
-) -> None:
-    """The socket is beside a file, and here for a module."""
+def test_target_may_be_a_path_or_a_module(target: str, where: str) -> None:
+    """The socket is beside the file, or in the current directory for a module."""
     with short_directory() as directory:
         write_package(directory)
         with subprocess.Popen(
@@ -182,7 +180,7 @@ def test_a_target_is_a_path_or_a_module_with_or_without_a_name(
         assert not (directory / where).exists()
 
 
-def test_a_second_serve_at_a_living_socket_is_refused() -> None:
+def test_second_serve_at_a_live_socket_exits_with_11() -> None:
     with open_serving() as serving:
         before = serving.call("workers")["workers"]
 
@@ -197,7 +195,7 @@ def test_a_second_serve_at_a_living_socket_is_refused() -> None:
         assert [w["process_id"] for w in after] == [w["process_id"] for w in before]
 
 
-def test_anybody_elses_living_socket_is_respected() -> None:
+def test_live_socket_of_another_program_is_kept() -> None:
     with short_directory() as directory:
         (directory / "service.py").write_text(
             f"{HEADER}\napplication = Application(services=[])"
@@ -213,8 +211,8 @@ def test_anybody_elses_living_socket_is_respected() -> None:
             assert (directory / "supervisor.ipc").is_socket()
 
 
-def test_a_stale_socket_is_taken_over() -> None:
-    """What kill -9 of a controller leaves behind."""
+def test_stale_socket_is_replaced() -> None:
+    """A controller that was killed leaves its socket file."""
     with open_serving() as serving:
         serving.process.kill()
         serving.wait_exit()
@@ -236,7 +234,7 @@ def test_a_stale_socket_is_taken_over() -> None:
         assert serving.files() == set()
 
 
-def test_a_path_too_long_is_said_with_its_length_before_anything_starts() -> None:
+def test_too_long_socket_path_exits_with_12() -> None:
     with short_directory() as directory:
         deep = directory / ("d" * 50) / ("e" * 50)
         deep.mkdir(parents=True)
@@ -261,7 +259,7 @@ def test_a_path_too_long_is_said_with_its_length_before_anything_starts() -> Non
         ("service.py", "there is something that is no socket at "),
     ],
 )
-def test_a_socket_that_cannot_be_made_is_said(where: str, message: str) -> None:
+def test_unusable_socket_path_exits_with_12(where: str, message: str) -> None:
     with short_directory() as directory:
         (directory / "service.py").write_text(
             f"{HEADER}\napplication = Application([{SERVICE}])"
@@ -276,7 +274,7 @@ def test_a_socket_that_cannot_be_made_is_said(where: str, message: str) -> None:
         assert finished.stderr.count("\n") == 1
 
 
-def test_it_listens_where_it_is_told() -> None:
+def test_socket_path_is_taken_from_the_environment() -> None:
     with (
         short_directory() as elsewhere,
         open_serving(
@@ -295,17 +293,17 @@ def test_it_listens_where_it_is_told() -> None:
         assert found.returncode == 0
 
 
-_FROM_NOWHERE = 'cd "$0" && rmdir "$0" && exec "$@"'
+_IN_REMOVED_DIRECTORY = 'cd "$0" && rmdir "$0" && exec "$@"'
 
 
 @pytest.mark.parametrize("words", [["serve", "service.py"], ["status"]])
-def test_a_working_directory_that_was_removed_is_said(words: list[str]) -> None:
-    """Of which no path can be told any more."""
+def test_removed_working_directory_is_reported(words: list[str]) -> None:
+    """Relative paths cannot be resolved there."""
     with short_directory() as directory:
         gone = directory / "gone"
         gone.mkdir()
         done = subprocess.run(
-            ["sh", "-c", _FROM_NOWHERE, str(gone), *COMMAND, *words],
+            ["sh", "-c", _IN_REMOVED_DIRECTORY, str(gone), *COMMAND, *words],
             env=environment_of_children(),
             capture_output=True,
             text=True,
@@ -318,14 +316,14 @@ def test_a_working_directory_that_was_removed_is_said(words: list[str]) -> None:
     assert line.endswith("the current directory was removed; change to another one")
 
 
-def test_where_no_path_depends_on_it_that_is_no_matter() -> None:
+def test_removed_working_directory_is_allowed_with_absolute_paths() -> None:
     with short_directory() as directory:
         gone = directory / "gone"
         gone.mkdir()
         (directory / "service.py").write_text(ISSUE_SERVICE, encoding="utf-8")
         path = str(directory / "service.py")
         with subprocess.Popen(
-            ["sh", "-c", _FROM_NOWHERE, str(gone), *COMMAND, "serve", path],
+            ["sh", "-c", _IN_REMOVED_DIRECTORY, str(gone), *COMMAND, "serve", path],
             env=environment_of_children(),
             stdin=subprocess.DEVNULL,
             stderr=subprocess.PIPE,

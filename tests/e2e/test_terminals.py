@@ -1,4 +1,4 @@
-"""SIGHUP: of a terminal that closes, and of a person who wants a reload."""
+"""SIGHUP: sent by a closing terminal, or to request a reload."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def controller_of(serving: Serving) -> int:
 
 
 @pytest.mark.parametrize("mode", ["leader", "shell"])
-def test_a_terminal_that_closes_stops_everything(mode: str) -> None:
+def test_closed_terminal_stops_everything(mode: str) -> None:
     with open_serving(SERVICE, prefix=in_terminal(mode)) as serving:
         controller = controller_of(serving)
 
@@ -50,8 +50,8 @@ def test_a_terminal_that_closes_stops_everything(mode: str) -> None:
         assert codes["worker.0"] == 0
 
 
-def test_a_terminal_that_closes_while_the_log_goes_there_stops_everything() -> None:
-    """Though whatever is written now fails."""
+def test_closed_terminal_with_the_log_stops_everything() -> None:
+    """Every write to the log fails from then on."""
     prefix = in_terminal("log")
     with open_serving(SERVICE, prefix=prefix, is_ready=False) as serving:
         serving.until(serving.socket.exists, "the socket")
@@ -64,7 +64,7 @@ def test_a_terminal_that_closes_while_the_log_goes_there_stops_everything() -> N
         assert serving.files() == set()
 
 
-def test_a_sighup_while_the_terminal_is_there_reloads() -> None:
+def test_sighup_with_open_terminal_reloads() -> None:
     with open_serving(SERVICE, prefix=in_terminal("leader")) as serving:
         os.kill(controller_of(serving), signal.SIGHUP)
 
@@ -72,7 +72,7 @@ def test_a_sighup_while_the_terminal_is_there_reloads() -> None:
         assert serving.cli("shutdown").returncode == 0
 
 
-def test_a_sighup_without_a_terminal_reloads() -> None:
+def test_sighup_without_terminal_reloads() -> None:
     with open_serving(SERVICE, prefix=["setsid", "--wait"]) as serving:
         os.kill(controller_of(serving), signal.SIGHUP)
 
@@ -80,8 +80,8 @@ def test_a_sighup_without_a_terminal_reloads() -> None:
         assert serving.cli("shutdown").returncode == 0
 
 
-def test_under_nohup_a_sighup_stays_ignored() -> None:
-    """That of the terminal, and a later one; what is started can be sent one."""
+def test_sighup_under_nohup_is_ignored() -> None:
+    """That of the terminal and a later one; a worker gets its own SIGHUP."""
     with open_serving(SERVICE, prefix=in_terminal("nohup")) as serving:
         controller = controller_of(serving)
         mark = serving.mark()

@@ -1,4 +1,4 @@
-"""What a verb reports is true when it is reported, with real processes."""
+"""Verbs report success only when it is true, with real processes."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ application = Application([
     Command("good", ["sleep", "1000"]),
     Command("bad", ["sh", "-c", "exit 3"], backoff=SLOW, intensity=None),
     Command("none", ["sleep", "1000"], count=0),
-    # Good for one worker alone, and for its first life.
+    # Works for one worker only, and only for its first process.
     Command("single", ["sh", "-c", "mkdir one && exec sleep 1000; exit 4"],
             backoff=SLOW, intensity=None),
 ])
@@ -30,8 +30,8 @@ def serving() -> Iterator[Serving]:
         yield found
 
 
-def test_all_ready_is_not_said_where_one_exits_at_once(serving: Serving) -> None:
-    """Nor waited for in vain: the deadline has an exit code of its own."""
+def test_wait_ready_with_crashing_worker_times_out(serving: Serving) -> None:
+    """The deadline has an exit code of its own."""
     result = serving.cli("status", "--wait-ready", "--timeout", "2")
     assert result.returncode == 4
     assert "not all workers were ready within 2 s" in result.stderr
@@ -39,7 +39,7 @@ def test_all_ready_is_not_said_where_one_exits_at_once(serving: Serving) -> None
     assert serving.select(event="ready", name="bad.0") == []
 
 
-def test_a_start_of_what_exits_at_once_fails_and_is_undone(serving: Serving) -> None:
+def test_start_of_crashing_worker_fails_and_is_undone(serving: Serving) -> None:
     serving.cli("stop", "bad")
     result = serving.cli("start", "bad")
     assert result.returncode == 1
@@ -49,13 +49,13 @@ def test_a_start_of_what_exits_at_once_fails_and_is_undone(serving: Serving) -> 
     assert serving.worker("bad.0")["state"] == "stopped"
 
 
-def test_a_start_of_what_has_no_workers_says_so(serving: Serving) -> None:
+def test_start_of_service_with_count_0_fails(serving: Serving) -> None:
     result = serving.cli("start", "none")
     assert result.returncode == 1
     assert "none has no workers to start (count=0)" in result.stderr
 
 
-def test_a_scale_to_what_does_not_stay_up_is_undone(serving: Serving) -> None:
+def test_scale_with_crashing_worker_is_undone(serving: Serving) -> None:
     result = serving.cli("scale", "single=3")
     assert result.returncode == 1
     assert "did not stay up for 1 s (stable_for): exit code 4" in result.stderr
@@ -64,8 +64,8 @@ def test_a_scale_to_what_does_not_stay_up_is_undone(serving: Serving) -> None:
     assert [name for name in names if name.startswith("single")] == ["single.0"]
 
 
-def test_a_scale_names_what_is_not_ready(serving: Serving) -> None:
-    """Its number is as asked for; that is all that is said of it."""
+def test_scale_names_workers_that_are_not_ready(serving: Serving) -> None:
+    """The new count is reached; not ready is not a failure."""
     serving.cli("stop", "bad")
     result = serving.cli("scale", "bad=1", "good=2")
     assert result.returncode == 0
@@ -76,8 +76,8 @@ def test_a_scale_names_what_is_not_ready(serving: Serving) -> None:
     ]
 
 
-def test_a_restart_to_what_exits_at_once_fails(serving: Serving) -> None:
-    """The directory is there already."""
+def test_restart_of_crashing_worker_fails(serving: Serving) -> None:
+    """Its second process exits, for the directory exists already."""
     result = serving.cli("restart", "single")
     assert result.returncode == 1
     assert "single.0 did not stay up for 1 s (stable_for)" in result.stderr
@@ -113,10 +113,10 @@ def lost(worker):
         ),
     ],
 )
-def test_a_target_that_its_backend_cannot_run_is_said_before_the_start(
+def test_target_of_wrong_kind_is_rejected_before_start(
     service: str, problem: str
 ) -> None:
-    """With the line of the declaration."""
+    """The message names the line of the declaration."""
     with short_directory() as directory:
         source = WRONG.format(services=f"application = Application([{service}])")
         (directory / "service.py").write_text(source)
@@ -126,8 +126,8 @@ def test_a_target_that_its_backend_cannot_run_is_said_before_the_start(
     assert problem in result.stderr
 
 
-def test_what_only_a_call_tells_is_said_by_the_worker() -> None:
-    """A coroutine that nothing runs is no success."""
+def test_target_that_returns_a_coroutine_fails_in_the_worker() -> None:
+    """A coroutine that is never awaited is a failure."""
     services = """application = Application([
     Service("lost", lost, backend="sync", restart="never"),
     Service("none", passing_on, restart="never"),

@@ -1,8 +1,8 @@
-"""Run a program in a terminal of its own, which closes on SIGUSR1.
+"""Run a program in a new terminal that closes on SIGUSR1.
 
-``python in_terminal.py MODE COMMAND...``: the program is the leader of the session
-(``leader``; ``log``: with its standard error on the terminal, too), or runs under a
-shell that is (``shell``), or under nohup(1) under such a shell (``nohup``).
+``python in_terminal.py MODE COMMAND...``: with ``leader`` the program is the session
+leader, with ``log`` its standard error is the terminal as well; with ``shell`` a shell
+is the session leader and runs the program, with ``nohup`` by nohup(1).
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ def main() -> None:
     signal.signal(signal.SIGUSR1, lambda *_: os.close(master))
     threading.Thread(target=drain, args=(master,), daemon=True).start()
     code = 0
-    with suppress(ChildProcessError):  # also what has outlived its shell
+    with suppress(ChildProcessError):  # also processes that outlive the shell
         while True:
             ended, status = os.wait()
             if ended == process_id:
@@ -48,7 +48,7 @@ def main() -> None:
 
 
 def drain(master: int) -> None:
-    """Show what the program prints; nothing else reads its terminal."""
+    """Read and drop what the program prints to its terminal."""
     os.set_blocking(master, False)
     poll = select.poll()
     poll.register(master)

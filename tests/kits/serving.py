@@ -1,7 +1,7 @@
-"""A real ``serve`` for a test: its log as events, its processes, and what it leaves.
+"""Run a real ``serve`` for a test, and observe its log, its processes and its files.
 
-Nothing in here sleeps: it waits for lines of the log, for answers and for the ends of
-processes, each with a deadline.
+Nothing in here sleeps: it waits for lines of the log, answers and exits of processes,
+each with a deadline.
 """
 
 from __future__ import annotations
@@ -42,9 +42,9 @@ from trio_supervisor.errors import (
 
 PACKAGE_DIRECTORY = Path(trio_supervisor.__file__).parents[1]
 PATIENCE = 60.0
-"""What a loaded machine may need for anything that is no promise [s]."""
+"""Limit for anything whose duration is not under test, on a loaded machine [s]."""
 _LATE = 5.0
-"""What the thread that writes the log may be late [s]."""
+"""How late the thread that writes the log may be [s]."""
 COMMAND = (sys.executable, "-m", "trio_supervisor")
 _MARK = "TRIO_SUPERVISOR_TEST"
 
@@ -65,14 +65,14 @@ application = Application(
 
 
 def environment_of_children(mark: str = "") -> dict[str, str]:
-    """Return an environment in which our package is found, and nothing else of ours."""
+    """Return an environment that finds our package, without variables of ours."""
     kept = {k: v for k, v in os.environ.items() if not k.startswith("TRIO_SUPERVISOR")}
     return {**kept, "PYTHONPATH": str(PACKAGE_DIRECTORY), _MARK: mark}
 
 
 @contextmanager
 def short_directory() -> Iterator[Path]:
-    """Have a directory whose path leaves room for the name of a Unix socket."""
+    """Make a temporary directory with a path short enough for a Unix socket."""
     directory = Path(tempfile.mkdtemp(prefix="ts-", dir="/tmp"))
     try:
         yield directory
@@ -83,7 +83,7 @@ def short_directory() -> Iterator[Path]:
 def run_cli(
     *words: str, directory: Path, timeout: float = PATIENCE, **environment: str
 ) -> subprocess.CompletedProcess[str]:
-    """Run a command of ours to its end, in *directory*, with nothing on a terminal."""
+    """Run a verb to its end in *directory*, without a terminal."""
     return subprocess.run(
         [*COMMAND, *words],
         cwd=directory,
@@ -97,7 +97,7 @@ def run_cli(
 
 
 def wait_gone(process_ids: Sequence[int], timeout: float = PATIENCE) -> None:
-    """Wait until none of *process_ids* runs any more."""
+    """Wait until all of *process_ids* have exited."""
     end = time.monotonic() + timeout
     for process_id in process_ids:
         try:
@@ -106,14 +106,14 @@ def wait_gone(process_ids: Sequence[int], timeout: float = PATIENCE) -> None:
             continue
         try:
             left = max(0.0, end - time.monotonic())
-            is_gone, _, _ = select.select([descriptor], [], [], left)
-            assert is_gone, f"{describe(process_id)} still runs after {timeout} s"
+            has_exited, _, _ = select.select([descriptor], [], [], left)
+            assert has_exited, f"{describe(process_id)} still runs after {timeout} s"
         finally:
             os.close(descriptor)
 
 
 def describe(process_id: int) -> str:
-    """Return a process's number and command, for a failure's message."""
+    """Return the pid and command line of a process, for the message of a failure."""
     try:
         words = Path(f"/proc/{process_id}/cmdline").read_bytes().split(b"\0")
     except OSError:
@@ -122,7 +122,7 @@ def describe(process_id: int) -> str:
 
 
 def is_alive(process_id: int) -> bool:
-    """Whether the process runs, and is no zombie."""
+    """Return whether the process runs, and is not a zombie."""
     try:
         stat = Path(f"/proc/{process_id}/stat").read_bytes()
     except OSError:
@@ -131,19 +131,19 @@ def is_alive(process_id: int) -> bool:
 
 
 def count_descriptors(process_id: int) -> int:
-    """Return how many descriptors a process holds."""
+    """Return the number of open descriptors of a process."""
     return len(os.listdir(f"/proc/{process_id}/fd"))
 
 
-def _logged(told: Mapping[str, Any]) -> Iterator[object]:
-    """Give the events that the log has as well: without repeats of a crash loop."""
-    for entry in told.get("entries", ()):
+def _logged(answer: Mapping[str, Any]) -> Iterator[object]:
+    """Yield the events that the log has as well: not the repeats of a crash loop."""
+    for entry in answer.get("entries", ()):
         if not entry.get("is_repeat"):
             yield entry
 
 
 class RawPeer:
-    """Lines over the socket, written and read by hand."""
+    """A connection to the socket that sends and receives raw lines."""
 
     def __init__(self, path: Path) -> None:
         self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
@@ -159,11 +159,11 @@ class RawPeer:
         self._socket.close()
 
     def send(self, line: str) -> None:
-        """Send *line* as it stands."""
+        """Send *line* unchanged."""
         self._socket.sendall(line.encode() + b"\n")
 
     def receive(self) -> dict[str, Any]:
-        """Return the next line; an empty object is the end."""
+        """Return the next line; an empty object at the end of the stream."""
         line = self._file.readline()
         found: dict[str, Any] = json.loads(line) if line else {}
         return found
@@ -175,7 +175,7 @@ class RawPeer:
 
 
 class Serving:
-    """One ``serve`` that runs; made by `open_serving`."""
+    """A running ``serve``; made by `open_serving`."""
 
     def __init__(
         self, directory: Path, process: subprocess.Popen[str], mark: str
@@ -184,14 +184,14 @@ class Serving:
         self.process = process
         self.socket = directory / "supervisor.ipc"
         self.events: list[dict[str, Any]] = []
-        """What the log said, and when by its own words: ``at`` [s since 1970]."""
+        """JSON lines of the log, each with its own time as ``at`` [s since 1970]."""
         self.lines: list[str] = []
-        """All of standard error, what is no JSON included."""
+        """All lines of standard error, including those that are not JSON."""
         self._mark = mark
         self._news = threading.Condition()
         self._is_over = False
         self._count = 0
-        """Of the events, without what children have printed."""
+        """Number of events, without lines printed by workers."""
         assert process.stderr is not None
         self._log = process.stderr.fileno()
         self._reader = threading.Thread(target=self._read)
@@ -201,38 +201,38 @@ class Serving:
         rest = b""
         while True:
             select.select([self._log], [], [])
-            # Under the lock: what is in the pipe no more, all have here.
+            # Under the lock: a line is either in the pipe or in `lines`.
             with self._news:
                 if not (data := os.read(self._log, 65536)):
                     break
                 *lines, rest = (rest + data).split(b"\n")
                 for line in lines:
-                    self._hear(line.decode("utf-8", "backslashreplace"))
+                    self._take_line(line.decode("utf-8", "backslashreplace"))
                 self._news.notify_all()
         with self._news:
             if rest:
-                self._hear(rest.decode("utf-8", "backslashreplace"))
+                self._take_line(rest.decode("utf-8", "backslashreplace"))
             self._is_over = True
             self._news.notify_all()
 
-    def _hear(self, line: str) -> None:
+    def _take_line(self, line: str) -> None:
         self.lines.append(line)
         if line.startswith("{"):
             event = json.loads(line)
-            # Not when it was read: who reads may come to it late.
+            # The time of the event: it may be read much later.
             at = datetime.fromisoformat(event["time"]).timestamp()
             self.events.append({**event, "at": at})
             self._count += "event" in event
 
     def _catch_up(self) -> None:
-        """Wait until all that was logged by now is here."""
+        """Wait until all lines logged so far have been read."""
         unread = array("i", [0])
         with self._news:
             while not self._is_over:
                 fcntl.ioctl(self._log, termios.FIONREAD, unread)
                 if not unread[0]:
                     return
-                assert self._news.wait(PATIENCE), "the log is not read"
+                assert self._news.wait(PATIENCE), "the log is not being read"
 
     @property
     def text(self) -> str:
@@ -240,15 +240,15 @@ class Serving:
         return "\n".join(self.lines)
 
     def settle(self) -> None:
-        """Wait until all is here that the controller had logged when this was called.
+        """Wait until all events that happened before this call have been read.
 
-        It writes its log by a thread, and waits for that before it answers, but for a
-        moment only: so it is asked how much there has to be, too.
+        The controller writes its log in a thread, and waits for it only briefly before
+        it answers a call. So ask for the number of events as well.
         """
         end = time.monotonic() + PATIENCE
         happened: list[object] = []
         while self.process.poll() is None:
-            assert time.monotonic() < end, "the controller does not answer"
+            assert time.monotonic() < end, "the controller does not respond"
             happened.clear()
             try:
                 with SupervisorConnection(
@@ -257,15 +257,15 @@ class Serving:
                     connection.call(
                         "events",
                         {},
-                        lambda told: happened.extend(_logged(told)),
+                        lambda answer: happened.extend(_logged(answer)),
                     )
                     connection.call("scale", {"counts": {}})
                 break
             except (NoSupervisorError, ConnectionLostError):
-                continue  # one comes, or all is being ended
+                continue  # a new supervisor is being started, or everything is stopping
             except (CallFailedError, UnavailableError) as exc:
                 if "the controller is" not in str(exc):
-                    break  # it has answered, if only to refuse
+                    break  # it has answered, although with a refusal
         else:
             self._reader.join(PATIENCE)
         with self._news:
@@ -282,7 +282,7 @@ class Serving:
     def select(self, since: int = 0, **fields: object) -> list[dict[str, Any]]:
         """Return the events from number *since* on that have these *fields*.
 
-        All that was logged until now is looked at.
+        All events until now are considered.
         """
         self.settle()
         return self._select(since, fields)
@@ -301,14 +301,14 @@ class Serving:
     def wait_events(
         self, count: int, *, since: int = 0, **fields: object
     ) -> list[dict[str, Any]]:
-        """Wait for so many events that have these *fields*."""
+        """Wait for *count* events that have these *fields*."""
         end = time.monotonic() + PATIENCE
         with self._news:
             while len(found := self._select(since, fields)) < count:
                 left = end - time.monotonic()
                 what = f"{count} events with {fields}, in\n{self.text}"
-                assert left > 0, f"waited in vain for {what}"
-                assert not self._is_over, f"ended without {what}"
+                assert left > 0, f"timed out waiting for {what}"
+                assert not self._is_over, f"exited without {what}"
                 self._news.wait(left)
         return found
 
@@ -318,13 +318,13 @@ class Serving:
         with self._news:
             while not (found := [line for line in self.lines[since:] if part in line]):
                 left = end - time.monotonic()
-                assert left > 0, f"waited in vain for {part!r} in\n{self.text}"
-                assert not self._is_over, f"ended without {part!r} in\n{self.text}"
+                assert left > 0, f"timed out waiting for {part!r} in\n{self.text}"
+                assert not self._is_over, f"exited without {part!r} in\n{self.text}"
                 self._news.wait(left)
         return found[0]
 
     def call(self, do: str, **arguments: object) -> dict[str, Any]:
-        """Make one call of the supervisor."""
+        """Make one call to the supervisor."""
         with SupervisorConnection(str(self.socket), Deadline(PATIENCE)) as connection:
             return connection.call(do, arguments)
 
@@ -339,7 +339,7 @@ class Serving:
                     continue
 
     def worker(self, name: str) -> dict[str, Any]:
-        """Return what is said of one worker."""
+        """Return the status of one worker."""
         workers = self.call("workers")["workers"]
         found: dict[str, Any]
         # During a reload there may be two.
@@ -350,25 +350,25 @@ class Serving:
         return found
 
     def wait_worker(self, name: str, **fields: object) -> dict[str, Any]:
-        """Ask for one worker again and again until it has these *fields*.
+        """Poll the status of one worker until it has these *fields*.
 
-        The supervisor's picture follows the log by a moment.
+        The supervisor's status is a moment behind the log.
         """
         end = time.monotonic() + PATIENCE
         while True:
             worker = self.worker(name)
             if all(worker[key] == value for key, value in fields.items()):
                 return worker
-            assert time.monotonic() < end, f"waited in vain for {fields}: {worker}"
+            assert time.monotonic() < end, f"timed out waiting for {fields}: {worker}"
 
     def cli(self, *words: str, **environment: str) -> subprocess.CompletedProcess[str]:
-        """Run a command of ours beside the socket."""
+        """Run a verb in the directory of the socket."""
         return run_cli(
             *words, directory=self.directory, timeout=PATIENCE, **environment
         )
 
     def peer(self) -> RawPeer:
-        """Connect by hand."""
+        """Open a connection for raw lines."""
         return RawPeer(self.socket)
 
     def kill(self, name: str) -> int:
@@ -381,18 +381,18 @@ class Serving:
         return process_id
 
     def wait_exit(self, timeout: float = PATIENCE) -> int:
-        """Wait for the controller's end, and for that of its log; return its code."""
+        """Wait for the controller's exit and the end of its log; return its code."""
         code = self.process.wait(timeout)
         self._reader.join(timeout)
         return code
 
     def terminate(self) -> int:
-        """End everything by SIGTERM; return the exit code."""
+        """Stop everything by SIGTERM; return the exit code."""
         self.process.send_signal(signal.SIGTERM)
         return self.wait_exit()
 
     def process_ids(self) -> list[int]:
-        """Return all processes that descend from this ``serve``, itself included."""
+        """Return the pids of this ``serve`` and of all its descendants."""
         needle = f"{_MARK}={self._mark}".encode()
         found = []
         for name in os.listdir("/proc"):
@@ -413,34 +413,34 @@ class Serving:
             wait_gone(left, max(0.0, end - time.monotonic()))
 
     def files(self) -> set[str]:
-        """Return the names of what it left beside the service file and in TMPDIR."""
+        """Return the names of files left beside the service file and in TMPDIR."""
         own = {"service.py", "tmp", "__pycache__", "supervisor.state"}
         beside = {path.name for path in self.directory.iterdir()} - own
         return beside | {path.name for path in (self.directory / "tmp").iterdir()}
 
     def edit(self, source: str) -> None:
-        """Have another service file in place of the one that is served."""
+        """Replace the service file."""
         self.put("service.py", source)
 
     def put(self, name: str, source: str) -> None:
-        """Write a file beside the service file, at once and as a whole."""
+        """Write a file beside the service file, atomically."""
         new = self.directory / "tmp" / "new"
         new.write_text(source, encoding="utf-8")
         new.replace(self.directory / name)
 
     def printed(self, name: str, message: str) -> dict[str, Any]:
-        """Wait for what *name* prints to its standard error."""
+        """Wait for a line that *name* prints to its standard error."""
         return self.wait_event(name=name, message=message, stream="stderr")
 
     def until(self, is_true: Callable[[], object], what: str) -> None:
-        """Look again and again until *is_true*: what changes tells nobody."""
+        """Poll *is_true* until it is: nothing signals the change."""
         end = time.monotonic() + PATIENCE
         while not is_true():
-            assert self.process.poll() is None, f"ended without {what}"
-            assert time.monotonic() < end, f"waited in vain for {what}"
+            assert self.process.poll() is None, f"exited without {what}"
+            assert time.monotonic() < end, f"timed out waiting for {what}"
 
     def pids(self, *services: str) -> dict[str, int]:
-        """Return the processes of all workers, or of those of *services*, by name."""
+        """Return the pids of all workers, or of those of *services*, by name."""
         return {
             worker["name"]: worker["process_id"]
             for worker in self.call("workers")["workers"]
@@ -475,13 +475,13 @@ def open_serving(
     stdout: int = subprocess.DEVNULL,
     pass_fds: Sequence[int] = (),
 ) -> Iterator[Serving]:
-    """Serve *source* in a directory of its own; at the end nothing may be left of it.
+    """Serve *source* in a directory of its own; afterwards no process may be left.
 
     Args:
         is_ready: Whether to wait until all workers are ready and connected.
-        words: Further options of ``serve``.
-        prefix: A program, with its arguments, that runs ``serve``.
-        files: What else is in its directory, by name.
+        words: More options of ``serve``.
+        prefix: A program with its arguments that runs ``serve``.
+        files: Other files in its directory, by name.
         stdout: Its standard output.
         pass_fds: Descriptors that it inherits.
     """

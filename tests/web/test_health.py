@@ -1,4 +1,4 @@
-"""Health over HTTP, asked by http.client and by clients that behave badly."""
+"""Health endpoints over HTTP, with http.client and with misbehaving clients."""
 
 from __future__ import annotations
 
@@ -35,18 +35,18 @@ LOCAL = "127.0.0.1:0"
 
 @define
 class Source:
-    """As well as it is told to be."""
+    """A health source whose result the test sets."""
 
     failing: set[HealthKind] = field(factory=set)
     details: dict[str, object] = field(factory=dict)
 
     def report(self, kind: HealthKind) -> tuple[bool, Mapping[str, object]]:
-        """Say so."""
+        """Return the result that was set."""
         return kind not in self.failing, self.details
 
 
 class Broken:
-    """Raises."""
+    """A health source that raises."""
 
     def report(self, kind: HealthKind) -> tuple[bool, Mapping[str, object]]:
         """Raise."""
@@ -79,7 +79,7 @@ def connect(address: str) -> socket.socket:
 def ask(
     address: str, path: str, method: str = "GET"
 ) -> tuple[int, bytes, dict[str, str]]:
-    """One request, by the standard library's client."""
+    """Make one request by http.client; return status, body and headers."""
     client = http.client.HTTPConnection("here")
     client.sock = connect(address)
     client.request(method, path)
@@ -92,7 +92,7 @@ def ask(
 
 
 def converse(address: str, data: bytes) -> bytes:
-    """Send *data*, and return all that is said until it is hung up."""
+    """Send *data*, and return all data until the server closes."""
     with connect(address) as sock:
         sock.sendall(data)
         return read_all(sock)
@@ -113,7 +113,7 @@ async def in_thread(function: Callable[..., T], *args: object) -> T:
     ("path", "kind"),
     [("/livez", "liveness"), ("/readyz", "readiness"), ("/startupz", "startup")],
 )
-async def test_each_path_asks_for_its_own_kind(path: str, kind: HealthKind) -> None:
+async def test_path_selects_the_kind_of_check(path: str, kind: HealthKind) -> None:
     source = Source()
     async with serving(source) as address:
         assert (await in_thread(ask, address, path))[:2] == (200, b"ok\n")
@@ -124,7 +124,7 @@ async def test_each_path_asks_for_its_own_kind(path: str, kind: HealthKind) -> N
 
 
 @pytest.mark.parametrize("query", ["?verbose", "?verbose=1", "?a=b&verbose"])
-async def test_details_are_there_for_the_asking(query: str) -> None:
+async def test_verbose_returns_details_as_json(query: str) -> None:
     source = Source({"readiness"}, {"ready": 3, "wanted": 4, "missing": ["web.1"]})
     async with serving(source) as address:
         status, body, headers = await in_thread(ask, address, f"/readyz{query}")
@@ -138,14 +138,14 @@ async def test_details_are_there_for_the_asking(query: str) -> None:
     }
 
 
-async def test_an_answer_is_never_kept() -> None:
+async def test_response_is_not_cacheable() -> None:
     async with serving(Source()) as address:
         _, _, headers = await in_thread(ask, address, "/livez")
     assert headers["cache-control"] == "no-store"
     assert headers["date"].endswith(" GMT")
 
 
-async def test_head_is_get_without_the_body() -> None:
+async def test_head_omits_the_body() -> None:
     async with serving(Source()) as address:
         said = await in_thread(converse, address, b"HEAD /livez HTTP/1.0\r\n\r\n")
     assert said.startswith(b"HTTP/1.1 200 ")
@@ -154,7 +154,7 @@ async def test_head_is_get_without_the_body() -> None:
 
 
 @pytest.mark.parametrize("path", ["/", "/livez/", "//livez", "/health", "/livez%20"])
-async def test_another_path_is_not_found(path: str) -> None:
+async def test_unknown_path_returns_404(path: str) -> None:
     async with serving(Source()) as address:
         status, body, _ = await in_thread(ask, address, path)
     assert status == 404
@@ -162,14 +162,14 @@ async def test_another_path_is_not_found(path: str) -> None:
 
 
 @pytest.mark.parametrize("method", ["POST", "PUT", "DELETE", "OPTIONS", "BREW"])
-async def test_another_method_is_not_allowed(method: str) -> None:
+async def test_unsupported_method_returns_405(method: str) -> None:
     async with serving(Source()) as address:
         status, _, headers = await in_thread(ask, address, "/livez", method)
     assert status == 405
     assert headers["allow"] == "GET, HEAD"
 
 
-async def test_a_connection_is_good_for_many_requests() -> None:
+async def test_connection_is_reused_for_several_requests() -> None:
     def many(address: str) -> list[int]:
         client = http.client.HTTPConnection("here")
         client.sock = sock = connect(address)
@@ -187,7 +187,7 @@ async def test_a_connection_is_good_for_many_requests() -> None:
         assert await in_thread(many, address) == [200, 503, 404, 200]
 
 
-async def test_requests_may_come_all_at_once_or_byte_by_byte() -> None:
+async def test_pipelined_and_fragmented_requests_are_answered() -> None:
     one = b"GET /livez HTTP/1.1\r\nHost: here\r\n\r\n"
     last = b"GET /livez HTTP/1.1\r\nHost: here\r\nConnection: close\r\n\r\n"
 
@@ -205,7 +205,7 @@ async def test_requests_may_come_all_at_once_or_byte_by_byte() -> None:
 
 
 @pytest.mark.parametrize("target", [b"http://here/livez", b"http://here/livez?verbose"])
-async def test_a_proxy_may_ask_by_the_whole_address(target: bytes) -> None:
+async def test_absolute_request_target_is_accepted(target: bytes) -> None:
     data = b"GET " + target + b" HTTP/1.0\r\n\r\n"
     async with serving(Source()) as address:
         assert b" 200 " in await in_thread(converse, address, data)
@@ -222,7 +222,7 @@ async def test_a_proxy_may_ask_by_the_whole_address(target: bytes) -> None:
         pytest.param(
             b"GET / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: gzip\r\n\r\n",
             501,
-            id="an encoding that nobody knows",
+            id="unknown encoding",
         ),
         pytest.param(
             b"GET / HTTP/1.1\r\nHost: a\r\nContent-Length: x\r\n\r\n",
@@ -237,8 +237,8 @@ async def test_a_proxy_may_ask_by_the_whole_address(target: bytes) -> None:
         pytest.param(b"G" * 100_000, 431, id="a line without an end"),
     ],
 )
-async def test_a_malformed_request_is_told_so(data: bytes, status: int) -> None:
-    """And hung up on, in a way that the answer arrives; others go on."""
+async def test_malformed_request_gets_an_error_status(data: bytes, status: int) -> None:
+    """It closes the connection so that the response arrives; others are unaffected."""
     async with serving(Source()) as address:
         said = await in_thread(converse, address, data)
         assert said.startswith(b"HTTP/1.1 %d " % status)
@@ -247,8 +247,8 @@ async def test_a_malformed_request_is_told_so(data: bytes, status: int) -> None:
 
 
 @pytest.mark.parametrize("size", [3, 60_000])
-async def test_a_body_is_not_read(size: int) -> None:
-    """The answer comes at once, and is the last on this connection."""
+async def test_request_with_body_closes_the_connection(size: int) -> None:
+    """The response comes without waiting for the body."""
     head = b"GET /livez HTTP/1.1\r\nHost: a\r\nContent-Length: %d\r\n\r\n" % size
     async with serving(Source()) as address:
         for data in (head, head + size * b"x"):
@@ -267,10 +267,10 @@ async def test_a_body_is_not_read(size: int) -> None:
         ),
     ],
 )
-async def test_a_client_that_stalls_is_sent_away(
+async def test_stalled_client_is_disconnected(
     monkeypatch: pytest.MonkeyPatch, data: bytes, says: bytes
 ) -> None:
-    """In five seconds; here, a little sooner."""
+    """After TIME_TO_REQUEST, shorter here."""
     monkeypatch.setattr(web_http, "TIME_TO_REQUEST", 3.0)
     async with serving(Source()) as address:
         said = await in_thread(converse, address, data)
@@ -278,18 +278,18 @@ async def test_a_client_that_stalls_is_sent_away(
         assert bool(said) == bool(says)
 
 
-async def test_a_client_that_does_not_read_is_cut_off(
+async def test_client_that_does_not_read_is_disconnected(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """Its answers fill the buffers of both sides; in five seconds, or sooner here."""
-    monkeypatch.setattr(web_http, "_TIME_TO_TAKE", 0.05)
+    """When the responses have filled the buffers, after _TIME_TO_READ, shorter here."""
+    monkeypatch.setattr(web_http, "_TIME_TO_READ", 0.05)
     request = b"GET /livez?verbose HTTP/1.1\r\nHost: here\r\n\r\n"
 
     def flood(address: str) -> bool:
         with connect(address) as sock:
             sock.sendall(1000 * request)
             poll = select.poll()
-            poll.register(sock, 0)  # nothing but the end
+            poll.register(sock, 0)  # only the end of the connection
             return bool(poll.poll(30_000))
 
     async with serving(Source(details={"x": 100_000 * "x"})) as address:
@@ -297,10 +297,10 @@ async def test_a_client_that_does_not_read_is_cut_off(
         assert (await in_thread(ask, address, "/livez"))[0] == 200
 
 
-async def test_one_more_connection_closes_the_one_that_asked_least_recently(
+async def test_connection_limit_closes_the_least_recently_used(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(web_http, "TIME_TO_REQUEST", 60.0)  # however slow we are
+    monkeypatch.setattr(web_http, "TIME_TO_REQUEST", 60.0)  # also on a loaded machine
     limit = web_http.MAX_CONNECTIONS
     request = b"GET /livez HTTP/1.1\r\nHost: here\r\n\r\n"
 
@@ -330,12 +330,12 @@ def client_is_served(client: socket.socket) -> bool:
     return client.recv(4096).startswith(b"HTTP/1.1 200 ")
 
 
-async def test_a_client_that_hangs_up_disturbs_nobody() -> None:
+async def test_client_reset_does_not_affect_others() -> None:
     def hang_up(address: str) -> None:
         for data in (b"", b"GET /li", b"GET /livez HTTP/1.1\r\nHost: a\r\n\r\n"):
             sock = connect(address)
             sock.sendall(data)
-            # No lingering: a reset, whatever is under way.
+            # No lingering: close(2) sends a reset.
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b"\1\0\0\0\0\0\0\0")
             sock.close()
 
@@ -344,20 +344,20 @@ async def test_a_client_that_hangs_up_disturbs_nobody() -> None:
         assert (await in_thread(ask, address, "/livez"))[0] == 200
 
 
-async def test_a_source_that_raises_is_an_answer_of_its_own(
+async def test_source_that_raises_returns_500_and_logs(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    """And a line in the log: what supervises must not end by being asked."""
+    """A bug in a health source must not end the controller."""
     async with serving(Broken()) as address:
         status, body, _ = await in_thread(ask, address, "/livez")
         assert (status, body) == (500, b"internal server error\n")
-    assert "no answer to GET /livez" in caplog.text
+    assert "error while answering GET /livez" in caplog.text
     assert "KeyError" in caplog.text
 
 
 @pytest.fixture
 def path() -> Iterator[str]:
-    """Short enough for a socket."""
+    """A path short enough for a socket."""
     with tempfile.TemporaryDirectory(prefix="ts") as directory:
         yield str(Path(directory, "health"))
 
@@ -365,7 +365,7 @@ def path() -> Iterator[str]:
 @pytest.mark.parametrize(
     "address", ["127.0.0.1:0", "localhost:0", ":0", "[::1]:0", "unix:PATH"]
 )
-async def test_every_form_of_address_can_be_served(path: str, address: str) -> None:
+async def test_listener_accepts_every_form_of_address(path: str, address: str) -> None:
     async with serving(Source(), address.replace("PATH", path)) as real:
         client = real.replace("[::]", "[::1]")
         assert (await in_thread(ask, client, "/livez"))[0] == 200
@@ -375,19 +375,19 @@ async def test_every_form_of_address_can_be_served(path: str, address: str) -> N
 @pytest.mark.parametrize(
     "text", ["", "8080", "host", "http://host:80", "a:b", ":99999", "::1:80", "unix:"]
 )
-def test_what_is_no_address_is_told_what_would_be(text: str) -> None:
+def test_parse_http_address_rejects_other_text(text: str) -> None:
     with pytest.raises(SpecError, match=r"expected HOST:PORT, :PORT, \[IPv6\]:PORT"):
         parse_http_address(text)
 
 
-async def test_an_address_in_use_is_a_typed_error() -> None:
+async def test_address_in_use_raises_listen_error() -> None:
     async with serving(Source()) as address:
         with pytest.raises(ListenError, match=f"cannot listen at {address}: this"):
             async with open_http_listener(address):
                 pytest.fail("it was bound")
 
 
-async def test_nothing_is_open_at_the_end() -> None:
+async def test_server_closes_all_descriptors() -> None:
     before = set(os.listdir("/dev/fd"))
     async with serving(Source()) as address:
         with connect(address) as client:
@@ -416,10 +416,10 @@ async def test_nothing_is_open_at_the_end() -> None:
         "HTTP/1.1|Host: x|X: a\0b",
     ],
 )
-async def test_a_request_whose_end_is_in_doubt_is_refused_and_hung_up_on(
+async def test_ambiguous_framing_is_refused_and_disconnected(
     head: str,
 ) -> None:
-    """Else what follows could be a request to us, and a body to a proxy before us."""
+    """Else the next bytes could be a request to us, but a body to a proxy."""
     version, *headers = head.split("|")
     lines = "".join(f"{line}\r\n" for line in headers)
     smuggled = "0\r\n\r\nGET /livez HTTP/1.1\r\nHost: x\r\n\r\n"

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 from trio_supervisor._version import __version__
+from trio_supervisor.cli.exit_codes import MEANINGS
 from trio_supervisor.cli.verbs import VERBS
 from trio_supervisor.cli.verbs.verb import GROUPS, PROGRAM, Verb
 
@@ -45,8 +46,7 @@ class VerbParser(argparse.ArgumentParser):
         rows = [(example.command, example.effect) for example in verb.examples]
         _add_section(examples, "examples", rows)
         codes = argparse.HelpFormatter(self.prog, max_help_position=7)
-        rows = [(str(code), meaning) for code, meaning in verb.exit_codes.items()]
-        _add_section(codes, "exit codes", rows)
+        _add_section(codes, "exit codes", _rows(verb.exit_codes))
         return "\n".join(
             (super().format_help(), examples.format_help(), codes.format_help())
         )
@@ -82,10 +82,16 @@ class _ProgramParser(argparse.ArgumentParser):
         for group in GROUPS:
             verbs = [verb for verb in VERBS.values() if verb.group == group]
             _add_section(formatter, group, [(verb.name, verb.help) for verb in verbs])
-        formatter.add_text(
-            f"See `{PROGRAM} VERB --help` for its options, examples and exit codes."
+        codes = argparse.HelpFormatter(self.prog, max_help_position=7)
+        _add_section(codes, "exit codes", _rows(MEANINGS))
+        codes.add_text(f"See `{PROGRAM} VERB --help` for options and examples.")
+        return "\n".join(
+            (super().format_help(), formatter.format_help(), codes.format_help())
         )
-        return f"{super().format_help()}\n{formatter.format_help()}"
+
+
+def _rows(exit_codes: Mapping[int, str]) -> list[tuple[str, str]]:
+    return [(str(code), meaning) for code, meaning in exit_codes.items()]
 
 
 def _add_section(

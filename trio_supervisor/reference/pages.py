@@ -6,10 +6,12 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Final
 
-from trio_supervisor.reference import options, public_names, schema
+from trio_supervisor.reference import options, public_names, schema, verbs
 
 PAGES: Final[Mapping[str, Callable[[], str]]] = {
     "reference/options.md": options.page,
+    "reference/verbs.md": verbs.verbs_page,
+    "reference/exit-codes.md": verbs.exit_codes_page,
     "schema/application.schema.json": schema.page,
     "../trio_supervisor/__init__.pyi": public_names.stub,
 }

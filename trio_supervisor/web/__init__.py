@@ -1,1 +1,1 @@
-"""HTTP: health for probes of a cluster. Loaded only where it is asked for."""
+"""Health endpoints over HTTP; imported only with ``--http``."""

@@ -1,4 +1,4 @@
-"""Health over HTTP, as clusters and load balancers ask for it."""
+"""Answer the health checks of clusters and load balancers over HTTP."""
 
 from __future__ import annotations
 
@@ -18,42 +18,44 @@ from trio_supervisor.application import Listen
 from trio_supervisor.errors import SpecError
 from trio_supervisor.process.sockets.sockets import open_sockets
 from trio_supervisor.tasks import interrupt_safe
-from trio_supervisor.web.http import Answer, Request, plain, serve_http
+from trio_supervisor.web.http import HttpRequest, HttpResponse, plain, serve_http
 
 HealthKind = Literal["liveness", "readiness", "startup"]
-"""Kubernetes' words: start us anew; send us work; leave us time."""
+"""Kubernetes' probes: whether to restart us, to send us requests, to wait for us."""
 
-# The paths of Kubernetes' own servers.
+# The paths that Kubernetes' own servers have.
 PATHS: Final[Mapping[str, HealthKind]] = {
     "/livez": "liveness",
     "/readyz": "readiness",
     "/startupz": "startup",
 }
 _METHODS: Final = ("GET", "HEAD")
-# So many of a thousand workers tell what is wrong with the others.
-_MOST: Final = 10
+# Workers that an answer lists: of a thousand, ten show what is wrong with the others.
+_MAX_LISTED: Final = 10
 
 
 class HealthSource(Protocol):
-    """Who knows how we are."""
+    """The object that is asked for the health of the application."""
 
     def report(self, kind: HealthKind) -> tuple[bool, Mapping[str, object]]:
-        """Return whether we are well, and what there is to say: JSON values.
+        """Return whether the check succeeds, and details as JSON values.
 
-        Does not wait.
+        Does not block.
         """
         ...
 
 
 @frozen
-class _Health:
-    """Answers `GET` and `HEAD` of `PATHS`: 200 or 503; with ``?verbose`` as JSON."""
+class _HealthHandler:
+    """The handler of `PATHS`: answers 200 or 503, with ``?verbose`` as JSON."""
 
     source: HealthSource
 
-    def __call__(self, request: Request) -> Answer:
+    def __call__(self, request: HttpRequest) -> HttpResponse:
         if (kind := PATHS.get(request.path)) is None:
-            return plain(HTTPStatus.NOT_FOUND, f"there are {', '.join(PATHS)}")
+            return plain(
+                HTTPStatus.NOT_FOUND, f"not found; the paths are {', '.join(PATHS)}"
+            )
         if request.method not in _METHODS:
             allowed = ", ".join(_METHODS)
             return plain(HTTPStatus.METHOD_NOT_ALLOWED, headers={"Allow": allowed})
@@ -64,26 +66,28 @@ class _Health:
         body = orjson.dumps(
             {"ok": is_ok, **details}, default=str, option=orjson.OPT_INDENT_2
         )
-        return Answer(status=status, body=body + b"\n", content_type="application/json")
+        return HttpResponse(
+            status=status, body=body + b"\n", content_type="application/json"
+        )
 
 
 def _summary(details: Mapping[str, object]) -> str:
-    """Return ``failing``, and what is not ready, where that is it."""
+    """Return ``failing``, and which workers are not ready if that is the reason."""
     names = details.get("not_ready")
     if not isinstance(names, list) or not names:
         return "failing"
     why = details.get("why")
     reasons = why if isinstance(why, Mapping) else {}
     shown = [f"{name} ({reason})" for name, reason in reasons.items()] or names
-    more = f" and {len(shown) - _MOST} more" if len(shown) > _MOST else ""
-    return f"failing, not ready: {', '.join(map(str, shown[:_MOST]))}{more}"
+    more = f" and {len(shown) - _MAX_LISTED} more" if len(shown) > _MAX_LISTED else ""
+    return f"failing, not ready: {', '.join(map(str, shown[:_MAX_LISTED]))}{more}"
 
 
 def parse_http_address(text: str) -> Listen:
-    """Return where ``HOST:PORT``, ``:PORT``, ``[IPv6]:PORT`` or ``unix:PATH`` is.
+    """Return the address in ``HOST:PORT``, ``:PORT``, ``[IPv6]:PORT`` or ``unix:PATH``.
 
     Raises:
-        SpecError: it is none of these.
+        SpecError: *text* is none of these.
     """
     kind, _, path = text.partition(":")
     url = f"unix://{path}" if kind == "unix" else f"tcp://{text}"
@@ -101,11 +105,11 @@ def parse_http_address(text: str) -> Listen:
 async def open_http_listener(
     address: str,
 ) -> AsyncIterator[tuple[trio.SocketListener, str]]:
-    """Listen at *address* for the length of the block; yield where that really is, too.
+    """Listen at *address* within the block; yield the listener and its actual address.
 
     Raises:
-        SpecError: *address* is none.
-        ListenError: it cannot be listened on; the message says who or what to do.
+        SpecError: *address* is invalid.
+        ListenError: the address is in use or cannot be bound; the message says why.
     """
     async with open_sockets({"http": parse_http_address(address)}) as sockets:
         [descriptor] = sockets.descriptors(["http"], 0).values()
@@ -117,5 +121,5 @@ async def open_http_listener(
 async def serve_health(
     source: HealthSource, listeners: Sequence[trio.SocketListener]
 ) -> None:
-    """Answer probes until cancelled; then close all connections and *listeners*."""
-    await serve_http(_Health(source), listeners)
+    """Answer health checks until cancelled; then close connections and *listeners*."""
+    await serve_http(_HealthHandler(source), listeners)

@@ -1,8 +1,8 @@
-"""A small HTTP/1.1 server for small answers: no client can hold anything up.
+"""A small HTTP/1.1 server for short responses, safe against slow and hostile clients.
 
-For what a cluster and people's tools ask of a supervisor, on the supervisor's own loop:
-each answer is at hand, requests have no body, and time, size and number of connections
-are limited. The protocol is h11's.
+It runs in the event loop of the controller: handlers do not block, requests with a body
+are not read, and time, size and number of connections are limited. h11 implements the
+protocol.
 """
 
 from __future__ import annotations
@@ -22,21 +22,22 @@ from trio_supervisor.process.sockets.accept import accept_all
 
 logger = logging.getLogger(__name__)
 
-# Of a request line and headers [bytes]; a probe's are a hundred or two.
+# Request line and headers [bytes]; a probe sends one or two hundred.
 MAX_HEADER: Final = 8192
 MAX_CONNECTIONS: Final = 64
-# From a connection, or the last answer, to the end of the next request [s].
+# From the connection or the last response to the end of the next request [s].
 TIME_TO_REQUEST: Final = 5.0
-# To take an answer in; and to hang up after an error, so that it is read at all [s].
-_TIME_TO_TAKE: Final = 5.0
-_TIME_TO_LEAVE: Final = 1.0
-_MAX_LEFTOVERS: Final = 65_536
+# For the client to read a response [s].
+_TIME_TO_READ: Final = 5.0
+# For the client to close the connection after an error: see `_close` [s], [bytes].
+_TIME_TO_CLOSE: Final = 1.0
+_MAX_UNREAD: Final = 65_536
 _CHUNK: Final = 4096
 
 
 @frozen(kw_only=True)
-class Request:
-    """What is asked."""
+class HttpRequest:
+    """A request without its headers."""
 
     method: str
     path: str
@@ -44,8 +45,8 @@ class Request:
 
 
 @frozen(kw_only=True)
-class Answer:
-    """What is said; the body is left out where only its headers were asked for."""
+class HttpResponse:
+    """A response; its body is not sent in answer to HEAD."""
 
     status: HTTPStatus
     body: bytes = b""
@@ -53,37 +54,36 @@ class Answer:
     headers: Mapping[str, str] = field(factory=dict)
 
 
-Handler = Callable[[Request], Answer]
-"""Answers without waiting. What it raises is logged, and answered with 500."""
+HttpHandler = Callable[[HttpRequest], HttpResponse]
+"""Returns a response without blocking; an exception is logged and leads to a 500."""
 
 
 def plain(
     status: HTTPStatus, text: str = "", headers: Mapping[str, str] | None = None
-) -> Answer:
-    """Return an answer of one line."""
+) -> HttpResponse:
+    """Return a response of one line of text."""
     text = text or status.phrase.lower()
-    return Answer(status=status, body=f"{text}\n".encode(), headers=headers or {})
+    return HttpResponse(status=status, body=f"{text}\n".encode(), headers=headers or {})
 
 
 async def serve_http(
-    handler: Handler, listeners: Sequence[trio.SocketListener]
+    handler: HttpHandler, listeners: Sequence[trio.SocketListener]
 ) -> None:
     """Answer requests until cancelled; then close all connections and *listeners*.
 
-    Beyond `MAX_CONNECTIONS` the one that has not asked for longest is closed for the
-    one that comes.
+    At `MAX_CONNECTIONS`, a new connection closes the least recently used one.
     """
-    serve = _Server(handler).serve
+    serve = _HttpServer(handler).serve
     async with trio.open_nursery() as nursery:
         for listener in listeners:
             nursery.start_soon(accept_all, listener, serve, nursery, "health checks")
 
 
 @define(eq=False)
-class _Server:
-    handler: Handler
+class _HttpServer:
+    handler: HttpHandler
     _connections: list[trio.CancelScope] = field(factory=list, init=False)
-    """The one that asked last at the end."""
+    """Ordered by their last request, the most recent at the end."""
 
     async def serve(self, stream: trio.SocketStream) -> None:
         """Serve one connection to its end."""
@@ -91,54 +91,58 @@ class _Server:
             if len(self._connections) >= MAX_CONNECTIONS:
                 self._connections.pop(0).cancel()
             self._connections.append(scope)
-            connection = _Connection(stream)
+            connection = _HttpConnection(stream)
             try:
                 while (request := await connection.receive()) is not None:
                     if scope in self._connections:
                         self._connections.remove(scope)
                         self._connections.append(scope)
-                    await connection.send(request, self._answer(request))
+                    await connection.send(request, self._respond(request))
             except trio.BrokenResourceError:
-                pass  # it hung up
+                pass  # the client closed the connection
             finally:
                 if scope in self._connections:
                     self._connections.remove(scope)
                 await trio.aclose_forcefully(stream)
 
-    def _answer(self, request: h11.Request) -> Answer:
-        if (asked := _parse(request)) is None:
+    def _respond(self, request: h11.Request) -> HttpResponse:
+        if (parsed := _parse(request)) is None:
             return plain(HTTPStatus.BAD_REQUEST)
         try:
-            return self.handler(asked)
+            return self.handler(parsed)
         except Exception:
-            # One bad answer must not end the supervisor that it is about.
-            logger.exception("no answer to %s %s", asked.method, asked.path)
+            # A bug in a handler must not end the controller.
+            logger.exception(
+                "error while answering %s %s; responding 500",
+                parsed.method,
+                parsed.path,
+            )
             return plain(HTTPStatus.INTERNAL_SERVER_ERROR)
 
 
-def _parse(request: h11.Request) -> Request | None:
+def _parse(request: h11.Request) -> HttpRequest | None:
     target = request.target.decode("ascii")
     if target.startswith("/"):
         path, _, query = target.partition("?")
     else:
         try:
-            _, _, path, query, _ = urlsplit(target)  # as proxies are asked
+            _, _, path, query, _ = urlsplit(target)  # absolute form, as sent to proxies
         except ValueError:
             return None
-    return Request(method=request.method.decode("ascii"), path=path, query=query)
+    return HttpRequest(method=request.method.decode("ascii"), path=path, query=query)
 
 
 def _check_framing(request: h11.Request, head: bytes) -> None:
-    """Refuse a request whose end a proxy before us may see elsewhere.
+    """Refuse a request whose end a proxy in front of us may see at another byte.
 
     RFC 9112: both lengths at once, or Transfer-Encoding in HTTP/1.0, may be an attempt
-    at request smuggling (6.1); so may a header that goes on in a second line (5.2).
+    at request smuggling (6.1); so may a header folded over several lines (5.2).
 
     Raises:
-        h11.RemoteProtocolError: it is one.
+        h11.RemoteProtocolError: the request is of this kind.
     """
     if b"\n " in head or b"\n\t" in head:
-        raise h11.RemoteProtocolError("a header of several lines")
+        raise h11.RemoteProtocolError("a header folded over several lines")
     names = [name for name, _ in request.headers]
     if b"transfer-encoding" not in names:
         return
@@ -149,23 +153,23 @@ def _check_framing(request: h11.Request, head: bytes) -> None:
 
 
 @define(eq=False)
-class _Connection:
-    """One client, which is sent away when it misbehaves."""
+class _HttpConnection:
+    """The connection of one client; closed after an error."""
 
     _stream: trio.SocketStream
     _http: h11.Connection = field(init=False)
     _received: bytes = field(default=b"", init=False)
-    """What was received of the next request so far."""
+    """Bytes of the next request received so far."""
 
     def __attrs_post_init__(self) -> None:
         self._http = h11.Connection(h11.SERVER, max_incomplete_event_size=MAX_HEADER)
 
     async def receive(self) -> h11.Request | None:
-        """Return the next request; None: there will be none."""
+        """Return the next request; None at the end of the connection."""
         if self._http.our_state is h11.DONE and self._http.their_state is h11.DONE:
             self._http.start_next_cycle()
         elif self._http.our_state is not h11.IDLE:
-            await self._leave()  # an error, a body, "Connection: close"
+            await self._close()  # an error, a body, "Connection: close"
             return None
         try:
             with trio.move_on_after(TIME_TO_REQUEST):
@@ -185,7 +189,7 @@ class _Connection:
                 head = self._received[: len(self._received) - len(left)]
                 self._received = left
                 _check_framing(event, head)
-                # There is its end, or it has a body, which nobody here reads.
+                # Either the end of the request, or a body, which is not read.
                 self._http.next_event()
                 return event
             if event is not h11.NEED_DATA:
@@ -194,42 +198,50 @@ class _Connection:
             self._received += data
             self._http.receive_data(data)
 
-    async def send(self, request: h11.Request | None, answer: Answer) -> None:
-        """Send *answer* to *request*; a client that does not take it is cut off."""
+    async def send(self, request: h11.Request | None, response: HttpResponse) -> None:
+        """Send *response* to *request*; disconnect a client that does not read it.
+
+        Raises:
+            trio.BrokenResourceError: the client is gone, or does not read.
+        """
         headers = {
             "Date": formatdate(usegmt=True),
-            "Content-Type": answer.content_type,
-            "Content-Length": str(len(answer.body)),
-            # The answer of a moment ago is of no use to anybody.
+            "Content-Type": response.content_type,
+            "Content-Length": str(len(response.body)),
+            # A health check must never be answered from a cache.
             "Cache-Control": "no-store",
-            **answer.headers,
+            **response.headers,
         }
         if self._http.their_state is not h11.DONE:
             headers["Connection"] = "close"
-        response = h11.Response(
-            status_code=answer.status,
-            reason=answer.status.phrase,
+        head = h11.Response(
+            status_code=response.status,
+            reason=response.status.phrase,
             headers=list(headers.items()),
         )
-        events: list[h11.Event] = [response]
+        events: list[h11.Event] = [head]
         if request is None or request.method != b"HEAD":
-            events.append(h11.Data(data=answer.body))
+            events.append(h11.Data(data=response.body))
         events.append(h11.EndOfMessage())
         data = b"".join(self._http.send(event) or b"" for event in events)
-        with trio.move_on_after(_TIME_TO_TAKE) as limit:
+        with trio.move_on_after(_TIME_TO_READ) as limit:
             await self._stream.send_all(data)
         if limit.cancelled_caught:
-            raise trio.BrokenResourceError("the client does not read its answer")
+            raise trio.BrokenResourceError("the client does not read the response")
 
     async def _refuse(self, status: HTTPStatus) -> None:
         if self._http.our_state in (h11.IDLE, h11.SEND_RESPONSE):
             await self.send(None, plain(status))
-        await self._leave()
+        await self._close()
 
-    async def _leave(self) -> None:
-        """Hang up so that the answer is read: closed with input left, it is lost."""
-        with trio.move_on_after(_TIME_TO_LEAVE):
+    async def _close(self) -> None:
+        """Close so that the client can read the response first.
+
+        Closing a TCP socket with unread input resets the connection, and the response
+        may be lost.
+        """
+        with trio.move_on_after(_TIME_TO_CLOSE):
             await self._stream.send_eof()
-            left = _MAX_LEFTOVERS
+            left = _MAX_UNREAD
             while left > 0 and (data := await self._stream.receive_some(_CHUNK)):
                 left -= len(data)
