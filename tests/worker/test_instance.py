@@ -34,7 +34,7 @@ def test_an_async_worker_speaks_sd_notify(
     directory: Path, ear: Ear, backend: str
 ) -> None:
     async def main() -> None:
-        worker = Worker(make_boot(directory), ear.notifier)
+        worker = Worker._create(make_boot(directory), ear.notifier)
         await worker.ready()
         await worker.status("two\nlines\r\nof text")
         await worker.status("")
@@ -51,7 +51,7 @@ def test_an_async_worker_speaks_sd_notify(
 
 
 def test_a_sync_worker_speaks_it_too(directory: Path, ear: Ear) -> None:
-    worker = SyncWorker(make_boot(directory), ear.notifier)
+    worker = SyncWorker._create(make_boot(directory), ear.notifier)
     worker.ready()
     worker.status("two\nlines")
     worker.healthy()
@@ -66,7 +66,7 @@ def test_saying_something_is_a_checkpoint(
     """A loop that does nothing else can still be cancelled."""
 
     async def main() -> None:
-        worker = Worker(make_boot(directory), ear.notifier)
+        worker = Worker._create(make_boot(directory), ear.notifier)
         with anyio.CancelScope() as scope:
             scope.cancel()
             await worker.healthy()
@@ -86,7 +86,7 @@ def test_what_cannot_be_sent_now_is_sent_later(
         count += 1
 
     async def main() -> None:
-        worker = Worker(make_boot(directory), ear.notifier)
+        worker = Worker._create(make_boot(directory), ear.notifier)
         async with anyio.create_task_group() as group:
             group.start_soon(worker.ready)
             await anyio.wait_all_tasks_blocked()
@@ -100,7 +100,7 @@ def test_what_cannot_be_sent_now_is_sent_later(
 
 
 def test_a_sync_worker_waits_for_room_as_well(directory: Path, ear: Ear) -> None:
-    worker = SyncWorker(make_boot(directory), ear.notifier)
+    worker = SyncWorker._create(make_boot(directory), ear.notifier)
     while ear.notifier.send("STATUS=noise"):
         pass
     thread = threading.Thread(target=worker.ready)
@@ -115,7 +115,10 @@ def test_a_sync_worker_waits_for_room_as_well(directory: Path, ear: Ear) -> None
 
 async def test_it_knows_who_it_is(directory: Path, ear: Ear) -> None:
     boot = make_boot(directory)
-    for worker in (Worker(boot, ear.notifier), SyncWorker(boot, ear.notifier)):
+    for worker in (
+        Worker._create(boot, ear.notifier),
+        SyncWorker._create(boot, ear.notifier),
+    ):
         assert (worker.name, worker.service, worker.index) == ("web.3", "web", 3)
         assert worker.incarnation == 2
         assert repr(worker) == f"<{type(worker).__name__} web.3 incarnation 2>"
@@ -140,7 +143,7 @@ def test_stopping_can_be_polled_and_waited_for(backend: str) -> None:
 
 
 async def test_looking_at_stopping_is_noticed(directory: Path, ear: Ear) -> None:
-    worker = Worker(make_boot(directory), ear.notifier)
+    worker = Worker._create(make_boot(directory), ear.notifier)
     assert not worker._stopping.is_noticed
 
     assert not worker.stopping.is_set()
@@ -150,7 +153,7 @@ async def test_looking_at_stopping_is_noticed(directory: Path, ear: Ear) -> None
 
 def test_looking_at_stopping_is_a_heartbeat(directory: Path, ear: Ear) -> None:
     """Of a sync worker; however often it looks, not more than are needed."""
-    worker = SyncWorker(make_boot(directory, heartbeat=1000.0), ear.notifier)
+    worker = SyncWorker._create(make_boot(directory, heartbeat=1000.0), ear.notifier)
     assert not worker._stopping.is_noticed
 
     for _ in range(1000):
@@ -163,7 +166,7 @@ def test_looking_at_stopping_is_a_heartbeat(directory: Path, ear: Ear) -> None:
 def test_waiting_for_it_gives_heartbeats_all_the_time(
     directory: Path, ear: Ear
 ) -> None:
-    worker = SyncWorker(make_boot(directory, heartbeat=0.01), ear.notifier)
+    worker = SyncWorker._create(make_boot(directory, heartbeat=0.01), ear.notifier)
     outcome: list[bool] = []
     thread = threading.Thread(target=lambda: outcome.append(worker.stopping.wait()))
     thread.start()
@@ -176,7 +179,7 @@ def test_waiting_for_it_gives_heartbeats_all_the_time(
 
 
 def test_a_wait_ends_with_its_time(directory: Path, ear: Ear) -> None:
-    worker = SyncWorker(make_boot(directory, heartbeat=0.01), ear.notifier)
+    worker = SyncWorker._create(make_boot(directory, heartbeat=0.01), ear.notifier)
     began = time.monotonic()
 
     assert worker.stopping.wait(0.05) is False

@@ -44,7 +44,7 @@ def make_async(
     boot = make_boot(directory, **fields)
     return AsyncRuntime(
         boot,
-        lambda: Worker(boot, ear.notifier),
+        lambda: Worker._create(boot, ear.notifier),
         ear.notifier,
         target,
         backend,
@@ -211,7 +211,9 @@ def run_sync(
     act: Callable[[SyncRuntime], None],
 ) -> None:
     """Run a blocking *target*; *act* comes from another thread once it is ready."""
-    runtime = SyncRuntime(SyncWorker(make_boot(directory), ear.notifier), target)
+    runtime = SyncRuntime(
+        SyncWorker._create(make_boot(directory), ear.notifier), target
+    )
     runtimes.append(runtime)
     with once_ready(ear, lambda: act(runtime)):
         runtime.run()
@@ -297,7 +299,7 @@ def test_a_signal_before_or_after_the_target_is_no_exit(
     directory: Path, ear: Ear
 ) -> None:
     runtime = SyncRuntime(
-        SyncWorker(make_boot(directory), ear.notifier), lambda worker: None
+        SyncWorker._create(make_boot(directory), ear.notifier), lambda worker: None
     )
     runtime.handle_signal()
     runtime.run()

@@ -11,6 +11,7 @@ from typing import Any, Final
 import anyio
 from attrs import define, field
 
+from trio_supervisor._construction import NoPublicConstructor
 from trio_supervisor.process.notify.sd_notify import Notifier
 from trio_supervisor.process.spawn.boot import WorkerBoot
 from trio_supervisor.worker.handlers import Handlers
@@ -19,7 +20,7 @@ from trio_supervisor.worker.handlers import Handlers
 _RETRY: Final = 0.01
 
 
-class _Instance:
+class _Instance(metaclass=NoPublicConstructor):
     """What both have."""
 
     def __init__(

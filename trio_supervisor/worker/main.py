@@ -147,14 +147,16 @@ class _Main:
     def _make_runtime(self, target: Callable[[Any], Any]) -> Runtime:
         boot, notifier = self._boot, self._notifier
         if boot.backend == "sync":
-            sync_worker = SyncWorker(boot, notifier, self._sockets, self._handlers)
+            sync_worker = SyncWorker._create(
+                boot, notifier, self._sockets, self._handlers
+            )
             self._read_state = lambda: sync_worker.state
             self._looking.stop_checks = lambda: sync_worker._stopping.checks
             return SyncRuntime(sync_worker, target)
 
         def make_worker() -> Worker:
             # Inside the loop: its event belongs to it.
-            worker = Worker(boot, notifier, self._sockets, self._handlers)
+            worker = Worker._create(boot, notifier, self._sockets, self._handlers)
             self._read_state = lambda: worker.state
             return worker
 

@@ -15,6 +15,7 @@ import anyio
 import trio
 from attrs import define, field
 
+from trio_supervisor._construction import NoPublicConstructor
 from trio_supervisor.diagnostics.tasks.main_loop import current_main_loop
 from trio_supervisor.errors import SocketPathError, SpecError
 from trio_supervisor.process.spawn.environment import DEFAULT_SOCKET, SOCKET_VARIABLE
@@ -34,7 +35,7 @@ _HEAD_START: Final = 1.0
 _ENDED_WITHIN: Final = 5.0
 
 
-class SupervisedWorker:
+class SupervisedWorker(metaclass=NoPublicConstructor):
     """This program, as a supervisor that did not start it sees it.
 
     Made by `supervised_worker`.
@@ -114,7 +115,9 @@ async def supervised_worker(
     if name is not None and (not isinstance(name, str) or not name):
         raise SpecError("name", f"expected a name, got {name!r:.80}")
     path = _absolute(socket)
-    worker = SupervisedWorker(name or f"pid-{os.getpid()}", state or {}, Handlers())
+    worker = SupervisedWorker._create(
+        name or f"pid-{os.getpid()}", state or {}, Handlers()
+    )
     error: BaseException | None = None
     async with anyio.create_task_group() as group:
         soon = soon_in_a_task()
