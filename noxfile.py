@@ -1,4 +1,4 @@
-"""``nox`` runs all that must pass; ``nox -s tests -- -k wire`` runs a part."""
+"""Run all checks with ``nox``, or a part with ``nox -s tests -- -k wire``."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ nox.options.reuse_existing_virtualenvs = True
 nox.options.sessions = ["lint", "types", "tests", "docs"]
 
 PYPROJECT = nox.project.load_toml("pyproject.toml")
-# What each peer needs: supervisord and circus start our interpreter, gunicorn its own.
+# Requirements of each peer. supervisord and circus start our interpreter, gunicorn its.
 PEERS = {
     "supervisord": ["supervisor"],
     "circus": ["circus"],
@@ -36,28 +36,28 @@ def lint(session: nox.Session) -> None:
 
 @nox.session
 def types(session: nox.Session) -> None:
-    """Check types, in tests, benchmarks and examples too."""
+    """Check types, also in tests, benchmarks and examples."""
     session.install("-e.", *_group("types"))
     session.run("mypy")
 
 
 @nox.session(python=["3.11", "3.12", "3.13"])
 def tests(session: nox.Session) -> None:
-    """Run the tests, those on real processes too."""
+    """Run the tests, including those with real processes."""
     session.install("-e.", *_group("tests"))
     session.run("python", "-m", "pytest", *session.posargs)
 
 
 @nox.session(default=False)
 def alone(session: nox.Session) -> None:
-    """Run the tests that take the whole machine; minutes."""
+    """Run the tests that need the whole machine; takes minutes."""
     session.install("-e.", *_group("tests"))
     session.run("python", "-m", "pytest", "-n0", "-m", "alone", *session.posargs)
 
 
 @nox.session(default=False)
 def hunt(session: nox.Session) -> None:
-    """Try random examples of every property, again and again until one fails."""
+    """Try random examples of every property until one fails."""
     session.install("-e.", *_group("tests"))
     properties = session.posargs or ["tests/controller/test_controller_properties.py"]
     while True:
@@ -69,7 +69,7 @@ def hunt(session: nox.Session) -> None:
 
 @nox.session(default=False)
 def cancellations(session: nox.Session) -> None:
-    """Cancel and interrupt our blocks at every schedule point; half an hour."""
+    """Cancel and interrupt our blocks at every schedule point; takes half an hour."""
     session.install("-e.", *_group("tests"))
     for subject in session.posargs or ["client", "worker", "controller", "imported"]:
         for how in ("cancel", "interrupt"):
@@ -79,7 +79,7 @@ def cancellations(session: nox.Session) -> None:
 
 @nox.session(default=False)
 def failing_calls(session: nox.Session) -> None:
-    """Have each system call fail with each error, in each process; minutes."""
+    """Make each system call fail with each error, in each process; takes minutes."""
     session.install("-e.", *_group("tests"))
     session.run(
         *("python", "-m", "pytest", "-q", "-n0", "tests/e2e/test_failing_calls.py"),
@@ -122,7 +122,7 @@ def changelog(session: nox.Session) -> None:
 
 @nox.session(default=False)
 def load(session: nox.Session) -> None:
-    """Serve HTTP while workers are replaced, for longer than the tests do; minutes."""
+    """Serve HTTP while workers are replaced, longer than the tests; takes minutes."""
     session.install("-e.", *_group("tests"))
     for example in ("http_trio", "http_asgi"):
         words = session.posargs or ["20", "50"]
@@ -131,7 +131,7 @@ def load(session: nox.Session) -> None:
 
 @nox.session(default=False)
 def benchmarks(session: nox.Session) -> None:
-    """Time what matters against physical floors and peers; minutes to an hour."""
+    """Run the benchmarks against floors and peers; takes minutes to an hour."""
     session.install("-e.")
     environment = {}
     for peer, requirements in PEERS.items():

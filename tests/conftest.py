@@ -1,4 +1,4 @@
-"""Settings of all tests."""
+"""Configure all tests."""
 
 from __future__ import annotations
 
@@ -8,13 +8,13 @@ import signal
 import pytest
 from hypothesis import settings
 
-# A loaded machine is slow now and then; how fast something is, benchmarks tell.
-# The same examples each time; `nox -s hunt` looks for others.
+# A loaded machine is slow at times; speed is what the benchmarks measure.
+# The same examples in each run; `nox -s hunt` tries random ones.
 settings.register_profile("tests", deadline=None, derandomize=True)
 settings.register_profile("hunt", deadline=None, print_blob=True)
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "tests"))
 
-# What a shell starts in the background ignores these, and so would our children.
+# A shell ignores these signals for background jobs, and our children inherit that.
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
 if signal.getsignal(signal.SIGQUIT) is signal.SIG_IGN:
@@ -22,5 +22,5 @@ if signal.getsignal(signal.SIGQUIT) is signal.SIG_IGN:
 
 
 def pytest_xdist_auto_num_workers(config: pytest.Config) -> int:
-    """One process more than there are processors: half of the time is waiting."""
+    """Return one more than the number of processors: tests wait half of the time."""
     return (os.cpu_count() or 1) + 1

@@ -1,4 +1,4 @@
-"""The benchmarks run, and say rightly whether a target was reached."""
+"""Test that the benchmarks run and judge their targets correctly."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ pytestmark = pytest.mark.skipif(
 
 
 def make_row(name: str = "ping", **fields: Any) -> Row:
-    """A row whose figure is twice its floor."""
+    """Return a row whose figure is twice its floor."""
     defaults: dict[str, Any] = {
         "entry": "round_trip",
         "unit": "µs",
@@ -43,8 +43,8 @@ def make_row(name: str = "ping", **fields: Any) -> Row:
     return Row(name=name, **{**defaults, **fields})
 
 
-def test_a_smoke_run_prints_a_table_and_writes_json(tmp_path: Path) -> None:
-    """One entry, for real: two repeats of two commands against an empty Python."""
+def test_smoke_run_prints_table_and_writes_json(tmp_path: Path) -> None:
+    """One real entry runs: two repeats of two commands against an empty Python."""
     file = tmp_path / "results" / "run.json"
     words = ["cli_call", "--quick", "--json", str(file)]
     done = subprocess.run(
@@ -60,7 +60,7 @@ def test_a_smoke_run_prints_a_table_and_writes_json(tmp_path: Path) -> None:
     names = ["ping, whole process", "status --json, whole process"]
     assert [row["name"] for row in document["rows"]] == names
     assert [len(row["samples"]) for row in document["rows"]] == [2, 2]
-    for row in document["rows"]:  # of two samples each, which may be anything
+    for row in document["rows"]:  # two samples each, of any value
         least = statistics.median(row["floor_samples"])
         ratio = statistics.median(row["samples"]) / least
         assert row["ratio"] == pytest.approx(ratio)
@@ -68,16 +68,16 @@ def test_a_smoke_run_prints_a_table_and_writes_json(tmp_path: Path) -> None:
     assert "≤ 3.5 x floor" in done.stdout
 
 
-def test_the_table_has_floor_figure_ratio_target_and_verdict() -> None:
-    """One line a row, under one header."""
+def test_format_table_has_all_columns() -> None:
+    """There is one line for each row, under one header."""
     header, _, line = format_table([make_row()]).splitlines()
     assert header.split("|")[1].strip() == "what"
     cells = [cell.strip() for cell in line.strip("|").split("|")]
     assert cells == ["ping", "100", "200", "220", "µs", "2.00", "≤ 1.2 x floor", "NO"]
 
 
-def test_a_row_without_target_has_no_verdict() -> None:
-    """It is printed all the same."""
+def test_format_table_row_without_target_has_no_verdict() -> None:
+    """The row is printed anyway."""
     row = make_row("something else")
     assert row.is_reached is None
     assert format_table([row]).splitlines()[-1].split("|")[-2].strip() == "-"
@@ -99,15 +99,13 @@ def test_a_row_without_target_has_no_verdict() -> None:
         ),
     ],
 )
-def test_a_target_is_reached_when_all_its_bounds_hold(
-    target: Target, expected: bool
-) -> None:
-    """Median 20, 99th percentile 60, floor 10."""
+def test_target_is_reached_if_all_bounds_hold(target: Target, expected: bool) -> None:
+    """The median is 20, the 99th percentile 60, the floor 10."""
     assert target.is_reached(median=20, p99=60, floor=10) is expected
 
 
-def test_a_ratio_without_a_floor_is_not_reached() -> None:
-    """What was not measured was not reached."""
+def test_target_ratio_without_floor_is_not_reached() -> None:
+    """A ratio that was not measured is not reached."""
     assert not Target(ratio_at_most=2).is_reached(median=1, p99=1, floor=None)
 
 
@@ -120,15 +118,15 @@ def test_a_ratio_without_a_floor_is_not_reached() -> None:
         pytest.param([3.0, 1.0, 2.0], 1, 1.0, id="few: the least"),
     ],
 )
-def test_percentiles_are_samples(
+def test_percentile_is_a_sample(
     samples: list[float], percent: float, expected: float
 ) -> None:
-    """Nearest rank: no figure that was never measured."""
+    """By nearest rank, each percentile is a measured figure."""
     assert percentile(samples, percent) == expected
 
 
-def test_the_tail_of_a_rate_is_its_slow_end() -> None:
-    """Of answers in a second, few are the bad ones."""
+def test_p99_of_rate_is_slow_end() -> None:
+    """For answers per second, low values are the bad ones."""
     assert make_row(unit="1000/s", samples=(50.0, 60.0, 70.0)).p99 == 50.0
 
 
@@ -136,21 +134,21 @@ def test_the_tail_of_a_rate_is_its_slow_end() -> None:
     ("value", "expected"),
     [(None, "-"), (0.25, "0.25"), (12.34, "12.3"), (123.4, "123"), (12345.6, "12,346")],
 )
-def test_figures_have_three_digits(value: float | None, expected: str) -> None:
-    """More would be noise."""
+def test_format_figure_has_three_digits(value: float | None, expected: str) -> None:
+    """More digits would be noise."""
     assert format_figure(value) == expected
 
 
-def test_a_comparison_names_what_changed_and_what_is_new() -> None:
-    """By the names of rows."""
+def test_format_comparison_shows_changed_and_new_rows() -> None:
+    """Rows are matched by name."""
     before = {"started": "then", "rows": [make_row(samples=(100.0,)).to_json()]}
     text = format_comparison([make_row(), make_row("status, 4 workers")], before)
     assert "ping: 100 [1.00] → 200 [2.00] µs, +100%" in text
     assert "status, 4 workers: new" in text
 
 
-async def test_series_are_taken_in_turns() -> None:
-    """So that what slows the machine slows the floor as well."""
+async def test_take_runs_series_in_turns() -> None:
+    """What slows the machine down then slows the floor down as well."""
     frame = Frame(Options(repeats=2))
     calls: list[str] = []
 
@@ -168,8 +166,8 @@ async def test_series_are_taken_in_turns() -> None:
     assert frame.rows == [row]
 
 
-def test_every_target_belongs_to_a_row_that_is_measured() -> None:
-    """A row that was renamed would silently lose its target."""
+def test_every_target_belongs_to_a_row() -> None:
+    """A renamed row would otherwise silently lose its target."""
     sources = "".join(path.read_text() for path in (ROOT / "benchmarks").glob("*.py"))
     for name in TARGETS:
         first = name.split(",")[0].split(":")[0]

@@ -1,4 +1,4 @@
-"""The files of examples/deployment: checked by the tools that read them, and tried."""
+"""Test the files of examples/deployment with the tools that read them."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ DEPLOYMENT = ROOT / "examples" / "deployment"
 UNIT = "trio_supervisor.service"
 SOCKET = "trio_supervisor.socket"
 LIMIT = 60
-# Type=notify-reload came with 253, as docs/deployment.md says.
+# systemd 253 added Type=notify-reload, as docs/deployment.md says.
 _NEW_TYPE = 253
 
 needs_systemd = pytest.mark.skipif(
@@ -37,7 +37,7 @@ def _analyze(*words: str) -> subprocess.CompletedProcess[str]:
 
 @pytest.fixture
 def units(tmp_path: Path) -> Path:
-    """Both units, with an interpreter that is there, for the systemd that is here."""
+    """Write both units with an existing interpreter, for the installed systemd."""
     unit = (DEPLOYMENT / UNIT).read_text()
     unit = unit.replace("/opt/application/venv/bin/python", sys.executable)
     found = re.search(r"systemd (\d+)", _analyze("--version").stdout)
@@ -49,23 +49,23 @@ def units(tmp_path: Path) -> Path:
 
 
 @needs_systemd
-def test_systemd_finds_no_mistake_in_the_units(units: Path) -> None:
-    """It exits with 0 for most mistakes, and mentions them."""
+def test_systemd_analyze_finds_no_mistake_in_units(units: Path) -> None:
+    """It exits with 0 for most mistakes and only prints them."""
     done = _analyze("verify", "--man=no", str(units / UNIT), str(units / SOCKET))
     assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
 
 
 @needs_systemd
-def test_systemd_would_find_a_mistake(units: Path) -> None:
-    """Or the test before this one would say nothing."""
+def test_systemd_analyze_finds_planted_mistake(units: Path) -> None:
+    """Otherwise the previous test would prove nothing."""
     path = units / UNIT
     path.write_text(path.read_text().replace("KillMode=mixed", "KillMode=mixd"))
     assert "mixd" in _analyze("verify", "--man=no", str(path)).stderr
 
 
 @needs_systemd
-def test_systemd_calls_the_unit_safe(units: Path) -> None:
-    """An exposure of at most 2.0 of 10: what is left is the network, and users."""
+def test_systemd_analyze_rates_unit_safe(units: Path) -> None:
+    """The exposure is at most 2.0 of 10; the rest is the network and users."""
     words = ["security", "--offline=true", "--threshold=20", str(units / UNIT)]
     done = _analyze(*words)
     if "Unknown" in done.stderr or "unrecognized" in done.stderr:
@@ -87,14 +87,14 @@ KINDS = [
 ]
 
 
-def test_the_manifest_has_what_the_guide_says() -> None:
+def test_manifest_has_documented_objects() -> None:
     found = [(it["kind"], it["metadata"]["name"]) for it in _documents()]
     assert found == KINDS
 
 
 @pytest.mark.parametrize("index", range(len(KINDS)))
-def test_kubernetes_accepts_the_manifest(index: int) -> None:
-    """By its published schema, in which a field that is not there is a mistake."""
+def test_manifest_is_valid_by_schema(index: int) -> None:
+    """By the published schema of Kubernetes, unknown fields are mistakes."""
     kubernetes_validate = pytest.importorskip("kubernetes_validate")
     document = _documents()[index]
     version = kubernetes_validate.latest_version()
@@ -122,8 +122,8 @@ def _deployment(name: str) -> dict[str, Any]:
 
 
 @pytest.mark.parametrize("name", DEPLOYMENTS)
-def test_pods_keep_to_the_restricted_standard(name: str) -> None:
-    """Pod Security Standards, "restricted"; and nothing but /tmp can be written."""
+def test_pods_comply_with_restricted_standard(name: str) -> None:
+    """Only /tmp is writable, beside the "restricted" Pod Security Standard."""
     pod = _deployment(name)["template"]["spec"]
     assert pod["securityContext"]["runAsNonRoot"] is True
     assert pod["securityContext"]["seccompProfile"] == {"type": "RuntimeDefault"}
@@ -138,7 +138,7 @@ def test_pods_keep_to_the_restricted_standard(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", DEPLOYMENTS)
-def test_pods_are_found_by_their_labels(name: str) -> None:
+def test_pods_match_selectors(name: str) -> None:
     spec = _deployment(name)
     labels = spec["template"]["metadata"]["labels"]
     assert spec["selector"]["matchLabels"] == labels
@@ -147,8 +147,8 @@ def test_pods_are_found_by_their_labels(name: str) -> None:
 
 
 @pytest.mark.parametrize("field", PROBES)
-def test_each_probe_asks_for_its_own_kind(field: str) -> None:
-    """By HTTP where there is a port, and else by the command."""
+def test_each_probe_checks_its_kind(field: str) -> None:
+    """It uses HTTP if there is a port, otherwise the command."""
     kind, path = PROBES[field]
     [web] = _deployment("shop-web")["template"]["spec"]["containers"]
     assert web[field]["httpGet"] == {"path": path, "port": "health"}
@@ -159,15 +159,15 @@ def test_each_probe_asks_for_its_own_kind(field: str) -> None:
     assert jobs[field]["exec"] == {"command": command}
 
 
-def test_a_container_runs_the_controller_itself() -> None:
-    """In the list form: a shell would be process 1, and keep SIGTERM to itself."""
+def test_entrypoint_runs_controller_directly() -> None:
+    """In the string form a shell would be process 1 and not pass SIGTERM on."""
     lines = (DEPLOYMENT / "Dockerfile").read_text().splitlines()
     assert 'ENTRYPOINT ["python", "-m", "trio_supervisor"]' in lines
     [user] = [line for line in lines if line.startswith("USER ")]
     assert re.fullmatch(r"USER [1-9]\d*:[1-9]\d*", user)
 
 
-# Process 1, a root that cannot be written, a user without a name, and no home.
+# Process 1, a read-only root, a user without a name, and no home directory.
 _CONTAINER = """
 set -e
 mount --make-rprivate /
@@ -188,7 +188,7 @@ _UNSHARE = (
 
 @pytest.fixture
 def container() -> Iterator[subprocess.Popen[str]]:
-    """A controller in surroundings like those of a container."""
+    """Run a controller in an environment like that of a container."""
     words = [*_UNSHARE, "sh", "-c", _CONTAINER, "sh"]
     with tempfile.TemporaryDirectory(prefix="ts") as writable:
         probe = [*words[: len(_UNSHARE)], "mount", "-t", "tmpfs", "tmpfs", writable]
@@ -209,10 +209,10 @@ def container() -> Iterator[subprocess.Popen[str]]:
                 process.kill()
 
 
-def test_a_controller_does_well_in_a_container(
+def test_controller_in_container_starts_and_stops(
     container: subprocess.Popen[str],
 ) -> None:
-    """Ready, and down again in order when process 1 gets a SIGTERM."""
+    """It becomes ready and stops in order when process 1 gets SIGTERM."""
     assert container.stderr
     said = []
     for line in container.stderr:

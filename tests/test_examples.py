@@ -1,4 +1,4 @@
-"""Each example, run for real: started, ready, stopped, and nothing left behind."""
+"""Test each example with real processes: start, readiness, stop, no leftovers."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ import pytest
 
 from tests.kits.places import EXAMPLES
 
-# Starting takes a second; a machine that is busy with other tests takes its time.
+# Starting takes a second, and longer on a machine that is busy with other tests.
 LIMIT = 60
 
 
 @pytest.fixture
 def socket() -> Iterator[str]:
-    """A path short enough for a socket, whatever the temporary directory."""
+    """Return a path short enough for a socket in any temporary directory."""
     with tempfile.TemporaryDirectory(prefix="example-") as directory:
         yield os.path.join(directory, "supervisor.ipc")
 
@@ -46,7 +46,7 @@ def _wait_ready(socket: str) -> dict[str, Any]:
 
 
 def _stop(process: subprocess.Popen[str]) -> str:
-    """Ask *process* to end, and return what it printed until then."""
+    """Send SIGTERM to *process*; return its output."""
     process.send_signal(signal.SIGTERM)
     output, _ = process.communicate(timeout=LIMIT)
     return output
@@ -61,13 +61,13 @@ SERVICES = {
     "http_asgi": ["web.0", "web.1"],
     "lifecycle": ["db.0", "migration.0", "cache.0", "web.0", "web.1", "report.0"],
 }
-# What an example needs beside the package, as its own text says.
+# Modules that an example needs besides the package, as its docstring says.
 NEEDED = {"http_trio": "hypercorn", "http_asgi": "uvicorn"}
 
 
 @pytest.mark.parametrize("name", SERVICES)
-def test_a_service_file_serves_until_it_is_told_to_stop(name: str, socket: str) -> None:
-    """All workers of each example become ready, and SIGTERM ends them in good order."""
+def test_example_serves_until_sigterm(name: str, socket: str) -> None:
+    """All workers become ready, and SIGTERM stops them in order."""
     pytest.importorskip(NEEDED.get(name, "trio_supervisor"))
     target = str(EXAMPLES / name / "service.py")
     with subprocess.Popen(
@@ -104,7 +104,7 @@ def test_a_service_file_serves_until_it_is_told_to_stop(name: str, socket: str) 
 
 
 def _check_order(output: str, workers: list[dict[str, Any]]) -> None:
-    """Each came after what it needs, and went before it."""
+    """Check that each started after its dependencies and stopped before them."""
     assert "the tables are up to date" in output
     assert workers[1]["state"] == "stopped"
     moments = [
@@ -122,7 +122,7 @@ def _check_order(output: str, workers: list[dict[str, Any]]) -> None:
 
 
 def _moment(output: str, name: str, what: str) -> int:
-    """Return in which line of the log that was said of *name*."""
+    """Return the number of the log line with that event of *name*."""
     found = [
         number
         for number, line in enumerate(output.splitlines())
@@ -144,8 +144,8 @@ def _free_port() -> int:
     return port
 
 
-def test_the_embedded_program_restarts_a_worker_and_leaves_nothing(socket: str) -> None:
-    """The block ends with the program's own signal, and with it all workers."""
+def test_embedded_example_restarts_worker_and_leaves_nothing(socket: str) -> None:
+    """The program's own signal ends the block and with it all workers."""
     with subprocess.Popen(
         [sys.executable, str(EXAMPLES / "embedded" / "main.py")],
         env={**os.environ, "TRIO_SUPERVISOR_SOCKET": socket},
@@ -169,7 +169,7 @@ def test_the_embedded_program_restarts_a_worker_and_leaves_nothing(socket: str) 
 
 
 def _code(text: str) -> list[str]:
-    """The lines of *text* that are code, however it is spaced."""
+    """Return the lines of *text* that are code, without blank lines."""
     lines = (line.rstrip() for line in text.splitlines())
     return [line for line in lines if line and line != "# service.py"]
 
@@ -184,10 +184,8 @@ QUOTES = [
 
 
 @pytest.mark.parametrize(("page", "example", "beginning"), QUOTES)
-def test_a_page_quotes_its_example_as_it_is(
-    page: str, example: str, beginning: str
-) -> None:
-    """What is read is what was run."""
+def test_page_quotes_example_unchanged(page: str, example: str, beginning: str) -> None:
+    """The code in the documentation is the code that was run."""
     text = (EXAMPLES.parent / page).read_text(encoding="utf-8")
     blocks = [block.split("```")[0] for block in text.split("```python\n")[1:]]
     [quote] = [

@@ -1,4 +1,4 @@
-"""Who may import whom, as a test. DESIGN.md, section 2, says why."""
+"""Test that modules import only along the layers of the architecture."""
 
 from __future__ import annotations
 
@@ -31,10 +31,10 @@ MAY_IMPORT = {
     "wire": {"errors"},
     "application": {"errors", "policy", "wire"},
     "diagnostics": {"errors", "wire"},
-    # These two never each other.
+    # These two must not import each other.
     "process": _BELOW_THE_LAYERS - {"process", "link"},
     "link": _BELOW_THE_LAYERS - {"process", "link"},
-    # Nor these three: they meet on the wire and in application.
+    # Nor these three: they communicate by wire messages and share application.
     "controller": _BELOW_THE_LAYERS,
     "supervisor": _BELOW_THE_LAYERS,
     "worker": _BELOW_THE_LAYERS,
@@ -48,10 +48,10 @@ MAY_IMPORT_ALL = {
     "__init__",
     "__main__",
 }
-ROOMS = MAY_IMPORT.keys() | MAY_IMPORT_ALL
+LAYERS = MAY_IMPORT.keys() | MAY_IMPORT_ALL
 
 PURE = _PURE | {"application"}
-WORLD = {"trio", "anyio", "psutil", "os", "random", "socket", "subprocess", "time"}
+IO = {"trio", "anyio", "psutil", "os", "random", "socket", "subprocess", "time"}
 
 
 def _module(path: Path) -> str:
@@ -62,13 +62,13 @@ def _module(path: Path) -> str:
 MODULES = {_module(path): path for path in PATHS}
 
 
-def _room(module: str) -> str:
-    """The room that *module* is in: the part after the package's name."""
+def _layer(module: str) -> str:
+    """Return the layer of *module*: the part after the package's name."""
     return module.split(".")[1] if "." in module else "__init__"
 
 
 def _imports(path: Path) -> Iterator[str]:
-    """Every module that *path* imports, in functions too."""
+    """Yield every module that *path* imports, also inside functions."""
     for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
         match node:
             case ast.Import(names=names):
@@ -88,26 +88,26 @@ def _imports(path: Path) -> Iterator[str]:
 
 
 def _is_module(name: str) -> bool:
-    # A folder that is still empty is one as well.
+    # An empty folder counts as a module too.
     top, *parts = name.split(".")
     return top == PACKAGE and (name in MODULES or ROOT.joinpath(*parts).is_dir())
 
 
 @pytest.mark.parametrize("module", MODULES)
 def test_imports_point_down(module: str) -> None:
-    """Within a room, or to the rooms below it."""
-    room = _room(module)
-    assert room in ROOMS, f"{room}: a room that DESIGN.md does not know"
-    if room in MAY_IMPORT_ALL:
+    """A module may import its own layer and the layers below it."""
+    layer = _layer(module)
+    assert layer in LAYERS, f"{layer}: unknown layer; add it to MAY_IMPORT"
+    if layer in MAY_IMPORT_ALL:
         return
     for name in _imports(MODULES[module]):
         if name.split(".")[0] == PACKAGE:
-            assert _room(name) in MAY_IMPORT[room] | _ANYWHERE | {room}, name
+            assert _layer(name) in MAY_IMPORT[layer] | _ANYWHERE | {layer}, name
 
 
-# Wings of a room: what each may import of the others. Modules beside the wings are in
-# the wing "".
-WINGS = {
+# The folders of a layer, each with the folders that it may import. Modules directly in
+# the layer belong to the folder "".
+FOLDERS = {
     "controller": {
         "child": set[str](),
         "launch": {"child"},
@@ -128,8 +128,8 @@ WINGS = {
 }
 
 
-def _wing(module: str) -> str:
-    """Return the folder that *module* is in, inside its room."""
+def _folder(module: str) -> str:
+    """Return the folder of *module* inside its layer."""
     path = MODULES.get(module)
     parts = module.split(".")
     if path is None or path.name == "__init__.py":
@@ -137,20 +137,24 @@ def _wing(module: str) -> str:
     return parts[2] if len(parts) > 3 else ""
 
 
-@pytest.mark.parametrize("module", [name for name in MODULES if _room(name) in WINGS])
-def test_wings_import_in_the_drawn_direction(module: str) -> None:
-    room, wing = _room(module), _wing(module)
-    assert wing in {"", *WINGS[room]}, f"{wing}: a wing that is not drawn"
-    if not wing:
+@pytest.mark.parametrize(
+    "module", [name for name in MODULES if _layer(name) in FOLDERS]
+)
+def test_folders_import_in_declared_direction(module: str) -> None:
+    layer, folder = _layer(module), _folder(module)
+    assert folder in {"", *FOLDERS[layer]}, (
+        f"{folder}: unknown folder; add it to FOLDERS"
+    )
+    if not folder:
         return
     for name in _imports(MODULES[module]):
-        if name.split(".")[0] == PACKAGE and _room(name) == room:
-            assert _wing(name) in WINGS[room][wing] | {"", wing}, name
+        if name.split(".")[0] == PACKAGE and _layer(name) == layer:
+            assert _folder(name) in FOLDERS[layer][folder] | {"", folder}, name
 
 
 def test_test_files_mirror_modules() -> None:
-    """tests/wire/test_codec.py tests wire/codec.py; test_codec_bounds.py does, too."""
-    strangers = []
+    """tests/wire/test_codec.py tests wire/codec.py; so does test_codec_bounds.py."""
+    unmatched = []
     for path in sorted(Path(__file__).parent.rglob("test_*.py")):
         folder = path.relative_to(Path(__file__).parent).parent
         if folder.parts[:1] in {(), ("e2e",)}:
@@ -158,28 +162,28 @@ def test_test_files_mirror_modules() -> None:
         words = path.stem.removeprefix("test_").split("_")
         stems = ("_".join(words[:n]) for n in range(len(words), 0, -1))
         if not any((ROOT / folder / f"{stem}.py").exists() for stem in stems):
-            strangers.append(str(path))
-    assert not strangers
+            unmatched.append(str(path))
+    assert not unmatched
 
 
-@pytest.mark.parametrize("module", [name for name in MODULES if _room(name) in PURE])
-def test_a_pure_room_knows_nothing_of_the_world(module: str) -> None:
-    """No event loop, no clock, no randomness, no operating system."""
+@pytest.mark.parametrize("module", [name for name in MODULES if _layer(name) in PURE])
+def test_pure_layer_imports_no_io(module: str) -> None:
+    """It imports no event loop, clock, randomness or operating system."""
     for name in _imports(MODULES[module]):
-        assert name.split(".")[0] not in WORLD, name
+        assert name.split(".")[0] not in IO, name
 
 
 @pytest.mark.parametrize(
     "module",
-    [name for name in MODULES if _room(name) in {"controller", "process", "link"}],
+    [name for name in MODULES if _layer(name) in {"controller", "process", "link"}],
 )
-def test_nurseries_are_those_of_tasks(module: str) -> None:
-    """A KeyboardInterrupt breaks off a task of any other: see `tasks.open_nursery`."""
+def test_nurseries_are_opened_by_tasks(module: str) -> None:
+    """A KeyboardInterrupt can break a task of any other: see `tasks.open_nursery`."""
     assert "trio.open_nursery" not in MODULES[module].read_text(encoding="utf-8")
 
 
-def test_the_version_imports_nothing() -> None:
-    """Builds read it without installing anything."""
+def test_version_imports_nothing() -> None:
+    """Builds read the version without installing anything."""
     assert not list(_imports(ROOT / "_version.py"))
 
 
@@ -199,8 +203,8 @@ def test_no_import_cycles() -> None:
         ("policy.restart", {"trio", "anyio", "cattrs"}),
     ],
 )
-def test_a_light_module_loads_no_heavy_one(module: str, not_loaded: set[str]) -> None:
-    """Not by a detour either: a short command speaks the protocol in milliseconds."""
+def test_light_module_loads_no_heavy_one(module: str, not_loaded: set[str]) -> None:
+    """Nor indirectly: a short command has to answer in milliseconds."""
     program = f"import sys, {PACKAGE}.{module}; print(*sys.modules)"
     loaded = subprocess.check_output(
         [sys.executable, "-c", program], cwd=ROOT.parent, text=True

@@ -1,4 +1,4 @@
-"""Directories of others, and links of others on the way to our own."""
+"""Test directories and links of other users on the way to our files."""
 
 from __future__ import annotations
 
@@ -26,32 +26,32 @@ def foreign_link(tmp_path: Path) -> Path:
     return link
 
 
-def test_our_own_directory_and_our_own_link_to_it_are_good(tmp_path: Path) -> None:
+def test_own_directory_and_own_link_are_accepted(tmp_path: Path) -> None:
     (tmp_path / "real").mkdir()
     (tmp_path / "link").symlink_to("real")
     check_directory(str(tmp_path / "real"))
     check_directory(str(tmp_path / "link"))
 
 
-def test_a_path_that_is_not_there_yet_has_no_links(tmp_path: Path) -> None:
+def test_missing_path_is_accepted(tmp_path: Path) -> None:
     check_links(str(tmp_path / "a" / "b"))
     check_links("")
 
 
-def test_a_file_is_no_directory(tmp_path: Path) -> None:
+def test_file_in_place_of_directory_is_refused(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     with pytest.raises(NotADirectoryError):
         check_directory(str(tmp_path / "file"))
 
 
-def test_a_directory_that_all_may_write_to_is_refused(tmp_path: Path) -> None:
+def test_world_writable_directory_is_refused(tmp_path: Path) -> None:
     tmp_path.chmod(0o777)
     with pytest.raises(PermissionError, match="writable by all"):
         check_directory(str(tmp_path))
 
 
 @as_root
-def test_a_directory_of_another_user_is_refused(tmp_path: Path) -> None:
+def test_directory_of_other_user_is_refused(tmp_path: Path) -> None:
     os.chown(tmp_path, 12345, 12345)
     with pytest.raises(PermissionError, match="belongs to user 12345"):
         check_directory(str(tmp_path))
@@ -59,21 +59,19 @@ def test_a_directory_of_another_user_is_refused(tmp_path: Path) -> None:
 
 @as_root
 @pytest.mark.parametrize("below", ["", "deeper", "deeper/still"])
-def test_a_link_of_another_user_is_refused_wherever_it_is(
-    foreign_link: Path, below: str
-) -> None:
+def test_link_of_other_user_is_refused_anywhere(foreign_link: Path, below: str) -> None:
     with pytest.raises(PermissionError, match="symbolic link of user 12345"):
         check_links(str(foreign_link / below))
 
 
 @as_root
-def test_a_socket_is_not_made_behind_such_a_link(foreign_link: Path) -> None:
+def test_socket_behind_foreign_link_is_refused(foreign_link: Path) -> None:
     with pytest.raises(SocketPathError, match="symbolic link of user 12345"):
         check_socket_path(str(foreign_link / "s.ipc"))
 
 
 @as_root
-def test_a_log_file_is_not_made_behind_such_a_link(foreign_link: Path) -> None:
+def test_log_file_behind_foreign_link_is_refused(foreign_link: Path) -> None:
     with pytest.raises(SpecError, match="symbolic link of user 12345"):
         open_file(str(foreign_link / "log"), "log_file")
     assert not list((foreign_link.parent / "real").iterdir())
@@ -81,7 +79,7 @@ def test_a_log_file_is_not_made_behind_such_a_link(foreign_link: Path) -> None:
 
 @as_root
 @pytest.mark.parametrize("below", ["", "state"])
-async def test_a_post_mortem_is_not_written_behind_such_a_link(
+async def test_post_mortem_behind_foreign_link_is_refused(
     foreign_link: Path, below: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     store = EvidenceStore(str(foreign_link / below))
@@ -93,6 +91,6 @@ async def test_a_post_mortem_is_not_written_behind_such_a_link(
     assert not list((foreign_link.parent / "real").iterdir())
 
 
-def test_a_path_with_nul_is_refused() -> None:
+def test_path_with_nul_is_refused() -> None:
     with pytest.raises(SocketPathError, match="NUL"):
         check_socket_path("/tmp/a\0b")

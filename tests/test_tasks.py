@@ -1,4 +1,4 @@
-"""What comes out of blocks of ours, and when their background tasks end."""
+"""Test the errors that leave our blocks, and the end of background tasks."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from trio_supervisor.tasks import (
 ERROR, FAILURE = ValueError("of the body"), LookupError("of ours")
 
 
-async def test_tasks_and_what_they_call_are_protected() -> None:
+async def test_tasks_and_their_callees_are_protected() -> None:
     found: list[bool] = []
 
     async def child(*, task_status: trio.TaskStatus[None]) -> None:
@@ -41,7 +41,7 @@ async def _note(found: list[bool]) -> None:
     found.append(currently_ki_protected())
 
 
-async def test_blocks_are_protected_and_their_bodies_are_not() -> None:
+async def test_blocks_are_protected_but_bodies_are_not() -> None:
     found: list[bool] = []
 
     @interrupt_safe
@@ -56,7 +56,7 @@ async def test_blocks_are_protected_and_their_bodies_are_not() -> None:
     assert found == [True, True]
 
 
-def test_single_looks_into_groups_and_drops_cancellations() -> None:
+def test_single_unwraps_groups_and_drops_cancellations() -> None:
     assert single(ERROR) is ERROR
     group = ExceptionGroup("", [ExceptionGroup("", [ERROR])])
     assert single(group) is ERROR
@@ -78,13 +78,13 @@ def test_combined_prefers_failures_to_cancellations() -> None:
     assert combined(ERROR, cancelled) is ERROR
 
 
-def test_combined_makes_a_group_of_two_errors() -> None:
+def test_combined_groups_two_errors() -> None:
     group = combined(ERROR, FAILURE)
     assert isinstance(group, ExceptionGroup)
     assert group.exceptions == (ERROR, FAILURE)
 
 
-def test_combined_prefers_what_ends_the_program() -> None:
+def test_combined_prefers_interrupts_and_exits() -> None:
     for interrupt in (KeyboardInterrupt(), SystemExit(3)):
         assert combined(interrupt, FAILURE) is interrupt
         assert interrupt.__notes__ == ["also: LookupError: of ours"]
@@ -110,7 +110,7 @@ def _cancelled() -> BaseException:
 
 
 class Recorder:
-    """A background task that takes three seconds to end, one if it is hurried."""
+    """A background task that takes three seconds to end, or one when hurried."""
 
     def __init__(self) -> None:
         self.seen: list[str] = []
@@ -118,7 +118,7 @@ class Recorder:
         self.hurried = trio.Event()
 
     async def run(self, background: Background[Recorder]) -> None:
-        """Live until asked to end."""
+        """Run until asked to end."""
         background.started(self)
         await self.asked.wait()
         with trio.move_on_after(3):
@@ -126,17 +126,17 @@ class Recorder:
         self.seen.append("ended")
 
     def end(self) -> None:
-        """Note it."""
+        """Record the call."""
         self.seen.append("asked")
         self.asked.set()
 
     def hurry(self) -> None:
-        """Note it."""
+        """Record the call."""
         self.seen.append("hurried")
         self.hurried.set()
 
     def background(self) -> Background[Recorder]:
-        """Return what runs it."""
+        """Return the block that runs the task."""
         return Background(self.run, Recorder.end, Recorder.hurry)
 
 
@@ -146,8 +146,8 @@ def _clock() -> trio.testing.MockClock:
 
 @pytest.mark.parametrize("checkpoints", range(8))
 @pytest.mark.parametrize("how", ["cancel", "interrupt"])
-def test_background_ends_wherever_it_is_broken_off(how: str, checkpoints: int) -> None:
-    """At each of its checkpoints, after so many steps of all tasks; virtual time."""
+def test_background_interrupted_anywhere_ends(how: str, checkpoints: int) -> None:
+    """It is interrupted at each of its checkpoints, in virtual time."""
     recorder = Recorder()
     scope = trio.CancelScope()
 
@@ -183,7 +183,7 @@ def test_background_ends_wherever_it_is_broken_off(how: str, checkpoints: int) -
     assert recorder.seen in (["asked", "ended"], [])
 
 
-def test_a_second_interrupt_hurries() -> None:
+def test_second_interrupt_hurries() -> None:
     recorder = Recorder()
 
     async def main() -> None:
@@ -203,7 +203,7 @@ def test_a_second_interrupt_hurries() -> None:
     assert recorder.seen == ["asked", "hurried", "ended"]
 
 
-def test_background_of_an_abandoned_generator_ends_with_the_run() -> None:
+def test_background_of_abandoned_generator_ends_with_run() -> None:
     recorder = Recorder()
     kept: list[AsyncIterator[None]] = []
 
@@ -220,7 +220,7 @@ def test_background_of_an_abandoned_generator_ends_with_the_run() -> None:
     assert recorder.seen == ["asked", "ended"]
 
 
-async def test_what_background_raises_ends_the_block() -> None:
+async def test_error_in_background_ends_block() -> None:
     async def fail(background: Background[int]) -> None:
         background.started(1)
         raise ExceptionGroup("", [FAILURE])
@@ -233,9 +233,7 @@ async def test_what_background_raises_ends_the_block() -> None:
     assert background.error is FAILURE
 
 
-async def test_what_background_raises_at_once_is_raised_where_it_is_waited_for() -> (
-    None
-):
+async def test_error_at_start_of_background_is_raised_at_entry() -> None:
     async def fail(background: Background[int]) -> None:
         raise FAILURE
 

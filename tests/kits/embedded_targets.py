@@ -1,4 +1,4 @@
-"""Functions that a child of an embedded controller can import."""
+"""Define functions that a child of an embedded controller can import."""
 
 from __future__ import annotations
 
@@ -8,34 +8,34 @@ from trio_supervisor import Monitor, SyncWorker, Worker
 
 
 async def work(worker: Worker) -> None:
-    """Be ready, and look at nothing."""
+    """Become ready and wait."""
     await worker.ready()
     await worker.status(f"incarnation {worker.incarnation}")
     await worker.stopping.wait()
 
 
 def work_sync(worker: SyncWorker) -> None:
-    """The same for a blocking worker."""
+    """Become ready and wait, in a sync worker."""
     worker.ready()
     worker.stopping.wait()
 
 
 def crash(worker: SyncWorker) -> None:
-    """End at once."""
+    """Exit immediately."""
     sys.exit(9)
 
 
 class CountingMonitor(Monitor):
-    """Says how often it ran."""
+    """A monitor that counts its runs."""
 
     def __init__(self) -> None:
         super().__init__(interval=0.01)
         self.runs = 0
 
     async def run_once(self) -> None:
-        """Count."""
+        """Count a run."""
         self.runs += 1
 
     def status(self) -> dict[str, object]:
-        """Say it."""
+        """Return the number of runs."""
         return {"runs": self.runs}

@@ -1,9 +1,9 @@
-"""Break off a block of ours at a schedule point, and see what it leaves.
+"""Interrupt a block of ours at a schedule point, and check what it leaves behind.
 
-``python -m tests.kits.interruptions controller cancel 1 17 300`` lives one life for
-each of these points, ``all`` for every one, ``:40`` for forty that are spread over a
-whole life. A schedule point is a step of any task of the run. It
-prints a line for each life, and ends with 1 if one left anything or took too long.
+``python -m tests.kits.interruptions controller cancel 1 17 300`` runs the block once
+for each of these points, ``all`` for every point, ``:40`` for forty that are spread
+over a whole run. A schedule point is a step of any task. It prints a line for each
+run, and exits with 1 if one left anything behind or took too long.
 """
 
 from __future__ import annotations
@@ -35,40 +35,40 @@ from trio_supervisor import (
 )
 from trio_supervisor.process.kernel import child_pids, is_subreaper
 
-# Longer than any stop timeout below, and a slow machine [s].
+# Longer than any stop timeout below, even on a slow machine [s].
 _TOO_LONG = 30.0
 
 
 @define(eq=False)
 class Breaker(trio.abc.Instrument):
-    """Counts the steps of all tasks, and does something at one of them."""
+    """A trio instrument that counts the steps of all tasks and acts at one of them."""
 
     at: int
     act: Callable[[], None]
     count: int = field(default=0, init=False)
 
     def before_task_step(self, task: trio.lowlevel.Task) -> None:
-        """Count."""
+        """Count a step."""
         self.count += 1
         if self.count == self.at:
             self.act()
 
 
 @frozen
-class World:
-    """What a block may leave behind."""
+class Leftovers:
+    """Everything that a block may leave behind."""
 
     children: frozenset[int]
     marked: frozenset[int]
-    """Processes whose environment says that they are of this program."""
+    """Processes that this program started, by a mark in their environment."""
     descriptors: frozenset[str]
     threads: frozenset[str]
     files: frozenset[str]
     is_subreaper: bool
 
     @classmethod
-    def look(cls, *directories: str) -> World:
-        """Return what there is now."""
+    def current(cls, *directories: str) -> Leftovers:
+        """Return the current state."""
         return cls(
             frozenset(child_pids()),
             frozenset(_marked()),
@@ -78,15 +78,15 @@ class World:
             is_subreaper(),
         )
 
-    def news_since(self, before: World) -> list[str]:
-        """Return what was not there *before*, in words."""
+    def new_since(self, before: Leftovers) -> list[str]:
+        """Return what did not exist *before*, as text."""
         news = [
             f"{what}: {sorted(getattr(self, what) - getattr(before, what))}"
             for what in ("children", "marked", "descriptors", "threads", "files")
             if getattr(self, what) - getattr(before, what)
         ]
         if self.is_subreaper and not before.is_subreaper:
-            news.append("it is a subreaper still")
+            news.append("still a subreaper")
         return news
 
 
@@ -107,31 +107,31 @@ def _descriptors() -> Iterator[str]:
         try:
             yield f"{name} {os.readlink(f'/proc/self/fd/{name}')}"
         except OSError:
-            continue  # the one that lists them
+            continue  # the descriptor that lists them
 
 
 def _threads() -> Iterator[str]:
     for thread in threading.enumerate():
-        # Trio keeps threads that have nothing to do, for ten seconds.
+        # Trio keeps idle threads for ten seconds.
         if not thread.name.startswith("Trio thread"):
             yield f"{thread.name} {thread.ident}"
 
 
 @define(eq=False)
-class Life:
-    """One life of a block, that is broken off at one point."""
+class Run:
+    """One run of a block that is interrupted at one point."""
 
-    subject: Callable[[Life, str], Awaitable[None]]
+    subject: Callable[[Run, str], Awaitable[None]]
     how: str
     at: int
     phases: dict[str, int] = field(factory=dict, init=False)
-    """The number of steps until the end of each."""
+    """Number of steps until the end of each phase."""
     breaker: Breaker = field(init=False)
     scope: trio.CancelScope = field(factory=trio.CancelScope, init=False)
     left_tasks: int = field(default=0, init=False)
 
     def run(self, path: str) -> str:
-        """Live; return how it ended, in a word."""
+        """Run the block; return how it ended, in a word."""
         self.breaker = Breaker(self.at, self._break_off)
         try:
             trio.run(self._main, path, instruments=[self.breaker])
@@ -140,7 +140,7 @@ class Life:
         return "cancelled" if self.scope.cancelled_caught else "done"
 
     def end(self, phase: str) -> None:
-        """Say that a phase has come to its end."""
+        """Record the end of a phase."""
         self.phases[phase] = self.breaker.count
 
     def _break_off(self) -> None:
@@ -160,20 +160,20 @@ class Life:
             self.left_tasks = now - before
 
 
-async def _controller(life: Life, path: str) -> None:
+async def _controller(run: Run, path: str) -> None:
     async with open_controller(
         Application(services=[Service("web", work), Command("nap", ["sleep", "1000"])]),
         socket_path=path,
         on_event=lambda _: None,
     ) as controller:
-        life.end("entry")
+        run.end("entry")
         await controller.wait_ready()
-        life.end("start")
+        run.end("start")
         await controller.restart("web")
-        life.end("body")
+        run.end("body")
 
 
-async def _imported(life: Life, path: str) -> None:
+async def _imported(run: Run, path: str) -> None:
     async with open_controller(
         application,
         socket_path=path,
@@ -181,54 +181,54 @@ async def _imported(life: Life, path: str) -> None:
         on_event=lambda _: None,
     ) as controller:
         await controller.wait_ready()
-        life.end("start")
+        run.end("start")
         await controller.reload()
-        life.end("reload")
+        run.end("reload")
 
 
-async def _client(life: Life, path: str) -> None:
+async def _client(run: Run, path: str) -> None:
     async with open_client(path) as client:
-        life.end("entry")
+        run.end("entry")
         await client.status()
         await client.forward("worker.0", "thread_dump")
-        life.end("body")
+        run.end("body")
 
 
-async def _worker(life: Life, path: str) -> None:
+async def _worker(run: Run, path: str) -> None:
     async with supervised_worker(path, name="guest") as worker:
-        life.end("entry")
+        run.end("entry")
         worker.handle("answer", lambda: {"answer": 42})
         await worker.wait_registered()
         async with open_client(path) as client:
             await client.forward("guest", "answer")
-        life.end("body")
+        run.end("body")
 
 
-SUBJECTS: Mapping[str, Callable[[Life, str], Awaitable[None]]] = {
+SUBJECTS: Mapping[str, Callable[[Run, str], Awaitable[None]]] = {
     "controller": _controller,
     "imported": _imported,
     "client": _client,
     "worker": _worker,
 }
-# These need a supervisor that they have not started.
+# These need a supervisor that they did not start.
 _GUESTS = ("client", "worker")
 
 
-def check(subject: str, how: str, at: int, path: str) -> tuple[Life, list[str]]:
-    """Live one life; return it, and what is wrong with its end."""
-    life = Life(SUBJECTS[subject], how, at)
+def check(subject: str, how: str, at: int, path: str) -> tuple[Run, list[str]]:
+    """Run the block once; return the run and what is wrong with its end."""
+    run = Run(SUBJECTS[subject], how, at)
     places = (os.path.dirname(path), tempfile.gettempdir())
-    before = World.look(*places)
+    before = Leftovers.current(*places)
     began = time.monotonic()
-    outcome = life.run(path)
+    outcome = run.run(path)
     seconds = time.monotonic() - began
-    problems = World.look(*places).news_since(before)
-    if life.left_tasks:
-        problems.append(f"{life.left_tasks} tasks")
+    problems = Leftovers.current(*places).new_since(before)
+    if run.left_tasks:
+        problems.append(f"{run.left_tasks} tasks")
     if seconds > _TOO_LONG:
         problems.append(f"it took {seconds:.1f} s")
-    print(subject, how, at, outcome, life.phases, *problems, flush=True)
-    return life, problems
+    print(subject, how, at, outcome, run.phases, *problems, flush=True)
+    return run, problems
 
 
 def _points(subject: str, how: str, words: list[str], path: str) -> Iterator[int]:
@@ -243,12 +243,12 @@ def _points(subject: str, how: str, words: list[str], path: str) -> Iterator[int
 
 
 def spread(phases: Mapping[str, int], count: int) -> Iterator[int]:
-    """Return *count* points of all phases, the same ones each time."""
+    """Return *count* points from all phases, the same ones each time."""
     rng = random.Random(0)
     before = 0
     for end in phases.values():
         for number in range(count // len(phases)):
-            # Each of as many equal parts has one.
+            # One from each of *count* equal parts.
             part = (number + rng.random()) / (count // len(phases))
             yield before + 1 + int(part * (end - before))
         before = end
@@ -258,16 +258,16 @@ def _live(subject: str, how: str, words: list[str], path: str) -> int:
     failed = False
     for at in _points(subject, how, words, path):
         faulthandler.dump_traceback_later(2 * _TOO_LONG, exit=True)
-        life, problems = check(subject, how, at, path)
+        run, problems = check(subject, how, at, path)
         faulthandler.cancel_dump_traceback_later()
         failed |= bool(problems)
-        if words == ["all"] and life.breaker.count < at:
+        if words == ["all"] and run.breaker.count < at:
             break
     return int(failed)
 
 
 def main(subject: str, how: str, *words: str) -> int:
-    """Live a life for each point; return an exit code."""
+    """Run the block once for each point; return an exit code."""
     with short_directory() as own, short_directory() as directory:
         os.environ["TMPDIR"] = tempfile.tempdir = str(own)
         if subject not in _GUESTS:

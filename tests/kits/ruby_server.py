@@ -1,6 +1,6 @@
-"""A server as async-container-supervisor 0.10 is: what it knows, and what it ignores.
+"""Run a server that answers and ignores what async-container-supervisor 0.10 does.
 
-Its answers are those of the real one: see tests/wire/golden/ruby-server.jsonl.
+Its answers are those of the real server: see tests/wire/golden/ruby-server.jsonl.
 """
 
 from __future__ import annotations
@@ -21,13 +21,13 @@ IDS = {
 
 
 class RubyServer:
-    """Answers each connection in a thread, and keeps the calls."""
+    """A server that answers each connection in a thread and records the calls."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
         self.calls: list[dict[str, Any]] = []
         self.answers: dict[str, dict[str, Any]] = {}
-        """What a worker answers, by operation."""
+        """Answers of a worker, by operation."""
         self._listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
         self._listener.bind(str(path))
         self._listener.listen()
@@ -36,14 +36,14 @@ class RubyServer:
 
     def close(self) -> None:
         """Stop accepting."""
-        # A close alone would leave the thread in accept(2) for good.
+        # A close alone would leave the thread in accept(2) forever.
         self._listener.shutdown(socket.SHUT_RDWR)
         self._thread.join()
         self._listener.close()
 
     @property
     def operations(self) -> list[str]:
-        """The operations that were called, without the probe."""
+        """Operations that were called, without the one that identifies the server."""
         calls = [call for call in self.calls if call.get("connection_id") != ""]
         return [call["do"] for call in calls]
 
@@ -109,7 +109,7 @@ def _unknown(do: str) -> dict[str, Any]:
 
 @contextmanager
 def open_ruby_server(directory: Path) -> Iterator[RubyServer]:
-    """Have one for the length of the block."""
+    """Run a server while the block is open."""
     server = RubyServer(directory / "ruby.ipc")
     try:
         yield server

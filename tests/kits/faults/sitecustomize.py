@@ -1,7 +1,7 @@
-"""Makes system calls of a process fail: loaded by each Python of a test's `serve`.
+"""Make system calls of a process fail; loaded by each Python under a test's `serve`.
 
-A symbolic link ``PID.FUNCTION`` in the directory ``TEST_FAULTS`` leads to the number of
-the error with which that function fails in that process, for as long as it is there.
+A symbolic link ``PID.FUNCTION`` in the directory ``TEST_FAULTS`` points to the number
+of the error with which that function fails in that process, as long as it exists.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ def _wrap(name: str, *holders: Any) -> None:
 
 
 def install() -> None:
-    """Put what may fail in the place of each function."""
+    """Replace each function by one that may fail."""
     for name in ("pipe", "dup", "memfd_create", "pidfd_open", "listdir", "fork"):
         _wrap(name, posix, os)
     for name in ("read", "write"):
