@@ -86,7 +86,7 @@ async def test_post_mortem_behind_foreign_link_is_refused(
     record = {"name": "web.0", "time": "", "evidence": [], "fault": "", "last_line": ""}
     path = store.path_for("web.0", 1)
     await store.save(path, {**record, "cause": "crash", "returncode": 1})
-    assert "no post-mortem of web.0" in caplog.text
+    assert "cannot save the post-mortem of web.0" in caplog.text
     assert "symbolic link of user 12345" in caplog.text
     assert not list((foreign_link.parent / "real").iterdir())
 

@@ -53,12 +53,13 @@ DEBUG, INFO = logging.DEBUG, logging.INFO
 WARNING, ERROR = logging.WARNING, logging.ERROR
 
 
-def exited(returncode: int | None, *, is_planned: bool = False) -> ProcessExited:
+def exited(returncode: int, *, is_planned: bool = False) -> ProcessExited:
     return ProcessExited(
         name="web.0",
         process_id=7,
         returncode=returncode,
         is_planned=is_planned,
+        is_failure=not is_planned and returncode != 0,
         next_step="restarting",
     )
 
@@ -96,28 +97,29 @@ EVENTS: list[tuple[Event, int, str]] = [
     (
         WorkerUnready(name="web.0", process_id=7, reason=""),
         WARNING,
-        "not ready any more (pid 7)",
+        "no longer ready (pid 7)",
     ),
     (
         WorkerUnready(name="web.0", process_id=7, reason="the queue is full"),
         WARNING,
-        "not ready any more (pid 7): the queue is full",
+        "no longer ready (pid 7): the queue is full",
     ),
     (
         StacksDumped(
             name="web.0", process_id=7, cause="unhealthy", stacks="MainThread\n  a.py:1"
         ),
         WARNING,
-        "this is where it was (pid 7):\nMainThread\n  a.py:1",
+        "stack dump before stopping (pid 7):\nMainThread\n  a.py:1",
     ),
     (
         GroupFailed(
             name="group",
-            problem="more crashes in group than 3 within 60 s",
+            problem="restart limit of group core reached (intensity=3, period=60 s)",
             services=("db", "web"),
         ),
         ERROR,
-        "more crashes in group than 3 within 60 s; restarting db, web",
+        "restart limit of group core reached (intensity=3, period=60 s); restarting "
+        "db, web",
     ),
     (ServiceScaled(name="web", before=4, count=8), INFO, "scaled from 4 to 8"),
     (
@@ -141,71 +143,96 @@ EVENTS: list[tuple[Event, int, str]] = [
     (
         ReloadFinished(name="controller", generation=2, seconds=1.234),
         INFO,
-        "generation 2 took over after 1.23 s",
+        "reload finished: generation 2 took over after 1.23 s",
     ),
     (
-        ReloadFailed(name="controller", generation=2, problem="web.0 ended"),
+        ReloadFailed(name="controller", generation=2, problem="new web.0 exited"),
         ERROR,
-        "the reload failed, all stays as it was: web.0 ended",
+        "reload failed; generation 1 keeps running: new web.0 exited",
     ),
     (
         WorkerStillFailing(name="web.0", problem="exit code 3"),
         WARNING,
-        "failed as in the previous generation: exit code 3; reload continues",
+        "still failing, as in the previous generation: exit code 3; reload continues",
     ),
-    (stopping(Cause.STOP), INFO, "stopping (pid 7), stop"),
-    (stopping(Cause.RESTART, "asked to"), INFO, "stopping (pid 7), restart: asked to"),
-    (stopping(Cause.UNHEALTHY), INFO, "stopping (pid 7), no sign of life"),
-    (stopping(Cause.STARTUP_TIMEOUT), INFO, "stopping (pid 7), not ready in time"),
-    (exited(0), INFO, "exited: exit code 0 (pid 7); restarting"),
-    (exited(3), WARNING, "exited: exit code 3 (pid 7); restarting"),
-    (exited(-9), WARNING, "exited: killed by SIGKILL (pid 7); restarting"),
+    (stopping(Cause.STOP), INFO, "stopping (pid 7): stop requested"),
+    (
+        stopping(Cause.RESTART, "deploy"),
+        INFO,
+        "stopping (pid 7): restart requested: deploy",
+    ),
+    (
+        stopping(Cause.STOP, "shutdown"),
+        INFO,
+        "stopping (pid 7): shutdown",
+    ),
+    (
+        evolve(
+            stopping(Cause.UNHEALTHY),
+            problem="no heartbeat for 30 s",
+            setting="health_check_timeout",
+        ),
+        INFO,
+        "no heartbeat for 30 s (health_check_timeout, pid 7); stopping",
+    ),
+    (
+        evolve(
+            stopping(Cause.STARTUP_TIMEOUT),
+            problem="not ready after 60 s",
+            setting="startup_timeout",
+        ),
+        INFO,
+        "not ready after 60 s (startup_timeout, pid 7); stopping",
+    ),
+    (exited(0), INFO, "exited with code 0 (pid 7); restarting"),
+    (exited(3), WARNING, "exited with code 3 (pid 7); restarting"),
+    (exited(-9), WARNING, "killed by SIGKILL (pid 7); restarting"),
     (
         exited(-15, is_planned=True),
         INFO,
-        "exited: killed by SIGTERM (pid 7); restarting",
+        "killed by SIGTERM (pid 7); restarting",
     ),
     (
         evolve(exited(3), crashes=4, last_line="b c"),
         WARNING,
-        "exited: exit code 3 (pid 7), 4 times in a row; restarting; last line: b c",
+        "exited with code 3 (pid 7), 4 times in a row; restarting; last line: b c",
     ),
     (
         evolve(exited(3), crashes=5, last_line="a"),
         WARNING,
-        "exited: exit code 3 (pid 7), 5 times in a row; restarting; last line: a; "
-        "crash loop: from now on only each doubling is logged",
+        "exited with code 3 (pid 7), 5 times in a row; restarting; last line: a; "
+        "crash loop: from now on logging only crashes 8, 16, 32, ...",
     ),
     (
-        evolve(exited(3), crashes=1, problem="port 80 is held by a.0, pid 8"),
+        evolve(exited(3), crashes=1, problem="port 80 is in use by a.0 (pid 8)"),
         WARNING,
-        "exited: exit code 3 (pid 7); restarting; port 80 is held by a.0, pid 8",
+        "exited with code 3 (pid 7); restarting; port 80 is in use by a.0 (pid 8)",
     ),
     (
         evolve(exited(-6), last_line="double free"),
         WARNING,
-        "exited: killed by SIGABRT (pid 7); restarting; last line: double free",
+        "killed by SIGABRT (pid 7); restarting; last line: double free",
     ),
     (
         evolve(exited(-9), last_line="GET /"),
         WARNING,
-        "exited: killed by SIGKILL (pid 7); restarting",
+        "killed by SIGKILL (pid 7); restarting",
     ),
     (
         evolve(exited(3), crashes=6, is_repeat=True),
         DEBUG,
-        "exited: exit code 3 (pid 7), 6 times in a row; restarting",
+        "exited with code 3 (pid 7), 6 times in a row; restarting",
     ),
     (
         StartFailed(
             name="web.0",
             problem="no such file",
-            next_step="restarting in 312 ms",
+            next_step="retrying in 312 ms (backoff)",
             crashes=6,
             is_repeat=True,
         ),
         DEBUG,
-        "cannot be started: no such file, 6 times in a row; restarting in 312 ms",
+        "failed to start: no such file, 6 times in a row; retrying in 312 ms (backoff)",
     ),
     (
         ProcessStarted(name="web.0", process_id=7, incarnation=6, is_repeat=True),
@@ -220,34 +247,39 @@ EVENTS: list[tuple[Event, int, str]] = [
     (
         evolve(stopping(Cause.UNHEALTHY), is_repeat=True),
         DEBUG,
-        "stopping (pid 7), no sign of life",
+        "stopping (pid 7): health check timeout",
     ),
     (
         StacksDumped(
             name="web.0", process_id=7, cause="unhealthy", stacks="a", is_repeat=True
         ),
         DEBUG,
-        "this is where it was (pid 7):\na",
+        "stack dump before stopping (pid 7):\na",
     ),
     (
         CrashLoopEnded(name="web.0", process_id=7, crashes=12, seconds=10.2),
         INFO,
-        "ready for 10 s (pid 7) after 12 crashes in a row; crash loop over",
+        "ready for 10 s (stable_after, pid 7) after 12 crashes in a row; crash loop "
+        "over",
     ),
     (
-        StartFailed(name="web.0", problem="no such file", next_step="left ended"),
+        StartFailed(
+            name="web.0",
+            problem="no such file",
+            next_step='not restarting (restart="never")',
+        ),
         ERROR,
-        "cannot be started: no such file; left ended",
+        'failed to start: no such file; not restarting (restart="never")',
     ),
     (
-        RestartLimitReached(name="web.0", problem="too often"),
+        RestartLimitReached(name="web.0", problem="restart limit reached"),
         ERROR,
-        "gave up: too often",
+        "restart limit reached",
     ),
     (
         ProcessStuck(name="web.0", process_id=7, seconds=20.2),
         ERROR,
-        "not gone 20 s after it was asked to end and killed (pid 7)",
+        "not stopped 20 s after the stop request, despite SIGKILL (pid 7); waiting",
     ),
     (
         ProcessStuck(
@@ -257,8 +289,8 @@ EVENTS: list[tuple[Event, int, str]] = [
             remaining="pid 7 (cp) is in state D, in an uninterruptible wait",
         ),
         ERROR,
-        "not gone 20 s after it was asked to end and killed (pid 7): pid 7 (cp) is in "
-        "state D, in an uninterruptible wait",
+        "not stopped 20 s after the stop request, despite SIGKILL (pid 7); waiting "
+        "(pid 7 (cp) is in state D, in an uninterruptible wait)",
     ),
     (
         SignalNotPermitted(
@@ -267,36 +299,40 @@ EVENTS: list[tuple[Event, int, str]] = [
             problem="not permitted to signal pid 8 (user root)",
         ),
         ERROR,
-        "not permitted to signal pid 8 (user root); it keeps running, and nothing is "
-        "started in its place",
+        "not permitted to signal pid 8 (user root); it keeps running, no "
+        "replacement is started",
     ),
     (
         StraysStopped(name="web.0", process_ids=(8, 9), commands=("sleep", "sh")),
         INFO,
-        "stopped as well, outside its process group: pid 8 (sleep), pid 9 (sh)",
+        "stopped descendants outside its process group: pid 8 (sleep), pid 9 (sh)",
     ),
     (
         ShutdownTimedOut(name="controller", timeout=8.0, left=("web.0", "db.0")),
         WARNING,
-        "not everything stops in time (stop_timeout=8 of the application); killing "
+        "shutdown not finished in time (stop_timeout=8 s of the application); killing "
         "web.0, db.0",
     ),
     (
         SupervisorLost(name="controller"),
         WARNING,
-        "supervisor lost; the workers go on, and another is started",
+        "supervisor connection lost; workers keep running, restarting the supervisor",
     ),
     (
         SupervisorConnected(name="controller", is_back=False),
         INFO,
         "supervisor connected",
     ),
-    (SupervisorConnected(name="controller", is_back=True), INFO, "supervisor is back"),
+    (
+        SupervisorConnected(name="controller", is_back=True),
+        INFO,
+        "supervisor reconnected",
+    ),
     (
         SupervisorResynchronized(name="supervisor", workers=3, known=4),
         WARNING,
-        "status differed from the controller's records (4 workers instead of 3, or "
-        "outdated ones); sent again",
+        "the supervisor's status table was out of date (4 workers instead of 3, or old "
+        "values); sent again",
     ),
     (
         AllWorkersReady(name="controller", workers=3, seconds=0.2),
@@ -308,25 +344,26 @@ EVENTS: list[tuple[Event, int, str]] = [
             name="controller", late=80, watched=100, causes=("cpu pressure 98%",)
         ),
         WARNING,
-        "machine overloaded: 80 of 100 workers are late (cpu pressure 98%); not "
-        "restarting any for a timeout",
+        "machine overloaded: 80 of 100 workers are late (cpu pressure 98%); "
+        "suspending startup_timeout and health_check_timeout",
     ),
     (
         CallDenied(
             name="web.0", process_id=7, operation="restart", needed="restart", count=4
         ),
         WARNING,
-        "not permitted to call 'restart' (pid 7, 4 times; may has no \"restart\")",
+        "call of 'restart' denied (pid 7, 4 times): may does not include \"restart\"",
     ),
     (
         OverloadEnded(name="controller", late=2, watched=100),
         INFO,
-        "machine no longer overloaded: 2 of 100 workers are late; timeouts count again",
+        "machine no longer overloaded: 2 of 100 workers are late; "
+        "startup_timeout and health_check_timeout apply again",
     ),
     (
-        ShutdownStarted(name="controller", reason="SIGTERM"),
+        ShutdownStarted(name="controller", reason="received SIGTERM"),
         INFO,
-        "stopping everything: SIGTERM",
+        "received SIGTERM; shutting down",
     ),
     (
         ShutdownFinished(name="controller", seconds=1.5),
@@ -386,5 +423,5 @@ def test_an_event_is_logged_with_its_fields(
 
 @pytest.mark.parametrize("cause", Cause)
 def test_every_cause_has_words(cause: Cause) -> None:
-    assert str(stopping(cause)).startswith("stopping (pid 7), ")
+    assert str(stopping(cause)).startswith("stopping (pid 7): ")
     assert "_" not in str(stopping(cause))

@@ -135,14 +135,16 @@ def test_lost_code_keeps_workers_and_delays_starts() -> None:
         )
         refused = serving.cli("restart", "web.1")
         assert refused.returncode == 1
-        assert "web.1 is left running: helper.py has changed" in refused.stderr
+        assert "web.1 keeps running: helper.py has changed" in refused.stderr
         crashed = crash(serving, "web.0")
         serving.wait_events(3, event="not_started", name="web.0")
         status = serving.cli("status").stdout
         assert "backoff" in status
         assert "helper.py has changed since this generation was imported" in status
         kill(serving.call("status")["supervisor"]["process_id"])
-        serving.until(lambda: "no monitors until a reload" in serving.text, "a word")
+        serving.until(
+            lambda: "monitors are off until a reload" in serving.text, "a word"
+        )
         assert is_alive(before["web.1"])
         serving.put("helper.py", HELPER)
         wait_again(serving, "web.0", crashed, "one")

@@ -167,7 +167,7 @@ def test_command_that_cannot_start_is_logged_and_retried(
     failures = serving.wait_events(4, event="not_started", name=name)
 
     assert problem in failures[0]["problem"]
-    assert failures[0]["message"].startswith("cannot be started: ")
+    assert failures[0]["message"].startswith("failed to start: ")
     assert failures[0]["level"] == "error"
     assert failures[0]["next_step"] == "restarting"
     assert failures[-1]["next_step"].startswith("restarting in ")

@@ -124,7 +124,7 @@ def test_crash_loop_wait_ready_names_it_on_timeout(serving: Serving) -> None:
 def test_crash_loop_start_of_dependent_fails_with_reason(serving: Serving) -> None:
     finished = serving.cli("start", "needs")
     assert finished.returncode == 1
-    start = "needs.0 waits for moody (ready), and moody.0 is in backoff (exit code 1, "
+    start = "needs.0 waits for moody (ready), but moody.0 is in backoff (exit code 1, "
     assert start in finished.stderr
 
 
@@ -237,7 +237,7 @@ def test_crash_loop_address_in_use_names_holder() -> None:
     with open_serving(source, is_ready=False, files=files) as serving:
         exited = serving.wait_event(event="exited", name="second.0")
         holder = serving.wait_event(event="started", name="first.0")["process_id"]
-        problem = f"port {port} is held by first.0, pid {holder}"
+        problem = f"port {port} is in use by first.0 (pid {holder})"
         assert exited["problem"] == problem
         assert exited["message"].endswith(f"; restarting; {problem}")
         assert serving.wait_worker("second.0", problem=problem)

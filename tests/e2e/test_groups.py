@@ -66,12 +66,12 @@ def test_one_for_all_restarts_whole_group(serving: Serving) -> None:
     first_start = min(e["at"] for e in serving.select(since, event="started"))
     assert last_exit <= first_start
     stopping = serving.wait_event(since=since, event="stopping", name="a.0")
-    assert (stopping["cause"], stopping["reason"]) == ("group", "with b.1")
+    assert (stopping["cause"], stopping["reason"]) == ("group", "b.1 crashed")
     asked = [event["name"] for event in serving.select(since, event="stopping")]
     assert asked == ["c.0", "b.0", "a.0"]
     reasons = {w["name"]: w["reason"] for w in serving.call("workers")["workers"]}
-    assert reasons["a.0"] == "restarted with its group: with b.1"
-    assert reasons["b.1"] == "it ended: SIGKILL"
+    assert reasons["a.0"] == "restart with its group: b.1 crashed"
+    assert reasons["b.1"] == "killed by SIGKILL"
 
 
 def test_rest_for_one_restarts_later_children(serving: Serving) -> None:
@@ -111,7 +111,7 @@ def test_planned_restarts_do_not_count_towards_intensity(serving: Serving) -> No
     for _ in range(3):
         assert serving.cli("restart", "h").returncode == 0
     worker = serving.wait_worker("h.0", state="ready")
-    assert worker["reason"] == "restart: asked to"
+    assert worker["reason"] == "restart requested"
 
 
 def test_crash_past_outermost_limit_stops_everything(serving: Serving) -> None:
@@ -179,14 +179,19 @@ def test_success_exit_codes_and_give_up_on() -> None:
             let_end(serving, name)
 
         good = serving.wait_event(event="exited", name="good.0")
-        assert (good["returncode"], good["next_step"]) == (3, "left ended")
+        assert (good["returncode"], good["next_step"]) == (
+            3,
+            'not restarting (restart="on-failure")',
+        )
+        assert not good["is_failure"]
         serving.wait_worker("good.0", state="stopped", last_exit="exit code 3")
         bad = serving.wait_event(event="exited", name="bad.0")
         assert (bad["returncode"], bad["next_step"]) == (4, "restarting")
         serving.wait_events(2, event="started", name="bad.0")
         for name, code in (("hopeless.0", 78), ("shot.0", -signal.SIGUSR1)):
             end = serving.wait_event(event="exited", name=name)
-            assert (end["returncode"], end["next_step"]) == (code, "left ended")
+            assert end["returncode"] == code
+            assert end["next_step"] == "not restarting (give_up_on)"
             serving.wait_worker(name, state="failed", restarts=0)
         assert serving.worker("work.0")["state"] == "ready"
         assert serving.terminate() == 0
@@ -208,11 +213,11 @@ def test_auto_shutdown_any_ends_with_first(code: int, exit_code: int) -> None:
 
         assert serving.wait_exit() == exit_code
         over = serving.wait_event(event="shutting_down")
-        assert over["reason"] == "the end of one"
+        assert over["reason"] == "significant service one finished"
         assert serving.select(event="exited", name="work.0", returncode=0)
         assert serving.select(event="exited", name="two.0", is_planned=True)
         last = serving.lines[-1]
-        assert ("one.0, which is significant, failed: exit code 5" in last) == bool(
+        assert ("one.0 of a significant service failed (exit code 5)" in last) == bool(
             code
         )
         assert serving.process_ids() == []

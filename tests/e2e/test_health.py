@@ -108,7 +108,8 @@ def test_worker_with_blocked_loop_is_replaced(serving: Serving, name: str) -> No
     ready = serving.wait_events(2, event="ready", name=name)
 
     assert stopping["cause"] == "unhealthy"
-    assert stopping["message"].endswith("no sign of life")
+    assert stopping["problem"] == "no heartbeat for 6 s"
+    assert stopping["setting"] == "health_check_timeout"
     # On a loaded machine up to five times the timeout of 6 s.
     assert 5.9 < stopping["at"] - ready[0]["at"] < 45
     exited = serving.wait_event(event="exited", name=name)
@@ -165,7 +166,9 @@ def test_worker_not_ready_in_time_is_replaced(serving: Serving) -> None:
     serving.wait_event(event="ready", name="never-ready.0")
 
     assert stopping["cause"] == "startup_timeout"
-    assert stopping["message"].endswith("not ready in time")
+    pid = stopping["process_id"]
+    words = f"not ready after 5 s (startup_timeout, pid {pid}); stopping"
+    assert stopping["message"] == words
     assert 4.9 < stopping["at"] - started["at"] < 45
     assert serving.worker("never-ready.0")["incarnation"] == 2
 

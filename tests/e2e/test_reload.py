@@ -179,19 +179,19 @@ def test_reload_changed_only_replaces_changed_services(serving: Serving) -> None
         ),
         pytest.param(
             SERVICE.replace("await worker.ready()", "sys.exit(7)"),
-            "ended before it was ready: exit code 7",
+            "exited before it was ready: exit code 7",
             id="crashes at its start",
         ),
         pytest.param(
             SERVICE.replace("await worker.ready()", "return"),
-            "of the new generation ended before it was ready: exit code 0",
+            "of the new generation exited before it was ready: exit code 0",
             id="returns at its start",
         ),
         pytest.param(
             SERVICE.replace("await worker.ready()", "pass").replace(
                 "web, count=2", "web, count=2, startup_timeout=0.5"
             ),
-            "of the new generation was not ready in time",
+            "of the new generation failed: not ready after 0.5 s (startup_timeout)",
             id="does not become ready",
         ),
         pytest.param(
@@ -327,7 +327,7 @@ def test_verbs_during_reload_are_refused(serving: Serving) -> None:
 
     for answer in answers:
         assert answer.returncode == 1
-        assert "a reload is under way" in answer.stderr
+        assert "a reload is in progress" in answer.stderr
     serving.wait_worker("web.0", state="ready")
 
 
@@ -461,10 +461,10 @@ def test_reload_that_never_ends_can_be_aborted() -> None:
         done = serving.cli("reload", "--abort")
 
         assert (none.returncode, done.returncode) == (1, 0)
-        assert "no reload is under way" in none.stderr
+        assert "no reload is in progress" in none.stderr
         assert done.stdout == "the reload was aborted\n"
         failed = serving.wait_event(since=since, event="reload_failed")
-        assert failed["problem"] == "it was aborted"
+        assert failed["problem"] == "aborted"
         assert generation(serving, "alone.0") == 1
         assert serving.worker("alone.0")["state"] == "ready"
         assert serving.cli("reload", "--abort", "--dry-run").returncode == 2

@@ -136,7 +136,7 @@ def test_rolling_restart_stops_at_failure(serving: Serving) -> None:
 
     (serving.directory / "tmp" / "broken").unlink()
     assert answer.returncode == 1
-    assert "job.0 is not ready, but failed (exit code 6)" in answer.stderr
+    assert "job.0 is not ready: failed (exit code 6)" in answer.stderr
     assert serving.pids("job")["job.1"] == before["job.1"]
     assert serving.cli("start", "job").returncode == 0
 
@@ -160,7 +160,7 @@ def test_max_lifetime_replaces_in_turn_without_crash() -> None:
         exits = serving.select(since, event="exited")
         assert all(end["is_planned"] and end["returncode"] == 0 for end in exits)
         assert serving.wait_worker("old.0", state="ready")["reason"] == (
-            "end of its lifetime"
+            "end of lifetime (max_lifetime=0.5 s)"
         )
 
         # A restart by the verb waits for its turn as well.

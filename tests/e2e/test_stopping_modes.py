@@ -115,7 +115,7 @@ def test_pre_stop_runs_before_signal_and_may_fail(
         "lives",
         "stop",
     ]
-    serving.wait_line(f"pre_stop of pid {process_id}: exit code 7")
+    serving.wait_line(f"pre_stop of pid {process_id} failed (exit code 7)")
 
 
 def test_pre_stop_time_counts_towards_stop_timeout(serving: Serving) -> None:

@@ -42,7 +42,7 @@ def test_closed_terminal_stops_everything(mode: str) -> None:
         serving.process.send_signal(signal.SIGUSR1)
 
         event = serving.wait_event(event="shutting_down")
-        assert event["reason"] == "the terminal was closed (SIGHUP)"
+        assert event["reason"] == "terminal closed (SIGHUP)"
         wait_gone([controller])
         serving.wait_nothing_left()
         assert serving.files() == set()

@@ -186,7 +186,7 @@ def test_removed_control_socket_is_created_again(serving: Serving) -> None:
     """All workers connect again; none is restarted."""
     pids, since = serving.pids(), len(serving.lines)
     serving.socket.unlink()
-    serving.wait_line("supervisor.ipc was removed; made again", since=since)
+    serving.wait_line("supervisor.ipc was removed; recreated", since=since)
     serving.when_ready()
     assert stat.S_IMODE(serving.socket.stat().st_mode) == 0o600
     assert serving.pids() == pids
@@ -197,7 +197,7 @@ def test_removed_lock_is_created_again(serving: Serving) -> None:
     """Otherwise another controller could take over while this one runs."""
     lock, since = Path(f"{serving.socket}.lock"), len(serving.lines)
     lock.unlink()
-    serving.wait_line("supervisor.ipc.lock was removed; made again", since=since)
+    serving.wait_line("supervisor.ipc.lock was removed; recreated", since=since)
     with open(lock) as file, pytest.raises(BlockingIOError):
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
 
@@ -210,7 +210,7 @@ def test_removed_log_file_is_created_again(serving: Serving, what: str) -> None:
         path.unlink()
     else:
         shutil.rmtree(path.parent)
-    serving.wait_line("says.txt was removed; made again", since=since)
+    serving.wait_line("says.txt was removed; recreated", since=since)
     serving.until(lambda: has_written(path), "another line")
 
 
@@ -245,7 +245,7 @@ def test_removed_service_socket_is_created_again(serving: Serving, what: str) ->
         path.unlink()
     else:
         shutil.rmtree(path.parent)
-    serving.wait_line("here.sock was removed; made again", since=since)
+    serving.wait_line("here.sock was removed; recreated", since=since)
     serving.wait_worker("serves.0", state="ready", incarnation=before + 1)
     assert int(read_socket(path)) == before + 1
     assert serving.pids("says") == says
@@ -267,8 +267,8 @@ def test_removed_working_directory_keeps_workers() -> None:
     with open_files() as serving:
         pids = serving.pids("says", "crashes")
         shutil.rmtree(serving.directory)
-        serving.wait_line("supervisor.ipc was removed; made again")
-        serving.wait_line("says.txt was removed; made again")
+        serving.wait_line("supervisor.ipc was removed; recreated")
+        serving.wait_line("says.txt was removed; recreated")
         serving.when_ready()
         assert serving.pids("says", "crashes") == pids
         serving.kill("crashes.0")

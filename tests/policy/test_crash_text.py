@@ -43,24 +43,24 @@ def test_a_delay_has_as_many_digits_as_matter(seconds: float, words: str) -> Non
     [
         ({"crashes": 1}, "exit code 3"),
         (
-            {"crashes": 4, "reason": "it ended: exit code 3", "next_try_in": 12.3},
+            {"crashes": 4, "reason": "exited with code 3", "next_try_in": 12.3},
             "exit code 3, 4 times in a row; next try in 12 s",
         ),
         (
-            {"crashes": 2, "reason": "not ready in time", "last_line": "boom"},
-            "not ready in time, 2 times in a row; last line: boom",
+            {"crashes": 2, "reason": "not ready", "last_line": "boom"},
+            "not ready, 2 times in a row; last line: boom",
         ),
         (
-            {"crashes": 2, "last_line": "boom", "problem": "port 80 is held by a.0"},
-            "exit code 3, 2 times in a row; port 80 is held by a.0",
+            {"crashes": 2, "last_line": "boom", "problem": "port 80 is in use by a.0"},
+            "exit code 3, 2 times in a row; port 80 is in use by a.0",
         ),
         (
             {
                 "crashes": 2,
                 "last_exit": "No such file",
-                "reason": "it could not be started",
+                "reason": "failed to start",
             },
-            "it could not be started: No such file, 2 times in a row",
+            "failed to start: No such file, 2 times in a row",
         ),
     ],
 )

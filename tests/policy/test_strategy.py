@@ -190,7 +190,9 @@ def test_a_group_past_its_intensity_fails_as_one(strategy: str, together: str) -
     assert tree.failed("b", now=0.0) == RestartTogether()
     failure = GroupFailure("inner", 1, 10.0)
     assert tree.failed("d", now=10.0) == RestartTogether(tuple(together), (failure,))
-    assert str(failure) == "more crashes in inner than 1 within 10 s"
+    assert str(failure) == (
+        "restart limit of group inner reached (intensity=1, period=10 s)"
+    )
 
 
 def test_a_restarted_group_begins_afresh() -> None:
@@ -219,7 +221,7 @@ def test_a_worker_past_its_own_intensity_fails_its_group_at_once() -> None:
     assert tree.failed("c", now=0.0, is_exhausted=True) == RestartTogether(
         ("c",), (failure,)
     )
-    assert str(failure) == "a worker of core crashed too often"
+    assert str(failure) == "a worker of group core reached its own restart limit"
 
 
 def test_a_worker_past_its_own_intensity_in_the_outermost_group_is_the_end() -> None:

@@ -309,9 +309,9 @@ async def test_patience_lost_in_the_middle_kills_then() -> None:
         (None, "not started"),
         (0, "exit code 0"),
         (3, "exit code 3"),
-        (-9, "SIGKILL"),
-        (-34, "SIGRTMIN"),
-        (-40, "signal 40"),
+        (-9, "killed by SIGKILL"),
+        (-34, "killed by SIGRTMIN"),
+        (-40, "killed by signal 40"),
     ],
 )
 def test_an_end_in_words(returncode: int | None, words: str) -> None:

@@ -197,7 +197,7 @@ async def _obey(
         elif controller.is_stopping:
             controller.hurry()
         else:
-            controller.shutdown(f"by {signal.Signals(number).name}")
+            controller.shutdown(f"received {signal.Signals(number).name}")
 
 
 async def _forward_signals(controller: Controller) -> None:
@@ -238,7 +238,7 @@ class _Hangups:
                 "use `trio-supervisor reload` to reload"
             )
         elif await self._settings.terminal.wait_hangup():
-            self._controller.shutdown("the terminal was closed (SIGHUP)")
+            self._controller.shutdown("terminal closed (SIGHUP)")
         else:
             await self._reloads.add()
 

@@ -78,9 +78,9 @@ def answer(controller: Controller, call: IncomingCall) -> Answer:
         case Logs() as operation:
             return _logs(controller, call, operation)
         case Shutdown(wait=wait):
-            controller.shutdown("asked to")
+            controller.shutdown("shutdown requested by a client")
             return _until_stopped(controller, call) if wait else {}
-    raise UnknownOperationError(f"the controller does not answer {brief(call.do)}")
+    raise UnknownOperationError(f"the controller has no operation {brief(call.do)}")
 
 
 async def _done(controller: Controller, work: Coroutine[Any, Any, None]) -> Fields:
@@ -100,7 +100,7 @@ def _restart(controller: Controller, operation: Restart) -> Answer:
     chosen = controller.choose(operation.names)
     controller.check_open()
     controller.check_has_workers(operation.names or (), "restart")
-    reason = operation.reason or "asked to"
+    reason = operation.reason
     if operation.incarnation is not None:  # a monitor, which means just this one
         chosen = [c for c in chosen if c.incarnation == operation.incarnation]
         work = controller.turnover.restart(chosen, reason, Cause.MONITOR)
@@ -113,11 +113,11 @@ def _restart(controller: Controller, operation: Restart) -> Answer:
 async def _stop(controller: Controller, names: Sequence[str]) -> Fields:
     chosen = controller.choose(names)
     try:
-        stopped = await controller.stop(*names, reason="asked to")
+        stopped = await controller.stop(*names)
     finally:
         await controller.publish()
     if again := [child.name for child in chosen if child.is_wanted]:
-        raise UnavailableError(f"{', '.join(again)}: started again by another call")
+        raise UnavailableError(f"{', '.join(again)}: started again by another client")
     return {"stopped": list(stopped)}
 
 
@@ -143,7 +143,7 @@ async def _reload(controller: Controller, operation: Reload) -> Fields:
 async def _inspect(controller: Controller, name: str, process_id: int) -> Fields:
     named = [child for child in controller.everyone() if child.name == name]
     if not named:
-        raise NoSuchWorkerError(f"there is no worker {brief(name)} any more")
+        raise NoSuchWorkerError(f"worker {brief(name)} no longer exists")
     for child in named:
         process = child.process
         if process is None or process.pid != process_id:
@@ -152,10 +152,10 @@ async def _inspect(controller: Controller, name: str, process_id: int) -> Fields
         switches = {str(k): v for k, v in switches_of(process_id).items()}
         if way:
             return {"way": way, "data": data, "switches": switches}
-    known: Fields = {"exit": "not known yet: its process group is being stopped"}
+    known: Fields = {"exit": "not known yet, its process group is still being stopped"}
     with trio.move_on_after(_BURIED_WITHIN):
         known = await controller.coroner.ending_of(process_id)
-    return {"way": "ended", "data": f"it ended: {known['exit']}", **known}
+    return {"way": "ended", "data": f"the process has ended: {known['exit']}", **known}
 
 
 async def _events(controller: Controller, call: IncomingCall, follow: bool) -> Fields:

@@ -43,13 +43,15 @@ def check_capacity(
         needed = max(needed, _count_open() + each * more + _SPARE)
     limit, most = resource.getrlimit(resource.RLIMIT_NOFILE)
     if may_raise and limit < needed <= most:
-        logger.info("the limit of file descriptors is raised to %d", 2 * needed)
+        logger.info(
+            "raising the file descriptor limit (RLIMIT_NOFILE) to %d", 2 * needed
+        )
         limit = min(2 * needed, most)
         resource.setrlimit(resource.RLIMIT_NOFILE, (limit, most))
     if needed > limit:
         raise PlatformError(
-            f"{workers} workers need {needed} file descriptors in the controller and "
-            f"in the supervisor, and the limit is {limit}; raise it first, as with "
+            f"too few file descriptors for {workers} workers: the controller and the "
+            f"supervisor need {needed} each, RLIMIT_NOFILE is {limit}; raise it with "
             f"`ulimit -n {2 * needed}`, or LimitNOFILE= in a systemd unit"
         )
 

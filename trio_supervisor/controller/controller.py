@@ -30,6 +30,7 @@ from trio_supervisor.controller.child.child_spec import (
     Obituary,
     Spawn,
 )
+from trio_supervisor.controller.child.exit_messages import lifetime_text
 from trio_supervisor.controller.child.notifications import Postbox
 from trio_supervisor.controller.event_log import Journal
 from trio_supervisor.controller.events import (
@@ -636,7 +637,8 @@ class Controller(metaclass=NoPublicConstructor):
 
     def recycle(self, child: Child) -> None:
         """Replace *child* when there is room."""
-        self.nursery.start_soon(self._replace, [child], "", Cause.LIFETIME)
+        reason = lifetime_text(child.plan.max_lifetime)
+        self.nursery.start_soon(self._replace, [child], reason, Cause.LIFETIME)
 
     async def _replace(
         self, children: Sequence[Child], reason: str, cause: Cause
@@ -881,7 +883,7 @@ class Controller(metaclass=NoPublicConstructor):
             UnavailableError: everything is being stopped.
         """
         if self._shutdown.is_set():
-            raise UnavailableError("everything is being stopped")
+            raise UnavailableError("the controller is shutting down")
 
     # Its tasks.
 
@@ -1007,9 +1009,10 @@ class Controller(metaclass=NoPublicConstructor):
         ]
         if failed and self._failure is None:
             how = failed[0].last_exit
-            problem = f"{failed[0].name}, which is significant, failed: {how}"
+            problem = f"{failed[0].name} of a significant service failed ({how})"
             self._failure = SignificantServiceError(problem)
-        self.shutdown(f"the end of {', '.join(ended)}")
+        which = "service" if len(ended) == 1 else "services"
+        self.shutdown(f"significant {which} {', '.join(ended)} finished")
 
     @enable_ki_protection
     async def wait_workers_stopped(self) -> None:
@@ -1082,4 +1085,4 @@ def _check_ended(children: Iterable[Child]) -> None:
 
 
 def _undo_start(child: Child) -> None:
-    child.request_stop("its start failed")
+    child.request_stop("start failed")

@@ -1,4 +1,4 @@
-"""What a controller has to tell: one object an event, in words and as fields."""
+"""Events of a controller, each as fields and as one line for the log."""
 
 from __future__ import annotations
 
@@ -8,34 +8,52 @@ from typing import Any, ClassVar, Final, TypeAlias
 
 from attrs import asdict, frozen
 
-from trio_supervisor.policy.crash_text import in_a_row
+from trio_supervisor.policy.crash_text import FAILED_TO_START, in_a_row
 from trio_supervisor.policy.restart import CRASH_LOOP, Cause
 from trio_supervisor.process.child import describe_exit
 
 logger = logging.getLogger("trio_supervisor.controller")
 
-CAUSES: Final = {
+_CAUSES: Final = {
     Cause.EXIT: "exit",
-    Cause.SPAWN: "not started",
-    Cause.NO_CODE: "not started, without its code",
-    Cause.SHORTAGE: "not started for lack of resources",
-    Cause.STARTUP_TIMEOUT: "not ready in time",
-    Cause.UNHEALTHY: "no sign of life",
-    Cause.RESTART: "restart",
-    Cause.STOP: "stop",
+    Cause.SPAWN: FAILED_TO_START,
+    Cause.NO_CODE: FAILED_TO_START,
+    Cause.SHORTAGE: FAILED_TO_START,
+    Cause.STARTUP_TIMEOUT: "startup timeout",
+    Cause.UNHEALTHY: "health check timeout",
+    Cause.RESTART: "restart requested",
+    Cause.STOP: "stop requested",
     Cause.SCALE: "scaled down",
     Cause.RELOAD: "reload",
-    Cause.LIFETIME: "end of its lifetime",
-    Cause.MONITOR: "monitor",
-    Cause.GROUP: "restarted with its group",
+    Cause.LIFETIME: "lifetime over",
+    Cause.MONITOR: "restart requested by a monitor",
+    Cause.GROUP: "restart with its group",
 }
-"""In words."""
-_FEWER: Final = "; crash loop: from now on only each doubling is logged"
+# The reason given with one of these says it all.
+_SAID_BY_REASON: Final = (Cause.STOP, Cause.LIFETIME)
+_FEWER: Final = "; crash loop: from now on logging only crashes 8, 16, 32, ..."
 _KILLED: Final = (-signal.SIGKILL, -signal.SIGTERM)
 
 
-def _folded(level: int, is_repeat: bool) -> int:
-    """Return *level*, or that of what the log leaves out: one more of a crash loop."""
+def cause_text(cause: Cause, reason: str = "") -> str:
+    """Return why a process is stopped or started again.
+
+    Args:
+        reason: What the caller gave with its request; may be empty.
+    """
+    if reason and cause in _SAID_BY_REASON:
+        return reason
+    return f"{_CAUSES[cause]}: {reason}" if reason else _CAUSES[cause]
+
+
+def exit_text(returncode: int | None) -> str:
+    """Return how a process ended, as a predicate: ``exited with code 3``."""
+    how = describe_exit(returncode)
+    return how.replace("exit code", "exited with code", 1)
+
+
+def _unless_repeat(level: int, is_repeat: bool) -> int:
+    """Return *level*, or DEBUG for one of many crashes that the log leaves out."""
     return logging.DEBUG if is_repeat else level
 
 
@@ -49,12 +67,12 @@ class ProcessStarted:
     incarnation: int
     generation: int = 1
     is_repeat: bool = False
-    """Whether it is one more of a crash loop."""
+    """Whether the log leaves it out: one of many crashes in a row."""
 
     @property
     def level(self) -> int:
-        """Of no interest where it is a repeat."""
-        return _folded(logging.INFO, self.is_repeat)
+        """INFO, or DEBUG for a repeat."""
+        return _unless_repeat(logging.INFO, self.is_repeat)
 
     def __str__(self) -> str:
         again = f", incarnation {self.incarnation}" if self.incarnation > 1 else ""
@@ -65,20 +83,20 @@ class ProcessStarted:
 
 @frozen(kw_only=True)
 class WorkerReady:
-    """It said that it is ready."""
+    """A worker is ready."""
 
     kind: ClassVar[str] = "ready"
     name: str
     process_id: int
     seconds: float
-    """Since it was started [s]."""
+    """Time since its process was started [s]."""
     is_repeat: bool = False
-    """Whether it is one more of a crash loop."""
+    """Whether the log leaves it out: one of many crashes in a row."""
 
     @property
     def level(self) -> int:
-        """Of no interest where it is a repeat."""
-        return _folded(logging.INFO, self.is_repeat)
+        """INFO, or DEBUG for a repeat."""
+        return _unless_repeat(logging.INFO, self.is_repeat)
 
     def __str__(self) -> str:
         return f"ready in {self.seconds * 1000:.0f} ms (pid {self.process_id})"
@@ -86,160 +104,170 @@ class WorkerReady:
 
 @frozen(kw_only=True)
 class CrashLoopEnded:
-    """It has been ready and well for long enough: its crash loop is over."""
+    """A worker in a crash loop has stayed ready for ``Backoff.stable_after``."""
 
     kind: ClassVar[str] = "crash_loop_over"
     level: ClassVar[int] = logging.INFO
     name: str
     process_id: int
     crashes: int
-    """How often it had ended in a row."""
+    """Crashes in a row before."""
     seconds: float
-    """How long it has been ready and well [s]."""
+    """How long it has been ready and healthy [s]."""
 
     def __str__(self) -> str:
         return (
-            f"ready for {self.seconds:.0f} s (pid {self.process_id}) after "
-            f"{self.crashes} crashes in a row; crash loop over"
+            f"ready for {self.seconds:.0f} s (stable_after, pid {self.process_id}) "
+            f"after {self.crashes} crashes in a row; crash loop over"
         )
 
 
 @frozen(kw_only=True)
 class WorkerUnready:
-    """It said, or a probe says, that it cannot work at the moment."""
+    """A ready worker, or its readiness probe, reports that it is not ready."""
 
     kind: ClassVar[str] = "unready"
     level: ClassVar[int] = logging.WARNING
     name: str
     process_id: int
     reason: str
-    """What it says of itself; may be empty."""
+    """The status text of the worker; may be empty."""
 
     def __str__(self) -> str:
         why = f": {self.reason}" if self.reason else ""
-        return f"not ready any more (pid {self.process_id}){why}"
+        return f"no longer ready (pid {self.process_id}){why}"
 
 
 @frozen(kw_only=True)
 class StacksDumped:
-    """What was seen of a process that was about to be ended for its state."""
+    """The stacks of a process were taken before it is stopped or killed."""
 
     kind: ClassVar[str] = "evidence"
     name: str
     process_id: int
     cause: str
-    """Why it is ended."""
+    """Why it is stopped, or ``stop_timeout`` where it is about to be killed."""
     stacks: str
-    """Of its threads, as text; or what keeps it from saying."""
+    """Stacks of its threads and tasks, or why there are none."""
     is_repeat: bool = False
-    """Whether it is one more of a crash loop."""
+    """Whether the log leaves it out: one of many crashes in a row."""
 
     @property
     def level(self) -> int:
-        """Of no interest where it is a repeat."""
-        return _folded(logging.WARNING, self.is_repeat)
+        """WARNING, or DEBUG for a repeat."""
+        return _unless_repeat(logging.WARNING, self.is_repeat)
 
     def __str__(self) -> str:
-        return f"this is where it was (pid {self.process_id}):\n{self.stacks}"
+        when, pid = "stopping", f"pid {self.process_id}"
+        if self.cause == "stop_timeout":
+            when, pid = "killing", f"stop_timeout, {pid}"
+        return f"stack dump before {when} ({pid}):\n{self.stacks}"
 
 
 @frozen(kw_only=True)
 class ProcessStopping:
-    """It was asked to end."""
+    """The controller stops a process."""
 
     kind: ClassVar[str] = "stopping"
     name: str
     process_id: int
     cause: str
     reason: str
-    """Who asked, and why; may be empty."""
+    """The reason given with a request; may be empty."""
+    problem: str = ""
+    """What is wrong with the process; empty: nothing, the stop was requested."""
+    setting: str = ""
+    """The setting that makes this a reason to stop it."""
     is_repeat: bool = False
-    """Whether it is one more of a crash loop."""
+    """Whether the log leaves it out: one of many crashes in a row."""
 
     @property
     def level(self) -> int:
-        """Of no interest where it is a repeat."""
-        return _folded(logging.INFO, self.is_repeat)
+        """INFO, or DEBUG for a repeat."""
+        return _unless_repeat(logging.INFO, self.is_repeat)
 
     def __str__(self) -> str:
-        cause = CAUSES[Cause(self.cause)]
-        why = f": {self.reason}" if self.reason else ""
-        return f"stopping (pid {self.process_id}), {cause}{why}"
+        if self.problem:
+            return f"{self.problem} ({self.setting}, pid {self.process_id}); stopping"
+        why = cause_text(Cause(self.cause), self.reason)
+        return f"stopping (pid {self.process_id}): {why}"
 
 
 @frozen(kw_only=True)
 class ProcessExited:
-    """It ended, and nothing of its group is left."""
+    """A process exited, and its process group is empty."""
 
     kind: ClassVar[str] = "exited"
     name: str
     process_id: int
     returncode: int | None
     is_planned: bool
+    """Whether the exit followed a request to stop or restart it."""
+    is_failure: bool
+    """Whether it was neither planned nor one of the service's success exit codes."""
     next_step: str
-    """What is done about it."""
+    """What the controller does next."""
     last_lines: tuple[str, ...] = ()
-    """What it wrote at last."""
+    """The last lines of its output."""
     post_mortem: str = ""
-    """The file with more of it; empty: there is none."""
+    """Path of its post-mortem; empty: there is none."""
     crashes: int = 0
-    """How often it has ended in a row, where it is restarted for that."""
+    """Crashes in a row, if it is restarted for a crash."""
     problem: str = ""
-    """What is known to have ended it."""
+    """The known cause of the crash; may be empty."""
     last_line: str = ""
-    """Of *last_lines*, the one that most likely says why."""
+    """The one of *last_lines* that most likely names the cause."""
     is_repeat: bool = False
-    """Whether it is one more of a crash loop."""
-
-    @property
-    def _is_fine(self) -> bool:
-        return self.is_planned or self.returncode == 0
+    """Whether the log leaves it out: one of many crashes in a row."""
 
     @property
     def level(self) -> int:
-        """A warning where it was not planned."""
-        level = logging.INFO if self._is_fine else logging.WARNING
-        return _folded(level, self.is_repeat)
+        """WARNING for a failure, else INFO; DEBUG for a repeat."""
+        level = logging.WARNING if self.is_failure else logging.INFO
+        return _unless_repeat(level, self.is_repeat)
 
     def __str__(self) -> str:
-        how = describe_exit(self.returncode)
-        if self.returncode is not None and self.returncode < 0:
-            how = f"killed by {how}"
-        again = in_a_row(self.crashes)
+        how = f"{exit_text(self.returncode)} (pid {self.process_id})"
         why = f"; {self.problem}" if self.problem else ""
-        # What was killed from outside has most likely said nothing of it.
-        is_talkative = not (self._is_fine or self.returncode in _KILLED)
-        if is_talkative and self.last_line and not why:
+        # A process killed from outside prints nothing about it.
+        has_last_line = self.is_failure and self.returncode not in _KILLED
+        if has_last_line and self.last_line and not why:
             why = f"; last line: {self.last_line}"
         if self.crashes == CRASH_LOOP:
             why += _FEWER
-        return f"exited: {how} (pid {self.process_id}){again}; {self.next_step}{why}"
+        return f"{how}{in_a_row(self.crashes)}; {self.next_step}{why}"
 
 
 @frozen(kw_only=True)
 class StartFailed:
-    """The system could not start it."""
+    """A process could not be started, or its start was cancelled."""
 
     kind: ClassVar[str] = "not_started"
     name: str
     problem: str
     next_step: str
+    """What the controller does next."""
     crashes: int = 0
-    """How often it has ended in a row, where it is tried again."""
+    """Failures in a row, if it is tried again."""
     is_repeat: bool = False
-    """Whether it is one more of a crash loop, or of a shortage."""
+    """Whether the log leaves it out: one of many failures in a row."""
     is_shortage: bool = False
-    """Whether it failed for lack of resources of the controller, or of the machine."""
+    """Whether the controller or the machine was short of resources."""
+    is_cancelled: bool = False
+    """Whether a stop or a restart was requested before the process was started."""
 
     @property
     def level(self) -> int:
-        """Of no interest where it is a repeat."""
-        return _folded(logging.ERROR, self.is_repeat)
+        """ERROR, or INFO for a cancelled start; DEBUG for a repeat."""
+        level = logging.INFO if self.is_cancelled else logging.ERROR
+        return _unless_repeat(level, self.is_repeat)
 
     def __str__(self) -> str:
+        if self.is_cancelled:
+            return f"{self.problem}; {self.next_step}"
         again = in_a_row(self.crashes)
         fewer = _FEWER if self.crashes == CRASH_LOOP else ""
-        return f"cannot be started: {self.problem}{again}; {self.next_step}{fewer}"
+        return f"{FAILED_TO_START}: {self.problem}{again}; {self.next_step}{fewer}"
 
 
 @frozen(kw_only=True)
@@ -250,7 +278,7 @@ class ShortageBegan:
     level: ClassVar[int] = logging.ERROR
     name: str
     worker: str
-    """The first that could not be started."""
+    """The first worker that could not be started."""
     problem: str
 
     def __str__(self) -> str:
@@ -268,9 +296,9 @@ class ShortageEnded:
     level: ClassVar[int] = logging.WARNING
     name: str
     failures: int
-    """How many starts failed."""
+    """Starts that failed."""
     seconds: float
-    """How long it lasted [s]."""
+    """Duration of the shortage [s]."""
 
     def __str__(self) -> str:
         starts = "1 start" if self.failures == 1 else f"{self.failures} starts"
@@ -282,14 +310,14 @@ class ShortageEnded:
 
 @frozen(kw_only=True)
 class GroupFailed:
-    """A group failed: it is restarted as a whole."""
+    """A group reached its restart limit and is restarted as a whole."""
 
     kind: ClassVar[str] = "group_failed"
     level: ClassVar[int] = logging.ERROR
     name: str
     problem: str
     services: tuple[str, ...]
-    """What is restarted for it."""
+    """Services that are restarted."""
 
     def __str__(self) -> str:
         return f"{self.problem}; restarting {', '.join(self.services)}"
@@ -297,7 +325,7 @@ class GroupFailed:
 
 @frozen(kw_only=True)
 class ServiceScaled:
-    """A service has another number of workers now."""
+    """The number of workers of a service was changed."""
 
     kind: ClassVar[str] = "scaled"
     level: ClassVar[int] = logging.INFO
@@ -311,14 +339,14 @@ class ServiceScaled:
 
 @frozen(kw_only=True)
 class ReloadStarted:
-    """A new generation is being made."""
+    """A reload starts a new generation."""
 
     kind: ClassVar[str] = "reloading"
     level: ClassVar[int] = logging.INFO
     name: str
     generation: int
     plan: tuple[str, ...]
-    """A line for each service."""
+    """One line per service."""
 
     def __str__(self) -> str:
         return f"reloading, generation {self.generation}: {'; '.join(self.plan)}"
@@ -326,7 +354,7 @@ class ReloadStarted:
 
 @frozen(kw_only=True)
 class ReloadFinished:
-    """The new generation is ready, and the old one gone."""
+    """The new generation is ready, and the previous one has stopped."""
 
     kind: ClassVar[str] = "reloaded"
     level: ClassVar[int] = logging.INFO
@@ -335,12 +363,15 @@ class ReloadFinished:
     seconds: float
 
     def __str__(self) -> str:
-        return f"generation {self.generation} took over after {self.seconds:.2f} s"
+        return (
+            f"reload finished: generation {self.generation} took over after "
+            f"{self.seconds:.2f} s"
+        )
 
 
 @frozen(kw_only=True)
 class WorkerStillFailing:
-    """A worker of a new generation failed as the one before it: no reason to stop."""
+    """A worker fails in the new generation as in the previous one."""
 
     kind: ClassVar[str] = "still_failing"
     level: ClassVar[int] = logging.WARNING
@@ -348,26 +379,33 @@ class WorkerStillFailing:
     problem: str
 
     def __str__(self) -> str:
-        return f"failed as in the previous generation: {self.problem}; reload continues"
+        return (
+            f"still failing, as in the previous generation: {self.problem}; "
+            f"reload continues"
+        )
 
 
 @frozen(kw_only=True)
 class ReloadFailed:
-    """The old generation goes on."""
+    """A reload failed; the previous generation keeps running."""
 
     kind: ClassVar[str] = "reload_failed"
     level: ClassVar[int] = logging.ERROR
     name: str
     generation: int
+    """Number of the generation that failed."""
     problem: str
 
     def __str__(self) -> str:
-        return f"the reload failed, all stays as it was: {self.problem}"
+        return (
+            f"reload failed; generation {self.generation - 1} keeps running: "
+            f"{self.problem}"
+        )
 
 
 @frozen(kw_only=True)
 class RestartLimitReached:
-    """It ended too often: everything is stopped."""
+    """The restart limit of a worker, or of its group, is reached."""
 
     kind: ClassVar[str] = "gave_up"
     level: ClassVar[int] = logging.ERROR
@@ -375,48 +413,48 @@ class RestartLimitReached:
     problem: str
 
     def __str__(self) -> str:
-        return f"gave up: {self.problem}"
+        return self.problem
 
 
 @frozen(kw_only=True)
 class ProcessStuck:
-    """It was killed, and the kernel has not let it go yet."""
+    """A process was killed, and has not exited yet."""
 
     kind: ClassVar[str] = "stuck"
     level: ClassVar[int] = logging.ERROR
     name: str
     process_id: int
     seconds: float
-    """Since it was asked to end [s]."""
+    """Time since it was told to stop [s]."""
     remaining: str = ""
-    """What is known of what has not ended; may be empty."""
+    """State of the remaining processes of its group; may be empty."""
 
     def __str__(self) -> str:
-        why = f": {self.remaining}" if self.remaining else ""
+        why = f" ({self.remaining})" if self.remaining else ""
         return (
-            f"not gone {self.seconds:.0f} s after it was asked to end and killed "
-            f"(pid {self.process_id}){why}"
+            f"not stopped {self.seconds:.0f} s after the stop request, despite SIGKILL "
+            f"(pid {self.process_id}); waiting{why}"
         )
 
 
 @frozen(kw_only=True)
 class SignalNotPermitted:
-    """It could not be ended: what is left of it belongs to another user."""
+    """A process could not be stopped: it belongs to another user."""
 
     kind: ClassVar[str] = "not_permitted"
     level: ClassVar[int] = logging.ERROR
     name: str
     process_id: int
     problem: str
-    """Which process that is, and whose."""
+    """The process, and its user."""
 
     def __str__(self) -> str:
-        return f"{self.problem}; it keeps running, and nothing is started in its place"
+        return f"{self.problem}; it keeps running, no replacement is started"
 
 
 @frozen(kw_only=True)
 class StraysStopped:
-    """What had left the process group of one that ended was ended as well."""
+    """Descendants that had left the process group of a worker were stopped."""
 
     kind: ClassVar[str] = "strays"
     level: ClassVar[int] = logging.INFO
@@ -428,32 +466,32 @@ class StraysStopped:
     def __str__(self) -> str:
         pairs = zip(self.process_ids, self.commands, strict=True)
         which = ", ".join(f"pid {pid} ({command})" for pid, command in pairs)
-        return f"stopped as well, outside its process group: {which}"
+        return f"stopped descendants outside its process group: {which}"
 
 
 @frozen(kw_only=True)
 class ShutdownTimedOut:
-    """The application did not stop in time; what is left is killed."""
+    """Workers are killed to finish the shutdown within ``stop_timeout``."""
 
     kind: ClassVar[str] = "stop_timeout"
     level: ClassVar[int] = logging.WARNING
     name: str
     timeout: float
-    """Within which all is to have ended [s]."""
+    """``stop_timeout`` of the application [s]."""
     left: tuple[str, ...]
-    """The workers that have not."""
+    """Workers that still run."""
 
     def __str__(self) -> str:
-        left = ", ".join(self.left) or "what is left"
+        left = ", ".join(self.left) or "remaining processes"
         return (
-            f"not everything stops in time (stop_timeout={self.timeout:g} of the "
+            f"shutdown not finished in time (stop_timeout={self.timeout:g} s of the "
             f"application); killing {left}"
         )
 
 
 @frozen(kw_only=True)
 class ServingStarted:
-    """The socket listens, and everything is being started."""
+    """The control socket listens, and all services are being started."""
 
     kind: ClassVar[str] = "serving"
     level: ClassVar[int] = logging.INFO
@@ -467,16 +505,16 @@ class ServingStarted:
 
 @frozen(kw_only=True)
 class AllWorkersReady:
-    """Every worker that is to run is ready, for the first time."""
+    """All workers that should run are ready for the first time."""
 
     kind: ClassVar[str] = "all_ready"
     level: ClassVar[int] = logging.INFO
     name: str
     workers: int
-    """How many are ready."""
+    """Workers that are ready."""
     seconds: float
     absent: tuple[str, ...] = ()
-    """The others, each with the reason: done, or stopped."""
+    """The others, each with its state: finished or stopped."""
 
     def __str__(self) -> str:
         after = f"after {self.seconds * 1000:.0f} ms"
@@ -487,51 +525,55 @@ class AllWorkersReady:
 
 @frozen(kw_only=True)
 class SupervisorConnected:
-    """The supervisor listens to the controller: at first, and after each loss."""
+    """The supervisor is connected to the controller, at first or again."""
 
     kind: ClassVar[str] = "supervisor_connected"
     level: ClassVar[int] = logging.INFO
     name: str
     is_back: bool
+    """Whether an earlier connection was lost."""
 
     def __str__(self) -> str:
-        return "supervisor is back" if self.is_back else "supervisor connected"
+        return "supervisor reconnected" if self.is_back else "supervisor connected"
 
 
 @frozen(kw_only=True)
 class SupervisorResynchronized:
-    """The supervisor's picture of the workers was not the controller's."""
+    """The supervisor's table of workers was out of date and was sent again."""
 
     kind: ClassVar[str] = "supervisor_picture_differed"
     level: ClassVar[int] = logging.WARNING
     name: str
     workers: int
-    """Workers that there are."""
+    """Workers that exist."""
     known: int
-    """Workers in the supervisor's picture."""
+    """Workers in the supervisor's table."""
 
     def __str__(self) -> str:
         return (
-            f"status differed from the controller's records ({self.known} workers "
-            f"instead of {self.workers}, or outdated ones); sent again"
+            f"the supervisor's status table was out of date ({self.known} workers "
+            f"instead of {self.workers}, or old values); sent again"
         )
 
 
 @frozen(kw_only=True)
 class SupervisorLost:
-    """The supervisor is gone; the workers go on."""
+    """The connection to the supervisor was lost; the workers keep running."""
 
     kind: ClassVar[str] = "supervisor_lost"
     level: ClassVar[int] = logging.WARNING
     name: str
 
     def __str__(self) -> str:
-        return "supervisor lost; the workers go on, and another is started"
+        return (
+            "supervisor connection lost; workers keep running, restarting the "
+            "supervisor"
+        )
 
 
 @frozen(kw_only=True)
 class OverloadBegan:
-    """Most workers are late at once, and the machine is under pressure."""
+    """Most workers are late at the same time, and the machine is under pressure."""
 
     kind: ClassVar[str] = "overloaded"
     level: ClassVar[int] = logging.WARNING
@@ -543,13 +585,14 @@ class OverloadBegan:
     def __str__(self) -> str:
         return (
             f"machine overloaded: {self.late} of {self.watched} workers are late "
-            f"({', '.join(self.causes)}); not restarting any for a timeout"
+            f"({', '.join(self.causes)}); suspending startup_timeout and "
+            f"health_check_timeout"
         )
 
 
 @frozen(kw_only=True)
 class CallDenied:
-    """A worker asked of the supervisor what it may not."""
+    """A worker made a call to the supervisor that its service may not make."""
 
     kind: ClassVar[str] = "denied"
     level: ClassVar[int] = logging.WARNING
@@ -557,21 +600,21 @@ class CallDenied:
     process_id: int | None
     operation: str
     needed: str
-    """What ``may`` of its service would have to name."""
+    """The permission that ``may`` of its service lacks."""
     count: int = 1
-    """How often that was denied: told of the first, and at each doubling."""
+    """Denied calls so far; reported for the first and at each doubling."""
 
     def __str__(self) -> str:
         times = f", {self.count} times" if self.count > 1 else ""
         return (
-            f"not permitted to call {self.operation!r} (pid {self.process_id}{times}; "
-            f'may has no "{self.needed}")'
+            f"call of {self.operation!r} denied (pid {self.process_id}{times}): "
+            f'may does not include "{self.needed}"'
         )
 
 
 @frozen(kw_only=True)
 class OverloadEnded:
-    """Most workers give signs of life again, or the pressure is gone."""
+    """Most workers are on time again, or the pressure is gone."""
 
     kind: ClassVar[str] = "recovered"
     level: ClassVar[int] = logging.INFO
@@ -582,13 +625,13 @@ class OverloadEnded:
     def __str__(self) -> str:
         return (
             f"machine no longer overloaded: {self.late} of {self.watched} workers are "
-            f"late; timeouts count again"
+            f"late; startup_timeout and health_check_timeout apply again"
         )
 
 
 @frozen(kw_only=True)
 class ShutdownStarted:
-    """Everything is being stopped."""
+    """The controller shuts down."""
 
     kind: ClassVar[str] = "shutting_down"
     level: ClassVar[int] = logging.INFO
@@ -596,12 +639,12 @@ class ShutdownStarted:
     reason: str
 
     def __str__(self) -> str:
-        return f"stopping everything: {self.reason}"
+        return f"{self.reason}; shutting down"
 
 
 @frozen(kw_only=True)
 class ShutdownFinished:
-    """Nothing is left."""
+    """All processes have stopped."""
 
     kind: ClassVar[str] = "stopped"
     level: ClassVar[int] = logging.INFO
@@ -648,14 +691,14 @@ Event: TypeAlias = (
 
 
 def event_fields(event: Event) -> dict[str, Any]:
-    """Return *event* as JSON values, with its kind as ``event``."""
+    """Return the fields of *event* as JSON values, with its kind as ``event``."""
     fields = asdict(event)
     for name, value in fields.items():
         if isinstance(value, tuple):
-            fields[name] = list(value)  # as JSON has it
+            fields[name] = list(value)  # JSON has no tuples
     return {"event": event.kind, **fields}
 
 
 def log_event(event: Event) -> None:
-    """Write *event* to this package's log."""
+    """Log *event*: the default of ``on_event``."""
     logger.log(event.level, "%s", event, extra={"event": event_fields(event)})

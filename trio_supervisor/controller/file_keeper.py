@@ -49,9 +49,9 @@ class _Keeper:
         """Have the supervisor listen where clients look for it."""
         paths = self._try("the control socket", self._listener.restore)
         for path in paths:
-            logger.warning("%s was removed; made again", path)
+            logger.warning("%s was removed; recreated", path)
         if self._listener.path in paths:
-            self._controller.renew_supervisor("its socket was made again")
+            self._controller.renew_supervisor("control socket recreated")
 
     def mend_sockets(self) -> set[str]:
         """Make the sockets of services again; return the services."""
@@ -59,7 +59,7 @@ class _Keeper:
         keys = self._try("a socket of a service", workshop.sockets.restore)
         addresses = workshop.sockets.addresses
         for key in keys:
-            logger.warning("%s was removed; made again", addresses[key])
+            logger.warning("%s was removed; recreated", addresses[key])
         services = self._controller.generation.units
         return {
             name
@@ -72,16 +72,20 @@ class _Keeper:
         hub = self._controller.hub
         if hub is not None:
             for path in self._try("a log file", hub.restore):
-                logger.warning("%s was removed; made again", path)
+                logger.warning("%s was removed; recreated", path)
 
     async def renew(self, services: Collection[str]) -> None:
         """Have the workers of *services* inherit the new sockets."""
         try:
             await self._controller.restart(
-                *services, reason="its socket was made again", rolling=True
+                *services, reason="socket recreated", rolling=True
             )
         except SupervisorError as exc:
-            logger.warning("%s: %s", ", ".join(services), exc)
+            logger.warning(
+                "restart for the recreated socket failed (%s): %s",
+                ", ".join(services),
+                exc,
+            )
 
     def _try(self, what: str, mend: Callable[[], Sequence[str]]) -> Sequence[str]:
         try:
@@ -90,7 +94,7 @@ class _Keeper:
             # Once, and not again every half a second.
             if self._problems.get(what) != str(exc):
                 self._problems[what] = str(exc)
-                logger.error("%s cannot be made again: %s; trying again", what, exc)
+                logger.error("cannot recreate %s: %s; retrying", what, exc)
             return ()
         self._problems.pop(what, None)
         return found

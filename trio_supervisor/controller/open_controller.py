@@ -231,7 +231,7 @@ async def open_prepared(
 
 
 def _leave(controller: Controller) -> None:
-    controller.shutdown("the block was left")
+    controller.shutdown("the open_controller() block was left")
 
 
 @frozen(kw_only=True)

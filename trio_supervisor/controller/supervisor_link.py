@@ -151,7 +151,7 @@ class SupervisorLink:
         try:
             self._post(self._peer, self._update(self._roster.take()))
         except SupervisorError as exc:
-            logger.debug("the supervisor was not told: %s", exc)
+            logger.debug("update to the supervisor failed: %s", exc)
             self._peer.close()  # the next one is told everything
 
     def retire(self) -> None:
@@ -184,7 +184,7 @@ class SupervisorLink:
             CallFailedError, ConnectionLostError: as of `Peer.call`.
         """
         if self._peer is None:
-            raise UnavailableError("there is no supervisor at the moment")
+            raise UnavailableError("the supervisor is not connected; try again")
         return await self._peer.call(do, arguments)
 
     async def serve(self, control: trio.abc.Stream) -> None:
@@ -208,7 +208,7 @@ class SupervisorLink:
         try:
             await self._send_snapshot(peer)
         except SupervisorError as exc:
-            logger.debug("the supervisor was not told: %s", exc)
+            logger.debug("update to the supervisor failed: %s", exc)
             peer.close()
             return
         self._peer = peer
@@ -252,7 +252,9 @@ class SupervisorLink:
             try:
                 await self._check_once(peer)
             except SupervisorError as exc:
-                logger.debug("the supervisor's picture was not compared: %s", exc)
+                logger.debug(
+                    "comparison with the supervisor's status table failed: %s", exc
+                )
                 peer.close()
 
     async def _check_once(self, peer: Peer) -> None:

@@ -13,6 +13,11 @@ _ESCAPE: Final = re.compile(
     r"\x1b(?:\[[0-?]*[ -/]*[@-~]|\][^\x07\x1b]*(?:\x07|\x1b\\)?|[ -/]*[0-~])"
 )
 
+FAILED_TO_START: Final = "failed to start"
+"""The reason of a restart after a process that could not be started."""
+# Reasons that name the exit, which callers of `describe_crashes` have as last_exit.
+_EXITED: Final = ("exited with code ", "killed by ")
+
 
 def last_words(lines: tuple[str, ...] | list[str]) -> str:
     """Return the last of *lines* with anything on it, shortened to one line of text."""
@@ -57,9 +62,10 @@ def describe_crashes(
         next_try_in: Time to the next try [s].
     """
     how = last_exit
-    if reason and not reason.startswith("it ended"):
-        is_never_started = reason == "it could not be started"
-        how = f"{reason}: {last_exit}" if is_never_started else reason
+    if reason == FAILED_TO_START:
+        how = f"{reason}: {last_exit}"
+    elif reason and not reason.startswith(_EXITED):
+        how = reason
     parts = [f"{how}{in_a_row(crashes)}"]
     if next_try_in is not None:
         parts.append(f"next try in {describe_delay(next_try_in)}")

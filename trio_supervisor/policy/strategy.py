@@ -48,9 +48,9 @@ class GroupFailure:
 
     def __str__(self) -> str:
         if self.restarts is None:
-            return f"a worker of {self.group} crashed too often"
-        crashes = f"more crashes in {self.group} than {self.restarts}"
-        return f"{crashes} within {self.period:g} s"
+            return f"a worker of group {self.group} reached its own restart limit"
+        limit = f"(intensity={self.restarts}, period={self.period:g} s)"
+        return f"restart limit of group {self.group} reached {limit}"
 
 
 @frozen

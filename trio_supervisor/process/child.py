@@ -208,12 +208,12 @@ class ChildProcess:
 
 
 def describe_exit(returncode: int | None) -> str:
-    """Return in words how a process ended."""
+    """Return how a process exited: ``exit code 3``, ``killed by SIGKILL``."""
     if returncode is None:
         return "not started"
     if returncode >= 0:
         return f"exit code {returncode}"
     try:
-        return signal.Signals(-returncode).name
+        return f"killed by {signal.Signals(-returncode).name}"
     except ValueError:
-        return f"signal {-returncode}"
+        return f"killed by signal {-returncode}"

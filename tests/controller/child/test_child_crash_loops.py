@@ -113,7 +113,10 @@ async def test_one_that_is_ready_and_hangs_backs_off_as_well() -> None:
         child = theatre.child("bad.0")
         await child.wait_state(State.BACKOFF, since=7)
         assert child.crashes == 7
-        assert child.trouble == "no sign of life, 7 times in a row"
+        assert (
+            child.trouble
+            == "no heartbeat for 30 s (health_check_timeout), 7 times in a row"
+        )
         assert theatre.events(CrashLoopEnded) == []
         stops = [e for _, e in theatre.said if isinstance(e, ProcessStopping)]
         assert [e.is_repeat for e in stops] == [False] * 6 + [True]
@@ -164,7 +167,7 @@ async def test_what_needs_one_in_a_crash_loop_waits_and_is_not_waited_for() -> N
         await child.wait_state(State.BACKOFF, since=6)
         assert theatre.child("web.0").waiting_for == "bad (ready)"
         with pytest.raises(
-            UnavailableError, match=r"web\.0 waits for bad \(ready\), and"
+            UnavailableError, match=r"web\.0 waits for bad \(ready\), but"
         ):
             await theatre.controller.start("web")
         report = theatre.controller.health("readiness")

@@ -14,6 +14,7 @@ from trio.testing import wait_all_tasks_blocked
 
 from trio_supervisor.controller.child.child import Child
 from trio_supervisor.controller.child.child_spec import ChildPlan
+from trio_supervisor.controller.child.exit_messages import Fault
 from trio_supervisor.controller.events import (
     Event,
     ProcessStopping,
@@ -136,7 +137,7 @@ async def test_one_that_is_unready_can_be_restarted() -> None:
         on.child.request_restart()
         await wait_all_tasks_blocked()
         assert (on.child.state, on.child.incarnation) == (State.STARTING, 2)
-        assert on.child.why == "restart"
+        assert on.child.why == "restart requested"
 
 
 # What a probe says.
@@ -192,10 +193,13 @@ async def test_what_one_says_that_does_not_notify_counts_for_nothing() -> None:
         assert on.child.state is State.READY
 
 
+FAULT = Fault("liveness probe failed", "liveness.failures")
+
+
 @pytest.mark.parametrize("cause", [Cause.UNHEALTHY, Cause.STARTUP_TIMEOUT])
 @simulated
 async def test_one_that_a_probe_finds_sick_is_replaced(cause: Cause) -> None:
-    sick = prober((1, good), (2, lambda child: child.seems_sick(cause)))
+    sick = prober((1, good), (2, lambda child: child.seems_sick(cause, FAULT)))
     async with open_stage(notifies=False, prober=sick) as on:
         await trio.sleep(4.5)
         assert on.causes() == [(3, cause.value)]
@@ -214,7 +218,7 @@ async def test_one_that_is_old_enough_is_replaced_a_little_early() -> None:
     async with open_stage(max_lifetime=100, notifies=False) as on:
         await trio.sleep(200)
         assert on.causes() == [(95, "lifetime"), (190, "lifetime")]
-        assert on.child.why == "end of its lifetime"
+        assert on.child.why == "end of lifetime (max_lifetime=100 s)"
 
 
 @simulated

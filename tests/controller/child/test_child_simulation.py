@@ -186,6 +186,9 @@ class Stage:
             getattr(self.child, f"request_{wish}")()
 
 
+GIVING_UP: Final = "not restarting (restart limit reached)"
+
+
 @define(eq=False)
 class Oracle:
     """Says what has to happen, from one life to the next, with a pencil."""
@@ -200,6 +203,11 @@ class Oracle:
     endings: list[tuple[float, bool, bool]] = field(factory=list)
     """Of each: when, whether it ran well before, whether it counts as a restart."""
     state: State = State.STOPPED
+
+    @property
+    def never(self) -> str:
+        """Why it is not restarted by its policy."""
+        return f'restart="{self.rules.policy.value}"'
 
     def tell(self, lives: Sequence[Life]) -> None:
         now = 0.0
@@ -330,12 +338,13 @@ class Oracle:
                 t for t, _, c in self.endings if c and now - t <= self.rules.period
             ]
             if len(recent) > self.rules.intensity:
-                self.say_end(now, returncode, is_planned, "giving up")
+                self.say_end(now, returncode, is_planned, GIVING_UP)
                 self.said.append((now, "gave up"))
                 self.state = State.FAILED
                 return NEVER
         if not is_again:
-            self.say_end(now, returncode, is_planned, "left ended")
+            why = "stop requested" if is_planned else self.never
+            self.say_end(now, returncode, is_planned, f"not restarting ({why})")
             self.is_wanted = False
             self.state = State.FAILED if is_failure else State.STOPPED
             return now
@@ -349,7 +358,9 @@ class Oracle:
             if in_a_row:
                 longest = min(backoff.cap, backoff.base * 2 ** (in_a_row - 1))
                 delay = self.u * longest
-        step = f"restarting in {describe_delay(delay)}" if delay else "restarting"
+        step = "retrying" if returncode is None else "restarting"
+        if delay:
+            step += f" in {describe_delay(delay)} (backoff)"
         self.say_end(now, returncode, is_planned, step)
         sooner = self.next_wish(now + delay, is_ended=True)
         if not self.is_wanted:
@@ -682,7 +693,7 @@ async def test_a_start_of_one_that_runs_does_nothing(on: Scene) -> None:
 @scene([Life(can_spawn=False), HEALTHY])
 async def test_one_that_cannot_be_started_says_why(on: Scene) -> None:
     await on.child.wait_state(State.READY, since=2)
-    assert on.said[0] == (0, "not started", "restarting")
+    assert on.said[0] == (0, "not started", "retrying")
     assert on.child.last_exit == "no such program"
 
 
@@ -715,7 +726,7 @@ async def test_a_start_that_takes_too_long_is_broken_off(on: Scene) -> None:
     """As when a fork server imports an application that never returns."""
     await on.child.wait_state(State.STARTING, since=2)
     assert trio.current_time() == STARTUP
-    assert on.said[0] == (STARTUP, "not started", "restarting")
+    assert on.said[0] == (STARTUP, "not started", "retrying")
 
 
 @scene([Life(spawn_takes=0.5, in_thread=True)])

@@ -85,7 +85,9 @@ async def test_jobs_and_what_is_stopped_are_not_counted_as_ready() -> None:
         theatre.child("off.0").request_stop()
         await theatre.controller.wait_ready()
         ((_, words),) = theatre.events(AllWorkersReady)
-        assert words.partition("; ")[2] == "job.0 (done, exit code 0), off.0 (stopped)"
+        assert (
+            words.partition("; ")[2] == "job.0 (finished, exit code 0), off.0 (stopped)"
+        )
         assert words.startswith("controller: 1 workers ready after 1000 ms")
 
 

@@ -17,6 +17,7 @@ from attrs import define, field
 from trio_supervisor.application import Command, Probe
 from trio_supervisor.controller.child.child import Child
 from trio_supervisor.controller.child.child_spec import ChildPlan
+from trio_supervisor.controller.child.exit_messages import Fault
 from trio_supervisor.controller.child.health_probes import make_prober
 from trio_supervisor.policy.restart import Cause
 from trio_supervisor.process.child import Process
@@ -36,7 +37,7 @@ class Patient(Child):
     def seems_ready(self, is_ready: bool) -> None:
         self._note("ready" if is_ready else "not ready")
 
-    def seems_sick(self, cause: Cause) -> None:
+    def seems_sick(self, cause: Cause, fault: Fault) -> None:
         self._note(cause)
 
     def _note(self, finding: object) -> None:

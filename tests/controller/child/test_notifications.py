@@ -139,5 +139,5 @@ async def test_a_path_that_was_removed_is_made_again_and_said(
         office.notifier.send("STATUS=there again")
         await office.wait_status("there again")
         assert [record.getMessage() for record in caplog.records] == [
-            "web.0: its notification socket was removed; made again"
+            "web.0: its notification socket was removed; recreated"
         ]

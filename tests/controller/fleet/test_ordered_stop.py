@@ -123,7 +123,7 @@ async def test_shutdown_during_a_reload_stops_both_generations_side_by_side() ->
 
 
 async def _reload_in_vain(theatre: Theatre, new: Application) -> None:
-    with pytest.raises(Exception, match="everything is being stopped"):
+    with pytest.raises(Exception, match="the controller is shutting down"):
         await theatre.controller.reload(new)
 
 

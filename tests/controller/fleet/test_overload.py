@@ -254,7 +254,7 @@ async def test_under_pressure_workers_start_a_few_at_a_time() -> None:
         assert len(first) == LIMIT
         queue = children(ward, State.WAITING)
         assert {child.waiting_for for child in queue} == {
-            "other workers to start (machine under pressure)"
+            "other workers to start first (machine under pressure)"
         }
         be_ready(first[0])
         await trio.testing.wait_all_tasks_blocked()

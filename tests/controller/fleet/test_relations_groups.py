@@ -57,8 +57,8 @@ async def test_one_for_all_ends_all_before_anything_begins_again() -> None:
         # Neither needs the other: they end side by side.
         assert sorted(theatre.ended) == [(10, "b.0"), (13, "a.0"), (13, "c.0")]
         assert sorted(theatre.started[4:]) == [(13, "a.0"), (13, "b.0"), (13, "c.0")]
-        assert theatre.child("a.0").why == "restarted with its group: with b.0"
-        assert theatre.child("b.0").why == "it ended: exit code 1"
+        assert theatre.child("a.0").why == "restart with its group: b.0 crashed"
+        assert theatre.child("b.0").why == "exited with code 1"
 
 
 @simulated
@@ -174,7 +174,11 @@ async def test_a_group_past_its_intensity_fails_into_the_one_around_it() -> None
         await trio.sleep(30)
         assert incarnations(theatre) == [4, 2, 2]
         assert theatre.events(GroupFailed) == [
-            (3, "inner: more crashes in inner than 2 within 60 s; restarting a, b, c")
+            (
+                3,
+                "inner: restart limit of group inner reached (intensity=2, "
+                "period=60 s); restarting a, b, c",
+            )
         ]
 
 
@@ -202,7 +206,10 @@ async def test_the_outermost_group_gives_up_for_all() -> None:
         with trio.fail_after(60):
             await theatre.is_over.wait()
         assert isinstance(theatre.failure, RestartLimitError)
-        assert "more crashes in application than 2 within 60 s" in str(theatre.failure)
+        assert (
+            "restart limit of group application reached (intensity=2, period=60 s)"
+            in str(theatre.failure)
+        )
         assert len(theatre.events(RestartLimitReached)) == 1
 
 
@@ -250,7 +257,7 @@ async def test_a_significant_service_that_fails_ends_everything() -> None:
         with trio.fail_after(60):
             await theatre.is_over.wait()
         assert isinstance(theatre.failure, SignificantServiceError)
-        assert "main.0, which is significant, failed: exit code 7" in str(
+        assert "main.0 of a significant service failed (exit code 7)" in str(
             theatre.failure
         )
 

@@ -145,5 +145,5 @@ def test_what_cannot_be_removed_is_not_said_of_the_one_that_was_saved(
     saved_path = tmp_path / name_of("web.0", 1)
     trio.run(EvidenceStore(str(tmp_path)).save, str(saved_path), record())
     assert saved_path.exists()
-    assert "old post-mortems were not removed" in caplog.text
+    assert "cannot remove old post-mortems" in caplog.text
     assert "web.0" not in caplog.text

@@ -20,9 +20,12 @@ from trio_supervisor.controller.child.child_spec import (
     Watcher,
 )
 from trio_supervisor.controller.child.exit_messages import (
-    next_step_of,
-    too_often,
-    why_again,
+    START_CANCELLED,
+    Fault,
+    next_step_text,
+    restart_limit_text,
+    restart_reason,
+    timeout_fault,
 )
 from trio_supervisor.controller.child.process_state import Vitals
 from trio_supervisor.controller.events import (
@@ -124,6 +127,8 @@ class Child:
     _is_wanted: bool = field(default=True, init=False)
     _request: Cause | None = field(default=None, init=False)
     _reason: str = field(default="", init=False)
+    _fault: Fault | None = field(default=None, init=False)
+    """Why the process is stopped, if that was not requested."""
     _changed: trio.Event = field(factory=trio.Event, init=False)
     """Wakes the owning task."""
     _news: trio.Event = field(factory=trio.Event, init=False)
@@ -277,7 +282,7 @@ class Child:
         """
         if not self._is_wanted or self.is_at_rest or self.state is State.BACKOFF:
             if self.is_at_rest and self.incarnation:
-                self.why = "started again by hand"
+                self.why = "start requested"
             self.request_restart("start")
 
     def listen(
@@ -324,9 +329,9 @@ class Child:
         if self.crashes:
             self._changed.set()  # a crash loop may be over
 
-    def seems_sick(self, cause: Cause) -> None:
+    def seems_sick(self, cause: Cause, fault: Fault) -> None:
         """Have it replaced: a probe says that it did not start, or does not live."""
-        self._vitals.sickness = cause
+        self._vitals.sickness, self._vitals.fault = cause, fault
         self._changed.set()
 
     def is_ending(self) -> None:
@@ -402,6 +407,7 @@ class Child:
         self.not_permitted = ""
         self.status, self.ready_at = "", None
         self._vitals = Vitals(self.plan)
+        self._fault = None
         self._step(Step.SPAWN)
         try:
             process = await self._start()
@@ -418,7 +424,13 @@ class Child:
         if process is None:
             cause = self._request or Cause.STARTUP_TIMEOUT
             is_late = self._request is None
-            problem = "not started in time" if is_late else "asked to end before that"
+            problem = START_CANCELLED
+            if is_late:
+                self._fault = Fault(
+                    f"not started after {self.plan.startup_timeout:g} s",
+                    "startup_timeout",
+                )
+                problem = str(self._fault)
             return self.plan.rules.ending(cause, None), problem
         cause = Cause.EXIT
         try:
@@ -509,6 +521,7 @@ class Child:
             if self._request is not None:
                 return self._request
             if self._vitals.sickness is not None:
+                self._fault = self._vitals.fault
                 return self._vitals.sickness
             if trio.current_time() >= self._is_due_at:
                 self._is_due_at = float("inf")
@@ -528,6 +541,7 @@ class Child:
                 timeout = self._vitals.timeout(cause)
                 left = self.referee.spare(process.pid, deadline - timeout, timeout)
                 if left <= 0:
+                    self._fault = timeout_fault(cause, timeout)
                     return cause
                 deadline = now + left
             self._changed = trio.Event()
@@ -596,12 +610,15 @@ class Child:
                 self._step(Step.STOP)
             return
         self._step(Step.STOP)
+        fault = self._fault
         self._watcher.on_event(
             ProcessStopping(
                 name=self.name,
                 process_id=process.pid,
                 cause=cause.value,
                 reason=self._reason if cause is self._request else "",
+                problem="" if fault is None else fault.problem,
+                setting="" if fault is None else fault.setting,
                 is_repeat=cause is not self._request and self.is_repeating,
             )
         )
@@ -665,15 +682,22 @@ class Child:
 
     async def _follow(self, ending: Ending, problem: str) -> None:
         """Decide what follows *ending*, say so, and wait for as long as it takes."""
-        decision = self._history.decide(
+        by_rules = decision = self._history.decide(
             self.plan.rules, ending, now=trio.current_time(), u=self._rng.random()
         )
         if not ending.is_planned and ending.cause is not Cause.NO_CODE:
             decision = self._company.judge(self, ending, decision)
             if isinstance(decision, Restart) and ending.cause is not Cause.SHORTAGE:
                 self.last_crash = self.incarnation
-        self.why = why_again(ending, self._reason)
-        self._watcher.on_event(self._event_of(ending, problem, decision))
+        self.why = restart_reason(ending, self._reason, self._fault)
+        next_step = next_step_text(
+            self.plan.rules,
+            ending,
+            decision,
+            reason=self._reason,
+            is_overruled=not isinstance(by_rules, Leave),
+        )
+        self._watcher.on_event(self._event_of(ending, problem, decision, next_step))
         match decision:
             case Restart(delay):
                 self.next_try_at = time.monotonic() + delay
@@ -686,16 +710,17 @@ class Child:
             case Leave():
                 self._is_wanted = False
                 self._step(Step.FAIL if ending.is_failure else Step.END)
-            case GiveUp(restarts, period, problem):
+            case GiveUp(problem=failure):
                 self._step(Step.FAIL)
-                message = problem or too_often(self.name, ending, restarts, period)
+                limit = restart_limit_text(self.plan.rules, ending, problem)
                 self._watcher.on_event(
-                    RestartLimitReached(name=self.name, problem=message)
+                    RestartLimitReached(name=self.name, problem=failure or limit)
                 )
-                raise RestartLimitError(message)
+                raise RestartLimitError(failure or f"{self.name}: {limit}")
 
-    def _event_of(self, ending: Ending, problem: str, decision: Decision) -> Event:
-        next_step = next_step_of(decision)
+    def _event_of(
+        self, ending: Ending, problem: str, decision: Decision, next_step: str
+    ) -> Event:
         is_retry = isinstance(decision, Restart)
         is_short = is_retry and ending.cause is Cause.SHORTAGE
         is_crash = is_retry and not (ending.is_planned or is_short)
@@ -710,6 +735,7 @@ class Child:
                 crashes=crashes,
                 is_repeat=is_repeat or is_short,
                 is_shortage=is_short,
+                is_cancelled=problem == START_CANCELLED,
             )
         obituary = self._company.obituary_of(self, ending)
         self.last_line = obituary.last_line
@@ -719,6 +745,7 @@ class Child:
             process_id=self._process_id,
             returncode=ending.returncode,
             is_planned=ending.is_planned,
+            is_failure=ending.is_failure,
             next_step=next_step,
             last_lines=obituary.last_lines,
             last_line=obituary.last_line,

@@ -8,6 +8,7 @@ from typing import Any, Final, Protocol, TypeAlias, TypeVar
 from attrs import field, frozen
 
 from trio_supervisor.application import SUPERVISOR_NAME
+from trio_supervisor.controller.child.exit_messages import lifetime_text
 from trio_supervisor.controller.events import Event
 from trio_supervisor.policy.restart import (
     Backoff,
@@ -198,7 +199,8 @@ class _Alone:
         return decision
 
     def on_overdue(self, child: Any) -> None:
-        child.request_restart(cause=Cause.LIFETIME)
+        reason = lifetime_text(child.plan.max_lifetime)
+        child.request_restart(reason, Cause.LIFETIME)
 
     async def stop_escaped(self, child: object) -> None:
         return

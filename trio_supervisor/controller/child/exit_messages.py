@@ -1,9 +1,13 @@
-"""What is said of the end of a process, and of what follows."""
+"""Texts about an exit: why it happened, and what the controller does next."""
 
 from __future__ import annotations
 
-from trio_supervisor.controller.events import CAUSES
-from trio_supervisor.policy.crash_text import describe_delay
+from typing import Final
+
+from attrs import frozen
+
+from trio_supervisor.controller.events import cause_text, exit_text
+from trio_supervisor.policy.crash_text import FAILED_TO_START, describe_delay
 from trio_supervisor.policy.restart import (
     Cause,
     Decision,
@@ -11,43 +15,106 @@ from trio_supervisor.policy.restart import (
     GiveUp,
     Leave,
     Restart,
+    RestartRules,
 )
 from trio_supervisor.process.child import describe_exit
 
+START_CANCELLED: Final = "start cancelled"
+RESTART_LIMIT: Final = "restart limit reached"
 
-def next_step_of(decision: Decision) -> str:
-    """Return what follows."""
-    match decision:
-        case Restart(0.0):
-            return "restarting"
-        case Restart(delay):
-            return f"restarting in {describe_delay(delay)}"
-        case Leave():
-            return "left ended"
-        case GiveUp():
-            return "giving up"
+_NEVER_STARTED: Final = (Cause.SPAWN, Cause.NO_CODE, Cause.SHORTAGE)
+# These delays are not those of the option ``backoff``.
+_OTHER_DELAYS: Final = (Cause.NO_CODE, Cause.SHORTAGE)
 
 
-def why_again(ending: Ending, reason: str) -> str:
-    """Return why another one is started, in a few words.
+@frozen
+class Fault:
+    """Why the controller stops a process without a request."""
+
+    problem: str
+    setting: str
+    """The setting that makes it a reason."""
+
+    def __str__(self) -> str:
+        return f"{self.problem} ({self.setting})"
+
+
+def timeout_fault(cause: Cause, timeout: float) -> Fault:
+    """Return the fault of a process that exceeded the *timeout* of *cause* [s]."""
+    if cause is Cause.STARTUP_TIMEOUT:
+        return Fault(f"not ready after {timeout:g} s", "startup_timeout")
+    return Fault(f"no heartbeat for {timeout:g} s", "health_check_timeout")
+
+
+def lifetime_text(max_lifetime: float | None) -> str:
+    """Return why a process is replaced at the end of its *max_lifetime* [s]."""
+    return f"end of lifetime (max_lifetime={max_lifetime:g} s)"
+
+
+def next_step_text(
+    rules: RestartRules,
+    ending: Ending,
+    decision: Decision,
+    *,
+    reason: str = "",
+    is_overruled: bool = False,
+) -> str:
+    """Return what the controller does after *ending*, as the end of a log line.
 
     Args:
-        reason: What was given with the request, if there was one.
+        reason: What the caller gave with its request; may be empty.
+        is_overruled: Whether *rules* alone would have restarted the process.
     """
-    match ending.cause:
-        case Cause.EXIT:
-            return f"it ended: {describe_exit(ending.returncode)}"
-        case Cause.SPAWN | Cause.NO_CODE | Cause.SHORTAGE:
-            return "it could not be started"
-        case cause:
-            word = CAUSES[cause]
-            return f"{word}: {reason}" if ending.is_planned and reason else word
+    match decision:
+        case Restart(delay):
+            verb = "retrying" if ending.returncode is None else "restarting"
+            if not delay:
+                return verb
+            setting = "" if ending.cause in _OTHER_DELAYS else " (backoff)"
+            return f"{verb} in {describe_delay(delay)}{setting}"
+        case Leave():
+            why = _why_not(rules, ending, reason=reason, is_overruled=is_overruled)
+            return f"not restarting ({why})"
+        case GiveUp():
+            return f"not restarting ({RESTART_LIMIT})"
 
 
-def too_often(name: str, ending: Ending, restarts: int, period: float) -> str:
-    """Return why *name* is given up after *ending*."""
-    how = f"the last time with {describe_exit(ending.returncode)}"
-    return (
-        f"{name} was restarted {restarts} times within {period:g} s "
-        f"and ended again, {how}"
-    )
+def _why_not(
+    rules: RestartRules, ending: Ending, *, reason: str, is_overruled: bool
+) -> str:
+    if ending.is_planned:
+        return cause_text(ending.cause, reason)
+    if is_overruled:
+        return "its generation is being replaced or its service scaled down"
+    if ending.cause is Cause.EXIT and ending.returncode in rules.give_up_on:
+        return "give_up_on"
+    return f'restart="{rules.policy.value}"'
+
+
+def restart_reason(ending: Ending, reason: str, fault: Fault | None) -> str:
+    """Return why another process is started after *ending*.
+
+    Args:
+        reason: What the caller gave with its request; may be empty.
+        fault: Why the process was stopped, if that was not requested.
+    """
+    if ending.is_planned:
+        return cause_text(ending.cause, reason)
+    if ending.cause is Cause.EXIT:
+        return exit_text(ending.returncode)
+    if ending.cause in _NEVER_STARTED:
+        return FAILED_TO_START
+    return cause_text(ending.cause) if fault is None else str(fault)
+
+
+def restart_limit_text(rules: RestartRules, ending: Ending, problem: str) -> str:
+    """Return that the restart limit of *rules* is reached.
+
+    Args:
+        problem: Why the last start failed, if the process was not started.
+    """
+    limit = f"(intensity={rules.intensity}, period={rules.period:g} s)"
+    last = f"last exit: {describe_exit(ending.returncode).removeprefix('exit ')}"
+    if ending.returncode is None:
+        last = f"last start failed: {problem}"
+    return f"{RESTART_LIMIT} {limit}; {last}"

@@ -13,6 +13,7 @@ from attrs import define, field
 from trio_supervisor.application import Command, Probe
 from trio_supervisor.controller.child.child import Child
 from trio_supervisor.controller.child.child_spec import Prober
+from trio_supervisor.controller.child.exit_messages import Fault
 from trio_supervisor.policy.probing import Health, ProbeCounter
 from trio_supervisor.policy.restart import Cause
 from trio_supervisor.process.child import Process
@@ -61,7 +62,7 @@ class _Target:
     """Why it cannot be asked."""
 
     def __attrs_post_init__(self) -> None:
-        self.trouble = RepeatedFailures(logger, f"{self.child.name}: probes can be run")
+        self.trouble = RepeatedFailures(logger, f"{self.child.name}: probes run")
 
     def spare(self) -> float:
         """Return how long it is spared although it did not answer [s]."""
@@ -99,8 +100,8 @@ class _Prober:
             if health is Health.UNHEALTHY:
                 if await self._is_spared(target, probe):
                     return
-                self._complain(target.child, "startup", probe)
-                target.child.seems_sick(Cause.STARTUP_TIMEOUT)
+                fault = _fault_of(probe, "startup")
+                target.child.seems_sick(Cause.STARTUP_TIMEOUT, fault)
                 await trio.sleep_forever()
             if health is Health.HEALTHY:
                 return
@@ -127,8 +128,8 @@ class _Prober:
                 pass  # nobody could ask it
             elif counter.add(is_alive) is Health.UNHEALTHY:
                 if not await self._is_spared(target, probe):
-                    self._complain(target.child, "liveness", probe)
-                    target.child.seems_sick(Cause.UNHEALTHY)
+                    fault = _fault_of(probe, "liveness")
+                    target.child.seems_sick(Cause.UNHEALTHY, fault)
                     await trio.sleep_forever()
                 target.child.seems_alive()
                 counter = ProbeCounter(probe.failures, probe.successes, Health.HEALTHY)
@@ -161,8 +162,8 @@ class _Prober:
             if (short := shortage_of(exc)) is None:
                 raise
             target.trouble.failed(
-                f"{target.child.name}: {probe} cannot be run: {text_of(short)}; not "
-                f"counted as failed"
+                f"{target.child.name}: cannot run probe {probe}: {text_of(short)}; not "
+                f"counted as a failure"
             )
             return None
         target.trouble.worked()
@@ -203,11 +204,11 @@ class _Prober:
             )
         if stranger != target.stranger:
             target.stranger = stranger
-            target.child.remark(stranger and f"{probe} is answered by {stranger}")
+            target.child.remark(stranger and f"probe {probe} is answered by {stranger}")
             if stranger:
                 logger.warning(
-                    "%s: %s is answered by %s, not by this worker (answered_by); "
-                    "not ready",
+                    "%s: probe %s is answered by %s, not by this worker "
+                    "(answered_by); not ready",
                     target.child.name,
                     probe,
                     stranger,
@@ -224,14 +225,10 @@ class _Prober:
             case "http":
                 return await _get(target, probe.host, probe.port, probe.path)
 
-    def _complain(self, child: Child, which: str, probe: Probe) -> None:
-        logger.warning(
-            "%s: its %s probe %s failed %d times in a row",
-            child.name,
-            which,
-            probe,
-            probe.failures,
-        )
+
+def _fault_of(probe: Probe, option: str) -> Fault:
+    times = "once" if probe.failures == 1 else f"{probe.failures} times in a row"
+    return Fault(f"{option} probe {probe} failed {times}", f"{option}.failures")
 
 
 async def _run(target: _Target, probe: Probe, environment: Mapping[str, str]) -> bool:
@@ -240,7 +237,7 @@ async def _run(target: _Target, probe: Probe, environment: Mapping[str, str]) ->
             return await process.wait() == 0
     except OSError as exc:
         _raise_shortage(exc)
-        logger.warning("%s: %s cannot be run: %s", target.child.name, probe, exc)
+        logger.warning("%s: cannot run probe %s: %s", target.child.name, probe, exc)
         return False
 
 

@@ -92,11 +92,15 @@ class Postbox:
         try:
             is_restored = receiver.restore(self._directory)
         except OSError as exc:
-            logger.error("%s: its notification socket: %s", box.child.name, exc)
+            logger.error(
+                "%s: cannot recreate its notification socket: %s; retrying",
+                box.child.name,
+                exc,
+            )
             return
         if is_restored:
             logger.warning(
-                "%s: its notification socket was removed; made again", box.child.name
+                "%s: its notification socket was removed; recreated", box.child.name
             )
 
 

@@ -32,7 +32,9 @@ class PreStopCommand:
             ) as helper:
                 await self._run(process, helper)
         except OSError as exc:
-            logger.warning("pre_stop of pid %d: %s", process.pid, exc)
+            logger.warning(
+                "cannot run pre_stop of pid %d: %s; stopping anyway", process.pid, exc
+            )
 
     async def _run(self, process: Process, helper: Process) -> None:
         async with open_nursery() as nursery:
@@ -40,7 +42,9 @@ class PreStopCommand:
             nursery.start_soon(_cancel_after, process, nursery.cancel_scope)
             if (code := await helper.wait()) != 0:
                 how = describe_exit(code)
-                logger.warning("pre_stop of pid %d: %s", process.pid, how)
+                logger.warning(
+                    "pre_stop of pid %d failed (%s); stopping anyway", process.pid, how
+                )
             nursery.cancel_scope.cancel()
 
 

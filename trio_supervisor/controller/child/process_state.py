@@ -8,6 +8,7 @@ from typing import Final
 from attrs import define, field
 
 from trio_supervisor.controller.child.child_spec import ChildPlan
+from trio_supervisor.controller.child.exit_messages import Fault
 from trio_supervisor.policy.restart import Cause
 
 # A controller that is starved of processor time wakes late each time, and is to judge
@@ -31,6 +32,8 @@ class Vitals:
     """Whether it has been ready for ``stable_for`` seconds."""
     sickness: Cause | None = field(default=None, init=False)
     """What a probe says of it that is a reason to end it."""
+    fault: Fault | None = field(default=None, init=False)
+    """The same in words."""
     alive_at: float | None = field(default=None, init=False)
     """When its liveness probe succeeded last; None: it has none."""
     was_looked_at: bool = field(default=False, init=False)

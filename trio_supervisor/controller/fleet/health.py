@@ -149,7 +149,7 @@ def _is_settled(child: Child) -> bool:
 
 def _absence_of(child: Child) -> str:
     is_done = child.standing is Standing.EXITED_OK
-    return f"done, {child.last_exit}" if is_done else child.state.value
+    return f"finished, {child.last_exit}" if is_done else child.state.value
 
 
 def _why(child: Child) -> str:

@@ -145,13 +145,13 @@ async def until_ready(
         if child.last_crash >= since:
             raise UnavailableError(crash_of(child))
         if child.incarnation >= since and child.is_in_crash_loop:
-            raise UnavailableError(f"{child.name} cannot be started: {child.last_exit}")
+            raise UnavailableError(f"{child.name} failed to start: {child.last_exit}")
         if problem := despair_of(child):
             raise UnavailableError(f"{child.name} {problem}")
         await child.wait_news()
     if child.state is not State.READY and not child.has_ended_itself:
         raise UnavailableError(
-            f"{child.name} is not ready, but {child.state.value} ({child.trouble})"
+            f"{child.name} is not ready: {child.state.value} ({child.trouble})"
         )
     if child.state is State.FAILED:
         raise UnavailableError(f"{child.name} failed ({child.last_exit})")

@@ -109,7 +109,7 @@ class Referee:
         is_pressed = self._is_pressed(now)
         if self._admission.admit(child, now, is_pressed=is_pressed):
             return ""
-        return "other workers to start (machine under pressure)"
+        return "other workers to start first (machine under pressure)"
 
     def started(self, child: Patient) -> None:
         """Say that *child* is ready, has ended, or is not to start any more."""

@@ -87,7 +87,7 @@ class Turnover:
         """
         for child in children:
             if problem := self.lost_code(child):
-                raise UnavailableError(f"{child.name} is left running: {problem}")
+                raise UnavailableError(f"{child.name} keeps running: {problem}")
         limits = RollingLimits(
             max_unavailable=max_unavailable, max_concurrently=self.max_concurrently
         )
@@ -110,7 +110,7 @@ class Turnover:
         begun: dict[Child, int] = {}
         while True:
             if self._is_closed:
-                raise UnavailableError("everything is being stopped")
+                raise UnavailableError("the controller is shutting down")
             for child, since in list(begun.items()):
                 if _is_over(child, since):
                     del begun[child]
@@ -242,5 +242,5 @@ def _check_ready(child: Child) -> None:
         return  # scaled away, or replaced by a reload: nobody misses it
     if child.state is not State.READY and child.standing is not Standing.EXITED_OK:
         raise UnavailableError(
-            f"{child.name} is not ready, but {child.state.value} ({child.trouble})"
+            f"{child.name} is not ready: {child.state.value} ({child.trouble})"
         )

@@ -130,7 +130,7 @@ class Relations:
     def obstacle_of(self, child: Child) -> str:
         """Return what keeps *child* from being started, in words."""
         if self._held[child]:
-            return "the others to end that are restarted with it"
+            return "the other workers of its group to exit"
         home = self._homes.get(child)
         missing = home.unmet(child.plan.service) if home else ()
         return ", ".join(f"{name} ({condition})" for name, condition in missing)
@@ -147,7 +147,7 @@ class Relations:
         for name, condition in home.unmet(child.plan.service):
             for other in home.unit_of(name).children:
                 if problem := self._absence_of(other):
-                    return f"waits for {name} ({condition}), and {other.name} {problem}"
+                    return f"waits for {name} ({condition}), but {other.name} {problem}"
         return ""
 
     def _absence_of(self, child: Child) -> str:
@@ -184,7 +184,7 @@ class Relations:
             case GiveUpAll(failures):
                 if isinstance(decision, GiveUp):
                     return decision
-                problem = f"{failures[0]}, the last one of {child.name}"
+                problem = f"{failures[0]}; last crash: {child.name}"
                 return GiveUp(0, 0.0, problem)
             case RestartTogether(services, failures):
                 for failure in failures:
@@ -263,7 +263,7 @@ class Relations:
                 # One that is in a backoff stays there: two that crash and are
                 # restarted with each other would crash at full speed.
                 if child.is_wanted and child.state is not State.BACKOFF:
-                    child.request_restart(f"with {crashed.name}", Cause.GROUP)
+                    child.request_restart(f"{crashed.name} crashed", Cause.GROUP)
             for child in group:
                 await child.wait_no_process()
 

@@ -80,7 +80,9 @@ class Reloading:
             UnavailableError: there is one.
         """
         if self._is_under_way:
-            raise UnavailableError("a reload is under way; try again when it is over")
+            raise UnavailableError(
+                "a reload is in progress; try again when it has finished"
+            )
 
     async def wait_idle(self) -> None:
         """Wait until no reload is under way."""
@@ -90,9 +92,11 @@ class Reloading:
     async def abort(self) -> None:
         """See `Controller.abort_reload`."""
         if not self._is_under_way:
-            raise UnavailableError("no reload is under way")
+            raise UnavailableError("no reload is in progress")
         if self._abortable is None:
-            raise UnavailableError("too late: the reload is about to be over")
+            raise UnavailableError(
+                "too late to abort: the new generation has taken over"
+            )
         self._abortable.cancel()
         await self.wait_idle()
 
@@ -121,7 +125,7 @@ class Reloading:
         if outcome.error is not None:
             raise outcome.error
         if outcome.plan is None:
-            raise UnavailableError("everything was stopped before it was done")
+            raise UnavailableError("the controller shut down during the reload")
         return outcome.plan
 
     async def _run(
@@ -233,8 +237,8 @@ class Reloading:
             return Imported(declared(application))
         if workshop.source is None:
             raise UnavailableError(
-                "the application does not come from a target that could be imported "
-                "again; the program that embeds it can give a new one to "
+                "cannot import the application again: it was not loaded from a target "
+                "(source); the embedding program can pass a new one to "
                 "Controller.reload"
             )
         return await workshop.import_again(workshop.source)
@@ -285,7 +289,7 @@ class Reloading:
             finally:
                 scope, self._abortable = self._abortable, None
         if scope.cancelled_caught:
-            raise ReloadError("it was aborted")
+            raise ReloadError("aborted")
 
     async def _wait_news(self) -> None:
         await self._news.wait()

@@ -124,9 +124,7 @@ class Takeover:
     async def give_up(self) -> None:
         """End what was started, and bring back what was stopped."""
         realm, old = self._realm, self._old
-        await stop_in_order(
-            self._new, self._launched, self._dismisser("the reload failed")
-        )
+        await stop_in_order(self._new, self._launched, self._dismisser("reload failed"))
         for children in self._fresh.values():
             realm.forget(c for c in children if c not in self._launched)
         await realm.wait_forgotten(self._launched)
@@ -140,7 +138,7 @@ class Takeover:
             for index, child in enumerate(unit.children):
                 if child in self._gave_way:
                     again = unit.children[index] = old.make_child(unit.service, index)
-                    again.why = "the reload failed"
+                    again.why = "reload failed"
                     again.not_permitted = again.last_exit = child.not_permitted
                     if self._gave_way[child] or child.not_permitted:
                         again.rest()
@@ -180,7 +178,9 @@ class Takeover:
             count = self._plans[name].count
             if not self._is_fresh(name) and len(unit.children) > count:
                 surplus += realm.set_count(self._new, unit, count)[1]
-        await stop_in_order(self._old, leaving, self._dismisser(""))
+        await stop_in_order(
+            self._old, leaving, self._dismisser("replaced by the new generation")
+        )
         await realm.wait_forgotten([*leaving, *surplus])
         self.left_running = describe_not_permitted([*leaving, *surplus])
         self._old.close()
@@ -218,7 +218,9 @@ class Takeover:
         self._gave_way |= {child: child.is_resting for child in leaving}
         for each in names:  # who depends on it goes by the new ones from now on
             self._old.successors[each] = self._new.units[each]
-        await stop_in_order(self._old, leaving, self._dismisser("gives way"))
+        await stop_in_order(
+            self._old, leaving, self._dismisser("stopped before its replacement starts")
+        )
         if problem := describe_not_permitted(leaving):
             raise ReloadError(problem)
 
@@ -265,13 +267,13 @@ class Takeover:
         while True:
             children = [child for child in self._launched if not child.is_resting]
             if self._realm.is_stopping:
-                raise ReloadError("everything is being stopped")
+                raise ReloadError("the controller is shutting down")
             awaited = [child for child in children if not self._is_excused(child)]
             for child in awaited:
                 if child.is_at_rest and not _has_done_its_work(child):
                     if child.incarnation == 0 and child.is_wanted:
                         continue  # not even begun
-                    raise ReloadError(_story(child))
+                    raise ReloadError(_failure_text(child))
                 if problem := self._realm.relations.despair_of(child):
                     name = f"{child.name} of the new generation"
                     raise ReloadError(f"{name} {problem}")
@@ -313,14 +315,15 @@ def _trouble_of(child: Child) -> str:
     return f"waits for {child.waiting_for}" if child.waiting_for else child.trouble
 
 
-def _story(child: Child) -> str:
+def _failure_text(child: Child) -> str:
+    """Return why the reload fails: *child*, a new worker, exited."""
     name, ending = f"{child.name} of the new generation", child.last_ending
     if ending is not None and ending.cause is Cause.STARTUP_TIMEOUT:
-        return f"{name} was not ready in time"
-    how = child.last_exit or "it was stopped"
+        return f"{name} failed: {child.why}"
+    how = child.last_exit or "stopped"
     if ending is None or ending.ready_for is None:
-        return f"{name} ended before it was ready: {how}"
+        return f"{name} exited before it was ready: {how}"
     if child.plan.stable_for:
         stable = f"{child.plan.stable_for:g} s (stable_for)"
         return f"{name} did not stay up for {stable}: {how}"
-    return f"{name} ended at once: {how}"
+    return f"{name} exited right after it was ready: {how}"

@@ -111,7 +111,7 @@ class PythonLauncher:
     _trouble: RepeatedFailures = field(init=False)
 
     def __attrs_post_init__(self) -> None:
-        self._trouble = RepeatedFailures(logger, f"{self._title}: forked")
+        self._trouble = RepeatedFailures(logger, f"{self._title}: forking works")
 
     @property
     def forks_in_progress(self) -> int:
@@ -142,9 +142,11 @@ class PythonLauncher:
             except CodeLostError as exc:
                 if not isinstance(boot, SupervisorBoot):
                     raise
-                logger.debug("%s: %s; starting it by exec", self._title, exc)
+                logger.debug("%s: %s; starting it with exec", self._title, exc)
             except OSError as exc:
-                problem = f"{self._title}: {text_of(exc)}; started by exec"
+                problem = (
+                    f"{self._title}: cannot fork: {text_of(exc)}; started with exec"
+                )
             else:
                 self._trouble.worked()
                 return process
@@ -174,11 +176,11 @@ class PythonLauncher:
             return boot
         what = f"{shown_path(path)} has changed since this generation was imported"
         if isinstance(boot, SupervisorBoot):
-            logger.warning("%s: %s; no monitors until a reload", self._title, what)
+            logger.warning("%s: %s; monitors are off until a reload", self._title, what)
             return evolve(boot, source=NO_MONITORS)
         logger.warning(
-            '%s: %s, and start_method="exec" imports it again: this worker runs the '
-            "new code; reload to have all of them run it",
+            '%s: %s; this worker runs the new code (start_method="exec" imports it '
+            "again); reload to run it in all workers",
             self._title,
             what,
         )

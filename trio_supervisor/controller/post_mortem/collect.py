@@ -234,9 +234,9 @@ class Coroner:
 
 def _holder(found: ListeningProcess, names: Mapping[int, str]) -> str:
     if found.process_id is None:
-        return f"port {found.port} is held by a process of user {found.name}"
+        return f"port {found.port} is in use by a process of user {found.name}"
     name = names.get(found.process_id) or names.get(found.group) or found.name
-    return f"port {found.port} is held by {name}, pid {found.process_id}"
+    return f"port {found.port} is in use by {name} (pid {found.process_id})"
 
 
 def _last_line(lines: Sequence[OutputLine]) -> str:

@@ -96,7 +96,9 @@ class EvidenceStore:
                 superseded,
             )
         except OSError as exc:
-            logger.warning("no post-mortem of %s: %s", record.get("name"), exc)
+            logger.warning(
+                "cannot save the post-mortem of %s: %s", record.get("name"), exc
+            )
 
     def _fold(
         self, path: str, record: Mapping[str, Any]
@@ -115,7 +117,7 @@ class EvidenceStore:
         if not os.path.isdir(self.directory):
             os.makedirs(self.directory, mode=0o700, exist_ok=True)
             if self._has_saved:
-                logger.warning("%s was removed; made again", self.directory)
+                logger.warning("%s was removed; recreated", self.directory)
         self._has_saved = True
         check_directory(self.directory)
         # Under another name first: who lists them sees whole ones only.
@@ -137,7 +139,7 @@ class EvidenceStore:
         try:
             self._remove(superseded)
         except OSError as exc:  # which is no fault of the one that was just saved
-            logger.warning("old post-mortems were not removed: %s", exc)
+            logger.warning("cannot remove old post-mortems: %s", exc)
 
     def _remove(self, superseded: str | None) -> None:
         leaving = [os.path.join(self.directory, n) for n in self._surplus()]
