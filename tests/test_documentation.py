@@ -1,4 +1,4 @@
-"""The documentation shows each public name."""
+"""The documentation shows each public name, each page and each exit code."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 import trio_supervisor
+from trio_supervisor.cli.exit_codes import MEANINGS
 
 DOCS = Path(__file__).parents[1] / "docs"
 
@@ -33,3 +34,9 @@ def test_api_reference_shows_each_public_name_once() -> None:
 def test_public_name_has_a_docstring(name: str) -> None:
     if name != "__version__":
         assert getattr(trio_supervisor, name).__doc__
+
+
+def test_troubleshooting_lists_each_exit_code() -> None:
+    text = (DOCS / "troubleshooting.md").read_text(encoding="utf-8")
+    rows = re.findall(r"^\| ([\d, ]+) \|", text, re.MULTILINE)
+    assert {int(code) for row in rows for code in row.split(",")} == set(MEANINGS)
