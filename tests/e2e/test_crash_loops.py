@@ -96,7 +96,13 @@ def test_crash_loop_probe_and_readyz_give_reason(serving: Serving) -> None:
     wait_backoff(serving, "bad.0")
     finished = serving.cli("probe", "readiness")
     assert finished.returncode == 1
-    assert "not_ready: bad, moody, flaps, needs" in finished.stdout
+    assert finished.stdout.startswith("readiness: failing, not ready: bad.0 (")
+    assert re.findall(r"(\w+)\.0 \(", finished.stdout) == [
+        "bad",
+        "moody",
+        "flaps",
+        "needs",
+    ]
     assert "exit code 3, " in finished.stdout
     assert "needs.0 (waits for moody (ready))" in finished.stdout
     line = serving.wait_line("health checks at ")

@@ -86,7 +86,7 @@ def test_scale_up_and_down_keeps_other_workers(serving: Serving) -> None:
         (["web=10001"], 1, "expected 0 to 10000"),
         (["web=-1"], 2, "expected a whole number"),
         (["web"], 2, "expected SERVICE=N"),
-        (["none=2"], 2, "a service is named twice"),
+        (["none=2"], 2, "service none is named twice"),
     ],
 )
 def test_invalid_scale_changes_nothing(

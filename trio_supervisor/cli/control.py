@@ -49,9 +49,11 @@ def run_reload(arguments: Namespace) -> None:
 
 def run_scale(arguments: Namespace) -> None:
     """Change the number of workers, and wait until the new ones are up."""
-    counts = dict(arguments.counts)
-    if len(counts) < len(arguments.counts):
-        raise UsageError("a service is named twice")
+    counts: dict[str, int] = {}
+    for name, count in arguments.counts:
+        if name in counts:
+            raise UsageError(f"service {name} is named twice")
+        counts[name] = count
     not_ready = _call(arguments, "scale", {"counts": counts}).get("not_ready", {})
     if arguments.json:
         print_json({"done": "scale", "counts": counts, "not_ready": not_ready})

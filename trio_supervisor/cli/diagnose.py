@@ -139,7 +139,7 @@ def _print(arguments: Namespace, answers: dict[str, Object]) -> None:
         if "data" not in answer and "path" in answer:  # the answer of a Ruby worker
             print_line(f"written to {answer['path']}")
         else:
-            print(str(answer.get("data", "")).rstrip())
+            print(str(answer.get("data") or f"{name}: done").rstrip())
 
 
 def _print_profile(report: Object, path: str) -> None:

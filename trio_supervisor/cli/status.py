@@ -26,6 +26,7 @@ from trio_supervisor.errors import (
 )
 from trio_supervisor.link.foreign_server import workers
 from trio_supervisor.policy.crash_text import describe_crashes
+from trio_supervisor.policy.health_text import describe_health
 from trio_supervisor.process.output.escaping import escape_line
 from trio_supervisor.wire.json_tree import Object
 
@@ -60,20 +61,11 @@ def run_probe(arguments: Namespace) -> None:
     if arguments.json:
         print_json(report)
     else:
-        details = "; ".join(f"{k}: {_shown(v)}" for k, v in report["details"].items())
-        answer = "ok" if report["is_ok"] else "failing"
-        print_line(f"{arguments.kind}: {answer} ({details})")
+        result = describe_health(report["is_ok"], report["details"])
+        print_line(f"{arguments.kind}: {result}")
     if not report["is_ok"]:
         sys.stdout.flush()
         sys.exit(1)
-
-
-def _shown(value: object) -> str:
-    if isinstance(value, dict):
-        return ", ".join(f"{name} ({why})" for name, why in value.items())
-    return (
-        ", ".join(map(str, value)) or "none" if isinstance(value, list) else f"{value}"
-    )
 
 
 def run_status(arguments: Namespace) -> None:
@@ -154,12 +146,17 @@ def _late(path: str) -> str:
     except SupervisorError:  # the message about the timeout is shown anyway
         return ""
     late = [
-        f"{worker['name']} is {worker['state']} {_remark(worker)}".strip()
+        f"{worker['name']} is {_state(worker)} {_remark(worker)}".strip()
         for worker in workers
         if worker["state"] not in ("ready", "stopped")
     ]
     more = f" and {len(late) - _MOST_LATE} more" if len(late) > _MOST_LATE else ""
     return f": {', '.join(late[:_MOST_LATE])}{more}" if late else ""
+
+
+def _state(worker: WorkerFields) -> str:
+    """Return the state of the worker as a part of a sentence."""
+    return "in backoff" if worker["state"] == "backoff" else str(worker["state"])
 
 
 def _in_order(workers: list[WorkerFields]) -> list[WorkerFields]:

@@ -16,6 +16,7 @@ from attrs import frozen
 
 from trio_supervisor.application import Listen
 from trio_supervisor.errors import SpecError
+from trio_supervisor.policy.health_text import describe_health
 from trio_supervisor.process.sockets.sockets import open_sockets
 from trio_supervisor.tasks import interrupt_safe
 from trio_supervisor.web.http import HttpRequest, HttpResponse, plain, serve_http
@@ -62,25 +63,13 @@ class _HealthHandler:
         is_ok, details = self.source.report(kind)
         status = HTTPStatus.OK if is_ok else HTTPStatus.SERVICE_UNAVAILABLE
         if "verbose" not in parse_qs(request.query, keep_blank_values=True):
-            return plain(status, "ok" if is_ok else _summary(details))
+            return plain(status, describe_health(is_ok, details, limit=_MAX_LISTED))
         body = orjson.dumps(
             {"ok": is_ok, **details}, default=str, option=orjson.OPT_INDENT_2
         )
         return HttpResponse(
             status=status, body=body + b"\n", content_type="application/json"
         )
-
-
-def _summary(details: Mapping[str, object]) -> str:
-    """Return ``failing``, and which workers are not ready if that is the reason."""
-    names = details.get("not_ready")
-    if not isinstance(names, list) or not names:
-        return "failing"
-    why = details.get("why")
-    reasons = why if isinstance(why, Mapping) else {}
-    shown = [f"{name} ({reason})" for name, reason in reasons.items()] or names
-    more = f" and {len(shown) - _MAX_LISTED} more" if len(shown) > _MAX_LISTED else ""
-    return f"failing, not ready: {', '.join(map(str, shown[:_MAX_LISTED]))}{more}"
 
 
 def parse_http_address(text: str) -> Listen:
