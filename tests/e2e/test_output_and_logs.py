@@ -269,8 +269,8 @@ STORM = """
 from trio_supervisor import Application, Backoff, Command
 
 application = Application([
-    # Each event has the last lines: ten kilobytes. Each run counts as stable, so that
-    # it is not a crash loop, of which the log reports only some exits.
+    # Each event has the last lines: ten kilobytes. Each run counts as stable, for the
+    # log reports only some exits of a crash loop.
     Command("storm", ["printf", "%01000d\\n", *"1234567890"], count=4,
             backoff=Backoff(stable_after=0)),
 ])

@@ -71,7 +71,7 @@ def run_memory_dump(arguments: Namespace) -> None:
     fields: Object = {"values": True} if arguments.values else {}
     if arguments.path is not None:
         fields["path"] = os.path.abspath(arguments.path)
-    _print(arguments, _ask(arguments, "memory_dump", fields, is_alone=True))
+    _print(arguments, _ask(arguments, "memory_dump", fields, needs_single=True))
 
 
 def run_profile(arguments: Namespace) -> None:
@@ -81,7 +81,7 @@ def run_profile(arguments: Namespace) -> None:
         "interval": arguments.interval,
         "format": arguments.format,
     }
-    answers = _ask(arguments, "profile", fields, is_alone=True)
+    answers = _ask(arguments, "profile", fields, needs_single=True)
     (report,) = answers.values()
     if arguments.output is not None:
         _write_new(arguments.output, report["data"])
@@ -102,7 +102,7 @@ def run_call(arguments: Namespace) -> None:
         raise UsageError("name an operation, or use --list")
     fields = parse_fields(arguments.fields)
     answers = _ask(arguments, arguments.operation.replace("-", "_"), fields)
-    print_json(answers if len(answers) > 1 else next(iter(answers.values())))
+    _print_json(answers)
 
 
 def parse_fields(words: Sequence[str]) -> Object:
@@ -125,16 +125,20 @@ def parse_fields(words: Sequence[str]) -> Object:
     return fields
 
 
+def _print_json(answers: dict[str, Object]) -> None:
+    """Print a single answer as it is, several by the names of their workers."""
+    print_json(answers if len(answers) > 1 else next(iter(answers.values())))
+
+
 def _print(arguments: Namespace, answers: dict[str, Object]) -> None:
     if arguments.json:
-        print_json(answers if len(answers) > 1 else next(iter(answers.values())))
+        _print_json(answers)
         return
     for name, answer in answers.items():
         if len(answers) > 1:
             print_line(f"=== {name}")
-        if "findings" not in answer and (
-            source := _SOURCES.get(str(answer.get("way")))
-        ):
+        source = _SOURCES.get(str(answer.get("way")))
+        if source is not None and "findings" not in answer:
             print_line(f"(no answer from the worker; {source})")
         if "data" not in answer and "path" in answer:  # the answer of a Ruby worker
             print_line(f"written to {answer['path']}")
@@ -155,7 +159,7 @@ def _print_profile(report: Object, path: str) -> None:
 def _print_operations(arguments: Namespace) -> None:
     answers = _ask(arguments, "operations", {})
     if arguments.json:
-        print_json(answers if len(answers) > 1 else next(iter(answers.values())))
+        _print_json(answers)
         return
     answer = next(iter(answers.values()))
     print_line("built-in operations: " + ", ".join(answer["operations"]))
@@ -168,12 +172,12 @@ def _print_operations(arguments: Namespace) -> None:
 
 
 def _ask(
-    arguments: Namespace, do: str, fields: Object, *, is_alone: bool = False
+    arguments: Namespace, do: str, fields: Object, *, needs_single: bool = False
 ) -> dict[str, Object]:
     """Run *do* in each worker that the name on the command line means.
 
     Args:
-        is_alone: Whether the operation is only allowed for a single worker.
+        needs_single: Whether the name must mean a single worker.
 
     Returns:
         The answer of each worker, by its name.
@@ -184,7 +188,7 @@ def _ask(
     deadline = Deadline(timeout)
     with SupervisorConnection(socket_path(arguments.socket), deadline) as connection:
         targets = _targets(connection, arguments.name)
-        if is_alone and len(targets) > 1:
+        if needs_single and len(targets) > 1:
             known = ", ".join(targets)
             raise UsageError(
                 f"{arguments.name} has several workers; choose one: {known}"
@@ -193,14 +197,16 @@ def _ask(
         for name, target in targets.items():
             left = max(0.001, deadline.left() * _WORKER_SHARE)
             with Progress(f"{name}: {do}") as progress:
-                asked = {"progress": True} if progress.is_possible else {}
-                operation = {"do": do, **fields, **asked}
+                wanted = {"progress": True} if progress.is_possible else {}
+                operation = {"do": do, **fields, **wanted}
                 forward = {**target, "operation": operation, "timeout": left}
-                answers[name] = connection.ask("forward", forward, _shown(progress))
+                answers[name] = connection.ask(
+                    "forward", forward, _on_progress_of(progress)
+                )
         return answers
 
 
-def _shown(progress: Progress) -> Callable[[Object], None]:
+def _on_progress_of(progress: Progress) -> Callable[[Object], None]:
     def on_progress(fields: Object) -> None:
         done: Any = fields.get("progress")
         if isinstance(done, int | float):

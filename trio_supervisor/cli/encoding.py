@@ -1,4 +1,4 @@
-"""Make standard streams safe: any text can be printed on them, whatever its source.
+"""Make standard streams safe for any text, also for text from a peer.
 
 Characters that the encoding lacks are replaced and control characters are escaped here,
 so that no verb has to.
@@ -69,8 +69,8 @@ class SafeStream(io.TextIOWrapper):
 def open_missing_streams() -> None:
     """Open the standard streams that the shell has closed (``2>&-``) on ``/dev/null``.
 
-    Otherwise the next socket would get the number of a stream, and with it whatever is
-    printed there.
+    Otherwise the next socket would get the number of a stream, and lines that are
+    printed there would be sent over it.
     """
     for number in range(3):
         try:

@@ -34,7 +34,7 @@ def main(words: Sequence[str] | None = None) -> int:
         return _run(sys.argv[1:] if words is None else words)
 
 
-def run_and_leave() -> NoReturn:
+def run_and_exit() -> NoReturn:
     """Run one command, and end this process with its exit code.
 
     After `serve`, the interpreter teardown that `exit_process` skips would take 40 ms.

@@ -70,17 +70,8 @@ def run_serve(arguments: Namespace) -> None:
     check_socket_path(socket_path)
     if arguments.watch:
         check_watchable()
-    signal.signal(signal.SIGTERM, _terminate)
-    signal.signal(signal.SIGUSR1, _do_nothing)
     is_reload_wanted = threading.Event()
-    if signal.SIGHUP not in ignored:  # nohup(1) ignores it
-
-        def hang_up(number: int, _frame: object) -> None:
-            if terminal.has_closed():
-                raise _Terminated(number)
-            is_reload_wanted.set()
-
-        signal.signal(signal.SIGHUP, hang_up)
+    _handle_signals(ignored, terminal, is_reload_wanted)
     early = _start_early(source, socket_path)
     try:
         from trio_supervisor.cli.serve_run import ServeSettings, serve
@@ -108,6 +99,23 @@ def run_serve(arguments: Namespace) -> None:
         sys.exit(exc.exit_code)
     finally:
         _stop_unused(early)
+
+
+def _handle_signals(
+    ignored: Ignored, terminal: Terminal, is_reload_wanted: threading.Event
+) -> None:
+    """Handle signals until the controller does: exit on SIGTERM, remember SIGHUP."""
+    signal.signal(signal.SIGTERM, _terminate)
+    signal.signal(signal.SIGUSR1, _ignore)
+    if signal.SIGHUP in ignored:  # by nohup(1)
+        return
+
+    def hang_up(number: int, _frame: object) -> None:
+        if terminal.has_closed():
+            raise _Terminated(number)
+        is_reload_wanted.set()
+
+    signal.signal(signal.SIGHUP, hang_up)
 
 
 def _adopt() -> Callable[[], Any]:
@@ -166,7 +174,7 @@ def _serve_again(
     os.execv(sys.executable, sys.orig_argv)
 
 
-def _do_nothing(_number: int, _frame: object) -> None:
+def _ignore(_number: int, _frame: object) -> None:
     """Ignore SIGUSR1 (reopen log files): no file is open yet."""
 
 

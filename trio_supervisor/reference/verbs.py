@@ -44,8 +44,8 @@ def exit_codes_page() -> str:
             "# Exit codes\n",
             "Exit codes of the command line, and the [errors](errors.md) that lead to "
             "them; every other error leads to 1. For some [verbs](verbs.md) a code has "
-            "a more precise meaning. Whatever the code, `serve` stops everything "
-            "before it exits.\n",
+            "a more precise meaning. `serve` "
+            "stops everything before it exits, with any code.\n",
             markdown.table(("Code", "Meaning", "Error"), rows),
         )
     )
