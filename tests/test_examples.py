@@ -113,7 +113,7 @@ def _check_order(output: str, workers: list[dict[str, Any]]) -> None:
         _moment(output, "migration.0", "exited"),
         _moment(output, "web.0", "started"),
         _moment(output, "report.0", "started"),
-        _moment(output, "report.0", "exited"),
+        _moment(output, "report.0", "killed"),
         _moment(output, "web.0", "stopping"),
         _moment(output, "web.0", "exited"),
         _moment(output, "db.0", "stopping"),
