@@ -117,7 +117,7 @@ def test_doctor_healthy_worker_has_no_findings(work: str, backend: str) -> None:
         answer = doctor(serving)
 
     assert answer["findings"] == [], answer["data"]
-    assert answer["data"].startswith("Nothing found in 3 s.")
+    assert answer["data"].startswith("No problem found in 3 s\n")
 
 
 @pytest.mark.parametrize(

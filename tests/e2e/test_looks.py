@@ -205,10 +205,10 @@ def test_doctor_worker_exits_during_examination_is_reported(serving: Serving) ->
     (finding,) = report["findings"]
     assert "ended before it answered 'end': exit code 3" in ended
     assert (report["way"], finding["kind"]) == ("ended", "ended")
-    assert f"(pid {process_id}) ended while it was looked at" in finding["title"]
+    assert f"(pid {process_id}) exited during the examination" in finding["title"]
     assert "exit code 3" in finding["title"]
-    assert "printed last: the disk is full" in finding["evidence"]
-    assert ".json` shows all that is known" in finding["advice"]
+    assert "last output: the disk is full" in finding["evidence"]
+    assert ".json` shows the full report" in finding["advice"]
 
 
 def test_doctor_worker_without_descriptors_is_reported(serving: Serving) -> None:
@@ -216,9 +216,9 @@ def test_doctor_worker_without_descriptors_is_reported(serving: Serving) -> None
     assert serving.cli("call", "exhausted.0", "exhaust").returncode == 0
     done = serving.cli("doctor", "exhausted.0", "--duration", "0.5")
     assert (done.returncode, done.stderr) == (1, "")
-    assert "hardly any descriptors are left" in done.stdout
-    assert "of 1 allowed (RLIMIT_NOFILE)" in done.stdout
-    assert "what its code does: in the worker: Too many open files" in done.stdout
+    assert "almost out of file descriptors" in done.stdout
+    assert "(limit 1, RLIMIT_NOFILE)" in done.stdout
+    assert "its Python code: in the worker: Too many open files" in done.stdout
     sample = serving.cli("memory-sample", "exhausted.0", "--duration", "0.1")
     assert sample.returncode == 1
     assert "Exhausted: in the worker: Too many open files" in sample.stderr
@@ -229,12 +229,12 @@ def test_doctor_of_command_is_incomplete(serving: Serving) -> None:
     done = serving.cli("doctor", "command", "--duration", "0.5")
     assert (done.returncode, done.stderr) == (2, "")
     head, *lines = done.stdout.splitlines()
-    assert head.startswith("Incomplete: nothing found")
+    assert head.startswith("Incomplete: no problem found")
     text = "\n".join(lines)
     for part in (
-        *("process: sleeping in", "threads: 1", "processor: 0% of one"),
+        *("process: sleeping in", "threads: 1", "CPU: 0% of one"),
         *("MiB resident", "descriptors: ", "children: 1", "sleep (pid "),
-        *("history: 0 restarts, up ", "last line: hello", "has no agent"),
+        *("history: 0 restarts, up ", "last output: hello", "has no agent"),
     ):
         assert part in text
 
@@ -245,4 +245,4 @@ def test_doctor_of_command_not_running_gives_reason(serving: Serving) -> None:
         pass  # it was just started again
     assert done.returncode == 1
     assert "exit code 3" in done.stdout
-    assert "printed last: no such table" in done.stdout
+    assert "last output: no such table" in done.stdout

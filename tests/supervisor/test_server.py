@@ -571,10 +571,12 @@ async def test_of_a_worker_that_ends_during_a_call_it_is_said_how(do: str) -> No
         return
     (finding,) = answer["findings"]
     assert (answer["way"], finding["kind"]) == ("ended", "ended")
-    assert "ended while it was looked at: exit code 3" in finding["title"]
-    assert finding["evidence"] == ["printed last: the disk is full"]
+    assert "exited during the examination: exit code 3" in finding["title"]
+    assert finding["evidence"] == ["last output: the disk is full"]
     assert "`post-mortem /state/web.0.json`" in finding["advice"]
-    assert answer["data"].startswith("1 finding in 0 s; the look is incomplete.")
+    assert answer["data"].startswith(
+        "1 problem found in 0 s; the examination is incomplete\n"
+    )
 
 
 @simulated

@@ -1,7 +1,7 @@
-"""A diagnosis of what has no agent: a command, or a process that has ended.
+"""Diagnose a process without an agent: a command, or a process that has exited.
 
-It is made of what the system tells of the process and what the controller knows. All of
-the code in it is left out, and the diagnosis says so.
+The facts come from the operating system and from the controller. The diagnosis lists
+the process's code as not examined.
 """
 
 from __future__ import annotations
@@ -31,19 +31,19 @@ from trio_supervisor.wire.json_tree import Object
 from trio_supervisor.wire.messages import WorkerRecord
 
 _SHOWN: Final = 5
-"""Threads and children that are shown."""
+"""Threads and children shown."""
 _LAST: Final = 3
-"""Lines."""
+"""Lines of output shown."""
 
 
 @frozen(kw_only=True)
 class Sample:
-    """What the system tells of a process at one moment."""
+    """What the system reports of a process at one moment."""
 
     at: float
     threads: tuple[ThreadView, ...]
     processor: float
-    """Time that it and its children have used [s]."""
+    """CPU time of the process and its exited children [s]."""
     resident: int
     """[bytes]"""
     descriptors: int | None
@@ -52,7 +52,7 @@ class Sample:
 
     @classmethod
     def take(cls, process_id: int) -> Sample | None:
-        """Look at a process; None: it is gone, or nothing may be known of it."""
+        """Sample a process; None: it has exited, or access is denied."""
         import psutil
 
         try:
@@ -94,15 +94,16 @@ async def examine_from_outside(
 ) -> Object | None:
     """Return the fields of a `Diagnosis` of a process without an agent that answers.
 
-    None: the process ended meanwhile. A cancellation leaves nothing behind.
+    Return None if the process exits during the examination. A cancellation leaves
+    nothing behind.
 
     Args:
-        problem: Why its agent cannot tell more, where it answers.
+        problem: Why its agent, which answers, cannot examine it.
     """
     if record.process_id is None:
         await trio.lowlevel.checkpoint()
-        why = [record.last_exit and f"Its last exit: {record.last_exit}."]
-        why.append(record.waiting_for and f"It waits for {record.waiting_for}.")
+        why = [record.last_exit and f"Last exit: {record.last_exit}."]
+        why.append(record.waiting_for and f"Waiting for {record.waiting_for}.")
         text = " ".join(word for word in why if word)
         finding = down(record.name, record.state, text, last_lines)
         return _fields([finding], 0.0, [_history(record)], _WITHOUT_PROCESS)
@@ -116,22 +117,22 @@ async def examine_from_outside(
     if last.limit is not None and (last.descriptors or 0) >= FULL * last.limit:
         findings.append(out_of_descriptors(last.descriptors or 0, last.limit))
     lines = [*_looked_at(first, last), _history(record)]
-    lines += [f"last line: {line}" for line in last_lines[-_LAST:]]
+    lines += [f"last output: {line}" for line in last_lines[-_LAST:]]
     left_out = _COMMAND if not record.connects else _NOT_CONNECTED
     if problem:
-        left_out = (f"what its code does: {problem}",)
+        left_out = (f"its Python code: {problem}",)
     return _fields(findings, last.at - first.at, lines, left_out)
 
 
 def diagnose_end(
     record: WorkerRecord, end: Object, duration: float, now: WorkerRecord | None
 ) -> Object:
-    """Return the fields of a `Diagnosis` of a process that ended meanwhile.
+    """Return the fields of a `Diagnosis` of a process that exited while examined.
 
     Args:
-        record: What was known of it before.
+        record: Its record before it exited.
         end: The answer to `Inspect`.
-        now: What is there in its place.
+        now: Record of the worker now; None: the worker was removed.
     """
     finding = ended(
         End(
@@ -148,20 +149,20 @@ def diagnose_end(
     return _fields([finding], duration, [_history(now or record)], _ENDED, "ended")
 
 
-_COMMAND: Final = ("what its code does: a command has no agent that could tell",)
-_NOT_CONNECTED: Final = ("what its code does: its agent is not connected",)
-_WITHOUT_PROCESS: Final = ("a process: there is none",)
-_ENDED: Final = ("all else: the process is gone",)
+_COMMAND: Final = ("its code: a command has no agent",)
+_NOT_CONNECTED: Final = ("its Python code: its agent is not connected",)
+_WITHOUT_PROCESS: Final = ("its process: it has none",)
+_ENDED: Final = ("everything else: the process has exited",)
 
 
 def _successor(record: WorkerRecord, now: WorkerRecord | None) -> str:
     if now is None:
-        return f"There is no {record.name} any more."
-    if now.process_id == record.process_id:  # the news of its end is on the way
-        return "What follows is for its restart policy to say."
+        return f"{record.name} no longer exists."
+    if now.process_id == record.process_id:  # its exit has not been reported yet
+        return "Its restart policy decides what happens next."
     if now.process_id is None:
         return f"{record.name} is {now.state}."
-    return f"In its place there is pid {now.process_id}, which is {now.state}."
+    return f"pid {now.process_id} replaces it ({now.state})."
 
 
 def _looked_at(first: Sample, last: Sample) -> list[str]:
@@ -171,11 +172,11 @@ def _looked_at(first: Sample, last: Sample) -> list[str]:
     grown = (last.resident - first.resident) / 2**20
     lines = [f"process: {main}; threads: {len(last.threads)}"]
     lines += [f"  thread {thread.number}: {thread}" for thread in others[:_SHOWN]]
-    lines.append(f"processor: {used:.0%} of one")
+    lines.append(f"CPU: {used:.0%} of one")
     lines.append(f"memory: {size(last.resident)} resident, {grown:+.1f} MiB")
     if last.descriptors is not None:
         change = last.descriptors - (first.descriptors or last.descriptors)
-        limit = f" of {last.limit}" if last.limit is not None else ""
+        limit = f", limit {last.limit}" if last.limit is not None else ""
         lines.append(f"descriptors: {last.descriptors} ({change:+d}){limit}")
     lines.append(f"children: {len(last.children)}")
     lines += [f"  {child}" for child in last.children[:_SHOWN]]
@@ -189,7 +190,7 @@ def _history(record: WorkerRecord) -> str:
     if record.last_exit:
         words.append(f"last exit: {record.last_exit}")
     if record.status:
-        words.append(f"says {record.status!r}")
+        words.append(f"status {record.status!r}")
     return ", ".join(words)
 
 

@@ -291,7 +291,9 @@ def test_collections_name_the_line_that_they_began_at() -> None:
     )
     (found,) = diagnose(evolve(HEALTHY, garbage=garbage))
 
-    assert found.text.endswith("90% of it began at app.py:5 in load: gc.collect().")
+    assert found.text.endswith(
+        "app.py:5 in load: gc.collect() triggered 90% of the collection time."
+    )
     assert found.evidence == stack
 
 
@@ -301,17 +303,17 @@ def test_a_leak_tells_new_objects_from_what_has_grown() -> None:
     (grown,) = diagnose(with_memory(sampled=2.0, holders=(GROWN,), resident=resident))
     (mixed,) = diagnose(with_memory(sampled=2.0, holders=(both,), resident=resident))
 
-    assert "to hold 9.0 MiB by which what it had has grown, 4.5 MiB a s" in grown.text
+    assert "9.0 MiB of growth in existing objects: 4.5 MiB per second" in grown.text
     assert (
-        "hold 2.0 MiB in 1500 new objects that no collection frees and 3.0 MiB by "
-        in (mixed.text)
+        "2.0 MiB in 1500 new objects that survived garbage collection and 3.0 MiB of "
+        in mixed.text
     )
 
 
 def test_one_that_gets_no_processor_is_not_told_not_to_block() -> None:
     (found,) = diagnose(with_main(silent=5, cpu=0.07, queued=1.84, running=1.0))
 
-    assert "7% of a processor, and waited 1.8 s for one" in found.text
+    assert "7% of a CPU, and waited 1.8 s for a CPU" in found.text
     assert "block" not in found.advice
 
 
@@ -501,8 +503,9 @@ def test_one_that_keeps_the_interpreter_is_named_by_its_line(
 ) -> None:
     lines = ("re.py:1 in match", "app.py:7 in work")
     finding = held("app.py:7 in work", lines, is_main=is_main, duration=1.5)
-    assert finding.title == f"{thread} is stuck at app.py:7 in work"
+    assert finding.title == f"{thread} is blocked at app.py:7 in work"
     assert finding.evidence == lines
+    assert finding.text.startswith("C code called at app.py:7 holds the GIL; no other ")
     assert "1.5 s" in finding.text
 
 
@@ -514,9 +517,9 @@ def test_an_end_that_was_planned_is_no_danger() -> None:
         End(process_id=7, exit="SIGSEGV", cause="exit", stacks=("  File a",)), "Next."
     )
     assert (planned.severity, crash.severity) == (Severity.TROUBLE, Severity.DANGER)
-    assert planned.title.endswith("looked at: exit code 0, restart")
-    assert planned.text == "That was planned. Next."
-    assert crash.title.endswith("looked at: SIGSEGV")
+    assert planned.title.endswith("during the examination: exit code 0, restart")
+    assert planned.text == "The exit was planned. Next."
+    assert crash.title.endswith("during the examination: SIGSEGV")
     assert crash.evidence == ("  File a",)
 
 
@@ -524,4 +527,4 @@ def test_what_was_stopped_by_hand_can_be_started() -> None:
     assert "`start db.0`" in down("db.0", "stopped", "", ()).advice
     broken = down("db.0", "backoff", "Why.", ("same", "same", "other"))
     assert broken.severity is Severity.STANDSTILL
-    assert broken.evidence == ("printed last: same", "printed last: other")
+    assert broken.evidence == ("last output: same", "last output: other")

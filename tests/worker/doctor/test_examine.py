@@ -69,7 +69,7 @@ def test_a_healthy_worker_is_found_healthy(backend: str, state: str) -> None:
     diagnosis = diagnose(backend, state)
 
     assert diagnosis.findings == (), diagnosis.data
-    assert diagnosis.data.startswith("Nothing found in 2 s.")
+    assert diagnosis.data.startswith("No problem found in 2 s\n")
     for area in ("main thread", "locks", "memory", "garbage", "descriptors", "threads"):
         assert any(line.startswith(f"{area}:") for line in diagnosis.looked_at), area
     assert diagnosis.overhead < 0.25
@@ -101,7 +101,7 @@ def test_a_leak_is_named_by_the_nearest_holder_of_the_application(
 
     assert kinds(diagnosis) == ["leak"], diagnosis.data
     (found,) = diagnosis.findings
-    assert found.title.startswith(f"it leaks: {holder}")
+    assert found.title.startswith(f"memory leak: {holder}")
     assert line_of(mark) in found.title
     assert any(holder in line for line in found.evidence)
 
@@ -242,8 +242,8 @@ def test_what_somebody_else_looks_at_is_left_out_and_named() -> None:
 
     assert diagnosis.findings == ()
     garbage, holders = diagnosis.left_out
-    assert garbage.startswith("collections of garbage: ")
-    assert holders.startswith("who holds new objects: a memory sample")
+    assert garbage.startswith("garbage collection: ")
+    assert holders.startswith("retained memory: a memory sample")
     assert holders in diagnosis.data
 
 

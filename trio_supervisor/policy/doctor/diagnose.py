@@ -1,8 +1,8 @@
-"""What is wrong with a worker. Pure: facts come in, findings in plain words go out.
+"""Diagnose a worker: turn facts into findings. Pure.
 
-Each threshold stands beside its rule, with its reason. They are such that a worker that
-is idle, or has much to do and gets on with it, is found healthy: a doctor that cries
-wolf is not asked again.
+Each threshold stands beside its rule, with its reason. A worker that is idle, or busy
+and making progress, must be found healthy: operators stop running a diagnosis that
+raises false alarms.
 """
 
 from __future__ import annotations
@@ -14,10 +14,10 @@ from trio_supervisor.policy.doctor.stalls import find_standstill
 
 
 def diagnose(facts: Facts) -> tuple[Finding, ...]:
-    """Return what is wrong: the worst first, then the most certain, then the cause.
+    """Return all findings: by severity, then by certainty, then causes before effects.
 
-    At most one of each kind, but for deadlocks; and of ``stuck``, ``spinning`` and
-    ``lag`` at most one, for these exclude each other.
+    There is at most one of each kind, except deadlocks. ``stuck``, ``spinning`` and
+    ``lag`` exclude each other.
     """
     severities, certainties = list(Severity), list(Certainty)
     return tuple(

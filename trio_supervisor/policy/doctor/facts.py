@@ -1,7 +1,7 @@
-"""What a diagnosis of one worker is made of: numbers, and lines that show where.
+"""The measurements that a diagnosis is made from.
 
-A *series* is the same thing counted again and again, at even distances over the whole
-examination. A *stack* has one line a frame, the innermost first.
+A *series* is one quantity, measured at regular intervals over the examination. A
+*stack* has one line per frame, innermost first.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ Lines: TypeAlias = tuple[str, ...]
 Series: TypeAlias = tuple[int, ...]
 
 ENOUGH = 6
-"""Counts: of so many at random, few are in such an order that they seem to rise."""
+"""Measurements: fewer of them often seem to rise by chance."""
 
 
 @frozen(kw_only=True)
@@ -23,66 +23,66 @@ class MainThreadFacts:
     """What the main thread did."""
 
     loop: str | None
-    """``trio`` or ``asyncio``; None: a plain function, or a loop that is not known."""
+    """``trio`` or ``asyncio``; None: no event loop, or an unknown one."""
     running: float
-    """Share of the looks at it in which it was in no call that waits, from 0 to 1."""
+    """Share of the samples in which it was in no blocking call, from 0 to 1."""
     cpu: float | None = None
-    """Processors that it used, from 0 to 1. None: this system does not tell."""
+    """CPU time per second, from 0 to 1. None: not measured on this system."""
     queued: float = 0.0
-    """How long it wanted to run and no processor was free [s]."""
+    """How long it was runnable without getting a CPU [s]."""
     place: str = ""
-    """The application's line that it was in in the most looks. Empty: none saw it."""
+    """The application's line in most of the samples. Empty: in none."""
     share: float = 0.0
-    """Of the looks that saw it there, from 0 to 1."""
+    """Share of the samples at `place`, from 0 to 1."""
     stack: Lines = ()
-    """The stack that it most often had there."""
+    """The most frequent stack at `place`."""
     silent: float = 0.0
-    """At the end: for how long its loop had not come round [s]. 0: it did."""
+    """How long the event loop has been blocked at the end [s]. 0: it is not."""
     stalls: int = 0
-    """Times that its loop did not come round for a while."""
+    """How often the event loop was blocked."""
     longest: float = 0.0
-    """Of these [s]."""
+    """The longest of these stalls [s]."""
     stall_place: str = ""
-    """The application's line that it was in in the longest. Empty: it was not seen."""
+    """The application's line during the longest stall. Empty: no sample of it."""
     stall: Lines = ()
-    """The stack of then."""
+    """The stack during the longest stall."""
     is_held: bool = False
-    """Whether no other thread could run either in one of them."""
+    """Whether C code held the GIL during one of the stalls."""
     is_one_call: bool = False
-    """Whether it never left the call of one function, nor called others for long."""
+    """Whether all samples are of one call of one function."""
     has_turned: bool = False
-    """Whether a plain function looked whether it is to stop."""
+    """Whether a sync target checked ``stopping``: it makes progress."""
     lock: Lines = ()
-    """The lock that it waited for in all pictures, and who holds it."""
+    """The lock that it waited for in all lock samples, and the lock's owner."""
 
 
 @frozen(kw_only=True)
 class DeadlockFacts:
-    """Threads that wait for each other in all pictures."""
+    """Threads that waited for each other in all lock samples."""
 
     threads: Lines
     has_main: bool
     is_sure: bool
-    """False: that one of them holds a lock was concluded, not known."""
+    """False: the owner of one of the locks is inferred from the stack."""
     lines: Lines
-    """Who waits for what, where, and who holds it."""
+    """Which thread waits for which lock, where, and which thread owns it."""
 
 
 @frozen(kw_only=True)
 class HolderFacts:
-    """Who holds objects that are new and were retained, or old ones that have grown."""
+    """A holder of retained new objects, or of old containers that have grown."""
 
     memory: int
-    """Of the new ones [bytes]."""
+    """Size of the new objects [bytes]."""
     count: int
     grown: int = 0
-    """By how much old containers and buffers have grown [bytes]."""
+    """Growth of old containers and buffers [bytes]."""
     chain: Lines
-    """From a root down to them."""
+    """References from a root down to the objects."""
     title: str
-    """The holder: of the application and old, the nearest to them in the chain."""
+    """The holder: the application's oldest object that is nearest to them."""
     is_known: bool = True
-    """False: nothing that Python sees holds them."""
+    """False: no Python object refers to them."""
 
 
 @frozen(kw_only=True)
@@ -92,76 +92,76 @@ class MemoryFacts:
     resident: Series
     """[bytes]"""
     blocks: Series
-    """Blocks that Python's allocator has given out."""
+    """Blocks in use of Python's allocator."""
     free: int
-    """What the process can get: of the host and within its limits [bytes]."""
+    """What can still be allocated: on the host and within its limits [bytes]."""
     sampled: float = 0.0
-    """For how long new objects were told from old ones [s]. 0: they were not."""
+    """Duration of the memory sample [s]. 0: there was none."""
     holders: tuple[HolderFacts, ...] = ()
     """The largest first."""
 
 
 @frozen(kw_only=True)
 class GarbageFacts:
-    """What the collector of garbage did."""
+    """What the garbage collector did."""
 
     share: float
-    """Of the time, from 0 to 1."""
+    """Share of the time spent in garbage collection, from 0 to 1."""
     collections: int
     longest: float
     """[s]"""
     generation: int
-    """The one that took the most time."""
+    """The generation that took the most time."""
     place: str = ""
-    """The application's line in which most of it began. Empty: none was seen."""
+    """The application's line that triggered most of it. Empty: in no stack."""
     share_of_place: float = 0.0
-    """Of the time for collections, from 0 to 1."""
+    """Share of the collection time that `place` triggered, from 0 to 1."""
     stack: Lines = ()
-    """The stack of that."""
+    """A stack at `place`."""
 
 
 @frozen(kw_only=True)
 class DescriptorFacts:
-    """The open descriptors."""
+    """The open file descriptors."""
 
     counts: Series
     limit: int | None
-    """None: there is none."""
+    """RLIMIT_NOFILE. None: unlimited."""
     hung_up: int = 0
-    """Sockets whose peer had hung up, at the start and at the end."""
+    """Sockets whose peer had closed the connection, at the start and at the end."""
     grown: Lines = ()
-    """What there was more of at the end: kinds, and where they lead."""
+    """Kinds and targets that had more descriptors at the end."""
 
 
 @frozen(kw_only=True)
 class GrowthFacts:
-    """Threads, or tasks of the event loop."""
+    """The number of threads, or of tasks of the event loop."""
 
     counts: Series
     grown: Lines = ()
-    """Where those wait of which there are more: the most first."""
+    """Locations at which more of them wait than before, the most first."""
 
 
 @frozen(kw_only=True)
 class Facts:
-    """What was seen of one worker in *duration* seconds."""
+    """All measurements of one worker during *duration* seconds."""
 
     duration: float
     main: MainThreadFacts
     deadlocks: tuple[DeadlockFacts, ...]
     memory: MemoryFacts
     garbage: GarbageFacts | None
-    """None: somebody else profiles it."""
+    """None: another garbage profile was running."""
     descriptors: DescriptorFacts
     tasks: GrowthFacts
     threads: GrowthFacts
 
 
 def growth(series: Sequence[int]) -> int:
-    """Return by how much the second half's least is above that of the first.
+    """Return by how much the minimum of the second half exceeds that of the first.
 
-    What goes up and down, as memory between two collections, has not grown by that. In
-    steady growth it is the growth of half of the time.
+    A quantity that only goes up and down, such as memory between two collections, has
+    no growth by this measure. In steady growth it is the growth in half of the time.
     """
     middle = len(series) // 2
     if not middle:
@@ -170,7 +170,7 @@ def growth(series: Sequence[int]) -> int:
 
 
 def largest_fall(series: Sequence[int]) -> int:
-    """Return the most that it ever lost from a maximum before."""
+    """Return the largest fall below an earlier maximum."""
     fall = top = 0
     for number, value in enumerate(series):
         top = value if number == 0 else max(top, value)
@@ -179,10 +179,10 @@ def largest_fall(series: Sequence[int]) -> int:
 
 
 def has_risen(series: Sequence[int], least: int) -> bool:
-    """Whether it grew by *least* or more, and by far more than it goes up and down.
+    """Return whether it grew by *least* or more, and clearly beyond its fluctuation.
 
-    Twice its largest fall: a worker with much to do has now more tasks, now fewer. Of
-    fewer than `ENOUGH` counts nobody can tell.
+    That is twice its largest fall: the number of tasks of a busy worker goes up and
+    down. Fewer than `ENOUGH` measurements prove nothing.
     """
     is_clear = growth(series) >= max(least, 2 * largest_fall(series), 1)
     return is_clear and len(series) >= ENOUGH

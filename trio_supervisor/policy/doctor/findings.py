@@ -1,4 +1,4 @@
-"""What a doctor finds, in plain words, and how bad and how sure that is."""
+"""Findings of a diagnosis: what is wrong, how severe and how certain that is."""
 
 from __future__ import annotations
 
@@ -11,28 +11,28 @@ from trio_supervisor.policy.doctor.facts import Lines
 
 
 class Severity(Enum):
-    """What it means for the worker, the worst first."""
+    """What the finding means for the worker, the most severe first."""
 
     STANDSTILL = "standstill"
-    """It does not get on with its work."""
+    """The worker makes no progress."""
     DANGER = "danger"
-    """It soon will not."""
+    """The worker will soon make no progress."""
     TROUBLE = "trouble"
-    """It does so worse than it could, or than it did."""
+    """The worker is slower, or uses more, than it should."""
 
 
 class Certainty(Enum):
-    """How far it can be relied upon, the most first."""
+    """How reliable the finding is, the most reliable first."""
 
     SURE = "sure"
     LIKELY = "likely"
     POSSIBLE = "possible"
-    """It may be meant so."""
+    """The behaviour may be intended."""
 
 
 @frozen(kw_only=True)
 class Finding:
-    """Something that is wrong."""
+    """One problem of a worker."""
 
     kind: str
     """One of `KINDS`."""
@@ -44,16 +44,16 @@ class Finding:
     certainty: Certainty
 
     def as_plain(self) -> dict[str, Any]:
-        """Return all of it by name, in plain words."""
-        words = {"severity": self.severity.value, "certainty": self.certainty.value}
-        return asdict(self, recurse=False) | words
+        """Return all fields by name, with enums as their values."""
+        values = {"severity": self.severity.value, "certainty": self.certainty.value}
+        return asdict(self, recurse=False) | values
 
 
 KINDS: Final = (
     *("ended", "down", "stopped", "deadlock", "stuck", "spinning", "garbage", "lag"),
     *("tasks", "threads", "descriptors", "leak", "memory"),
 )
-"""Causes before what comes of them."""
+"""All kinds, causes before their effects."""
 
 
 def size(memory: int) -> str:

@@ -1,4 +1,4 @@
-"""What a worker has more and more of: memory, descriptors, tasks, threads."""
+"""Find what a worker accumulates: memory, file descriptors, tasks, threads."""
 
 from __future__ import annotations
 
@@ -15,33 +15,34 @@ from trio_supervisor.policy.doctor.facts import (
 from trio_supervisor.policy.doctor.findings import Certainty, Finding, Severity, size
 
 LEAK = 64 * 1024
-"""New and retained [bytes]: what is under way in a healthy worker is mostly less."""
+"""New and retained [bytes]: requests in progress in a healthy worker retain less."""
 LEAK_RATE = 16 * 1024
-"""Retained in a second [bytes]: more than a gibibyte a day."""
+"""Retained per second [bytes]: more than a gibibyte per day."""
 BACKED = 0.5
-"""Part of what is retained by which the heap must have grown: else as much went."""
+"""Part of the retained memory by which the heap must have grown: otherwise as much was
+freed."""
 RESIDENT = 8 * 1024 * 1024
-"""Growth of the resident memory that is not explained by a pool of an allocator, which
-takes 1 MiB (Python) or up to 4 MiB (glibc) at a time [bytes]."""
+"""Growth of the resident memory that an allocator's pool does not explain: pools grow
+by 1 MiB (Python) or up to 4 MiB (glibc) at a time [bytes]."""
 SOON = 600.0
-"""Who hears of it now can still do something [s]; and a rate that was measured in
-seconds says little of hours."""
+"""An operator who is warned so early can still act [s]; a rate that was measured over
+seconds says little about hours."""
 LITTLE = 32 * 1024 * 1024
-"""Free memory that one request more may take [bytes]."""
+"""Free memory that a single request may use up [bytes]."""
 DESCRIPTORS = 5
-"""Descriptors more: fewer come and go by themselves, as those of a log that rotates."""
+"""Additional descriptors: fewer come and go, such as those of a rotating log."""
 HUNG_UP = 20
-"""Connections that the peer has closed: a few are about to be noticed."""
+"""Connections that the peer has closed: a worker may not yet have noticed a few."""
 FULL = 0.9
-"""Part of the descriptors allowed from which on it gets dangerous."""
+"""Share of RLIMIT_NOFILE from which on the worker may soon run out."""
 TASKS = 10
-"""Tasks more."""
+"""Additional tasks."""
 THREADS = 8
-"""Threads more: a pool that warms up begins with fewer."""
+"""Additional threads: a thread pool that warms up starts fewer."""
 
 
 def find_growth(facts: Facts) -> Iterator[Finding]:
-    """Return what becomes more, or is running out."""
+    """Return what grows, or is running out."""
     yield from _tasks(facts)
     yield from _threads(facts)
     yield from _leak(facts)
@@ -51,34 +52,34 @@ def find_growth(facts: Facts) -> Iterator[Finding]:
 
 def _tasks(facts: Facts) -> Iterator[Finding]:
     if has_risen(facts.tasks.counts, TASKS):
-        yield _crowd(
+        yield _growing(
             facts,
             "tasks",
             facts.tasks,
-            "See whether what they wait for ever comes, give it a deadline, and limit "
-            "how many there may be. `scheduler-dump NAME` shows them all.",
+            "Check whether what they wait for ever happens, give each wait a deadline, "
+            "and limit the number of tasks. `scheduler-dump NAME` shows all tasks.",
         )
 
 
 def _threads(facts: Facts) -> Iterator[Finding]:
     if has_risen(facts.threads.counts, THREADS):
-        yield _crowd(
+        yield _growing(
             facts,
             "threads",
             facts.threads,
-            "Use a pool of threads with a limit, and see whether what they wait for "
-            "ever comes. `thread-dump NAME` shows them all.",
+            "Use a thread pool of bounded size, and check whether what they wait for "
+            "ever happens. `thread-dump NAME` shows all threads.",
         )
 
 
-def _crowd(facts: Facts, kind: str, crowd: GrowthFacts, advice: str) -> Finding:
-    first, *_, last = crowd.counts
+def _growing(facts: Facts, kind: str, found: GrowthFacts, advice: str) -> Finding:
+    first, *_, last = found.counts
     return Finding(
         kind=kind,
-        title=f"there are more and more {kind}: {last} now",
-        text=f"{last - first} more in {facts.duration:.1f} s: they are started faster "
-        "than they end, or never end.",
-        evidence=crowd.grown,
+        title=f"the number of {kind} keeps growing: {last} now",
+        text=f"{last - first} more in {facts.duration:.1f} s: they start faster than "
+        "they finish, or never finish.",
+        evidence=found.grown,
         advice=advice,
         severity=Severity.TROUBLE,
         certainty=Certainty.LIKELY,
@@ -86,7 +87,7 @@ def _crowd(facts: Facts, kind: str, crowd: GrowthFacts, advice: str) -> Finding:
 
 
 def leaking(facts: Facts) -> HolderFacts | None:
-    """Return who holds the most of what is retained, if that is a leak's amount."""
+    """Return the largest holder of retained memory, if it holds enough for a leak."""
     memory = facts.memory
     if not memory.holders or not memory.sampled:
         return None
@@ -96,12 +97,12 @@ def leaking(facts: Facts) -> HolderFacts | None:
 
 
 def _is_backed(memory: MemoryFacts, holder: HolderFacts) -> bool:
-    """Whether the heap has grown for it: new objects in the place of old are no leak.
+    """Return whether the heap has grown too: replaced objects are no leak.
 
-    What goes up and down hides a slow leak, which a longer examination finds: a leak
-    grows with the time. A pool of an allocator may be taken at any time, so that the
-    resident memory says something only where it grows by several. What has grown may
-    be a buffer that is emptied again; of that the blocks tell nothing.
+    Fluctuation hides a slow leak, which a longer examination finds: a leak grows with
+    time. An allocator may take a pool at any time, so growth of the resident memory
+    counts only from several pools on. What has grown may be a buffer that is emptied
+    later; the number of blocks says nothing about that.
     """
     blocks, resident = BACKED * holder.count, BACKED * (holder.memory + holder.grown)
     is_new = holder.memory >= holder.grown
@@ -117,28 +118,27 @@ def _leak(facts: Facts) -> Iterator[Finding]:
     severity = Severity.DANGER if time_left(facts) is not None else Severity.TROUBLE
     if (holder := leaking(facts)) is not None:
         rate = round((holder.memory + holder.grown) / memory.sampled)
-        known = holder.is_known
         yield Finding(
             kind="leak",
-            title=f"it leaks: {holder.title}" if known else "it leaks",
-            text=f"In {memory.sampled:.1f} s it came to hold {_amounts(holder)}, "
-            f"{size(rate)} a second. Or it is a cache that still fills: then it ends "
-            "by itself.",
+            title=f"memory leak: {holder.title}" if holder.is_known else "memory leak",
+            text=f"In {memory.sampled:.1f} s it retained {_amounts(holder)}: "
+            f"{size(rate)} per second. A cache that is still filling looks the same, "
+            "but stops growing.",
             evidence=(*holder.chain, resident),
-            advice="Give it a limit, or remove what is done with. `memory-sample NAME "
-            "--duration 30` shows more, and what it is that stays.",
+            advice="Bound its size, or remove entries you no longer need. "
+            "`memory-sample NAME --duration 30` shows which objects are retained.",
             severity=severity,
             certainty=Certainty.LIKELY,
         )
     elif has_risen(memory.resident, RESIDENT):
         yield Finding(
             kind="leak",
-            title="its memory grows, and no new Python object explains it",
-            text="C code may leak, or keep what it once needed; or objects that were "
-            "there before have grown by too little to be sure of.",
+            title="memory grows, but no new Python objects account for it",
+            text="C code may leak or keep freed memory, or existing objects have grown "
+            "by too little to be identified.",
             evidence=(resident,),
-            advice="`memory-sample NAME --duration 30` looks for longer; what C code "
-            "allocates only a tool as memray shows.",
+            advice="`memory-sample NAME --duration 30` observes for longer. Only a "
+            "tool such as memray shows what C code allocates.",
             severity=severity,
             certainty=Certainty.POSSIBLE,
         )
@@ -146,9 +146,10 @@ def _leak(facts: Facts) -> Iterator[Finding]:
 
 def _amounts(holder: HolderFacts) -> str:
     new = (
-        f"{size(holder.memory)} in {holder.count} new objects that no collection frees"
+        f"{size(holder.memory)} in {holder.count} new objects that survived garbage "
+        "collection"
     )
-    grown = f"{size(holder.grown)} by which what it had has grown"
+    grown = f"{size(holder.grown)} of growth in existing objects"
     found = (new, holder.count), (grown, holder.grown)
     return " and ".join(text for text, is_there in found if is_there) or "nothing"
 
@@ -160,28 +161,31 @@ def _descriptors(facts: Facts) -> Iterator[Finding]:
     has_grown = has_risen(found.counts, DESCRIPTORS)
     if not (is_full or has_grown or found.hung_up >= HUNG_UP):
         return
-    text = f"There are {total}"
-    text += f" of {found.limit} allowed." if found.limit is not None else "."
+    text = f"{total} file descriptors are open"
+    text += f" (limit {found.limit})." if found.limit is not None else "."
     if has_grown:
         more = total - found.counts[0]
-        text += f" In {facts.duration:.1f} s they became {more} more."
+        text += f" The number grew by {more} in {facts.duration:.1f} s."
     if found.hung_up >= HUNG_UP:
-        text += f" {found.hung_up} are connections that the peer has closed long since."
+        text += (
+            f" {found.hung_up} are connections that the peer closed before this "
+            "examination began."
+        )
     leaks = has_grown or found.hung_up >= HUNG_UP
     yield Finding(
         kind="descriptors",
-        title="it leaks descriptors" if leaks else "hardly any descriptors are left",
+        title="file descriptor leak" if leaks else "almost out of file descriptors",
         text=text,
         evidence=found.grown,
-        advice="Close them where they were opened, by `with`; see whether many clients "
-        "just connect. `call NAME descriptors` shows what is open.",
+        advice="Close them where they are opened, with a `with` block; check whether "
+        "many clients are just connected. `call NAME descriptors` shows what is open.",
         severity=Severity.DANGER if is_full else Severity.TROUBLE,
         certainty=Certainty.SURE if is_full else Certainty.LIKELY,
     )
 
 
 def time_left(facts: Facts) -> float | None:
-    """Return after how long there is no memory left [s]; None: not soon."""
+    """Return the time until memory runs out [s]; None: not soon."""
     memory = facts.memory
     if memory.free < LITTLE:
         return 0.0
@@ -195,17 +199,16 @@ def _memory(facts: Facts) -> Iterator[Finding]:
     memory = facts.memory
     if (left := time_left(facts)) is None:
         return
-    when = f"in {left:.0f} s" if left else "now"
     yield Finding(
         kind="memory",
-        title=f"out of memory {when}" if left else "hardly any memory is left",
-        text=f"It can get {size(memory.free)} more, of the host and within its limits"
-        + (", and grows faster than that lasts." if left else "."),
+        title=f"out of memory in {left:.0f} s" if left else "almost out of memory",
+        text=f"Only {size(memory.free)} more can be allocated, on the host and within "
+        "the process's limits" + (", and memory keeps growing." if left else "."),
         evidence=(f"resident memory: {size(memory.resident[-1])}",)
         if memory.resident
         else (),
         advice="`restart NAME` before the kernel kills it; a MemoryMonitor with a "
-        "limit does that in time. `memory-sample NAME` shows who holds it.",
+        "limit does so in time. `memory-sample NAME` shows what retains the memory.",
         severity=Severity.DANGER,
         certainty=Certainty.SURE if not left else Certainty.LIKELY,
     )

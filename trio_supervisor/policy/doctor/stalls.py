@@ -1,4 +1,4 @@
-"""Why a worker does not get on: deadlocks, waits, endless loops, lags, collections."""
+"""Find why a worker makes no progress: deadlock, blocked loop, endless loop, GC."""
 
 from __future__ import annotations
 
@@ -8,27 +8,27 @@ from trio_supervisor.policy.doctor.facts import DeadlockFacts, Facts, MainThread
 from trio_supervisor.policy.doctor.findings import Certainty, Finding, Severity
 
 STUCK = 1.0
-"""A loop that did not come round for so long does nothing for anybody [s]."""
+"""An event loop that is blocked for so long serves no client [s]."""
 WHOLE = 0.9
-"""Part of the examination that the loop was silent for: before that it only lags."""
+"""Share of the examination for which a stuck loop was blocked: below, it only lags."""
 BUSY = 0.2
-"""Processors that a thread uses which works, also where many want one. Waiting in short
-naps takes a tenth of it."""
+"""CPU share of a thread that computes, even where many want the CPU. A thread that
+polls with short sleeps uses a tenth of it."""
 SOME = 0.03
-"""Of a processor: enough for one that all looks saw running, where many threads want
-the interpreter's lock. What only seems to run, in C code, uses nothing."""
+"""CPU share that is enough where all samples saw the thread running, among many threads
+that want the GIL. C code that only seems to run uses none."""
 ALWAYS = 0.9
-"""Share of looks that is called all of the time: some hit the code around a loop."""
+"""Share of samples that counts as "always": some hit the code around a loop."""
 QUEUED = 0.1
-"""Without a processor that was wanted [s]: worth a word."""
+"""Time without a CPU that is worth reporting [s]."""
 LAG = 0.25
-"""A loop that is late by so much is felt by whoever waits for it [s]."""
+"""Clients notice when the event loop is blocked for so long [s]."""
 GARBAGE = 0.2
-"""Share of the time for collections: programs that make much garbage need a tenth."""
+"""Share of the time in garbage collection: programs that allocate much need a tenth."""
 
 
 def find_standstill(facts: Facts) -> Iterator[Finding]:
-    """Return what keeps the worker from its work."""
+    """Return what keeps the worker from making progress."""
     yield from _deadlocks(facts)
     yield from _main_thread(facts)
     yield from _garbage(facts)
@@ -41,9 +41,9 @@ def _deadlocks(facts: Facts) -> Iterator[Finding]:
             title=f"deadlock of {', '.join(one.threads)}",
             text=_deadlock_text(one),
             evidence=one.lines,
-            advice="Take these locks in the same order everywhere. Only a restart gets "
-            "the worker out of it: `restart NAME`; `call NAME lock-dump` shows all "
-            "locks that are waited for, `thread-dump NAME --locals` the stacks.",
+            advice="Acquire these locks in the same order everywhere. The worker needs "
+            "a restart: `restart NAME`. `call NAME lock-dump` shows all locks that "
+            "threads wait for, `thread-dump NAME --locals` their stacks.",
             severity=Severity.STANDSTILL if one.has_main else Severity.DANGER,
             certainty=Certainty.SURE if one.is_sure else Certainty.LIKELY,
         )
@@ -51,54 +51,55 @@ def _deadlocks(facts: Facts) -> Iterator[Finding]:
 
 def _deadlock_text(one: DeadlockFacts) -> str:
     first, *others = one.threads
-    circle = ", which waits for ".join((*others, first))
-    text = f"{first} waits for {circle}: none of them can ever go on."
+    cycle = ", which waits for ".join((*others, first))
+    text = f"{first} waits for {cycle}. None of these threads can ever continue."
     if one.has_main:
-        text += " The main thread is among them, so that all stands still."
+        text += " The main thread is one of them: the whole worker is blocked."
     return text
 
 
 def _main_thread(facts: Facts) -> Iterator[Finding]:
     main = facts.main
     if any(one.has_main for one in facts.deadlocks):
-        return  # that is why
+        return  # the deadlock is the cause
     if main.loop is None:
         yield from _plain_function(facts)
     elif main.silent >= STUCK and main.silent >= WHOLE * facts.duration:
-        what = f"Its event loop has not come round for {main.silent:.1f} s."
+        what = f"The event loop has been blocked for {main.silent:.1f} s."
         if works(facts):
             yield _spinning(main, what, Certainty.SURE)
         else:
             yield _stuck(main, what)
     elif main.longest - main.queued >= LAG:
-        # What the system did not let it run is not the fault of its code.
+        # Time without a CPU is not the fault of the worker's code.
         yield _lag(facts)
 
 
 def _plain_function(facts: Facts) -> Iterator[Finding]:
-    # It has no loop that would have to come round: to wait, or to compute, for long may
-    # be what it is there for.
+    # Without an event loop there is nothing that should run regularly: a long wait or a
+    # long computation may be the function's purpose.
     main = facts.main
     if facts.duration < STUCK or main.has_turned:
         return
     if main.lock and not works(facts):
-        yield _stuck(main, f"It waited for a lock for all of {facts.duration:.1f} s.")
+        yield _stuck(main, f"It waited for a lock for all {facts.duration:.1f} s.")
     elif works(facts) and main.running >= ALWAYS and main.is_one_call:
         text = (
-            f"For all of {facts.duration:.1f} s it was in one and the same call, and "
-            "never looked whether it is to stop. Of a plain function nobody can tell "
-            "whether it gets on: if it is to compute for so long, nothing is wrong."
+            f"For all {facts.duration:.1f} s it stayed in one function call and never "
+            "checked worker.stopping. If that call is meant to compute for so long, "
+            "nothing is wrong: a plain function has no event loop that would show "
+            "progress."
         )
         yield _spinning(main, text, Certainty.POSSIBLE)
 
 
 def works(facts: Facts) -> bool:
-    """Whether the main thread uses the processor, or would, rather than to wait."""
+    """Return whether the main thread uses, or wants, a CPU instead of waiting."""
     main = facts.main
     if main.cpu is None:
         return main.running >= 0.5
     if main.running < 0.5:
-        # Who wakes from many short naps may wait for a processor each time.
+        # A thread with many short sleeps may wait for a CPU after each of them.
         return main.cpu >= BUSY
     wanted = main.cpu + main.queued / facts.duration
     return wanted >= BUSY or (main.running >= ALWAYS and main.cpu >= SOME)
@@ -107,29 +108,30 @@ def works(facts: Facts) -> bool:
 def _stuck(main: MainThreadFacts, what: str) -> Finding:
     return Finding(
         kind="stuck",
-        title=f"the main thread is stuck {_at(main.place)}",
-        text=f"{what} It waits there, and nothing else in this thread can run.",
+        title=f"the main thread is blocked {_at(main.place)}",
+        text=f"{what} The main thread waits there; nothing else can run in it.",
         evidence=(*main.lock, *main.stack),
-        advice="Do not block there: use the awaitable way, or a thread, and give every "
-        "wait a deadline. `thread-dump NAME --locals` shows all threads and variables.",
+        advice="Await an asynchronous call instead, or make the blocking call in a "
+        "thread; give every wait a deadline. `thread-dump NAME --locals` shows all "
+        "threads and their variables.",
         severity=Severity.STANDSTILL,
         certainty=Certainty.SURE,
     )
 
 
 def _spinning(main: MainThreadFacts, what: str, certainty: Certainty) -> Finding:
-    used = "" if main.cpu is None else f", using {main.cpu:.0%} of a processor"
+    used = "" if main.cpu is None else f", using {main.cpu:.0%} of a CPU"
     if main.queued >= QUEUED:
-        used += f", and waited {main.queued:.1f} s for one"
+        used += f", and waited {main.queued:.1f} s for a CPU"
     return Finding(
         kind="spinning",
-        title=f"the main thread spins {_at(main.place)}",
-        text=f"{what} It computes{used}; {main.share:.0%} of the looks saw it at "
+        title=f"the main thread is busy {_at(main.place)}",
+        text=f"{what} It is computing{used}; {main.share:.0%} of the samples are at "
         "that line.",
         evidence=main.stack,
-        advice="See why the loop around that line does not end, or move the work into "
-        "a thread or a process. `profile NAME` shows where the time goes, `thread-dump "
-        "NAME --locals` the variables.",
+        advice="Check why the loop around that line does not end, or move the work "
+        "to a thread or a process. `profile NAME` shows where the time is spent, "
+        "`thread-dump NAME --locals` the variables.",
         severity=Severity.STANDSTILL,
         certainty=certainty,
     )
@@ -137,22 +139,23 @@ def _spinning(main: MainThreadFacts, what: str, certainty: Certainty) -> Finding
 
 def _lag(facts: Facts) -> Finding:
     main = facts.main
-    held = " No other thread could run then: C code kept the interpreter to itself."
+    held = " C code held the GIL; no other Python thread could run either."
     still = (
-        f" It has not come round for {main.silent:.2f} s now."
+        f" It has now been blocked for {main.silent:.2f} s."
         if main.silent >= LAG
         else ""
     )
+    times = "once" if main.stalls == 1 else f"{main.stalls} times"
     return Finding(
         kind="lag",
-        title=f"the event loop lags, the worst {_at(main.stall_place)}",
-        text=f"It did not come round {main.stalls} times in {facts.duration:.1f} s, "
-        f"for up to {main.longest:.2f} s: for so long everybody waits."
+        title=f"the event loop lags, longest {_at(main.stall_place)}",
+        text=f"The event loop was blocked {times} in {facts.duration:.1f} s (longest "
+        f"{main.longest:.2f} s); no other task ran during that time."
         f"{still}{held if main.is_held else ''}",
         evidence=main.stall,
-        advice="Move what takes long there into a thread, or cut it into pieces. "
-        "`slow-tasks NAME` shows all such times since the start, `profile NAME` where "
-        "the time goes.",
+        advice="Move the slow call to a thread, or split it into smaller steps. "
+        "`slow-tasks NAME` shows all stalls since the start, `profile NAME` where the "
+        "time is spent.",
         severity=Severity.TROUBLE,
         certainty=Certainty.SURE,
     )
@@ -163,25 +166,25 @@ def _garbage(facts: Facts) -> Iterator[Finding]:
     if garbage is None or garbage.share < GARBAGE:
         return
     began = (
-        f" {garbage.share_of_place:.0%} of it began at {garbage.place}."
+        f" {garbage.place} triggered {garbage.share_of_place:.0%} of the collection "
+        "time."
         if garbage.place
         else ""
     )
     yield Finding(
         kind="garbage",
-        title=f"{garbage.share:.0%} of the time goes into collecting garbage",
-        text=f"Most of it into generation {garbage.generation}: "
-        f"{garbage.collections} collections in all, the longest of "
-        f"{garbage.longest * 1e3:.0f} ms. Nothing else runs meanwhile.{began}",
+        title=f"garbage collection takes {garbage.share:.0%} of the time",
+        text=f"{garbage.collections} collections, longest pause "
+        f"{garbage.longest * 1e3:.0f} ms, most of the time in generation "
+        f"{garbage.generation}. No Python code runs during a collection.{began}",
         evidence=garbage.stack,
-        advice="Something calls gc.collect() often, or makes very many objects that "
-        "stay, with a threshold that is too low: see gc.get_threshold(); gc.freeze() "
-        "after the start takes what is there out of it. `garbage-profile NAME` shows "
-        "all pauses.",
+        advice="Check for frequent gc.collect() calls, and for many long-lived objects "
+        "with a low threshold (gc.get_threshold()). gc.freeze() after start-up "
+        "excludes the existing objects. `garbage-profile NAME` shows all pauses.",
         severity=Severity.TROUBLE,
         certainty=Certainty.SURE,
     )
 
 
 def _at(place: str) -> str:
-    return f"at {place}" if place else "in a place that was not seen"
+    return f"at {place}" if place else "at an unknown line (no sample of it)"

@@ -1,4 +1,4 @@
-"""What is wrong with a worker that cannot answer. Pure, as all that a doctor says."""
+"""Find what is wrong with a worker that cannot answer. Pure."""
 
 from __future__ import annotations
 
@@ -13,56 +13,63 @@ _STACK_LINES: Final = 20
 
 
 def stopped(state: str, process_id: int) -> Finding:
-    """Return what it means that the kernel lets nothing in the process run.
+    """Return the finding for a process in which the kernel lets nothing run.
 
     Args:
-        state: What the kernel says, as ``it is stopped``.
+        state: What the kernel reports, such as ``it is stopped``.
     """
     return Finding(
         kind="stopped",
         title=f"the process {state.removeprefix('it ')}",
-        text="The kernel says so. The worker does nothing for anybody until that ends.",
+        text="That is the kernel's process state. The worker does nothing until it "
+        "changes.",
         evidence=(),
-        advice=f"After SIGSTOP, `kill -CONT {process_id}` has it go on; what a "
-        "debugger has stopped goes on when that lets it. A wait in the kernel ends "
-        "with what it waits for, as a disk, or a file system on the network.",
+        advice=f"After SIGSTOP, continue it with `kill -CONT {process_id}`; a process "
+        "that a debugger stopped continues when the debugger detaches. An "
+        "uninterruptible wait ends when the disk or the network file system responds.",
         severity=Severity.STANDSTILL,
         certainty=Certainty.SURE,
     )
 
 
 def held(place: str, stack: Lines, *, is_main: bool, duration: float) -> Finding:
-    """Return what it means that one thread keeps the interpreter to itself.
+    """Return the finding for a process in which one thread holds the GIL.
 
     Args:
-        place: The application's line that the thread is in.
-        duration: For how long it was seen to do so [s].
+        place: The application's line that the thread is at.
+        duration: How long no thread moved [s].
     """
     thread = "the main thread" if is_main else "a thread"
     return Finding(
         kind="stuck",
-        title=f"{thread} is stuck at {place}",
-        text=f"In {duration:.1f} s no thread came a line further, nor did the worker "
-        "answer: C code that is called there keeps the interpreter to itself.",
+        title=f"{thread} is blocked at {place}",
+        text=f"C code called at {_file_and_line(place)} holds the GIL; no other "
+        f"Python thread can run. For {duration:.1f} s no thread moved to another line, "
+        "and the worker did not answer.",
         evidence=stack,
-        advice="Do not call there what computes or waits for long without releasing "
-        "the interpreter's lock, or do so in a process of its own; give it less to do "
-        "at a time. Only its end, or a restart, helps now: `restart NAME`; "
+        advice="Avoid C calls that compute or wait for long without releasing the GIL: "
+        "run them in a separate process, or on less data at a time. The worker "
+        "continues when the call returns; `restart NAME` ends it now. "
         "`thread-dump NAME` shows all threads.",
         severity=Severity.STANDSTILL,
         certainty=Certainty.SURE,
     )
 
 
+def _file_and_line(place: str) -> str:
+    """Return ``file.py:7`` of ``file.py:7 in function: source``."""
+    return place.partition(" in ")[0]
+
+
 def out_of_descriptors(open_now: int, limit: int) -> Finding:
-    """Return what it means that hardly a descriptor is left."""
+    """Return the finding for a process that is almost out of file descriptors."""
     return Finding(
         kind="descriptors",
-        title="hardly any descriptors are left",
-        text=f"There are {open_now} of {limit} allowed (RLIMIT_NOFILE).",
+        title="almost out of file descriptors",
+        text=f"{open_now} file descriptors are open (limit {limit}, RLIMIT_NOFILE).",
         evidence=(),
-        advice="Close them where they were opened, by `with`; or raise the limit. "
-        "`descriptors NAME` shows what is open.",
+        advice="Close them where they are opened, with a `with` block, or raise the "
+        "limit. `descriptors NAME` shows what is open.",
         severity=Severity.DANGER,
         certainty=Certainty.SURE,
     )
@@ -70,62 +77,62 @@ def out_of_descriptors(open_now: int, limit: int) -> Finding:
 
 @frozen(kw_only=True)
 class End:
-    """What is known of the end of a process."""
+    """What is known about the exit of a process."""
 
     process_id: int
     exit: str
-    """In words, as ``exit code 3``."""
+    """In words, such as ``exit code 3``."""
     cause: str = ""
     """A value of ``policy.restart.Cause``; empty: not known yet."""
     is_planned: bool = False
     last_lines: Lines = ()
-    """What it printed at last."""
+    """The last lines of its output."""
     stacks: Lines = ()
-    """Where it was."""
+    """Its last stacks."""
     post_mortem: str = ""
-    """Path of a file; empty: there is none."""
+    """Path of the post-mortem file; empty: there is none."""
 
 
 def ended(end: End, successor: str) -> Finding:
-    """Return what it means that a process ended while it was looked at.
+    """Return the finding for a process that exited during the examination.
 
     Args:
-        successor: What is there in its place, in words.
+        successor: What runs in its place, in words.
     """
     why = f", {end.cause}" if end.cause and end.cause != "exit" else ""
-    lines = [f"printed last: {line}" for line in end.last_lines]
-    advice = f"`post-mortem {end.post_mortem}` shows all that is known."
+    lines = [f"last output: {line}" for line in end.last_lines]
+    advice = f"`post-mortem {end.post_mortem}` shows the full report."
     if not end.post_mortem:
-        advice = "`logs NAME` shows what it printed, `events` what happened."
+        advice = "`logs NAME` shows its output, `events` what happened."
     return Finding(
         kind="ended",
-        title=f"the process (pid {end.process_id}) ended while it was looked at: "
+        title=f"the process (pid {end.process_id}) exited during the examination: "
         f"{end.exit}{why}",
-        text=("That was planned. " if end.is_planned else "") + successor,
+        text=("The exit was planned. " if end.is_planned else "") + successor,
         evidence=(*lines, *end.stacks[:_STACK_LINES]),
-        advice=f"{advice} `doctor NAME` looks at the one that runs now.",
+        advice=f"{advice} `doctor NAME` examines the process that runs now.",
         severity=Severity.TROUBLE if end.is_planned else Severity.DANGER,
         certainty=Certainty.SURE,
     )
 
 
 def down(name: str, state: str, why: str, last_lines: Lines) -> Finding:
-    """Return what it means that there is no process to look at.
+    """Return the finding for a worker without a process.
 
     Args:
-        state: Of the worker, as ``backoff``.
-        why: Its last exit and what it waits for, in words; empty: nothing is known.
+        state: The worker's state, such as ``backoff``.
+        why: Its last exit and what it waits for, in words; empty: unknown.
     """
     is_meant = state == "stopped"
     different = tuple(dict.fromkeys(last_lines))
     return Finding(
         kind="down",
-        title=f"{name} has no process: it is {state}",
+        title=f"{name} is not running (state: {state})",
         text=why,
-        evidence=tuple(f"printed last: {line}" for line in different),
+        evidence=tuple(f"last output: {line}" for line in different),
         advice=f"`start {name}` starts it."
         if is_meant
-        else "`events` and `post-mortem` show why it ended.",
+        else "`events` and `post-mortem` show why it exited.",
         severity=Severity.TROUBLE if is_meant else Severity.STANDSTILL,
         certainty=Certainty.SURE,
     )

@@ -1,4 +1,4 @@
-"""What a thread used of the processors, and what it had to wait for them."""
+"""Measure the CPU time of a thread, and how long it waited for a CPU."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ from trio_supervisor.diagnostics.stacks.frames import native_id
 
 @define(eq=False)
 class ThreadClock:
-    """Measures one thread from now on; any other thread may read it.
+    """The CPU usage of one thread since its creation; any thread may read it.
 
     Args:
-        ident: The thread's; it must not end meanwhile.
+        ident: Ident of the thread, which must stay alive.
     """
 
     _ident: int
@@ -34,7 +34,7 @@ class ThreadClock:
 
     @property
     def cpu(self) -> float | None:
-        """Processors that it used, from 0 to 1; None: this system does not tell."""
+        """CPU time per second, from 0 to 1; None: not measured on this system."""
         if self._clock is None:
             return None
         passed = max(1e-9, time.monotonic() - self._began)
@@ -42,7 +42,7 @@ class ThreadClock:
 
     @property
     def queued(self) -> float:
-        """For how long it could have run and no processor was free [s]."""
+        """How long the thread was runnable without getting a CPU [s]."""
         return self._read_queued() - self._queued
 
     def _read_used(self) -> float:

@@ -1,8 +1,8 @@
-"""The examination of a worker by its own agent: facts for a while, then what they mean.
+"""Examine a worker from its own agent: collect facts for a while, then diagnose them.
 
-It goes in two halves. In the first, the collections of garbage are watched; in the
-second, the collector is steered for a memory sample, so that there is no other way. All
-the rest is looked at in both.
+In the first half of the duration, garbage collections are profiled; in the second, a
+memory sample runs, which changes the collector's settings: the two cannot overlap. All
+else is measured in both halves.
 """
 
 from __future__ import annotations
@@ -49,26 +49,27 @@ from trio_supervisor.worker.doctor.main_thread import (
     MainThreadSampler,
     sampling_main_thread,
 )
-from trio_supervisor.worker.doctor.text import looked_at
+from trio_supervisor.worker.doctor.text import examined_areas
 
 _COUNTING: Final = 45.0
-"""For the snapshot of the memory sample [s]: whoever asked waits for it. A heap of a
+"""Time limit of the memory sample's snapshot [s]: the client waits for it. A heap of a
 million objects takes less than half of that, and so does a small one where the worker
-computes on all processors of a busy machine; of more, `memory_sample` tells."""
+computes on all CPUs of a busy machine; use `memory_sample` for larger heaps."""
 _PROGRESS: Final = 0.5
-_WATCHED: Final = 0.8
-"""The part of the progress after which the snapshot counts."""
+"""Time between two progress reports [s]."""
+_MEASURED: Final = 0.8
+"""Progress at the end of the measurements; the rest is the snapshot's."""
 
 
 class ExaminedWorker(Protocol):
-    """What is examined."""
+    """The worker that is examined."""
 
     @property
     def main(self) -> MainLoop:
-        """The main thread's loop."""
+        """The main thread's event loop."""
 
     def held(self) -> AbstractContextManager[None]:
-        """Stand around what holds its main thread up."""
+        """Mark a block that pauses the main thread: it counts as no silence."""
 
     def slow_tasks(self) -> Mapping[str, object]:
         """Return the fields of a `StallReport` since the worker's start."""
@@ -77,17 +78,17 @@ class ExaminedWorker(Protocol):
         """Return how often a sync target has checked ``stopping``; else 0."""
 
 
-class Caller(Protocol):
-    """Who asked."""
+class ProgressListener(Protocol):
+    """The call that a client waits for."""
 
     def progress(self, fields: Mapping[str, object]) -> None:
-        """Hear how far it is."""
+        """Send a progress report."""
 
 
 @define(eq=False)
 class _Examination:
     _worker: ExaminedWorker
-    _call: Caller
+    _call: ProgressListener
     _duration: float
     _main_thread: MainThreadSampler
     _counts: Counts
@@ -98,19 +99,19 @@ class _Examination:
     _garbage: GarbageFacts | None = field(default=None, init=False)
     _sample: MemoryReport | None = field(default=None, init=False)
     left_out: list[str] = field(factory=list, init=False)
-    """What could not be looked at, and why."""
+    """What could not be examined, and why."""
 
     async def run(self) -> Facts:
-        """Look for as long as was asked for, and return what was seen."""
+        """Measure for the whole duration and return the facts."""
         self._locks.take()
-        with self._watching_garbage():
-            await self._look_until(0.5)
+        with self._profiling_garbage():
+            await self._measure_until(0.5)
         self._locks.take()
         sampling = self._start_sampling()
         try:
-            await self._look_until(1.0)
+            await self._measure_until(1.0)
             self._locks.take()
-            # Before the snapshot is forked: it is not to look like a lag.
+            # Before the snapshot is forked: its pause must not look like a stall.
             main = self._main()
             await self._finish_sampling(sampling)
         finally:
@@ -129,36 +130,36 @@ class _Examination:
 
     @property
     def pause(self) -> float:
-        """How long the process stood still for it [s]."""
+        """How long the process was paused for the memory sample [s]."""
         if self._sample is None:
             return 0.0
         pauses = self._sample.pauses
         return pauses.start + pauses.collection + pauses.end
 
-    async def _look_until(self, part: float) -> None:
-        """Look until that part of the duration is over."""
+    async def _measure_until(self, part: float) -> None:
+        """Measure until that share of the duration has passed."""
         end = self._began + part * self._duration
         while (left := end - trio.current_time()) > 0:
             self._main_thread.sample()
-            self._counts.look()
+            self._counts.add()
             now = trio.current_time()
             if now >= self._next_progress:
                 self._next_progress = now + _PROGRESS
                 passed = min(1.0, (now - self._began) / self._duration)
-                self._tell(_WATCHED * passed)
+                self._report_progress(_MEASURED * passed)
             await trio.sleep(min(left, SAMPLE_INTERVAL))
 
-    def _tell(self, progress: float) -> None:
+    def _report_progress(self, progress: float) -> None:
         self._progress = max(self._progress, round(progress, 3))
         self._call.progress({"progress": self._progress})
 
     @contextmanager
-    def _watching_garbage(self) -> Iterator[None]:
+    def _profiling_garbage(self) -> Iterator[None]:
         profile = GarbageProfiler()
         try:
             profile.start()
         except SupervisorError as exc:
-            self.left_out.append(f"collections of garbage: {exc}")
+            self.left_out.append(f"garbage collection: {exc}")
             yield
             return
         try:
@@ -172,7 +173,7 @@ class _Examination:
             with self._worker.held():
                 sampling = MemorySampling.start(self._duration + _COUNTING)
         except SupervisorError as exc:
-            self.left_out.append(f"who holds new objects: {exc}")
+            self.left_out.append(f"retained memory: {exc}")
             return None
         self._counts.borrowed = max(0, count_descriptors() - before)
         return sampling
@@ -186,15 +187,15 @@ class _Examination:
             await self._wait_for(snapshot)
             self._sample = sampling.report()
         except SupervisorError as exc:
-            self.left_out.append(f"who holds new objects: {exc}")
+            self.left_out.append(f"retained memory: {exc}")
 
     async def _wait_for(self, snapshot: Snapshot) -> None:
-        """Wait until it has said all, or its time is over."""
+        """Wait until the snapshot is complete, or its deadline has passed."""
         with trio.move_on_after(max(0.0, snapshot.deadline - time.monotonic())):
             while not snapshot.is_over:
                 await trio.lowlevel.wait_readable(snapshot.descriptor)
                 progress = snapshot.receive()
-                self._tell(_WATCHED + (1 - _WATCHED) * progress)
+                self._report_progress(_MEASURED + (1 - _MEASURED) * progress)
 
     def _main(self) -> MainThreadFacts:
         main = self._main_thread.facts(
@@ -202,7 +203,7 @@ class _Examination:
         )
         if not main.silent:
             return main
-        # It may have been so for long when we came.
+        # The loop may have been blocked since long before the examination.
         before = parse_result(self._worker.slow_tasks(), StallReport).stalls
         silent = max([main.silent, *(s.duration for s in before if not s.is_over)])
         return evolve(main, silent=silent, longest=max(main.longest, silent))
@@ -220,11 +221,14 @@ class _Examination:
         )
 
 
-async def examine(worker: ExaminedWorker, call: Caller, duration: float) -> Object:
-    """Look at this process for *duration* seconds; return the fields of a `Diagnosis`.
+async def examine(
+    worker: ExaminedWorker, call: ProgressListener, duration: float
+) -> Object:
+    """Examine this process for *duration* seconds; return the fields of a `Diagnosis`.
 
-    Called in the agent's loop. What cannot be looked at, as because another memory
-    sample is under way, is left out and named. A cancellation leaves nothing behind.
+    Call it in the agent's loop. What cannot be examined, for example because another
+    memory sample is running, is listed in ``left_out``. A cancellation leaves nothing
+    behind.
     """
     main = worker.main
     began, used = time.monotonic(), time.thread_time()
@@ -237,7 +241,7 @@ async def examine(worker: ExaminedWorker, call: Caller, duration: float) -> Obje
         data="",
         duration=duration,
         findings=tuple(Finding(**found.as_plain()) for found in diagnose(facts)),
-        looked_at=looked_at(facts),
+        looked_at=examined_areas(facts),
         left_out=tuple(examination.left_out),
         overhead=overhead,
         pause=examination.pause,

@@ -1,4 +1,4 @@
-"""Counts what a process may have more and more of, while time passes."""
+"""Count regularly what a process may accumulate, such as tasks or descriptors."""
 
 from __future__ import annotations
 
@@ -29,23 +29,23 @@ from trio_supervisor.diagnostics.tasks.main_loop import MainLoop
 from trio_supervisor.policy.doctor.facts import DescriptorFacts, GrowthFacts
 
 _INTERVAL: Final = 0.1
-"""Between two counts [s]."""
+"""Time between two counts [s]."""
 _SHARE: Final = 0.05
-"""Of the time that may go into counting one thing: 10,000 tasks take some 10 ms, and
-have to be counted often enough in a few seconds."""
+"""Share of the time for counting one quantity: 10,000 tasks take about 10 ms, and must
+be counted often enough in a few seconds."""
 _HUNG_UP: Final = "hung up by the peer"
 
 
 @define(eq=False)
-class Series:
-    """The same thing, counted again and again; seldom, where that takes long."""
+class CountSeries:
+    """One quantity, counted regularly, and less often where counting takes long."""
 
     _count: Callable[[], int]
     _values: list[int] = field(factory=list, init=False)
     _next: float = field(default=0.0, init=False)
 
     def add(self) -> None:
-        """Count, unless it is too early for that."""
+        """Count, unless the interval since the last count has not passed."""
         began = time.perf_counter()
         if began >= self._next:
             self._values.append(self._count())
@@ -60,17 +60,19 @@ class Series:
 
 @define(eq=False)
 class Counts:
-    """Begins when it is made; call `look` all the time."""
+    """Counts all quantities from its creation on; call `add` often."""
 
     _main: MainLoop
     borrowed: int = field(default=0, init=False)
-    """Descriptors that are open for the examination itself."""
-    resident: Series = field(factory=lambda: Series(_resident), init=False)
-    blocks: Series = field(factory=lambda: Series(sys.getallocatedblocks), init=False)
-    _descriptors: Series = field(init=False)
-    _tasks: Series = field(init=False)
-    _threads: Series = field(factory=lambda: Series(_threads), init=False)
-    _census: DescriptorCounts = field(factory=count_by_kind, init=False)
+    """Descriptors that the examination itself has opened."""
+    resident: CountSeries = field(factory=lambda: CountSeries(_resident), init=False)
+    blocks: CountSeries = field(
+        factory=lambda: CountSeries(sys.getallocatedblocks), init=False
+    )
+    _descriptors: CountSeries = field(init=False)
+    _tasks: CountSeries = field(init=False)
+    _threads: CountSeries = field(factory=lambda: CountSeries(_threads), init=False)
+    _descriptor_counts: DescriptorCounts = field(factory=count_by_kind, init=False)
     _thread_locations: Counter[CodeLocation] = field(
         factory=thread_locations, init=False
     )
@@ -78,43 +80,43 @@ class Counts:
 
     def __attrs_post_init__(self) -> None:
         self._task_locations = task_locations(self._main)
-        self._tasks = Series(lambda: sum(1 for _ in coroutines(self._main)))
-        self._descriptors = Series(lambda: count_descriptors() - self.borrowed)
+        self._tasks = CountSeries(lambda: sum(1 for _ in coroutines(self._main)))
+        self._descriptors = CountSeries(lambda: count_descriptors() - self.borrowed)
 
-    def look(self) -> None:
-        """Count what is due."""
+    def add(self) -> None:
+        """Count each quantity that is due."""
         for series in (self.resident, self.blocks, self._descriptors):
             series.add()
         for series in (self._tasks, self._threads):
             series.add()
 
     def descriptors(self) -> DescriptorFacts:
-        """Return the open descriptors; at the end, when none is borrowed any more."""
+        """Return the open descriptors; at the end, when `borrowed` ones are closed."""
         after = count_by_kind()
-        grown = descriptor_growth(self._census, after)
+        grown = descriptor_growth(self._descriptor_counts, after)
         return DescriptorFacts(
             counts=(*self._descriptors.values, after.total),
             limit=after.limit,
-            hung_up=min(_hung_up(self._census), _hung_up(after)),
+            hung_up=min(_hung_up(self._descriptor_counts), _hung_up(after)),
             grown=tuple(line.strip() for line in grown.data.splitlines()[1:]),
         )
 
     def tasks(self) -> GrowthFacts:
-        """Return the tasks of the event loop; at the end."""
+        """Return the tasks of the event loop; call it at the end."""
         grown = grown_locations(self._task_locations, task_locations(self._main))
         return GrowthFacts(counts=self._tasks.values, grown=grown)
 
     def threads(self) -> GrowthFacts:
-        """Return the threads; at the end."""
+        """Return the threads; call it at the end."""
         grown = grown_locations(self._thread_locations, thread_locations())
         return GrowthFacts(counts=self._threads.values, grown=grown)
 
 
 def count_descriptors() -> int:
-    """Return how many are open; 0: this system does not tell."""
+    """Return the number of open descriptors; 0: unknown on this system."""
     for directory in ("/proc/self/fd", "/dev/fd"):
         with suppress(OSError):
-            return len(os.listdir(directory)) - 1  # but for the one that lists them
+            return len(os.listdir(directory)) - 1  # without the one of this listing
     return 0
 
 

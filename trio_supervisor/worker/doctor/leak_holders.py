@@ -1,4 +1,4 @@
-"""Who holds what a memory sample found: the nearest holder of the application's own."""
+"""Find which of the application's objects hold the memory that a sample retained."""
 
 from __future__ import annotations
 
@@ -18,22 +18,22 @@ from trio_supervisor.policy.doctor.findings import size
 from trio_supervisor.wire.memory_reports import Growth, Holding, MemoryReport, Step
 
 _RUNS_THE_TARGET: Final = ("runtimes.py", "instance.py", "main.py")
-"""Files of ours whose frames and objects hold the application's."""
+"""Files of this package whose frames and objects hold the application's."""
 _SOURCES: Final = "variable cache of module linecache"
-"""Lines of code, read to be told."""
+"""Source lines, read for reports like this one."""
 _STEPS: Final = 8
-"""Of a chain that are told."""
+"""Steps shown of a chain."""
 
 
 def holders_of(report: MemoryReport) -> tuple[HolderFacts, ...]:
-    """Return who holds the most of what was retained, or has grown, the largest first.
+    """Return the holders of what was retained or has grown, the largest first.
 
-    What the agent came to hold, in whose thread this is called, is left out.
+    Objects of the agent, whose thread calls this, are left out.
     """
     by_holder = dict[Step | None, list[Holding | Growth]]()
     found: tuple[Holding | Growth, ...] = (*report.holders, *report.grown)
     for one in found:
-        if not _is_ours(one):
+        if not _is_of_this_package(one):
             holder = holder_in(one.chain) if one.is_rooted else None
             by_holder.setdefault(holder, []).append(one)
     holders = [_as_holder(holder, held) for holder, held in by_holder.items()]
@@ -59,10 +59,10 @@ def _memory(one: Holding | Growth) -> int:
 
 
 def holder_in(chain: Sequence[Step]) -> Step | None:
-    """Return the step of *chain*, from a root down, that is to be told first.
+    """Return the step of *chain*, from a root down, that names the leak.
 
-    What is new came to be held itself. Of the rest the nearest to the leak that has a
-    place in the application; else one in any package but of an event loop.
+    That is the old object nearest to the leak that the application defines; else one
+    that a package other than an event loop defines. New objects are leaked themselves.
     """
     old = [one for one in chain if one.file is not None and not one.is_new]
     for is_wanted in (is_application, is_package):
@@ -72,7 +72,7 @@ def holder_in(chain: Sequence[Step]) -> Step | None:
     return chain[0] if chain else None
 
 
-def _is_ours(holding: Holding | Growth) -> bool:
+def _is_of_this_package(holding: Holding | Growth) -> bool:
     if not holding.chain:
         return False
     root = holding.chain[0]

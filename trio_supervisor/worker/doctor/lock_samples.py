@@ -1,4 +1,4 @@
-"""Who waits for whom, in several pictures: what is in all of them is there to stay."""
+"""Take several lock reports: a deadlock that is in all of them is permanent."""
 
 from __future__ import annotations
 
@@ -14,19 +14,19 @@ from trio_supervisor.wire.reports import LockHolder, LockReport, LockWait
 
 @define(eq=False)
 class LockSamples:
-    """Call `take` a few times, with some time in between."""
+    """A series of lock reports; call `take` a few times during the examination."""
 
     _reports: list[LockReport] = field(factory=list, init=False)
 
     def take(self) -> None:
-        """Take one."""
+        """Take one lock report."""
         self._reports.append(lock_report())
 
     def deadlocks(self, main: int) -> tuple[DeadlockFacts, ...]:
-        """Return those that last; two threads that time out do not stay in one.
+        """Return the deadlocks in all reports: waits with a timeout do not last.
 
         Args:
-            main: The main thread's ident.
+            main: Ident of the main thread.
         """
         return tuple(
             DeadlockFacts(
@@ -48,7 +48,7 @@ class LockSamples:
         )
 
     def wait_of(self, ident: int) -> Lines:
-        """Return what a thread waits for all the time; empty: nothing known."""
+        """Return the lock that a thread waits for in all reports; empty: none."""
         found = [
             next((wait for wait in report.waits if wait.ident == ident), None)
             for report in self._reports
@@ -64,12 +64,12 @@ def _lines(wait: LockWait) -> Iterator[str]:
     place = f"{short_path(wait.file)}:{wait.line} in {wait.function}"
     yield f"{wait.thread} waits for {wait.waits_for} at {place}"
     for holder in wait.holders:
-        yield f"  {_held_by(holder)}"
+        yield f"  {_owner(holder)}"
 
 
-def _held_by(holder: LockHolder) -> str:
+def _owner(holder: LockHolder) -> str:
     word = "held by" if holder.is_sure else "probably held by"
     if not holder.line:
         return f"{word} {holder.thread}"
     place = f"{short_path(holder.file)}:{holder.line} in {holder.function}"
-    return f"{word} {holder.thread}, which took it at {place}"
+    return f"{word} {holder.thread}, which acquired it at {place}"

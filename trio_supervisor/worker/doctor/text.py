@@ -1,4 +1,4 @@
-"""What an examination saw, as text for people."""
+"""Summarize the facts of an examination, one line per area."""
 
 from __future__ import annotations
 
@@ -8,14 +8,15 @@ from trio_supervisor.policy.doctor.facts import Facts, MainThreadFacts
 from trio_supervisor.policy.doctor.findings import size
 
 
-def looked_at(facts: Facts) -> tuple[str, ...]:
-    """Return what was looked at and seen, a line each."""
-    return tuple(_looked_at(facts))
+def examined_areas(facts: Facts) -> tuple[str, ...]:
+    """Return one line per area that was examined, with its figures."""
+    return tuple(_areas(facts))
 
 
-def _looked_at(facts: Facts) -> Iterator[str]:
+def _areas(facts: Facts) -> Iterator[str]:
     yield from _main(facts.main)
-    yield f"locks: {len(facts.deadlocks)} deadlocks"
+    deadlocks = len(facts.deadlocks)
+    yield f"locks: {deadlocks or 'no'} deadlock{'' if deadlocks == 1 else 's'}"
     memory = facts.memory
     if memory.resident:
         yield (
@@ -25,16 +26,18 @@ def _looked_at(facts: Facts) -> Iterator[str]:
     if memory.sampled:
         held = memory.holders[0] if memory.holders else None
         what = (
-            f"{size(held.memory + held.grown)} at {held.title}" if held else "nothing"
+            f"most by {held.title} ({size(held.memory + held.grown)})"
+            if held
+            else "none"
         )
-        yield f"new objects in {memory.sampled:.1f} s: the most held is {what}"
+        yield f"memory retained in {memory.sampled:.1f} s: {what}"
     if (garbage := facts.garbage) is not None:
         yield (
             f"garbage: {garbage.collections} collections, {garbage.share:.1%} of the "
-            f"time, the longest {garbage.longest * 1e3:.1f} ms"
+            f"time, longest {garbage.longest * 1e3:.1f} ms"
         )
     descriptors = facts.descriptors
-    limit = f" of {descriptors.limit}" if descriptors.limit is not None else ""
+    limit = f", limit {descriptors.limit}" if descriptors.limit is not None else ""
     yield f"descriptors: {_counts(descriptors.counts)}{limit}"
     if facts.main.loop is not None:
         yield f"tasks: {_counts(facts.tasks.counts)}"
@@ -42,19 +45,20 @@ def _looked_at(facts: Facts) -> Iterator[str]:
 
 
 def _main(main: MainThreadFacts) -> Iterator[str]:
-    used = "" if main.cpu is None else f", {main.cpu:.0%} of a processor"
-    queued = f", {main.queued:.1f} s without one" if main.queued >= 0.1 else ""
-    yield f"main thread: ran in {main.running:.0%} of the looks{used}{queued}"
+    used = "" if main.cpu is None else f", {main.cpu:.0%} of a CPU"
+    queued = f", waited {main.queued:.1f} s for a CPU" if main.queued >= 0.1 else ""
+    yield f"main thread: running in {main.running:.0%} of the samples{used}{queued}"
     if main.place:
         yield f"  most often ({main.share:.0%}) at {main.place}"
     if main.loop is None:
-        yield "  no event loop: whether it waits for work or in vain, nobody can tell"
+        yield "  no event loop: waiting for work and hanging look the same"
     elif main.stalls:
         yield (
-            f"{main.loop} loop: late {main.stalls} times, by up to {main.longest:.2f} s"
+            f"{main.loop} loop: blocked {main.stalls} times, longest "
+            f"{main.longest:.2f} s"
         )
     else:
-        yield f"{main.loop} loop: never late"
+        yield f"{main.loop} loop: never blocked"
 
 
 def _counts(counts: Sequence[int]) -> str:
