@@ -236,7 +236,7 @@ def test_ruby_client_memory_dump_to_path(serving: Serving, do: str, text: str) -
         }
         assert text in path.read_text()
         again = client.ask(json.dumps({**line, "id": 4}))
-        assert "there is something of that name already" in again["error"]["message"]
+        assert "already exists" in again["error"]["message"]
 
 
 def test_ruby_client_dump_to_log(serving: Serving) -> None:

@@ -91,7 +91,7 @@ def test_values_are_there_only_on_request(tmp_path: Path) -> None:
 def test_nothing_that_is_there_is_touched(tmp_path: Path) -> None:
     path = tmp_path / "heap"
     path.write_text("precious")
-    with pytest.raises(HeapFileError, match="there is something of that name already"):
+    with pytest.raises(HeapFileError, match="already exists"):
         HeapDump.start(str(path), TIME_BOX)
     assert path.read_text() == "precious"
 

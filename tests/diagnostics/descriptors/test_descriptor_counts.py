@@ -91,14 +91,14 @@ def test_sockets_are_told_by_where_they_lead(
     }
     assert {n.name: n.count for n in kinds["tcp"].names} == {
         f"to 127.0.0.1:{port}": 3,
-        f"from 127.0.0.1 to our :{port}": 3,
+        f"from 127.0.0.1 to local port {port}": 3,
     }
     assert kinds["unix listening"].names[0].name == "local.sock"
     assert "+6  tcp\n" in report.data
 
 
 @linux_only
-def test_a_connection_that_the_peer_has_hung_up_is_told() -> None:
+def test_connection_closed_by_the_peer_is_reported() -> None:
     """Those that pile up are the ones that the application forgets to close."""
     before = count_by_kind()
     with socket.create_server(("127.0.0.1", 0)) as server:
@@ -109,7 +109,7 @@ def test_a_connection_that_the_peer_has_hung_up_is_told() -> None:
         with accepted:
             report = descriptor_growth(before, count_by_kind())
     names = [n.name for kind in report.kinds for n in kind.names]
-    assert any("hung up by the peer" in name for name in names)
+    assert any("closed by the peer" in name for name in names)
 
 
 def test_to_look_at_a_socket_does_not_change_it() -> None:

@@ -147,8 +147,10 @@ GOOD = lines_for({160: ("dict", 10), 320: ("app.A", 20)})
         pytest.param([], "not a heap dump", id="empty"),
         pytest.param(GOOD[1:], "not a heap dump", id="no header"),
         pytest.param(["{}", *GOOD[1:]], "not a heap dump", id="no format"),
-        pytest.param(GOOD[:-1], "line 4: the end is missing", id="no end"),
-        pytest.param([*GOOD, "{}"], "line 5: something follows", id="after the end"),
+        pytest.param(GOOD[:-1], "line 4: the last line is missing", id="no end"),
+        pytest.param(
+            [*GOOD, "{}"], "line 5: there are lines after", id="after the end"
+        ),
         pytest.param([GOOD[0], "{", *GOOD[2:]], "line 2: not JSON", id="no JSON"),
         pytest.param([GOOD[0], "[]", *GOOD[2:]], "line 2: not an object", id="array"),
         pytest.param(
@@ -170,7 +172,9 @@ GOOD = lines_for({160: ("dict", 10), 320: ("app.A", 20)})
             id="no address of any machine",
         ),
         pytest.param(
-            [*GOOD[:2], GOOD[3]], "line 3: the sums do not fit", id="a line is missing"
+            [*GOOD[:2], GOOD[3]],
+            "line 3: the totals do not match",
+            id="a line is missing",
         ),
     ],
 )
@@ -187,7 +191,7 @@ def test_a_bad_line_is_named(tmp_path: Path, lines: list[str], problem: str) -> 
 def test_a_dump_that_is_cut_anywhere_is_not_whole(tmp_path: Path, size: int) -> None:
     path = tmp_path / "cut"
     path.write_text("\n".join(GOOD)[:size])
-    with pytest.raises(HeapFileError, match="not whole"):
+    with pytest.raises(HeapFileError, match="incomplete"):
         summarize_heap(str(path))
 
 

@@ -64,7 +64,7 @@ def test_it_never_takes_the_place_of_anything(
         case _:
             path.mkdir()
     if file is None:
-        with pytest.raises(HeapFileError, match="there is something of that name"):
+        with pytest.raises(HeapFileError, match="already exists"):
             UnfinishedFile.create(str(path))
     else:
         with pytest.raises(HeapFileError, match="File exists"):

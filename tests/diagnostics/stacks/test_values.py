@@ -60,7 +60,7 @@ class Loud(list[int]):
         ((1,), "(1,)"),
         ([1, [2, [3]]], "[1, [2, <list of 1>]]"),
         ({"a": {1}}, "{'a': {1}}"),
-        (list(range(9)), "[0, 1, 2, 3, 4, 5, ... 9 in all]"),
+        (list(range(9)), "[0, 1, 2, 3, 4, 5, ... 9 in total]"),
         (int, "<class int>"),
         (len, "<function len>"),
     ],
@@ -83,7 +83,7 @@ def test_a_huge_value_takes_no_time() -> None:
     huge = 1 << 40_000_000
     began = time.perf_counter()
     assert short(huge) == "<int of 40000001 bits>"
-    assert "10000000 in all" in short("x" * 10_000_000)
+    assert "10000000 in total" in short("x" * 10_000_000)
     assert time.perf_counter() - began < 1
 
 

@@ -1,1 +1,1 @@
-"""A census of open file descriptors."""
+"""Count open file descriptors by kind and target."""

@@ -1,4 +1,4 @@
-"""A counts of this process's descriptors: what kinds there are, and where they lead."""
+"""Count this process's file descriptors by kind and target."""
 
 from __future__ import annotations
 
@@ -25,11 +25,11 @@ from trio_supervisor.wire.reports import (
 )
 
 _NAMES: Final = 5
-"""Of one kind that are told."""
+"""Targets shown per kind."""
 _ALIKE: Final = 3
-"""Files of one directory, each open once, from which on they are told as one."""
+"""Files of one directory, each open once, from which on they count as one target."""
 _MOST: Final = 1 << 16
-"""Descriptors that are tried one by one where they cannot be listed."""
+"""Descriptors that are tried one by one where the system cannot list them."""
 _KINDS: Final = {
     stat.S_IFREG: "file",
     stat.S_IFDIR: "directory",
@@ -43,37 +43,36 @@ _ANONYMOUS: Final = re.compile(r"(?:anon_inode:)?\[?([a-zA-Z_-]+)\]?(?::\[\d+\])
 
 @frozen(kw_only=True)
 class DescriptorCounts:
-    """How many descriptors there are of which kind, by where they lead."""
+    """Open descriptors by kind and target."""
 
     counts: Mapping[str, Counter[str]]
     limit: int | None
-    """How many this process may have. None: as many as it likes."""
+    """RLIMIT_NOFILE. None: unlimited."""
 
     @property
     def total(self) -> int:
-        """How many there are."""
+        """The number of open descriptors."""
         return sum(sum(names.values()) for names in self.counts.values())
 
     def report(self) -> DescriptorReport:
-        """Return it as data, the most frequent first."""
+        """Return a report, the most frequent kind first."""
         kinds = tuple(_kinds(self.counts))
-        limit = f" of {self.limit} allowed" if self.limit is not None else ""
-        lines = [f"{self.total} descriptors{limit}", *_lines(kinds, "")]
+        limit = f" (limit {self.limit})" if self.limit is not None else ""
+        lines = [f"{self.total} open descriptors{limit}", *_lines(kinds, "")]
         return DescriptorReport(
             data="\n".join(lines), total=self.total, limit=self.limit, kinds=kinds
         )
 
 
 def count_by_kind() -> DescriptorCounts:
-    """Count the open descriptors.
+    """Count the open descriptors, without the one that lists them.
 
-    A moment's picture, the one for listing them left out. Opens no other one: where
-    there are none left, they are found one by one.
+    Needs no other descriptor: where none is left, they are tried one by one.
     """
     counts = defaultdict[str, Counter[str]](Counter)
     sockets = list[SocketName]()
     for descriptor in _descriptors():
-        with suppress(OSError):  # closed meanwhile
+        with suppress(OSError):  # it was closed since the listing
             kind, name = _identify(descriptor)
             if kind == "socket":
                 sockets.append(name_socket(descriptor))
@@ -81,7 +80,7 @@ def count_by_kind() -> DescriptorCounts:
                 counts[kind][name] += 1
     served = {s.port for s in sockets if s.kind.endswith("listening")} - {0}
     for socket_ in sockets:
-        counts[socket_.kind][_leads_to(socket_, served)] += 1
+        counts[socket_.kind][_target_of(socket_, served)] += 1
     limit = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
     return DescriptorCounts(
         counts=MappingProxyType(dict(counts)),
@@ -92,7 +91,7 @@ def count_by_kind() -> DescriptorCounts:
 def descriptor_growth(
     before: DescriptorCounts, after: DescriptorCounts
 ) -> DescriptorGrowth:
-    """Return what there is more of in *after*, the most first."""
+    """Return the kinds of which *after* has more, the largest growth first."""
     grown = dict[str, Counter[str]]()
     more = dict[str, int]()
     for kind, names in after.counts.items():
@@ -102,7 +101,7 @@ def descriptor_growth(
             grown[kind], more[kind] = names - old, difference
     kinds = tuple(_kinds(grown, more))
     total = after.total - before.total
-    lines = [f"{total:+d} descriptors, now {after.total}", *_lines(kinds, "+")]
+    lines = [f"{total:+d} descriptors, {after.total} open now", *_lines(kinds, "+")]
     return DescriptorGrowth(data="\n".join(lines), total=total, kinds=kinds)
 
 
@@ -125,7 +124,7 @@ def _is_open(descriptor: int) -> bool:
 
 
 def _identify(descriptor: int) -> tuple[str, str]:
-    """Return the kind and the name of *descriptor*; OSError: it is closed."""
+    """Return the kind and target of *descriptor*; OSError: it is closed."""
     status = os.fstat(descriptor)
     kind = _KINDS.get(stat.S_IFMT(status.st_mode), "")
     if kind == "socket" or sys.platform != "linux":
@@ -141,14 +140,14 @@ def _identify(descriptor: int) -> tuple[str, str]:
     return (match[1] if match else kind or "other"), ""
 
 
-def _leads_to(socket_: SocketName, served: Iterable[int]) -> str:
-    """Where a socket leads to; without what is another one in each connection."""
+def _target_of(socket_: SocketName, served: Iterable[int]) -> str:
+    """Return the target of a socket, without the port that differs per connection."""
     if socket_.kind.endswith("listening"):
         return socket_.local
-    hung_up = ", hung up by the peer" if socket_.is_hung_up else ""
+    hung_up = ", closed by the peer" if socket_.is_hung_up else ""
     if socket_.port and socket_.port in served:
         host = socket_.peer.rpartition(":")[0]
-        return f"from {host} to our :{socket_.port}{hung_up}"
+        return f"from {host} to local port {socket_.port}{hung_up}"
     if socket_.peer:
         return f"to {socket_.peer}{hung_up}"
     return f"at {socket_.local}" if socket_.local else ""
@@ -172,7 +171,7 @@ def _kinds(
 
 
 def _by_directory(names: Counter[str]) -> Counter[str]:
-    """Tell many files of one directory as one: temporary ones have all other names."""
+    """Merge many files of one directory: temporary files have unique names."""
     directories = Counter(os.path.dirname(name) for name in names)
     found = Counter[str]()
     for name, count in names.items():

@@ -1,9 +1,8 @@
-"""What a socket's descriptor is connected to, asked of the kernel without touching it.
+"""Ask the kernel what a socket is connected to, by getsockname(2) and getpeername(2).
 
-Not by ``socket.socket(fileno=...)``: with a default timeout set, that makes the
-application's own socket non-blocking, and a copy of the descriptor as well, for both
-are one socket to the kernel. Nor does it need a descriptor more, of which there may be
-none left.
+``socket.socket(fileno=...)`` must not be used: with a default timeout set, it makes the
+application's own socket non-blocking, even on a duplicated descriptor: to the kernel
+that is the same socket. A duplicate could also exceed the limit of descriptors.
 """
 
 from __future__ import annotations
@@ -16,31 +15,31 @@ from typing import Final
 
 from attrs import frozen
 
-_ROOM: Final = 128
-"""For an address of any family [bytes]: sizeof(struct sockaddr_storage)."""
+_ADDRESS_SIZE: Final = 128
+"""Size of an address of any family [bytes]: sizeof(struct sockaddr_storage)."""
 _CLOSE_WAIT: Final = 8
-"""TCP_CLOSE_WAIT in Linux's tcp_states.h: the peer has hung up, this side has not."""
+"""TCP_CLOSE_WAIT in Linux's tcp_states.h: only the peer has closed."""
 
 _libc: Final = ctypes.CDLL(None, use_errno=True)
 
 
 @frozen(kw_only=True)
 class SocketName:
-    """A socket as a census tells it."""
+    """Kind and addresses of a socket."""
 
     kind: str
     """``tcp``, ``tcp listening``, ``udp``, ``unix``, ``unix listening`` ..."""
     local: str
     peer: str
-    """Empty: it has none."""
+    """Empty: not connected."""
     port: int
-    """The local one; 0: there is none."""
+    """The local port; 0: none."""
     is_hung_up: bool = False
-    """Whether the peer is gone and the application has yet to notice (TCP, Linux)."""
+    """Whether only the peer has closed the connection (TCP, Linux)."""
 
 
 def name_socket(descriptor: int) -> SocketName:
-    """Return what *descriptor* is; it may have become another one's meanwhile."""
+    """Return what *descriptor* is now; it may have been reused since it was listed."""
     family, local, port = _address(_libc.getsockname, descriptor)
     _, peer, _ = _address(_libc.getpeername, descriptor)
     type_ = _option(descriptor, socket.SOL_SOCKET, socket.SO_TYPE)
@@ -79,14 +78,14 @@ def _option(descriptor: int, level: int, option: int) -> int:
     return int.from_bytes(value.raw[: size.value], sys.byteorder)
 
 
-def _address(ask: ctypes._NamedFuncPointer, descriptor: int) -> tuple[int, str, int]:
-    """Return the family, the address in words and the port."""
-    raw = (ctypes.c_char * _ROOM)()
-    size = ctypes.c_uint(_ROOM)
-    if ask(descriptor, raw, ctypes.byref(size)) or size.value < 2:
+def _address(call: ctypes._NamedFuncPointer, descriptor: int) -> tuple[int, str, int]:
+    """Return the family, the address as text and the port."""
+    raw = (ctypes.c_char * _ADDRESS_SIZE)()
+    size = ctypes.c_uint(_ADDRESS_SIZE)
+    if call(descriptor, raw, ctypes.byref(size)) or size.value < 2:
         return 0, "", 0
     address = raw.raw[: size.value]
-    # BSDs have the length in front, and a byte for the family.
+    # BSDs store the length first, and the family in one byte.
     family = address[1] if sys.platform == "darwin" else _number(address[:2])
     if family == socket.AF_INET:
         (port,) = struct.unpack_from("!H", address, 2)

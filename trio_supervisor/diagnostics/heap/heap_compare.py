@@ -1,8 +1,8 @@
-"""Reads heap dumps: summarises one, compares two or three. In bounded memory.
+"""Summarize a heap dump, or compare two or three, in bounded memory.
 
-An object is known again by its address and its type. To compare dumps, their objects
-are first dealt out to a number of temporary files by address, and then one part of
-each dump after the other is compared.
+An object is identified by its address and type. To compare dumps, their objects are
+first partitioned by address into temporary files; then the partitions are compared one
+by one.
 """
 
 from __future__ import annotations
@@ -24,9 +24,9 @@ from trio_supervisor.diagnostics.memory.sums import Sums
 from trio_supervisor.errors import HeapFileError
 from trio_supervisor.wire.memory_reports import HEAP_FORMAT, HeapComparison, HeapSummary
 
-_PARTS: Final = 32
+_PARTITIONS: Final = 32
 _LONGEST: Final = 256 * 1024 * 1024
-"""Of a line: a list of ten million has so long a one [bytes]."""
+"""Maximum length of a line [bytes]: a list of ten million items needs it."""
 _RECORD: Final = struct.Struct("=QQI")
 """Address, size, and the number of the type."""
 
@@ -41,7 +41,7 @@ class DumpedObject(NamedTuple):
 
     @property
     def type_name(self) -> str:
-        """The type with its module, where it needs one."""
+        """The type with its module, except for builtins."""
         return self.type if self.module == "builtins" else f"{self.module}.{self.type}"
 
 
@@ -70,10 +70,10 @@ class _DumpReader:
         )
 
     def objects(self) -> Iterator[DumpedObject]:
-        """Return all objects.
+        """Yield all objects.
 
         Raises:
-            HeapFileError: a line is not what it should be, or the end is missing.
+            HeapFileError: a line is invalid, or the last one is missing.
         """
         count = memory = 0
         while (line := self._line()) is not None:
@@ -91,14 +91,16 @@ class _DumpReader:
             count += 1
             memory += one.size
             yield one
-        raise self._error("the end is missing: the dump is not whole")
+        raise self._error("the last line is missing: the dump is incomplete")
 
     def _check_end(self, line: dict[str, Any], count: int, memory: int) -> None:
         told = self._get(line, "objects", int), self._get(line, "memory", int)
         if told != (count, memory):
-            raise self._error(f"the sums do not fit: {told} for {(count, memory)}")
+            raise self._error(
+                f"the totals do not match: {told}, counted {(count, memory)}"
+            )
         if self._line() is not None:
-            raise self._error("something follows the end")
+            raise self._error("there are lines after the totals")
 
     def _line(self) -> dict[str, Any] | None:
         data = self._file.readline(_LONGEST)
@@ -106,7 +108,7 @@ class _DumpReader:
         if not data:
             return None
         if not data.endswith(b"\n"):
-            raise self._error("cut short: the dump is not whole")
+            raise self._error("truncated: the dump is incomplete")
         try:
             line = orjson.loads(data)
         except orjson.JSONDecodeError as exc:
@@ -135,10 +137,10 @@ def _open(stack: ExitStack, path: str) -> _DumpReader:
 
 
 def summarize_heap(path: str) -> HeapSummary:
-    """Return what one dump holds, by type and by the module of the type.
+    """Return the totals of one dump, by type and by the module of the type.
 
     Raises:
-        HeapFileError: it cannot be read, or is not a whole dump.
+        HeapFileError: the dump cannot be read, or is incomplete.
     """
     types, modules = Sums(), Sums()
     with ExitStack() as stack:
@@ -159,7 +161,7 @@ def summarize_heap(path: str) -> HeapSummary:
 
 
 @define(eq=False)
-class _Types:
+class _TypeNumbers:
     """Numbers for the names of types."""
 
     _numbers: dict[str, int] = field(factory=dict)
@@ -172,16 +174,18 @@ class _Types:
         return self._numbers[name]
 
 
-_Part = dict[tuple[int, int], int]
+_Partition = dict[tuple[int, int], int]
 """Sizes by address and type."""
 
 
-def _deal(stack: ExitStack, reader: _DumpReader, types: _Types) -> list[IO[bytes]]:
-    """Deal the objects of a dump out to files, by address."""
-    files = [_temporary_file(stack) for _ in range(_PARTS)]
+def _partition(
+    stack: ExitStack, reader: _DumpReader, types: _TypeNumbers
+) -> list[IO[bytes]]:
+    """Write the objects of a dump to files, partitioned by address."""
+    files = [_temporary_file(stack) for _ in range(_PARTITIONS)]
     for one in reader.objects():
         record = _RECORD.pack(one.address, one.size, types.number_of(one.type_name))
-        files[(one.address >> 12) % _PARTS].write(record)
+        files[(one.address >> 12) % _PARTITIONS].write(record)
     return files
 
 
@@ -189,7 +193,7 @@ def _temporary_file(stack: ExitStack) -> IO[bytes]:
     return stack.enter_context(tempfile.TemporaryFile())
 
 
-def _load(file: IO[bytes]) -> _Part:
+def _load(file: IO[bytes]) -> _Partition:
     file.seek(0)
     return {
         (address, type_): size
@@ -198,26 +202,26 @@ def _load(file: IO[bytes]) -> _Part:
 
 
 def compare_heaps(paths: Sequence[str]) -> HeapComparison:
-    """Return what differs between the first and the second, and stayed in the third.
+    """Return what is new in the second dump, and what of it the third still has.
 
     Args:
         paths: Two or three dumps, the oldest first.
 
     Raises:
-        HeapFileError: they are not two or three, one cannot be read, is not a whole
-            dump, or is of another process.
+        HeapFileError: there are not two or three dumps, one cannot be read or is
+            incomplete, or they are of different processes.
     """
     if len(paths) not in (2, 3):
         raise HeapFileError(f"two or three dumps can be compared, not {len(paths)}")
-    types = _Types()
+    types = _TypeNumbers()
     with ExitStack() as stack:
         readers = [_open(stack, path) for path in paths]
         if len({reader.header.process_id for reader in readers}) > 1:
             raise HeapFileError("the dumps are of different processes")
-        dealt = [_deal(stack, reader, types) for reader in readers]
+        partitions = [_partition(stack, reader, types) for reader in readers]
         sums = _Differences()
-        for files in zip(*dealt, strict=True):
-            sums.add_part([_load(file) for file in files])
+        for files in zip(*partitions, strict=True):
+            sums.add_partition([_load(file) for file in files])
     return sums.report(tuple(paths), types.names)
 
 
@@ -228,8 +232,8 @@ class _Differences:
     _gone: Sums = field(factory=Sums)
     _stayed: Sums = field(factory=Sums)
 
-    def add_part(self, parts: Sequence[_Part]) -> None:
-        """Compare one part of each dump."""
+    def add_partition(self, parts: Sequence[_Partition]) -> None:
+        """Compare one partition of each dump."""
         first, second, last = parts[0], parts[1], parts[-1]
         for (_, type_), size in last.items():
             self._grown.add(type_, size)
@@ -243,7 +247,7 @@ class _Differences:
             self._gone.add(key[1], first[key])
 
     def report(self, paths: tuple[str, ...], names: Sequence[str]) -> HeapComparison:
-        """Return all of it."""
+        """Return the comparison."""
         is_of_three = len(paths) == 3
         found = HeapComparison(
             data="",

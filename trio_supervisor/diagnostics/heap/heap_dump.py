@@ -1,13 +1,13 @@
-"""The whole heap as lines of JSON, written by a snapshot while the process goes on.
+"""Write the whole heap as lines of JSON, in a snapshot while the process keeps running.
 
-The first line says what the dump is of, the last one what it adds up to; a dump without
-it is not whole. Each line between is one object:
+The first line describes the dump, the last one has the totals; a dump without it is
+incomplete. Each line between is one object:
 
     {"address": 140…, "type": "dict", "module": "builtins", "size": 232,
      "referents": [140…, …], "repr": "…"}
 
-``module`` is where the type is from, ``size`` that of the object alone [bytes], and
-``repr`` is there on request, for builtin types.
+``module`` is the module of the type, ``size`` the shallow size [bytes]; ``repr`` is
+written on request, for builtin types.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ from trio_supervisor.diagnostics.stacks.values import short
 from trio_supervisor.wire.memory_reports import HEAP_FORMAT, DumpReport
 
 _BLOCK: Final = 1024 * 1024
-"""Written at a time [bytes]."""
+"""Bytes per write."""
 _SHORT: Final = frozenset(
     map(id, (str, bytes, int, float, complex, bool, type(None), range))
 )
@@ -55,27 +55,27 @@ _SHORT: Final = frozenset(
 
 @define(eq=False)
 class HeapDump:
-    """A dump under way; made by `start`. Whoever has it finishes or aborts it."""
+    """A dump in progress, made by `start`; the caller must `finish` or `abort` it."""
 
     _lock: MemoryLock
     _file: UnfinishedFile
     snapshot: Snapshot
-    """To be waited for."""
+    """Wait for it before calling `finish`."""
 
     @classmethod
     def start(cls, path: str, time_box: float, *, with_repr: bool = False) -> HeapDump:
-        """Begin a dump to *path*, where nothing must be.
+        """Begin a dump to *path*, which must not exist.
 
-        The file is its owner's alone, and has its name only once it is whole.
+        The file is readable by its owner only, and gets its name once it is complete.
 
         Args:
-            time_box: How long it may take [s].
-            with_repr: Whether to write the values of strings and numbers, cut short:
-                there may be secrets among them.
+            time_box: Time limit [s].
+            with_repr: Whether to write shortened values of strings and numbers, which
+                may contain secrets.
 
         Raises:
-            BusyError: somebody else looks into this process's memory.
-            HeapFileError: there is something at *path*, or no file can be made.
+            BusyError: another memory sample or dump of this process is running.
+            HeapFileError: *path* exists, or the file cannot be created.
             LowMemoryError, SnapshotError, PlatformError: as `fork_snapshot`.
         """
         lock = acquire_memory_lock("memory dump")
@@ -98,8 +98,8 @@ class HeapDump:
         """Give the file its name, once the snapshot is over.
 
         Raises:
-            HeapFileError: something came to be at its path meanwhile.
-            SnapshotError: it came to nothing, as when the disk is full.
+            HeapFileError: another file was created at its path.
+            SnapshotError: the snapshot failed, for example because the disk is full.
         """
         try:
             result = self.snapshot.result()
@@ -117,7 +117,7 @@ class HeapDump:
         )
 
     def abort(self) -> None:
-        """End it as it stands, and leave no file behind. Again: does nothing."""
+        """Abort the dump and remove its file. Calling it twice is harmless."""
         self.snapshot.close()
         self._file.discard()
         self._lock.release()
@@ -129,7 +129,7 @@ def write_heap(
     threads: Sequence[RunningThread],
     reporter: SnapshotReporter,
 ) -> Fields:
-    """In a snapshot: write all objects; return what they add up to."""
+    """Write all objects and return their totals; in a snapshot."""
     objects = tracked_objects(threads)
     writer = _Writer(descriptor, with_repr)
     writer.put(
@@ -191,6 +191,6 @@ class _Writer:
             self.flush()
 
     def flush(self) -> None:
-        """Write what is not written yet."""
+        """Write the buffer."""
         write_all(self._descriptor, self._block)
         self._block = bytearray()

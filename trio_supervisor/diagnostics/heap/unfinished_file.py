@@ -1,4 +1,4 @@
-"""A file that has its name only once it is whole."""
+"""Create a file that gets its name only once it is complete."""
 
 from __future__ import annotations
 
@@ -16,22 +16,22 @@ _MODE: Final = 0o600
 
 @define(eq=False)
 class UnfinishedFile:
-    """A new file, of its owner alone; made by `create`."""
+    """A new file, readable by its owner only; made by `create`."""
 
     path: str
     descriptor: int
     _directory: int
-    """The one that *path* is in, whatever becomes of its name."""
+    """Descriptor of the directory, which is used even if it is renamed."""
     _name: str | None
-    """That it has for the time being. None: none."""
+    """Its temporary name. None: it has none (O_TMPFILE)."""
     _is_over: bool = field(default=False, init=False)
 
     @classmethod
     def create(cls, path: str) -> UnfinishedFile:
-        """Make a file that is to be at *path*, where nothing must be yet.
+        """Create a file that will be named *path*, which must not exist.
 
         Raises:
-            HeapFileError: there is something, or no file can be made there.
+            HeapFileError: *path* exists, or no file can be created there.
         """
         try:
             directory = os.open(
@@ -51,14 +51,14 @@ class UnfinishedFile:
         return cls(path, descriptor, directory, name)
 
     def finish(self) -> None:
-        """Give it its name.
+        """Give the file its name.
 
         Raises:
-            HeapFileError: there is something of that name by now, or it cannot be done.
+            HeapFileError: *path* exists by now, or the file cannot be linked.
         """
         source = self._name or f"/proc/self/fd/{self.descriptor}"
         try:
-            # A link, other than a rename, never takes the place of anything.
+            # Unlike a rename, a link never replaces a file.
             os.link(
                 source,
                 os.path.basename(self.path),
@@ -70,7 +70,7 @@ class UnfinishedFile:
             raise HeapFileError(f"{self.path}: {exc.strerror}") from None
 
     def discard(self) -> None:
-        """Let go of it: without its name it is gone. Again: does nothing."""
+        """Close the file, which removes it if unnamed. Calling it twice is harmless."""
         if self._is_over:
             return
         self._is_over = True
@@ -84,18 +84,18 @@ class UnfinishedFile:
 def _require_nothing(path: str, directory: int) -> None:
     name = os.path.basename(path)
     if not name:
-        raise HeapFileError(f"{path}: that is a directory")
+        raise HeapFileError(f"{path}: is a directory")
     with suppress(FileNotFoundError):
         os.stat(name, dir_fd=directory, follow_symlinks=False)
-        raise HeapFileError(f"{path}: there is something of that name already")
+        raise HeapFileError(f"{path}: already exists")
 
 
 def _open(directory: int) -> tuple[int, str | None]:
-    """Open a new file; return its descriptor, and the name that it has, if any."""
+    """Open a new file; return its descriptor and its temporary name, if any."""
     flags = os.O_WRONLY | os.O_CLOEXEC
     if hasattr(os, "O_TMPFILE"):
         with suppress(OSError):  # not on every file system
-            # Without a name it goes when we do, however that comes.
+            # An unnamed file vanishes with this process, even if that is killed.
             return os.open(".", flags | os.O_TMPFILE, _MODE, dir_fd=directory), None
     flags |= os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW
     name = f".heap-{secrets.token_hex(8)}.partial"

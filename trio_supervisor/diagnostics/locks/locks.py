@@ -1,7 +1,7 @@
-"""Who waits for whom: threads that wait for a lock, or for another thread to end.
+"""Find which thread waits for which lock or thread, and deadlocks among them.
 
-An RLock knows its owner; a Lock does not: whoever stands inside ``with lock:`` has it,
-and whoever stands behind ``lock.acquire()`` and before ``lock.release()`` probably has.
+An RLock knows its owner; a Lock does not. A thread inside ``with lock:`` owns the lock;
+one between ``lock.acquire()`` and ``lock.release()`` probably does.
 """
 
 from __future__ import annotations
@@ -43,24 +43,24 @@ _ACQUIRE: Final = frozenset({"acquire", "acquire_lock", "__enter__", ENTER})
 _OPERATIONS: Final = frozenset({"acquire", "release"})
 _OWNER: Final = re.compile(r"owner=(\d+)")
 _IDLE: Final = ("_thread_cache.py",)
-"""Files whose threads wait on a lock for work: trio's idle worker threads."""
+"""Files whose threads wait on a lock for work: idle worker threads of trio."""
 
 
 @frozen(kw_only=True)
 class _Waiting:
-    """What a thread waits for."""
+    """The lock, or thread, that a thread waits for."""
 
     lock: object
-    """Or the thread that is to end; `UNKNOWN`: a lock that was not found out."""
+    """A lock, or the thread that is joined; `UNKNOWN`: a lock that was not found."""
     text: str
     position: FramePosition
 
 
 def lock_report() -> LockReport:
-    """Return which threads wait for which, and those that do so for ever.
+    """Return the locks that threads wait for, and the deadlocks among them.
 
-    A moment's picture: two threads that wait for each other with a timeout are in it,
-    too. No code of the application's runs for it.
+    This is one moment: two threads that wait for each other with a timeout appear as a
+    deadlock as well. No code of the application runs for it.
     """
     threads = running_threads()
     waiting = {
@@ -106,7 +106,7 @@ def _position_of(frame: FrameType) -> FramePosition:
 
 
 def _lock_at(frame: FrameType) -> tuple[object, str]:
-    """Return the lock that *frame* takes, and its expression; None: it takes none."""
+    """Return the lock that *frame* acquires and its expression; None: no lock."""
     if (call := current_call(frame)) is None:
         return None, ""
     name, index = call
@@ -120,13 +120,13 @@ def _lock_at(frame: FrameType) -> tuple[object, str]:
         return None, ""
     found = evaluate(frame, index - 1)
     if found.value is UNKNOWN:
-        # Without knowing what it is, only a plain "acquire" says that it is a lock.
+        # Of an unknown object, only a method named "acquire" shows that it is a lock.
         return (UNKNOWN if name == "acquire" else None), found.text
     return _lock_of(found.value), found.text
 
 
 def _lock_of(value: object) -> object:
-    """Return the lock that *value* is, or is built upon; None: it is none."""
+    """Return the lock that *value* is, or is built on; None: it is no lock."""
     if type(value) is _LOCK or type(value) is _RLOCK:
         return value
     if issubclass(type(value), threading.Condition):
@@ -140,7 +140,7 @@ def _is_free(lock: Any) -> bool:
 
 
 def _holders(threads: Sequence[RunningThread]) -> Mapping[int, list[LockHolder]]:
-    """Return who holds which lock, by the lock's id."""
+    """Return the owners of all locks, by the lock's id."""
     holders = defaultdict[int, list[LockHolder]](list)
     for thread in threads:
         released = list(_released_by(thread.frame))
@@ -153,14 +153,14 @@ def _holders(threads: Sequence[RunningThread]) -> Mapping[int, list[LockHolder]]
 
 
 def _released_by(frame: FrameType) -> Iterator[object]:
-    """The locks that a thread has given back while it waits for a notification."""
+    """Yield the locks that a thread has released to wait for a notification."""
     for inner in outwards(frame):
         if inner.f_code is threading.Condition.wait.__code__:
             yield _lock_of(inner.f_locals.get("self"))
 
 
 def _held_in(frame: FrameType) -> Iterator[tuple[object, int, bool]]:
-    """The locks that *frame* has taken: which, at which line, whether that is sure."""
+    """Yield the locks that *frame* has acquired: lock, line, whether certain."""
     if frame.f_code.co_exceptiontable:
         for index in enclosing_withs(frame):
             if (lock := _lock_of(evaluate(frame, index).value)) is not None:
@@ -170,8 +170,8 @@ def _held_in(frame: FrameType) -> Iterator[tuple[object, int, bool]]:
         seen = set[int]()
         for name, index in calls_before(frame, _OPERATIONS):
             lock = _lock_of(evaluate(frame, index).value)
-            is_under_way = call is not None and index + 1 == call[1]
-            if lock is None or is_under_way or id(lock) in seen:
+            is_in_progress = call is not None and index + 1 == call[1]
+            if lock is None or is_in_progress or id(lock) in seen:
                 continue
             seen.add(id(lock))
             if name == "acquire":
@@ -241,11 +241,11 @@ def _kind(lock: object) -> str:
 
 
 def _deadlocks(waits: Sequence[LockWait]) -> list[Deadlock]:
-    """Return the circles: each thread waits for one thing, so one walk finds it."""
+    """Return the cycles; each thread waits for one lock, so one walk finds a cycle."""
     by_ident = {wait.ident: wait for wait in waits}
     found = dict[frozenset[int], Deadlock]()
     for start in by_ident:
-        path = _circle(start, by_ident)
+        path = _cycle(start, by_ident)
         if path:
             links = zip(path, (*path[1:], path[0]), strict=True)
             found.setdefault(
@@ -259,8 +259,8 @@ def _deadlocks(waits: Sequence[LockWait]) -> list[Deadlock]:
     return list(found.values())
 
 
-def _circle(start: int, by_ident: Mapping[int, LockWait]) -> list[int]:
-    """Return the threads from *start* round to itself; empty: there is no such way."""
+def _cycle(start: int, by_ident: Mapping[int, LockWait]) -> list[int]:
+    """Return the cycle of threads that begins at *start*; empty: there is none."""
     paths = [[start]]
     seen = set[int]()
     while paths:

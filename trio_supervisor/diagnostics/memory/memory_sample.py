@@ -1,12 +1,12 @@
-"""Which objects were made in a period and are still there: who leaks, and who holds it.
+"""Find objects that were allocated during a period and are retained, and their holders.
 
-Without tracing: nothing is slower meanwhile. What is there at the start is put aside,
-and a snapshot of it notes what the collector does not track. At the end what is new is
-collected, and a second snapshot looks at what is left of it: sizes, places, holders.
-The process stands still for the two forks and the collection.
+Nothing is traced, so the process is not slowed down. At the start, existing objects are
+set aside, and a snapshot records those that the collector does not track. At the end,
+new garbage is collected, and a second snapshot measures the new objects that remain:
+sizes, locations, holders. The process is paused for two forks and a collection.
 
-A sample goes: `MemorySampling.start`, then the period, then `stop`, and when the
-snapshot that this returns is over, `report`; or `abort` at any time.
+A sample: `MemorySampling.start`, then the period, then `stop`, and `report` once the
+snapshot that `stop` returned is over; or `abort` at any time.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ _NAME: Final = "memory sample"
 
 @frozen(kw_only=True)
 class _Counters:
-    """What two moments are compared by."""
+    """Counters at one moment, to be compared with those at another."""
 
     at: float
     blocks: int
@@ -68,16 +68,16 @@ class _Counters:
 
 @define(eq=False)
 class MemorySampling:
-    """A sample under way; made by `start`. Whoever has it ends or aborts it."""
+    """A sample in progress, made by `start`; the caller must `stop` or `abort` it."""
 
     _lock: MemoryLock
     _fingerprints: int = field(factory=lambda: _open_unnamed())
-    """A file without a name, for what the first snapshot notes."""
+    """An unnamed file for what the first snapshot records."""
     _counters: _Counters = field(factory=_Counters.read)
     _epoch: Epoch | None = field(default=None, init=False)
     _baseline: Snapshot | None = field(default=None, init=False)
     _done: int | None = field(default=None, init=False)
-    """A pipe by which the second snapshot hears that the first is through."""
+    """A pipe that tells the second snapshot that the first is complete."""
     _counting: Snapshot | None = field(default=None, init=False)
     _is_over: bool = field(default=False, init=False)
 
@@ -86,14 +86,13 @@ class MemorySampling:
         """Begin a sample: what is allocated from now on is new.
 
         Args:
-            time_box: How long the snapshot of the start may take [s]; it works on
-                while the period goes by.
+            time_box: Time limit of the first snapshot [s]; it runs during the period.
 
         Raises:
-            BusyError: somebody else looks into this process's memory.
+            BusyError: another memory sample or dump of this process is running.
             LowMemoryError, SnapshotError, PlatformError: as `fork_snapshot`.
         """
-        prepare()  # what it makes is not new in the period
+        prepare()  # before the period: the objects it makes are not new
         lock = acquire_memory_lock(_NAME)
         try:
             sampling = cls(lock)
@@ -108,13 +107,13 @@ class MemorySampling:
         return sampling
 
     def stop(self, time_box: float) -> Snapshot:
-        """End the period; return the snapshot that counts, to be waited for.
+        """End the period; return the second snapshot, which the caller must wait for.
 
-        The collector is as it was before the sample when this returns. On an error the
-        sample is aborted.
+        The collector's settings are restored when this returns. On an error the sample
+        is aborted.
 
         Args:
-            time_box: How long the counting may take [s].
+            time_box: Time limit of the second snapshot [s].
 
         Raises:
             LowMemoryError, SnapshotError, PlatformError: as `fork_snapshot`.
@@ -126,7 +125,7 @@ class MemorySampling:
             keep = (self._fingerprints, self._done)
             work = partial(count, self._epoch, measured, running_threads(), *keep)
             self._counting = fork_snapshot(work, time_box, keep)
-            del work  # it has the frames of threads
+            del work  # it refers to the frames of threads
         except BaseException:
             self.abort()
             raise
@@ -134,16 +133,16 @@ class MemorySampling:
         return self._counting
 
     def report(self) -> MemoryReport:
-        """Return the report, once the snapshot of `stop` is over; end the sample.
+        """Return the report once the snapshot of `stop` is over; end the sample.
 
         Raises:
-            SnapshotError: it came to nothing.
+            SnapshotError: the snapshot failed.
         """
         assert self._counting is not None, "stop() comes first"
         try:
             report = parse_result(self._counting.result(), MemoryReport)
         except RemoteProtocolError as exc:
-            raise SnapshotError(f"the snapshot made no sense: {exc}") from None
+            raise SnapshotError(f"the snapshot's report is invalid: {exc}") from None
         finally:
             self.abort()
         pauses = evolve(report.pauses, end=self._counting.pause)
@@ -151,7 +150,7 @@ class MemorySampling:
         return evolve(report, data=describe_sample(report))
 
     def finish(self, time_box: float) -> MemoryReport:
-        """Do `stop`, block until its snapshot is over, and return the report.
+        """Call `stop`, block until its snapshot is over, and return the report.
 
         Raises:
             LowMemoryError, SnapshotError, PlatformError: as `stop` and `report`.
@@ -165,7 +164,7 @@ class MemorySampling:
         return self.report()
 
     def abort(self) -> None:
-        """End it as it stands, and leave nothing behind. Again: does nothing."""
+        """Abort the sample and release everything. Calling it twice is harmless."""
         if self._is_over:
             return
         self._is_over = True
@@ -185,12 +184,12 @@ class MemorySampling:
             keep = (self._fingerprints, theirs)
             work = partial(note_baseline, self._epoch, running_threads(), *keep)
             self._baseline = fork_snapshot(work, time_box, keep)
-            del work  # it has the frames of threads
+            del work  # it refers to the frames of threads
         finally:
             os.close(theirs)
 
     def _measure(self, epoch: Epoch) -> Measured:
-        """Collect what is garbage, and return what this process alone can tell."""
+        """Collect garbage; return what only this process can measure."""
         assert self._baseline is not None
         before, now = self._counters, _Counters.read()
         epoch.collect()

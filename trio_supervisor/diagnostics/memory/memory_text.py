@@ -1,4 +1,4 @@
-"""What was found in a worker's memory, as text for people."""
+"""Format memory samples, heap summaries and comparisons as text."""
 
 from __future__ import annotations
 
@@ -16,8 +16,9 @@ from trio_supervisor.wire.memory_reports import (
 )
 
 _SHOWN: Final = 15
-"""Of one grouping."""
+"""Groups shown of one grouping."""
 _HOLDINGS: Final = 5
+"""Holders shown."""
 
 
 def describe_sample(report: MemoryReport) -> str:
@@ -25,16 +26,17 @@ def describe_sample(report: MemoryReport) -> str:
     pauses = report.pauses
     lines = [
         f"Retained after {report.duration:.1f} s: {amount(report.total_retained)}",
-        f"Allocated, net: {amount(report.total_allocated)}; collected as garbage: "
+        f"Net allocation: {amount(report.total_allocated)}; garbage collected: "
         f"{report.collected} objects in {sum(report.collections)} collections",
-        f"The process stood still for {pauses.start * 1000:.1f} ms, "
-        f"{pauses.collection * 1000:.1f} ms and {pauses.end * 1000:.1f} ms",
+        f"Pauses: {pauses.start * 1000:.1f} ms (first fork), "
+        f"{pauses.collection * 1000:.1f} ms (garbage collection), "
+        f"{pauses.end * 1000:.1f} ms (second fork)",
         "",
-        "Who holds the most:",
+        "Largest retained groups, with the references that keep them alive:",
         *(line for one in report.holders[:_HOLDINGS] for line in _holding(one)),
     ]
     if report.grown:
-        lines += ["", "What was there before and has grown the most:"]
+        lines += ["", "Existing objects that have grown the most:"]
         lines += (line for one in report.grown[:_HOLDINGS] for line in _growth(one))
     for title, groups in (
         ("package", report.by_package),
@@ -51,7 +53,7 @@ def describe_summary(summary: HeapSummary) -> str:
     """Return a `HeapSummary` as text."""
     return "\n".join(
         [
-            f"{summary.path}: {amount(summary.total)} of process {summary.process_id}",
+            f"{summary.path}: {amount(summary.total)}, process {summary.process_id}",
             *("", "By type:", *_table(summary.by_type)),
             *("", "By module:", *_table(summary.by_module)),
         ]
@@ -61,14 +63,14 @@ def describe_summary(summary: HeapSummary) -> str:
 def describe_comparison(found: HeapComparison) -> str:
     """Return a `HeapComparison` as text."""
     lines = [
-        f"New in {found.paths[1]}: {amount(found.new)}; gone: {amount(found.gone)}",
-        *("", "Grown, from the first to the last:", *_table(found.grown)),
-        *("", "New, by type:", *_table(found.new_by_type)),
+        f"New in {found.paths[1]}: {amount(found.new)}; freed: {amount(found.gone)}",
+        *("", "Growth by type, from the first dump to the last:", *_table(found.grown)),
+        *("", "New objects by type:", *_table(found.new_by_type)),
     ]
     if found.stayed is not None:
         stayed = amount(found.stayed)
-        lines += ["", f"Of these still in {found.paths[2]}: {stayed}"]
-        lines += ["", "Stayed, by type:", *_table(found.stayed_by_type)]
+        lines += ["", f"Of these, still in {found.paths[2]}: {stayed}"]
+        lines += ["", "Retained by type:", *_table(found.stayed_by_type)]
     return "\n".join(lines)
 
 
@@ -94,13 +96,13 @@ def _holding(one: Holding) -> Iterator[str]:
 
 def _growth(one: Growth) -> Iterator[str]:
     grown = size(one.now - one.before)
-    yield f"  {grown} more in one {one.class_name}, {size(one.now)} now"
+    yield f"  one {one.class_name} grew by {grown}, to {size(one.now)}"
     yield from _chain(one)
 
 
 def _chain(one: Holding | Growth) -> Iterator[str]:
     if not one.is_rooted:
-        yield "    held by something that Python does not see, as C code"
+        yield "    no Python object refers to it; C code may"
     for step in one.chain:
         place = f"  ({step.file}:{step.line})" if step.file else ""
         yield f"    {step.text}{place}"

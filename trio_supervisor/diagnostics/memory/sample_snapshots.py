@@ -1,4 +1,4 @@
-"""The two snapshots of a memory sample: one notes what is there, one counts."""
+"""Do the work of a memory sample's two snapshots: record a baseline, count."""
 
 from __future__ import annotations
 
@@ -32,25 +32,25 @@ from trio_supervisor.wire.memory_reports import Amount, MemoryReport, Pauses
 
 _NOTES: Final = (
     "A location is where a class, function or coroutine is defined; for an instance, "
-    "where its class is. What has no definition, as a list or a string, is counted "
-    "with the nearest holder that has one, or with the variable of a module that it "
-    "is in. It is not the line that allocated it.",
-    "total_allocated is net: memory is how much more of it is resident than at the "
-    "start, count how many more blocks Python's allocator has in use. What was freed "
-    "again in the period is in neither.",
-    "Sizes are of each object alone, by pympler. What older objects have grown by, as "
-    "the table of a dict, is not in total_retained, but in grown, where it is much; in "
-    "neither is what C code alone holds.",
+    "where its class is defined. Objects without a definition, such as lists and "
+    "strings, are counted at their nearest referrer that has one, or at the module "
+    "variable that refers to them. That is not the line that allocated them.",
+    "total_allocated is net: memory is the growth of the resident memory, count the "
+    "growth in blocks of Python's allocator. Neither includes what was freed again "
+    "during the sample.",
+    "Sizes are shallow (pympler): each object without what it refers to. The growth of "
+    "existing objects, such as the table of a dict, is not in total_retained; large "
+    "growth is listed in grown. Neither includes memory that only C code refers to.",
 )
 _INEXACT: Final = (
-    "The application had all garbage collected itself in the period: old and new were "
-    "told apart by address, so that new objects in the place of old ones are missing."
+    "The application ran a full garbage collection during the sample: new objects were "
+    "found by address, so those at reused addresses are missing."
 )
 
 
 @frozen(kw_only=True)
 class Measured:
-    """What the process itself measured of a sample."""
+    """What the process itself measured for a sample."""
 
     duration: float
     allocated: Amount
@@ -66,11 +66,11 @@ def note_baseline(
     done: int,
     reporter: SnapshotReporter,
 ) -> Fields:
-    """In the first snapshot: note what the collector does not track.
+    """Record the objects that the collector does not track, in the first snapshot.
 
     Args:
-        threads: Those of the process, which are not here.
-        fingerprints: Descriptor of the file that it is written to.
+        threads: The threads of the process, which do not run in the snapshot.
+        fingerprints: Descriptor of the file to write to.
         done: Descriptor of a pipe that gets a byte at the end.
     """
     objects = tracked_objects(threads)
@@ -88,18 +88,18 @@ def count(
     done: int,
     reporter: SnapshotReporter,
 ) -> Fields:
-    """In the second snapshot: return a `MemoryReport`, but for what its fork took.
+    """Return a `MemoryReport` without its own fork's pause, in the second snapshot.
 
     Args:
-        threads: Those of the process, which are not here.
-        fingerprints: Descriptor of what the first snapshot wrote.
-        done: Descriptor of a pipe that says when it is through.
+        threads: The threads of the process, which do not run in the snapshot.
+        fingerprints: Descriptor of the file that the first snapshot wrote.
+        done: Descriptor of a pipe that signals the end of the first snapshot.
     """
     is_exact = epoch.is_exact
     tracked = epoch.new_objects() if is_exact else []
     objects = tracked_objects(threads)
     if not os.read(done, 1):
-        raise SnapshotError("the snapshot of the start did not come to its end")
+        raise SnapshotError("the snapshot at the start of the sample did not finish")
     before = SavedFingerprints.load(fingerprints)
     if not is_exact:
         tracked = [one for one in objects if not before.was_tracked(id(one))]
@@ -120,7 +120,7 @@ def count(
 
 
 def _is_old(one: Any, before: SavedFingerprints) -> bool:
-    # A dictionary is tracked from when there is something in it that is.
+    # A dictionary becomes tracked once it contains a tracked object.
     return type(one) is dict and before.was_dict(id(one), one)
 
 

@@ -1,1 +1,1 @@
-"""A sampling profiler, and a profile of the garbage collector."""
+"""A sampling profiler, and a profiler of the garbage collector."""

@@ -25,7 +25,7 @@ from trio_supervisor.errors import BadRequestError
 from trio_supervisor.wire.reports import ProfileReport
 
 _ROOM: Final = 5_000_000
-"""For one profile [characters]: it travels in one message."""
+"""Maximum size of a profile, which is sent in one message [characters]."""
 _SCHEMA: Final = "https://www.speedscope.app/file-format-schema.json"
 
 
@@ -35,12 +35,12 @@ def profile_report(
     """Return *profile* in one of `FORMATS`.
 
     Raises:
-        BadRequestError: there is no such format.
+        BadRequestError: the format is unknown.
     """
     if (write := FORMATS.get(format_)) is None:
         known = ", ".join(FORMATS)
         raise BadRequestError(f"format: {format_!r:.80} is none of {known}")
-    looks = profile.task_samples
+    samples = profile.task_samples
     return ProfileReport(
         data=write(profile),
         format=format_,
@@ -51,7 +51,7 @@ def profile_report(
         waiting=profile.time_of(WAITING),
         tasks=profile.time_of(TASKS),
         overhead=profile.overhead,
-        task_interval=profile.duration / looks if looks else 0.0,
+        task_interval=profile.duration / samples if samples else 0.0,
         stacks=len(profile.stacks),
         overflow=profile.overflow,
         hottest=profile.hottest(),
@@ -59,10 +59,12 @@ def profile_report(
 
 
 def collapsed(profile: SampledProfile) -> str:
-    """Return one line a stack: its frames by semicolons, then its time [µs]."""
+    """Return one line per stack: frames separated by semicolons, then time [µs]."""
     lines, rest, room = [], dict[str, int](), _ROOM
     for stack in profile.stacks:
-        line = ";".join(_folded(name) for name in (*_head(stack), *_names(stack)))
+        line = ";".join(
+            _collapsed_name(name) for name in (*_head(stack), *_names(stack))
+        )
         room -= len(line)
         if room > 0:
             lines.append(f"{line} {stack.time // 1000}")
@@ -73,7 +75,7 @@ def collapsed(profile: SampledProfile) -> str:
 
 
 def speedscope(profile: SampledProfile) -> str:
-    """Return the JSON of https://www.speedscope.app, a profile for each kind."""
+    """Return the JSON of https://www.speedscope.app, with a profile per kind."""
     frames: list[dict[str, Any]] = []
     numbers = dict[object, int]()
 
@@ -124,8 +126,8 @@ def _names(stack: SampledStack) -> tuple[str, ...]:
     return tuple(f"{p.function} ({short_path(p.file)}:{p.line})" for p in stack.lines)
 
 
-def _folded(name: str) -> str:
-    # What separates frames and lines cannot be in a name.
+def _collapsed_name(name: str) -> str:
+    # Names must not contain the separators of frames and lines.
     return " ".join(name.replace(";", ",").split())
 
 

@@ -1,4 +1,4 @@
-"""What the garbage collector does: how often, for how long, to what effect."""
+"""Profile the garbage collector: collections, pauses and what triggered them."""
 
 from __future__ import annotations
 
@@ -24,16 +24,16 @@ from trio_supervisor.wire.reports import (
 )
 
 BUCKETS: Final = (0.0001, 0.0003, 0.001, 0.003, 0.01, 0.03, 0.1, 0.3, 1.0)
-"""Upper edges of the histogram's buckets, which belong to them; one more is open [s].
+"""Upper bounds (inclusive) of the histogram's buckets; one more is unbounded [s].
 
-About half an order of magnitude each: from what nobody notices to what ends a request.
+Half an order of magnitude each: from unnoticeable to the timeout of a request.
 """
-_NOTED: Final = 100_000
-"""What takes so long is noted with its stack, which takes some 5 µs [ns]."""
-_STACKS: Final = 300
-"""Different ones that are kept."""
-_DEEPEST: Final = 60
-"""Frames of one that are kept: the innermost."""
+_MIN_PAUSE: Final = 100_000
+"""Shortest pause whose stack is recorded, which takes about 5 µs [ns]."""
+_MAX_STACKS: Final = 300
+"""Different stacks that are kept."""
+_MAX_FRAMES: Final = 60
+"""Innermost frames that are kept of a stack."""
 _BAR: Final = 40
 _GENERATIONS: Final = 3
 
@@ -55,23 +55,22 @@ class _Cause:
 
 @frozen
 class GarbageStack:
-    """A stack in which collections began."""
+    """A stack that triggered collections."""
 
     pause: float
-    """What those took [s]."""
+    """Total time of these collections [s]."""
     lines: tuple[StackLine, ...]
     """The innermost first."""
 
 
 @define(eq=False)
 class GarbageProfiler:
-    """Counts collections from `start` to `stop`, through ``gc.callbacks``.
+    """Measures collections from `start` to `stop`, by ``gc.callbacks``.
 
-    One in a process at a time. Costs about a microsecond a collection.
+    There can be one per process. It costs about a microsecond per collection.
     """
 
     _causes: dict[tuple[int, ...], _Cause] = field(factory=dict, init=False)
-
     _generations: list[_Generation] = field(init=False)
     _histogram: list[int] = field(init=False)
     _began: int | None = field(default=None, init=False)
@@ -83,36 +82,36 @@ class GarbageProfiler:
         self._histogram = [0] * (len(BUCKETS) + 1)
 
     def start(self) -> None:
-        """Begin.
+        """Begin to measure.
 
         Raises:
-            BusyError: this process is being profiled already.
+            BusyError: another garbage profile of this process is running.
         """
         if any(
             isinstance(getattr(callback, "__self__", None), GarbageProfiler)
             for callback in gc.callbacks
         ):
-            raise BusyError("another garbage profile runs; try again later")
+            raise BusyError("another garbage profile is running; try later")
         self._started = time.perf_counter_ns()
-        gc.callbacks.append(self._collected)
+        gc.callbacks.append(self._on_collection)
 
     def stop(self) -> GarbageReport:
-        """End, and return what was counted; once more the same if called again.
+        """Stop and return the report; called again, return the same report.
 
         Raises:
-            UnavailableError: it was never started.
+            UnavailableError: the profiler was never started.
         """
         if self._report is None:
             if self._started is None:
                 raise UnavailableError("no garbage profile was started")
             with suppress(ValueError):  # the application has cleared the list
-                gc.callbacks.remove(self._collected)
+                gc.callbacks.remove(self._on_collection)
             seconds = (time.perf_counter_ns() - self._started) / 1e9
             self._report = _report(self._generations, self._histogram, seconds)
         return self._report
 
     def stacks(self) -> tuple[GarbageStack, ...]:
-        """Return where collections began that took long: what took the most first."""
+        """Return the stacks that triggered long collections, the most time first."""
         causes = sorted(self._causes.values(), key=lambda one: -one.pause)
         return tuple(
             GarbageStack(
@@ -125,12 +124,12 @@ class GarbageProfiler:
             for one in causes
         )
 
-    def _collected(self, phase: str, info: Mapping[str, Any]) -> None:
-        # In whatever thread had the collector run, with nothing else in between.
+    def _on_collection(self, phase: str, info: Mapping[str, Any]) -> None:
+        # In the thread that triggered the collection; no other runs in between.
         now = time.perf_counter_ns()
         if phase == "start":
             self._began = now
-        elif self._began is not None:  # else the profile began within a collection
+        elif self._began is not None:  # None: the profile began during a collection
             pause, self._began = now - self._began, None
             generation = self._generations[min(info["generation"], _GENERATIONS - 1)]
             generation.collections += 1
@@ -139,16 +138,16 @@ class GarbageProfiler:
             generation.pause += pause
             generation.longest = max(generation.longest, pause)
             self._histogram[bisect_left(BUCKETS, pause / 1e9)] += 1
-            if pause >= _NOTED:
-                # What has run, or allocated, as the collector began.
-                self._note(sys._getframe(1), pause)
+            if pause >= _MIN_PAUSE:
+                # The frame that triggered the collection.
+                self._record(sys._getframe(1), pause)
 
-    def _note(self, frame: FrameType, pause: int) -> None:
-        frames = list(islice(outwards(frame), _DEEPEST))
-        # By address, as the sampler does; the entry keeps the code.
+    def _record(self, frame: FrameType, pause: int) -> None:
+        frames = list(islice(outwards(frame), _MAX_FRAMES))
+        # By address, as in the sampler; the entry keeps the code alive.
         key = tuple(chain.from_iterable((id(f.f_code), f.f_lineno) for f in frames))
         if (cause := self._causes.get(key)) is None:
-            if len(self._causes) == _STACKS:
+            if len(self._causes) == _MAX_STACKS:
                 return
             places = tuple((frame.f_code, frame.f_lineno or 0) for frame in frames)
             cause = self._causes[key] = _Cause(places)
@@ -196,7 +195,7 @@ def _format(
     share = pause / duration if duration else 0.0
     lines = [
         f"{collections} collections in {duration:.3g} s,"
-        f" {pause * 1e3:.3g} ms in all: {share:.2%} of the time",
+        f" {pause * 1e3:.3g} ms in total ({share:.2%} of the time)",
         "generation  collections      total    longest  collected  uncollectable",
     ]
     lines += [

@@ -1,7 +1,7 @@
-"""A sampling profiler: looks at all threads' stacks again and again, from its own one.
+"""Sample the stacks of all threads and tasks, from a thread of its own.
 
-Each look stands for the time since the one before, not for one tick: where C code held
-the interpreter for long, the next look weighs as much as that took.
+Each sample is weighted by the time since the one before, not counted as one tick: where
+C code held the GIL for long, the next sample weighs as much as that took.
 """
 
 from __future__ import annotations
@@ -30,11 +30,11 @@ RUNNING: Final = "running"
 WAITING: Final = "waiting"
 TASKS: Final = "tasks"
 OTHER: Final = "(other stacks)"
-"""Stands for the stacks that there was no room for."""
-_DEEPEST: Final = 200
-"""Frames of one stack that are kept: the innermost."""
+"""Stands for the stacks beyond the maximum."""
+_MAX_FRAMES: Final = 200
+"""Innermost frames that are kept of a stack."""
 _TASK_SHARE: Final = 0.02
-"""Of the time that may go into looking at tasks: 1,000 of them take some 10 ms."""
+"""Share of the time for sampling tasks: 1,000 of them take about 10 ms."""
 _HOTTEST: Final = 10
 _Key = tuple[object, ...]
 
@@ -50,35 +50,35 @@ class StackLine:
 
 @frozen(kw_only=True)
 class SampledStack:
-    """A stack and how long it was seen."""
+    """A stack, and the time it was sampled for."""
 
     kind: str
     """`RUNNING`, `WAITING` or `TASKS`."""
     thread: str
     """The thread's name; empty for a task."""
     lines: tuple[StackLine, ...]
-    """The innermost last; empty: it stands for those that there was no room for."""
+    """Innermost last; empty: it stands for the stacks beyond the maximum."""
     count: int
-    """How many looks saw it."""
+    """Number of samples."""
     time: int
-    """That it stands for [ns]."""
+    """Total weight of the samples [ns]."""
 
 
 @frozen(kw_only=True)
 class SampledProfile:
-    """What a `Sampler` saw."""
+    """The result of a `Sampler`."""
 
     stacks: tuple[SampledStack, ...]
     """The longest first."""
     samples: int
     interval: float
-    """As asked for [s]."""
+    """As requested [s]."""
     duration: float
     """[s]"""
     overhead: float
-    """Share of the duration that was spent in looking, from 0 to 1."""
+    """Share of the duration that sampling took, from 0 to 1."""
     task_samples: int
-    """How often the tasks were looked at."""
+    """Number of samples of the tasks."""
 
     def time_of(self, kind: str) -> float:
         """Return the time of all stacks of *kind* [s]."""
@@ -86,11 +86,11 @@ class SampledProfile:
 
     @property
     def overflow(self) -> float:
-        """Time of the stacks that there was no room for [s]."""
+        """Time of the stacks beyond the maximum [s]."""
         return sum(stack.time for stack in self.stacks if not stack.lines) / 1e9
 
     def hottest(self) -> tuple[HotLine, ...]:
-        """Return the lines in which most of the running threads' time went."""
+        """Return the lines at which running threads spent the most time."""
         times = dict[StackLine, int]()
         total = 0
         for stack in self.stacks:
@@ -120,15 +120,15 @@ class _StackTotal:
 
 @define(eq=False)
 class Sampler:
-    """Takes one look whenever `sample` is called; the caller owns the clock.
+    """Takes one sample per call of `sample`; the caller keeps the interval.
 
-    The calling thread's own stack is left out.
+    The stack of the calling thread is left out.
 
     Args:
-        main: The loop whose suspended tasks are looked at, too, as wall time.
-        interval: The time between two looks that the caller means to keep [s].
-        max_stacks: Different stacks that are kept; the time of further ones is counted
-            together. One takes about 2 kB.
+        main: The event loop whose suspended tasks are sampled too, as wall time.
+        interval: The time between two samples that the caller intends [s].
+        max_stacks: Different stacks that are kept; the time of further ones is added
+            up. A stack takes about 2 kB.
     """
 
     _main: MainLoop
@@ -148,31 +148,31 @@ class Sampler:
         self._last = self._tasks_last = self._started
 
     def sample(self) -> None:
-        """Look once."""
+        """Take one sample."""
         began = time.perf_counter_ns()
         passed, self._last = began - self._last, began
         self._samples += 1
-        self._look_at_threads(passed)
+        self._sample_threads(passed)
         if self._main.names and began >= self._tasks_next:
             passed, self._tasks_last = began - self._tasks_last, began
             self._task_samples += 1
-            self._look_at_tasks(passed)
+            self._sample_tasks(passed)
             took = time.perf_counter_ns() - began
             self._tasks_next = began + int(took / _TASK_SHARE)
         self._spent += time.perf_counter_ns() - began
 
     def profile(self) -> SampledProfile:
-        """Return what was seen so far."""
+        """Return the profile so far."""
         duration = max(1, self._last - self._started)
         stacks = [
             SampledStack(
                 kind=str(kind),
                 thread=str(thread),
-                lines=_lines(seen.frames),
-                count=seen.count,
-                time=seen.time,
+                lines=_lines(total.frames),
+                count=total.count,
+                time=total.time,
             )
-            for (kind, thread, *_), seen in self._stacks.items()
+            for (kind, thread, *_), total in self._stacks.items()
         ]
         stacks.sort(key=lambda stack: stack.time, reverse=True)
         return SampledProfile(
@@ -184,46 +184,46 @@ class Sampler:
             task_samples=self._task_samples,
         )
 
-    def _look_at_threads(self, passed: int) -> None:
+    def _sample_threads(self, passed: int) -> None:
         own = threading.get_ident()
         for thread in running_threads():
             if thread.ident != own:
                 kind = WAITING if self._waits.is_waiting(thread, passed) else RUNNING
-                frames = list(islice(outwards(thread.frame), _DEEPEST))
+                frames = list(islice(outwards(thread.frame), _MAX_FRAMES))
                 frames.reverse()
                 self._add(kind, thread.name, frames, passed)
 
-    def _look_at_tasks(self, passed: int) -> None:
+    def _sample_tasks(self, passed: int) -> None:
         for coroutine in coroutines(self._main):
             if not is_running(coroutine):
-                frames = list(await_frames(coroutine))[-_DEEPEST:]
+                frames = list(await_frames(coroutine))[-_MAX_FRAMES:]
                 if frames:
                     self._add(TASKS, "", frames, passed)
 
     def _add(
         self, kind: str, thread: str, frames: Sequence[FrameType], passed: int
     ) -> None:
-        # By address: the hash of a code object goes through all of its contents. The
-        # entry keeps the code, so that the address is not given to another one.
+        # By address: hashing a code object hashes all of its contents. The entry keeps
+        # the code alive, so that its address is not reused.
         key: list[object] = [kind, thread]
         for frame in frames:
             key += (id(frame.f_code), frame.f_lineno)
         stack: _Key = tuple(key)
-        if (seen := self._stacks.get(stack)) is None:
+        if (total := self._stacks.get(stack)) is None:
             if len(self._stacks) < self._max_stacks:
                 places = [(frame.f_code, frame.f_lineno or 0) for frame in frames]
-                seen = self._stacks[stack] = _StackTotal(tuple(places))
+                total = self._stacks[stack] = _StackTotal(tuple(places))
             else:
-                # One for each kind: never more than three.
-                seen = self._stacks.setdefault((kind, ""), _StackTotal(()))
-        seen.count += 1
-        seen.time += passed
+                # One entry per kind: at most three more.
+                total = self._stacks.setdefault((kind, ""), _StackTotal(()))
+        total.count += 1
+        total.time += passed
 
 
 def profile_for(
     duration: float, interval: float = 0.01, main: MainLoop | None = None
 ) -> SampledProfile:
-    """Look for *duration* seconds, blocking the calling thread."""
+    """Sample for *duration* seconds, blocking the calling thread."""
     sampler = Sampler(main or MainLoop(), interval)
     end = time.monotonic() + duration
     while time.monotonic() < end:

@@ -51,7 +51,7 @@ class Snapshot:
     descriptor: int
     """Of a pipe: readable when there is progress, the result, or the end."""
     pause: float
-    """How long the fork took, in which the process stood still [s]."""
+    """How long the process was paused for the fork [s]."""
     deadline: float
     """When it has to be over, by time.monotonic(); it kills itself then [s]."""
     is_over: bool = field(default=False, init=False)

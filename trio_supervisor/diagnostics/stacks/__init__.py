@@ -1,1 +1,1 @@
-"""Stacks of this process's threads: frames, local variables, blocking calls."""
+"""Read the stacks of this process's threads: frames, variables, blocking calls."""

@@ -1,4 +1,4 @@
-"""Whether a thread runs or waits, of all that Python itself cannot tell."""
+"""Detect whether a thread is running, or waits in a blocking call."""
 
 from __future__ import annotations
 
@@ -27,17 +27,17 @@ _BLOCKING: Final = frozenset(
         *("sigwait", "sigwaitinfo", "sigtimedwait"),
     }
 )
-"""Functions in C that wait; a thread whose innermost call has such a name waits."""
+"""Blocking C functions; a thread whose innermost call has such a name waits."""
 
 _ASLEEP: Final = 0.005
-"""Share of the processor's time below which a thread in a call waits."""
+"""CPU share below which a thread in an unknown call is waiting."""
 
-_MOST: Final = 20_000
-"""Instructions whose calls are remembered."""
+_MAX_CACHED: Final = 20_000
+"""Instructions whose calls are cached."""
 
 
 class _Call(Enum):
-    """What a frame's current instruction calls."""
+    """Kind of the call at a frame's current instruction."""
 
     NONE = auto()
     WAITS = auto()
@@ -46,25 +46,25 @@ class _Call(Enum):
 
 @define(eq=False)
 class WaitDetector:
-    """Looks at the innermost call, and at the processor time since the last look."""
+    """Decides by the innermost call, and by the CPU time since the last sample."""
 
     _calls: dict[tuple[int, int], tuple[CodeType, _Call]] = field(
         factory=dict, init=False
     )
     _used: dict[int, int] = field(factory=dict, init=False)
-    """The processor time of each thread at the last look [ns]."""
+    """CPU time of each thread at the last sample [ns]."""
 
     def is_waiting(self, thread: RunningThread, passed: int) -> bool:
         """Return whether *thread* waits.
 
         Args:
-            passed: Since the last look [ns].
+            passed: Time since the last sample [ns].
         """
         frame = thread.frame
         place = (id(frame.f_code), frame.f_lasti)
         if (known := self._calls.get(place)) is None:
             known = (frame.f_code, _call(frame))
-            if len(self._calls) < _MOST:
+            if len(self._calls) < _MAX_CACHED:
                 self._calls[place] = known
         before = self._used.get(thread.ident)
         now = thread_time(thread.native_id)
@@ -72,8 +72,8 @@ class WaitDetector:
             self._used[thread.ident] = now
         if known[1] is not _Call.OTHER or before is None or now is None:
             return known[1] is _Call.WAITS
-        # A call that nobody knows, as of a database's driver. A thread that computes
-        # gets some of the processor, or stands in line for it.
+        # An unknown call, such as a database driver's. A thread that computes uses the
+        # CPU, or is runnable.
         return now - before < passed * _ASLEEP and not is_runnable(thread.native_id)
 
 
@@ -83,7 +83,7 @@ def _call(frame: FrameType) -> _Call:
     name, index = call
     called = evaluate(frame, index).value
     if type(called) is BuiltinMethodType:
-        name = called.__name__  # also where it was given another one
-    # Any other "join" is most often that of strings.
+        name = called.__name__  # its own name, even if called by an alias
+    # Any other "join" is usually str.join.
     is_thread = name == "join" and frame.f_code.co_filename == threading.__file__
     return _Call.WAITS if name in _BLOCKING or is_thread else _Call.OTHER

@@ -1,4 +1,4 @@
-"""The frames that threads are in, as the interpreter has them."""
+"""Read the current frames of all threads."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ from trio_supervisor._location import PREFIX
 from trio_supervisor.wire.reports import Frame
 
 _BOOT: Final = (PREFIX, "<frozen runpy>")
-_PLACES: Final = tuple(
+_PACKAGE_DIRECTORIES: Final = tuple(
     os.path.join(sysconfig.get_path(name), "")
     for name in ("purelib", "platlib", "stdlib")
 )
 
 
 class FramePosition(NamedTuple):
-    """Where a frame stood when it was looked at."""
+    """The position of a frame at one moment."""
 
     code: CodeType
     line: int
@@ -33,7 +33,7 @@ class FramePosition(NamedTuple):
 
 @frozen(kw_only=True)
 class RunningThread:
-    """A thread and the frame that it is in, which goes on changing while it runs."""
+    """A thread and its innermost frame, which changes while the thread runs."""
 
     ident: int
     name: str
@@ -68,15 +68,15 @@ def running_threads() -> list[RunningThread]:
 
 
 def native_id(thread: threading.Thread | None) -> int | None:
-    """Return the system's number of *thread*; None: nobody knows it."""
+    """Return the native id of *thread*; None: unknown."""
     if thread is threading.main_thread() and sys.platform == "linux":
-        # As the process. Python goes on to tell the parent's in a forked child.
+        # Equal to the pid. In a forked child, Python still returns the parent's.
         return os.getpid()
     return thread.native_id if thread else None
 
 
 def outwards(frame: FrameType | None) -> Iterator[FrameType]:
-    """Return *frame*, its caller, that one's caller and so on."""
+    """Yield *frame*, its caller, the caller's caller and so on."""
     while frame is not None:
         yield frame
         frame = frame.f_back
@@ -85,14 +85,14 @@ def outwards(frame: FrameType | None) -> Iterator[FrameType]:
 def stack_of(frame: FrameType | None) -> list[FramePosition]:
     """Return the positions of *frame* and its callers, the innermost first.
 
-    To be taken at once, before anything that may wait, such as a look at the sources:
-    another thread's stack goes on changing.
+    Call it before anything that may block, such as reading source files: the stack of
+    another thread keeps changing.
     """
     return [FramePosition(f.f_code, f.f_lineno or 0, f) for f in outwards(frame)]
 
 
 def trim(positions: list[FramePosition]) -> list[FramePosition]:
-    """Return *positions* without those that only tell how this process was started."""
+    """Return *positions* without the outermost ones, which start this process."""
     end = len(positions)
     while end > 1 and positions[end - 1].code.co_filename.startswith(_BOOT):
         end -= 1
@@ -100,7 +100,7 @@ def trim(positions: list[FramePosition]) -> list[FramePosition]:
 
 
 def as_frame(position: FramePosition, *, with_source: bool = True) -> Frame:
-    """Return *position* as data."""
+    """Return *position* as a `Frame` of a report."""
     code, line, _ = position
     source = linecache.getline(code.co_filename, line).strip() if with_source else ""
     return Frame(
@@ -112,19 +112,19 @@ def as_frame(position: FramePosition, *, with_source: bool = True) -> Frame:
 
 
 def printable(path: str) -> str:
-    """Return *path* without the bytes of it that are no text."""
+    """Return *path* with undecodable bytes replaced."""
     return path.encode("utf-8", "surrogateescape").decode("utf-8", "replace")
 
 
 def short_path(path: str) -> str:
-    """Return *path* as people name it: from here, or from where packages lie."""
-    for place in (*_PLACES, _here()):
-        if path.startswith(place):
-            return path[len(place) :]
+    """Return *path* relative to the current or a package directory, if inside one."""
+    for directory in (*_PACKAGE_DIRECTORIES, _working_directory()):
+        if path.startswith(directory):
+            return path[len(directory) :]
     return path
 
 
-def _here() -> str:
+def _working_directory() -> str:
     try:
         return os.path.join(os.getcwd(), "")
     except OSError:  # it was removed
@@ -132,7 +132,7 @@ def _here() -> str:
 
 
 def _known_threads() -> dict[int | None, threading.Thread]:
-    # enumerate() takes a lock, and a process that is looked into may be deadlocked.
+    # enumerate() acquires a lock, and this process may be deadlocked.
     active = getattr(threading, "_active", None)
     if type(active) is dict:
         return dict(active)

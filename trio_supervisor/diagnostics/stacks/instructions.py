@@ -1,8 +1,8 @@
-"""What a frame is doing at its current instruction, read from its bytecode.
+"""Decode what a frame calls at its current instruction, from its bytecode.
 
 A thread that waits in a C function (``lock.acquire``, ``sleep``) has no frame for it:
-only the calling instruction tells what is called, and on which object. Works on the
-bytecode of Python 3.11 to 3.13; what is not understood is "unknown", never an error.
+only the calling instruction shows which function is called, on which object. Supports
+the bytecode of Python 3.11 to 3.13; anything else is `UNKNOWN`, never an error.
 """
 
 from __future__ import annotations
@@ -17,19 +17,19 @@ from types import CodeType, FrameType, MemberDescriptorType
 from typing import Any, Final, NamedTuple
 
 UNKNOWN: Final = object()
-"""The value of an expression that is not to be found out without running code."""
+"""The value of an expression that only running code could compute."""
 ENTER: Final = "with"
-"""What `current_call` says where a context manager is entered."""
+"""What `current_call` returns where a context manager is entered."""
 _METHOD: Final = ("LOAD_METHOD", "LOAD_ATTR")
 _FAST: Final = ("LOAD_FAST", "LOAD_FAST_CHECK", "LOAD_FAST_LOAD_FAST")
 _NAME: Final = (*_FAST, "LOAD_DEREF", "LOAD_CLASSDEREF", "LOAD_GLOBAL", "LOAD_NAME")
-_OF_THE_CALL: Final = ("PRECALL", "KW_NAMES", "CACHE")
+_PART_OF_CALL: Final = ("PRECALL", "KW_NAMES", "CACHE")
 _CACHED: Final = 2048
-_TOO_MANY: Final = 1000
+_MAX_VALUES: Final = 1000
 
 
 class ExceptionRange(NamedTuple):
-    """The instructions from *start* up to *end* raise to *target*."""
+    """Exceptions at the instructions from *start* up to *end* jump to *target*."""
 
     start: int
     end: int
@@ -44,7 +44,7 @@ class Listing(NamedTuple):
     handlers: tuple[ExceptionRange, ...]
 
     def index_of(self, offset: int) -> int:
-        """Return the index of the instruction at *offset*, or in whose cache it is."""
+        """Return the index of the instruction at *offset*, or with its cache there."""
         return max(0, bisect_right(self.offsets, offset) - 1)
 
 
@@ -62,7 +62,7 @@ _NOTHING: Final = Expression(UNKNOWN, "?", -1)
 
 @lru_cache(maxsize=_CACHED)
 def listing(code: CodeType) -> Listing:
-    """Return the instructions of *code*; those of the last ones are kept."""
+    """Return the instructions of *code*, from a cache of recent ones."""
     instructions = tuple(dis.get_instructions(code))
     offsets = tuple(instruction.offset for instruction in instructions)
     return Listing(instructions, offsets, tuple(_handlers(code)))
@@ -75,31 +75,31 @@ def _handlers(code: CodeType) -> Iterator[ExceptionRange]:
 
 
 def current_call(frame: FrameType) -> tuple[str, int] | None:
-    """Return what *frame* calls at the moment, and the instruction that loads it.
+    """Return the name that *frame* is calling, and the instruction that loads it.
 
-    ``with`` where it enters a context manager; the instruction is then the one that
-    loads the manager. None: it calls nothing by a plain name.
+    The name is `ENTER` where it enters a context manager; the instruction is then the
+    one that loads the manager. None: it calls nothing by a plain name.
     """
     return _call_at(frame.f_code, frame.f_lasti)
 
 
 def evaluate(frame: FrameType, index: int) -> Expression:
-    """Return what the expression that ends with the instruction *index* evaluates to.
+    """Return the value of the expression that ends with the instruction *index*.
 
-    Names, attributes and keys of plain dicts and lists are followed, without running a
-    line of the application's; the rest is `UNKNOWN`.
+    Names, attributes and items of plain dicts and lists are followed, without running
+    code of the application; the rest is `UNKNOWN`.
     """
     return _evaluate(listing(frame.f_code).instructions, frame, index)
 
 
 def enclosing_withs(frame: FrameType) -> Iterator[int]:
-    """Return the ``with`` blocks that *frame* is in, the innermost first.
+    """Yield the ``with`` blocks around *frame*'s position, the innermost first.
 
-    Each as the index of the instruction that loads its context manager.
+    Each is the index of the instruction that loads its context manager.
     """
     known = listing(frame.f_code)
     offset, seen = frame.f_lasti, set[int]()
-    # From handler to handler: what a block raises goes to the next one around it.
+    # From handler to handler: exceptions in a handler jump to the one around it.
     while (target := _target_of(known, offset)) is not None and target not in seen:
         seen.add(target)
         if _is_exit(known, target):
@@ -111,9 +111,9 @@ def enclosing_withs(frame: FrameType) -> Iterator[int]:
 
 
 def calls_before(frame: FrameType, names: frozenset[str]) -> Iterator[tuple[str, int]]:
-    """Return the method calls of these *names* before where *frame* stands.
+    """Yield the calls of methods *names* before *frame*'s position, the latest first.
 
-    The latest first; each with the index of the instruction that loads the object.
+    Each has the index of the instruction that loads the object.
     """
     known = listing(frame.f_code)
     for index in range(known.index_of(frame.f_lasti) - 1, 0, -1):
@@ -123,7 +123,7 @@ def calls_before(frame: FrameType, names: frozenset[str]) -> Iterator[tuple[str,
 
 
 def _is_called(instruction: dis.Instruction) -> bool:
-    """Whether *instruction* loads a method to call it, not to put it somewhere."""
+    """Return whether *instruction* loads a method in order to call it."""
     if instruction.opname == "LOAD_ATTR" and sys.version_info >= (3, 12):
         return bool((instruction.arg or 0) & 1)
     return instruction.opname == "LOAD_METHOD"
@@ -157,7 +157,7 @@ def _call_at(code: CodeType, offset: int) -> tuple[str, int] | None:
 def _callee(
     instructions: tuple[dis.Instruction, ...], index: int
 ) -> tuple[str, int] | None:
-    # Counted backwards: it was pushed before as many values as the call has arguments.
+    # Count backwards: the callee was pushed before the values of the arguments.
     call = instructions[index]
     wanted = call.arg or 0
     if call.opname == "CALL_KW":
@@ -165,12 +165,12 @@ def _callee(
     elif call.opname == "CALL_FUNCTION_EX":
         wanted = 1 + (wanted & 1)
     index -= 1
-    while instructions[index].opname in _OF_THE_CALL:
+    while instructions[index].opname in _PART_OF_CALL:
         index -= 1
     while index >= 0 and (wanted or instructions[index].opname == "PUSH_NULL"):
         if wanted:
             wanted -= _effect(instructions[index])
-        if wanted < 0 or wanted > _TOO_MANY:
+        if wanted < 0 or wanted > _MAX_VALUES:
             return None
         index -= 1
     if index >= 0 and instructions[index].opname in (*_METHOD, *_NAME):
@@ -179,17 +179,17 @@ def _callee(
 
 
 def _effect(instruction: dis.Instruction) -> int:
-    """How many values *instruction* leaves on the stack more than it takes."""
+    """Return by how many values *instruction* changes the height of the stack."""
     if instruction.opcode in dis.hasjrel:
-        return -_TOO_MANY  # a condition: the way here is not known
+        return -_MAX_VALUES  # a condition: the path to here is unknown
     try:
         return dis.stack_effect(instruction.opcode, instruction.arg)
     except ValueError:
-        return -_TOO_MANY
+        return -_MAX_VALUES
 
 
 def _last(instruction: dis.Instruction) -> str:
-    """The name that *instruction* loads; of two, the one on top."""
+    """Return the name that *instruction* loads; of two, the one on top."""
     names = instruction.argval
     return str(names[-1] if isinstance(names, tuple) else names)
 

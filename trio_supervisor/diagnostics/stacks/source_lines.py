@@ -1,4 +1,4 @@
-"""On which line of a source file something is defined."""
+"""Find the line on which a source file defines a name."""
 
 from __future__ import annotations
 
@@ -10,22 +10,22 @@ from typing import Final
 
 from attrs import define, field
 
-_LARGEST: Final = 2 * 1024 * 1024
-"""Of a file that is looked into [bytes]."""
+_MAX_SIZE: Final = 2 * 1024 * 1024
+"""Size of the largest file that is parsed [bytes]."""
 
 _Block = ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef
 
 
 @define(eq=False)
 class Sources:
-    """Remembers what files define."""
+    """A cache of the names that source files define."""
 
     _files: dict[str, dict[str, int]] = field(factory=dict)
 
     def line_of(self, file: str, name: str) -> int:
         """Return the line of a class, function or variable, by its qualified name.
 
-        1: it is not to be found there, or the file is not to be read.
+        1: the name was not found, or the file cannot be read.
         """
         if file not in self._files:
             self._files[file] = _definitions(file)
@@ -35,20 +35,20 @@ class Sources:
 def _definitions(file: str) -> dict[str, int]:
     found: dict[str, int] = {}
     with suppress(OSError, SyntaxError, ValueError, RecursionError, MemoryError):
-        if os.stat(file).st_size <= _LARGEST:
+        if os.stat(file).st_size <= _MAX_SIZE:
             with open(file, "rb") as source:
-                _note(ast.parse(source.read()), "", found)
+                _collect(ast.parse(source.read()), "", found)
     return found
 
 
-def _note(block: _Block, prefix: str, found: dict[str, int]) -> None:
+def _collect(block: _Block, prefix: str, found: dict[str, int]) -> None:
     for node in _statements(block):
         if isinstance(node, ast.ClassDef):
             found.setdefault(prefix + node.name, node.lineno)
-            _note(node, f"{prefix}{node.name}.", found)
+            _collect(node, f"{prefix}{node.name}.", found)
         elif isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
             found.setdefault(prefix + node.name, node.lineno)
-            _note(node, f"{prefix}{node.name}.<locals>.", found)
+            _collect(node, f"{prefix}{node.name}.<locals>.", found)
         elif isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store):
             found.setdefault(prefix + node.id, node.lineno)
         elif isinstance(node, ast.alias):
@@ -57,7 +57,7 @@ def _note(block: _Block, prefix: str, found: dict[str, int]) -> None:
 
 
 def _statements(block: ast.AST) -> Iterator[ast.AST]:
-    """Return what is in *block*, without what is in the blocks in it."""
+    """Yield the nodes in *block*, without those in nested blocks."""
     for node in ast.iter_child_nodes(block):
         yield node
         if not isinstance(node, _Block | ast.Lambda):

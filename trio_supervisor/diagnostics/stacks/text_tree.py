@@ -1,4 +1,4 @@
-"""Trees as text, what is repeated told once."""
+"""Draw trees as text; identical siblings are drawn once."""
 
 from __future__ import annotations
 
@@ -7,27 +7,27 @@ from typing import Final
 
 from attrs import define, field
 
-_DEEPEST: Final = 100
+_MAX_LEVELS: Final = 100
 """Levels that are drawn."""
 
 
 @define(eq=False)
 class Node:
-    """A line, lines that belong to it, and what is below it."""
+    """A line, its detail lines, and its children."""
 
     text: str
     details: Sequence[str] = ()
     due: float | None = None
-    """A deadline, told after the text; nodes that differ only in it are alike [s]."""
+    """Deadline, drawn after the text and ignored when nodes are compared [s]."""
     children: list[Node] = field(factory=list)
 
 
 def draw(nodes: Iterable[Node]) -> Iterator[str]:
-    """Return the lines of *nodes*, alike siblings as one with their number."""
+    """Yield the lines of *nodes*; identical siblings are one line with their number."""
     for node, count in _merged(nodes):
         yield _line(node, count)
         yield from (f"  {detail}" for detail in node.details)
-        yield from _draw_below(node.children, "", _DEEPEST)
+        yield from _draw_below(node.children, "", _MAX_LEVELS)
 
 
 def _draw_below(nodes: Sequence[Node], indent: str, levels: int) -> Iterator[str]:
@@ -58,7 +58,7 @@ def _when(due: float) -> str:
 def _merged(nodes: Iterable[Node]) -> list[tuple[Node, int]]:
     found = dict[object, tuple[Node, int]]()
     for node in nodes:
-        shape = _shape(node, _DEEPEST)
+        shape = _shape(node, _MAX_LEVELS)
         first, count = found.get(shape, (node, 0))
         if first is not node and node.due is not None and first.due is not None:
             first.due = min(first.due, node.due)

@@ -1,4 +1,4 @@
-"""How much processor time another thread of this process has used, or waits for."""
+"""Read the CPU time of another thread, and whether it is runnable."""
 
 from __future__ import annotations
 
@@ -8,19 +8,19 @@ import sys
 import time
 from typing import Final
 
-# Source: MAKE_THREAD_CPUCLOCK in Linux's posix-timers.h, the way that glibc makes the
-# same of a pthread_t; but that crashes where the thread is gone, and this does not.
+# Source: MAKE_THREAD_CPUCLOCK in Linux's posix-timers.h. pthread_getcpuclockid() gives
+# the same clock, but crashes if the thread has exited.
 _PER_THREAD = 4
 _SCHEDULED = 2
 _STATUS_SIZE: Final = 512
 
-# Keeps the interpreter's lock: who looks at many threads would else wait for it again
-# and again, where one of them computes.
+# PyDLL keeps the GIL: otherwise a sampler of many threads would have to reacquire it
+# after each call, while one of them computes.
 _libc: Final = ctypes.PyDLL(None)
 
 
 def thread_time(native_id: int | None) -> int | None:
-    """Return the processor time of a thread [ns]; None: gone, or not Linux."""
+    """Return the CPU time of a thread [ns]; None: it has exited, or not Linux."""
     if native_id is None or sys.platform != "linux":
         return None
     try:
@@ -30,9 +30,9 @@ def thread_time(native_id: int | None) -> int | None:
 
 
 def is_runnable(native_id: int | None) -> bool:
-    """Return whether a thread is on a processor, or would be if one were free.
+    """Return whether a thread is running or runnable (state R).
 
-    False, too, where it is gone, and where the system is not Linux.
+    False if it has exited, and on systems other than Linux.
     """
     if native_id is None or sys.platform != "linux":
         return False
@@ -44,5 +44,5 @@ def is_runnable(native_id: int | None) -> bool:
     text = ctypes.create_string_buffer(_STATUS_SIZE)
     length = _libc.read(file, text, _STATUS_SIZE)
     _libc.close(file)
-    # The name stands before it, in parentheses, and may have some of its own.
+    # The state follows the name, which is in parentheses and may contain some.
     return text.raw[: max(0, length)].rpartition(b") ")[2].startswith(b"R")

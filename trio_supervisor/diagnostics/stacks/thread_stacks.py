@@ -1,4 +1,4 @@
-"""The stacks of this process's threads."""
+"""Report the stacks of this process's threads."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ from trio_supervisor.diagnostics.stacks.values import short_locals
 from trio_supervisor.wire.reports import Frame, ThreadReport, ThreadStack
 
 _VARIABLES: Final = 30
-"""Of one frame."""
-_ROOM: Final = 1_000_000
-"""For the variables of all frames together [characters]: they travel twice."""
+"""Variables shown per frame."""
+_MAX_TEXT: Final = 1_000_000
+"""Text of the variables of all frames [characters]: it is sent twice."""
 
 
 @define(eq=False)
-class _Room:
-    """How many characters of variables there is still room for."""
+class _Budget:
+    """How many characters of variables may still be added."""
 
     left: int
 
@@ -41,22 +41,24 @@ class _Room:
 def thread_report(*, with_locals: bool = False) -> ThreadReport:
     """Return the stacks of all threads, the main thread first.
 
-    Any thread may call it; its own frames that belong to the taking of this report are
-    left out, and so are the outermost ones that tell how the process was started.
+    Any thread may call it. Its own frames that make this report are left out, and so
+    are the outermost ones, which start the process.
 
     Args:
-        with_locals: Whether to tell the variables of each frame, cut short, as far as
-            there is room, the innermost frames of a thread first. No code of the
-            application's runs for it.
+        with_locals: Whether to include the variables of each frame, shortened and up
+            to a total size, innermost frames first. No code of the application runs
+            for it.
     """
-    room = _Room(_ROOM if with_locals else 0)
+    budget = _Budget(_MAX_TEXT if with_locals else 0)
     stacks = [(thread, stack_of(thread.frame)) for thread in running_threads()]
-    threads = [_as_data(thread, trim(positions), room) for thread, positions in stacks]
+    threads = [
+        _as_data(thread, trim(positions), budget) for thread, positions in stacks
+    ]
     return ThreadReport(data=format_threads(threads), threads=tuple(threads))
 
 
 def format_threads(threads: list[ThreadStack]) -> str:
-    """Return stacks as text, the innermost frame last as in a traceback."""
+    """Return stacks as text, the innermost frame last, as in a traceback."""
     lines = []
     for thread in threads:
         marks = [f"ident {thread.ident}"]
@@ -69,7 +71,7 @@ def format_threads(threads: list[ThreadStack]) -> str:
 
 
 def format_frame(frame: Frame) -> list[str]:
-    """Return the lines that tell *frame*: where, what is there, its variables."""
+    """Return the lines of *frame*: location, source line, variables."""
     lines = [f"  {frame.file}:{frame.line} in {frame.function}"]
     lines += [f"    {frame.source}"] if frame.source else []
     lines += [f"      {name} = {text}" for name, text in (frame.locals or {}).items()]
@@ -77,10 +79,10 @@ def format_frame(frame: Frame) -> list[str]:
 
 
 def _as_data(
-    thread: RunningThread, positions: list[FramePosition], room: _Room
+    thread: RunningThread, positions: list[FramePosition], budget: _Budget
 ) -> ThreadStack:
     frames = [
-        evolve(as_frame(position), locals=room.locals_of(position.frame))
+        evolve(as_frame(position), locals=budget.locals_of(position.frame))
         for position in positions
     ]
     return ThreadStack(

@@ -1,4 +1,4 @@
-"""Values of variables as short text, without running any code of the application."""
+"""Format values as short text, without running code of the application."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ from types import BuiltinFunctionType, FunctionType, MethodType, ModuleType
 from typing import Any, Final
 
 _LENGTH: Final = 120
-"""Of one value [characters]."""
+"""Text of one value [characters]."""
 _ITEMS: Final = 6
-"""Of one container."""
+"""Items shown of a container."""
 _DEPTH: Final = 2
 _BITS: Final = 256
-"""Of an int whose digits are shown; for more of them Python takes ever longer."""
+"""Size of the largest int whose digits are shown: conversion is quadratic."""
 _SECRET: Final = re.compile(
     r"passw|secret|token|credential|authorization|cookie|api_?key|private_?key", re.I
 )
@@ -26,7 +26,7 @@ _BRACKETS: Final = {
     dict: ("{", "}"),
 }
 
-# A metaclass may have its own idea of these names; type's are the true ones.
+# A metaclass may override these names; the descriptors of type cannot be.
 _name_of: Final[Callable[[type], str]] = type.__dict__["__qualname__"].__get__
 _module_of: Final[Callable[[type], object]] = type.__dict__["__module__"].__get__
 
@@ -34,16 +34,16 @@ _module_of: Final[Callable[[type], object]] = type.__dict__["__module__"].__get_
 def short(value: object) -> str:
     """Return *value* as text of at most 120 characters.
 
-    Bounded in time whatever it is: only builtin types are looked into, and only a
-    little; of any other object the type and the address are said. A ``__repr__`` of the
-    application's could raise, hang, or use what a half-finished change left behind.
+    The time is bounded for any value: only builtin containers are entered, up to a few
+    items; of any other object, return the type and address. A ``__repr__`` of the
+    application could raise, hang, or see a half-finished update.
     """
     text = _short(value, _DEPTH)
     return text if len(text) <= _LENGTH else f"{text[: _LENGTH - 3]}..."
 
 
 def short_locals(variables: Mapping[str, object], limit: int) -> dict[str, str]:
-    """Return at most *limit* variables as text; what looks like a secret is hidden."""
+    """Return at most *limit* variables as text; likely secrets are hidden."""
     found = {
         name: "<hidden>" if _SECRET.search(name) else short(value)
         for name, value in islice(variables.items(), limit)
@@ -63,14 +63,14 @@ def type_name(type_: type) -> str:
 
 
 def _short(value: object, depth: int) -> str:
-    # By identity all along: "==" and "in" could ask a metaclass of the application's.
+    # Only "is": "==" and "in" could call a metaclass of the application.
     type_: type = type(value)
     if value is None or type_ is bool or type_ is float or type_ is complex:
         return repr(value)
     if type_ is int:
-        return _integer(value)  # type: ignore[arg-type]  # looked at its type
+        return _integer(value)  # type: ignore[arg-type]  # its type was checked
     if type_ is str or type_ is bytes:
-        return _text(value)  # type: ignore[arg-type]  # looked at its type
+        return _text(value)  # type: ignore[arg-type]  # its type was checked
     for container, brackets in _BRACKETS.items():
         if type_ is container:
             return _container(value, brackets, depth)
@@ -85,7 +85,7 @@ def _integer(value: int) -> str:
 def _text(value: str | bytes) -> str:
     if len(value) <= _LENGTH:
         return repr(value)
-    return f"{value[: _LENGTH // 2]!r}... ({len(value)} in all)"
+    return f"{value[: _LENGTH // 2]!r}... ({len(value)} in total)"
 
 
 def _container(value: Any, brackets: tuple[str, str], depth: int) -> str:
@@ -94,14 +94,14 @@ def _container(value: Any, brackets: tuple[str, str], depth: int) -> str:
         return f"<{type(value).__name__} of {length}>"
     try:
         items: list[Any] = list(islice(_entries(value), _ITEMS))
-    except RuntimeError:  # another thread changes it
+    except RuntimeError:  # another thread is changing it
         return f"<{type(value).__name__} of {length}>"
     if type(value) is dict:
         parts = [_item(key, item, depth - 1) for key, item in items]
     else:
         parts = [_short(item, depth - 1) for item in items]
     if length > _ITEMS:
-        parts.append(f"... {length} in all")
+        parts.append(f"... {length} in total")
     comma = "," if type(value) is tuple and length == 1 else ""
     return f"{brackets[0]}{', '.join(parts)}{comma}{brackets[1]}"
 

@@ -1,1 +1,1 @@
-"""Tasks of trio and asyncio, and stalls of the event loop."""
+"""Read the tasks of trio and asyncio, and detect stalls of the event loop."""

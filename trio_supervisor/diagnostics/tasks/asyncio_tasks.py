@@ -1,4 +1,4 @@
-"""asyncio's tasks and who awaits whom, read from another thread while they go on."""
+"""Read asyncio's tasks and which awaits which, from another thread as they run."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ from trio_supervisor.diagnostics.tasks.main_loop import MainLoop
 from trio_supervisor.wire.reports import Task
 
 _RETRIES: Final = 100
-_NEAR: Final = 60
-"""Objects that are looked at to find out who awaits one task."""
+_MAX_OBJECTS: Final = 60
+"""Objects that are followed to find the tasks that await one task."""
 _OWNERS: Final = ("asyncio.", "anyio.")
-"""Modules whose objects' attributes are followed: task groups."""
-_LEAD_AWAY: Final = frozenset({"_loop", "_parent_scope"})
-"""Attributes that are not: the scope around a group's may be another task's."""
+"""Modules of the objects whose attributes are followed: task groups."""
+_NOT_FOLLOWED: Final = frozenset({"_loop", "_parent_scope"})
+"""Attributes that lead to other tasks: the scope around a group may be another's."""
 
 
 def asyncio_tasks(loop: Any) -> list[Any]:
@@ -30,20 +30,20 @@ def asyncio_tasks(loop: Any) -> list[Any]:
     for _ in range(_RETRIES):
         try:
             return sorted(asyncio.all_tasks(loop), key=_by_number)
-        except RuntimeError:  # the loop made or ended one meanwhile
+        except RuntimeError:  # the loop created or finished a task
             continue
     return []
 
 
 def running_asyncio_task(main: MainLoop) -> Any:
-    """Return the task that runs at the moment; None: none does."""
+    """Return the task that is running now; None: none is."""
     if main.loop is None:
         return None
     return sys.modules["asyncio"].current_task(main.loop)
 
 
 class AsyncioReader:
-    """Reads the tasks of one loop into a report's parts."""
+    """Reads the tasks of one asyncio loop into a report."""
 
     def __init__(self, main: MainLoop, stacks: StackTable) -> None:
         self._main = main
@@ -93,10 +93,10 @@ def _by_number(task: Any) -> tuple[int, int, str]:
 
 
 def _awaited_future(task: Any) -> Any:
-    """Return the future that *task* is suspended in; None: it waits for its turn."""
+    """Return the future that *task* is suspended in; None: it is runnable."""
     if hasattr(task, "_fut_waiter"):
         return task._fut_waiter
-    # Without it: what the innermost frame yielded from, as the collector knows it.
+    # Without it: the future that the innermost frame awaits, among its referents.
     awaited = task.get_coro()
     while (inner := getattr(awaited, "cr_await", None)) is not None:
         awaited = inner
@@ -105,16 +105,17 @@ def _awaited_future(task: Any) -> Any:
 
 
 def _awaiters(task: Any, waiting: Mapping[int, Any]) -> Iterator[Any]:
-    """The tasks that wait for *task*: themselves, or by gather, wait, a group ...
+    """Yield the tasks that await *task*: directly, or by gather, wait, a task group.
 
-    Whoever waits for a task has left it a callback. From there a few steps lead to the
-    future that the waiting task is suspended in, or, from a task group, to its owner.
+    A task that awaits another has registered a callback there. A few references lead
+    from it to the future that the waiting task is suspended in, or, from a task group,
+    to the group's owner.
     """
     if (direct := waiting.get(id(task))) is not None:
         yield direct
     todo = [entry[0] for entry in getattr(task, "_callbacks", None) or ()]
     seen = {id(task)}
-    while todo and len(seen) < _NEAR:
+    while todo and len(seen) < _MAX_OBJECTS:
         thing = todo.pop()
         if id(thing) in seen:
             continue
@@ -123,14 +124,14 @@ def _awaiters(task: Any, waiting: Mapping[int, Any]) -> Iterator[Any]:
             if (waiter := waiting.get(id(thing))) is not None:
                 yield waiter
             elif hasattr(thing, "get_coro"):
-                yield thing  # the owner of a task group that still does other things
+                yield thing  # the owner of a task group, busy in its body
             else:
                 todo += [entry[0] for entry in getattr(thing, "_callbacks", None) or ()]
             continue
-        todo += _next_to(thing)
+        todo += _referents(thing)
 
 
-def _next_to(thing: Any) -> list[Any]:
+def _referents(thing: Any) -> list[Any]:
     if type(thing) is FunctionType:
         return [
             cell.cell_contents for cell in thing.__closure__ or () if _is_full(cell)
@@ -140,9 +141,9 @@ def _next_to(thing: Any) -> list[Any]:
     if type(thing) in (MethodType, BuiltinMethodType):
         return [thing.__self__]
     if type(thing).__module__.startswith(_OWNERS):
-        # A copy, made in C: the loop goes on setting attributes.
+        # A copy, made in C: the loop keeps setting attributes.
         found = dict(getattr(thing, "__dict__", ())) or _slots(thing)
-        return [value for name, value in found.items() if name not in _LEAD_AWAY]
+        return [value for name, value in found.items() if name not in _NOT_FOLLOWED]
     return []
 
 

@@ -1,4 +1,4 @@
-"""The frames that a suspended coroutine waits in, down to the innermost."""
+"""Walk the frames of a suspended coroutine, down to the innermost await."""
 
 from __future__ import annotations
 
@@ -12,16 +12,16 @@ _LINKS: Final = (
     ("gi_frame", "gi_yieldfrom"),
     ("ag_frame", "ag_await"),
 )
-_DEEPEST: Final = 500
-"""Frames of one chain that are followed: what recurses endlessly has more."""
+_MAX_FRAMES: Final = 500
+"""Frames that are followed: endless recursion has more."""
 
 
 def await_frames(coroutine: Any) -> Iterator[FrameType]:
-    """Return the frames of *coroutine* and of all that it awaits, innermost last.
+    """Yield the frames of *coroutine* and of what it awaits, innermost last.
 
-    Of one that runs at the moment only its own: what it calls is on its thread's stack.
+    Of a running coroutine, only its own: what it calls is on its thread's stack.
     """
-    for _ in range(_DEEPEST):
+    for _ in range(_MAX_FRAMES):
         frame, awaited = _step(coroutine)
         if frame is not None:
             yield frame
@@ -31,7 +31,7 @@ def await_frames(coroutine: Any) -> Iterator[FrameType]:
 
 
 def is_running(coroutine: Any) -> bool:
-    """Whether a thread runs *coroutine* at the moment."""
+    """Return whether a thread is running *coroutine* now."""
     return bool(
         getattr(coroutine, "cr_running", False)
         or getattr(coroutine, "gi_running", False)
@@ -44,8 +44,8 @@ def _step(awaitable: Any) -> tuple[FrameType | None, object]:
             return getattr(awaitable, frame), getattr(awaitable, link, None)
     if type(awaitable).__module__ not in ("builtins", "types"):
         return None, None
-    # asend(), athrow(), a coroutine's __await__(): written in C, they do not say whom
-    # they drive (https://github.com/python/cpython/issues/76991); the collector knows.
+    # asend(), athrow() and a coroutine's __await__() are written in C and do not expose
+    # what they drive (https://github.com/python/cpython/issues/76991); gc does.
     for referent in gc.get_referents(awaitable):
         if any(hasattr(type(referent), frame) for frame, _ in _LINKS):
             return None, referent

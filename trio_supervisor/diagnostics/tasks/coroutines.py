@@ -1,4 +1,4 @@
-"""The coroutines of all tasks, whichever event loop runs them."""
+"""Iterate over the coroutines of all tasks, of trio and asyncio."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from trio_supervisor.diagnostics.tasks.trio_tasks import walk_trio
 
 
 def coroutines(main: MainLoop) -> Iterator[Any]:
-    """Return those of all tasks of *main* but the event loop's own."""
+    """Yield the coroutines of all tasks of *main* except the event loop's own."""
     if main.root is not None:
         for found in walk_trio(main.root):
             if not found.is_system:

@@ -1,4 +1,4 @@
-"""The event loop of the main thread, as other threads need it to look into it."""
+"""Find the event loop of the main thread, for diagnostics in other threads."""
 
 from __future__ import annotations
 
@@ -17,40 +17,40 @@ NO_LOOP: Final = "no event loop"
 
 @frozen(kw_only=True)
 class MainLoop:
-    """What runs in the main thread: a loop of trio's, of asyncio's, both, or neither.
+    """The event loop of the main thread: trio, asyncio, both or none.
 
-    Both: trio as a guest of asyncio.
+    Both means trio in guest mode on asyncio.
     """
 
     root: Any = None
     """trio's root task."""
     clock: Callable[[], float] | None = None
-    """trio's clock, whose times its deadlines are [s]."""
+    """trio's clock, which its deadlines refer to [s]."""
     loop: Any = None
     """asyncio's loop."""
     soon: Callable[[Callable[[], object]], object] | None = None
-    """Has the loop call a function, from any thread; RuntimeError: it has ended."""
+    """Schedules a callback from any thread; RuntimeError: the loop has ended."""
     ident: int | None = None
-    """The thread's; None: the main thread's."""
+    """Ident of the thread; None: the main thread."""
 
     @property
     def names(self) -> tuple[str, ...]:
-        """Of its loops."""
+        """Names of the event loops."""
         names = ("trio",) if self.root is not None else ()
         return (*names, "asyncio") if self.loop is not None else names
 
     @property
     def thread(self) -> int:
-        """The thread's ident."""
+        """Ident of the thread."""
         return self.ident or threading.main_thread().ident or 0
 
     def frame(self) -> FrameType | None:
-        """Return the innermost frame that the thread is in."""
+        """Return the innermost frame of the thread."""
         return sys._current_frames().get(self.thread)
 
 
 def current_main_loop() -> MainLoop:
-    """Return the loop that the calling thread runs; to be called within it."""
+    """Return the event loop of the calling thread; call it within that loop."""
     ident = threading.get_ident()
     loop = _current_asyncio()
     if (lowlevel := _current_trio()) is not None:
@@ -67,11 +67,10 @@ def current_main_loop() -> MainLoop:
 
 
 def find_main_loop(ident: int | None = None) -> MainLoop:
-    """Return the loop that another thread runs, found by its stack.
+    """Return the event loop of another thread, found by its stack.
 
-    For code that starts its loop by itself: nobody within could call
-    `current_main_loop`. Knows the loops by the names in their own frames; where these
-    are other ones, the answer is no loop.
+    For code that starts its own loop, in which `current_main_loop` cannot be called.
+    A loop is recognized by the names in its frames; an unknown one counts as none.
     """
     loop = MainLoop(ident=ident)
     root = clock = found = None

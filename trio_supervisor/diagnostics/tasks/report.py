@@ -1,4 +1,4 @@
-"""The tasks of the main thread's event loop: a tree, read while it goes on."""
+"""Report the tasks of the main thread's event loop as a tree, while it runs."""
 
 from __future__ import annotations
 
@@ -11,15 +11,15 @@ from trio_supervisor.diagnostics.tasks.task_text import format_tasks
 from trio_supervisor.diagnostics.tasks.trio_tasks import TrioReader, walk_trio
 from trio_supervisor.wire.reports import Nursery, SchedulerReport, Task
 
-_MOST: Final = 15_000
-"""Tasks that one report tells: with more of them it would not fit into a message."""
+_MAX_TASKS: Final = 15_000
+"""Tasks in one report: more would not fit into one message."""
 
 
 def scheduler_report(main: MainLoop) -> SchedulerReport:
-    """Return the tasks of *main*, with what each waits in.
+    """Return the tasks of *main*, with the stack of each.
 
-    Any thread may call it. The picture is of no single moment: tasks begin and end
-    while it is taken, and one that did either may be missing.
+    Any thread may call it. The report is not atomic: a task that starts or finishes
+    while it is taken may be missing.
     """
     stacks = StackTable()
     tasks: list[Task] = []
@@ -28,14 +28,14 @@ def scheduler_report(main: MainLoop) -> SchedulerReport:
     if main.root is not None:
         reader = TrioReader(main, stacks)
         for found in walk_trio(main.root):
-            if len(tasks) < _MOST:
+            if len(tasks) < _MAX_TASKS:
                 tasks.append(reader.task(found))
                 nurseries += reader.nurseries(found.task)
             else:
                 omitted += 1
     if main.loop is not None:
         known = asyncio_tasks(main.loop)
-        room = _MOST - len(tasks)
+        room = _MAX_TASKS - len(tasks)
         tasks += AsyncioReader(main, stacks).read(known[:room])
         omitted += max(0, len(known) - room)
     return SchedulerReport(

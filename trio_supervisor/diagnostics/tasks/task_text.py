@@ -1,4 +1,4 @@
-"""Tasks as text for people: who runs, who waits where, in which nursery."""
+"""Format tasks as a tree: their states, stacks, nurseries and deadlines."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ from trio_supervisor.wire.reports import Frame, Nursery, Scope, Task
 
 _MARKS: Final = {"running": "▶", "runnable": "▷", "blocked": "⏸"}
 _LOOPS: Final = ("trio", "anyio", "asyncio", "outcome", "sniffio", "trio_supervisor")
-_OUTER: Final = 6
-"""Calling lines of one task that are told."""
+_CALLERS: Final = 6
+"""Calling lines shown per task."""
 
 
 def format_tasks(
@@ -26,20 +26,19 @@ def format_tasks(
     stacks: Sequence[Sequence[Frame]],
     omitted: int = 0,
 ) -> str:
-    """Return the tree of *tasks*; each stands where its innermost own line is.
+    """Return the tree of *tasks*, each with the application's innermost line.
 
-    After the arrow what that line calls of the library; below it the lines that led
-    there.
+    After the arrow is the library function that the line calls; below are its callers.
     """
     library = _library()
-    wheres = [_where(stack, library) for stack in stacks]
+    positions = [_where(stack, library) for stack in stacks]
     lines = []
     for loop in loops:
         own = [task for task in tasks if task.loop == loop]
         lines.append(f"{loop}: {_count(own)}")
-        nodes = {task.id: _node(task, *wheres[task.stack]) for task in own}
-        roots = _hang_trio(own, nurseries, nodes) if loop == "trio" else None
-        lines += draw(_hang_asyncio(own, nodes) if roots is None else roots)
+        nodes = {task.id: _node(task, *positions[task.stack]) for task in own}
+        roots = _trio_roots(own, nurseries, nodes) if loop == "trio" else None
+        lines += draw(_asyncio_roots(own, nodes) if roots is None else roots)
     if omitted:
         lines.append(f"... and {omitted} more tasks")
     return "\n".join(lines)
@@ -52,10 +51,10 @@ def _count(tasks: Sequence[Task]) -> str:
     return f"{len(tasks)} {word}: {found}" if found else "no tasks"
 
 
-def _hang_trio(
+def _trio_roots(
     tasks: Sequence[Task], nurseries: Sequence[Nursery], nodes: Mapping[int, Node]
 ) -> list[Node]:
-    """Return the outermost nodes, the application's first, each with all below it."""
+    """Return the root nodes, those of the application first, with their subtrees."""
     below = {nursery.id: Node("") for nursery in nurseries}
     own, system = list[Node](), list[Node]()
     root = next((t.id for t in tasks if t.nursery is None), None)
@@ -74,26 +73,26 @@ def _hang_trio(
     return own + system
 
 
-def _hang_asyncio(tasks: Sequence[Task], nodes: Mapping[int, Node]) -> list[Node]:
-    """Return the tasks that nobody awaits, each with those that it awaits."""
+def _asyncio_roots(tasks: Sequence[Task], nodes: Mapping[int, Node]) -> list[Node]:
+    """Return the tasks that no task awaits, each with the tasks that it awaits."""
     by_awaiter = defaultdict[int, list[Task]](list)
     for task in tasks:
         for awaiter in task.awaited_by:
             by_awaiter[awaiter].append(task)
-    hung = set[int]()
+    placed = set[int]()
     roots = []
-    # Tasks that await each other in a circle have no root: then the first one is.
+    # Tasks that await each other in a cycle have no root: the first one becomes it.
     for task in sorted(tasks, key=lambda task: bool(task.awaited_by)):
-        if task.id in hung:
+        if task.id in placed:
             continue
         roots.append(nodes[task.id])
-        hung.add(task.id)
+        placed.add(task.id)
         todo = [task]
         while todo:
             current = todo.pop()
             for awaited in by_awaiter[current.id]:
-                if awaited.id not in hung:
-                    hung.add(awaited.id)
+                if awaited.id not in placed:
+                    placed.add(awaited.id)
                     nodes[current.id].children.append(nodes[awaited.id])
                     todo.append(awaited)
     return roots
@@ -102,11 +101,11 @@ def _hang_asyncio(tasks: Sequence[Task], nodes: Mapping[int, Node]) -> list[Node
 def _node(task: Task, where: str, name: str, outer: tuple[str, ...]) -> Node:
     due = min((s.deadline for s in task.scopes if s.deadline is not None), default=None)
     # trio names a task by module and function, asyncio by a number.
-    said = name if _is_default(task, name) else task.name
+    label = name if _is_default(task, name) else task.name
     marks = " [system]" if task.is_system else ""
     marks += " [cancelled]" if task.is_cancelled else ""
     marks += " [shielded]" if any(s.is_shielded for s in task.scopes) else ""
-    text = f"{_MARKS[task.state]} {said}  {where}{marks and ' '}{marks}"
+    text = f"{_MARKS[task.state]} {label}  {where}{marks and ' '}{marks}"
     return Node(text, details=outer, due=due)
 
 
@@ -124,17 +123,17 @@ def _scope_marks(scopes: Iterable[Scope]) -> str:
 def _where(
     stack: Sequence[Frame], library: tuple[str, ...]
 ) -> tuple[str, str, tuple[str, ...]]:
-    """Return where a task is, the name of its own function, and the lines before."""
+    """Return the position of a task, its own function, and the calling lines."""
     if not stack:
-        return "not begun, or over", "", ()
+        return "not started or finished", "", ()
     own = [i for i, frame in enumerate(stack) if not _is_library(frame.file, library)]
     last = own[-1] if own else len(stack) - 1
     where = _place(stack[last])
     if last + 1 < len(stack):
         where += f"  ⟶ {stack[last + 1].function}"
     outer = [f"↖ {_place(stack[i])}" for i in own[-2::-1]]
-    if len(outer) > _OUTER:
-        outer[_OUTER:] = [f"↖ ... {len(outer) - _OUTER} more"]
+    if len(outer) > _CALLERS:
+        outer[_CALLERS:] = [f"↖ ... {len(outer) - _CALLERS} more"]
     return where, stack[own[0] if own else 0].function, tuple(outer)
 
 
@@ -144,7 +143,7 @@ def _place(frame: Frame) -> str:
 
 
 def _library() -> tuple[str, ...]:
-    """Where the code of event loops and of Python itself lies."""
+    """Return the directories of the event loops' code."""
     modules = (sys.modules.get(name) for name in _LOOPS)
     paths = [os.path.dirname(m.__file__) for m in modules if m and m.__file__]
     return tuple(os.path.join(path, "") for path in paths)

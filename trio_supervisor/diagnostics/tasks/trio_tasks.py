@@ -1,8 +1,8 @@
-"""trio's tasks, read from another thread while they go on.
+"""Read trio's tasks, from another thread as they run.
 
-Whatever is not trio's public API has a fallback: without it a report says less. Nothing
-of it may be called that acts: ``CancelScope.cancel_called`` cancels a scope whose
-deadline has passed, by the clock of the loop that the caller is in.
+Each use of trio's private API has a fallback with a less detailed report. Properties
+with side effects must not be read: ``CancelScope.cancel_called`` cancels a scope whose
+deadline has passed, by the clock of the caller's loop.
 """
 
 from __future__ import annotations
@@ -18,22 +18,22 @@ from trio_supervisor.diagnostics.tasks.main_loop import MainLoop
 from trio_supervisor.wire.reports import Nursery, Scope, Task
 
 _SYSTEM_NURSERIES: Final = 2
-"""Of the root task's; trio runs the application in the third."""
-_MANY: Final = 100
-"""Scopes around one task that are looked at."""
+"""Nurseries of the root task for system tasks; the third runs the application."""
+_MAX_SCOPES: Final = 100
+"""Cancel scopes that are read around one task."""
 
 
-class Found(NamedTuple):
-    """A task, the nursery that it is in, and whether it is trio's own."""
+class TrioTask(NamedTuple):
+    """A task, its parent nursery, and whether it is a system task."""
 
     task: Any
     nursery: Any
     is_system: bool
 
 
-def walk_trio(root: Any) -> Iterator[Found]:
-    """Return *root* and all tasks below it, every parent before its children."""
-    todo = [Found(root, None, True)]
+def walk_trio(root: Any) -> Iterator[TrioTask]:
+    """Yield *root* and all tasks below it, each parent before its children."""
+    todo = [TrioTask(root, None, True)]
     while todo:
         found = todo.pop()
         yield found
@@ -41,11 +41,13 @@ def walk_trio(root: Any) -> Iterator[Found]:
             is_system = found.is_system
             if found.task is root:
                 is_system = number < _SYSTEM_NURSERIES
-            todo += [Found(t, nursery, is_system) for t in reversed(_children(nursery))]
+            todo += [
+                TrioTask(t, nursery, is_system) for t in reversed(_children(nursery))
+            ]
 
 
 def running_trio_task(main: MainLoop) -> Any:
-    """Return the task that runs at the moment; None: none does."""
+    """Return the task that is running now; None: none is."""
     if main.root is None:
         return None
     for found in walk_trio(main.root):
@@ -55,14 +57,14 @@ def running_trio_task(main: MainLoop) -> Any:
 
 
 class TrioReader:
-    """Reads the tasks of one loop into a report's parts."""
+    """Reads the tasks of one trio loop into a report."""
 
     def __init__(self, main: MainLoop, stacks: StackTable) -> None:
         self._main = main
         self._stacks = stacks
         self._now = main.clock() if main.clock is not None else None
 
-    def task(self, found: Found) -> Task:
+    def task(self, found: TrioTask) -> Task:
         """Return *found* as data."""
         task, nursery, is_system = found
         frames = list(await_frames(task.coro))
@@ -83,7 +85,7 @@ class TrioReader:
         )
 
     def nurseries(self, task: Any) -> list[Nursery]:
-        """Return the nurseries that *task* has open."""
+        """Return the open nurseries of *task*."""
         return [
             Nursery(
                 id=id(nursery), task=id(task), scope=self._scope(nursery.cancel_scope)
@@ -92,7 +94,7 @@ class TrioReader:
         ]
 
     def _running(self, coroutine: Any) -> list[Any]:
-        """The frames from *coroutine* inwards, if its thread is still in there."""
+        """Return the frames from *coroutine* inwards, if it is still running."""
         inwards = []
         for frame in outwards(self._main.frame()):
             inwards.append(frame)
@@ -101,12 +103,12 @@ class TrioReader:
         return []
 
     def _own_scopes(self, task: Any, nursery: Any) -> Iterator[Scope]:
-        """The scopes that *task* itself entered, but for those of its nurseries."""
+        """Yield the scopes that *task* itself entered, without its nurseries'."""
         nurseries = {id(n.cancel_scope) for n in _nurseries(task)}
         outer = getattr(nursery, "_cancel_status", None)
         status = getattr(task, "_cancel_status", None)
         entered = list[Scope]()
-        while status is not None and status is not outer and len(entered) < _MANY:
+        while status is not None and status is not outer and len(entered) < _MAX_SCOPES:
             scope = getattr(status, "_scope", None)
             if scope is not None and id(scope) not in nurseries:
                 entered.append(self._scope(scope))
@@ -127,19 +129,19 @@ class TrioReader:
 
 
 def _nurseries(task: Any) -> list[Any]:
-    # Copied in C, which no other thread interrupts.
+    # Copied by C code, atomically under the GIL.
     return list(task.child_nurseries)
 
 
 def _children(nursery: Any) -> list[Any]:
-    # A set has no order: as they were made, or by name where that is not known.
+    # A set has no order: by creation, or by name where that is unknown.
     return sorted(
         nursery.child_tasks, key=lambda task: (getattr(task, "_counter", 0), task.name)
     )
 
 
 def _state(task: Any) -> str:
-    """Whether a suspended *task* waits for something or for its turn."""
+    """Return whether a suspended *task* is blocked or runnable."""
     is_waiting = getattr(task, "_abort_func", task) is not None
     return "blocked" if is_waiting else "runnable"
 

@@ -33,7 +33,7 @@ _INTERVAL: Final = 0.1
 _SHARE: Final = 0.05
 """Share of the time for counting one quantity: 10,000 tasks take about 10 ms, and must
 be counted often enough in a few seconds."""
-_HUNG_UP: Final = "hung up by the peer"
+_HUNG_UP: Final = "closed by the peer"
 
 
 @define(eq=False)
