@@ -1,7 +1,7 @@
-"""Memory of processes and of the host: by /proc where it is, else by psutil.
+"""Read the memory of processes and of the host, by /proc or else by psutil.
 
-psutil opens several files for what one line of /proc tells: with a thousand workers
-that is the difference between 12 ms and 130 ms.
+psutil opens several files for what one line of /proc contains: 130 ms instead of 12 ms
+for a thousand workers.
 """
 
 from __future__ import annotations
@@ -17,14 +17,14 @@ _PAGE: Final = os.sysconf("SC_PAGE_SIZE")
 
 
 def read_memory(process_id: int, *, is_full: bool) -> tuple[int, int | None] | None:
-    """Return rss and uss of a process [bytes]; None: it is gone, or not to be read.
+    """Return rss and uss of a process [bytes]; None: it has exited, or is protected.
 
     Source: proc_pid_statm(5), proc_pid_smaps(5); uss as psutil defines it, the private
     pages, clean and dirty.
 
     Args:
-        is_full: Whether to read the uss, too. The kernel walks all of the process's
-            pages for it: 0.7 ms for a small worker, 26 ms for one of 2 GiB.
+        is_full: Whether to read the uss too. For it the kernel walks all pages of the
+            process: 0.7 ms for a small worker, 26 ms for one of 2 GiB.
     """
     if sys.platform == "linux":
         with suppress(OSError, ValueError, IndexError):
@@ -57,5 +57,5 @@ def _read_rollup(process_id: int) -> tuple[int, int]:
 
 
 def host_free_memory() -> int:
-    """Return the memory that processes can get without swapping [bytes]."""
+    """Return the memory that processes can allocate without swapping [bytes]."""
     return int(psutil.virtual_memory().available)

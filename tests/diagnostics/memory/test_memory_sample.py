@@ -182,7 +182,7 @@ def assert_same_frozen(sample: Sample) -> None:
 
 def test_the_report_says_what_its_figures_mean(sample: Sample) -> None:
     notes = " ".join(sample.report.notes)
-    assert "not the line that allocated it" in notes
+    assert "not the line that allocated them" in notes
     assert "total_allocated is net" in notes
     for holding in sample.report.holders[:3]:
         assert holding.location in sample.report.data

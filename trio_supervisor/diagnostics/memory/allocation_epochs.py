@@ -1,17 +1,17 @@
-"""Tells the objects that were made since a moment from those that were there before.
+"""Tell objects that are allocated from a moment on from those that existed before.
 
-Two ways, both by where the collector keeps an object, which is exact even where a new
-object has the address of one that is gone:
+Two ways, both by the collector's own lists, which is exact even if a new object reuses
+the address of an old one:
 
-- `FrozenEpoch`: what is there is put aside by gc.freeze(), where the collector and
-  gc.get_objects() do not see it. That takes no time, whatever the size of the heap, and
-  a collection at the end looks at what is new alone.
-- `OrderedEpoch`, where something is frozen already, as in a process that was forked
-  from one that had all imported: to unfreeze that at the end would copy the pages that
-  it shares with others. So the oldest generation is left alone for a while, which
-  keeps its objects in the order in which they came to it, and a mark is put at its end.
+- `FrozenEpoch`: gc.freeze() moves the existing objects to the permanent generation,
+  which the collector and gc.get_objects() ignore. That takes constant time, and a
+  collection at the end visits new objects only.
+- `OrderedEpoch`, where objects are frozen already, as in a worker forked from the fork
+  server: to unfreeze those at the end would copy the pages that they share. Instead,
+  the oldest generation is not collected for a while, which preserves the order of its
+  objects, and a marker is placed at its end.
 
-Objects that the collector does not track, as strings, are in neither.
+Neither contains objects that the collector does not track, such as strings.
 """
 
 from __future__ import annotations
@@ -26,51 +26,51 @@ _NEVER: Final = 2**31 - 1
 
 
 class Epoch(Protocol):
-    """What was there before, and what is new."""
+    """A moment that separates old objects from new ones."""
 
     @property
     def is_exact(self) -> bool:
-        """False: something happened after which it cannot tell any more."""
+        """False: the order was lost, so it cannot tell old objects from new ones."""
 
     @property
     def needs_baseline(self) -> bool:
-        """Whether it may become inexact: then addresses have to tell."""
+        """Whether it may become inexact: then addresses must be recorded."""
 
     def collect(self) -> None:
-        """Collect what is new and garbage."""
+        """Collect new garbage."""
 
     def new_objects(self) -> list[Any]:
-        """Return what is new; in a snapshot of the process."""
+        """Return the new objects; in a snapshot of the process."""
 
     def end(self) -> None:
-        """Leave the collector as it was at the start. Once."""
+        """Restore the collector's settings. Call it once."""
 
 
 def begin_epoch() -> Epoch:
-    """Let what is allocated from now on be new."""
+    """Begin an epoch: objects allocated from now on are new."""
     return OrderedEpoch.begin() if gc.get_freeze_count() else FrozenEpoch.begin()
 
 
 @define(eq=False)
 class FrozenEpoch:
-    """For a process in which nothing is frozen."""
+    """For a process without frozen objects."""
 
     is_exact: bool = field(default=True, init=False)
     needs_baseline: bool = field(default=False, init=False)
 
     @classmethod
     def begin(cls) -> FrozenEpoch:
-        """Let what is allocated from now on be new."""
+        """Begin an epoch: objects allocated from now on are new."""
         epoch = cls()
         gc.freeze()
         return epoch
 
     def collect(self) -> None:
-        """Collect what is new and garbage."""
+        """Collect new garbage."""
         gc.collect()
 
     def new_objects(self) -> list[Any]:
-        """Return what is new."""
+        """Return the new objects."""
         return gc.get_objects()
 
     def end(self) -> None:
@@ -80,49 +80,49 @@ class FrozenEpoch:
 
 @define(eq=False)
 class OrderedEpoch:
-    """For a process in which something is frozen; it stays so."""
+    """For a process with frozen objects, which stay frozen."""
 
     needs_baseline: bool = field(default=True, init=False)
     _thresholds: tuple[int, int, int]
-    _steered: tuple[int, int, int]
+    _changed: tuple[int, int, int]
     _collections: int = field(init=False)
-    _mark: list[None] = field(factory=list, init=False)
+    _marker: list[None] = field(factory=list, init=False)
 
     @classmethod
     def begin(cls) -> OrderedEpoch:
-        """Let what is allocated from now on be new."""
+        """Begin an epoch: objects allocated from now on are new."""
         thresholds = gc.get_threshold()
-        # Only the youngest is collected from now on: what survives stays in the next.
+        # From now on only generation 0 is collected; survivors stay in generation 1.
         epoch = cls(thresholds, (thresholds[0], _NEVER, _NEVER))
-        gc.set_threshold(*epoch._steered)
-        # The old generation first gets what else there is, and then the mark alone.
+        gc.set_threshold(*epoch._changed)
+        # Generation 2 first gets all existing objects, and then the marker.
         gc.collect(1)
-        epoch._mark = [None]
+        epoch._marker = [None]
         gc.collect(1)
         epoch._collections = _full_collections()
         return epoch
 
     @property
     def is_exact(self) -> bool:
-        """False: the application had everything collected, which lost the order."""
+        """False: the application ran a full collection, which lost the order."""
         return _full_collections() == self._collections
 
     def collect(self) -> None:
-        """Collect what is new and garbage."""
+        """Collect new garbage."""
         gc.collect(1)
 
     def new_objects(self) -> list[Any]:
-        """Return what is new."""
+        """Return the new objects."""
         found = gc.get_objects(0) + gc.get_objects(1)
         objects = iter(gc.get_objects(2))
         for one in objects:
-            if one is self._mark:
+            if one is self._marker:
                 break
         return found + list(objects)
 
     def end(self) -> None:
-        """Let old generations be collected again."""
-        if gc.get_threshold() == self._steered:
+        """Restore the thresholds, unless the application has changed them."""
+        if gc.get_threshold() == self._changed:
             gc.set_threshold(*self._thresholds)
 
 

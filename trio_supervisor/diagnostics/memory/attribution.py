@@ -1,7 +1,7 @@
-"""What each new object belongs to: itself, or the nearest holder that has a place.
+"""Attribute each new object to a definition: its own, or that of its nearest referrer.
 
-A class, a function or an instance of a class has a line of its own. A list, a string or
-a number has none: it belongs to what refers to it.
+A class, a function or an instance of a Python class has a definition. A list, a string
+or a number has none, and is attributed to what refers to it.
 """
 
 from __future__ import annotations
@@ -12,70 +12,70 @@ from typing import Any, Final
 
 from attrs import define, field
 
-from trio_supervisor.diagnostics.memory.definitions import Place, Places
+from trio_supervisor.diagnostics.memory.definitions import DefinitionFinder, SourceLine
 from trio_supervisor.diagnostics.memory.fingerprints import is_container
 from trio_supervisor.diagnostics.memory.heap_walk import Heap, Local
 from trio_supervisor.diagnostics.memory.holders import is_root
 from trio_supervisor.diagnostics.memory.references import references
 
 _DEPTH: Final = 8
-"""Old containers in each other, from a new object up."""
-_ROOT, _PLACED, _CONTAINER = range(3)
+"""Levels of nested old containers that are followed from a new object upwards."""
+_ROOT, _DEFINED, _CONTAINER = range(3)
 
 
 @define(eq=False)
 class Owners:
-    """The holder of each new object, and of the old containers that those are in."""
+    """The nearest referrers of new objects and of the old containers around them."""
 
     _heap: Heap
-    _places: Places
+    _definitions: DefinitionFinder
     _holders: dict[int, Any] = field(factory=dict)
     _entries: set[int] = field(factory=set)
-    _found: dict[int, Place | None] = field(factory=dict)
+    _found: dict[int, SourceLine | None] = field(factory=dict)
 
     @classmethod
-    def find(cls, heap: Heap, places: Places) -> Owners:
-        """Find them, by a few walks over the heap."""
-        owners = cls(heap, places)
+    def find(cls, heap: Heap, definitions: DefinitionFinder) -> Owners:
+        """Find them in a few passes over the heap."""
+        owners = cls(heap, definitions)
         owners._find_entries()
-        owners._spread()
-        owners._climb()
+        owners._extend()
+        owners._ascend()
         return owners
 
     def is_entry(self, one: Any) -> bool:
         """Whether an old object refers to this new one."""
         return id(one) in self._entries
 
-    def place_of(self, one: Any) -> Place | None:
-        """Return where *one* belongs; None: nothing with a place was found above it."""
+    def line_of(self, one: Any) -> SourceLine | None:
+        """Return the definition that *one* belongs to; None: none was found."""
         holder = self._holders.get(id(one))
         if id(holder) in self._found and not gc.is_tracked(one):
-            return self._found[id(holder)]  # one of many leaves in the same
-        way: list[int] = []
-        place: Place | None = None
+            return self._found[id(holder)]  # one of many leaves of the same container
+        path: list[int] = []
+        line: SourceLine | None = None
         while True:
             address = id(one)
             if address in self._found:
-                place = self._found[address]
+                line = self._found[address]
                 break
-            self._found[address] = None  # should we come by again
-            way.append(address)
-            if (place := self._places.of(one)) is not None:
+            self._found[address] = None  # in case of a reference cycle
+            path.append(address)
+            if (line := self._definitions.of(one)) is not None:
                 break
             holder = self._holders.get(address)
             if holder is None:
                 break
             if type(holder) is Local:
                 code = holder.frame.f_code
-                place = Place(code.co_filename, code.co_firstlineno)
+                line = SourceLine(code.co_filename, code.co_firstlineno)
                 break
-            if self._places.module_of(holder) is not None:
-                place = self._places.of_variable(holder, one)[1]
+            if self._definitions.module_of(holder) is not None:
+                line = self._definitions.of_variable(holder, one)[1]
                 break
             one = holder
-        for address in way:
-            self._found[address] = place
-        return place
+        for address in path:
+            self._found[address] = line
+        return line
 
     def _find_entries(self) -> None:
         """Find the new objects that old ones refer to."""
@@ -85,20 +85,21 @@ class Owners:
         for address in new.keys() & self._heap.locals.keys():
             self._holders.setdefault(address, self._heap.locals[address])
 
-    def _spread(self) -> None:
-        """Go on from these to the new objects below them, by the shortest way."""
+    def _extend(self) -> None:
+        """Extend to the new objects below these, by the shortest paths."""
         new = self._heap.new
-        self._spread_from(deque(new[address] for address in self._holders))
-        # What C code alone holds: at least what is below has a holder.
-        self._spread_from(
+        self._extend_from(deque(new[address] for address in self._holders))
+        # Objects that only C code refers to: their referents still get a holder.
+        self._extend_from(
             deque(
                 one
                 for address, one in new.items()
-                if address not in self._holders and self._places.of(one) is not None
+                if address not in self._holders
+                and self._definitions.of(one) is not None
             )
         )
 
-    def _spread_from(self, queue: deque[Any]) -> None:
+    def _extend_from(self, queue: deque[Any]) -> None:
         new, holders = self._heap.new, self._holders
         while queue:
             holder = queue.popleft()
@@ -108,8 +109,8 @@ class Owners:
                     if gc.is_tracked(one) or is_container(one):
                         queue.append(one)
 
-    def _climb(self) -> None:
-        """Find who holds the old containers that new objects are in."""
+    def _ascend(self) -> None:
+        """Find the holders of the old containers that contain new objects."""
         level = list({id(h): h for h in self._holders.values()}.values())
         for _ in range(_DEPTH):
             unknown = {
@@ -126,7 +127,7 @@ class Owners:
                 self._holders.setdefault(address, self._heap.locals[address])
 
     def _find_holders(self, addresses: set[int]) -> list[Any]:
-        """Note the best old referrer to each of *addresses*; return those noted."""
+        """Store the best old referrer of each of *addresses*; return those."""
         ranks: dict[int, int] = {}
         for referrer, found in self._heap.referrers(addresses):
             if id(referrer) in self._heap.new:
@@ -139,6 +140,6 @@ class Owners:
         return [self._holders[address] for address in ranks]
 
     def _rank(self, one: Any) -> int:
-        if is_root(self._places, one):
+        if is_root(self._definitions, one):
             return _ROOT
-        return _CONTAINER if self._places.of(one) is None else _PLACED
+        return _CONTAINER if self._definitions.of(one) is None else _DEFINED

@@ -1,4 +1,4 @@
-"""Where in the source an object belongs: without running code of the application."""
+"""Find where in the source an object is defined, without running its code."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ from trio_supervisor.diagnostics.stacks.source_lines import Sources
 
 LRU_CACHE: Final = type(functools.lru_cache(len))
 _HEAP_TYPE: Final = 1 << 9
-"""Py_TPFLAGS_HEAPTYPE: made at run time, as every class of Python code is."""
+"""Py_TPFLAGS_HEAPTYPE: created at run time, as every Python class is."""
 
 _mro_of: Final = type.__dict__["__mro__"].__get__
 _dict_of_class: Final = type.__dict__["__dict__"].__get__
@@ -54,33 +54,33 @@ def module_and_name(type_: type) -> tuple[str, str]:
     return module if type(module) is str else "?", _qualname_of(type_)
 
 
-class Place(NamedTuple):
-    """A line of a file."""
+class SourceLine(NamedTuple):
+    """A line of a source file."""
 
     file: str
     line: int
 
 
 def suspended_frame(one: Any) -> FrameType | None:
-    """Return the frame of a coroutine or generator that has not ended; else None."""
+    """Return the frame of a suspended coroutine or generator; else None."""
     name = _FRAME_OF.get(id(type(one)))
     frame: FrameType | None = None if name is None else getattr(one, name)
     return frame
 
 
 def code_of(one: Any) -> CodeType | None:
-    """Return the code that *one* runs, if it is of that kind."""
+    """Return the code object of a function, frame, coroutine and the like."""
     type_ = type(one)
     if type_ is FunctionType:
-        return one.__code__  # type: ignore[no-any-return]  # looked at its type
+        return one.__code__  # type: ignore[no-any-return]  # its type was checked
     if type_ is FrameType:
-        return one.f_code  # type: ignore[no-any-return]  # looked at its type
+        return one.f_code  # type: ignore[no-any-return]  # its type was checked
     if type_ is TracebackType:
-        return one.tb_frame.f_code  # type: ignore[no-any-return]  # looked at its type
+        return one.tb_frame.f_code  # type: ignore[no-any-return]  # its type was checked
     if type_ is CodeType:
-        return one  # type: ignore[no-any-return]  # looked at its type
+        return one  # type: ignore[no-any-return]  # its type was checked
     if (name := _CODE_OF.get(id(type_))) is not None:
-        return getattr(one, name)  # type: ignore[no-any-return]  # looked at its type
+        return getattr(one, name)  # type: ignore[no-any-return]  # its type was checked
     return None
 
 
@@ -95,7 +95,7 @@ def instance_dict(one: Any) -> dict[str, Any] | None:
 
 
 def slots_of(one: Any) -> dict[str, Any]:
-    """Return what is in the slots of *one*."""
+    """Return the values of the slots of *one*."""
     found = {}
     for class_ in _mro_of(type(one)):
         for name, descriptor in _dict_of_class(class_).items():
@@ -114,7 +114,7 @@ def is_python_class(type_: type) -> bool:
     for value in _dict_of_class(type_).values():
         kind = type(value)
         if kind is WrapperDescriptorType or kind is MethodDescriptorType:
-            # Slots of C code belong to the class itself, or else were assigned to it.
+            # C slots belong to the class itself, unless they were assigned to it.
             if value.__objclass__ is type_:
                 return False
         elif kind is BuiltinFunctionType and value.__self__ is type_:
@@ -123,14 +123,14 @@ def is_python_class(type_: type) -> bool:
 
 
 @define(eq=False)
-class Places:
-    """Finds them, and remembers what it found."""
+class DefinitionFinder:
+    """Finds where classes, functions and variables are defined, with a cache."""
 
     sources: Sources = field(factory=Sources)
     _modules: dict[str, dict[str, Any]] = field(init=False)
     _by_dict: dict[int, dict[str, Any]] = field(init=False)
     _packages: dict[str, str] = field(factory=dict, init=False)
-    _classes: dict[int, Place | None] = field(factory=dict, init=False)
+    _classes: dict[int, SourceLine | None] = field(factory=dict, init=False)
     _variables: dict[int, dict[int, str]] = field(factory=dict, init=False)
 
     def __attrs_post_init__(self) -> None:
@@ -144,21 +144,21 @@ class Places:
             if file := _file_of(names):
                 self._packages.setdefault(file, name.partition(".")[0])
 
-    def of(self, one: Any) -> Place | None:
-        """Return where *one* is defined; None: that is not for itself to tell.
+    def of(self, one: Any) -> SourceLine | None:
+        """Return where *one* is defined; None: it has no definition.
 
-        A class and its instances: where the class is defined. A function, coroutine,
-        generator, frame: where its code is. A wrapper as lru_cache()'s: where the
-        function is that it wraps. A module: its first line.
+        A class and its instances: the class definition. A function, coroutine,
+        generator or frame: the definition of its code. A wrapper such as lru_cache():
+        the wrapped function. A module: its first line.
         """
         if (code := code_of(one)) is not None:
-            return Place(code.co_filename, code.co_firstlineno)
+            return SourceLine(code.co_filename, code.co_firstlineno)
         type_ = type(one)
         if issubclass(type_, type):
             return self.of_class(one)
         if issubclass(type_, ModuleType):
             file = _file_of(_dict_of_module(one))
-            return Place(file, 1) if file else None
+            return SourceLine(file, 1) if file else None
         if (found := self.of_class(type_)) is not None:
             return found
         if type_ is LRU_CACHE:
@@ -166,8 +166,8 @@ class Places:
             return None if wrapped is None else self.of(wrapped)
         return None
 
-    def of_class(self, type_: type) -> Place | None:
-        """Return where a class is defined; None: not by Python code."""
+    def of_class(self, type_: type) -> SourceLine | None:
+        """Return where a class is defined; None: in C."""
         if id(type_) not in self._classes:
             self._classes[id(type_)] = self._find_class(type_)
         return self._classes[id(type_)]
@@ -180,7 +180,9 @@ class Places:
         name = names.get("__name__")
         return name if type(name) is str else "a module"
 
-    def of_variable(self, namespace: Any, value: object) -> tuple[str, Place | None]:
+    def of_variable(
+        self, namespace: Any, value: object
+    ) -> tuple[str, SourceLine | None]:
         """Return the name of a module's variable, and where it is first assigned."""
         if id(namespace) not in self._variables:
             self._variables[id(namespace)] = {
@@ -190,22 +192,24 @@ class Places:
             }
         name = self._variables[id(namespace)].get(id(value), "?")
         file = _file_of(namespace)
-        return name, Place(file, self.sources.line_of(file, name)) if file else None
+        return name, SourceLine(
+            file, self.sources.line_of(file, name)
+        ) if file else None
 
-    def find_variable(self, value: object) -> tuple[str | None, Place | None]:
+    def find_variable(self, value: object) -> tuple[str | None, SourceLine | None]:
         """Return a module that has *value* as a variable, and where it is assigned."""
         for name, names in self._modules.items():
             if any(one is value for one in names.values()):
                 return name, self.of_variable(names, value)[1]
         return None, None
 
-    def package_of(self, place: Place | None) -> str:
-        """Return the package, that is the topmost module, that a file belongs to."""
-        if place is None:
+    def package_of(self, line: SourceLine | None) -> str:
+        """Return the top-level package that a file belongs to."""
+        if line is None:
             return "(unknown)"
-        return self._packages.get(place.file, "(no module)")
+        return self._packages.get(line.file, "(no module)")
 
-    def _find_class(self, type_: type) -> Place | None:
+    def _find_class(self, type_: type) -> SourceLine | None:
         if not is_python_class(type_):
             return None
         names, qualname = _dict_of_class(type_), _qualname_of(type_)
@@ -218,16 +222,16 @@ class Places:
                 return None
         first = names.get("__firstlineno__")  # since 3.13
         if type(first) is int:
-            return Place(file, first)
-        return Place(file, self.sources.line_of(file, qualname))
+            return SourceLine(file, first)
+        return SourceLine(file, self.sources.line_of(file, qualname))
 
 
 def _file_of_methods(names: Mapping[str, Any], qualname: str) -> str | None:
-    # Some packages give their classes the name of a module that only imports them.
+    # Some packages set __module__ of their classes to a module that re-exports them.
     for value in names.values():
         if type(value) is FunctionType and value.__qualname__.startswith(qualname):
             file = value.__code__.co_filename
-            if not file.startswith("<"):  # made by attrs or dataclasses
+            if not file.startswith("<"):  # generated by attrs or dataclasses
                 return file
     return None
 

@@ -1,9 +1,9 @@
-"""A byte for each object that the collector does not track, by its address.
+"""Record one byte per object that the garbage collector does not track, by address.
 
-Strings, bytes and numbers are not tracked, nor are dictionaries and tuples of nothing
-else. So the only way to tell old ones from new ones is to have seen the old ones. What
-is kept of each is a byte that depends on its content: where a new object takes the
-place of one that is gone, 191 of 192 times the byte differs.
+Strings, bytes and numbers are not tracked, nor are dictionaries and tuples of only
+those. Old ones can be told from new ones only if the old ones were recorded. The byte
+depends on the object's content: if a new object reuses an address, the byte differs in
+191 of 192 cases.
 """
 
 from __future__ import annotations
@@ -25,17 +25,17 @@ from trio_supervisor.diagnostics.snapshot.snapshot_child import (
 )
 
 _PAGE: Final = 256
-"""Objects begin at multiples of 16 bytes, so that many in 4 KiB."""
+"""Objects per 4 KiB of memory: they are aligned to 16 bytes."""
 _HASHED: Final = frozenset(
     map(id, (str, bytes, int, float, complex, bool, type(None), range))
 )
-"""By their ids: to look for a type as such could ask its metaclass."""
+"""By id: comparing a type itself could call its metaclass."""
 
-# Dictionaries have values of their own: one that grows goes on to be the same.
+# Dictionaries have a range of their own: one that grows keeps its fingerprint.
 _EMPTY_DICT: Final = 63
 _OTHERS: Final = 64
 _TRACKED: Final = 255
-"""Stands for an object that was tracked, whatever it is."""
+"""Stands for any tracked object."""
 
 
 def fingerprint(value: Any) -> int:
@@ -55,17 +55,17 @@ def fingerprint(value: Any) -> int:
 
 @define(eq=False)
 class Fingerprints:
-    """The bytes of objects, in pages of 256, which are 4 KiB of memory."""
+    """Fingerprints in pages of 256 bytes, one page per 4 KiB of memory."""
 
     _pages: dict[int, bytearray] = field(factory=dict)
     sizes: LargeSizes = field(factory=LargeSizes)
 
     def add(self, address: int, one: Any) -> int:
-        """Return the fingerprint of *one*; 0: there is one for its address already."""
+        """Add and return the fingerprint of *one*; 0: its address has one already."""
         return self._set(address, one, 0)
 
     def add_tracked(self, one: object) -> None:
-        """Note that there is a tracked object."""
+        """Record a tracked object."""
         self._set(id(one), None, _TRACKED)
 
     def _set(self, address: int, one: Any, value: int) -> int:
@@ -79,7 +79,7 @@ class Fingerprints:
         return value
 
     def save(self, descriptor: int) -> None:
-        """Write all of it to a file that is empty."""
+        """Write all fingerprints to an empty file."""
         numbers = array("Q", self._pages)
         write_all(descriptor, array("Q", [len(numbers)]).tobytes() + numbers.tobytes())
         for page in self._pages.values():
@@ -89,12 +89,12 @@ class Fingerprints:
 
 @define(eq=False)
 class SavedFingerprints:
-    """What a snapshot saved, to be read by a later one."""
+    """The fingerprints that an earlier snapshot saved."""
 
     _memory: mmap.mmap
     _offsets: dict[int, int]
     sizes: dict[int, int]
-    """Of what can grow and was not small, by its address [bytes]."""
+    """Sizes of large growable objects, by address [bytes]."""
 
     @classmethod
     def load(cls, descriptor: int) -> SavedFingerprints:
@@ -108,21 +108,21 @@ class SavedFingerprints:
         return cls(memory, offsets, sizes_in(memory[start + count * _PAGE :]))
 
     def is_known(self, address: int, value: int) -> bool:
-        """Whether there was an object of that fingerprint at that address."""
+        """Return whether an object with that fingerprint was at that address."""
         known = self.at(address)
         return known == value or (known == _EMPTY_DICT and value < _EMPTY_DICT)
 
     def was_dict(self, address: int, one: dict[Any, Any]) -> bool:
-        """Whether there was a dictionary that was not tracked, and now is *one*."""
+        """Return whether *one* was an untracked dictionary before."""
         known = self.at(address)
         return known == _EMPTY_DICT or known == fingerprint(one)
 
     def was_tracked(self, address: int) -> bool:
-        """Whether there was a tracked object, if those were noted."""
+        """Return whether a tracked object was recorded at that address."""
         return self.at(address) == _TRACKED
 
     def at(self, address: int) -> int:
-        """Return the fingerprint that was saved for an address; 0: none."""
+        """Return the fingerprint saved for an address; 0: none."""
         offset = self._offsets.get(address >> 12)
         return 0 if offset is None else self._memory[offset + ((address >> 4) & 255)]
 
@@ -132,12 +132,12 @@ Found = dict[int, Any]
 
 
 def untracked_in(objects: Sequence[Any]) -> Found:
-    """Return the untracked objects that some others refer to."""
+    """Return the untracked objects that *objects* refer to."""
     return {id(one): one for one in references(objects) if not gc.is_tracked(one)}
 
 
 def is_container(untracked: object) -> bool:
-    """Whether an untracked object may refer to others."""
+    """Return whether an untracked object may refer to others."""
     return type(untracked) is dict or type(untracked) is tuple
 
 
@@ -166,7 +166,7 @@ def take_fingerprints(
     """Return the fingerprints of all untracked objects below *objects*, and sizes.
 
     Args:
-        with_tracked: Whether to note *objects* themselves, too.
+        with_tracked: Whether to record *objects* themselves too.
     """
     seen = Fingerprints()
     for chunk in reporter.chunks(objects):

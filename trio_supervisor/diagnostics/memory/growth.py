@@ -1,8 +1,8 @@
-"""How much containers and buffers have grown that were there before.
+"""Measure the growth of containers and buffers that existed before a sample.
 
-A list, a dictionary or a bytearray that grows is no new object, however large it gets.
-So the first snapshot of a sample notes the sizes of the large ones, and the second
-compares: what is not noted was small.
+A list, dictionary or bytearray that grows is no new object, however large it gets. The
+first snapshot of a sample records the sizes of the large ones, and the second compares:
+one without a record was small.
 """
 
 from __future__ import annotations
@@ -17,9 +17,9 @@ from typing import Any, Final
 from attrs import define, field, frozen
 
 SMALL: Final = 4096
-"""A size that is not noted, and is taken for nothing [bytes]."""
+"""Smaller sizes are not recorded, and count as zero [bytes]."""
 _SHOWN: Final = 12
-"""Of those that have grown."""
+"""Grown objects that are reported."""
 _Measure = Callable[[Any], int]
 
 _mro_of: Final = type.__dict__["__mro__"].__get__
@@ -29,12 +29,12 @@ _item_size_of: Final = vars(array)["itemsize"].__get__
 def _length_of_file(one: Any) -> int:
     try:
         return io.BytesIO.getbuffer(one).nbytes
-    except ValueError:  # it is closed
+    except ValueError:  # the file is closed
         return 0
 
 
-# What is in it, without the room that is kept for more: that is an eighth of a list or
-# a buffer, so that a large one seldom changes its size.
+# Sizes of the contents, without overallocation: that is an eighth of a list or buffer,
+# so the allocated size of a large one seldom changes.
 _MEASURES: Final[dict[type, _Measure]] = {
     list: lambda one: _POINTER * list.__len__(one),
     deque: lambda one: _POINTER * deque.__len__(one),
@@ -45,36 +45,36 @@ _MEASURES: Final[dict[type, _Measure]] = {
     array: lambda one: array.__len__(one) * _item_size_of(one),
 }
 _GROWING: Final = {id(type_): measure for type_, measure in _MEASURES.items()}
-"""By id: to look for a type as such could ask its metaclass."""
+"""By id: comparing a type itself could call its metaclass."""
 _POINTER: Final = 8
 """[bytes]"""
 
 
 @frozen
-class Grown:
-    """An object that has grown."""
+class GrownObject:
+    """An old object that has grown."""
 
     one: Any
     before: int
-    """Its size at the start, 0 where that was small [bytes]."""
+    """Size at the start; 0 if that was small [bytes]."""
     now: int
 
     @property
     def growth(self) -> int:
-        """By how much [bytes]."""
+        """Growth [bytes]."""
         return self.now - self.before
 
 
 @define(eq=False)
 class LargeSizes:
-    """The sizes of what can grow and is not small, by address; in a snapshot."""
+    """Sizes of large growable objects by address; in a snapshot."""
 
     found: dict[int, int] = field(factory=dict)
     objects: dict[int, Any] = field(factory=dict)
     _measures: dict[int, _Measure | None] = field(factory=dict)
 
     def add(self, objects: Iterable[Any]) -> None:
-        """Note those of *objects* that can grow, and are large."""
+        """Record those of *objects* that can grow and are large."""
         measures = self._measures
         for one in objects:
             type_ = type(one)
@@ -86,10 +86,10 @@ class LargeSizes:
                 self.found[id(one)] = size
                 self.objects[id(one)] = one
 
-    def grown_since(self, before: Mapping[int, int]) -> list[Grown]:
-        """Return those that have grown the most, by more than what is small."""
+    def grown_since(self, before: Mapping[int, int]) -> list[GrownObject]:
+        """Return the objects that have grown the most, by more than `SMALL`."""
         grown = (
-            Grown(self.objects[address], before.get(address, 0), size)
+            GrownObject(self.objects[address], before.get(address, 0), size)
             for address, size in self.found.items()
             if size - before.get(address, 0) > SMALL
         )
@@ -108,7 +108,7 @@ def sizes_in(data: bytes) -> dict[int, int]:
 
 
 def _measure_for(type_: type) -> _Measure | None:
-    # By the built-in type below: a class may have an idea of its own of its size.
+    # By the built-in base class: a subclass may override its size.
     for class_ in _mro_of(type_):
         if (measure := _GROWING.get(id(class_))) is not None:
             return measure

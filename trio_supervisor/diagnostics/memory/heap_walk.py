@@ -1,4 +1,4 @@
-"""Walks the heap backwards: from objects to those that refer to them."""
+"""Walk the heap backwards: from objects to their referrers."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from trio_supervisor.diagnostics.stacks.frames import RunningThread, outwards
 
 @define(frozen=True)
 class Local:
-    """A variable of a frame that a thread runs, which the collector does not see."""
+    """A variable of a running frame, which the collector does not track."""
 
     thread: str
     frame: FrameType
@@ -32,21 +32,21 @@ class Local:
 
 @define(eq=False)
 class Heap:
-    """All that there is in a snapshot."""
+    """All objects in a snapshot."""
 
     reporter: SnapshotReporter
     objects: list[Any]
-    """Those that the collector tracks, and untracked containers of new ones."""
+    """The tracked objects, and untracked containers of new objects."""
     new: Found
     locals: dict[int, Local]
-    """Of running threads, by the address of their value."""
+    """Variables of running frames, by the address of their value."""
     hidden: set[int] = field(factory=set)
-    """Addresses of what is ours: it does not count as a holder."""
+    """Addresses of our own objects, which do not count as referrers."""
 
     def referrers(self, addresses: set[int]) -> Iterator[tuple[Any, set[int]]]:
-        """Return each object that refers to some of *addresses*, and to which."""
+        """Yield each object that refers to some of *addresses*, and to which."""
         for chunk in self.reporter.chunks(self.objects):
-            # Together first: that is all C code, and most refer to none of them.
+            # The whole chunk first: that is all in C, and most chunks have none.
             if addresses.isdisjoint(map(id, references(chunk))):
                 continue
             for one in chunk:
@@ -71,8 +71,8 @@ def running_locals(threads: Sequence[RunningThread]) -> dict[int, Local]:
 def tracked_objects(threads: Sequence[RunningThread]) -> list[Any]:
     """Return all objects that the collector tracks, frozen or not; in a snapshot.
 
-    The last one is a list that stands in for the frames of *threads*: of their
-    variables, of which the collector does not know.
+    The last one is a list of the variables of the frames of *threads*, which the
+    collector does not track.
     """
     gc.unfreeze()
     objects = gc.get_objects()
@@ -88,12 +88,12 @@ def find_untracked(
     new: Found,
     large: LargeSizes,
 ) -> list[Any]:
-    """Add to *new* the untracked objects that were not there *before*.
+    """Add to *new* the untracked objects that did not exist *before*.
 
     The sizes of old ones, and of old *objects*, are added to *large*.
 
-    Returns the untracked containers that refer to new ones, or to large ones, which
-    are not among *objects*.
+    Return the untracked containers, not among *objects*, that refer to new or to large
+    objects.
     """
     seen = Fingerprints()
     carriers: Found = {}

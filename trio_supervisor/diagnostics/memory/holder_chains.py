@@ -1,4 +1,4 @@
-"""A chain of holders in words."""
+"""Describe a chain of references, from a root down to an object."""
 
 from __future__ import annotations
 
@@ -19,8 +19,8 @@ from typing import Any, Final
 
 from trio_supervisor.diagnostics.memory.definitions import (
     LRU_CACHE,
-    Place,
-    Places,
+    DefinitionFinder,
+    SourceLine,
     instance_dict,
     slots_of,
     suspended_frame,
@@ -30,70 +30,74 @@ from trio_supervisor.diagnostics.stacks.values import short, type_name
 from trio_supervisor.wire.memory_reports import Step
 
 _CONTEXT_NODES: Final = ("hamt_bitmap_node", "hamt_collision_node")
-"""What the values of context variables are in."""
+"""Types of the containers of context variables' values."""
 _LENGTHS: Final = frozenset(map(id, (list, tuple, set, frozenset, deque)))
 
 
 def describe_chain(
-    places: Places, chain: Sequence[Any], new: Container[int] = ()
+    definitions: DefinitionFinder, chain: Sequence[Any], new: Container[int] = ()
 ) -> tuple[Step, ...]:
-    """Return the steps from the first of *chain* to its last, which is not named.
+    """Return the steps of *chain* from its first object to the last but one.
 
     Args:
-        new: The addresses of new objects.
+        new: Addresses of the new objects.
     """
-    return tuple(_steps(places, chain, new))
+    return tuple(_steps(definitions, chain, new))
 
 
-def _steps(places: Places, chain: Sequence[Any], new: Container[int]) -> Iterator[Step]:
+def _steps(
+    definitions: DefinitionFinder, chain: Sequence[Any], new: Container[int]
+) -> Iterator[Step]:
     number = 0
     while number < len(chain) - 1:
         holder, below = chain[number], chain[number + 1 :]
-        text, place, used = _describe(places, holder, below)
+        text, definition, used = _describe(definitions, holder, below)
         is_new = id(holder) in new
-        if place is None:
+        if definition is None:
             yield Step(text=text, is_new=is_new)
         else:
-            yield Step(text=text, file=place.file, line=place.line, is_new=is_new)
+            yield Step(
+                text=text, file=definition.file, line=definition.line, is_new=is_new
+            )
         number += used
 
 
 def _describe(
-    places: Places, holder: Any, below: Sequence[Any]
-) -> tuple[str, Place | None, int]:
-    """Return what *holder* is, its place, and how many of the chain that speaks for."""
+    definitions: DefinitionFinder, holder: Any, below: Sequence[Any]
+) -> tuple[str, SourceLine | None, int]:
+    """Return the text, definition and number of objects of the chain's next step."""
     held = below[0]
     if type(holder) is Local:
         return (*_of_frame(holder.frame, holder.name, f"in {holder.thread}"), 1)
     if (frame := suspended_frame(holder)) is not None:
         name = _name_in(dict(frame.f_locals), held)
         return (*_of_frame(frame, name, f"of a suspended {_kind(holder)}"), 1)
-    if (module := places.module_of(holder)) is not None:
-        name, place = places.of_variable(holder, held)
-        return f"variable {name} of module {module}", place, 1
+    if (module := definitions.module_of(holder)) is not None:
+        name, definition = definitions.of_variable(holder, held)
+        return f"variable {name} of module {module}", definition, 1
     if type(holder) is FunctionType:
-        return _of_function(holder, below, places.of(holder))
+        return _of_function(holder, below, definitions.of(holder))
     if type(holder) is LRU_CACHE:
         wrapped = (instance_dict(holder) or {}).get("__wrapped__")
         name = wrapped.__qualname__ if type(wrapped) is FunctionType else "a function"
-        return f"lru_cache of {name}()", places.of(holder), 1
+        return f"lru_cache of {name}()", definitions.of(holder), 1
     if type(holder) is dict:
         return f"a dict of {len(holder)}, at {_name_in(holder, held)}", None, 1
     if id(type(holder)) in _LENGTHS:
         return f"a {type(holder).__name__} of {len(holder)}", None, 1
     if (variable := _context_variable(holder, held)) is not None:
-        module, place = places.find_variable(variable)
+        module, definition = definitions.find_variable(variable)
         whose = f" of module {module}" if module is not None else ""
-        return f"context variable {variable.name}{whose}", place, 1
+        return f"context variable {variable.name}{whose}", definition, 1
     if type(holder) is CellType:
         return "a closure's cell", None, 1
-    return _of_instance(places, holder, below)
+    return _of_instance(definitions, holder, below)
 
 
-def _of_frame(frame: FrameType, name: str, where: str) -> tuple[str, Place]:
+def _of_frame(frame: FrameType, name: str, where: str) -> tuple[str, SourceLine]:
     code = frame.f_code
     text = f"local variable {name} of {code.co_qualname}(), {where} at line"
-    return f"{text} {frame.f_lineno}", Place(code.co_filename, code.co_firstlineno)
+    return f"{text} {frame.f_lineno}", SourceLine(code.co_filename, code.co_firstlineno)
 
 
 def _kind(one: object) -> str:
@@ -103,41 +107,41 @@ def _kind(one: object) -> str:
 
 
 def _of_function(
-    function: FunctionType, below: Sequence[Any], place: Place | None
-) -> tuple[str, Place | None, int]:
+    function: FunctionType, below: Sequence[Any], definition: SourceLine | None
+) -> tuple[str, SourceLine | None, int]:
     name, held = function.__qualname__, below[0]
     closure = function.__closure__ or ()
     if held is closure and len(below) > 2 and type(below[1]) is CellType:
         variables = dict(zip(function.__code__.co_freevars, closure, strict=False))
         variable = _name_in(variables, below[1])
-        return f"closure variable {variable} of {name}()", place, 3
+        return f"closure variable {variable} of {name}()", definition, 3
     if held is function.__defaults__ or held is function.__kwdefaults__:
-        return f"default argument of {name}()", place, 2 if len(below) > 1 else 1
-    return f"function {name}()", place, 1
+        return f"default argument of {name}()", definition, 2 if len(below) > 1 else 1
+    return f"function {name}()", definition, 1
 
 
 def _of_instance(
-    places: Places, holder: Any, below: Sequence[Any]
-) -> tuple[str, Place | None, int]:
+    definitions: DefinitionFinder, holder: Any, below: Sequence[Any]
+) -> tuple[str, SourceLine | None, int]:
     type_: type = type(holder)
     what = f"class {type_name(holder)}" if issubclass(type_, type) else type_name(type_)
-    place, held = places.of(holder), below[0]
+    definition, held = definitions.of(holder), below[0]
     names: Any = slots_of(holder)
     if issubclass(type_, type):
         names = _class_names(holder)
     elif own := instance_dict(holder):
         if own is held and len(below) > 1:
-            return f"attribute {_name_in(own, below[1])} of {what}", place, 2
+            return f"attribute {_name_in(own, below[1])} of {what}", definition, 2
         names = {**names, **own}
     name = _name_in(names, held, "")
-    return (f"attribute {name} of {what}" if name else what), place, 1
+    return (f"attribute {name} of {what}" if name else what), definition, 1
 
 
 def _context_variable(holder: Any, held: object) -> ContextVar[Any] | None:
-    """Return the variable that has *held* as its value in a part of a context."""
+    """Return the context variable whose value in a context node is *held*."""
     if type(holder).__qualname__ not in _CONTEXT_NODES:
         return None
-    # As it is told, a value has its variable after it.
+    # The referents list each value before its variable.
     for value, variable in pairwise(gc.get_referents(holder)):
         if value is held and type(variable) is ContextVar:
             return variable

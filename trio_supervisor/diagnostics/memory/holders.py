@@ -1,4 +1,4 @@
-"""Who holds what: the way from a module, a frame or a task to an object."""
+"""Find the references that keep an object alive, from a module, frame or task."""
 
 from __future__ import annotations
 
@@ -7,30 +7,33 @@ from typing import Any, Final
 
 from attrs import define, field
 
-from trio_supervisor.diagnostics.memory.definitions import Places, suspended_frame
+from trio_supervisor.diagnostics.memory.definitions import (
+    DefinitionFinder,
+    suspended_frame,
+)
 from trio_supervisor.diagnostics.memory.heap_walk import Heap, Local
 
-_DEPTH: Final = 24
-"""Steps from an object to its root that are tried."""
-_BREADTH: Final = 2_000
-"""Referrers of one object, on one level, that are followed."""
+_MAX_DEPTH: Final = 24
+"""References that are followed from an object towards a root."""
+_MAX_BREADTH: Final = 2_000
+"""Referrers per level that are followed from one object."""
 
 
 @define(eq=False)
-class _Search:
-    """The search for the root of one object, upwards."""
+class _RootSearch:
+    """A breadth-first search along referrers for the root of one object."""
 
     start: Any
     below: dict[int, Any] = field(factory=dict)
-    """By address of a referrer: what it refers to, on the way down."""
+    """By address of a referrer: the object it refers to, towards the start."""
     level: list[Any] = field(factory=list)
-    """What was reached last."""
+    """The referrers that were reached last."""
     root: Any = None
     last: Any = None
-    """The farthest object that was reached."""
+    """The farthest referrer that was reached."""
 
     def chain(self) -> list[Any]:
-        """Return the objects from the root, or the farthest, down to the start."""
+        """Return the objects from the root, or the farthest one, down to the start."""
         one = self.last if self.root is None else self.root
         found = [one]
         while one is not self.start:
@@ -40,34 +43,36 @@ class _Search:
 
 
 def find_roots(
-    heap: Heap, places: Places, starts: Sequence[Any]
+    heap: Heap, definitions: DefinitionFinder, starts: Sequence[Any]
 ) -> list[tuple[list[Any], bool]]:
     """Return for each of *starts* the shortest chain from a root down to it.
 
     A root is the namespace of a module, a suspended coroutine or generator, or a
-    `Local`. The second value is False if none was reached: then the chain begins with
-    the farthest that was.
+    `Local`. The second value is False if no root was reached: then the chain begins
+    with the farthest referrer.
     """
-    searches = [_Search(start, level=[start], last=start) for start in starts]
+    searches = [_RootSearch(start, level=[start], last=start) for start in starts]
     for search in searches:
         search.below[id(search.start)] = None
-    for _ in range(_DEPTH):
+    for _ in range(_MAX_DEPTH):
         if not (active := [s for s in searches if s.root is None and s.level]):
             break
-        _ascend(heap, places, active)
+        _ascend(heap, definitions, active)
     return [(search.chain(), search.root is not None) for search in searches]
 
 
-def is_root(places: Places, one: Any) -> bool:
-    """Whether whatever *one* holds needs no other holder."""
+def is_root(definitions: DefinitionFinder, one: Any) -> bool:
+    """Return whether *one* is a root: it needs no referrer to stay alive."""
     if type(one) is dict:
-        return places.module_of(one) is not None
+        return definitions.module_of(one) is not None
     return type(one) is Local or suspended_frame(one) is not None
 
 
-def _ascend(heap: Heap, places: Places, searches: Sequence[_Search]) -> None:
-    """Go one level up in all *searches*, with one walk over the heap."""
-    waiting: dict[int, list[tuple[_Search, Any]]] = {}
+def _ascend(
+    heap: Heap, definitions: DefinitionFinder, searches: Sequence[_RootSearch]
+) -> None:
+    """Go one level up in all *searches*, in one pass over the heap."""
+    waiting: dict[int, list[tuple[_RootSearch, Any]]] = {}
     for search in searches:
         for one in search.level:
             waiting.setdefault(id(one), []).append((search, one))
@@ -75,19 +80,19 @@ def _ascend(heap: Heap, places: Places, searches: Sequence[_Search]) -> None:
     for referrer, found in heap.referrers(set(waiting)):
         for address in found:
             for search, one in waiting[address]:
-                _reach(search, referrer, one, is_root(places, referrer))
+                _reach(search, referrer, one, is_root(definitions, referrer))
     for address in waiting.keys() & heap.locals.keys():
         for search, one in waiting[address]:
             _reach(search, heap.locals[address], one, True)
 
 
-def _reach(search: _Search, referrer: Any, one: Any, is_root: bool) -> None:
+def _reach(search: _RootSearch, referrer: Any, one: Any, is_root: bool) -> None:
     if search.root is not None or id(referrer) in search.below:
         return
     if is_root:
         search.root = referrer
         search.below[id(referrer)] = one
-    elif len(search.level) < _BREADTH:
+    elif len(search.level) < _MAX_BREADTH:
         search.below[id(referrer)] = one
         search.level.append(referrer)
         search.last = referrer

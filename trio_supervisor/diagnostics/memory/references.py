@@ -1,4 +1,4 @@
-"""What objects refer to, as far as they tell."""
+"""List the references of objects, including string keys of dictionaries."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ from typing import Any
 
 
 def references(objects: Sequence[Any]) -> list[Any]:
-    """Return what *objects* refer to.
+    """Return the objects that *objects* refer to.
 
-    The collector is told of all but the keys of a dictionary where those are strings:
-    they cannot be part of a cycle. Here they are there as well.
+    gc.get_referents() omits the keys of a dictionary if all are strings, since those
+    cannot be part of a cycle. They are included here.
     """
     found = gc.get_referents(*objects)
     dicts = [one for one in objects if issubclass(type(one), dict)]

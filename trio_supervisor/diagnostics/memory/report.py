@@ -1,4 +1,4 @@
-"""Adds up new objects into a report."""
+"""Add up new objects by class, location, file and package."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ from attrs import define, field
 
 from trio_supervisor._location import PACKAGE
 from trio_supervisor.diagnostics.memory.attribution import Owners
-from trio_supervisor.diagnostics.memory.definitions import Place, Places
-from trio_supervisor.diagnostics.memory.growth import Grown
+from trio_supervisor.diagnostics.memory.definitions import DefinitionFinder, SourceLine
+from trio_supervisor.diagnostics.memory.growth import GrownObject
 from trio_supervisor.diagnostics.memory.heap_walk import Heap
 from trio_supervisor.diagnostics.memory.holder_chains import describe_chain
 from trio_supervisor.diagnostics.memory.holders import find_roots
@@ -23,25 +23,25 @@ from trio_supervisor.wire.memory_reports import Amount, Group, Growth, Holding
 
 _STRINGS: Final = 30
 _HOLDINGS: Final = 12
-"""Groups for which holders are looked for."""
+"""Groups whose holders are searched."""
 _TEXT: Final = 60
-"""Of a string [characters]."""
+"""Text shown of a string [characters]."""
 _OWN: Final = os.path.join(PACKAGE, "diagnostics", "")
 
 
 @define(eq=False)
-class _ById:
-    """A type as a key: to hash the type itself could ask its metaclass."""
+class _TypeKey:
+    """A type as a key: hashing the type itself could call its metaclass."""
 
     type: type
 
 
 @define(eq=False)
-class Tally:
-    """What the new objects of a heap add up to."""
+class RetainedTotals:
+    """Totals of the new objects of a heap."""
 
     _heap: Heap
-    _places: Places
+    _definitions: DefinitionFinder
     _owners: Owners
     packages: Sums = field(factory=Sums)
     files: Sums = field(factory=Sums)
@@ -51,31 +51,33 @@ class Tally:
     _kinds: Sums = field(factory=Sums)
     """By class and location."""
     _samples: dict[Any, Any] = field(factory=dict)
-    """One object of each kind; one that an old object refers to, where there is."""
+    """One object of each kind, preferably one that an old object refers to."""
 
     @classmethod
-    def count(cls, heap: Heap, places: Places, owners: Owners) -> Tally:
-        """Count all new objects but our own."""
-        tally = cls(heap, places, owners)
-        tally._count_kinds()
-        for (type_, place), amount in tally._kinds.largest():
+    def count(
+        cls, heap: Heap, definitions: DefinitionFinder, owners: Owners
+    ) -> RetainedTotals:
+        """Add up all new objects except our own."""
+        totals = cls(heap, definitions, owners)
+        totals._count_kinds()
+        for (type_, definition), amount in totals._kinds.largest():
             added = amount.memory, amount.count
-            tally.classes.add(type_name(type_.type), *added)
-            tally.locations.add(place, *added)
-            tally.files.add(place and place.file, *added)
-            tally.packages.add(places.package_of(place), *added)
-        return tally
+            totals.classes.add(type_name(type_.type), *added)
+            totals.locations.add(definition, *added)
+            totals.files.add(definition and definition.file, *added)
+            totals.packages.add(definitions.package_of(definition), *added)
+        return totals
 
     def _count_kinds(self) -> None:
-        sizes, types = Sizes(), dict[int, _ById]()
+        sizes, types = Sizes(), dict[int, _TypeKey]()
         for one in self._heap.new.values():
-            place = self._owners.place_of(one)
-            if place is not None and place.file.startswith(_OWN):
+            definition = self._owners.line_of(one)
+            if definition is not None and definition.file.startswith(_OWN):
                 continue
             type_ = type(one)
             if (key := types.get(id(type_))) is None:
-                key = types[id(type_)] = _ById(type_)
-            kind, size = (key, place), sizes.of(one)
+                key = types[id(type_)] = _TypeKey(type_)
+            kind, size = (key, definition), sizes.of(one)
             self._kinds.add(kind, size)
             if type_ is str:
                 self.strings.add(one, size)
@@ -87,23 +89,23 @@ class Tally:
         return is_entry(one) and not is_entry(self._samples[kind])
 
     def holdings(
-        self, grown: Sequence[Grown]
+        self, grown: Sequence[GrownObject]
     ) -> tuple[tuple[Holding, ...], tuple[Growth, ...]]:
-        """Return who holds the largest groups of one class and location, and *grown*.
+        """Return the holders of the largest groups, and those of *grown* objects.
 
-        Together, for each walk over the heap takes its time.
+        Both are searched together, since each pass over the heap takes time.
         """
         largest = self._kinds.largest()[:_HOLDINGS]
         starts = [self._samples[kind] for kind, _ in largest]
         others = [one.one for one in grown]
-        roots = find_roots(self._heap, self._places, starts + others)
+        roots = find_roots(self._heap, self._definitions, starts + others)
         count = len(starts)
         return self._holdings(largest, roots[:count]), tuple(
             Growth(
                 class_name=type_name(type(one.one)),
                 before=one.before,
                 now=one.now,
-                chain=describe_chain(self._places, chain, self._heap.new),
+                chain=describe_chain(self._definitions, chain, self._heap.new),
                 is_rooted=is_rooted,
             )
             for one, (chain, is_rooted) in zip(grown, roots[count:], strict=True)
@@ -117,25 +119,29 @@ class Tally:
         return tuple(
             Holding(
                 class_name=type_name(type_.type),
-                location=location_name(place),
+                location=location_name(definition),
                 memory=amount.memory,
                 count=amount.count,
-                chain=describe_chain(self._places, chain, self._heap.new),
+                chain=describe_chain(self._definitions, chain, self._heap.new),
                 is_rooted=is_rooted,
             )
-            for ((type_, place), amount), (chain, is_rooted) in zip(
+            for ((type_, definition), amount), (chain, is_rooted) in zip(
                 largest, roots, strict=True
             )
         )
 
     def string_groups(self) -> tuple[Group, ...]:
-        """Return the strings by content."""
+        """Return the strings, grouped by content."""
         return self.strings.groups(_STRINGS, _cut)
 
 
-def location_name(place: Place | None) -> str:
-    """Return a place as ``file:line``."""
-    return "(unknown)" if place is None else f"{printable(place.file)}:{place.line}"
+def location_name(definition: SourceLine | None) -> str:
+    """Return a definition as ``file:line``."""
+    return (
+        "(unknown)"
+        if definition is None
+        else f"{printable(definition.file)}:{definition.line}"
+    )
 
 
 def file_name(file: str | None) -> str:

@@ -10,19 +10,23 @@ from attrs import frozen
 
 from trio_supervisor.diagnostics.memory.allocation_epochs import Epoch
 from trio_supervisor.diagnostics.memory.attribution import Owners
-from trio_supervisor.diagnostics.memory.definitions import Places
+from trio_supervisor.diagnostics.memory.definitions import DefinitionFinder
 from trio_supervisor.diagnostics.memory.fingerprints import (
     SavedFingerprints,
     take_fingerprints,
 )
-from trio_supervisor.diagnostics.memory.growth import Grown, LargeSizes
+from trio_supervisor.diagnostics.memory.growth import GrownObject, LargeSizes
 from trio_supervisor.diagnostics.memory.heap_walk import (
     Heap,
     find_untracked,
     running_locals,
     tracked_objects,
 )
-from trio_supervisor.diagnostics.memory.report import Tally, file_name, location_name
+from trio_supervisor.diagnostics.memory.report import (
+    RetainedTotals,
+    file_name,
+    location_name,
+)
 from trio_supervisor.diagnostics.snapshot.snapshot import Fields
 from trio_supervisor.diagnostics.snapshot.snapshot_child import SnapshotReporter
 from trio_supervisor.diagnostics.stacks.frames import RunningThread
@@ -125,23 +129,23 @@ def _is_old(one: Any, before: SavedFingerprints) -> bool:
 
 
 def _report_on(
-    heap: Heap, measured: Measured, grown: Sequence[Grown], notes: tuple[str, ...]
+    heap: Heap, measured: Measured, grown: Sequence[GrownObject], notes: tuple[str, ...]
 ) -> MemoryReport:
-    reporter, places = heap.reporter, Places()
+    reporter, definitions = heap.reporter, DefinitionFinder()
     reporter.begin(0.3, 0.6)
-    tally = Tally.count(heap, places, Owners.find(heap, places))
+    totals = RetainedTotals.count(heap, definitions, Owners.find(heap, definitions))
     reporter.begin(0.6, 1.0)
-    holders, grown_holders = tally.holdings(grown)
+    holders, grown_holders = totals.holdings(grown)
     return MemoryReport(
         data="",
         duration=measured.duration,
         total_allocated=measured.allocated,
-        total_retained=tally.classes.total(),
-        by_package=tally.packages.groups(),
-        by_file=tally.files.groups(name_of=file_name),
-        by_location=tally.locations.groups(name_of=location_name),
-        by_class=tally.classes.groups(),
-        strings=tally.string_groups(),
+        total_retained=totals.classes.total(),
+        by_package=totals.packages.groups(),
+        by_file=totals.files.groups(name_of=file_name),
+        by_location=totals.locations.groups(name_of=location_name),
+        by_class=totals.classes.groups(),
+        strings=totals.string_groups(),
         holders=holders,
         grown=grown_holders,
         collections=measured.collections,

@@ -1,4 +1,4 @@
-"""Sizes of objects by pympler, without running code of the application."""
+"""Measure objects by pympler, without running code of the application."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ _ASKED: Final = (
     "__sizeof__",
     "__slots__",
 )
-"""What pympler, or Python itself for it, asks an object for."""
+"""Attributes that pympler, or Python on its behalf, reads from an object."""
 _NO_CODE: Final = (
     WrapperDescriptorType,
     MethodDescriptorType,
@@ -41,9 +41,9 @@ _NO_CODE: Final = (
     str,
     dict,
 )
-"""What such a name may be without leading to the application's code."""
+"""Types of such an attribute that run no code of the application."""
 _HEADER: Final = 16
-"""What the collector has in front of an object that it tracks [bytes]."""
+"""Size of the collector's header of a tracked object [bytes]."""
 
 _mro_of: Final = type.__dict__["__mro__"].__get__
 _names_of: Final = type.__dict__["__dict__"].__get__
@@ -51,12 +51,12 @@ _names_of: Final = type.__dict__["__dict__"].__get__
 
 @define(eq=False)
 class Sizes:
-    """Finds sizes, in a snapshot; remembers of which types it must not ask pympler."""
+    """Measures objects in a snapshot, with a cached function per type."""
 
     _kinds: dict[int, Callable[[Any], int]] = field(factory=dict)
 
     def of(self, one: Any) -> int:
-        """Return the size of *one* alone, without what it refers to [bytes]."""
+        """Return the shallow size of *one* [bytes]."""
         type_: type = type(one)
         measure = self._kinds.get(id(type_))
         if measure is None:
@@ -66,17 +66,17 @@ class Sizes:
 
 def _measure_for(type_: type) -> Callable[[Any], int]:
     asked = (*_mro_of(type_), *_mro_of(type(type_)))
-    if any(_answers_itself(class_) for class_ in asked):
+    if any(_overrides_access(class_) for class_ in asked):
         return _plain_size
     if is_python_class(type_):
-        # What pympler says as well, but it takes 20 µs for each to come to it.
+        # pympler returns the same, but takes 20 µs per object.
         return sys.getsizeof
     return _flatsize()
 
 
 def _flatsize() -> Callable[[Any], int]:
-    # Not before: this is run in snapshots. Where numpy is installed pympler imports it,
-    # which is much for a process that does not use it, in time and in memory.
+    # Imported in the snapshot only. Where numpy is installed, pympler imports it, which
+    # costs a process that does not use it time and memory.
     sys.modules.setdefault("numpy", None)  # type: ignore[arg-type]
     from pympler.asizeof import flatsize
 
@@ -84,7 +84,7 @@ def _flatsize() -> Callable[[Any], int]:
     return measure
 
 
-def _answers_itself(class_: type) -> bool:
+def _overrides_access(class_: type) -> bool:
     names = _names_of(class_)
     return any(name in names and type(names[name]) not in _NO_CODE for name in _ASKED)
 

@@ -1,4 +1,4 @@
-"""Memory and counts, added up by what they have in common."""
+"""Add up memory and counts by key."""
 
 from __future__ import annotations
 
@@ -10,28 +10,28 @@ from attrs import define, field
 from trio_supervisor.wire.memory_reports import Amount, Group
 
 _GROUPS: Final = 50
-"""In one grouping; the rest is summed up."""
+"""Groups of one grouping; the rest is added up."""
 
 
 @define(eq=False)
 class Sums:
-    """Memory and counts by key."""
+    """Totals of memory and counts by key."""
 
     _memory: dict[Any, int] = field(factory=dict)
     _count: dict[Any, int] = field(factory=dict)
 
     def add(self, key: Any, memory: int, count: int = 1) -> None:
-        """Count objects in."""
+        """Add objects to the total of *key*."""
         self._memory[key] = self._memory.get(key, 0) + memory
         self._count[key] = self._count.get(key, 0) + count
 
     def total(self) -> Amount:
-        """Return the sum of all."""
+        """Return the grand total."""
         memory, count = sum(self._memory.values()), sum(self._count.values())
         return Amount(memory=memory, count=count)
 
     def largest(self) -> list[tuple[Any, Amount]]:
-        """Return all that is not zero, the largest first."""
+        """Return all totals that are not zero, the largest first."""
         found = [
             (key, Amount(memory=memory, count=self._count[key]))
             for key, memory in self._memory.items()
@@ -43,7 +43,7 @@ class Sums:
     def groups(
         self, limit: int = _GROUPS, name_of: Callable[[Any], str] = str
     ) -> tuple[Group, ...]:
-        """Return the *limit* largest, and the rest as one, so that nothing is lost."""
+        """Return the *limit* largest groups, and the rest as one group."""
         ordered = self.largest()
         found = [_group(name_of(key), [amount]) for key, amount in ordered[:limit]]
         if rest := [amount for _, amount in ordered[limit:]]:
