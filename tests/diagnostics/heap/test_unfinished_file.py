@@ -80,7 +80,7 @@ def test_it_never_takes_the_place_of_anything(
     [
         pytest.param("nowhere/file", "No such file", id="in no folder"),
         pytest.param("/dev/null/file", "Not a directory", id="below a file"),
-        pytest.param("/tmp/", "that is a directory", id="a folder"),
+        pytest.param("/tmp/", "is a directory", id="a folder"),
         pytest.param("/proc/file", "^/proc/file: ", id="where no file can be made"),
     ],
 )
