@@ -156,6 +156,6 @@ application = Application(services=[
 ])
 """
     with open_serving(source, is_ready=False) as serving:
-        line = "service.py, line 6: the import ended its process (exit code 3)"
-        serving.wait_event(message=f"{line}; starting another")
+        line = "service.py, line 6: the import terminated its process (exit code 3)"
+        serving.wait_event(message=f"{line}; starting a new fork server")
         serving.wait_worker("good.0", state="ready")

@@ -1,4 +1,4 @@
-"""Waiting for a fork server's import: where it is, how it ends, and what it answers."""
+"""Waiting for a fork server's import: its progress, its failures and its answer."""
 
 from __future__ import annotations
 
@@ -35,14 +35,14 @@ connect()
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="needs a fork server")
-async def test_a_line_says_where_an_import_hangs(
+async def test_wait_declared_hanging_import_logs_its_line(
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    """Again and again, until it is given up; then the server is gone."""
-    monkeypatch.setattr(declaration_wait, "_TELL_AFTER", 0.5)
-    monkeypatch.setattr(declaration_wait, "_TELL_AGAIN", (0.5,))
+    """The line is logged repeatedly; a cancellation kills and reaps the server."""
+    monkeypatch.setattr(declaration_wait, "_FIRST_PROGRESS", 0.5)
+    monkeypatch.setattr(declaration_wait, "_NEXT_PROGRESS", (0.5,))
     monkeypatch.chdir(tmp_path)
     path = tmp_path / "service.py"
     path.write_text(HANGING)
@@ -62,7 +62,7 @@ async def test_a_line_says_where_an_import_hangs(
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="needs a fork server")
-async def test_what_is_declared_comes_from_the_server_which_goes_on(
+async def test_wait_declared_returns_declaration_and_server_keeps_running(
     tmp_path: Path,
 ) -> None:
     path = tmp_path / "service.py"
@@ -117,7 +117,7 @@ Extension modules: a.b (total: 1)
         pytest.param(TIMEOUT + "Timeout (0:0", "/app/db.py, line 5", False, id="cut"),
     ],
 )
-def test_the_newest_record_tells_the_place(
+def test_last_place_returns_line_of_newest_record(
     text: str, place: str, is_exact: bool
 ) -> None:
     found = last_place(text)
@@ -126,7 +126,7 @@ def test_the_newest_record_tells_the_place(
 
 
 @pytest.mark.parametrize("text", ["", "nonsense\n", '  File "/a.py", line 1 in x\n'])
-def test_an_empty_report_tells_no_place(text: str) -> None:
+def test_last_place_without_record_is_none(text: str) -> None:
     assert last_place(text) is None
 
 
@@ -135,35 +135,35 @@ def test_an_empty_report_tells_no_place(text: str) -> None:
     [
         pytest.param(b"", id="empty"),
         pytest.param(b"{", id="cut"),
-        pytest.param(b"\xff", id="no text"),
-        pytest.param(b"[]", id="no object"),
+        pytest.param(b"\xff", id="not UTF-8"),
+        pytest.param(b"[]", id="not an object"),
         pytest.param(b"[" * 100_000, id="deep"),
         pytest.param(b"9" * 5000, id="a long number"),
-        pytest.param(b"{}", id="nothing in it"),
+        pytest.param(b"{}", id="empty object"),
         pytest.param(b'{"application": {"services": 7}}', id="wrong type"),
-        pytest.param(b'{"error": 7}', id="an error of no kind"),
+        pytest.param(b'{"error": 7}', id="an error of unknown kind"),
     ],
 )
-def test_an_answer_that_does_not_fit_is_a_typed_error(data: bytes) -> None:
+def test_read_answer_invalid_data_raises_typed_error(data: bytes) -> None:
     with pytest.raises((TargetError, SpecError)) as caught:
         read_answer(data, "service.py")
     assert caught.value.exit_code == 10
 
 
-def test_an_error_keeps_its_kind_and_exit_code() -> None:
+def test_read_answer_error_keeps_class_and_exit_code() -> None:
     for error in (SpecError("web.count", "no"), PlatformError("no"), TargetError("x")):
         with pytest.raises(type(error)) as caught:
             read_answer(error_answer(error), "service.py")
         assert str(caught.value) == str(error)
 
 
-def test_fingerprints_of_any_kind_do_no_harm() -> None:
+def test_read_answer_ignores_invalid_fingerprints() -> None:
     data = {"application": {"services": [], "name": "x"}, "fingerprints": [1]}
     assert read_answer(json.dumps(data).encode(), "service.py").facts == {}
 
 
-def test_what_is_no_file_is_read_as_nothing() -> None:
-    """A pipe would be waited for."""
+def test_read_file_of_a_pipe_returns_nothing() -> None:
+    """Reading a pipe would block."""
     read, write = os.pipe()
     assert read_file(read) == b""
     os.close(read)

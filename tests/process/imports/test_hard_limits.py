@@ -1,4 +1,4 @@
-"""Hard limits that an import cannot lower for its fork server."""
+"""An import cannot lower the hard limits of its fork server."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ pytestmark = pytest.mark.skipif(
 
 
 def in_a_process(does: Callable[[], object]) -> None:
-    """Run *does* in a process of its own, which may lower its limits."""
+    """Run *does* in a separate process, which may lower its limits."""
     pid = os.fork()
     if pid == 0:
         code = 1
@@ -39,7 +39,7 @@ def in_a_process(does: Callable[[], object]) -> None:
         pytest.param(lambda new: resource.prlimit(0, LIMIT, new), id="prlimit"),
     ],
 )
-def test_lowered_hard_limit_is_wanted_and_not_set(
+def test_lowered_hard_limit_is_recorded_and_not_set(
     lower: Callable[[tuple[int, int]], object],
 ) -> None:
     def does() -> None:
@@ -56,7 +56,7 @@ def test_lowered_hard_limit_is_wanted_and_not_set(
     in_a_process(does)
 
 
-def test_soft_limit_above_the_wanted_hard_one_is_refused() -> None:
+def test_soft_limit_above_requested_hard_limit_is_refused() -> None:
     def does() -> None:
         with keep_hard_limits() as wanted:
             resource.setrlimit(LIMIT, (500, 1000))
@@ -80,7 +80,7 @@ def test_raised_hard_limit_without_privileges_is_refused() -> None:
     in_a_process(does)
 
 
-def test_child_of_the_import_sets_its_own_limits() -> None:
+def test_forked_child_of_the_import_sets_its_own_limits() -> None:
     def does() -> None:
         with keep_hard_limits() as wanted:
             in_a_process(lower_and_compare)
@@ -93,7 +93,7 @@ def test_child_of_the_import_sets_its_own_limits() -> None:
     in_a_process(does)
 
 
-def test_functions_taken_from_the_block_are_pythons_after_it() -> None:
+def test_functions_saved_in_the_block_act_normally_after_it() -> None:
     def does() -> None:
         with keep_hard_limits():
             taken = resource.setrlimit

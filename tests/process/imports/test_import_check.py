@@ -1,4 +1,4 @@
-"""What an application declares, read by a process of its own."""
+"""Reading the declaration of an application in a separate process."""
 
 from __future__ import annotations
 
@@ -54,8 +54,8 @@ async def read(source: Reference) -> Declared:
         return await declare(source, dict(os.environ))
 
 
-async def test_a_declaration_is_read_without_any_of_its_code(tmp_path: Path) -> None:
-    """Functions and monitors are names; all the rest is there."""
+async def test_declare_loads_none_of_the_application_code(tmp_path: Path) -> None:
+    """Functions and monitors are names; everything else is complete."""
     found = await read(write(tmp_path))
     app = found.application
     assert app.name == "shop"
@@ -78,8 +78,8 @@ async def test_a_declaration_is_read_without_any_of_its_code(tmp_path: Path) -> 
     assert not {"service", "helper"} & set(sys.modules)
 
 
-async def test_what_a_service_imports_is_in_its_facts(tmp_path: Path) -> None:
-    """And a command has no code of ours."""
+async def test_declare_fingerprints_what_a_service_imports(tmp_path: Path) -> None:
+    """A command has no Python code, so its fingerprint is empty."""
     source = write(tmp_path)
     before = (await read(source)).facts
     assert (await read(source)).facts == before
@@ -96,7 +96,7 @@ async def test_what_a_service_imports_is_in_its_facts(tmp_path: Path) -> None:
     [
         pytest.param("import no_such_thing\n", "no_such_thing", id="import"),
         pytest.param("def (\n", "service.py", id="syntax"),
-        pytest.param("", "application", id="nothing in it"),
+        pytest.param("", "application", id="empty file"),
         pytest.param("application = 7\n", "application", id="something else"),
         pytest.param("raise SystemExit(3)\n", "SystemExit: 3", id="exits"),
         pytest.param("import os\nos._exit(3)\n", "exit code 3", id="ends"),
@@ -109,23 +109,23 @@ async def test_what_a_service_imports_is_in_its_facts(tmp_path: Path) -> None:
         ),
     ],
 )
-async def test_what_goes_wrong_is_told_in_words(
+async def test_declare_failed_import_raises_error_with_cause(
     tmp_path: Path, source: str, complaint: str
 ) -> None:
     with pytest.raises((TargetError, SpecError), match=complaint):
         await read(write(tmp_path, source))
 
 
-async def test_a_thread_that_the_import_started_is_not_waited_for(
+async def test_declare_ignores_threads_started_by_the_import(
     tmp_path: Path,
 ) -> None:
-    """It would run for ever, as its application does."""
+    """Such a thread would run forever."""
     source = "import threading, time\n" + SERVICE
     source += "threading.Thread(target=time.sleep, args=(3600,)).start()\n"
     assert (await read(write(tmp_path, source))).application.name == "shop"
 
 
-async def test_what_the_import_prints_does_no_harm(
+async def test_declare_passes_on_output_of_the_import(
     tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
     found = await read(write(tmp_path, SERVICE + "print('hello')\n"))
@@ -133,8 +133,7 @@ async def test_what_the_import_prints_does_no_harm(
     assert capfd.readouterr().out == "hello\n"
 
 
-async def test_a_cancellation_ends_the_import(tmp_path: Path) -> None:
-    """Nothing of it is left."""
+async def test_declare_cancelled_kills_and_reaps_the_import(tmp_path: Path) -> None:
     source = write(tmp_path, "import time\ntime.sleep(3600)\n")
     with trio.move_on_after(0.5):
         await declare(source, dict(os.environ))

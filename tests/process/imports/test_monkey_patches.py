@@ -1,4 +1,4 @@
-"""An application that has patched the standard library is refused, in one sentence."""
+"""An application that patches the standard library is rejected with one line."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from trio_supervisor import Application, Command
 application = Application(services=[Command("c", ["true"])])
 """
 
-# What these libraries do to select, and what they leave to be seen.
+# Stand-ins: what these libraries do to `select`, and the traces that they leave.
 _GEVENT = """
 saved = {}
 def patch_all():
@@ -74,7 +74,7 @@ def monkey_patch():
         ),
     ],
 )
-def test_patched_application_is_refused_with_exit_code_14(
+def test_serve_patched_application_exits_with_14(
     library: str, call: str, files: dict[str, str], named: str
 ) -> None:
     with short_directory() as directory:
@@ -90,7 +90,7 @@ def test_patched_application_is_refused_with_exit_code_14(
     assert len(done.stderr.splitlines()) == 1
 
 
-def test_library_that_was_imported_and_patches_nothing_is_no_culprit() -> None:
+def test_culprit_of_imported_library_without_patch_is_none() -> None:
     modules = {
         "gevent.monkey": SimpleNamespace(saved={}),
         "eventlet.patcher": SimpleNamespace(already_patched={}),

@@ -1,4 +1,4 @@
-"""What is closed at the end of a forked child, and what makes children differ."""
+"""Closing the files of a forked child, and reseeding its random generators."""
 
 from __future__ import annotations
 
@@ -15,17 +15,17 @@ from trio_supervisor.process.imports.open_files import ImportedObjects, close_fi
 from trio_supervisor.process.spawn import forked_child
 
 
-def test_file_that_another_thread_uses_is_given_up_on_with_a_line(
+def test_close_skips_file_locked_by_another_thread_with_a_line(
     monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr(open_files, "_PATIENCE", 0.01)
+    monkeypatch.setattr(open_files, "_LOCKED_FILE_TIMEOUT", 0.01)
     release = threading.Event()
     open_files._run([release.wait])
     release.set()
-    assert "a file is in use by another thread" in capfd.readouterr().err
+    assert "a file is locked by another thread" in capfd.readouterr().err
 
 
-def test_imported_knows_what_was_there_and_nothing_else(tmp_path: Path) -> None:
+def test_imported_objects_contain_only_earlier_files(tmp_path: Path) -> None:
     with open(tmp_path / "before", "w") as before:
         before.write("held back")
         imported = ImportedObjects()
@@ -37,13 +37,13 @@ def test_imported_knows_what_was_there_and_nothing_else(tmp_path: Path) -> None:
             assert before in imported.files
 
 
-def test_outer_file_is_closed_before_what_it_writes_to(
+def test_close_files_flushes_wrapper_before_its_file(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     inner = open(tmp_path / "file", "wb")  # noqa: SIM115 (left open on purpose)
     outer = io.TextIOWrapper(inner)
     outer.write("x")
-    # Of this process, only these two are a child's.
+    # Only these two count as files of the child.
     monkeypatch.setattr(
         "gc.get_objects", lambda number: [inner, outer] if number == 2 else []
     )
@@ -52,7 +52,7 @@ def test_outer_file_is_closed_before_what_it_writes_to(
     assert outer.closed
 
 
-def test_numpy_is_seeded_only_where_its_generator_is_loaded(
+def test_reseed_seeds_numpy_only_if_its_generator_is_loaded(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     numpy = ModuleType("numpy")

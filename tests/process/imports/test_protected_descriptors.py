@@ -1,4 +1,4 @@
-"""Descriptors that an import cannot close."""
+"""Descriptors that an import cannot close or replace."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from trio_supervisor.process.imports.protected_descriptors import keep_open
 
 @pytest.fixture
 def pair() -> Iterator[tuple[int, int]]:
-    """Two descriptors that are open: one is kept, the other is not."""
+    """Two open descriptors: the first is to be protected, the second is not."""
     ends = os.pipe()
     yield ends
     for end in ends:
@@ -35,25 +35,25 @@ def is_open(descriptor: int) -> bool:
         pytest.param(lambda kept, other: os.dup2(other, kept), id="dup2"),
     ],
 )
-def test_kept_descriptor_stays_what_it_is(
+def test_protected_descriptor_stays_open(
     pair: tuple[int, int], close: Callable[[int, int], object]
 ) -> None:
     kept, other = pair
     os.set_blocking(kept, False)
     with keep_open(kept):
         close(kept, other)
-    with pytest.raises(BlockingIOError):  # the reading end, as it was
+    with pytest.raises(BlockingIOError):  # still the reading end
         os.read(kept, 1)
 
 
-def test_close_says_that_it_is_not_open(pair: tuple[int, int]) -> None:
+def test_close_of_protected_descriptor_raises_ebadf(pair: tuple[int, int]) -> None:
     with keep_open(pair[0]), pytest.raises(OSError, match="Bad file descriptor"):
         os.close(pair[0])
     assert is_open(pair[0])
 
 
-def test_range_around_is_closed(pair: tuple[int, int]) -> None:
-    """Numbers far beyond what a test process has open."""
+def test_closerange_skips_protected_descriptors(pair: tuple[int, int]) -> None:
+    """The numbers are far beyond those that a test process has open."""
     numbers = range(900, 905)
     for number in numbers:
         os.dup2(pair[0], number)
@@ -64,7 +64,7 @@ def test_range_around_is_closed(pair: tuple[int, int]) -> None:
     assert not any(is_open(number) for number in numbers)
 
 
-def test_others_are_closed_and_everything_is_put_back(pair: tuple[int, int]) -> None:
+def test_others_are_closed_and_functions_are_restored(pair: tuple[int, int]) -> None:
     functions = [os.close, os.closerange, os.dup2]
     kept, other = pair
     with keep_open(kept):
@@ -73,7 +73,7 @@ def test_others_are_closed_and_everything_is_put_back(pair: tuple[int, int]) -> 
     assert [os.close, os.closerange, os.dup2] == functions
 
 
-def test_what_the_block_has_replaced_stays_replaced(pair: tuple[int, int]) -> None:
+def test_patch_made_in_the_block_stays(pair: tuple[int, int]) -> None:
     def patch(fd: int) -> None:
         raise AssertionError(fd)
 

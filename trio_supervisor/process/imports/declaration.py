@@ -1,7 +1,8 @@
-"""What an import declares, as the controller reads it.
+"""Read and check the declaration that an import has sent to the controller.
 
-JSON: the controller unpickles nothing that application code could have had a hand in,
-and checks every field again. The other end is `answering`, which is not loaded here.
+It is JSON: the controller never unpickles data that application code could have
+written, and validates every field again. `declaration_answer` writes it; that module is
+not loaded in the controller.
 """
 
 from __future__ import annotations
@@ -23,36 +24,36 @@ from trio_supervisor.policy.reload import ServiceFacts
 from trio_supervisor.process.code.code_files import files_from_answer
 
 MAX_ANSWER: Final = 64 * 1024 * 1024
-"""A declaration is a few kilobytes; past this it is refused [B]."""
+"""Largest declaration that is accepted; a normal one has a few kilobytes [bytes]."""
 MAX_MESSAGE: Final = 10_000
-"""Of an error [characters]."""
+"""Longest error message that is passed on [characters]."""
 
 
 @frozen(kw_only=True)
 class Declared:
-    """What an import declares."""
+    """The application that an import defines, with what a reload compares."""
 
     application: Application
-    """Its functions and monitors may be only names: see `application.plain`."""
+    """Functions and monitors may be names only: see `application.plain`."""
     facts: Mapping[str, ServiceFacts]
     files: Mapping[str, str] | None = None
-    """A hash of each source file that was imported, by its path; None: unknown."""
+    """Hash of each imported source file, by path; None: unknown."""
 
 
 def read_answer(data: bytes, target: str) -> Declared:
-    """Return what the process that imported *target* answered, checked again.
+    """Return the declaration in *data*, the answer of the process that ran the import.
 
     Raises:
-        TargetError, SpecError, PlatformError: the import failed, or what it declares
-            does not fit.
+        TargetError, SpecError, PlatformError: the import failed, or the declaration is
+            invalid.
     """
     try:
         document = json.loads(data)
     except (ValueError, RecursionError) as exc:
-        problem = f"no declaration came from its import: {line_of(exc)}"
+        problem = f"the import returned no valid declaration: {line_of(exc)}"
         raise TargetError(f"{target}: {problem}") from None
     if not isinstance(document, dict):
-        raise TargetError(f"{target}: no declaration came from its import")
+        raise TargetError(f"{target}: the import returned no valid declaration")
     if "error" in document:
         raise _error(document)
     try:
@@ -60,7 +61,7 @@ def read_answer(data: bytes, target: str) -> Declared:
     except SpecError as exc:
         raise SpecError(f"{target}: {exc.field}", exc.problem) from None
     except RecursionError:
-        raise TargetError(f"{target}: its declaration is nested too deeply") from None
+        raise TargetError(f"{target}: the declaration is nested too deeply") from None
     prints = document.get("fingerprints")
     facts = facts_from(application, prints if isinstance(prints, dict) else {})
     files = files_from_answer(document.get("files"))
@@ -80,7 +81,7 @@ def _error(document: Mapping[str, Any]) -> SupervisorError:
 def facts_from(
     application: Application, prints: Mapping[str, object]
 ) -> dict[str, ServiceFacts]:
-    """Return the facts of all services, with the *prints* of their code."""
+    """Return the facts of all services; *prints* are the fingerprints of their code."""
     return {
         service.name: facts_of(service, str(prints.get(service.name, "")))
         for service in application.services
@@ -88,6 +89,6 @@ def facts_from(
 
 
 def line_of(exc: BaseException) -> str:
-    """Return *exc* in one line."""
+    """Return class and message of *exc* on one line."""
     text = " ".join(str(exc).split())
     return f"{type(exc).__name__}: {text}" if text else type(exc).__name__

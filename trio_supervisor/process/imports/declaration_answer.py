@@ -1,7 +1,7 @@
-"""What an import declares, as the process answers that has imported it.
+"""Write the declaration that the importing process sends to the controller.
 
-See `answer`, which reads it. What is loaded here looks into source files: a controller
-needs none of it.
+`declaration` reads it. This module reads and hashes source files, which a controller
+does not need.
 """
 
 from __future__ import annotations
@@ -21,12 +21,12 @@ from trio_supervisor.process.imports.declaration import (
     line_of,
 )
 
-# Its own: an import may have put another function in its place.
+# Saved now: an import may replace `json.dumps`.
 _dumps: Final = json.dumps
 
 
 def declared(application: Application) -> Declared:
-    """Return what *application*, which was imported here, declares."""
+    """Return the declaration of *application*, which this process has imported."""
     prints = _fingerprints(codes_of(application))
     return Declared(application=application, facts=facts_from(application, prints))
 
@@ -44,7 +44,7 @@ def application_answer(application: Application, codes: Mapping[str, Code]) -> b
             "files": files_of_import(),
         }
         return _dumps(document).encode()
-    except Exception as exc:  # a field was replaced after its check
+    except Exception as exc:  # a field was changed after it was validated
         problem = f"the declaration cannot be sent to the controller: {line_of(exc)}"
         return error_answer(TargetError(problem))
 

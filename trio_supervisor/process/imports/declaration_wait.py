@@ -1,8 +1,8 @@
-"""Wait for what an import declares, and say where it is while it takes long.
+"""Wait for the declaration of an import, and log the current line of a slow one.
 
-The import runs in a fork server, or in a process of its own where there is none. It may
-hang, exit, crash or close whatever it finds: here that is a `TargetError` that names
-the line, and the caller ends the process.
+The import runs in a fork server or, on systems without one, in a separate process. If
+it hangs, exits, crashes or closes our connection, a `TargetError` names the line, and
+the caller kills the process.
 """
 
 from __future__ import annotations
@@ -13,7 +13,6 @@ import math
 import os
 import socket
 import stat
-from collections.abc import Iterator
 from contextlib import ExitStack
 from itertools import chain, repeat
 from typing import Final
@@ -42,41 +41,41 @@ from trio_supervisor.tasks import open_nursery
 logger = logging.getLogger(__name__)
 
 IMPORT_TIMEOUT: Final = 120.0
-"""An import that takes longer is given up, unless the operator says otherwise [s]."""
-# When a line says where an import is. Numeric packages take up to some seconds.
-_TELL_AFTER: Final = 8.0
-_TELL_AGAIN: Final = (12.0, 20.0, 60.0)
-# From the end of its connection to that of the process itself [s].
-_TO_END: Final = 1.0
-_LOOK_AGAIN: Final = 0.02
+"""Default of ``--import-timeout``: an import that takes longer fails [s]."""
+# When the first progress line is logged; importing numeric packages takes seconds [s].
+_FIRST_PROGRESS: Final = 8.0
+_NEXT_PROGRESS: Final = (12.0, 20.0, 60.0)
+# How long a process may take to exit after its connection has closed [s].
+_EXIT_WITHIN: Final = 1.0
+_POLL_INTERVAL: Final = 0.02
 _MAX_PACKET: Final = 8192
 
 
 async def wait_declared(
     started: StartedServer, target: str, within: float | None = IMPORT_TIMEOUT
 ) -> Declared:
-    """Wait until the fork server has imported *target*; return what that declares.
+    """Wait until the fork server has imported *target*; return the declaration.
 
-    On every error, and when cancelled, the server and its group are killed and reaped.
+    On every error, and when cancelled, the server's process group is killed and reaped.
 
     Args:
         target: For messages.
-        within: See `IMPORT_TIMEOUT`; None: wait for ever.
+        within: See `IMPORT_TIMEOUT`; None: wait forever.
 
     Raises:
-        TargetError, SpecError, PlatformError: the import failed, ended its process or
-            took too long; or what it declares does not fit.
+        TargetError, SpecError, PlatformError: the import failed, exited or timed out;
+            or the declaration is invalid.
     """
     shown = shown_target(target)
     with ExitStack() as stack:
         try:
-            # A copy: the server's own is closed before its process is reaped.
+            # A copy: `kill_server` closes the original before it reaps the process.
             report = os.dup(started.report)
             stack.callback(os.close, report)
             data = await _receive(started, report, shown, within)
             if data is not None:
                 return read_answer(data, shown)
-            with trio.move_on_after(_TO_END):
+            with trio.move_on_after(_EXIT_WITHIN):
                 await _wait_ended(started.process_id)
             is_alive = not _has_ended(started.process_id)
         except BaseException:
@@ -85,25 +84,28 @@ async def wait_declared(
         code = kill_server(started)
         text = read_report(report)
     if is_alive:
-        how = "closed its connection to the controller, or became another program"
-        raise TargetError(f"{_blamed(text, shown)}: the import {how}")
+        problem = (
+            "the import closed the connection to the controller, or replaced its "
+            "process with another program (exec)"
+        )
+        raise TargetError(f"{_place_in(text, shown)}: {problem}")
     raise TargetError(ended_text(text, shown, code))
 
 
 def shown_target(target: str) -> str:
-    """Return the file or module of *target* for a message."""
+    """Return the file or module of *target*, for a message."""
     where, _ = split_target(target)
     return shown_path(where) if is_path(where) else where
 
 
 def ended_text(report: str, shown: str, returncode: int) -> str:
-    """Return in words that an import ended its process."""
+    """Return the message for an import that terminated its process."""
     how = describe_exit(returncode)
-    return f"{_blamed(report, shown)}: the import ended its process ({how})"
+    return f"{_place_in(report, shown)}: the import terminated its process ({how})"
 
 
-def _blamed(report: str, shown: str) -> str:
-    """Return the line that is to blame, as far as it is known."""
+def _place_in(report: str, shown: str) -> str:
+    """Return the line that the import was at, as exactly as it is known."""
     place = last_place(report)
     if place is None:
         return shown
@@ -113,10 +115,10 @@ def _blamed(report: str, shown: str) -> str:
 async def _receive(
     started: StartedServer, report: int, shown: str, within: float | None
 ) -> bytes | None:
-    """Return the answer; None: the connection ended without one."""
+    """Return the answer; None: the connection closed without one."""
     problem: PlatformError | None = None
     async with open_nursery() as nursery:
-        nursery.start_soon(tell_where, started.process_id, report, shown)
+        nursery.start_soon(log_progress, started.process_id, report, shown)
         with trio.move_on_after(within or math.inf) as scope:
             try:
                 data = await _receive_answer(started.control)
@@ -131,28 +133,28 @@ async def _receive(
 
 
 def late_text(report: str, shown: str, within: float | None) -> str:
-    """Return in words that an import takes longer than *within* [s]."""
-    place = _blamed(report, shown)
-    return f"{place}: the import takes longer than {within:g} s (--import-timeout)"
+    """Return the message for an import that did not finish *within* [s]."""
+    place = _place_in(report, shown)
+    return f"{place}: the import did not finish within {within:g} s (--import-timeout)"
 
 
-async def tell_where(process_id: int, report: int, shown: str) -> None:
-    """Log every now and then where an import is, until cancelled."""
+async def log_progress(process_id: int, report: int, shown: str) -> None:
+    """Log at growing intervals which line an import is at, until cancelled."""
     began = trio.current_time()
-    await trio.sleep(_TELL_AFTER)
-    for pause in chain(_TELL_AGAIN, repeat(_TELL_AGAIN[-1])):
+    await trio.sleep(_FIRST_PROGRESS)
+    for pause in chain(_NEXT_PROGRESS, repeat(_NEXT_PROGRESS[-1])):
         seconds = trio.current_time() - began
-        where = " or ".join(_whereabouts(process_id, report)) or "at an unknown line"
+        where = _progress(process_id, report)
         logger.warning("still importing %s after %.0f s: %s", shown, seconds, where)
         await trio.sleep(pause)
 
 
-def _whereabouts(process_id: int, report: int) -> Iterator[str]:
+def _progress(process_id: int, report: int) -> str:
     found = read_stat(process_id)
-    if found is not None and found[0] in "Tt":
-        yield "its process is stopped (by a signal, or it uses the terminal)"
-    elif (place := last_place(read_report(report))) is not None:
-        yield f"at {place.text}"
+    if found is not None and found.state in "Tt":
+        return "process stopped (by a signal, or because it reads from the terminal)"
+    place = last_place(read_report(report))
+    return "at an unknown line" if place is None else f"at {place.text}"
 
 
 async def _receive_answer(control: socket.socket) -> bytes | None:
@@ -176,24 +178,24 @@ async def _receive_answer(control: socket.socket) -> bytes | None:
                     return read_file(descriptors[0])
                 case kind, _ if kind == DECLARED:
                     lost = OSError(errno.EMFILE, os.strerror(errno.EMFILE))
-                    raise _too_little(lost)
+                    raise _shortage_error(lost)
                 case kind, text if kind == FAILED:
                     number, _, words = text.decode("utf-8", "replace").partition(" ")
-                    raise _too_little(OSError(int(number), words))
+                    raise _shortage_error(OSError(int(number), words))
         finally:
             for descriptor in descriptors:
                 os.close(descriptor)
 
 
-def _too_little(exc: OSError) -> PlatformError:
-    """Return what keeps the import from going on, with the limit that was reached."""
+def _shortage_error(exc: OSError) -> PlatformError:
+    """Return the error for a resource shortage, with the limit that was reached."""
     return PlatformError(f"cannot import the application: {limit_text(exc)}")
 
 
 def read_file(descriptor: int) -> bytes:
-    """Return what a file holds that came from a process that runs foreign code.
+    """Return the content of a file received from a process that runs application code.
 
-    Nothing that it may be otherwise, such as a pipe, is waited for.
+    Anything but a regular file counts as empty: reading a pipe could block.
     """
     try:
         found = os.fstat(descriptor)
@@ -208,7 +210,7 @@ async def _wait_ended(process_id: int) -> None:
     while (descriptor := open_descriptor(process_id)) is None:
         if _has_ended(process_id):
             return
-        await trio.sleep(_LOOK_AGAIN)  # no descriptor is left for it
+        await trio.sleep(_POLL_INTERVAL)  # no descriptor left for a pidfd
     try:
         await trio.lowlevel.wait_readable(descriptor)
     finally:
@@ -216,6 +218,6 @@ async def _wait_ended(process_id: int) -> None:
 
 
 def _has_ended(process_id: int) -> bool:
-    """Whether a child of ours has ended; it is not reaped."""
+    """Return whether a child of this process has exited, without reaping it."""
     options = os.WEXITED | os.WNOHANG | os.WNOWAIT
     return os.waitid(os.P_PID, process_id, options) is not None

@@ -1,11 +1,11 @@
-"""Which of the exit handlers that an import registers run at the end of a worker.
+"""Decide which exit handlers registered by an import run when a worker exits.
 
-A handler of the import may deliver what this process has collected (coverage, spans,
-log records), or delete what all workers share (a directory, a pid file, a child
-process). The first kind runs in each worker. The second runs once, when the fork
-server ends: it is the process that has imported. They are told apart by whose they are:
-those of libraries known to deliver, and of packages that have registered with
-`os.register_at_fork`, and so know that they are in a child, run in each worker.
+Such a handler may flush data of its process (coverage, spans, log records) or delete
+something that all workers share (a directory, a PID file, a child process). Handlers of
+the first kind run in each worker, those of the second kind once, when the fork server
+exits, since it is the process that ran the import. The package of a handler decides:
+those of libraries known to flush, and of packages that have registered with
+`os.register_at_fork` and so know that they run in a child, run in each worker.
 """
 
 from __future__ import annotations
@@ -21,9 +21,9 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from typing import Any, Final, NamedTuple
 
-# Top-level packages whose handlers write or send what the process has collected, or
-# look after its own threads and children only.
-_DELIVERING: Final = frozenset(
+# Top-level packages whose handlers flush or send data of the process, or end its own
+# threads and children only.
+_FLUSHING: Final = frozenset(
     {
         "bugsnag",
         "cProfile",
@@ -61,24 +61,24 @@ _DELIVERING: Final = frozenset(
 )
 
 
-class _Handler(NamedTuple):
+class _ExitHandler(NamedTuple):
     function: Callable[..., Any]
     arguments: tuple[Any, ...]
     options: dict[str, Any]
 
 
 class ExitHandlers:
-    """The exit handlers and finalizers that were registered while recording."""
+    """The exit handlers and finalizers that an import registers."""
 
     def __init__(self) -> None:
-        self._handlers: list[_Handler] = []
+        self._handlers: list[_ExitHandler] = []
         self._fork_aware: set[str] = set()
-        self._held: list[_Handler] = []
+        self._held: list[_ExitHandler] = []
         self._finalizers: list[weakref.finalize[Any, Any]] = []
 
     @contextmanager
     def record(self) -> Iterator[None]:
-        """Take note of what is registered in the block."""
+        """Record what is registered within the block."""
         register: Any = atexit.register
         unregister: Any = atexit.unregister
         at_fork: Any = os.register_at_fork
@@ -86,7 +86,7 @@ class ExitHandlers:
         @functools.wraps(register)
         def recording(function: Any, /, *arguments: Any, **options: Any) -> Any:
             register(function, *arguments, **options)
-            self._handlers.append(_Handler(function, arguments, options))
+            self._handlers.append(_ExitHandler(function, arguments, options))
             return function
 
         @functools.wraps(unregister)
@@ -107,10 +107,10 @@ class ExitHandlers:
             _replace(register, unregister, at_fork)
 
     def hold(self) -> None:
-        """Keep back from this process's children what may destroy what they share."""
+        """Unregister handlers that may destroy what all workers share."""
         for handler in self._handlers:
-            if not self._delivers(handler.function):
-                with suppress(Exception):  # it compares functions, which may object
+            if not self._runs_in_workers(handler.function):
+                with suppress(Exception):  # a function's own __eq__ may raise
                     atexit.unregister(handler.function)
                     self._held.append(handler)
         registry = getattr(weakref.finalize, "_registry", {})
@@ -120,7 +120,7 @@ class ExitHandlers:
                 self._finalizers.append(finalizer)
 
     def release(self) -> None:
-        """Have what was kept back run at the end of this process."""
+        """Register the held handlers again, to run when this process exits."""
         for handler in self._held:
             atexit.register(handler.function, *handler.arguments, **handler.options)
         for finalizer in self._finalizers:
@@ -128,12 +128,12 @@ class ExitHandlers:
 
     @property
     def fork_aware(self) -> set[str]:
-        """Packages that start again in a child what they need there."""
-        # A module of the standard library looks after its locks only.
+        """Packages that restart their threads in a forked child."""
+        # Standard library modules only reset their locks.
         return self._fork_aware - sys.stdlib_module_names
 
     def describe(self) -> list[str]:
-        """Return those of the application's own code that no worker runs."""
+        """Return the held handlers that are defined in the application's own code."""
         found = [
             f"{name} ({os.path.relpath(file)}, line {line})"
             for handler in self._held
@@ -142,9 +142,9 @@ class ExitHandlers:
         ]
         return list(dict.fromkeys(found))
 
-    def _delivers(self, function: object) -> bool:
+    def _runs_in_workers(self, function: object) -> bool:
         package = package_of(function)
-        return package in _DELIVERING or package in self._fork_aware
+        return package in _FLUSHING or package in self._fork_aware
 
 
 def _replace(register: Any, unregister: Any, at_fork: Any) -> None:

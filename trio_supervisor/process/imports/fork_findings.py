@@ -1,10 +1,10 @@
-"""Find what an import has left behind that a fork does not copy well.
+"""Find resources opened by an import that are not safe to share across fork().
 
-A fork copies one thread, and shares what it copies: a thread is gone in the child; two
-processes that read one connection, epoll set or SQLite file get each other's events,
-answers and locks; a child of the fork server is no child of a worker. Listening
-sockets, datagram sockets, log files and pipes are shared without harm, and are not
-named.
+A fork copies only the calling thread, so other threads are missing in the child. Two
+processes that share a connection, an epoll set or an SQLite file receive each other's
+answers, events and locks. Child processes of the fork server are not children of a
+worker. Listening sockets, datagram sockets, log files and pipes can be shared and are
+not reported.
 """
 
 from __future__ import annotations
@@ -28,9 +28,9 @@ from trio_supervisor.process.groups import read_stat
 from trio_supervisor.process.imports.exit_handlers import package_of
 from trio_supervisor.process.kernel import child_pids
 
-# What /proc/PID/fd shows of descriptors without a file.
+# Link targets in /proc/PID/fd of descriptors that are not files.
 _ANONYMOUS: Final = {
-    "anon_inode:[eventpoll]": "an epoll descriptor (of an event loop)",
+    "anon_inode:[eventpoll]": "an epoll descriptor (event loop)",
     "anon_inode:[io_uring]": "an io_uring",
     "anon_inode:inotify": "an inotify descriptor",
     "anon_inode:[fanotify]": "a fanotify descriptor",
@@ -42,55 +42,55 @@ _ANONYMOUS: Final = {
 _GPU: Final = ("/dev/nvidia", "/dev/dri/", "/dev/kfd")
 # Source: sqlite.org/howtocorrupt.html, "Carrying an open database across a fork".
 _SQLITE: Final = b"SQLite format 3\0"
-# Its pthread_atfork handlers end its threads before a fork, and both sides start them
-# again when they are needed. Source: OpenBLAS, driver/others/blas_server.c.
+# OpenBLAS ends its threads before a fork (pthread_atfork) and restarts them on demand
+# in parent and child. Source: OpenBLAS, driver/others/blas_server.c.
 _BLAS: Final = ("openblas_get_num_threads", "scipy_openblas_get_num_threads")
-# Runtimes whose threads cannot be told from others, for a hint.
+# Native runtimes that start unnamed threads; named as a hint when they are loaded.
 _RUNTIMES: Final = ("libgomp", "libiomp5", "libomp", "libmkl_rt", "libtbb", "libgrpc")
 
 
 @define
 class Findings:
-    """What is copied badly, and what looks so and is not."""
+    """Resources that are not safe to fork, and those that only look so."""
 
     unsafe: list[str] = field(factory=list)
     harmless: list[str] = field(factory=list)
 
     @property
     def warning(self) -> str | None:
-        """One sentence about what is unsafe; None: nothing is."""
+        """One line about the unsafe resources; None: there are none."""
         if not self.unsafe:
             return None
         return (
-            f"importing the application left {', '.join(self.unsafe)}, which a fork "
-            f"does not copy well; open it in the target, or use "
+            f"importing the application left open: {', '.join(self.unsafe)} (not safe "
+            f"across fork()); open it in the target function, or set "
             f'start_method="exec"'
         )
 
     @property
     def note(self) -> str | None:
-        """One sentence about what is harmless; None: there is nothing."""
+        """One line about the harmless resources; None: there are none."""
         if not self.harmless:
             return None
         return f"importing the application started {', '.join(self.harmless)}"
 
 
 def find(known: Iterable[int], fork_aware: Container[str] = ()) -> Findings:
-    """Look through this process.
+    """Return the findings for this process.
 
     Args:
-        known: Descriptors that are not looked at.
-        fork_aware: Packages that start their threads again in a child.
+        known: Descriptors to skip.
+        fork_aware: Packages that restart their threads in a forked child.
     """
     findings = Findings()
-    looks = (
+    searches = (
         partial(_find_threads, fork_aware=fork_aware),
         _find_processes,
         partial(_find_descriptors, known=frozenset(known)),
     )
-    for look in looks:
-        with suppress(Exception):  # it is only about a sentence
-            look(findings)
+    for search in searches:
+        with suppress(Exception):  # a missing warning must not stop the server
+            search(findings)
     return findings
 
 
@@ -102,9 +102,7 @@ def _find_threads(findings: Findings, fork_aware: Container[str]) -> None:
         package = package_of(getattr(thread, "_target", None) or type(thread).run)
         name = f"the thread {thread.name!r}"
         if package in fork_aware:
-            findings.harmless.append(
-                f"{name} of {package}, which starts it again in each worker"
-            )
+            findings.harmless.append(f"{name} of {package} (restarted in each worker)")
         else:
             findings.unsafe.append(name)
     if not sys.platform.startswith("linux"):
@@ -120,18 +118,18 @@ def _find_threads(findings: Findings, fork_aware: Container[str]) -> None:
     of_blas = min(_blas_threads(libraries), len(native))
     if of_blas:
         findings.harmless.append(
-            f"{_count(of_blas, 'thread')} of OpenBLAS, which starts its threads again "
-            f"in each worker that needs them"
+            f"{_count(of_blas, 'OpenBLAS thread')} (restarted in each worker that "
+            f"needs them)"
         )
     if (others := len(native) - of_blas) > 0:
         hints = _thread_names(native)
         hints += [name for name in _RUNTIMES if any(name in lib for lib in libraries)]
         hint = f" ({', '.join(hints)})" if hints else ""
-        findings.unsafe.append(f"{_count(others, 'thread')} of native code{hint}")
+        findings.unsafe.append(f"{_count(others, 'native thread')}{hint}")
 
 
 def _thread_names(threads: Iterable[int]) -> list[str]:
-    """Return the names of *threads* that have one of their own."""
+    """Return the names of *threads* that differ from the process's own name."""
 
     def name_of(thread: int) -> str:
         with open(f"/proc/self/task/{thread}/comm", errors="replace") as file:
@@ -147,13 +145,13 @@ def _libraries() -> set[str]:
 
 
 def _blas_threads(libraries: Iterable[str]) -> int:
-    """Return how many threads OpenBLAS has started beside those that call it."""
+    """Return the number of threads that OpenBLAS has started."""
     total = 0
     for path in libraries:
         if "openblas" not in os.path.basename(path):
             continue
         with suppress(OSError):
-            library = ctypes.CDLL(path)  # it is loaded already
+            library = ctypes.CDLL(path)  # already loaded: returns its handle
             for name in [n + suffix for n in _BLAS for suffix in ("", "64_", "_64")]:
                 with suppress(AttributeError):
                     total += max(0, int(getattr(library, name)()) - 1)
@@ -175,7 +173,7 @@ def _find_processes(findings: Findings) -> None:
 
 
 def _resource_tracker() -> int | None:
-    """Return multiprocessing's, which all processes of a program share by design."""
+    """Return the pid of multiprocessing's resource tracker, which may be shared."""
     module: Any = sys.modules.get("multiprocessing.resource_tracker")
     return getattr(getattr(module, "_resource_tracker", None), "_pid", None)
 
@@ -207,7 +205,7 @@ def _describe(descriptor: int, target: str) -> str | None:
     if target.startswith("socket:"):
         return _describe_socket(descriptor)
     if target.startswith(_GPU):
-        return f"the device {target} (a GPU's state does not survive a fork)"
+        return f"the device {target} (GPU state does not survive a fork)"
     if target.startswith("/") and _is_sqlite(descriptor):
         return f"the SQLite database {target}"
     return None
@@ -230,7 +228,7 @@ def _describe_socket(descriptor: int) -> str | None:
 
 
 def _is_sqlite(descriptor: int) -> bool:
-    """Whether it is a database; looks at regular files only, and moves nothing."""
+    """Return whether it is an SQLite file; the file position stays unchanged."""
     if not stat.S_ISREG(os.fstat(descriptor).st_mode):
         return False
     return os.pread(descriptor, len(_SQLITE), 0) == _SQLITE

@@ -1,9 +1,9 @@
-"""Keep the hard limits of a process through an import that lowers them.
+"""Keep the hard resource limits of a process while an import lowers them.
 
 A hard limit cannot be raised again without privileges, and a fork server needs files,
-memory and processor time long after the import. For the length of an import, `resource`
-lowers the soft limit only and answers as if the hard one were lowered; each worker gets
-both: see `import_effects`.
+memory and CPU time long after the import. During an import, `resource` lowers only the
+soft limit and reports the hard limit as lowered; each worker gets both: see
+`import_effects`.
 """
 
 from __future__ import annotations
@@ -21,10 +21,10 @@ _GET: Final = resource.getrlimit
 
 @contextmanager
 def keep_hard_limits() -> Iterator[Mapping[int, int]]:
-    """Keep the hard limits for the length of the block, for this process.
+    """Keep the hard limits of this process within the block.
 
     Yields:
-        The hard limits that the block has asked for and that were not set.
+        The hard limits that the block has requested and that were not set.
     """
     wanted: dict[int, int] = {}
     process_id = posix.getpid()

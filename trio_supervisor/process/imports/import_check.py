@@ -1,9 +1,8 @@
-"""What an application declares, read by a process of its own.
+"""Import an application in a separate process, and return its declaration.
 
 ``python -m trio_supervisor.process.imports.import_check SOURCE RESULT REPORT`` with
-descriptors of files: the pickled `Reference`, where the answer goes, and where the
-progress of the import is reported. For systems without a fork server, whose answer is
-the same.
+the descriptors of three files: the pickled `Reference`, the answer, and the progress
+report of the import. Used on systems without a fork server; the answer is the same.
 """
 
 from __future__ import annotations
@@ -25,9 +24,9 @@ from trio_supervisor.process.imports.declaration_wait import (
     IMPORT_TIMEOUT,
     ended_text,
     late_text,
+    log_progress,
     read_file,
     shown_target,
-    tell_where,
 )
 from trio_supervisor.process.imports.import_report import read_report
 from trio_supervisor.process.imports.import_watch import open_report, record_import
@@ -38,7 +37,7 @@ from trio_supervisor.process.spawn.load import import_error
 from trio_supervisor.process.spawn.preload import load_source
 from trio_supervisor.tasks import open_nursery
 
-_AT_ONCE: Final = StopPlan(timeout=0.0)
+_KILL: Final = StopPlan(timeout=0.0)
 
 
 async def declare(
@@ -46,14 +45,14 @@ async def declare(
     environment: Mapping[str, str],
     within: float | None = IMPORT_TIMEOUT,
 ) -> Declared:
-    """Import *source* in a process of its own, and return what it declares.
+    """Import *source* in a separate process, and return its declaration.
 
-    A cancellation ends that process.
+    A cancellation kills that process.
 
     Raises:
-        TargetError, SpecError, PlatformError: it cannot be imported, or declares
-            something wrong; the message is that of `load_application`.
-        OSError: no process can be started.
+        TargetError, SpecError, PlatformError: the import failed, or the declaration is
+            invalid; the message is that of `load_application`.
+        OSError: the process cannot be started.
     """
     report = open_report()
     try:
@@ -85,12 +84,12 @@ async def _declare(
             )
         try:
             async with open_nursery() as nursery:
-                nursery.start_soon(tell_where, process.pid, report, shown)
+                nursery.start_soon(log_progress, process.pid, report, shown)
                 with trio.move_on_after(within or math.inf) as scope:
                     code = await process.wait()
                 nursery.cancel_scope.cancel()
         finally:
-            await stop(process, _AT_ONCE)
+            await stop(process, _KILL)
             process.close()
         data = read_file(result)
     if scope.cancelled_caught:
@@ -101,8 +100,8 @@ async def _declare(
 
 
 def main() -> None:
-    """Import, and write down what is declared."""
-    # Not for the controller, which loads this module as well.
+    """Import the application, and write its declaration."""
+    # Imported here: the controller loads this module too, and does not need these.
     from trio_supervisor.process.imports.declaration_answer import (
         application_answer,
         codes_of,
@@ -119,15 +118,15 @@ def main() -> None:
         try:
             application = load_source(source)
             answer = application_answer(application, codes_of(application))
-        except BaseException as exc:  # KeyboardInterrupt is the import's own, too
+        except BaseException as exc:  # KeyboardInterrupt too: the import raised it
             answer = error_answer(import_error(exc, source.target))
-    if os.getpid() == process_id:  # else the import forked it
+    if os.getpid() == process_id:  # else a child that the import forked
         with os.fdopen(result, "wb") as file:
             file.write(answer)
     for stream in (sys.stdout, sys.stderr):
-        with suppress(AttributeError, OSError, ValueError):  # it may be closed, or none
+        with suppress(AttributeError, OSError, ValueError):  # closed, or None
             stream.flush()
-    os._exit(0)  # whatever threads the import has started
+    os._exit(0)  # threads that the import has started do not delay the exit
 
 
 if __name__ == "__main__":

@@ -1,9 +1,9 @@
-"""What an import has changed in its process: held while it forks, and given back.
+"""Undo what an import has changed in the fork server, and redo it in its workers.
 
-A fork server has to work whatever the import did to signals, timers, limits and
-descriptors; a worker that is forked from it has to find all of that as an import of its
-own would have left it. What is not named here (the directory, the umask, the locale,
-hooks of `sys`, warning filters …) does not disturb the server, and a fork copies it.
+The fork server must keep working after an import has changed signals, timers, limits or
+descriptors. A forked worker must find all of these as if it had run the import itself.
+Other state (working directory, umask, locale, hooks of `sys`, warning filters …) does
+not disturb the server and is copied by the fork.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from typing import Any, Final
 
 from trio_supervisor.process.kernel import set_subreaper
 
-# These are raised by what a thread does itself: blocked, they would kill it.
+# Raised by an instruction of the thread itself: if blocked, they kill the process.
 _SYNCHRONOUS: Final = (
     signal.SIGABRT,
     signal.SIGBUS,
@@ -34,7 +34,7 @@ _TIMERS: Final = (signal.ITIMER_REAL, signal.ITIMER_VIRTUAL, signal.ITIMER_PROF)
 _LIMITS: Final = tuple(
     sorted({getattr(resource, n) for n in dir(resource) if n.startswith("RLIMIT_")})
 )
-# What our own code needs.
+# Recursion limit that the server's own code needs.
 _DEPTH: Final = 1000
 _NONE: Final[Mapping[int, int]] = {}
 
@@ -42,7 +42,7 @@ _Identity = tuple[int, int] | None
 
 
 def identity(descriptor: int) -> _Identity:
-    """Return what tells an open file from others; None: *descriptor* is closed."""
+    """Return device and inode of an open file; None: *descriptor* is closed."""
     try:
         found = posix.fstat(descriptor)
     except OSError:
@@ -51,7 +51,7 @@ def identity(descriptor: int) -> _Identity:
 
 
 class StateBeforeImport:
-    """How a process was before an import."""
+    """State of a process before an import."""
 
     def __init__(self) -> None:
         self.environment = dict(os.environ)
@@ -61,10 +61,10 @@ class StateBeforeImport:
 
 
 class ImportEffects:
-    """What an import has changed; made after it.
+    """Changes that an import has made to its process; created after the import.
 
     Args:
-        hard: The hard limits that it wants: see `hard_limits`.
+        hard: Hard limits that the import has requested: see `hard_limits`.
     """
 
     def __init__(
@@ -84,7 +84,7 @@ class ImportEffects:
             for limit, now in limits.items()
             if now[0] != before.limits[limit][0] or limit in hard
         }
-        """Limits that it has changed: as they were, and as it wants them."""
+        """Limits that it has changed: the previous and the requested values."""
         self._timers = {timer: signal.getitimer(timer) for timer in _TIMERS}
         self._wakeup = -1
         self._on_terminate: Any = signal.SIG_DFL
@@ -93,15 +93,15 @@ class ImportEffects:
             for number, known in before.streams.items()
             if identity(number) not in (known, None)
         }
-        """Standard streams that the import has put something else in the place of."""
+        """Standard streams that the import has redirected to another file."""
         self.stopped_watchdog = False
-        """Whether there was a timer of faulthandler's."""
+        """Whether a timer of `faulthandler.dump_traceback_later` was cancelled."""
 
     def hold(self, end: Callable[[], object]) -> None:
-        """Keep this process safe from them.
+        """Suspend the changes in the fork server.
 
         Args:
-            end: Called when this process gets a SIGTERM.
+            end: Called when this process receives SIGTERM.
         """
         signal.pthread_sigmask(
             signal.SIG_BLOCK, signal.valid_signals() - set(_SYNCHRONOUS)
@@ -128,9 +128,9 @@ class ImportEffects:
         self.stopped_watchdog = _thread_count() < before
 
     def _fill_streams(self) -> None:
-        """Have something in the place of streams that were closed.
+        """Open /dev/null in place of closed standard streams.
 
-        Else the next thing that is opened would be one.
+        Otherwise the next file that is opened would get the number of one.
         """
         for number in (0, 1, 2):
             if identity(number) is None:
@@ -141,25 +141,25 @@ class ImportEffects:
                 posix.set_inheritable(number, True)
 
     def environment_of(self, environment: Mapping[str, str]) -> dict[str, str]:
-        """Return *environment* as an import in it would have left it."""
+        """Return *environment* with the changes that the import makes to it."""
         found = {**environment, **self._set}
         for name in self._removed:
             found.pop(name, None)
         return found
 
     def end_on_terminate(self) -> None:
-        """In a child that does not know yet what it is to be: end on SIGTERM."""
+        """Let SIGTERM end a preforked child that waits for its request."""
         signal.signal(signal.SIGTERM, signal.SIG_DFL)
 
-    def give_back(self) -> None:
-        """In a child that runs the application: restore what `hold` has changed."""
+    def reapply(self) -> None:
+        """In a child that runs the application: undo `hold`."""
         if self._collects:
             gc.enable()
         sys.setrecursionlimit(self._depth)
-        if self._on_terminate is None:  # not Python's: it cannot be set from here
+        if self._on_terminate is None:  # a handler of C code: Python cannot set it
             self._on_terminate = signal.SIG_DFL
         signal.signal(signal.SIGTERM, self._on_terminate)
-        with suppress(ValueError, OSError):  # its descriptor may be closed by now
+        with suppress(ValueError, OSError):  # its descriptor may be closed
             signal.set_wakeup_fd(self._wakeup)
         for limit, (_, wanted) in self._limits.items():
             with suppress(ValueError, OSError):
@@ -169,8 +169,8 @@ class ImportEffects:
             if first:
                 signal.setitimer(timer, first, interval)
 
-    def drop(self) -> None:
-        """In a child that is no worker: leave nothing of them where it could hurt."""
+    def discard(self) -> None:
+        """In a child that is not a worker: reset what the import has changed."""
         gc.enable()
         sys.stdout, sys.stderr = sys.__stdout__, sys.__stderr__
         for number in signal.valid_signals() - {signal.SIGKILL, signal.SIGSTOP}:
@@ -204,5 +204,5 @@ def _thread_count() -> int:
 def _directory() -> str:
     try:
         return posix.getcwd()
-    except OSError:  # it was removed
+    except OSError:  # the directory was removed
         return ""

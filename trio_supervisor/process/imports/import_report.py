@@ -1,4 +1,4 @@
-"""Say where an import is, or was when its process ended: what its report tells."""
+"""Find the line that an import is at, or was at when its process exited."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ from attrs import frozen
 from trio_supervisor._location import PREFIX
 from trio_supervisor.process.spawn.code_source import shown_path
 
-# A report holds one record a second, of a few kilobytes.
-_MOST: Final = 256 * 1024
+# Read from the end of a report, which grows by a few kilobytes a second [bytes].
+_READ_SIZE: Final = 256 * 1024
 _PERIODIC: Final = "Timeout ("
 _RECORDS: Final = (_PERIODIC, "Stack (", "Fatal Python error")
 _THREAD: Final = re.compile(r"(Current thread|Thread|Stack) .*\(?most recent call")
@@ -24,13 +24,13 @@ _INSTALLED: Final = os.path.join(sysconfig.get_path("purelib"), "")
 
 @frozen(kw_only=True)
 class ImportPlace:
-    """Where an import was last seen."""
+    """The line at which an import was last seen."""
 
     text: str
-    """The line of the application, as ``service.py, line 3``."""
+    """The line of the application, such as ``service.py, line 3``."""
     is_exact: bool
-    """Whether nothing ran after it: it ended the process. Else the import was there
-    within the last second."""
+    """Whether this line terminated the process. Otherwise the import was there within
+    the last second."""
 
 
 class _Frame(NamedTuple):
@@ -40,17 +40,17 @@ class _Frame(NamedTuple):
 
 
 def read_report(report: int) -> str:
-    """Return what the report holds so far."""
+    """Return the end of the report so far."""
     try:
         size = os.fstat(report).st_size
-        data = os.pread(report, _MOST, max(0, size - _MOST))
+        data = os.pread(report, _READ_SIZE, max(0, size - _READ_SIZE))
     except OSError:
         return ""
     return data.decode("utf-8", "backslashreplace")
 
 
 def last_place(text: str) -> ImportPlace | None:
-    """Return where the import was in the newest record of *text*; None: unknown."""
+    """Return the import's line in the newest record of *text*; None: unknown."""
     records: list[list[str]] = []
     for line in text.splitlines():
         if line.startswith(_RECORDS):
@@ -67,9 +67,9 @@ def last_place(text: str) -> ImportPlace | None:
 
 
 def _stack_of(record: list[str]) -> list[_Frame]:
-    """Return the frames of the thread that failed, else of the main thread.
+    """Return the frames of the failing thread, or else of the main thread.
 
-    faulthandler names the failing thread, and writes the oldest one, main, last.
+    faulthandler marks the failing thread, and writes the main thread last.
     """
     current: list[_Frame] | None = None
     last: list[_Frame] = []

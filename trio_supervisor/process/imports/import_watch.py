@@ -1,8 +1,9 @@
-"""Record where an import is, for a controller that waits for it. Standard library only.
+"""Record the line that an import is at, for the controller that waits for it.
 
-The report is an anonymous file that the controller holds. faulthandler's own thread
-writes all stacks to it every second, even while C code holds the GIL. A fatal signal,
-and each call that can end or replace this process, writes the stack that led there.
+The report is an anonymous file that the controller holds. faulthandler's watchdog
+thread writes all stacks to it every second, even while C code holds the GIL. A fatal
+signal, and each call that can end or replace this process, writes the current stack.
+Standard library only.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ from types import ModuleType
 from typing import Any, Final
 
 _INTERVAL: Final = 1.0
-"""Time between two records of where the import is [s]."""
+"""Time between two stack records [s]."""
 _ENDING: Final[tuple[tuple[ModuleType, str], ...]] = (
     (os, "_exit"),
     (os, "kill"),
@@ -33,18 +34,18 @@ _ENDING: Final[tuple[tuple[ModuleType, str], ...]] = (
     (signal, "raise_signal"),
     (signal, "pthread_kill"),
 )
-"""What can end or replace a process without an exception."""
+"""Functions that can end or replace a process without an exception."""
 _FORKING: Final = ("fork", "forkpty")
-# Its own: an application's calls of the same functions are seen.
+# Saved now: the application's own calls of these functions are intercepted.
 _dump_later: Final = faulthandler.dump_traceback_later
 _cancel_later: Final = faulthandler.cancel_dump_traceback_later
-_ENDS_IN: Final = 500
-"""How long faulthandler's thread may take to end [ms]."""
+_THREAD_EXIT: Final = 500
+"""How long faulthandler's thread may take to exit [ms]."""
 _HIGH: Final = 1000
 _ROOM: Final = 8
 _STDLIB: Final = os.path.dirname(os.__file__) + os.sep
 _TAKING_OVER: Final = ("enable", "dump_traceback_later")
-"""What an application calls that has its own way with faulthandler."""
+"""Calls by which the application takes over faulthandler."""
 
 
 def open_report() -> int:
@@ -54,14 +55,14 @@ def open_report() -> int:
     else:
         with tempfile.TemporaryFile() as file:
             descriptor = os.dup(file.fileno())
-    # Truncated by its reader, it goes on at its new end.
+    # O_APPEND: after the reader has truncated it, writing continues at the new end.
     fcntl.fcntl(descriptor, fcntl.F_SETFL, os.O_APPEND | os.O_RDWR)
     return descriptor
 
 
 @contextmanager
 def record_import(report: int) -> Iterator[ImportRecord]:
-    """Record where this process is into *report* for the length of the block."""
+    """Record the stacks of this process in *report* within the block."""
     record = ImportRecord(report)
     record.begin()
     try:
@@ -75,20 +76,20 @@ class ImportRecord:
 
     def __init__(self, report: int) -> None:
         self.forked_at = ""
-        """Where the import forked last, as ``service.py, line 3``."""
+        """The line of the last fork in the import, such as ``service.py, line 3``."""
         self._given = report
         self._identity = _identity_of(report)
-        self._report = _out_of_the_way(report)
+        self._report = _duplicate_high(report)
         self._process_id = posix.getpid()
         self._thread: str | None = None
-        """faulthandler's own."""
+        """Number of faulthandler's thread."""
         self._was_enabled = faulthandler.is_enabled()
         self._taken_over: set[str] = set()
         self._is_on = False
         self._wrapped: list[tuple[ModuleType, str, Any, Any]] = []
 
     def begin(self) -> None:
-        """Begin to record."""
+        """Start recording."""
         if not self._was_enabled:
             faulthandler.enable(file=self._report)
         self._begin_records()
@@ -98,23 +99,25 @@ class ImportRecord:
         for name in _FORKING:
             self._wrap(os, name, self._before_fork, self._after_fork)
         for name in _TAKING_OVER:
-            self._wrap(faulthandler, name, functools.partial(self._give_way, name))
+            self._wrap(
+                faulthandler, name, functools.partial(self._taken_over.add, name)
+            )
 
     def end(self) -> None:
-        """Leave everything as the import has left it."""
+        """Stop recording; keep what the import has changed itself."""
         self._is_on = False
         if posix.getpid() != self._process_id:
             return
         for module, name, original, wrapper in self._wrapped:
             if getattr(module, name, None) is wrapper:
                 setattr(module, name, original)
-        # What the application has set up with faulthandler stays.
+        # The application's own use of faulthandler stays in place.
         self._end_records()
         if not self._was_enabled and "enable" not in self._taken_over:
             faulthandler.disable()
 
     def close(self) -> None:
-        """Close the report, unless the import has, and gave its number to another."""
+        """Close the report, unless the import has reused its number."""
         for descriptor in {self._given, self._report}:
             if _identity_of(descriptor) == self._identity:
                 posix.close(descriptor)
@@ -129,10 +132,10 @@ class ImportRecord:
     def _end_records(self) -> None:
         if "dump_traceback_later" not in self._taken_over:
             _cancel_later()
-            # It says that it has ended before it has: it would pass for a thread of
-            # the import.
+            # The call returns before the thread is gone; `fork_findings` would take it
+            # for a thread of the import.
             thread, self._thread = self._thread, None
-            for _ in range(_ENDS_IN):
+            for _ in range(_THREAD_EXIT):
                 if thread not in _threads():
                     break
                 time.sleep(0.001)
@@ -168,7 +171,7 @@ class ImportRecord:
         return self._is_on and posix.getpid() == self._process_id
 
     def _before_fork(self) -> None:
-        # Its thread is not in the child, which would wait for it for ever.
+        # The child has no such thread, and would wait for it forever.
         self._end_records()
         frame = sys._getframe(2)
         while frame.f_back and frame.f_code.co_filename.startswith(_STDLIB):
@@ -178,9 +181,6 @@ class ImportRecord:
 
     def _after_fork(self) -> None:
         self._begin_records()
-
-    def _give_way(self, name: str) -> None:
-        self._taken_over.add(name)
 
 
 def _identity_of(descriptor: int) -> tuple[int, int] | None:
@@ -198,12 +198,12 @@ def _threads() -> set[str]:
         return set()
 
 
-def _out_of_the_way(descriptor: int) -> int:
-    """Return a copy of *descriptor* that hardly gets the number of another file.
+def _duplicate_high(descriptor: int) -> int:
+    """Return a copy of *descriptor* with a high number, unlikely to be reused.
 
-    C code that closes all descriptors does not know of it, and faulthandler writes to
-    the number that it was given: into the file of the application that got it next.
-    New files get the lowest number that is free.
+    C code may close all descriptors. faulthandler keeps writing to the number that it
+    was given, which may then be a file of the application: new files get the lowest
+    free number.
     """
     soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
     high = _HIGH if soft == resource.RLIM_INFINITY else min(soft - _ROOM, _HIGH)

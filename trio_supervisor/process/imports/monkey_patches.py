@@ -1,4 +1,4 @@
-"""Refuse an application that has replaced the standard library under trio."""
+"""Reject an application whose import patches the standard library under trio."""
 
 from __future__ import annotations
 
@@ -11,24 +11,24 @@ from trio_supervisor.errors import PlatformError
 
 
 def check_not_patched(where: str) -> None:
-    """Check that the import of *where* has left sockets and selectors as they were.
+    """Check that the import of *where* has not patched sockets and selectors.
 
     Raises:
-        PlatformError: gevent, eventlet or something similar has replaced them.
+        PlatformError: gevent, eventlet or a similar library has patched them.
     """
     if (culprit := _culprit(sys.modules, select.select)) is None:
         return
     raise PlatformError(
         f"{where}: the import called {culprit}, which replaces sockets, threads and "
-        f"selectors of the standard library; trio and the agent of a worker cannot "
-        f"run on these. Run the program as a Command instead, or do not patch"
+        f"selectors of the standard library; trio and the worker's agent need the "
+        f"originals. Declare the program as a Command instead, or remove the patch"
     )
 
 
 def _culprit(
     modules: Mapping[str, object], select_function: Callable[..., object]
 ) -> str | None:
-    """Return what has patched this process, as its user called it."""
+    """Return the name of the call that has patched this process; None: no patch."""
     # Sources: gevent/monkey, `saved`; eventlet/patcher.py, `already_patched`.
     if getattr(modules.get("gevent.monkey"), "saved", None):
         return "gevent.monkey.patch_all (or a part of it)"

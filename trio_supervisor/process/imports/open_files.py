@@ -1,10 +1,10 @@
-"""Close what a forked child has opened, as an interpreter does that is torn down.
+"""Flush and close the files that a forked child has opened, before it exits.
 
-A forked child ends by ``os._exit``, since a teardown would copy every page that it
-shares with the fork server. The objects of the import are frozen (`gc.freeze`), so that
-the collector's list holds only what this process made: that is looked through for
-files, and for objects with a ``__del__`` (a ZipFile, a shelf, a temporary file), which
-Python finalizes when it exits.
+A forked child exits through ``os._exit``, since an interpreter teardown would copy
+every page that it shares with the fork server. The objects of the import are frozen
+(`gc.freeze`), so the garbage collector's lists hold only objects of this process. They
+are searched for files, and for objects with a ``__del__`` (a ZipFile, a shelf, a
+temporary file), which Python would finalize at exit.
 """
 
 from __future__ import annotations
@@ -22,27 +22,27 @@ from types import FunctionType
 from typing import Any, Final
 
 _IO_BASE: Final[type] = io.IOBase.__mro__[1]
-# These hold nothing back.
+# These have no write buffer.
 _UNBUFFERED: Final = (io.FileIO, io.BytesIO, io.StringIO, io.BufferedReader)
-# What runs the target goes on in other threads until the process is gone.
+# Packages that run the target: their threads keep running until the process exits.
 _RUNTIME: Final = frozenset(
     {"anyio", "asyncio", "concurrent", "threading", "trio", "trio_supervisor", "uvloop"}
 )
-# CPython waits 1 s for a file that another thread is using when it exits.
-_PATIENCE: Final = 5.0
+# How long to wait for a file that another thread has locked; CPython waits 1 s [s].
+_LOCKED_FILE_TIMEOUT: Final = 5.0
 
 
 class ImportedObjects:
-    """Files and finalizable objects that an import has made; not a child's to close."""
+    """Files and finalizable objects of an import, which a child must not close."""
 
     def __init__(self) -> None:
         self._known: dict[int, weakref.ref[Any] | None] = {}
         self._files: list[weakref.ref[Any]] = []
 
     def find(self) -> None:
-        """Find them, and write what the files hold back: a child must not do so again.
+        """Find them, and flush the files, so that no child writes their buffers again.
 
-        A pipe that is full is left alone.
+        A full pipe is not flushed, since that would block.
         """
         for item in _finalizable(gc.get_objects(), {}):
             reference = None
@@ -63,28 +63,28 @@ class ImportedObjects:
 
     @property
     def files(self) -> list[Any]:
-        """The files that are still there, the outermost first."""
+        """The files that still exist, wrappers before the files they write to."""
         files = [reference() for reference in reversed(self._files)]
         return [file for file in files if file is not None]
 
 
 def close_files(imported: ImportedObjects) -> None:
-    """Write and close what this process has opened; write what the import has opened.
+    """Flush and close the files of this process; flush those of the import.
 
-    A file that another thread keeps locked is given up on after a while, with a line on
+    A file that another thread keeps locked is skipped after 5 s, with a line on
     standard error.
     """
     standard, known = _standard_streams(), dict[type, bool]()
     made = [
         item
         for generation in range(3)
-        # The outermost first: it was made after what it writes to.
+        # Newest first: a wrapper is created after the file it writes to.
         for item in reversed(_finalizable(gc.get_objects(generation), known))
         if item not in imported and id(item) not in standard
     ]
     shared = [file for file in imported.files if id(file) not in standard]
     files = [item for item in made if _is_file(item)]
-    # What has a __del__ may write to a file yet, as a ZipFile does.
+    # Finalizers first: a ZipFile, for example, still writes to its file.
     steps = [_finalizer(item) for item in made if not _is_file(item)]
     steps += [_flusher(item) for item in [*files, *shared]]
     steps += [_closer(item) for item in files]
@@ -93,10 +93,10 @@ def close_files(imported: ImportedObjects) -> None:
 
 
 def _finalizable(objects: Iterable[Any], known: dict[type, bool]) -> list[Any]:
-    """Return those of *objects* that do something when they are finalized.
+    """Return those of *objects* whose finalization has an effect.
 
     Args:
-        known: Which types do; what is found is added.
+        known: Cache: whether the finalization of a type has an effect.
     """
     found = []
     for item in objects:
@@ -131,19 +131,19 @@ def _standard_streams() -> set[int]:
         item: Any = stream
         while item is not None and id(item) not in found:
             found.add(id(item))
-            # Not of a stand-in that answers to any name.
+            # Only of real files: a mock answers to any attribute name.
             item = getattr(item, "buffer", None) if _is_file(item) else None
     return found
 
 
 def _can_be_written(file: Any) -> bool:
-    """Whether a write to *file* would not block."""
+    """Return whether a write to *file* would not block."""
     try:
         poll = select.poll()
         poll.register(file.fileno(), select.POLLOUT)
         return bool(poll.poll(0))
     except (AttributeError, OSError, TypeError, ValueError):
-        return True  # no descriptor: nothing that could be full
+        return True  # no descriptor, so no pipe that could be full
 
 
 def _flusher(file: Any) -> Callable[[], object]:
@@ -152,14 +152,14 @@ def _flusher(file: Any) -> Callable[[], object]:
             if not file.closed and file.writable():
                 file.flush()
         except Exception as exc:
-            _say(f"could not write {_name(file)}: {exc}")
+            _report(f"cannot write {_name(file)}: {exc}")
 
     return flush
 
 
 def _closer(file: Any) -> Callable[[], object]:
     def close() -> None:
-        with suppress(Exception):  # said when it was flushed
+        with suppress(Exception):  # reported by the flush
             file.close()
 
     return close
@@ -171,15 +171,15 @@ def _finalizer(item: Any) -> Callable[[], object]:
             type(item).__del__(item)
         except BaseException as exc:
             kind = type(item).__qualname__
-            _say(f"exception ignored in {kind}.__del__: {type(exc).__name__}: {exc}")
+            _report(f"exception ignored in {kind}.__del__: {type(exc).__name__}: {exc}")
 
     return finalize
 
 
 def _run(steps: list[Callable[[], object]]) -> None:
-    """Run *steps*; stop waiting once one of them takes too long.
+    """Run *steps*; stop waiting when one of them takes too long.
 
-    In a thread: a lock that another thread holds would keep the main thread for good.
+    In a thread: a lock held by another thread would block the main thread forever.
     """
     done = 0
 
@@ -197,9 +197,12 @@ def _run(steps: list[Callable[[], object]]) -> None:
         return
     while thread.is_alive():
         before = done
-        thread.join(_PATIENCE)
+        thread.join(_LOCKED_FILE_TIMEOUT)
         if thread.is_alive() and done == before:
-            _say("a file is in use by another thread; not everything was written")
+            _report(
+                f"a file is locked by another thread for {_LOCKED_FILE_TIMEOUT:g} s; "
+                f"exiting without writing all buffers"
+            )
             return
 
 
@@ -207,6 +210,6 @@ def _name(file: Any) -> str:
     return str(getattr(file, "name", None) or type(file).__name__)
 
 
-def _say(text: str) -> None:
+def _report(text: str) -> None:
     with suppress(Exception):
         os.write(2, f"{text}\n".encode("utf-8", "replace"))

@@ -1,8 +1,8 @@
-"""Keep descriptors open through an import that closes or replaces all it finds.
+"""Protect descriptors from an import that closes or replaces all of them.
 
-Code that makes a program a daemon closes every descriptor; a fork server would lose the
-connection to its controller. For the length of an import, the functions of `os` that do
-so treat the kept descriptors as numbers that are not open.
+Code that daemonizes closes every descriptor, and a fork server would lose the
+connection to its controller. During an import, the closing functions of `os` treat the
+protected descriptors as numbers that are not open.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from typing import Any
 
 @contextmanager
 def keep_open(*descriptors: int) -> Iterator[None]:
-    """Keep *descriptors* open for the length of the block, for this process."""
+    """Keep *descriptors* of this process open within the block."""
     process_id = posix.getpid()
     kept = sorted(descriptors)
 
@@ -43,7 +43,7 @@ def keep_open(*descriptors: int) -> Iterator[None]:
     @functools.wraps(posix.dup2)
     def dup2(fd: Any, fd2: Any, inheritable: bool = True) -> int:
         if is_kept(fd2):
-            posix.fstat(fd)  # raises as dup2 does
+            posix.fstat(fd)  # raises the same error as dup2
             return int(fd2)
         return posix.dup2(fd, fd2, inheritable)
 
@@ -55,5 +55,5 @@ def keep_open(*descriptors: int) -> Iterator[None]:
         yield
     finally:
         for name, function in replaced.items():
-            if getattr(os, name) is function:  # else the import has replaced it
+            if getattr(os, name) is function:  # else the import has patched it
                 setattr(os, name, originals[name])

@@ -24,9 +24,9 @@ from trio_supervisor.process.imports.declaration_wait import (
     IMPORT_TIMEOUT,
     ended_text,
     late_text,
+    log_progress,
     read_file,
     shown_target,
-    tell_where,
 )
 from trio_supervisor.process.imports.import_report import read_report
 from trio_supervisor.process.repeated_failures import RepeatedFailures
@@ -360,7 +360,7 @@ class ForkClient:
         shown = self._shown_source()
         async with open_nursery() as nursery:
             nursery.start_soon(_cancel_after, process, nursery.cancel_scope)
-            nursery.start_soon(tell_where, process.pid, report, shown)
+            nursery.start_soon(log_progress, process.pid, report, shown)
             with trio.move_on_after(IMPORT_TIMEOUT) as scope, suppress(_GoneError):
                 try:
                     while not await self._hear(control, process):

@@ -151,9 +151,9 @@ def _run_entry(request: ForkRequest, import_state: ImportState) -> int:
     if not is_wanted:
         return 0
     if birth.runs_application:
-        import_state.effects.give_back()
+        import_state.effects.reapply()
     else:
-        import_state.effects.drop()
+        import_state.effects.discard()
     entry(birth.boot, others)
     return 0
 
