@@ -51,7 +51,7 @@ def test_serve_with_problems_lists_all_and_starts_nothing() -> None:
     lines = result.stderr.splitlines()
     assert lines[0] == "trio-supervisor: 4 problems:"
     assert lines[1].startswith(
-        "  services[0].arguments[0]: missing: there is no program 'no-such-program' on"
+        "  services[0].arguments[0]: missing: program 'no-such-program' not found in"
     )
     assert lines[2] == (
         "  services[1].readiness.arguments[0]: crlf: ./crlf.sh has CRLF line endings, "
@@ -86,7 +86,7 @@ def test_reload_with_problem_is_refused_with_same_message(
     serving.edit(SERVICE)
     assert result.returncode != 0
     assert (
-        "services[1].arguments[0]: new: there is no program 'no-such-program'"
+        "services[1].arguments[0]: new: program 'no-such-program' not found"
     ) in result.stderr
     after = serving.when_ready()
     assert [worker["process_id"] for worker in after["workers"]] == [

@@ -28,7 +28,7 @@ async def work(worker): await worker.ready()
 SERVICE = "Service('web', work)"
 
 BAD_TARGETS = {
-    "no file": (None, "service.py: the file does not exist"),
+    "no file": (None, "service.py: file not found"),
     "no application": ("x = 1", "service.py has no 'application'; define one as: "),
     "another name": (
         f"app = Application(services=[{SERVICE}])",
@@ -36,7 +36,7 @@ BAD_TARGETS = {
     ),
     "not an Application": (
         "application = [1]",
-        "service.py: 'application' is no Application, but of type list",
+        "service.py: 'application' is of type list, expected an Application",
     ),
     "not Python": ("def", "service.py, line 5: SyntaxError: "),
     "an import that fails": (
@@ -119,11 +119,11 @@ def test_invalid_target_is_a_one_line_error(source: str | None, message: str) ->
 @pytest.mark.parametrize(
     ("target", "message"),
     [
-        ("no_such_module", "there is no module 'no_such_module'"),
-        ("package.no_such", "there is no module 'package.no_such'"),
+        ("no_such_module", "no module named 'no_such_module'"),
+        ("package.no_such", "no module named 'package.no_such'"),
         ("package.module:nothing", "package.module has no 'nothing'; name one of: "),
-        (":application", "':application' names no file and no module"),
-        ("a-b", "'a-b' is neither a path ending in .py nor the name of a module"),
+        (":application", "':application' names neither a file nor a module"),
+        ("a-b", "'a-b' is neither a path ending in .py nor a module name"),
     ],
 )
 def test_invalid_module_is_a_one_line_error(target: str, message: str) -> None:

@@ -1,4 +1,4 @@
-"""What forked children of the tests become. Imported by a fork server."""
+"""Entries of forked children for tests. Imported by a fork server."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ from pathlib import Path
 
 
 def preload(argument: object) -> tuple[list[str], None]:
-    """Load nothing; the argument is what is to be said."""
+    """Load nothing; return the argument as the list of problems."""
     return [str(item) for item in argument] if isinstance(argument, list) else [], None
 
 
 def end_twice(argument: object) -> tuple[list[str], None]:
-    """Have this server get a SIGTERM when it is about to end."""
+    """Send this server SIGTERM when it is about to exit."""
     server = sys.modules["__main__"]
     end = vars(server)["_end"]
 
@@ -33,11 +33,11 @@ def end_twice(argument: object) -> tuple[list[str], None]:
 
 
 def warm_up() -> None:
-    """Nothing to get used to."""
+    """Do nothing."""
 
 
 def tell(boot: dict[str, object], descriptors: Sequence[int]) -> None:
-    """Write down what this child is, then do as *boot* says."""
+    """Write the state of this child, then do what *boot* says."""
     (output,) = descriptors
     told = {
         "pid": os.getpid(),

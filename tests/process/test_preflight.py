@@ -49,7 +49,7 @@ def test_every_problem_is_listed_with_field_and_service(tmp_path: Path) -> None:
         "services[1].directory",
         "services[1].sockets['http']",
     ]
-    assert "cache: there is no program 'no-such-cache' on its PATH (" in found[0]
+    assert "cache: program 'no-such-cache' not found in PATH (" in found[0]
     assert f"cache: cannot write to {missing}/cache.log: there is no dire" in found[3]
     assert f"web: the working directory {missing} does not exist" in found[4]
     assert f"web: cannot listen at unix:{missing}/web.sock: {missing} do" in found[5]
@@ -63,7 +63,7 @@ def test_the_path_and_directory_of_the_service_count(tmp_path: Path) -> None:
     assert problems(Command("a", ["tool"], environment=environment)) == []
     assert problems(Command("a", ["./tool"], directory=str(tmp_path))) == []
     (lonely,) = problems(Command("a", ["sh"], environment=environment))
-    assert f"no program 'sh' on its PATH ({tmp_path})" in lonely
+    assert f"program 'sh' not found in PATH ({tmp_path})" in lonely
 
 
 @pytest.mark.parametrize("condition", ["started", "ready", "exited_ok"])

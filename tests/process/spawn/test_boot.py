@@ -1,4 +1,4 @@
-"""What a child is told arrives in it, whole, through a descriptor."""
+"""Boot documents: written by the parent, read by the child through a descriptor."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def boot(**changes: Any) -> WorkerBoot:
 
 
 def at_top_level() -> str:
-    """Can be imported by a child."""
+    """Return a value; a child can import this function."""
     return "called"
 
 
@@ -54,7 +54,10 @@ READ = (
 
 
 def run(boot: WorkerBoot, program: str, *more: int) -> str:
-    """What *program* prints in a child that is told *boot*, and inherits *more*."""
+    """Return what *program* prints in a child with the document *boot*.
+
+    It inherits the descriptors *more*.
+    """
     with open_document(pickle.dumps(boot)) as document:
         descriptors = [document, *more]
         return subprocess.run(
@@ -67,19 +70,19 @@ def run(boot: WorkerBoot, program: str, *more: int) -> str:
 
 
 @pytest.mark.parametrize("size", [0, 10_000_000])
-def test_a_document_of_any_size_arrives_in_the_child(size: int) -> None:
-    """More than a pipe or a command line would hold."""
+def test_read_boot_document_of_any_size(size: int) -> None:
+    """Up to more than a pipe or a command line could hold."""
     told = boot(state={"text": size * "x"})
     text = run(told, "print(boot.name, len(boot.state['text']))")
     assert text.split() == ["web.0", str(size)]
 
 
-def test_what_is_read_is_what_was_written() -> None:
+def test_read_boot_returns_what_was_written() -> None:
     assert run(boot(), "print(boot)") == f"{boot()}\n"
 
 
-def test_the_other_arguments_are_descriptors_of_the_child() -> None:
-    """Such as its lifeline; and its target finds a command line without them."""
+def test_read_boot_returns_other_arguments_as_descriptors() -> None:
+    """They are removed from ``sys.argv``."""
     read, write = os.pipe()
     program = "import os, sys\nos.write(descriptors[0], b'x')\nprint(sys.argv[1:])"
     assert run(boot(), program, write) == "[]\n"
@@ -88,13 +91,13 @@ def test_the_other_arguments_are_descriptors_of_the_child() -> None:
     os.close(read)
 
 
-def test_a_document_is_closed_once_it_was_read() -> None:
-    """It may hold what the worker's own children need not get."""
+def test_read_boot_closes_the_document() -> None:
+    """The worker's own children must not be able to read it."""
     program = "import os; print(*os.listdir('/proc/self/fd'))"
     assert run(boot(), program).split() == ["0", "1", "2", "3"]  # 3: the listing's own
 
 
-def test_a_document_is_not_inherited_by_whoever_is_started_next() -> None:
+def test_document_is_not_inherited_by_other_children() -> None:
     with open_document(b"x") as document:
         assert not os.get_inheritable(document)
     with pytest.raises(OSError, match="Bad file descriptor"):
@@ -102,7 +105,7 @@ def test_a_document_is_not_inherited_by_whoever_is_started_next() -> None:
 
 
 @pytest.mark.parametrize("arguments", [[], ["--help"], ["-1"], ["3", "x"]])
-def test_started_by_hand_it_says_who_starts_it(
+def test_read_boot_started_by_hand_exits_with_message(
     monkeypatch: pytest.MonkeyPatch, arguments: list[str]
 ) -> None:
     monkeypatch.setattr(sys, "argv", ["worker", *arguments])
@@ -118,13 +121,13 @@ def test_started_by_hand_it_says_who_starts_it(
         pytest.param((x for x in "ab"), id="a generator"),
     ],
 )
-def test_what_a_child_cannot_import_is_named(value: object) -> None:
+def test_pickle_source_unimportable_value_raises_spec_error(value: object) -> None:
     with pytest.raises(SpecError, match="define it at the top level") as caught:
         pickle_source("services[0].target", value)
     assert caught.value.field == "services[0].target"
 
 
-def test_a_function_is_called_in_a_child_that_never_heard_of_its_module() -> None:
+def test_unpickle_source_imports_module_of_function() -> None:
     source = pickle_source("target", at_top_level)
     program = (
         "from trio_supervisor.process.spawn.boot import unpickle_source\n"
@@ -133,15 +136,15 @@ def test_a_function_is_called_in_a_child_that_never_heard_of_its_module() -> Non
     assert run(boot(source=source), program) == "called\n"
 
 
-def test_no_secret_of_the_parent_goes_along() -> None:
-    """As multiprocessing's authentication key."""
+def test_pickle_source_omits_authkey() -> None:
+    """The key authenticates multiprocessing's connections."""
     preparation = pickle_source("target", at_top_level).preparation
     assert "authkey" not in preparation
     assert preparation["sys_path"]
 
 
-def test_a_function_that_no_process_finds_is_said_by_name() -> None:
-    """And why that is so."""
+def test_pickle_source_nested_function_error_names_it() -> None:
+    """The error also says where it is defined."""
 
     def inner(worker: object) -> None: ...
 
@@ -152,8 +155,10 @@ def test_a_function_that_no_process_finds_is_said_by_name() -> None:
 
 
 @pytest.mark.parametrize("words", [["-c"], ["-"]], ids=["-c", "standard input"])
-def test_a_main_module_that_is_no_file_is_said(words: list[str]) -> None:
-    """Each worker would crash when it looks for its function."""
+def test_pickle_source_main_module_without_file_error_names_function(
+    words: list[str],
+) -> None:
+    """Otherwise each worker would crash when it imports its function."""
     code = (
         "from trio_supervisor.process.spawn.boot import pickle_source\n"
         "async def work(worker): ...\n"

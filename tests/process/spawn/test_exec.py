@@ -1,4 +1,4 @@
-"""Programs started for real: what they find, and what is said where they cannot be."""
+"""Starting real programs: their surroundings, and errors of those that cannot start."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ import trio
 from trio_supervisor.process.kernel import child_pids
 from trio_supervisor.process.spawn.exec import spawn_exec
 
-# What it is, as the program itself sees it; /proc/self/fd has the directory as well.
+# Prints its own state; /proc/self/fd also lists the descriptor of that directory.
 _PROGRAM = """
 import json, os, signal, socket, sys
 def address(fd):
@@ -50,7 +50,7 @@ sys.stdout.write(json.dumps({
 
 
 def program(*arguments: str) -> list[str]:
-    """A Python program that tells what it is; -S and -I leave its surroundings be."""
+    """Return the command of a Python program that prints its own state."""
     return [sys.executable, "-I", "-S", "-c", _PROGRAM, *arguments]
 
 
@@ -62,7 +62,7 @@ async def output(
     listen: Mapping[str, int] | None = None,
     new_session: bool = False,
 ) -> tuple[int, bytes]:
-    """Run *command* to its end; return its number, and what it said."""
+    """Run *command* to its end; return its pid and output."""
     read, write = os.pipe()
     with open(read, "rb") as reader:  # noqa: ASYNC230 (a pipe)
         try:
@@ -84,7 +84,7 @@ async def output(
 
 
 async def report(**options: Any) -> dict[str, Any]:
-    """Run a program that tells what it is, and return what it said."""
+    """Run the program that prints its state; return the state."""
     process_id, said = await output(program("one", "two words"), **options)
     found: dict[str, Any] = json.loads(said)
     assert found["pid"] == process_id
@@ -106,7 +106,7 @@ def named(sockets: list[socket.socket]) -> dict[str, int]:
 
 
 def descriptors() -> set[str]:
-    """Those that this process has open."""
+    """Return the open descriptors of this process."""
     return set(os.listdir("/dev/fd"))
 
 
@@ -114,23 +114,23 @@ both_ways = pytest.mark.parametrize("count", [0, 1], ids=["plain", "with a socke
 
 
 @pytest.mark.parametrize("count", [1, 2, 8, 30])
-async def test_sockets_are_found_from_descriptor_three_on_in_order(count: int) -> None:
-    """More than one digit is no limit; the numbers here are not the numbers there."""
+async def test_spawn_exec_passes_sockets_from_descriptor_three_on(count: int) -> None:
+    """Also with two-digit numbers, which differ from the numbers in this process."""
     with listening(count) as sockets:
         backwards = dict(reversed(named(sockets).items()))
         found = await report(listen=backwards)
         assert found["addresses"][:count] == [
             list(sock.getsockname()) for sock in reversed(sockets)
         ]
-        # One more: the directory that it lists is open while it does.
+        # One more: the descriptor of the listed directory.
         assert set(found["descriptors"]) <= set(range(3 + count))
         assert found["environment"]["LISTEN_FDS"] == str(count)
         assert found["environment"]["LISTEN_FDNAMES"] == ":".join(backwards)
         assert found["environment"]["LISTEN_PID"] == str(found["pid"])
 
 
-async def test_sockets_that_are_in_each_others_places_change_places() -> None:
-    """Whatever their numbers here: also those that they are to have there."""
+async def test_spawn_exec_sockets_with_swapped_numbers() -> None:
+    """Their numbers here are those that the other one gets in the program."""
     script = """
 import os, socket, sys, trio
 from trio_supervisor.process.spawn.exec import spawn_exec
@@ -155,15 +155,15 @@ trio.run(main)
     assert ours == theirs
 
 
-async def test_one_socket_may_have_two_names() -> None:
+async def test_spawn_exec_socket_with_two_names() -> None:
     with listening(1) as [sock]:
         number = sock.fileno()
         found = await report(listen={"http": number, "metrics": number})
         assert found["addresses"][:2] == 2 * [list(sock.getsockname())]
 
 
-async def test_a_program_with_sockets_has_the_very_environment_that_was_given() -> None:
-    """Also what a shell would drop or add, and what Python adds in the C locale."""
+async def test_spawn_exec_with_sockets_keeps_environment_exactly() -> None:
+    """A shell would drop and add variables; Python adds one in the C locale."""
     environment = {
         "PATH": os.environ["PATH"],
         "my.property-1": "dots",
@@ -182,7 +182,7 @@ async def test_a_program_with_sockets_has_the_very_environment_that_was_given() 
 
 
 @pytest.mark.parametrize("locale", [None, "C", "C.UTF-8"])
-async def test_the_locale_is_left_alone(locale: str | None) -> None:
+async def test_spawn_exec_with_sockets_keeps_locale(locale: str | None) -> None:
     environment = {"PATH": os.environ["PATH"]}
     if locale is not None:
         environment["LC_CTYPE"] = locale
@@ -195,10 +195,10 @@ async def test_the_locale_is_left_alone(locale: str | None) -> None:
 
 
 @both_ways
-async def test_a_program_is_started_the_same_either_way(
+async def test_spawn_exec_sets_directory_group_and_signals(
     tmp_path: Path, count: int
 ) -> None:
-    """Where it was told to, in a group of its own, with nothing blocked or ignored."""
+    """With and without sockets: own group, empty mask, no ignored signals."""
     with listening(count) as sockets:
         found = await report(
             directory=str(tmp_path),
@@ -207,14 +207,14 @@ async def test_a_program_is_started_the_same_either_way(
     assert found["directory"] == os.fspath(tmp_path)
     assert found["group"] == found["pid"] != found["session"]
     assert found["arguments"] == ["one", "two words"]
-    # Python itself ignores these two, and not because of us.
+    # The Python program itself ignores these two.
     assert found["ignores"] == ["SIGPIPE", "SIGXFSZ"]
     assert found["mask"] == []
 
 
 @both_ways
-async def test_nothing_is_ignored_that_python_ignores(count: int) -> None:
-    """Or ``yes | head`` in a program of the user's would never end."""
+async def test_spawn_exec_resets_sigpipe_and_sigxfsz(count: int) -> None:
+    """Otherwise ``yes | head`` in the user's program would never end."""
     with listening(count) as sockets:
         _, said = await output(
             ["grep", "SigIgn", "/proc/self/status"],
@@ -225,24 +225,24 @@ async def test_nothing_is_ignored_that_python_ignores(count: int) -> None:
 
 
 @both_ways
-async def test_a_program_may_lead_a_session(count: int) -> None:
+async def test_spawn_exec_new_session(count: int) -> None:
     with listening(count) as sockets:
         found = await report(new_session=True, listen=named(sockets))
     assert found["session"] == found["group"] == found["pid"]
 
 
 @both_ways
-async def test_no_other_descriptor_is_inherited(count: int) -> None:
-    """Not even one that this process would hand to its children."""
+async def test_spawn_exec_inherits_no_other_descriptor(count: int) -> None:
+    """Not even one that is inheritable in this process."""
     with listening(count) as sockets, socket.socket() as other:
         other.set_inheritable(True)
         found = await report(listen=named(sockets))
-    # The last is that of the directory that it lists.
+    # The last one is that of the listed directory.
     assert found["descriptors"] == list(range(3 + count))
 
 
 @both_ways
-async def test_output_and_errors_go_where_they_were_told(
+async def test_spawn_exec_redirects_output_and_errors(
     tmp_path: Path, count: int
 ) -> None:
     out, err = (os.open(tmp_path / n, os.O_WRONLY | os.O_CREAT) for n in ("out", "err"))
@@ -257,7 +257,7 @@ async def test_output_and_errors_go_where_they_were_told(
     os.close(out)
     os.close(err)
     with trio.fail_after(30):
-        assert await process.wait() == 0  # for its input is at its end
+        assert await process.wait() == 0  # its standard input is empty
     process.close()
     assert (tmp_path / "out").read_text() == "output\n"
     assert (tmp_path / "err").read_text() == "error\n"
@@ -271,14 +271,14 @@ async def test_output_and_errors_go_where_they_were_told(
         pytest.param("/no/such/program", errno.ENOENT, id="no such path"),
         pytest.param("{directory}/plain", errno.EACCES, id="not executable"),
         pytest.param("{directory}/script", errno.ENOENT, id="no such interpreter"),
-        pytest.param("{directory}/garbage", errno.ENOEXEC, id="no program"),
+        pytest.param("{directory}/garbage", errno.ENOEXEC, id="not a program"),
         pytest.param("{directory}", errno.EACCES, id="a directory"),
     ],
 )
-async def test_a_program_that_cannot_be_executed_is_an_error_with_its_name(
+async def test_spawn_exec_unexecutable_program_raises_error_with_name(
     tmp_path: Path, count: int, name: str, number: int
 ) -> None:
-    """At once, as a type, and with nothing left behind: no process, no descriptor."""
+    """The error is immediate; no process and no descriptor is left behind."""
     (tmp_path / "plain").write_text("#!/bin/sh\n")
     for file, text in [("script", "#!/no/such/shell\n"), ("garbage", "\1\2\3")]:
         (tmp_path / file).write_text(text)
@@ -298,10 +298,10 @@ async def test_a_program_that_cannot_be_executed_is_an_error_with_its_name(
 
 
 @both_ways
-async def test_a_program_is_looked_for_on_its_own_path(
+async def test_spawn_exec_searches_path_of_the_program(
     tmp_path: Path, count: int
 ) -> None:
-    """Not on the controller's."""
+    """The PATH of the controller does not count."""
     (tmp_path / "own-program").write_text("#!/bin/sh\necho found\n")
     (tmp_path / "own-program").chmod(stat.S_IRWXU)
     with listening(count) as sockets:
@@ -314,7 +314,7 @@ async def test_a_program_is_looked_for_on_its_own_path(
 
 
 @both_ways
-async def test_a_directory_that_is_not_there_is_named(count: int) -> None:
+async def test_spawn_exec_missing_directory_is_named(count: int) -> None:
     missing = "/no/such/directory"
     with listening(count) as sockets, pytest.raises(FileNotFoundError, match=missing):
         await spawn_exec(
@@ -325,7 +325,7 @@ async def test_a_directory_that_is_not_there_is_named(count: int) -> None:
         )
 
 
-async def test_starting_with_sockets_leaves_no_descriptor_open_here() -> None:
+async def test_spawn_exec_with_sockets_leaks_no_descriptor() -> None:
     with listening(3) as sockets:
         before = descriptors()
         await report(listen=named(sockets))
@@ -333,8 +333,8 @@ async def test_starting_with_sockets_leaves_no_descriptor_open_here() -> None:
         assert not any(sock.get_inheritable() for sock in sockets)
 
 
-async def test_numbers_to_keep_and_sockets_exclude_each_other() -> None:
-    """A descriptor to be kept may have the number that a socket is to get."""
+async def test_spawn_exec_listen_with_inherit_raises_value_error() -> None:
+    """An inherited descriptor may have the number that a socket has to get."""
     with listening(1) as [sock], pytest.raises(ValueError, match="inherit"):
         await spawn_exec(
             ["true"],
@@ -345,14 +345,14 @@ async def test_numbers_to_keep_and_sockets_exclude_each_other() -> None:
 
 
 def in_ascii(text: str | bytes) -> bytes:
-    """As `os.fsencode` does in the C locale."""
+    """Encode as `os.fsencode` does in the C locale."""
     return text if isinstance(text, bytes) else text.encode("ascii", "surrogateescape")
 
 
-async def test_arguments_that_the_locale_lacks_are_passed_as_utf8(
+async def test_encoded_text_not_in_locale_is_utf8(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """In the C locale, say; bytes that were read from the system come back the same."""
+    """Bytes that were read from the system come back unchanged."""
     monkeypatch.setattr(os, "fsencode", in_ascii)
     environment = {"WORD": "čau"}
     _, printed = await output(
@@ -363,7 +363,7 @@ async def test_arguments_that_the_locale_lacks_are_passed_as_utf8(
 
 
 @pytest.mark.parametrize("word", ["a\0b", "\ud800"], ids=["NUL", "lone surrogate"])
-async def test_arguments_that_no_system_takes_are_an_os_error(word: str) -> None:
+async def test_encoded_nul_or_surrogate_raises_os_error(word: str) -> None:
     with pytest.raises(OSError, match=r"a NUL character|a lone surrogate"):
         await output(["/bin/echo", word])
     with pytest.raises(OSError, match=r"a NUL character|a lone surrogate"):

@@ -1,4 +1,4 @@
-"""The fork server with real processes: what its children are, and what kills it."""
+"""The fork server with real processes: its children, and its failures."""
 
 from __future__ import annotations
 
@@ -36,13 +36,13 @@ BOOT_TIME = 30.0
 
 @define(eq=False)
 class Nursery:
-    """Forks children for a test, and ends those that are left."""
+    """Forks children for a test, and kills the remaining ones."""
 
     fork_client: ForkClient
     children: list[ChildProcess] = field(factory=list)
 
     async def fork(self, **boot: Any) -> tuple[ChildProcess, dict[str, Any]]:
-        """Fork a child that tells what it is; return it and that."""
+        """Fork a child that prints its state; return child and state."""
         read, write = os.pipe()
         async with trio.lowlevel.FdStream(read) as told:
             try:
@@ -90,11 +90,11 @@ async def open_nursery(
                     for child in nursery.children:
                         await stop(child, StopPlan(timeout=1))
                         child.close()
-        await bury(before)
+        await reap_left(before)
 
 
-async def bury(others: set[int]) -> None:
-    """Wait for what the server has left to this process, for no child of *others*.
+async def reap_left(others: set[int]) -> None:
+    """Reap the children that the server has left to this process, except *others*.
 
     Other tests look whether they leave one.
     """
@@ -105,7 +105,7 @@ async def bury(others: set[int]) -> None:
         await trio.sleep(0.01)
 
 
-async def test_a_child_is_ours_leads_its_group_and_has_its_own_environment() -> None:
+async def test_forked_child_has_own_parent_group_and_environment() -> None:
     async with open_nursery() as nursery:
         process, told = await nursery.fork(then="exit", code=7)
         assert told["pid"] == process.pid
@@ -119,24 +119,24 @@ async def test_a_child_is_ours_leads_its_group_and_has_its_own_environment() -> 
         assert await process.wait() == 7
 
 
-async def test_the_marker_is_found_in_the_environment_that_the_kernel_shows() -> None:
-    """A title written over it would hide a child from the guardian."""
+async def test_forked_child_title_keeps_marker_in_proc_environ() -> None:
+    """A title that overwrote it would hide the child from the guardian."""
     async with open_nursery() as nursery:
         process, _ = await nursery.fork(then="sleep")
         environment = await trio.Path(f"/proc/{process.pid}/environ").read_bytes()
         assert b"OF_THE_SERVER=yes" in environment.split(b"\0")
 
 
-async def test_a_child_has_no_descriptor_that_it_was_not_given() -> None:
+async def test_forked_child_has_no_other_descriptors() -> None:
     async with open_nursery() as nursery:
         first, told_first = await nursery.fork(then="sleep")
         _, told_second = await nursery.fork(then="sleep")
-        # Standard streams, the one it was given, and the listing itself.
+        # Standard streams, the inherited one, and the listed directory.
         assert len(told_first["open"]) == len(told_second["open"]) == 5
         assert first.returncode is None
 
 
-async def test_children_differ_in_what_must_differ() -> None:
+async def test_forked_children_have_different_random_states() -> None:
     async with open_nursery() as nursery:
         tellings = [(await nursery.fork(then="sleep"))[1] for _ in range(6)]
         for key in ("pid", "random", "secret", "openssl"):
@@ -151,7 +151,7 @@ async def test_children_differ_in_what_must_differ() -> None:
         ({"then": "fail"}, 1),
     ],
 )
-async def test_how_a_child_ends_is_known_here(
+async def test_forked_child_exit_status_is_known(
     boot: dict[str, Any], returncode: int
 ) -> None:
     async with open_nursery() as nursery:
@@ -159,7 +159,7 @@ async def test_how_a_child_ends_is_known_here(
         assert await process.wait() == returncode
 
 
-async def test_many_asked_for_at_once_are_all_born_once() -> None:
+async def test_fork_many_at_once_starts_each_once() -> None:
     async with open_nursery() as nursery:
         tellings: list[dict[str, Any]] = []
 
@@ -173,7 +173,7 @@ async def test_many_asked_for_at_once_are_all_born_once() -> None:
         assert len({told["pid"] for told in tellings}) == 40
 
 
-async def test_a_killed_server_is_replaced_and_no_child_notices() -> None:
+async def test_fork_server_killed_is_replaced_and_children_keep_running() -> None:
     async with open_nursery() as nursery:
         survivor, _ = await nursery.fork(then="sleep")
         killed = nursery.fork_client.process_id
@@ -187,8 +187,8 @@ async def test_a_killed_server_is_replaced_and_no_child_notices() -> None:
         assert process.pid != survivor.pid
 
 
-async def test_a_child_asked_for_while_the_server_dies_is_born_once() -> None:
-    """Five children asked for, the server killed under them: five are born."""
+async def test_fork_while_server_dies_starts_child_once() -> None:
+    """Five requested children all start although the server is killed."""
     async with open_nursery() as nursery:
         await nursery.fork(then="sleep")
         tellings: list[dict[str, Any]] = []
@@ -209,14 +209,14 @@ async def test_a_child_asked_for_while_the_server_dies_is_born_once() -> None:
         assert unknown == []
 
 
-async def test_a_killed_spare_costs_nothing_but_time() -> None:
+async def test_fork_after_preforked_children_were_killed() -> None:
     async with open_nursery() as nursery:
         await nursery.fork(then="sleep")
         while len(nursery.fork_client.preforked) < 2:  # noqa: ASYNC110 (nothing announces it)
             await trio.sleep(0.01)
         killed = set(nursery.fork_client.preforked)
-        for spare in killed:
-            os.kill(spare, signal.SIGKILL)
+        for pid in killed:
+            os.kill(pid, signal.SIGKILL)
         _, told = await nursery.fork(then="sleep")
         assert told["pid"] not in killed
         orphans = Orphans()
@@ -224,7 +224,7 @@ async def test_a_killed_spare_costs_nothing_but_time() -> None:
         orphans.reap((), nursery.fork_client.preforked)
 
 
-async def test_what_cannot_be_copied_is_named(
+async def test_fork_server_warns_of_unsafe_resources(
     caplog: pytest.LogCaptureFixture,
     monkeypatch: pytest.MonkeyPatch,
     tmp_path: pathlib.Path,
@@ -248,16 +248,16 @@ async def test_what_cannot_be_copied_is_named(
     assert 'start_method="exec"' in said
 
 
-async def test_a_server_that_ends_when_it_imports_is_an_error_of_the_system() -> None:
+async def test_fork_server_exiting_in_import_raises_os_error() -> None:
     async with open_nursery(modules=("tests.process.no_such_module",)) as nursery:
-        with pytest.raises(OSError, match="ends again and again"):
+        with pytest.raises(OSError, match="exited 3 times in a row"):
             await nursery.fork(then="sleep")
 
 
-def test_a_signal_while_it_ends_leaves_no_traceback(
+def test_fork_server_sigterm_at_exit_prints_no_traceback(
     capfd: pytest.CaptureFixture[str],
 ) -> None:
-    """Its controller is gone, and what is left of the tree gets a SIGTERM, too."""
+    """After its controller is gone, the guardian sends SIGTERM as well."""
     plan = PreloadPlan(
         title="fork server (test)",
         modules=("tests.kits.forked_entries",),

@@ -1,4 +1,4 @@
-"""Targets, good and bad: each mistake is one error that names the place."""
+"""Loading targets: each mistake is one error that names the place."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ class Settings:
 
 @pytest.fixture(autouse=True)
 def directory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
-    """A working directory, and an interpreter that forgets what was imported."""
+    """A working directory; modules imported by the test are unloaded at the end."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(sys, "path", [*sys.path])
     monkeypatch.setattr(sys, "dont_write_bytecode", True)
@@ -49,7 +49,7 @@ def write(directory: Path, text: str, name: str = "service_file.py") -> Path:
 
 
 def refusal(target: str) -> str:
-    """The message of the `TargetError` that *target* leads to, on one line."""
+    """Return the one-line message of the `TargetError` for *target*."""
     with pytest.raises(TargetError) as caught:
         load_application(target)
     message = str(caught.value)
@@ -68,7 +68,7 @@ def refusal(target: str) -> str:
         ("module", "module", "application"),
     ],
 )
-def test_a_target_is_a_place_and_a_name(target: str, where: str, name: str) -> None:
+def test_split_target(target: str, where: str, name: str) -> None:
     assert split_target(target) == (where, name)
 
 
@@ -76,11 +76,11 @@ def test_a_target_is_a_place_and_a_name(target: str, where: str, name: str) -> N
     ("where", "expected"),
     [("service.py", True), ("dir/service", True), ("module", False), ("a.b", False)],
 )
-def test_a_path_ends_in_py_or_has_a_slash(where: str, expected: bool) -> None:
+def test_is_path(where: str, expected: bool) -> None:
     assert is_path(where) == expected
 
 
-def test_an_absolute_target_means_the_same_anywhere(directory: Path) -> None:
+def test_absolute_target_is_independent_of_directory(directory: Path) -> None:
     assert absolute_target("service.py") == f"{directory}/service.py:application"
     assert absolute_target("a.b:app") == "a.b:app"
 
@@ -97,12 +97,12 @@ def test_an_absolute_target_means_the_same_anywhere(directory: Path) -> None:
         ("service_file:other", "second"),
     ],
 )
-def test_a_good_target_is_loaded(directory: Path, target: str, name: str) -> None:
+def test_load_application(directory: Path, target: str, name: str) -> None:
     write(directory, GOOD)
     assert load_application(target).name == name
 
 
-def test_an_absolute_path_is_loaded_from_anywhere(
+def test_load_application_absolute_path_from_other_directory(
     directory: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     path = write(directory, GOOD)
@@ -110,25 +110,27 @@ def test_an_absolute_path_is_loaded_from_anywhere(
     assert load_application(str(path)).name == "first"
 
 
-def test_a_file_imports_its_neighbours_as_a_script_does(directory: Path) -> None:
+def test_load_application_file_can_import_neighbours(directory: Path) -> None:
     write(directory, GOOD, "deep/neighbour_file.py")
     write(directory, "from neighbour_file import application\n", "deep/service_file.py")
     assert load_application("deep/service_file.py").name == "first"
 
 
-def test_a_module_of_a_package_is_loaded(directory: Path) -> None:
+def test_load_application_module_of_package(directory: Path) -> None:
     write(directory, "", "some_package/__init__.py")
     write(directory, GOOD, "some_package/service_file.py")
     assert load_application("some_package.service_file:other").name == "second"
 
 
-def test_a_target_loaded_twice_is_run_once(directory: Path) -> None:
+def test_load_application_twice_imports_once(directory: Path) -> None:
     write(directory, GOOD)
     assert load_application("service_file.py") is load_application("service_file.py")
 
 
 @pytest.mark.parametrize("name", ["json.py", "trio.py"])
-def test_a_file_may_be_called_like_a_loaded_module(directory: Path, name: str) -> None:
+def test_load_application_file_named_like_loaded_module(
+    directory: Path, name: str
+) -> None:
     write(directory, GOOD, name)
     module = sys.modules[Path(name).stem]
     assert load_application(name).name == "first"
@@ -138,35 +140,37 @@ def test_a_file_may_be_called_like_a_loaded_module(directory: Path, name: str) -
 @pytest.mark.parametrize(
     ("target", "words"),
     [
-        pytest.param("absent.py", "absent.py: the file does not exist", id="no file"),
-        pytest.param("/", "/: the file is a directory", id="a directory"),
-        pytest.param("./", "./: the file is a directory", id="the current directory"),
-        pytest.param("absent", "there is no module 'absent'", id="no module"),
-        pytest.param("absent.sub", "there is no module 'absent'", id="no package"),
-        pytest.param("json.absent", "no module 'json.absent'", id="no submodule"),
-        pytest.param(":app", "names no file and no module", id="no place"),
-        pytest.param("", "names no file and no module", id="empty"),
+        pytest.param("absent.py", "absent.py: file not found", id="no file"),
+        pytest.param("/", "/: is a directory", id="a directory"),
+        pytest.param("./", "./: is a directory", id="the current directory"),
+        pytest.param("absent", "no module named 'absent'", id="no module"),
+        pytest.param("absent.sub", "no module named 'absent'", id="no package"),
+        pytest.param("json.absent", "no module named 'json.absent'", id="no submodule"),
+        pytest.param(":app", "names neither a file nor a module", id="no place"),
+        pytest.param("", "names neither a file nor a module", id="empty"),
         pytest.param("service-file", "neither a path ending in .py", id="no name"),
         pytest.param("notes/text", "notes/text: not a Python file", id="no Python"),
         pytest.param("service_file.py:absent", "has no 'absent'", id="no attribute"),
         pytest.param("service_file.py:Settings.no", "has no 'Settings.no'", id="deep"),
-        pytest.param("service_file.py:Settings", "but of type type", id="a class"),
-        pytest.param("service_file.py:number", "but of type int", id="a number"),
+        pytest.param("service_file.py:Settings", "is of type type, ex", id="a class"),
+        pytest.param("service_file.py:number", "is of type int, exp", id="a number"),
     ],
 )
-def test_a_bad_target_is_named(directory: Path, target: str, words: str) -> None:
+def test_load_application_bad_target_error(
+    directory: Path, target: str, words: str
+) -> None:
     write(directory, GOOD + "number = 7\n")
     write(directory, "hello", "notes/text")
     assert words in refusal(target)
 
 
-def test_what_could_have_been_meant_is_said(directory: Path) -> None:
+def test_load_application_error_lists_applications(directory: Path) -> None:
     write(directory, GOOD)
     message = refusal("service_file.py:app")
     assert "service_file.py:application, service_file.py:other" in message
 
 
-def test_what_to_write_is_said_where_there_is_nothing(directory: Path) -> None:
+def test_load_application_without_application_shows_example(directory: Path) -> None:
     write(directory, "x = 1\n")
     assert "application = Application(services=[...])" in refusal("service_file.py")
 
@@ -190,7 +194,7 @@ def test_what_to_write_is_said_where_there_is_nothing(directory: Path) -> None:
         ),
     ],
 )
-def test_a_file_that_cannot_be_imported_is_blamed_by_line(
+def test_load_application_failed_import_names_line(
     directory: Path, target: str, text: str, place: int, words: str
 ) -> None:
     write(directory, text)
@@ -199,7 +203,7 @@ def test_a_file_that_cannot_be_imported_is_blamed_by_line(
     assert words in message
 
 
-def test_the_line_is_that_of_the_innermost_file(directory: Path) -> None:
+def test_load_application_error_names_line_of_innermost_file(directory: Path) -> None:
     write(
         directory, "def build():\n    raise OSError('no disk')\n", "neighbour_file.py"
     )
@@ -208,22 +212,22 @@ def test_the_line_is_that_of_the_innermost_file(directory: Path) -> None:
     assert message == "neighbour_file.py, line 2: OSError: no disk"
 
 
-def test_a_missing_module_of_a_file_of_the_same_beginning_is_not_the_target(
+def test_load_application_missing_import_with_same_prefix(
     directory: Path,
 ) -> None:
-    """``service_file`` is there; what it imports is not."""
+    """``service_file`` exists; the module that it imports does not."""
     write(directory, "import service_file_missing\n")
     message = refusal("service_file")
     assert message.startswith("service_file.py, line 1: ModuleNotFoundError")
 
 
-def test_an_error_of_several_lines_is_said_on_one(directory: Path) -> None:
+def test_load_application_multiline_error_is_one_line(directory: Path) -> None:
     write(directory, "raise ValueError('one\\ntwo')\n")
     assert refusal("service_file.py") == "service_file.py, line 1: ValueError: one two"
 
 
 @pytest.mark.parametrize("target", ["service_file.py", "service_file"])
-def test_a_mistake_in_a_declaration_names_file_line_and_field(
+def test_load_application_spec_error_names_line_and_field(
     directory: Path, target: str
 ) -> None:
     write(
@@ -238,7 +242,7 @@ def test_a_mistake_in_a_declaration_names_file_line_and_field(
     assert str(caught.value).startswith("service_file.py, line 4: count: expected 0")
 
 
-def test_a_file_elsewhere_is_named_in_full(
+def test_load_application_error_in_other_directory_shows_full_path(
     directory: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     path = write(directory, "1 / 0\n")
@@ -248,14 +252,14 @@ def test_a_file_elsewhere_is_named_in_full(
 
 
 @pytest.mark.parametrize("target", ["service_file.py", "service_file"])
-def test_a_file_that_failed_can_be_tried_again(directory: Path, target: str) -> None:
+def test_load_application_retry_after_failure(directory: Path, target: str) -> None:
     write(directory, "1 / 0\n")
     refusal(target)
     write(directory, GOOD)
     assert load_application(target).name == "first"
 
 
-def test_ctrl_c_during_an_import_is_no_mistake_in_the_file(directory: Path) -> None:
+def test_load_application_keyboard_interrupt_propagates(directory: Path) -> None:
     write(directory, "raise KeyboardInterrupt\n")
     with pytest.raises(KeyboardInterrupt):
         load_application("service_file.py")
@@ -268,12 +272,14 @@ def test_ctrl_c_during_an_import_is_no_mistake_in_the_file(directory: Path) -> N
         pytest.param(b"x = 1\0\n", id="a NUL"),
     ],
 )
-def test_a_file_that_is_no_text_is_a_bad_target(directory: Path, data: bytes) -> None:
+def test_load_application_binary_file_raises_target_error(
+    directory: Path, data: bytes
+) -> None:
     (directory / "service_file.py").write_bytes(data)
     assert "service_file.py" in refusal("service_file.py")
 
 
-def test_a_file_that_may_not_be_read_is_a_bad_target(directory: Path) -> None:
-    """Root reads everything, so here: a file whose reading fails."""
+def test_load_application_unreadable_file_raises_target_error(directory: Path) -> None:
+    """Root can read every file, so this one fails to be read instead."""
     (directory / "service_file.py").symlink_to("/proc/self/mem")
     assert "service_file.py" in refusal("service_file.py")

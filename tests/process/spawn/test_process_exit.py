@@ -1,4 +1,4 @@
-"""Processes that end at once, in real ones: what is left to be done is done."""
+"""Exiting real processes without an interpreter teardown."""
 
 from __future__ import annotations
 
@@ -41,15 +41,15 @@ def run(before: str) -> subprocess.CompletedProcess[str]:
     ],
     ids=["plain", "a handler", "a handler that exits", "no stderr", "closed stderr"],
 )
-def test_handlers_are_run_and_all_is_written(before: str) -> None:
+def test_exit_process_runs_handlers_and_flushes(before: str) -> None:
     done = run(before)
 
     assert done.returncode == 7
     assert done.stdout == ("handled " if "handled" in before else "") + "buffered"
 
 
-def test_what_hangs_at_its_end_does_not_keep_it() -> None:
-    """A thread that Python would wait for."""
+def test_exit_process_does_not_wait_for_threads() -> None:
+    """A normal exit of Python would wait for a non-daemon thread."""
     done = run(
         "import threading; threading.Thread(target=threading.Event().wait).start()"
     )
@@ -61,7 +61,7 @@ def test_what_hangs_at_its_end_does_not_keep_it() -> None:
     ("code", "expected"),
     [(None, 0), (0, 0), (5, 5), (256 + 4, 4), (-1, 255), (2**70, 255), ("x", 1)],
 )
-def test_exit_codes_are_pythons(
+def test_exit_code_matches_python(
     code: int | str | None, expected: int, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert exit_code(SystemExit(code)) == expected

@@ -1,4 +1,4 @@
-"""What the system would not execute is known before, and nothing else is refused.
+"""Programs that the system cannot execute are found beforehand, and only those.
 
 The oracle is the system: each case is executed, too.
 """
@@ -20,7 +20,7 @@ Make = Callable[[Path], None]
 
 
 def script(content: bytes, mode: int = 0o755, name: str = "program") -> Make:
-    """Return what writes a program into a directory."""
+    """Return a function that writes a program into a directory."""
 
     def make(directory: Path) -> None:
         (directory / name).parent.mkdir(exist_ok=True)
@@ -31,7 +31,7 @@ def script(content: bytes, mode: int = 0o755, name: str = "program") -> Make:
 
 
 def elf(change: Callable[[bytearray], None]) -> Make:
-    """Return what writes a changed copy of a real binary."""
+    """Return a function that writes a changed copy of a real binary."""
 
     def make(directory: Path) -> None:
         data = bytearray(Path(os.path.realpath("/bin/true")).read_bytes())
@@ -61,7 +61,7 @@ def link(target: str) -> Make:
 
 
 def nothing(_: Path) -> None:
-    """Make no program."""
+    """Write no program."""
 
 
 def chain(directory: Path) -> None:
@@ -89,7 +89,7 @@ BAD = [
     ),
     pytest.param(
         script(b"#!/no/such/python3\n"),
-        "has the interpreter /no/such/python3 in its #! line, which does not exist",
+        "names the interpreter /no/such/python3 in its #! line, which does not exist",
         id="interpreter",
     ),
     pytest.param(
@@ -107,7 +107,7 @@ BAD = [
     ),
     pytest.param(
         script(b"#!/usr/bin/env no-such-python\n"),
-        "runs no-such-python by env in its #! line, and there is no program",
+        "runs no-such-python through env in its #! line: program 'no-such-python' not",
         id="env",
     ),
     pytest.param(
@@ -118,7 +118,7 @@ BAD = [
     pytest.param(
         script(b"#!/usr/bin/env -S no-such-python -u\n"), "no-such-python", id="env -S"
     ),
-    pytest.param(elf(_other_loader), "needs the loader /xyz", id="other loader"),
+    pytest.param(elf(_other_loader), "needs the dynamic loader /xyz", id="loader"),
     pytest.param(elf(_object_file), "is an object file", id="object file"),
 ]
 GOOD = [
@@ -145,7 +145,7 @@ def _run(directory: Path) -> bool:
 
 @pytest.mark.skipif(sys.platform != "linux", reason="formats are Linux's")
 @pytest.mark.parametrize(("make", "problem"), BAD)
-def test_what_cannot_be_executed_is_said(
+def test_program_problem_of_unexecutable_program(
     tmp_path: Path, make: Make, problem: str
 ) -> None:
     make(tmp_path)
@@ -157,7 +157,9 @@ def test_what_cannot_be_executed_is_said(
 
 @pytest.mark.skipif(sys.platform != "linux", reason="formats are Linux's")
 @pytest.mark.parametrize("make", GOOD)
-def test_what_can_be_executed_is_not_refused(tmp_path: Path, make: Make) -> None:
+def test_program_problem_of_executable_program_is_empty(
+    tmp_path: Path, make: Make
+) -> None:
     script(SHELL, name="own-shell")(tmp_path)
     (tmp_path / "own-shell").unlink()
     (tmp_path / "own-shell").symlink_to(os.path.realpath("/bin/sh"))
@@ -167,8 +169,8 @@ def test_what_can_be_executed_is_not_refused(tmp_path: Path, make: Make) -> None
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="formats are Linux's")
-def test_a_binary_for_another_machine_is_said(tmp_path: Path) -> None:
-    """Nobody has an emulator for LoongArch registered."""
+def test_program_problem_of_binary_for_other_machine(tmp_path: Path) -> None:
+    """An emulator for LoongArch is hardly ever registered."""
     elf(_other_machine)(tmp_path)
     found = program_problem("./program", dict(os.environ), str(tmp_path))
     assert not _run(tmp_path)
@@ -177,10 +179,10 @@ def test_a_binary_for_another_machine_is_said(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("slash", [True, False])
-def test_a_name_is_looked_for_on_the_path_of_its_own(
+def test_program_problem_searches_path_of_the_program(
     tmp_path: Path, slash: bool
 ) -> None:
-    """As the system does: past what cannot be executed, from its directory on."""
+    """Files that cannot be executed are skipped, as the system does."""
     script(SHELL, 0o644, "a/tool")(tmp_path)
     only = {"PATH": f"{tmp_path}/a"}
     found = program_problem("tool", only, None)
@@ -189,8 +191,8 @@ def test_a_name_is_looked_for_on_the_path_of_its_own(
     both = {"PATH": f"{tmp_path}/a:{tmp_path}/b"}
     assert program_problem("tool", both, None) == ""
     assert program_problem("tool", {"PATH": "b"}, str(tmp_path)) == ""
-    assert "there is no program 'tool' on its PATH (/x)" in program_problem(
+    assert "program 'tool' not found in PATH (/x)" in program_problem(
         "tool", {"PATH": "/x"}, None
     )
     assert program_problem("sh", {}, None) == ""  # the system's own PATH
-    assert "there is no program ''" in program_problem("", {}, None)
+    assert "program '' not found" in program_problem("", {}, None)

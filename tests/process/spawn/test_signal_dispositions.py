@@ -1,4 +1,4 @@
-"""Children begin with default dispositions and an empty mask, whatever we inherited."""
+"""Children start with default dispositions and an empty mask, whatever we inherited."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ def fields(text: str) -> dict[str, int]:
     return {name: int(mask, 16) & ~_OF_GLIBC for name, mask in lines}
 
 
-def test_a_child_of_a_program_that_ignores_signals_ignores_none() -> None:
+def test_children_of_signal_ignoring_program_ignore_none() -> None:
     done = subprocess.run(
         [sys.executable, "-c", EMBEDDED], capture_output=True, text=True, check=True
     )
@@ -58,7 +58,7 @@ def test_a_child_of_a_program_that_ignores_signals_ignores_none() -> None:
     assert fields(text) == {"SigBlk": 0, "SigIgn": 0}
 
 
-async def test_a_program_that_is_missing_is_told_all_the_same() -> None:
+async def test_missing_program_is_reported_with_ignored_signals() -> None:
     old = signal.signal(signal.SIGQUIT, signal.SIG_IGN)
     try:
         with pytest.raises(FileNotFoundError):
@@ -67,7 +67,7 @@ async def test_a_program_that_is_missing_is_told_all_the_same() -> None:
         signal.signal(signal.SIGQUIT, old)
 
 
-def test_what_was_ignored_stays_so_here_and_is_not_inherited() -> None:
+def test_begin_with_defaults_keeps_ignored_signals_here_only() -> None:
     before = {number: signal.getsignal(number) for number in INHERITED}
     mask = signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGUSR1])
     try:
@@ -75,7 +75,7 @@ def test_what_was_ignored_stays_so_here_and_is_not_inherited() -> None:
             signal.signal(number, signal.SIG_IGN)
         ignored = begin_with_defaults()
         assert set(ignored) == set(INHERITED) - {signal.SIGTTOU}
-        # The kernel's answer to a write of the background goes on being ignored.
+        # SIGTTOU, sent for a write from the background, stays ignored.
         assert ignored_signals() == {signal.SIGTTOU}
         signal.raise_signal(signal.SIGHUP)
         signal.raise_signal(signal.SIGQUIT)

@@ -1,4 +1,4 @@
-"""The directory that we were started in, by its name."""
+"""The working directory, by the name that the shell reports."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from trio_supervisor.process.spawn.working_directory import (
 
 @pytest.fixture
 def current(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A link to a release, which is the current directory by that name."""
+    """A symbolic link to a release; the current directory was entered through it."""
     for name in ("one", "two"):
         (tmp_path / name).mkdir()
     link = tmp_path / "current"
@@ -34,7 +34,7 @@ def switch(link: Path) -> None:
     new.rename(link)
 
 
-def test_the_name_that_the_shell_tells_is_kept(current: Path) -> None:
+def test_working_directory_uses_pwd(current: Path) -> None:
     assert working_directory() == str(current)
     assert absolute("service.py") == f"{current}/service.py"
     assert absolute("../x") == f"{current.parent}/x"
@@ -42,16 +42,14 @@ def test_the_name_that_the_shell_tells_is_kept(current: Path) -> None:
 
 
 @pytest.mark.parametrize("told", ["", "/", "/no/such", "current", "."])
-def test_a_name_that_leads_elsewhere_is_not_believed(
+def test_working_directory_ignores_wrong_pwd(
     current: Path, monkeypatch: pytest.MonkeyPatch, told: str
 ) -> None:
     monkeypatch.setenv("PWD", told)
     assert working_directory() == os.getcwd() == str(current.parent / "one")
 
 
-def test_import_paths_are_named_by_it(
-    current: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_import_path_uses_pwd(current: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sys, "path", ["", os.getcwd() + "/lib", "/usr/lib", "rel"])
     assert import_path() == (
         str(current),
@@ -61,8 +59,8 @@ def test_import_paths_are_named_by_it(
     )
 
 
-def test_a_directory_is_entered_for_a_trial(current: Path) -> None:
-    """By what its name leads to now; back again unless told to stay."""
+def test_enter_returns_unless_kept(current: Path) -> None:
+    """The link is followed to its current destination."""
     switch(current)
     one, two = str(current.parent / "one"), str(current.parent / "two")
     with enter(str(current)):
@@ -79,7 +77,7 @@ def test_a_directory_is_entered_for_a_trial(current: Path) -> None:
     assert os.getcwd() == two
 
 
-def test_the_way_back_is_open_where_a_release_was_removed(current: Path) -> None:
+def test_enter_returns_to_removed_directory(current: Path) -> None:
     switch(current)
     (current.parent / "one").rmdir()
     with enter(str(current)):

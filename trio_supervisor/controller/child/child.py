@@ -61,7 +61,7 @@ from trio_supervisor.process.child import Process, describe_exit
 from trio_supervisor.process.cleanup.stopping import StopDeadline, stop
 from trio_supervisor.process.notify.sd_notify import Notification
 from trio_supervisor.process.shortage import shortage_of, text_of
-from trio_supervisor.process.spawn.fork_client import CodeLostError
+from trio_supervisor.process.spawn.generation_code import CodeLostError
 from trio_supervisor.tasks import open_nursery
 
 # Said again this often while the kernel does not let a killed process go.

@@ -98,7 +98,7 @@ class Forkers:
     def keep_spares(self, preforked: set[int]) -> None:
         """Forget all that are not among *preforked*: they were reaped."""
         for fork_client in self._all():
-            fork_client.preforked &= preforked
+            fork_client.preforked.intersection_update(preforked)
 
     def _all(self) -> list[ForkClient]:
         first = [] if self.of_supervisor is None else [self.of_supervisor]

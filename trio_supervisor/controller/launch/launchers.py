@@ -36,7 +36,8 @@ from trio_supervisor.process.spawn.environment import (
     PROCESS_VARIABLE,
 )
 from trio_supervisor.process.spawn.exec import spawn_exec
-from trio_supervisor.process.spawn.fork_client import CodeLostError, ForkClient
+from trio_supervisor.process.spawn.fork_client import ForkClient
+from trio_supervisor.process.spawn.generation_code import CodeLostError
 from trio_supervisor.process.threads import run_in_thread
 
 logger = logging.getLogger(__name__)

@@ -1,7 +1,7 @@
-"""What a child that runs this package is told at its start, and how it gets it.
+"""Hand a child that runs this package its settings, and read them in the child.
 
-The document is pickled into an anonymous file whose descriptor the child inherits: it
-comes from nobody but its own parent, and can be of any size.
+The boot document is pickled into an anonymous file whose descriptor the child inherits:
+only its own parent can have written it, and its size is not limited.
 """
 
 from __future__ import annotations
@@ -23,14 +23,14 @@ from trio_supervisor.process.spawn.code_source import Pickled, Reference
 T = TypeVar("T")
 
 NO_MONITORS: Final = Pickled({}, pickle.dumps(()))
-"""The source of a supervisor that imports nothing of the application."""
+"""Source of a supervisor that imports nothing of the application."""
 _is_importing = False
-"""Whether a child is making its modules like its parent's."""
+"""Whether this child is importing the modules of its parent."""
 
 
 @frozen(kw_only=True)
 class WorkerBoot:
-    """All that a worker process is told."""
+    """Settings of a worker process."""
 
     source: Reference | Pickled
     """The application, or the target alone."""
@@ -43,8 +43,8 @@ class WorkerBoot:
     directory: str | None
     """Working directory; None: stay."""
     started_in: str = ""
-    """Where its controller works. A forked worker that finds itself somewhere else was
-    taken there by the import, and stays, as it would with an import of its own."""
+    """Working directory of the controller. A forked worker in another directory was
+    moved there by the import and stays, as it would after running the import itself."""
     socket_path: str
     notify_path: str
     stop_signal: signal.Signals
@@ -54,18 +54,19 @@ class WorkerBoot:
     switch_interval: float | None
     generation: int = 1
     has_channel: bool = False
-    """Whether its notification socket and its pulse come after the lifeline."""
+    """Whether descriptors of a notification socket and a heartbeat page follow the
+    lifeline."""
     has_black_box: bool = False
-    """Whether the descriptor of one comes after that."""
+    """Whether the descriptor of a black box follows."""
     sockets: tuple[str, ...] = ()
-    """The names of the descriptors that come after that."""
+    """Names of the listening sockets whose descriptors follow."""
     head_start: float = 0.003
-    """What its own code has for itself before its agent begins [s]."""
+    """How long its own code runs before the agent starts [s]."""
 
 
 @frozen(kw_only=True)
 class SupervisorBoot:
-    """All that the supervisor process is told."""
+    """Settings of the supervisor process."""
 
     source: Reference | Pickled
     """The application, or its monitors alone."""
@@ -75,9 +76,9 @@ class SupervisorBoot:
     controller_pid: int
     log_format: str
     has_channel: bool = False
-    """Whether its notification socket and its pulse come after the others."""
+    """Whether descriptors of a notification socket and a heartbeat page come last."""
     owns_process: bool = False
-    """Whether the controller's process has no children but the controller's."""
+    """Whether all children of the controller's process belong to the controller."""
 
 
 def pickle_source(field: str, value: object) -> Pickled:
@@ -85,41 +86,40 @@ def pickle_source(field: str, value: object) -> Pickled:
 
     Raises:
         SpecError: it refers to something that a child cannot import: a lambda, a
-            function within a function, an open file …
+            nested function, an open file …
     """
-    # Imported here: the standard library's own way to make a child's modules like its
-    # parent's costs 20 ms, and `serve` does not need it.
+    # Imported here: multiprocessing takes 20 ms, and `serve` does not need it.
     from multiprocessing.spawn import get_preparation_data
 
     try:
         data = pickle.dumps(value)
-    except Exception as exc:  # pickle raises whatever a __reduce__ raises
+    except Exception as exc:  # a __reduce__ method can raise any exception
         raise SpecError(
             field,
-            f"cannot be imported by a process of its own ({_nameless(value) or exc}); "
+            f"cannot be imported in a child process ({_nameless(value) or exc}); "
             f"define it at the top level of a module",
         ) from exc
     if (problem := _unreachable(value)) is not None:
         raise SpecError(field, problem)
     preparation = dict(get_preparation_data("trio_supervisor"))
-    preparation.pop("authkey", None)  # a secret that no child of ours needs
+    preparation.pop("authkey", None)  # a secret that our children do not need
     preparation.pop("start_method", None)
     return Pickled(preparation, data)
 
 
 def _nameless(value: object) -> str:
-    """Return why pickle cannot name the function *value*, in words."""
+    """Return why pickle cannot refer to the function *value* by name."""
     name = str(getattr(unbound(value), "__qualname__", ""))
     if name.endswith("<lambda>"):
         return "a lambda has no name"
     if "<locals>" in name:
         outer, _, inner = name.rpartition(".<locals>.")
-        return f"{inner} is defined within {outer}()"
+        return f"{inner} is defined inside {outer}()"
     return ""
 
 
 def _unreachable(value: object) -> str | None:
-    """Return why no child finds the module of the function *value*, if so."""
+    """Return why a child cannot import the module of the function *value*, if so."""
     inner = unbound(value)
     main = sys.modules.get("__main__")
     has_origin = getattr(main, "__spec__", None) or os.path.exists(
@@ -128,34 +128,34 @@ def _unreachable(value: object) -> str | None:
     if getattr(inner, "__module__", None) != "__main__" or has_origin:
         return None
     return (
-        f"{getattr(inner, '__qualname__', 'it')} is defined in __main__, which is no "
-        f"file (python -c, standard input, a REPL), so no other process can import it; "
-        f"define it in a module"
+        f"{getattr(inner, '__qualname__', 'it')} is defined in __main__, which is not "
+        f"a file (python -c, standard input, a REPL), so a child process cannot import "
+        f"it; define it in a module"
     )
 
 
 def check_not_importing() -> None:
-    """Refuse to start a controller in a child that only imports a program's modules.
+    """Refuse to start a controller in a child that imports the main module.
 
     Raises:
-        PlatformError: the program's main module is not guarded.
+        PlatformError: the main module has no ``__main__`` guard.
     """
     if _is_importing:
         raise PlatformError(
-            "a controller is opened while a child process imports the main module; "
-            'put what starts it under: if __name__ == "__main__":'
+            "a controller was opened while a child process imported the main module; "
+            'guard the code that opens it with: if __name__ == "__main__":'
         )
 
 
 def with_added_path(path: Sequence[str]) -> list[str]:
-    """Return *path* after what PYTHONPATH has in this process, and that has not."""
+    """Return *path*, preceded by entries of PYTHONPATH that it does not have."""
     wanted = os.environ.get("PYTHONPATH", "").split(os.pathsep)
     added = [os.path.abspath(entry) for entry in wanted if entry]
     return [*(entry for entry in added if entry not in path), *path]
 
 
 def unpickle_source(source: Pickled) -> Any:
-    """Make this process's modules like its parent's, and return the object."""
+    """Import the modules of the parent, and return the object in *source*."""
     from multiprocessing.spawn import prepare
 
     global _is_importing
@@ -169,14 +169,14 @@ def unpickle_source(source: Pickled) -> Any:
 
 
 def read_boot(type_: type[T]) -> tuple[T, tuple[int, ...]]:
-    """Return the document and the descriptors that this program's arguments name."""
+    """Return the boot document and the descriptors that ``sys.argv`` names."""
     words = sys.argv[1:]
     if not words or not all(word.isdecimal() for word in words):
-        sys.exit("This module is started by a trio_supervisor controller, not by hand.")
+        sys.exit("This module is started by a trio_supervisor controller; use `serve`.")
     document, *descriptors = map(int, words)
     sys.argv[1:] = []
     with os.fdopen(document, "rb") as file:
         file.seek(0)
-        boot = pickle.load(file)  # written by our own parent
+        boot = pickle.load(file)  # trusted: written by our own parent
     assert isinstance(boot, type_)
     return boot, tuple(descriptors)

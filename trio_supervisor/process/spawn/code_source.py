@@ -1,4 +1,4 @@
-"""Where a child gets the user's code from. Standard library only."""
+"""Describe where a child gets the application's code from. Standard library only."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ DEFAULT_NAME: Final = "application"
 
 
 class Reference(NamedTuple):
-    """A target by name, as ``/path/service.py:application``."""
+    """A target by name, such as ``/path/service.py:application``."""
 
     target: str
     path: tuple[str, ...]
@@ -19,34 +19,34 @@ class Reference(NamedTuple):
 
 
 class Pickled(NamedTuple):
-    """An object by value; what it refers to is imported by name."""
+    """A pickled object; the functions that it refers to are imported by name."""
 
     preparation: dict[str, Any]
-    """As of multiprocessing's spawn method: sys.path, and where ``__main__`` is."""
+    """From multiprocessing's spawn method: ``sys.path``, the file of ``__main__`` …"""
     data: bytes
 
 
 def split_target(target: str) -> tuple[str, str]:
-    """Return the path or module of *target*, and the name in it."""
+    """Return the path or module of *target*, and the attribute in it."""
     where, colon, name = target.rpartition(":")
     if not colon or (name and not name.replace(".", "").isidentifier()):
-        return target, DEFAULT_NAME  # a colon may be part of a directory's name
+        return target, DEFAULT_NAME  # the colon may be part of a directory name
     return where, name or DEFAULT_NAME
 
 
 def is_path(where: str) -> bool:
-    """Whether a target names a file, rather than a module."""
+    """Return whether a target names a file, not a module."""
     return where.endswith(".py") or os.sep in where
 
 
 def absolute_target(target: str) -> str:
-    """Return *target* so that it means the same in any directory."""
+    """Return *target* with an absolute path."""
     where, name = split_target(target)
     return f"{absolute(where)}:{name}" if is_path(where) else f"{where}:{name}"
 
 
 def shown_path(path: str, start: str | None = None) -> str:
-    """Return an absolute *path* for a message: from *start* on, where it is below it.
+    """Return *path* for a message: relative to *start* if it is below that.
 
     Args:
         start: A directory; None: the current one.

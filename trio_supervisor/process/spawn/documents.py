@@ -1,7 +1,7 @@
-"""Hand a child what it is told at its start: an anonymous file, and its descriptor.
+"""Pass data to a child process in an anonymous file.
 
-It comes from nobody but the child's own parent, and can be of any size. Standard
-library only, for the fork server is started before anything else is loaded.
+Only the parent can have written it, and its size is not limited. Standard library only,
+since the fork server is started before anything else is loaded.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ def open_document(data: bytes) -> Iterator[int]:
 
 
 def interpreter_flags() -> list[str]:
-    """Return the flags that make a child's interpreter like ours: -X dev, -W … ."""
-    # Private, and what multiprocessing uses for the same purpose since 3.4.
+    """Return the interpreter flags of this process (-X dev, -W …) for a child."""
+    # Private; multiprocessing has used it for the same purpose since 3.4.
     flags: list[str] = subprocess._args_from_interpreter_flags()  # type: ignore[attr-defined]
     return flags

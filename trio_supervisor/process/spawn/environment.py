@@ -1,4 +1,4 @@
-"""What children find in their environment, and what is kept from them."""
+"""Build the environment of child processes."""
 
 from __future__ import annotations
 
@@ -7,18 +7,18 @@ from collections.abc import Mapping
 from typing import Final
 
 SOCKET_VARIABLE: Final = "TRIO_SUPERVISOR_SOCKET"
-"""Where the supervisor listens; clients look here too."""
+"""Path of the supervisor's socket; clients read it too."""
 DEFAULT_SOCKET: Final = "supervisor.ipc"
-"""The name of its socket where nobody says anything else."""
+"""Default name of the supervisor's socket."""
 MARKER_VARIABLE: Final = "TRIO_SUPERVISOR_CONTROLLER"
-"""Tells whose child a process is, however far it went."""
+"""Identifies the controller that a process descends from, even after setsid()."""
 NAME_VARIABLE: Final = "TRIO_SUPERVISOR_NAME"
-"""The name of the worker that a process is, or is of."""
+"""Name of the worker that a process is, or descends from."""
 
 PROCESS_VARIABLE: Final = "TRIO_SUPERVISOR_PROCESS"
-"""Which process of that name it is, or descends from."""
+"""Which process of that worker it is, or descends from."""
 
-# Not passed on: they speak of us, or of a controller above us.
+# Not inherited by children: they describe this process, or a controller above it.
 _DROPPED: Final = (
     "NOTIFY_SOCKET",
     "NOTIFY_LOG",
@@ -36,14 +36,14 @@ _DROPPED: Final = (
 
 
 def unsupervised_environment(base: Mapping[str, str]) -> dict[str, str]:
-    """Return *base* without what would make a process look like a child."""
+    """Return *base* without the variables that mark a child of a controller."""
     return {k: v for k, v in base.items() if k not in _DROPPED}
 
 
 def child_environment(
     base: Mapping[str, str], socket_path: str, marker: str
 ) -> dict[str, str]:
-    """Return what every child has."""
+    """Return the environment that all children share."""
     return {
         **unsupervised_environment(base),
         SOCKET_VARIABLE: socket_path,
@@ -52,15 +52,15 @@ def child_environment(
 
 
 def process_mark(name: str, generation: int, incarnation: int) -> str:
-    """Return what no other process of one controller has as its mark."""
+    """Return a mark that is unique among the processes of a controller."""
     return f"{name}/{generation}/{incarnation}"
 
 
 def state_path(socket_path: str, option: str | None = None) -> str:
-    """Return where is kept what outlives a controller.
+    """Return the directory for data that outlives a controller.
 
-    As told, else as systemd says (the first of ``STATE_DIRECTORY``), else beside the
-    socket.
+    The *option* if given, else systemd's (the first of ``STATE_DIRECTORY``), else one
+    beside the socket.
     """
     told = option or os.environ.get("STATE_DIRECTORY", "").partition(":")[0]
     root, _ = os.path.splitext(socket_path)

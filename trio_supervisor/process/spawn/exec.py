@@ -30,20 +30,21 @@ async def spawn_exec(
 ) -> ChildProcess:
     """Start *command* and return its process, which the caller has to stop.
 
-    It begins with an empty signal mask, and with the default disposition of every
-    signal: where this process ignores one, through `exec_wrapper`, which costs 15 ms.
+    It starts with an empty signal mask and the default disposition of every signal. If
+    this process ignores a signal, it is started through `exec_wrapper`, which costs
+    15 ms.
 
-    Standard input is /dev/null (a process in a background group that reads a terminal
-    would be stopped by it). A cancellation comes before or after: a process that was
-    started is always returned.
+    Standard input is /dev/null, since a process in a background group that reads from
+    the terminal is stopped (SIGTTIN). A cancellation takes effect before or after the
+    start: a process that was started is always returned.
 
     Args:
-        inherit: Descriptors that it keeps, under the same numbers; no other.
-        listen: Sockets by name, which it finds as sd_listen_fds(3) says: from
-            descriptor 3 on, in order. Not together with *inherit*.
-        stdout: Its standard output; None: ours.
-        stderr: Its standard error; None: ours.
-        new_session: Whether it leads a session, too.
+        inherit: Descriptors that it inherits, under the same numbers; no others.
+        listen: Sockets by name, passed as in sd_listen_fds(3): from descriptor 3 on,
+            in order. Cannot be combined with *inherit*.
+        stdout: Its standard output; None: inherited.
+        stderr: Its standard error; None: inherited.
+        new_session: Whether it also becomes the leader of a session.
 
     Raises:
         OSError: the program cannot be started: not found, not executable, an argument
@@ -58,17 +59,17 @@ async def spawn_exec(
         stderr=stderr,
         new_session=new_session,
     )
-    # In a thread, for exec reads the program from a disk that may be slow.
+    # In a thread: exec reads the program from a disk that may be slow.
     if not (listen or ignored_signals()):
         return await run_in_thread(launch.start)
     if listen and inherit:
-        raise ValueError("listen gives out the very numbers that inherit keeps")
+        raise ValueError("listen cannot be combined with inherit")
     return await run_in_thread(_start_by_wrapper, launch, listen or {})
 
 
 @frozen(kw_only=True)
 class _Launch:
-    """All that a process is started with."""
+    """The parameters of one process start."""
 
     command: Sequence[str]
     environment: Mapping[str, str]
@@ -97,29 +98,28 @@ class _Launch:
                 process_group=None if self.new_session else 0,
             )
         except OSError as exc:
-            if isinstance(exc.filename, bytes):  # shown as people write it
+            if isinstance(exc.filename, bytes):  # for a readable message
                 exc.filename = os.fsdecode(exc.filename)
             raise
         finally:
             signal.pthread_sigmask(signal.SIG_SETMASK, old)
-        # ChildProcess reaps it. A Popen that thinks otherwise would poll for it when
-        # collected, and steal the exit status.
+        # ChildProcess reaps it. Without a returncode, Popen's finalizer would poll it
+        # and steal the exit status.
         process.returncode = 0
         return ChildProcess(process.pid)
 
 
 def encoded(text: str) -> bytes:
-    """Return *text* as the system gets it: an argument, a variable or a path.
+    """Return *text* (an argument, a variable or a path) as bytes for the system.
 
-    In the file system's encoding, so that what Python has read from there comes back
-    the same; in UTF-8 where that encoding, such as ASCII in the C locale, lacks a
-    character.
+    In the file system encoding, so that a name read by Python is passed on unchanged;
+    in UTF-8 if that encoding, such as ASCII in the C locale, lacks a character.
 
     Raises:
-        OSError: no system takes it: it has a NUL character, or is no Unicode text.
+        OSError: it contains a NUL character or a lone surrogate.
     """
     if "\0" in text:
-        raise OSError(errno.EINVAL, "a NUL character", text)
+        raise OSError(errno.EINVAL, "contains a NUL character", text)
     try:
         return os.fsencode(text)
     except UnicodeEncodeError:
@@ -127,18 +127,18 @@ def encoded(text: str) -> bytes:
     try:
         return text.encode("utf-8", "surrogateescape")
     except UnicodeEncodeError as exc:
-        raise OSError(errno.EILSEQ, "a lone surrogate", text) from exc
+        raise OSError(errno.EILSEQ, "contains a lone surrogate", text) from exc
 
 
 def _start_by_wrapper(launch: _Launch, listen: Mapping[str, int]) -> ChildProcess:
-    """Start it through `exec_wrapper`, and wait until that has become the program."""
-    report, told = os.pipe()
-    with open(report, "rb") as reader:
+    """Start it through `exec_wrapper`, and wait until that has executed the program."""
+    reading, writing = os.pipe()
+    with open(reading, "rb") as report:
         try:
-            process = _by_wrapper(launch, listen, told).start()
+            process = _by_wrapper(launch, listen, writing).start()
         finally:
-            os.close(told)
-        problem = reader.read()
+            os.close(writing)
+        problem = report.read()
     if not problem:
         return process
     os.waitpid(process.pid, 0)
@@ -146,7 +146,7 @@ def _start_by_wrapper(launch: _Launch, listen: Mapping[str, int]) -> ChildProces
     raise OSError(int(problem), os.strerror(int(problem)), launch.command[0])
 
 
-def _by_wrapper(launch: _Launch, listen: Mapping[str, int], told: int) -> _Launch:
+def _by_wrapper(launch: _Launch, listen: Mapping[str, int], report: int) -> _Launch:
     environment = dict(launch.environment)
     if listen:
         environment |= {
@@ -154,10 +154,10 @@ def _by_wrapper(launch: _Launch, listen: Mapping[str, int], told: int) -> _Launc
             "LISTEN_FDNAMES": ":".join(listen),
         }
     locale = environment.get("LC_CTYPE")
-    # -I and -S: nothing of the program's environment, nor of this one's packages.
+    # -I and -S: ignore the program's environment, and load no installed packages.
     interpreter = [sys.executable, "-I", "-S", exec_wrapper.__file__]
     arguments = [
-        str(told),
+        str(report),
         ",".join(map(str, listen.values())),
         "-" if locale is None else f"={locale}",
     ]
@@ -165,5 +165,5 @@ def _by_wrapper(launch: _Launch, listen: Mapping[str, int], told: int) -> _Launc
         launch,
         command=[*interpreter, *arguments, *launch.command],
         environment=environment,
-        inherit=[told, *launch.inherit, *listen.values()],
+        inherit=[report, *launch.inherit, *listen.values()],
     )

@@ -1,12 +1,10 @@
-"""Become a program that finds its sockets as sd_listen_fds(3) says; run by path.
+"""Set up socket activation and default signal dispositions, then execute a program.
 
-And one that has the default disposition of each signal, which only a process itself can
-set.
-
-In between because ``LISTEN_PID`` is the number of a process that is not there before
-it is started. Not a shell: one may drop variables whose names it cannot have, add some
-of its own, and redirect descriptors of one digit only. Standard library, and as little
-of it as can be: this runs before every such program.
+Run by path, in the new process: ``LISTEN_PID`` of sd_listen_fds(3) is its own number,
+and only a process itself can reset its signal dispositions. Not a shell script: a shell
+may drop variables whose names it does not support, adds some of its own, and redirects
+single-digit descriptors only. It loads as little as possible, since it runs before
+every such program.
 """
 
 from __future__ import annotations
@@ -20,15 +18,15 @@ FIRST = 3
 
 
 def main(arguments: list[str]) -> None:
-    """Put descriptors in their places and become the program; never returns.
+    """Renumber the descriptors and execute the program; never return.
 
     Args:
-        arguments: A pipe that is told the errno of a failure; the descriptors in
-            order, with commas; what LC_CTYPE was, as ``=VALUE``, or ``-``; and the
-            command.
+        arguments: A pipe that receives the errno of a failure; the descriptors in
+            order, separated by commas; the original LC_CTYPE as ``=VALUE``, or ``-``;
+            and the command.
     """
     report, sources, locale, *command = arguments
-    # Out of the way of the places; all of these are closed by exec.
+    # First moved above the final numbers; exec closes all of these copies.
     numbers = [int(source) for source in sources.split(",") if source]
     first_free = FIRST + len(numbers)
     pipe = fcntl.fcntl(int(report), fcntl.F_DUPFD_CLOEXEC, first_free)
@@ -51,7 +49,7 @@ def main(arguments: list[str]) -> None:
 
 
 def _restore_locale(locale: str) -> None:
-    """Undo PEP 538: in the C locale Python sets LC_CTYPE for its children, too."""
+    """Undo PEP 538: in the C locale, Python sets LC_CTYPE for its children as well."""
     if locale == "-":
         os.environ.pop("LC_CTYPE", None)
     else:
@@ -61,7 +59,7 @@ def _restore_locale(locale: str) -> None:
 def _restore_signals() -> None:
     import signal
 
-    # What Python ignores, and what whoever started us did.
+    # Ignored by Python itself, or inherited as ignored.
     for number in signal.valid_signals():
         if signal.getsignal(number) == signal.SIG_IGN:
             signal.signal(number, signal.SIG_DFL)

@@ -1,4 +1,4 @@
-r"""Whether Linux executes a file that begins with certain bytes: ELF, binfmt_misc."""
+r"""Check whether Linux can execute a binary, from its first bytes: ELF, binfmt_misc."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import subprocess
 from typing import Final
 
 _BINFMT: Final = "/proc/sys/fs/binfmt_misc"
-# e_machine by what uname says; for a 64-bit kernel with its 32-bit kind.
+# e_machine values by uname's machine; of a 64-bit kernel with its 32-bit variant.
 _MACHINES: Final = {
     "x86_64": frozenset({62, 3}),
     "aarch64": frozenset({183, 40}),
@@ -31,28 +31,28 @@ _NAMES: Final = {
 }
 _EMPTY_SIZE: Final = 256
 _EMULATOR_TIMEOUT: Final = 5.0
-# e_type of a program; a shared object may be one.
+# e_type of executables: ET_EXEC, and ET_DYN (position-independent).
 _PROGRAMS: Final = (2, 3)
 _INTERPRETER: Final = 3  # PT_INTERP
 _TEXT: Final = frozenset(range(32, 127)) | set(b"\t\n\r\f")
 
 
 def binary_problem(path: str, head: bytes) -> str:
-    """Return why a file with no #! line that begins with *head* is not executed."""
+    """Return why a file without #! line that begins with *head* cannot be executed."""
     if head.startswith(b"\x7fELF"):
         return _elf_problem(head)
     if _is_registered(path, head):
         return ""
     if _is_text(head):
         return "has no #! line that names its interpreter"
-    return "is in no format that this system executes"
+    return "is not in a format that this system can execute"
 
 
 def _is_registered(path: str, head: bytes) -> bool:
-    """Whether another program may execute the file, as binfmt_misc has it.
+    """Return whether binfmt_misc may have an interpreter for the file.
 
-    Also where that cannot be told: it is not mounted in most containers. Nobody
-    registers text there.
+    True also if that is unknown, since it is not mounted in most containers; but not
+    for text, which is never registered.
     """
     try:
         names = set(os.listdir(_BINFMT))
@@ -96,15 +96,15 @@ def _matches(entry: str, path: str, head: bytes) -> bool:
 
 
 def _is_emulated(head: bytes) -> bool:
-    """Whether an emulator, such as qemu's, may be registered for the machine of *head*.
+    """Return whether an emulator such as QEMU may be registered for *head*'s machine.
 
-    What is registered cannot be read where binfmt_misc is not mounted, as in most
-    containers; so a file with that header, and nothing in it, is executed.
+    The registry cannot be read where binfmt_misc is not mounted, as in most containers;
+    so an empty file with this header is executed as a test.
     """
     with open(os.memfd_create("machine"), "wb") as file:
         file.write(head[:20] + bytes(_EMPTY_SIZE))
         file.flush()
-        # What is open for writing is not executed.
+        # A file that is open for writing cannot be executed (ETXTBSY).
         descriptor = os.open(f"/proc/self/fd/{file.fileno()}", os.O_RDONLY)
     try:
         subprocess.run(
@@ -136,23 +136,23 @@ def _elf_problem(head: bytes) -> str:
         ours = os.uname().machine
         if ours in _MACHINES and machine not in _MACHINES[ours]:
             name = _NAMES.get(machine, f"machine {machine}")
-            problem = f"is a binary for {name}, and this machine is {ours}"
+            problem = f"is a binary for {name}, but this machine is {ours}"
             return "" if _is_emulated(head) else problem
         if kind not in _PROGRAMS:
-            return "is an object file, and not a program"
+            return "is an object file, not an executable"
         loader = _loader_of(head, is_64, order)
     except struct.error:
-        return "is a binary that is cut off"
+        return "is a truncated binary"
     if loader and not os.path.exists(loader):
         return (
-            f"needs the loader {loader}, which does not exist: it was built for "
-            f"another system or C library"
+            f"needs the dynamic loader {loader}, which does not exist: it was built "
+            f"for another system or C library"
         )
     return ""
 
 
 def _loader_of(head: bytes, is_64: bool, order: str) -> str:
-    """Return the path in PT_INTERP; empty: it is static, or the path is further on."""
+    """Return the path in PT_INTERP; empty: static binary, or not within *head*."""
     if is_64:
         (offset,) = struct.unpack_from(order + "Q", head, 32)
         size, count = struct.unpack_from(order + "HH", head, 54)

@@ -1,7 +1,7 @@
-"""Start a fork server, and what is said to it.
+"""Start a fork server; define the messages between server and controller.
 
-Standard library only: the server is started before its controller loads anything else.
-These types are not in `fork_server`, which runs as ``__main__``: a child that unpickles
+Standard library only: the server is started before the controller loads anything else.
+These types are not in `fork_server`, which runs as ``__main__``: a child that unpickled
 one would import that module a second time.
 """
 
@@ -22,56 +22,56 @@ from trio_supervisor.process.kernel import reap_group
 from trio_supervisor.process.spawn.code_source import Pickled, Reference
 from trio_supervisor.process.spawn.documents import interpreter_flags, open_document
 
-# Room in its argv for titles: see fork_server.set_title.
+# Space in its argv for process titles: see `forked_child.set_title`.
 _PADDING: Final = "-" * 80
 MODULES: Final = (
     "trio_supervisor.worker.main",
     "trio_supervisor.supervisor.main",
 )
-"""What the children of a fork server need."""
+"""Modules that the children of a fork server need."""
 PRELOAD: Final = "trio_supervisor.process.spawn.preload:preload"
 WARM_UP: Final = "trio_supervisor.worker.main:warm_up"
 FAILED: Final = b"e"
-"""A server's message that it cannot go on for lack of resources: errno, and words."""
+"""From a server that exits for lack of resources: errno and message."""
 DECLARED: Final = b"d"
-"""Message of a server whose import has finished, with a file: `imports.declaration`."""
+"""From a server that has finished its import, with a file: `imports.declaration`."""
 STANDBY: Final = b"t"
-"""A server's message, with a twin's number and control socket; and the controller's
-when it has lost the twin."""
+"""From a server: pid and control socket of its standby. From the controller: the
+standby is lost, fork another."""
 WAKE: Final = b"k"
-"""The controller's message to a twin: it is the server from now on."""
+"""From the controller to a standby: it is the server from now on."""
 
 
 class PreloadPlan(NamedTuple):
-    """What a server does before it serves."""
+    """What a server does before it serves requests."""
 
     title: str
     modules: tuple[str, ...]
-    """To import: what the children's entries need."""
+    """Modules to import, which the entries of the children need."""
     preload: str
     """``module:function``, called with *argument*; returns a list of problems, and
-    what is to be answered: see `declare.answer`."""
+    the answer for the controller: see `declaration_answer`."""
     argument: Any
     warm_up: str
-    """``module:function``, called without arguments in each spare."""
+    """``module:function``, called without arguments in each preforked child."""
     is_early: bool = False
-    """Whether it dies with the thread that started it, which is a main thread: while
-    it imports, it cannot see that its controller is gone."""
+    """Whether it is killed with the thread that started it, which is a main thread:
+    during the import it cannot notice that its controller is gone."""
 
 
 class ForkSpec(NamedTuple):
-    """What a child is to become."""
+    """What a forked child has to run."""
 
     entry: str
     """``module:function``, called with *boot* and the other descriptors."""
     environment: dict[str, str]
     title: str
-    """Of the process, for ps and top."""
+    """Process title, for ps and top."""
     boot: Any
     has_streams: bool = False
     """Whether the first two descriptors are its standard output and error."""
     runs_application: bool = True
-    """Whether it is to find all that the import has changed: signals, limits …"""
+    """Whether the changes of the import (signals, limits …) apply to it."""
 
 
 class ForkServerPlan(NamedTuple):
@@ -82,16 +82,16 @@ class ForkServerPlan(NamedTuple):
 
 
 class StartedServer(NamedTuple):
-    """A server that was started."""
+    """A server process and its connections."""
 
     process_id: int
     control: socket.socket
-    """Requests go here. Closing it ends the server."""
+    """Requests go here. Closing it makes the server exit."""
     report: int
-    """A file that says where its import is; see `import_watch`."""
+    """File with the progress of its import; see `import_watch`."""
 
     def close(self) -> None:
-        """Give back both."""
+        """Close socket and report."""
         self.control.close()
         os.close(self.report)
 
@@ -100,7 +100,7 @@ class EarlyServer:
     """A server that was started before its controller.
 
     Args:
-        marker: What it, and so each child, has in its environment.
+        marker: Marker variable in its environment, and so in that of each child.
     """
 
     def __init__(self, marker: str, started: StartedServer) -> None:
@@ -108,22 +108,22 @@ class EarlyServer:
         self._started: StartedServer | None = started
 
     def adopt(self) -> StartedServer | None:
-        """Return the server, once; it is the caller's to end and to reap."""
+        """Return the server, once; the caller has to stop and reap it."""
         started, self._started = self._started, None
         return started
 
     def put_back(self, started: StartedServer) -> None:
-        """Have the next one adopt the server again."""
+        """Let the next caller adopt the server again."""
         self._started = started
 
 
 def kill_server(started: StartedServer) -> int:
-    """End a server that is not needed, in the middle of an import if need be.
+    """Kill a server that is not needed, even during its import, and its group.
 
-    Return what it exited with, where it had ended already, and else -SIGKILL.
+    Return its exit status if it had exited already, else -SIGKILL.
     """
     started.close()
-    # Not reaped before: until then the number of its group is its own.
+    # Before it is reaped: until then its group number cannot be reused.
     with suppress(ProcessLookupError, PermissionError):
         os.killpg(started.process_id, signal.SIGKILL)
     try:
@@ -136,7 +136,7 @@ def kill_server(started: StartedServer) -> int:
 
 
 def start_fork_server(plan: ForkServerPlan) -> StartedServer:
-    """Start a server in a process group of its own; it is the caller's to reap.
+    """Start a server in its own process group; the caller has to reap it.
 
     Raises:
         OSError: it cannot be started.
@@ -167,7 +167,7 @@ def start_fork_server(plan: ForkServerPlan) -> StartedServer:
         if report >= 0:
             os.close(report)
         raise
-    process.returncode = 0  # not Popen's to reap: see spawn_exec
+    process.returncode = 0  # Popen must not reap it: see `spawn_exec`
     ours.setblocking(False)
     return StartedServer(process.pid, ours, report)
 
@@ -179,11 +179,11 @@ def fork_server_plan(
     *,
     is_early: bool = False,
 ) -> ForkServerPlan:
-    """Return how a server that loads *sources* is started.
+    """Return the plan of a server that loads *sources*.
 
     Args:
-        title: Of the application.
-        environment: Of all children, and so the server's own.
+        title: Name of the application.
+        environment: Environment of the server and of all its children.
         is_early: See `PreloadPlan`.
     """
     plan = PreloadPlan(

@@ -1,4 +1,4 @@
-"""A forked child, from the fork to its end: it becomes what a `ForkSpec` says."""
+"""Run a forked child, from the fork to its exit, as its `ForkSpec` says."""
 
 from __future__ import annotations
 
@@ -29,42 +29,42 @@ from trio_supervisor.process.spawn.process_exit import (
     exit_process,
 )
 
-# A document, a birth socket, two streams, a lifeline, and sockets: 32 at most.
+# A document, a reply socket, two streams, a lifeline, and at most 32 sockets.
 MAX_DESCRIPTORS: Final = 64
 
 
 class ImportState(NamedTuple):
-    """What a child has from its fork server."""
+    """State of the import, which the children need."""
 
     effects: ImportEffects
     imported: ImportedObjects
 
 
 class ForkRequest(NamedTuple):
-    """The descriptors of one request, in the order in which they travel."""
+    """The descriptors of one request, in the order in which they are sent."""
 
     document: int
-    """A file: the pickled `ForkSpec`."""
-    birth: int
-    """A stream socket to whoever asked."""
+    """File with the pickled `ForkSpec`."""
+    reply: int
+    """Stream socket to the task of the controller that requested the child."""
     others: tuple[int, ...]
-    """For the child, as its entry expects them."""
+    """For the child, in the order that its entry expects."""
 
 
 def socket_pair() -> tuple[socket, socket]:
-    """Return two connected sockets that keep packets apart, and block."""
+    """Return two connected, blocking sockets that preserve packet boundaries."""
     first, second = (
         socket(fileno=end.detach()) for end in socketpair(AF_UNIX, SOCK_SEQPACKET)
     )
     for end in (first, second):
-        end.setblocking(True)  # whatever the default timeout is now
+        end.setblocking(True)  # the import may have changed the default timeout
     return first, second
 
 
 def fork() -> int:
-    """Fork, without what Python 3.12 says of threads: `fork_findings` says it better.
+    """Fork, without Python 3.12's warning about threads: see `fork_findings`.
 
-    A filter of the import that makes errors of warnings would have it fail, too.
+    A warning filter of the import that raises errors would make the fork fail.
     """
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
@@ -72,23 +72,24 @@ def fork() -> int:
 
 
 def close_on_exec(descriptors: Sequence[int]) -> None:
-    """Keep what was received from programs that a child executes."""
+    """Close received descriptors in programs that a child executes."""
     for descriptor in descriptors:
         posix.set_inheritable(descriptor, False)
 
 
 def close_request(request: ForkRequest) -> None:
-    for descriptor in (request.document, request.birth, *request.others):
+    """Close the descriptors of a request."""
+    for descriptor in (request.document, request.reply, *request.others):
         posix.close(descriptor)
 
 
 def wait_for_request(
     inbox: socket, warm_up: Callable[[], None], import_state: ImportState
 ) -> NoReturn:
-    """Be a spare: get used to it, then wait to be needed.
+    """In a preforked child: warm up, then wait for a request and run it.
 
-    Most of what a forked child does at first is to copy the pages that it touches; a
-    spare that has done it all once, for nothing, has them.
+    A forked child first copies the memory pages that it touches (copy on write). A
+    preforked child that has run its first steps once has copied them already.
     """
     import_state.effects.end_on_terminate()
     with inbox:
@@ -101,12 +102,12 @@ def wait_for_request(
     if not data or len(descriptors) < 2:
         posix._exit(0)  # the server is gone
     close_on_exec(descriptors)
-    document, birth, *others = descriptors
-    run_child(ForkRequest(document, birth, tuple(others)), import_state)
+    document, reply, *others = descriptors
+    run_child(ForkRequest(document, reply, tuple(others)), import_state)
 
 
 def run_child(request: ForkRequest, import_state: ImportState) -> NoReturn:
-    """In a child: become what is asked for; never return to the server's frames."""
+    """In a child: run the request; never return to the frames of the server."""
     import_state.effects.end_on_terminate()
     code = 1
     try:
@@ -126,40 +127,40 @@ def run_child(request: ForkRequest, import_state: ImportState) -> NoReturn:
 
 
 def _run_entry(request: ForkRequest, import_state: ImportState) -> int:
-    is_wanted = False
-    with socket(fileno=request.birth) as announcement:
-        announcement.setblocking(True)
-        # First of all: whoever asked gets ready for us while we get ready.
+    is_confirmed = False
+    with socket(fileno=request.reply) as reply:
+        reply.setblocking(True)
+        # First of all: the controller prepares for the child while the child prepares.
         try:
-            announcement.send(str(posix.getpid()).encode())
+            reply.send(str(posix.getpid()).encode())
         except OSError:
-            return 0  # whoever asked has given up
+            return 0  # the request was cancelled
         with open(request.document, "rb") as file:
             file.seek(0)
-            birth: ForkSpec = pickle.load(file)
+            spec: ForkSpec = pickle.load(file)
         others = request.others
-        if birth.has_streams:
+        if spec.has_streams:
             _take_streams(others[:2], import_state.effects.redirected)
             others = others[2:]
-        _set_environment(import_state.effects.environment_of(birth.environment))
+        _set_environment(import_state.effects.environment_of(spec.environment))
         _reseed()
         _forget_multiprocessing_children()
-        set_title(birth.title)
-        entry = import_entry(birth.entry)
+        set_title(spec.title)
+        entry = import_entry(spec.entry)
         with suppress(OSError):
-            is_wanted = bool(announcement.recv(1))
-    if not is_wanted:
+            is_confirmed = bool(reply.recv(1))
+    if not is_confirmed:
         return 0
-    if birth.runs_application:
+    if spec.runs_application:
         import_state.effects.reapply()
     else:
         import_state.effects.discard()
-    entry(birth.boot, others)
+    entry(spec.boot, others)
     return 0
 
 
 def _take_streams(descriptors: Sequence[int], redirected: Container[int]) -> None:
-    """Have *descriptors* as standard output and error, but for those *redirected*."""
+    """Make *descriptors* standard output and error, except those *redirected*."""
     for descriptor, number in zip(descriptors, (1, 2), strict=True):
         if number not in redirected:
             posix.dup2(descriptor, number)
@@ -167,6 +168,7 @@ def _take_streams(descriptors: Sequence[int], redirected: Container[int]) -> Non
 
 
 def import_entry(name: str) -> Callable[..., Any]:
+    """Return the function that *name*, ``module:function``, refers to."""
     module, _, function = name.partition(":")
     entry: Callable[..., Any]
     entry = getattr(importlib.import_module(module), function)
@@ -174,7 +176,7 @@ def import_entry(name: str) -> Callable[..., Any]:
 
 
 def _set_environment(environment: Mapping[str, str]) -> None:
-    """Have *environment*, changing no more than differs."""
+    """Change `os.environ` to *environment*, writing only what differs."""
     for name in [name for name in os.environ if name not in environment]:
         del os.environ[name]
     for name, value in environment.items():
@@ -183,20 +185,21 @@ def _set_environment(environment: Mapping[str, str]) -> None:
 
 
 def _reseed() -> None:
-    """Have children differ in what is random."""
-    # The random module, tempfile, uuid and OpenSSL (since 1.1.1) see a fork themselves.
-    # Only where it is loaded: numpy imports it when it is first asked for, which takes
-    # every child up to 200 ms.
+    """Reseed random generators, so that children do not share their sequences."""
+    # The random module, tempfile, uuid and OpenSSL (since 1.1.1) handle a fork. Numpy
+    # is reseeded only if its generator is loaded: importing it here would cost every
+    # child up to 200 ms.
     if (numpy_random := sys.modules.get("numpy.random")) is not None:
-        with suppress(Exception):  # replaced by something else
+        with suppress(Exception):  # the import may have replaced it
             numpy_random.seed()
 
 
 def _forget_multiprocessing_children() -> None:
-    """Forget what multiprocessing has started in the fork server.
+    """Make multiprocessing forget the children of the fork server.
 
-    Source: ``BaseProcess._bootstrap`` in multiprocessing/process.py, which does so in
-    its own forked children. At its end a worker would end them, else.
+    Otherwise a worker would terminate them when it exits. Source:
+    ``BaseProcess._bootstrap`` in multiprocessing/process.py, which does the same in its
+    own forked children.
     """
     process: Any = sys.modules.get("multiprocessing.process")
     if process is not None:

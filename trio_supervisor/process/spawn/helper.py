@@ -1,4 +1,4 @@
-"""Run a program of which nothing is left afterwards: a probe, or a `pre_stop`."""
+"""Run a helper program (a probe, a `pre_stop`), and clean up all its processes."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from trio_supervisor.process.kernel import child_pids
 from trio_supervisor.process.spawn.environment import PROCESS_VARIABLE
 from trio_supervisor.process.spawn.exec import spawn_exec
 
-_AT_ONCE: Final = StopPlan(timeout=0.0)
+_KILL: Final = StopPlan(timeout=0.0)
 
 
 @asynccontextmanager
@@ -26,16 +26,16 @@ async def open_helper(
     environment: Mapping[str, str],
     directory: str | None = None,
 ) -> AsyncIterator[ChildProcess]:
-    """Have a program run for the length of the block; kill what is left of it then.
+    """Run a program within the block; kill its process group at the end.
 
-    With all of its process group, and where this process is a subreaper, with what has
-    left that, as a daemon does by setsid(2).
+    If this process is a subreaper, processes that have left the group, as a daemon does
+    with setsid(2), are killed as well.
 
     Raises:
         OSError: it cannot be started.
     """
     mark = f"helper/{os.urandom(8).hex()}"
-    # What was there before is none of it, and need not be looked at.
+    # Existing children cannot descend from it, and need not be checked.
     known = child_pids()
     process = await spawn_exec(
         arguments,
@@ -46,7 +46,7 @@ async def open_helper(
         yield process
     finally:
         with trio.CancelScope(shield=True):
-            await stop(process, _AT_ONCE)
+            await stop(process, _KILL)
             process.close()
             variable = f"{PROCESS_VARIABLE}={mark}"
-            await stop_escaped([variable], known, _AT_ONCE, StopDeadline())
+            await stop_escaped([variable], known, _KILL, StopDeadline())

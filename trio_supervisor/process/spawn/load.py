@@ -1,4 +1,4 @@
-"""Import the application that a target names, and blame the right line if it fails."""
+"""Import the application that a target names; errors name the failing line."""
 
 from __future__ import annotations
 
@@ -31,25 +31,28 @@ from trio_supervisor.process.spawn.code_source import (
 
 
 def load_application(target: str) -> Application:
-    """Import *target*: a path or a module, either with ``:name``.
+    """Import *target*, a path or a module, optionally with ``:name``.
 
-    The directory of a path, and the current one for a module, comes first on
+    The directory of a path, or the current one for a module, is put first on
     ``sys.path``, as for a script.
 
     Raises:
-        TargetError: it cannot be imported, or there is no application in it.
-        SpecError: there is one, with a mistake in it.
-        PlatformError: the import has patched what trio needs.
+        TargetError: it cannot be imported, or contains no application.
+        SpecError: the declaration of the application is invalid.
+        PlatformError: the import has patched functions that trio needs.
     """
     where, name = split_target(target)
     if not where:
-        raise TargetError(f"{target!r} names no file and no module")
-    # Now: the import may go to another directory.
+        raise TargetError(
+            f"{target!r} names neither a file nor a module; expected PATH.py[:NAME] or "
+            f"MODULE[:NAME]"
+        )
+    # Before the import, which may change the working directory.
     shown = shown_path(where) if is_path(where) else where
     try:
         module = _import_path(where) if is_path(where) else _import_module(where)
     except Exception:
-        check_not_patched(shown)  # which may be why it failed
+        check_not_patched(shown)  # a patch may be the cause of the failure
         raise
     where = shown
     check_not_patched(where)
@@ -67,7 +70,7 @@ def load_application(target: str) -> Application:
                 f"(from another directory, or after removing it from sys.modules)"
             )
         raise TargetError(
-            f"{where}: {name!r} is no Application, but of type {kind}; "
+            f"{where}: {name!r} is of type {kind}, expected an Application; "
             f"{_hint(module, where)}"
         )
     return found
@@ -82,7 +85,7 @@ def _is_of_a_copy(found: object) -> bool:
 
 
 def files_of_target(target: str) -> set[Path]:
-    """Return the file that *target*, which was loaded, is in, and its packages' own."""
+    """Return the file of *target*, which was loaded, and those of its packages."""
     where, _ = split_target(target)
     if is_path(where):
         return {Path(where).resolve()}
@@ -105,15 +108,15 @@ def _import_path(where: str) -> ModuleType:
     for known in (name, other):
         module = sys.modules.get(known)
         if module is not None and getattr(module, "__file__", None) == str(path):
-            return module  # its file may be gone by now
+            return module  # its file may have been removed
     if not path.is_file():
-        what = "is a directory" if path.is_dir() else "does not exist"
-        raise TargetError(f"{shown}: the file {what}")
+        what = "is a directory" if path.is_dir() else "file not found"
+        raise TargetError(f"{shown}: {what}")
     directory = str(path.parent)
     if directory not in sys.path:
         sys.path.insert(0, directory)
     if name in sys.modules:
-        name = other  # a service file may be called json.py
+        name = other  # a service file may have the name of a loaded module: json.py
     spec = importlib.util.spec_from_file_location(name, path)
     if spec is None or spec.loader is None:
         raise TargetError(f"{shown}: not a Python file")
@@ -122,7 +125,7 @@ def _import_path(where: str) -> ModuleType:
     module = importlib.util.module_from_spec(spec)
     sys.modules[name] = module
     try:
-        with _Blame(shown):
+        with _LocateErrors(shown):
             spec.loader.exec_module(module)
     except BaseException:
         sys.modules.pop(name, None)
@@ -131,10 +134,10 @@ def _import_path(where: str) -> ModuleType:
 
 
 class _Uncached(SourceFileLoader):
-    """Compiles what the file says now.
+    """Compiles the source file, ignoring the bytecode cache.
 
-    A cached file counts as new where the source has the same size, and was changed
-    within the same second: a reload would not see ``VERSION = 1`` become 2.
+    The cache counts as current if the source has the same size and was changed within
+    the same second: a reload would not notice ``VERSION = 1`` becoming 2.
     """
 
     def get_code(self, fullname: str) -> CodeType:
@@ -151,18 +154,18 @@ def _import_module(where: str) -> ModuleType:
             sys.path.insert(0, os.getcwd())
     if not all(part.isidentifier() for part in where.split(".")):
         raise TargetError(
-            f"{where!r} is neither a path ending in .py nor the name of a module"
+            f"{where!r} is neither a path ending in .py nor a module name"
         )
-    with _Blame(where):
+    with _LocateErrors(where):
         return importlib.import_module(where)
 
 
-class _Blame:
-    """Turns whatever an import raises into one line that names the place."""
+class _LocateErrors:
+    """Converts any exception of an import into one line that names the place."""
 
     def __init__(self, where: str) -> None:
         self._where = where
-        # Now: the import may go to another one.
+        # Before the import, which may change it.
         self._directory = current_directory()
 
     def __enter__(self) -> None:
@@ -178,7 +181,7 @@ class _Blame:
             and exc.name
             and f"{self._where}.".startswith(f"{exc.name}.")
         ):
-            raise TargetError(f"there is no module {exc.name!r}") from None
+            raise TargetError(f"no module named {exc.name!r}") from None
         place = self._where
         if isinstance(exc, SyntaxError):
             if exc.filename:
@@ -193,9 +196,9 @@ class _Blame:
 
 
 def _exhausted(exc: BaseException) -> OSError | None:
-    """Return the shortage that ended an import; None: it was something else.
+    """Return the resource shortage that ended an import; None: another cause.
 
-    What the application itself opens or writes is its own affair.
+    An OSError of the application's own code is not counted as a shortage.
     """
     root = exc.__context__ if isinstance(exc, SupervisorError) else exc
     if isinstance(root, MemoryError | ImportError | RuntimeError):
@@ -204,7 +207,7 @@ def _exhausted(exc: BaseException) -> OSError | None:
 
 
 def import_error(exc: BaseException, target: str) -> SupervisorError:
-    """Return what `load_application` raised as an error that names the line."""
+    """Return an exception of `load_application` as an error that names the line."""
     if (problem := _exhausted(exc)) is not None:
         if isinstance(exc, SupervisorError):  # it names the line
             return PlatformError(f"{exc}: {text_of(problem)}")
@@ -230,5 +233,5 @@ def _named(exc: BaseException) -> str:
     try:
         text = " ".join(str(exc).split())
     except Exception as other:
-        text = f"its message cannot be made ({type(other).__name__})"
+        text = f"its str() raised {type(other).__name__}"
     return f"{type(exc).__name__}: {text}" if text else type(exc).__name__

@@ -1,4 +1,4 @@
-"""What a fork server imports, so that its children need not."""
+"""Import in a fork server what its children need."""
 
 from __future__ import annotations
 
@@ -26,11 +26,11 @@ from trio_supervisor.process.spawn.load import (
 from trio_supervisor.wire.codec import prepare
 
 _entered: list[tuple[str, ...]] = []
-"""The paths that this process, or the one that forked it, imports from."""
+"""Import paths that this process, or the one that forked it, has set."""
 
 
 def load_source(source: Reference | Pickled) -> Any:
-    """Return the application that *source* names, or the object that it holds.
+    """Return the application that *source* names, or the object that it contains.
 
     Raises:
         TargetError, SpecError: as for `load_application`.
@@ -42,9 +42,9 @@ def load_source(source: Reference | Pickled) -> Any:
 
 
 def _enter_path(path: tuple[str, ...]) -> None:
-    """Import from *path* from now on, and from what PYTHONPATH adds in this process.
+    """Set `sys.path` to *path*, plus entries of PYTHONPATH in this process.
 
-    Once: what an import adds to `sys.path` stays, in a child that is forked, too.
+    Only once: entries that an import adds to `sys.path` stay, in forked children too.
     """
     if path in _entered:
         return
@@ -55,17 +55,17 @@ def _enter_path(path: tuple[str, ...]) -> None:
 def preload(
     sources: Sequence[Reference | Pickled],
 ) -> tuple[list[str], bytes | None]:
-    """Load each of *sources*; return what went wrong, and what is declared.
+    """Load each of *sources*; return the problems and the declaration.
 
-    A child loads its own again, which costs nothing where this succeeded, and fails
-    with its own message where it did not.
+    A child loads its source again: that costs nothing if it is loaded, and otherwise
+    fails with its own error.
 
     Returns:
-        Problems in words, and the answer to the controller; None: no source is an
-        application that it does not have.
+        Problems as text, and the answer to the controller; None: the sources contain no
+        application by name.
     """
     prepare()
-    # anyio loads a backend when it first runs, which takes it 20 ms.
+    # anyio loads a backend on first use, which takes 20 ms.
     importlib.import_module("anyio._backends._trio")
     problems: list[str] = []
     answer: bytes | None = None
@@ -84,10 +84,10 @@ def preload(
 
 
 def _declare(source: Reference) -> tuple[bytes, set[Path] | None]:
-    """Return the answer, and the files of which it is known who runs them."""
+    """Return the answer, and the files that are assigned to services."""
     try:
         application = load_source(source)
-    except BaseException as exc:  # KeyboardInterrupt is the import's own, too
+    except BaseException as exc:  # KeyboardInterrupt too: the import raised it
         return error_answer(import_error(exc, source.target)), None
     if _needs_asyncio(application):
         importlib.import_module("anyio._backends._asyncio")

@@ -1,7 +1,7 @@
-"""How a process of ours ends without taking the interpreter apart.
+"""Exit a process without tearing down the interpreter.
 
-That would touch every page which a forked child shares with its fork server, and take a
-tenth of the time of a short command.
+A teardown would copy every page that a forked child shares with its fork server, and
+take a tenth of the time of a short command.
 """
 
 from __future__ import annotations
@@ -16,16 +16,16 @@ from typing import NoReturn
 
 
 def exit_process(code: int, finish: Callable[[], object] | None = None) -> NoReturn:
-    """Run exit handlers, write what is buffered, and end this process with *code*.
+    """Run exit handlers, flush standard streams, and exit with *code*.
 
     Args:
-        code: Negative: the signal that is to end it.
-        finish: Called between; no signal interrupts it but SIGKILL.
+        code: Exit code; if negative, the signal to die from.
+        finish: Called after the exit handlers, with all signals blocked.
     """
     try:
         with suppress(Exception):
             atexit._run_exitfuncs()
-    finally:  # whatever an exit handler raises, or a signal
+    finally:  # also if an exit handler, or a signal handler, raises
         _exit_process(code, finish)
 
 
@@ -36,7 +36,7 @@ def _exit_process(code: int, finish: Callable[[], object] | None) -> NoReturn:
             with suppress(Exception):
                 finish()
         for stream in (sys.stdout, sys.stderr):
-            with suppress(Exception):  # nobody reads any more, or there is none
+            with suppress(Exception):  # closed, None, or a pipe without a reader
                 stream.flush()
         if code < 0:
             signal.signal(-code, signal.SIG_DFL)
@@ -47,7 +47,7 @@ def _exit_process(code: int, finish: Callable[[], object] | None) -> NoReturn:
 
 
 def call_excepthook(exc: BaseException) -> None:
-    """Report *exc* as Python reports what nothing has caught."""
+    """Report *exc* as Python reports an uncaught exception."""
     try:
         sys.excepthook(type(exc), exc, exc.__traceback__)
     except BaseException:
@@ -56,11 +56,11 @@ def call_excepthook(exc: BaseException) -> None:
 
 
 def exit_code(exc: SystemExit) -> int:
-    """Return the code that Python would exit with; print what it would print."""
+    """Return the exit code that Python would use; print what it would print."""
     if exc.code is None:
         return 0
     if isinstance(exc.code, int):
-        # What no C long holds is an error, as for Python itself.
+        # A value that does not fit into a C long is an error, as in Python itself.
         return exc.code & 0xFF if -(2**63) <= exc.code < 2**63 else 255
     with suppress(Exception):
         print(exc.code, file=sys.stderr)

@@ -1,4 +1,4 @@
-"""Why the system would not execute a program, as far as that is certain."""
+"""Find out why the system cannot execute a program."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ from typing import Final
 from trio_supervisor.process.spawn.executables import binary_problem
 
 _IS_LINUX: Final = sys.platform == "linux"
-# Of a file, what the formats and the loader's name stand in.
+# Length of the beginning of a file that holds its format and the loader's name.
 _HEAD: Final = 4096
 # BINPRM_BUF_SIZE of Linux: a longer first line is cut.
 _LINE: Final = 255
-# An interpreter may be a script again; Linux follows five.
+# An interpreter may itself be a script; Linux follows five levels.
 _MAX_DEPTH: Final = 5
 _BOM: Final = b"\xef\xbb\xbf"
 
@@ -24,16 +24,16 @@ _BOM: Final = b"\xef\xbb\xbf"
 def program_problem(
     name: str, environment: Mapping[str, str], directory: str | None
 ) -> str:
-    """Return why *name* cannot be executed; empty: it can, or who knows.
+    """Return why *name* cannot be executed; empty: it can, or that is unknown.
 
     Args:
-        environment: Where its PATH is, by which a name without a slash is found.
-        directory: Where it is started; None: here.
+        environment: Its PATH is searched for a name without a slash.
+        directory: Working directory of the program; None: the current one.
     """
     if "/" in name:
         problem = _problem(name, environment, directory)
         return problem and f"{name} {problem}"
-    # As execvpe(3) of subprocess does: without PATH, where the system's own are.
+    # As subprocess does: without PATH, the system's default path is searched.
     places = os.get_exec_path({"PATH": environment.get("PATH", os.defpath)})
     first = ""
     for place in places if name else []:
@@ -44,13 +44,13 @@ def program_problem(
                 return ""
             first = first or f"{path} {problem}"
     path = ":".join(places)
-    return first or f"there is no program {name!r} on its PATH ({path or 'empty'})"
+    return first or f"program {name!r} not found in PATH ({path or 'empty'})"
 
 
 def _problem(
     path: str, environment: Mapping[str, str], directory: str | None, depth: int = 0
 ) -> str:
-    """Return what is wrong with the file *path*, as what follows its name."""
+    """Return what is wrong with the file *path*, as text that follows its name."""
     full = os.path.join(directory or "", path)
     try:
         found = os.stat(full)
@@ -66,7 +66,7 @@ def _problem(
         with open(full, "rb") as file:
             head = file.read(_HEAD)
     except OSError:
-        return ""  # a binary can be executed by those who cannot read it
+        return ""  # a binary that cannot be read may still be executable
     if not head:
         return "is empty"
     if head.startswith(b"#!"):
@@ -90,16 +90,16 @@ def _unreachable(full: str, exc: OSError) -> str:
         case errno.ENOTDIR:
             return "does not exist: a part of its path is not a directory"
         case errno.EACCES:
-            return f"may not be reached by user {os.geteuid()}"
-    return f"cannot be reached: {exc.strerror}"
+            return f"is not accessible for user {os.geteuid()}"
+    return f"is not accessible: {exc.strerror}"
 
 
 def _forbidden(mode: int) -> str:
     shown = f"mode 0{stat.S_IMODE(mode):o}"
     if not mode & 0o111:
-        return f"is not executable ({shown}); chmod +x it"
+        return f"is not executable ({shown}); run chmod +x"
     return (
-        f"may not be executed by user {os.geteuid()} ({shown}, or its file system is "
+        f"is not executable for user {os.geteuid()} ({shown}, or its file system is "
         f"mounted noexec)"
     )
 
@@ -110,19 +110,19 @@ def _script_problem(
     """Return what is wrong with the #! line that *head* begins with."""
     line, newline, _ = head[2:_LINE].partition(b"\n")
     if not newline and len(head) >= _LINE:
-        return ""  # cut, as this kernel or another would
-    # To the system a carriage return is a part of the name.
+        return ""  # truncated by the kernel, at a length that depends on its version
+    # For the kernel, a carriage return is part of the name.
     words = os.fsdecode(line.strip(b" \t")).replace("\t", " ")
     interpreter, _, argument = words.partition(" ")
     if not interpreter:
         return "has an empty #! line"
     if depth >= _MAX_DEPTH:
-        return "has a #! line that names a script, and so on, too many times"
+        return f"has a chain of more than {_MAX_DEPTH} scripts in its #! line"
     problem = _problem(interpreter, environment, directory, depth + 1)
     if problem and interpreter.endswith("\r"):
         return _crlf(f"the interpreter {interpreter!r}")
     if problem:
-        return f"has the interpreter {interpreter} in its #! line, which {problem}"
+        return f"names the interpreter {interpreter} in its #! line, which {problem}"
     if os.path.basename(interpreter) == "env":
         return _env_problem(argument.strip(" "), environment, directory)
     return ""
@@ -131,12 +131,12 @@ def _script_problem(
 def _env_problem(
     argument: str, environment: Mapping[str, str], directory: str | None
 ) -> str:
-    """Return why env(1) does not find what it is to run."""
-    name = argument  # all of it is one word for the system
+    """Return why env(1) cannot execute its argument."""
+    name = argument  # the kernel passes all of it as one argument
     if argument.startswith("-S"):
         name = argument[2:].strip(" ").partition(" ")[0]
     if not name or name.startswith("-") or set(name) & set("=$\\'\""):
-        return ""  # options, variables and quotes are for env itself to read
+        return ""  # options, variables and quotes are interpreted by env itself
     if not (problem := program_problem(name, environment, directory)):
         return ""
     if name.endswith("\r"):
@@ -146,7 +146,7 @@ def _env_problem(
             f"runs env in its #! line, which looks for one program {name!r}; write "
             f"#!/usr/bin/env -S {name}"
         )
-    return f"runs {name} by env in its #! line, and {problem}"
+    return f"runs {name} through env in its #! line: {problem}"
 
 
 def _crlf(wanted: str) -> str:

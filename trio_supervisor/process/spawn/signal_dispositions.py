@@ -1,8 +1,8 @@
-"""What a child inherits of how signals are handled: nothing, so that it begins as new.
+"""Reset signal dispositions, so that children do not inherit ignored signals.
 
-A signal that is ignored stays so across exec(2), in every descendant: a script's
-``serve &`` has SIGINT and SIGQUIT ignored, nohup(1) SIGHUP, and a parent written in
-another language whatever it likes. A signal that has a handler is not inherited.
+A signal that is ignored stays ignored across exec(2), in every descendant. A shell
+script ignores SIGINT and SIGQUIT for ``serve &``, nohup(1) ignores SIGHUP, and a parent
+in another language may ignore others. Signal handlers are not inherited.
 """
 
 from __future__ import annotations
@@ -14,19 +14,19 @@ from typing import Final, TypeAlias
 Ignored: TypeAlias = Collection[int]
 """Signals that were ignored."""
 
-# Python ignores these itself; `subprocess` has them back at their default in a child.
+# Python ignores these itself; `subprocess` resets them in a child.
 _PYTHONS: Final = frozenset(
     number
     for name in ("SIGPIPE", "SIGXFZ", "SIGXFSZ")
     if (number := getattr(signal, name, None)) is not None
 )
-# With a handler for one of these, a write to a terminal that asks for it would be tried
-# again for ever: tty_check_change() of the kernel.
+# With a handler for one of these, a write that changes a terminal's settings from the
+# background would be restarted forever: tty_check_change() of the kernel.
 _OF_TERMINALS: Final = frozenset({signal.SIGTTIN, signal.SIGTTOU, signal.SIGTSTP})
 
 
 def ignored_signals() -> frozenset[int]:
-    """Return what children would inherit as ignored, but for what Python ignores."""
+    """Return the signals that children would inherit as ignored."""
     return frozenset(
         number
         for number in signal.valid_signals()
@@ -35,14 +35,14 @@ def ignored_signals() -> frozenset[int]:
 
 
 def begin_with_defaults() -> Ignored:
-    """Have children of this process begin with default dispositions and an empty mask.
+    """Start children with default dispositions and an empty signal mask from now on.
 
-    What was ignored is ignored here by a handler that does nothing, which no child
-    inherits. Of the main thread alone.
+    Ignored signals get a handler that does nothing, which children do not inherit. Call
+    it in the main thread.
 
     Returns:
-        What was ignored: for `restore` before this process executes another
-        program in its own place.
+        The signals that were ignored, for `restore` before this process replaces itself
+        with another program.
     """
     ignored = ignored_signals() - _OF_TERMINALS - {signal.SIGCHLD}
     for number in ignored:
@@ -52,13 +52,13 @@ def begin_with_defaults() -> Ignored:
 
 
 def restore(ignored: Ignored) -> None:
-    """Ignore again what `begin_with_defaults` has returned."""
+    """Ignore the signals again that `begin_with_defaults` has returned."""
     for number in ignored:
         signal.signal(number, signal.SIG_IGN)
 
 
 def reset_ignored() -> None:
-    """Have this process as Python has it where nothing was inherited."""
+    """Reset this process to Python's dispositions without inherited ones."""
     for number in ignored_signals():
         signal.signal(number, signal.SIG_DFL)
     if signal.getsignal(signal.SIGINT) is signal.SIG_DFL:

@@ -1,6 +1,6 @@
-"""Fork a parked copy of the fork server, which takes over when that is killed.
+"""Fork a standby of the fork server, which takes over when the server is killed.
 
-It has the same memory, so nothing is imported again: the files may have changed since.
+It has the same memory, so nothing is imported again: the files may have changed.
 """
 
 from __future__ import annotations
@@ -14,15 +14,15 @@ from trio_supervisor.process.spawn.forked_child import fork, socket_pair
 
 
 def fork_standby(control: socket) -> socket | None:
-    """Fork a twin, and hand its control socket to the controller, through *control*.
+    """Fork a standby, and send its control socket to the controller through *control*.
 
-    Like every child it is forked twice, and so becomes the controller's own.
+    Like every child it is forked twice, so that it becomes a child of the controller.
 
     Returns:
-        In the twin, its control socket; None: this is the server itself.
+        In the standby, its control socket; in the server, None.
 
     Raises:
-        OSError: there are no descriptors, or no processes.
+        OSError: the limit of descriptors or processes is reached.
     """
     ours, theirs = socket_pair()
     try:
@@ -34,17 +34,17 @@ def fork_standby(control: socket) -> socket | None:
     if pid:
         ours.close()
         theirs.close()
-        with suppress(ChildProcessError):  # SIGCHLD is ignored: it was reaped
+        with suppress(ChildProcessError):  # SIGCHLD is ignored: the kernel reaped it
             posix.waitpid(pid, 0)
         return None
     try:
-        twin = fork()
-        if twin == 0:
+        standby = fork()
+        if standby == 0:
             ours.close()
             posix.setpgid(0, 0)
             return theirs
-        posix.setpgid(twin, twin)
-        send_fds(control, [STANDBY + str(twin).encode()], [ours.fileno()])
+        posix.setpgid(standby, standby)
+        send_fds(control, [STANDBY + str(standby).encode()], [ours.fileno()])
     except OSError:
-        pass  # it ends when its control socket is closed here
+        pass  # it exits when its control socket is closed here
     posix._exit(0)

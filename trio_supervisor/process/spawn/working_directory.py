@@ -1,8 +1,8 @@
-"""The directory that we were started in, by the name that it was entered by.
+"""Resolve paths relative to the working directory, keeping symbolic links in its name.
 
-``cd current; serve service.py``, with ``current`` a symbolic link: the system knows the
-directory that the link led to then, the shell names the link in ``$PWD``. A reload
-takes what the link leads to by then. Standard library only.
+After ``cd current; serve service.py``, with ``current`` a symbolic link, the system
+knows only the directory that the link pointed to, but the shell has the link in
+``$PWD``. A reload then follows the link to its new destination. Standard library only.
 """
 
 from __future__ import annotations
@@ -16,24 +16,24 @@ _PATH_ONLY = getattr(os, "O_PATH", os.O_RDONLY)
 
 
 def working_directory() -> str:
-    """Return the current directory, by the name in ``$PWD`` if that leads to it.
+    """Return the current directory, by the name in ``$PWD`` if that points to it.
 
     Raises:
         FileNotFoundError: it was removed.
     """
-    told = os.environ.get("PWD", "")
-    if os.path.isabs(told):
+    name = os.environ.get("PWD", "")
+    if os.path.isabs(name):
         with suppress(OSError):
-            if os.path.samefile(told, os.curdir):
-                return told
+            if os.path.samefile(name, os.curdir):
+                return name
     return os.getcwd()
 
 
 def absolute(path: str) -> str:
-    """Return *path* so that it means the same in any directory; links stay links.
+    """Return *path* as an absolute path, with symbolic links not resolved.
 
     Raises:
-        FileNotFoundError: it is relative, and this directory was removed.
+        FileNotFoundError: it is relative, and the current directory was removed.
     """
     if os.path.isabs(path):
         return os.path.normpath(path)
@@ -41,7 +41,7 @@ def absolute(path: str) -> str:
 
 
 def import_path() -> tuple[str, ...]:
-    """Return ``sys.path`` in absolute paths, below `working_directory` by its name."""
+    """Return ``sys.path`` as absolute paths, based on `working_directory`."""
     try:
         here, name = os.getcwd(), working_directory()
     except FileNotFoundError:
@@ -56,27 +56,27 @@ def _renamed(path: str, here: str, name: str) -> str:
 
 
 class EnteredDirectory:
-    """A directory that was entered for a trial; made by `enter`."""
+    """A directory that was entered temporarily; made by `enter`."""
 
     def __init__(self) -> None:
         self.is_kept = False
 
     def keep(self) -> None:
-        """Stay there when the block is left."""
+        """Stay in the directory when the block is left."""
         self.is_kept = True
 
 
 @contextmanager
 def enter(directory: str | None) -> Iterator[EnteredDirectory]:
-    """Work in *directory*, and go back when the block is left, unless told to stay.
+    """Change to *directory*, and back when the block is left unless `keep` was called.
 
-    The way back is open even where that directory was removed.
+    Going back works even if the previous directory was removed.
 
     Args:
-        directory: None: stay where we are.
+        directory: None: do not change it.
 
     Raises:
-        OSError: *directory* is gone, or may not be entered.
+        OSError: *directory* does not exist, or must not be entered.
     """
     entered = EnteredDirectory()
     if directory is None or _is_here(directory):
