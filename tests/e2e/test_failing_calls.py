@@ -186,7 +186,7 @@ def test_supervisor_survives_failing_accept(
                 early.send('{"id":1,"do":"ping"}')
                 late.send('{"id":1,"do":"ping"}')
         assert serving.call("ping") is not None
-        serving.wait_line("connections are accepted again", since=since)
+        serving.wait_line("accepting connections again", since=since)
         lines = serving.lines[since:]
         assert sum("cannot accept connections" in line for line in lines) == 1
         assert serving.call("workers")["supervisor"]["process_id"] == supervisor

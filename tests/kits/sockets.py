@@ -1,4 +1,4 @@
-"""What the tests of listening sockets share."""
+"""Helpers for tests of listening sockets."""
 
 from __future__ import annotations
 
@@ -15,38 +15,38 @@ ANYWHERE = Listen("tcp://127.0.0.1:0")
 
 
 def descriptors() -> set[str]:
-    """Those that this process has open."""
+    """Return the open descriptors of this process."""
     return set(os.listdir("/dev/fd"))
 
 
 def exists(path: str) -> bool:
-    """Whether there is a file, of whatever kind."""
+    """Return whether *path* exists, as any kind of file."""
     return os.path.lexists(path)
 
 
 def inode(descriptor: int) -> int:
-    """What tells a socket from another, whatever its number."""
+    """Return the inode, which identifies a socket independent of its number."""
     return os.fstat(descriptor).st_ino
 
 
 def name_of(descriptor: int) -> Any:
-    """What a socket is bound to."""
+    """Return the address that a socket is bound to."""
     with socket.socket(fileno=os.dup(descriptor)) as sock:
         return sock.getsockname()
 
 
 def only(sockets: SocketSet, name: str = "web", index: int = 0) -> int:
-    """The descriptor of one socket for one worker."""
+    """Return the descriptor of one socket for one worker."""
     return sockets.descriptors([name], index)[name]
 
 
 def port_of(sockets: SocketSet, name: str = "web") -> int:
-    """The port that it got."""
+    """Return the port in use."""
     return int(sockets.addresses[name].rpartition(":")[2])
 
 
 def can_connect(address: str) -> bool:
-    """Whether somebody listens at HOST:PORT or unix:PATH."""
+    """Return whether a server listens on HOST:PORT or unix:PATH."""
     where: Any
     if address.startswith("unix:"):
         family, where = socket.AF_UNIX, address.removeprefix("unix:")
@@ -66,7 +66,7 @@ def can_connect(address: str) -> bool:
 def listening(
     address: str | tuple[str, int] = ("127.0.0.1", 0),
 ) -> Iterator[socket.socket]:
-    """Somebody else's server."""
+    """A socket of another server."""
     family = socket.AF_UNIX if isinstance(address, str) else socket.AF_INET
     with socket.socket(family) as sock:
         sock.bind(address)

@@ -52,7 +52,7 @@ def test_every_problem_is_listed_with_field_and_service(tmp_path: Path) -> None:
     assert "cache: program 'no-such-cache' not found in PATH (" in found[0]
     assert f"cache: cannot write to {missing}/cache.log: there is no dire" in found[3]
     assert f"web: the working directory {missing} does not exist" in found[4]
-    assert f"web: cannot listen at unix:{missing}/web.sock: {missing} do" in found[5]
+    assert f"web: cannot listen on unix:{missing}/web.sock: {missing} do" in found[5]
 
 
 def test_the_path_and_directory_of_the_service_count(tmp_path: Path) -> None:
@@ -107,7 +107,7 @@ def test_a_file_that_cannot_be_written_is_said(tmp_path: Path) -> None:
     assert "a symbolic link; name the file" in output_problem(str(tmp_path / "link"))
     assert output_problem(str(tmp_path / "fifo")) == ""
     assert "is not a directory" in output_problem(str(file / "under"))
-    assert "there is no directory" in output_problem(str(tmp_path / "no/a.log"))
+    assert "does not exist; create it" in output_problem(str(tmp_path / "no/a.log"))
     assert output_problem("/dev/null") == ""
 
 
@@ -127,8 +127,8 @@ def test_what_a_user_may_not_do_is_said(tmp_path: Path) -> None:
     fixed.mkdir(mode=0o500)
     file = tmp_path / "file"
     file.touch(mode=0o400)
-    assert "may not be entered by user" in directory_problem(str(closed))
-    assert "may not be reached by user" in directory_problem(str(closed / "in"))
-    assert "may not be reached by user" in output_problem(str(closed / "a.log"))
-    assert "may not make files in" in output_problem(str(fixed / "a.log"))
+    assert "cannot be entered by user" in directory_problem(str(closed))
+    assert "is not accessible for user" in directory_problem(str(closed / "in"))
+    assert "is not accessible for user" in output_problem(str(closed / "a.log"))
+    assert "cannot create files in" in output_problem(str(fixed / "a.log"))
     assert output_problem(str(file)) == "Permission denied"

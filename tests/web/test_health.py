@@ -382,7 +382,7 @@ def test_parse_http_address_rejects_other_text(text: str) -> None:
 
 async def test_address_in_use_raises_listen_error() -> None:
     async with serving(Source()) as address:
-        with pytest.raises(ListenError, match=f"cannot listen at {address}: this"):
+        with pytest.raises(ListenError, match=f"cannot listen on {address}: port in"):
             async with open_http_listener(address):
                 pytest.fail("it was bound")
 

@@ -1,4 +1,4 @@
-"""Owners and groups of files, by name or number."""
+"""Look up users and groups, and change the owners of files."""
 
 from __future__ import annotations
 
@@ -10,23 +10,23 @@ from collections.abc import Callable
 from typing import Final
 
 UNCHANGED: Final = -1
-"""What chown(2) takes for "leave it as it is"."""
+"""Value of chown(2) for an owner that is not changed."""
 
 
 def user_number(user: str | int | None) -> int:
-    """Return the number of *user*; `UNCHANGED` for None.
+    """Return the uid of *user*; `UNCHANGED` for None.
 
     Raises:
-        OSError: there is no user of that name; `errno.EINVAL`.
+        OSError: unknown user; `errno.EINVAL`.
     """
     return _number("user", user, lambda name: pwd.getpwnam(name).pw_uid)
 
 
 def group_number(group: str | int | None) -> int:
-    """Return the number of *group*; `UNCHANGED` for None.
+    """Return the gid of *group*; `UNCHANGED` for None.
 
     Raises:
-        OSError: there is no group of that name; `errno.EINVAL`.
+        OSError: unknown group; `errno.EINVAL`.
     """
     return _number("group", group, lambda name: grp.getgrnam(name).gr_gid)
 
@@ -37,15 +37,15 @@ def _number(kind: str, owner: str | int | None, number_of: Callable[[str], int])
     try:
         return number_of(owner)
     except KeyError:
-        raise OSError(errno.EINVAL, f"there is no {kind} {owner!r}") from None
+        raise OSError(errno.EINVAL, f"unknown {kind} {owner!r}") from None
 
 
 def give_to(path: str, user: str | int | None, group: str | int | None) -> None:
-    """Make *user* and *group* the owners of the file at *path*, never of a link's.
+    """Set the owners of the file at *path*; a symbolic link is not followed.
 
     Raises:
-        OSError: there is no such user or group; or `errno.EPERM`: this process may not
-            give files to them.
+        OSError: unknown user or group; or `errno.EPERM`: this process is not permitted
+            to set them.
     """
     numbers = user_number(user), group_number(group)
     if numbers == (UNCHANGED, UNCHANGED):
@@ -53,13 +53,13 @@ def give_to(path: str, user: str | int | None, group: str | int | None) -> None:
     try:
         os.chown(path, *numbers, follow_symlinks=False)
     except PermissionError as exc:
-        whom = " and ".join(
+        owners = " and ".join(
             f"{what} {value!r}"
             for what, value in (("user", user), ("group", group))
             if value is not None
         )
         raise OSError(
             errno.EPERM,
-            f"not permitted to give it to {whom}; only root may choose the user, and "
-            f"only its members a group",
+            f"not permitted to set the owner to {owners}; only root may change the "
+            f"user, and only members of a group may set it",
         ) from exc

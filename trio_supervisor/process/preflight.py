@@ -1,4 +1,4 @@
-"""See whether what services need to be started is there; nothing is changed."""
+"""Check before the start that programs, directories and files exist; change nothing."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from trio_supervisor.process.spawn.programs import program_problem
 
 
 def without_removed(requirements: Iterable[Requirement]) -> list[Requirement]:
-    """Leave out files whose directory is gone: it was there, and is made again."""
+    """Leave out files whose directory was removed: it is recreated."""
     return [
         requirement
         for requirement in requirements
@@ -32,10 +32,10 @@ def without_removed(requirements: Iterable[Requirement]) -> list[Requirement]:
 def problems_of(
     requirements: Iterable[Requirement], environment: Mapping[str, str]
 ) -> list[SpecError]:
-    """Return what is missing, each with its field and service.
+    """Return one error for each unmet requirement, with its field and service.
 
     Args:
-        environment: The controller's, to which services add theirs.
+        environment: Environment of the controller, to which services add variables.
     """
     errors = []
     for requirement in requirements:
@@ -49,7 +49,7 @@ def _problem(requirement: Requirement, environment: Mapping[str, str]) -> str:
     match requirement:
         case Program(name=name, directory=directory):
             if directory is not None and directory_problem(directory):
-                return ""  # which is said of the directory itself
+                return ""  # reported for the directory itself
             merged = {**environment, **requirement.environment}
             return program_problem(name, merged, directory)
         case Directory(path=path):
@@ -61,12 +61,12 @@ def _problem(requirement: Requirement, environment: Mapping[str, str]) -> str:
         case SocketFile(path=path):
             parent = os.path.dirname(path) or "."
             problem = directory_problem(parent)
-            return problem and f"cannot listen at unix:{path}: {parent} {problem}"
+            return problem and f"cannot listen on unix:{path}: {parent} {problem}"
     assert_never(requirement)
 
 
 def directory_problem(path: str) -> str:
-    """Return why no process can have *path* as its directory; empty: one can."""
+    """Return why *path* cannot be a working directory; empty: it can."""
     try:
         found = os.stat(path)
     except OSError as exc:
@@ -75,14 +75,14 @@ def directory_problem(path: str) -> str:
         return "is not a directory"
     if not _may(path, os.X_OK):
         mode = stat.S_IMODE(found.st_mode)
-        return f"may not be entered by user {os.geteuid()} (mode 0{mode:o})"
+        return f"cannot be entered by user {os.geteuid()} (mode 0{mode:o})"
     return ""
 
 
 def output_problem(path: str) -> str:
-    """Return why nothing can be appended to *path*; empty: it can, or who knows.
+    """Return why *path* cannot be appended to; empty: it can, or that is unknown.
 
-    The file is not made, and nothing but a regular file is opened.
+    The file is not created, and only a regular file is opened.
     """
     try:
         found = os.lstat(path)
@@ -95,7 +95,7 @@ def output_problem(path: str) -> str:
     if stat.S_ISDIR(found.st_mode):
         return "it is a directory"
     if not stat.S_ISREG(found.st_mode):
-        return ""  # a device, or a fifo that somebody may come to read
+        return ""  # a device, or a FIFO that may still get a reader
     try:
         flags = os.O_WRONLY | os.O_APPEND | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
         os.close(os.open(path, flags))
@@ -108,14 +108,14 @@ def _parent_problem(parent: str) -> str:
     try:
         found = os.stat(parent)
     except FileNotFoundError:
-        return f"there is no directory {parent}; create it"
+        return f"directory {parent} does not exist; create it"
     except OSError as exc:
         return f"{parent} {_unreachable(exc)}"
     if not stat.S_ISDIR(found.st_mode):
         return f"{parent} is not a directory"
     if not _may(parent, os.W_OK | os.X_OK):
         mode = stat.S_IMODE(found.st_mode)
-        return f"user {os.geteuid()} may not make files in {parent} (mode 0{mode:o})"
+        return f"user {os.geteuid()} cannot create files in {parent} (mode 0{mode:o})"
     return ""
 
 
@@ -126,8 +126,8 @@ def _unreachable(exc: OSError) -> str:
         case errno.ENOTDIR:
             return "does not exist: a part of its path is not a directory"
         case errno.EACCES:
-            return f"may not be reached by user {os.geteuid()}"
-    return f"cannot be reached: {exc.strerror}"
+            return f"is not accessible for user {os.geteuid()}"
+    return f"is not accessible: {exc.strerror}"
 
 
 def _may(path: str, mode: int) -> bool:

@@ -1,4 +1,4 @@
-"""Accepting connections while no descriptor is left."""
+"""Accepting connections while the descriptor limit is reached."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from trio_supervisor.testing import simulated
 
 
 class Listener(trio.abc.Listener[trio.SocketStream]):
-    """Fails as it is told, then waits."""
+    """A listener that raises the given errors, then waits."""
 
     def __init__(self, errors: list[OSError]) -> None:
         self.errors = errors
@@ -35,7 +35,7 @@ class Listener(trio.abc.Listener[trio.SocketStream]):
 
 
 async def run(listener: Listener) -> int:
-    """Accept for an hour; return how many connections were."""
+    """Accept for an hour; return the number of connections."""
     count = 0
 
     async def handle(_: object) -> None:
@@ -51,7 +51,7 @@ async def run(listener: Listener) -> int:
 @pytest.mark.parametrize(
     "number", [errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.ENOBUFS]
 )
-def test_accept_a_shortage_is_logged_once_and_when_it_is_over(
+def test_accept_all_shortage_is_logged_at_begin_and_end(
     number: int, caplog: pytest.LogCaptureFixture
 ) -> None:
     @simulated
@@ -66,11 +66,11 @@ def test_accept_a_shortage_is_logged_once_and_when_it_is_over(
     messages = [record.getMessage() for record in caplog.records]
     assert len(messages) == 2
     assert messages[0].startswith("x: cannot accept connections: why")
-    assert messages[1].startswith("x: connections are accepted again (failed 600 times")
+    assert messages[1].startswith("x: accepting connections again (failed 600 times")
 
 
 @simulated
-async def test_accept_another_error_is_raised() -> None:
+async def test_accept_all_other_error_is_raised() -> None:
     with pytest.raises(ExceptionGroup) as info:
         await run(Listener([OSError(errno.EBADF, "closed")]))
     assert isinstance(info.value.exceptions[0], OSError)

@@ -1,4 +1,4 @@
-"""Who holds a port, with real sockets."""
+"""Finding the process that listens on a port, with real sockets."""
 
 from __future__ import annotations
 
@@ -34,7 +34,9 @@ def bound(family: int, kind: int, host: str) -> Iterator[int]:
     ],
     ids=["tcp", "tcp6", "udp"],
 )
-def test_a_socket_of_this_process_is_found(family: int, kind: int, host: str) -> None:
+def test_find_listening_process_finds_this_process(
+    family: int, kind: int, host: str
+) -> None:
     with bound(family, kind, host) as port:
         found = find_listening_process([1, port], {os.getpgrp()})
         assert found is not None
@@ -43,14 +45,14 @@ def test_a_socket_of_this_process_is_found(family: int, kind: int, host: str) ->
         assert found.name
 
 
-def test_a_port_that_nobody_holds_is_held_by_nobody() -> None:
+def test_find_listening_process_of_free_port_is_none() -> None:
     with bound(socket.AF_INET, socket.SOCK_STREAM, "127.0.0.1") as port:
         pass
     assert find_listening_process([port]) is None
 
 
-def test_of_many_that_inherited_it_ours_is_named() -> None:
-    """A child in a group of its own, which we ask for."""
+def test_find_listening_process_prefers_our_groups() -> None:
+    """A child in another group, which is given as preferred."""
     with bound(socket.AF_INET, socket.SOCK_STREAM, "127.0.0.1") as port:
         descriptors = [
             int(name)

@@ -1,4 +1,4 @@
-"""Who listens at an address is told from /proc, by real processes."""
+"""Detecting conflicting listeners through /proc, with real processes."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ SLEEP = [sys.executable, "-S", "-c", "input()"]
 
 @contextmanager
 def sleeping(*, fds: tuple[int, ...] = (), **environment: str) -> Iterator[int]:
-    """Run a process that holds *fds*, in a group of its own."""
+    """Run a process that inherits *fds*, in its own group."""
     with subprocess.Popen(
         SLEEP,
         stdin=subprocess.PIPE,
@@ -51,21 +51,21 @@ def port_of(sock: socket.socket) -> int:
     ("bound", "asked"),
     [("127.0.0.1", "127.0.0.1"), ("0.0.0.0", "127.0.0.1"), ("::1", "::1")],
 )
-def test_a_listener_of_another_process_is_named(bound: str, asked: str) -> None:
+def test_conflicting_listener_names_other_process(bound: str, asked: str) -> None:
     family = socket.AF_INET6 if ":" in bound else socket.AF_INET
     with listening(bound, family) as sock, sleeping() as leader:
         found = conflicting_listener(asked, port_of(sock), leader, "MARK=1")
         assert f"(pid {os.getpid()})" in found
 
 
-def test_what_the_process_inherited_is_its_own() -> None:
-    """As a socket that the controller opened."""
+def test_conflicting_listener_ignores_inherited_socket() -> None:
+    """Such as a socket that the controller has opened."""
     with listening("127.0.0.1") as sock, sleeping(fds=(sock.fileno(),)) as leader:
         assert conflicting_listener("127.0.0.1", port_of(sock), leader, "MARK=1") == ""
 
 
-def test_what_descends_from_the_process_is_its_own() -> None:
-    """By its parent, or by the mark in its environment where it has left."""
+def test_conflicting_listener_ignores_descendants() -> None:
+    """Found by parent or, for a daemon, by the mark in its environment."""
     port_pipe, port_end = os.pipe()
     code = (
         "import os, socket, sys\n"
@@ -96,7 +96,7 @@ def test_what_descends_from_the_process_is_its_own() -> None:
         parent.stdin.close()
 
 
-def test_where_nobody_or_an_unknown_process_is_asked_nothing_is_said() -> None:
+def test_conflicting_listener_unknown_is_empty() -> None:
     with listening("127.0.0.1") as sock:
         port = port_of(sock)
         assert conflicting_listener("127.0.0.1", port, 2**22, "MARK=1") == ""
@@ -104,7 +104,7 @@ def test_where_nobody_or_an_unknown_process_is_asked_nothing_is_said() -> None:
         assert conflicting_listener("127.0.0.1", port, leader, "MARK=1") == ""
 
 
-def test_a_worker_is_named_as_such() -> None:
+def test_conflicting_listener_names_worker() -> None:
     with listening("127.0.0.1") as sock:
         own = (sock.fileno(),)
         with (

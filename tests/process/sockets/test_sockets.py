@@ -1,4 +1,4 @@
-"""Listening sockets, real ones: bound, refused, handed over, changed, and closed."""
+"""Binding, sharing, changing and closing real listening sockets."""
 
 from __future__ import annotations
 
@@ -39,26 +39,26 @@ EACH = Listen("tcp://127.0.0.1:0", reuse_port=True)
 
 @pytest.fixture
 def directory() -> Iterator[Path]:
-    """A directory whose path is short: pytest's own leave little room."""
+    """A directory with a short path: those of pytest are too long for sockets."""
     with tempfile.TemporaryDirectory(prefix="ts") as name:
         yield Path(name)
 
 
 @pytest.fixture
 def path(directory: Path) -> str:
-    """Where to listen."""
+    """Path of a socket file."""
     return str(directory / "web.sock")
 
 
 @pytest.fixture(autouse=True)
 def no_leaks() -> Iterator[None]:
-    """Whatever a test does, it ends with the descriptors that it began with."""
+    """Check that the test leaks no descriptor."""
     before = descriptors()
     yield
     assert descriptors() == before
 
 
-async def test_a_free_port_is_told() -> None:
+async def test_port_zero_is_replaced_by_the_port_in_use() -> None:
     async with open_sockets({"web": ANYWHERE}) as sockets:
         assert sockets.addresses["web"].startswith("127.0.0.1:")
         address = sockets.addresses["web"]
@@ -67,7 +67,7 @@ async def test_a_free_port_is_told() -> None:
     assert not can_connect(address)
 
 
-async def test_all_workers_share_one_socket_which_programs_can_block_on() -> None:
+async def test_workers_share_one_blocking_socket() -> None:
     async with open_sockets({"web": ANYWHERE}) as sockets:
         assert only(sockets, index=0) == only(sockets, index=7)
         assert os.get_blocking(only(sockets))
@@ -85,8 +85,10 @@ async def test_all_workers_share_one_socket_which_programs_can_block_on() -> Non
         ("tcp://*:0", ["127.0.0.1", "[::1]"]),
     ],
 )
-async def test_an_address_means_what_it_says(url: str, answers: list[str]) -> None:
-    """An IPv6 address is IPv6 alone; no host is both; a name is IPv4 where it can."""
+async def test_address_answers_on_declared_families(
+    url: str, answers: list[str]
+) -> None:
+    """A literal IPv6 address is IPv6 only; no host is both; a name prefers IPv4."""
     async with open_sockets({"web": Listen(url)}) as sockets:
         port = port_of(sockets)
         found = [h for h in ("127.0.0.1", "[::1]") if can_connect(f"{h}:{port}")]
@@ -125,7 +127,7 @@ class Hosts(trio.abc.HostnameResolver):
         pytest.param(["203.0.113.1", "127.0.0.1"], "127.0.0.1:", id="one of ours"),
     ],
 )
-async def test_a_name_is_the_first_of_its_addresses_that_is_here(
+async def test_host_name_binds_first_local_address(
     addresses: list[str], listens_at: str
 ) -> None:
     trio.socket.set_custom_hostname_resolver(Hosts(*addresses))
@@ -133,8 +135,8 @@ async def test_a_name_is_the_first_of_its_addresses_that_is_here(
         assert sockets.addresses["web"].startswith(listens_at)
 
 
-async def test_a_port_in_use_is_refused_and_its_holder_named() -> None:
-    """And what was bound before it in the same set is given back."""
+async def test_port_in_use_error_names_process() -> None:
+    """Sockets bound before it in the same set are closed."""
     program = (
         "import socket, sys\n"
         "s = socket.create_server(('127.0.0.1', 0))\n"
@@ -152,37 +154,35 @@ async def test_a_port_in_use_is_refused_and_its_holder_named() -> None:
                 pytest.fail("it was bound")
         holder.communicate()
     message = str(caught.value)
-    assert message.startswith(f"cannot listen at 127.0.0.1:{port}: ")
-    assert f"(process {holder.pid}) listens there; stop it" in message
+    assert message.startswith(f"cannot listen on 127.0.0.1:{port}: port in use by ")
+    assert f"(pid {holder.pid}); stop it" in message
     assert caught.value.exit_code == 16
 
 
 @pytest.mark.parametrize(
     ("url", "says"),
     [
-        ("tcp://no-such-host.invalid:80", "nobody knows the host"),
-        ("tcp://203.0.113.1:0", "no interface of this machine has that address"),
+        ("tcp://no-such-host.invalid:80", "'no-such-host.invalid' cannot be resolved"),
+        ("tcp://203.0.113.1:0", "no interface of this machine has this address"),
         ("unix:///no/such/directory/x", "No such file or directory"),
-        (f"unix:///{'x' * MAX_PATH}", f"more than {MAX_PATH} bytes"),
+        (f"unix:///{'x' * MAX_PATH}", f"longer than {MAX_PATH} bytes"),
     ],
 )
-async def test_what_cannot_be_bound_is_an_error_that_says_why(
-    url: str, says: str
-) -> None:
+async def test_unbindable_address_error_names_cause(url: str, says: str) -> None:
     with pytest.raises(ListenError, match=says):
         async with open_sockets({"first": ANYWHERE, "web": Listen(url)}):
             pytest.fail("it was bound")
 
 
 @pytest.mark.skipif(os.getuid() == 0, reason="root may have any port")
-async def test_a_port_of_the_privileged_says_what_it_takes() -> None:
+async def test_privileged_port_error_names_capability() -> None:
     with pytest.raises(ListenError, match="CAP_NET_BIND_SERVICE"):
         async with open_sockets({"web": Listen("tcp://127.0.0.1:80")}):
             pytest.fail("it was bound")
 
 
-async def test_a_connection_that_lingers_does_not_hold_the_port() -> None:
-    """The side that closes first is left in TIME_WAIT, at this very address."""
+async def test_time_wait_connection_does_not_block_port() -> None:
+    """The side that closes first stays in TIME_WAIT, at this address."""
     async with open_sockets({"web": ANYWHERE}) as sockets:
         address = sockets.addresses["web"]
         with socket.socket(fileno=os.dup(only(sockets))) as listener:
@@ -197,9 +197,7 @@ async def test_a_connection_that_lingers_does_not_hold_the_port() -> None:
 
 @pytest.mark.parametrize("mode", [0o600, 0o660, 0o666])
 @pytest.mark.parametrize("mask", [0, 0o077, 0o777])
-async def test_a_socket_file_has_its_mode_whatever_the_umask(
-    path: str, mode: int, mask: int
-) -> None:
+async def test_socket_file_mode_ignores_umask(path: str, mode: int, mask: int) -> None:
     old = os.umask(mask)
     try:
         async with open_sockets({"web": Listen(f"unix://{path}", mode=mode)}):
@@ -214,8 +212,8 @@ def owners(path: str) -> tuple[int, int, int]:
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root may give files away")
-async def test_a_socket_file_has_its_user_and_group(path: str) -> None:
-    """By number, and by name; a group alone makes the socket its members', too."""
+async def test_socket_file_has_declared_user_and_group(path: str) -> None:
+    """By number and by name."""
     nobody = pwd.getpwnam("nobody")
     for user, group in (("nobody", nobody.pw_gid), (nobody.pw_uid, None)):
         listen = Listen(f"unix://{path}", user=user, group=group, mode=0o600)
@@ -224,17 +222,17 @@ async def test_a_socket_file_has_its_user_and_group(path: str) -> None:
             assert owners(path) == (nobody.pw_uid, gid, 0o600)
 
 
-async def test_a_socket_file_of_a_group_may_be_used_by_its_members(path: str) -> None:
+async def test_socket_file_of_group_is_usable_by_members(path: str) -> None:
     group = grp.getgrgid(os.getegid()).gr_name
     async with open_sockets({"web": Listen(f"unix://{path}", group=group)}):
         assert owners(path) == (os.geteuid(), os.getegid(), 0o660)
 
 
 @pytest.mark.parametrize("field", ["user", "group"])
-async def test_an_unknown_owner_is_named(path: str, field: str) -> None:
-    """When it is bound, and before a change is made; nothing is left of it."""
+async def test_unknown_owner_error_names_it(path: str, field: str) -> None:
+    """Both when it is bound and when a change is prepared; nothing is left behind."""
     listen = Listen(f"unix://{path}", **{field: "no-such-name"})  # type: ignore[arg-type]
-    problem = f"cannot listen at unix:{path}: there is no {field} 'no-such-name'"
+    problem = f"cannot listen on unix:{path}: unknown {field} 'no-such-name'"
     with pytest.raises(ListenError, match=problem):
         async with open_sockets({"web": listen}):
             pytest.fail("it was bound")
@@ -245,15 +243,15 @@ async def test_an_unknown_owner_is_named(path: str, field: str) -> None:
                 pytest.fail("it was changed")
 
 
-async def test_nothing_is_left_of_a_socket_file(path: str, directory: Path) -> None:
+async def test_socket_file_is_removed_at_the_end(path: str, directory: Path) -> None:
     async with open_sockets({"web": Listen(f"unix://{path}")}) as sockets:
         assert sockets.addresses == {"web": f"unix:{path}"}
         assert can_connect(f"unix:{path}")
     assert os.listdir(directory) == []
 
 
-async def test_a_stale_file_is_taken_over(path: str, directory: Path) -> None:
-    """Of a controller that was killed, also while it made its own."""
+async def test_stale_socket_file_is_replaced(path: str, directory: Path) -> None:
+    """Also the unfinished file of a controller that was killed while creating it."""
     for name in (path, f"{path}~"):
         with socket.socket(socket.AF_UNIX) as dead:
             dead.bind(name)
@@ -263,34 +261,34 @@ async def test_a_stale_file_is_taken_over(path: str, directory: Path) -> None:
     assert os.listdir(directory) == []
 
 
-async def test_a_living_server_is_never_replaced(path: str) -> None:
+async def test_socket_of_running_server_is_not_replaced(path: str) -> None:
     with listening(path), pytest.raises(ListenError) as caught:
         async with open_sockets({"web": Listen(f"unix://{path}")}):
             pytest.fail("it was bound")
-    assert f"process {os.getpid()} serves there; stop it" in str(caught.value)
+    assert f"in use by pid {os.getpid()}; stop it" in str(caught.value)
     assert exists(path)
 
 
-async def test_of_two_controllers_the_second_is_refused(path: str) -> None:
-    """By the lock: it is asked before anybody looks at the file."""
+async def test_second_controller_is_refused_by_lock(path: str) -> None:
+    """The lock is checked before the file."""
     async with open_sockets({"web": Listen(f"unix://{path}")}):
         os.unlink(path)
-        with pytest.raises(ListenError, match="another controller serves there"):
+        with pytest.raises(ListenError, match="in use by another controller"):
             async with open_sockets({"web": Listen(f"unix://{path}")}):
                 pytest.fail("it was bound")
 
 
-async def test_a_file_that_is_no_socket_is_never_touched(path: str) -> None:
+async def test_regular_file_at_socket_path_is_not_touched(path: str) -> None:
     with open(path, "w") as file:  # noqa: ASYNC230 (a few bytes)
         file.write("precious")
-    with pytest.raises(ListenError, match="no socket"):
+    with pytest.raises(ListenError, match="not a socket"):
         async with open_sockets({"web": Listen(f"unix://{path}")}):
             pytest.fail("it was bound")
     assert os.stat(path).st_size == len("precious")
 
 
-async def test_the_file_of_somebody_else_is_left_at_the_end(path: str) -> None:
-    """Ours was removed meanwhile, and another made at its place."""
+async def test_replaced_socket_file_is_not_removed(path: str) -> None:
+    """The own file was removed, and another one created in its place."""
     async with open_sockets({"web": Listen(f"unix://{path}")}):
         os.unlink(path)
         other = socket.socket(socket.AF_UNIX)
@@ -299,8 +297,8 @@ async def test_the_file_of_somebody_else_is_left_at_the_end(path: str) -> None:
         assert exists(path)
 
 
-async def test_a_server_that_tidies_up_removes_nothing_of_ours(path: str) -> None:
-    """asyncio's, from 3.13 on, unlinks the file that its socket is named after."""
+async def test_socket_file_survives_close_of_asyncio_server(path: str) -> None:
+    """Since Python 3.13, asyncio unlinks the path that its socket is bound to."""
 
     async def serve_for_a_moment(descriptor: int) -> None:
         sock = socket.socket(fileno=os.dup(descriptor))
@@ -316,8 +314,8 @@ async def test_a_server_that_tidies_up_removes_nothing_of_ours(path: str) -> Non
         assert can_connect(f"unix:{path}")
 
 
-async def test_with_reuse_port_each_worker_has_a_socket_of_its_own() -> None:
-    """At one address, made when it is first asked for, and kept over restarts."""
+async def test_reuse_port_gives_each_worker_its_own_socket() -> None:
+    """At the same address; created on first use, and kept across restarts."""
     async with open_sockets({"web": EACH}) as sockets:
         first, second = only(sockets, index=0), only(sockets, index=1)
         assert inode(first) != inode(second)
@@ -325,8 +323,8 @@ async def test_with_reuse_port_each_worker_has_a_socket_of_its_own() -> None:
         assert name_of(first) == name_of(second) == ("127.0.0.1", port_of(sockets))
 
 
-async def test_with_reuse_port_every_connection_finds_a_worker() -> None:
-    """What holds the address takes none, nor does what was released."""
+async def test_reuse_port_every_connection_reaches_a_worker() -> None:
+    """The reserving socket and released ones accept no connections."""
     async with open_sockets({"web": EACH}) as sockets:
         assert not can_connect(sockets.addresses["web"])
         with socket.socket(fileno=os.dup(only(sockets, index=1))) as listener:
@@ -338,19 +336,19 @@ async def test_with_reuse_port_every_connection_finds_a_worker() -> None:
                     listener.accept()[0].close()
 
 
-async def test_with_reuse_port_a_strangers_port_is_still_refused() -> None:
-    """The kernel would let us share it, and give away every other connection."""
+async def test_reuse_port_refuses_port_of_other_program() -> None:
+    """Sharing it would lose connections to the other program."""
     with socket.socket() as stranger:
         stranger.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
         stranger.bind(("127.0.0.1", 0))
         stranger.listen()
         url = f"tcp://127.0.0.1:{stranger.getsockname()[1]}"
-        with pytest.raises(ListenError, match="this process itself listens there"):
+        with pytest.raises(ListenError, match="port in use by this process"):
             async with open_sockets({"web": Listen(url, reuse_port=True)}):
                 pytest.fail("it was bound")
 
 
-async def test_with_reuse_port_all_interfaces_are_so_for_each_worker() -> None:
+async def test_reuse_port_on_all_interfaces_for_each_worker() -> None:
     everywhere = Listen("tcp://*:0", reuse_port=True)
     async with open_sockets({"web": everywhere}) as sockets:
         only(sockets)
@@ -359,10 +357,10 @@ async def test_with_reuse_port_all_interfaces_are_so_for_each_worker() -> None:
         assert can_connect(f"[::1]:{port}")
 
 
-async def test_a_change_keeps_what_stays_and_closes_what_goes_last(
+async def test_change_keeps_unchanged_sockets_and_closes_removed_last(
     path: str,
 ) -> None:
-    """Also under another name; in between, both sets are open."""
+    """Also under another name; until the commit, both sets are open."""
     async with open_sockets({"a": ANYWHERE, "b": Listen(f"unix://{path}")}) as sockets:
         a, b = sockets.addresses["a"], sockets.addresses["b"]
         kept = inode(only(sockets, "b"))
@@ -381,7 +379,7 @@ async def test_a_change_keeps_what_stays_and_closes_what_goes_last(
     assert not can_connect(d)
 
 
-async def test_a_change_that_is_given_up_leaves_all_as_it_was(path: str) -> None:
+async def test_change_without_commit_keeps_previous_sockets(path: str) -> None:
     async with open_sockets({"web": ANYWHERE}) as sockets:
         before = dict(sockets.addresses)
         wanted = {"web": Listen(f"unix://{path}"), "more": ANYWHERE}
@@ -394,7 +392,7 @@ async def test_a_change_that_is_given_up_leaves_all_as_it_was(path: str) -> None
         assert not exists(path)
 
 
-async def test_an_error_after_the_commit_takes_nothing_back() -> None:
+async def test_change_error_after_commit_reverts_nothing() -> None:
     async def change_and_fail(sockets: SocketSet) -> None:
         async with sockets.change({"web": ANYWHERE}) as change:
             change.commit()
@@ -406,21 +404,21 @@ async def test_an_error_after_the_commit_takes_nothing_back() -> None:
         assert can_connect(sockets.addresses["web"])
 
 
-async def test_a_change_that_cannot_be_bound_changes_nothing() -> None:
+async def test_change_bind_failure_keeps_previous_sockets() -> None:
     with listening() as other:
         taken = Listen(f"tcp://127.0.0.1:{other.getsockname()[1]}")
         async with open_sockets({"web": ANYWHERE}) as sockets:
             before = inode(only(sockets))
             open_before = descriptors()
-            with pytest.raises(ListenError, match="this process itself"):
+            with pytest.raises(ListenError, match="this process"):
                 async with sockets.change({"more": ANYWHERE, "web": taken}):
                     pytest.fail("it was bound")
             assert descriptors() == open_before
             assert inode(only(sockets)) == before
 
 
-async def test_a_free_port_is_kept_under_its_own_name_only() -> None:
-    """Two of them differ in nothing but their names."""
+async def test_change_keeps_port_zero_under_same_name_only() -> None:
+    """Two sockets on port 0 differ only in their names."""
     async with open_sockets({"a": ANYWHERE, "b": ANYWHERE}) as sockets:
         a, b = (inode(only(sockets, name)) for name in "ab")
         async with sockets.change({"b": ANYWHERE, "c": ANYWHERE}) as change:
@@ -428,8 +426,8 @@ async def test_a_free_port_is_kept_under_its_own_name_only() -> None:
             assert inode(only(change.sockets, "c")) not in (a, b)
 
 
-async def test_a_change_applies_a_mode_to_the_socket_that_stays(path: str) -> None:
-    """At the commit, and not before."""
+async def test_change_applies_mode_at_commit(path: str) -> None:
+    """Not before the commit."""
     async with open_sockets({"web": Listen(f"unix://{path}")}) as sockets:
         before = inode(only(sockets))
         wanted = {"web": Listen(f"unix://{path}", mode=0o666)}
@@ -441,8 +439,8 @@ async def test_a_change_applies_a_mode_to_the_socket_that_stays(path: str) -> No
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root may give files away")
-async def test_a_change_applies_owners_to_the_socket_that_stays(path: str) -> None:
-    """And gives it back where none are named any more."""
+async def test_change_applies_owners_at_commit(path: str) -> None:
+    """A declaration without owners resets them."""
     ours = Listen(f"unix://{path}")
     theirs = Listen(f"unix://{path}", user=65534, group=65534)
     async with open_sockets({"web": ours}) as sockets:
@@ -455,8 +453,8 @@ async def test_a_change_applies_owners_to_the_socket_that_stays(path: str) -> No
             assert owners(path) == expected
 
 
-async def test_a_change_applies_a_backlog_to_the_socket_that_stays(path: str) -> None:
-    """Connections that nobody accepts are as many as it says, and one."""
+async def test_change_applies_backlog_at_commit(path: str) -> None:
+    """The kernel queues one connection more than the backlog."""
     async with open_sockets({"web": Listen(f"unix://{path}", backlog=9)}) as sockets:
         wanted = {"web": Listen(f"unix://{path}", backlog=1)}
         async with sockets.change(wanted) as change:
@@ -471,7 +469,7 @@ async def test_a_change_applies_a_backlog_to_the_socket_that_stays(path: str) ->
                     c.connect(path)
 
 
-async def test_worker_sockets_stay_over_a_change() -> None:
+async def test_change_keeps_worker_sockets() -> None:
     async with open_sockets({"web": EACH}) as sockets:
         before = inode(only(sockets, index=3))
         async with sockets.change({"web": EACH}) as change:
@@ -479,14 +477,14 @@ async def test_worker_sockets_stay_over_a_change() -> None:
         assert inode(only(sockets, index=3)) == before
 
 
-async def test_reuse_port_cannot_change_while_the_address_is_in_use() -> None:
+async def test_change_of_reuse_port_is_refused() -> None:
     async with open_sockets({"web": ANYWHERE}) as sockets:
-        with pytest.raises(ListenError, match="stop the controller and start it"):
+        with pytest.raises(ListenError, match="restart the controller"):
             async with sockets.change({"web": EACH}):
                 pytest.fail("it was bound")
 
 
-async def test_a_cancellation_leaves_nothing_open(path: str) -> None:
+async def test_open_sockets_cancelled_leaves_nothing_open(path: str) -> None:
     with trio.CancelScope() as scope:
         async with open_sockets({"a": Listen(f"unix://{path}")}) as sockets:
             scope.cancel()

@@ -1,4 +1,4 @@
-"""Sockets that a service manager hands over: real descriptors, a real process."""
+"""Adopting sockets of a service manager, with real descriptors and a real process."""
 
 from __future__ import annotations
 
@@ -33,34 +33,34 @@ from trio_supervisor.process.spawn.exec import spawn_exec
 
 @pytest.fixture
 def path() -> Iterator[str]:
-    """Short enough for a socket."""
+    """A path short enough for a socket."""
     with tempfile.TemporaryDirectory(prefix="ts") as name:
         yield str(Path(name, "web.sock"))
 
 
 @pytest.fixture(autouse=True)
 def no_leaks() -> Iterator[None]:
-    """Whatever a test does, it ends with the descriptors that it began with."""
+    """Check that the test leaks no descriptor."""
     before = descriptors()
     yield
     assert descriptors() == before
 
 
 def handed_over(*sockets: tuple[str, socket.socket]) -> AdoptedDescriptors:
-    """What a service manager would hand over, under other numbers."""
+    """Return descriptors as a service manager would pass them, with other numbers."""
     return AdoptedDescriptors([(name, os.dup(sock.fileno())) for name, sock in sockets])
 
 
 def url(sock: socket.socket) -> Listen:
-    """Where *sock* is, as it would be declared."""
+    """Return the address of *sock* as a declaration."""
     name = sock.getsockname()
     if isinstance(name, str):
         return Listen(f"unix://{name}")
     return Listen(f"tcp://{name[0]}:{name[1]}")
 
 
-async def test_a_socket_of_the_right_name_is_taken_wherever_it_listens() -> None:
-    """The unit file has the last word on where."""
+async def test_take_sockets_matches_by_name_at_any_address() -> None:
+    """The unit file decides the address."""
     with listening() as theirs:
         adopted = handed_over(("web", theirs))
         async with open_sockets({"web": ANYWHERE}, adopted) as sockets:
@@ -69,10 +69,10 @@ async def test_a_socket_of_the_right_name_is_taken_wherever_it_listens() -> None
             assert not os.get_inheritable(only(sockets))
 
 
-async def test_a_socket_at_the_right_address_is_taken_whatever_its_name(
+async def test_take_sockets_matches_by_address_with_any_name(
     path: str,
 ) -> None:
-    """By default systemd names them after their unit."""
+    """By default, systemd names sockets after their unit."""
     with listening() as tcp, listening(path) as unix:
         adopted = handed_over(("app.socket", tcp), ("app.socket", unix))
         listens = {"control": url(unix), "web": url(tcp)}
@@ -82,30 +82,30 @@ async def test_a_socket_at_the_right_address_is_taken_whatever_its_name(
             assert sockets.addresses["control"] == f"unix:{path}"
 
 
-async def test_a_host_name_is_an_address_too() -> None:
+async def test_take_sockets_matches_resolved_host_name() -> None:
     with listening() as theirs:
         listens = {"web": Listen(f"tcp://localhost:{theirs.getsockname()[1]}")}
         async with open_sockets(listens, handed_over(("", theirs))) as sockets:
             assert inode(only(sockets)) == inode(theirs.fileno())
 
 
-async def test_names_go_before_addresses() -> None:
-    """Even where the first that is declared is at the address of another's."""
+async def test_take_sockets_prefers_name_over_address() -> None:
+    """Even if the first declared socket has the address of another one."""
     with listening() as theirs:
         listens = {"a": url(theirs), "b": ANYWHERE}
-        with pytest.raises(ListenError, match="listens there"):
+        with pytest.raises(ListenError, match="port in use by"):
             async with open_sockets(listens, handed_over(("b", theirs))):
                 pytest.fail("a was bound")
 
 
-async def test_of_two_with_the_right_name_the_address_decides() -> None:
+async def test_take_sockets_same_name_is_decided_by_address() -> None:
     with listening() as one, listening() as two:
         adopted = handed_over(("web", one), ("web", two))
         async with open_sockets({"web": url(two)}, adopted) as sockets:
             assert inode(only(sockets)) == inode(two.fileno())
 
 
-async def test_what_nobody_declared_is_closed_with_a_warning(
+async def test_undeclared_descriptor_is_closed_with_warning(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     with listening() as theirs:
@@ -114,20 +114,20 @@ async def test_what_nobody_declared_is_closed_with_a_warning(
             assert inode(only(sockets)) != inode(theirs.fileno())
     [record] = caplog.records
     assert record.levelno == logging.WARNING
-    assert "nothing was declared for the descriptor 'old'" in record.getMessage()
+    assert "no declared socket matches descriptor 'old'" in record.getMessage()
     assert "127.0.0.1:" in record.getMessage()
 
 
-async def test_the_right_name_on_the_wrong_thing_is_an_error() -> None:
-    """Bound anew, it would hide that the unit file has a mistake in it."""
+async def test_take_sockets_named_non_socket_raises_listen_error() -> None:
+    """Binding another socket would hide the mistake in the unit file."""
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as datagrams:
         adopted = handed_over(("web", datagrams))
-        with pytest.raises(ListenError, match="no listening stream socket"):
+        with pytest.raises(ListenError, match="not a listening stream socket"):
             async with open_sockets({"web": ANYWHERE}, adopted):
                 pytest.fail("it was taken")
 
 
-async def test_a_file_that_is_not_ours_is_left_at_the_end(path: str) -> None:
+async def test_file_of_adopted_socket_is_not_removed(path: str) -> None:
     with listening(path) as theirs:
         async with open_sockets({"web": url(theirs)}, handed_over(("web", theirs))):
             pass
@@ -135,23 +135,12 @@ async def test_a_file_that_is_not_ours_is_left_at_the_end(path: str) -> None:
     assert exists(path)
 
 
-async def test_all_workers_share_a_socket_that_was_handed_over() -> None:
-    """With reuse_port, too: there is only the one."""
+async def test_workers_share_adopted_socket_despite_reuse_port() -> None:
+    """Even with reuse_port: there is only one socket."""
     with listening() as theirs:
         listen = Listen("tcp://127.0.0.1:0", reuse_port=True)
         async with open_sockets({"web": listen}, handed_over(("web", theirs))) as taken:
             assert only(taken, index=0) == only(taken, index=5)
-
-
-def test_a_stored_descriptor_is_taken_by_its_name() -> None:
-    with listening() as theirs:
-        adopted = handed_over(("stored", theirs))
-        descriptor = adopted.take_descriptor("stored")
-        assert descriptor is not None
-        assert inode(descriptor) == inode(theirs.fileno())
-        assert adopted.take_descriptor("stored") is None
-        os.close(descriptor)
-        adopted.close()
 
 
 @pytest.mark.parametrize(
@@ -166,7 +155,9 @@ def test_a_stored_descriptor_is_taken_by_its_name() -> None:
         pytest.param({"LISTEN_FDS": "0", "LISTEN_PID": str(os.getpid())}, id="none"),
     ],
 )
-def test_what_was_not_handed_to_us_is_not_touched(environ: dict[str, str]) -> None:
+def test_from_environment_ignores_descriptors_of_others(
+    environ: dict[str, str],
+) -> None:
     adopted = AdoptedDescriptors.from_environment(environ)
     adopted.close()
 
@@ -191,8 +182,8 @@ trio.run(main)
 """
 
 
-async def test_a_controller_takes_what_was_handed_to_it() -> None:
-    """By our own way of handing over, which is that of systemd."""
+async def test_controller_adopts_passed_sockets() -> None:
+    """Passed by `spawn_exec`, which follows the same protocol as systemd."""
     read, write = os.pipe()
     with open(read) as reader, listening() as web, listening() as other:  # noqa: ASYNC230
         try:
@@ -213,8 +204,8 @@ async def test_a_controller_takes_what_was_handed_to_it() -> None:
     assert said.splitlines() == ["[False, False]", address, "the other is closed"]
 
 
-async def test_a_descriptor_that_is_not_open_ends_the_list() -> None:
-    """A wrapper closed it; what the rest would be is anybody's guess."""
+async def test_from_environment_closed_descriptor_ends_list() -> None:
+    """If a wrapper closed it, the meaning of the others is unknown."""
     script = (
         "import logging, os, sys\n"
         "logging.basicConfig(stream=sys.stdout, format='%(message)s')\n"

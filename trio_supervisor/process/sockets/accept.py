@@ -1,4 +1,4 @@
-"""Accept connections, also while no descriptor is left for one."""
+"""Accept connections, and keep trying when the descriptor limit is reached."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from trio_supervisor.process.shortage import shortage_of, text_of
 
 logger = logging.getLogger(__name__)
 
-# Until another attempt: clients wait in the backlog [s].
+# Delay before the next attempt; clients wait in the backlog [s].
 _PAUSE: Final = 0.1
 
 
@@ -23,16 +23,16 @@ async def accept_all(
     nursery: trio.Nursery,
     what: str,
 ) -> NoReturn:
-    """Accept until cancelled, and close *listener* then.
+    """Accept connections until cancelled, then close *listener*.
 
-    As `trio.serve_listeners`, which writes a traceback ten times a second while the
-    limit of descriptors is reached; here one line says it, and one that it is over.
+    Like `trio.serve_listeners`, which logs a traceback ten times a second while the
+    descriptor limit is reached; this logs one line at the beginning and one at the end.
 
     Args:
         handler: Runs in *nursery*, and closes the stream.
-        what: Who accepts, for the log.
+        what: Name of the server, for the log.
     """
-    trouble = RepeatedFailures(logger, f"{what}: connections are accepted")
+    trouble = RepeatedFailures(logger, f"{what}: accepting connections")
     async with listener:
         while True:
             try:

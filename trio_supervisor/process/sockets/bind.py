@@ -1,4 +1,4 @@
-"""Bind one declared address, and say who stands in the way where somebody does."""
+"""Bind one declared address; errors name the process that uses it."""
 
 from __future__ import annotations
 
@@ -19,9 +19,9 @@ from trio_supervisor.process.sockets.unix_files import (
 )
 from trio_supervisor.process.threads import run_in_thread
 
-# What all interfaces are called, where somebody calls them anything.
+# Hosts that mean all interfaces.
 _EVERYWHERE: Final = ("", "*")
-# With these the next address of the same host is tried: this system has no IPv6.
+# After these errors the next address of the host is tried: the system has no IPv6.
 _NOT_HERE: Final = (errno.EAFNOSUPPORT, errno.EADDRNOTAVAIL)
 
 
@@ -40,7 +40,7 @@ class ListenAddress(Protocol):
 
     @property
     def port(self) -> int:
-        """0: any free one."""
+        """0: any free port."""
         ...
 
     @property
@@ -50,39 +50,39 @@ class ListenAddress(Protocol):
 
     @property
     def backlog(self) -> int:
-        """Connections that wait for an accept; the kernel has a limit of its own."""
+        """Connections that may wait for an accept; the kernel has its own limit."""
         ...
 
     @property
     def reuse_port(self) -> bool:
-        """Whether each worker has a socket, and so a queue, of its own."""
+        """Whether each worker has its own socket, and so its own queue."""
         ...
 
     @property
     def mode(self) -> int:
-        """Of the file of a Unix socket."""
+        """Mode of the file of a Unix socket."""
         ...
 
     @property
     def user(self) -> str | int | None:
-        """Owner of the file of a Unix socket; None: as it is made."""
+        """Owner of the file of a Unix socket; None: unchanged."""
         ...
 
     @property
     def group(self) -> str | int | None:
-        """Group of the file of a Unix socket; None: as it is made."""
+        """Group of the file of a Unix socket; None: unchanged."""
         ...
 
 
 def declared_address(listen: ListenAddress) -> str:
-    """Return *listen* in one word, as it was declared."""
+    """Return *listen* as text, as it was declared."""
     if listen.kind == "unix":
         return f"unix:{listen.path}"
     return _host_port(listen.host, listen.port)
 
 
 def bound_address(sock: socket.socket) -> str:
-    """Return in one word where *sock* really is."""
+    """Return the address that *sock* is bound to, as text."""
     name = sock.getsockname()
     if sock.family == socket.AF_UNIX:
         return f"unix:{os.fsdecode(name)}"
@@ -92,11 +92,11 @@ def bound_address(sock: socket.socket) -> str:
 async def resolve(listen: ListenAddress) -> list[tuple[int, tuple[Any, ...]]]:
     """Return the families and addresses of a TCP socket, best first.
 
-    A name stands for its first IPv4 address where it has one: one declared socket is
-    one descriptor, and most clients of a name that has both also try IPv4.
+    A host name stands for its first IPv4 address if it has one: a declared socket is
+    one descriptor, and most clients of a name with both kinds also try IPv4.
 
     Raises:
-        ListenError: nobody knows that host.
+        ListenError: the host cannot be resolved.
     """
     host, port = listen.host, listen.port
     if host in _EVERYWHERE:
@@ -107,18 +107,18 @@ async def resolve(listen: ListenAddress) -> list[tuple[int, tuple[Any, ...]]]:
         )
     except (OSError, UnicodeError) as exc:
         raise ListenError(
-            f"cannot listen at {declared_address(listen)}: nobody knows the host "
-            f"{host!r} ({exc}); give an address of this machine"
+            f"cannot listen on {declared_address(listen)}: host {host!r} cannot be "
+            f"resolved ({exc}); use an address of this machine"
         ) from exc
     addresses = [(int(family), tuple(address)) for family, _, _, _, address in found]
     return sorted(addresses, key=lambda item: item[0] != socket.AF_INET)
 
 
 async def bind_tcp(listen: ListenAddress) -> socket.socket:
-    """Return a socket bound to *listen*; one with ``reuse_port`` does not listen yet.
+    """Return a socket bound to *listen*; with ``reuse_port``, it does not listen.
 
-    That one only holds the address: the kernel would give it connections, and no
-    worker would accept them. A cancellation leaves nothing open.
+    Such a socket only reserves the address: if it listened, the kernel would give it
+    connections that no worker accepts. A cancellation leaves nothing open.
 
     Raises:
         ListenError: it cannot be bound.
@@ -129,7 +129,7 @@ async def bind_tcp(listen: ListenAddress) -> socket.socket:
         try:
             if not listen.reuse_port:
                 return _bind(family, address, is_everywhere, backlog=listen.backlog)
-            if listen.port:  # a stranger's socket would let us share its address
+            if listen.port:  # fail if another program's socket allows sharing
                 _bind(family, address, is_everywhere, backlog=None).close()
             return _bind(family, address, is_everywhere, reuses=True)
         except OSError as exc:
@@ -141,7 +141,7 @@ async def bind_tcp(listen: ListenAddress) -> socket.socket:
 
 
 def bind_beside(holder: socket.socket, backlog: int) -> socket.socket:
-    """Return another listening socket at the very address of *holder*.
+    """Return another listening socket at the exact address of *holder*.
 
     Raises:
         ListenError: it cannot be bound.
@@ -154,12 +154,14 @@ def bind_beside(holder: socket.socket, backlog: int) -> socket.socket:
         return _bind(holder.family, name, is_everywhere, reuses=True, backlog=backlog)
     except OSError as exc:
         where = bound_address(holder)
-        raise ListenError(f"cannot listen once more at {where}: {exc}") from exc
+        raise ListenError(
+            f"cannot open another socket on {where} (reuse_port): {exc}"
+        ) from exc
 
 
 @contextmanager
 def bind_unix(listen: ListenAddress) -> Iterator[UnixSocketFile]:
-    """Listen at the path of *listen* for the length of the block.
+    """Listen on the path of *listen* within the block.
 
     Raises:
         ListenError: it cannot be bound.
@@ -179,12 +181,12 @@ def bind_unix(listen: ListenAddress) -> Iterator[UnixSocketFile]:
             problem = exc.strerror or str(exc)
             if exc.errno == errno.EADDRINUSE:
                 problem += "; stop it, or choose another path"
-            raise ListenError(f"cannot listen at unix:{path}: {problem}") from exc
+            raise ListenError(f"cannot listen on unix:{path}: {problem}") from exc
         yield made
 
 
 def check_owners(listen: ListenAddress) -> None:
-    """Look whether the user and the group of *listen* exist.
+    """Check that the user and the group of *listen* exist.
 
     Raises:
         ListenError: one does not.
@@ -194,7 +196,7 @@ def check_owners(listen: ListenAddress) -> None:
         group_number(listen.group)
     except OSError as exc:
         address = declared_address(listen)
-        raise ListenError(f"cannot listen at {address}: {exc.strerror}") from exc
+        raise ListenError(f"cannot listen on {address}: {exc.strerror}") from exc
 
 
 def _bind(
@@ -207,12 +209,12 @@ def _bind(
 ) -> socket.socket:
     sock = socket.socket(family, socket.SOCK_STREAM)
     try:
-        # Connections of the last one that linger in TIME_WAIT do not matter.
+        # Bind although connections of an earlier server are in TIME_WAIT.
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         if reuses:
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
         if family == socket.AF_INET6:
-            # Whatever net.ipv6.bindv6only says: "::" alone is IPv6 alone.
+            # Independent of net.ipv6.bindv6only: a literal "::" means IPv6 only.
             only = int(not is_everywhere)
             sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, only)
         sock.bind(address)
@@ -229,21 +231,21 @@ async def _explain(listen: ListenAddress, problem: OSError) -> ListenError:
     match problem.errno:
         case errno.EADDRINUSE:
             holder = await run_in_thread(_holder, listen.port)
-            reason = f"{holder} listens there; stop it, or choose another port"
+            reason = f"port in use by {holder}; stop it, or choose another port"
         case errno.EADDRNOTAVAIL:
-            reason = "no interface of this machine has that address; check the host"
+            reason = "no interface of this machine has this address; check the host"
         case errno.EACCES:
             reason = (
-                "ports below net.ipv4.ip_unprivileged_port_start (1024) need the "
-                "capability CAP_NET_BIND_SERVICE; choose a higher port, or have "
+                "ports below net.ipv4.ip_unprivileged_port_start (1024) require the "
+                "capability CAP_NET_BIND_SERVICE; choose a higher port, or let "
                 "systemd open the socket"
             )
-    return ListenError(f"cannot listen at {declared_address(listen)}: {reason}")
+    return ListenError(f"cannot listen on {declared_address(listen)}: {reason}")
 
 
 def _holder(port: int) -> str:
-    """Who listens at *port*, as far as we may know."""
-    import psutil  # only for this message
+    """Return a description of the process that listens on *port*."""
+    import psutil  # slow to import; only needed for this message
 
     with suppress(psutil.Error, OSError):
         for connection in psutil.net_connections("tcp"):
@@ -251,9 +253,9 @@ def _holder(port: int) -> str:
             is_here = connection.laddr[1:] == (port,)
             if is_listener and is_here and connection.pid:
                 if connection.pid == os.getpid():
-                    return "this process itself"
+                    return "this process"
                 name = psutil.Process(connection.pid).name()
-                return f"{name} (process {connection.pid})"
+                return f"{name} (pid {connection.pid})"
     return "another process"
 
 

@@ -1,4 +1,4 @@
-"""Which processes listen on a port, as /proc says (Linux)."""
+"""Find the process that listens on a port, through /proc (Linux)."""
 
 from __future__ import annotations
 
@@ -18,28 +18,28 @@ _TABLES: Final = {"tcp": "0A", "tcp6": "0A", "udp": "07", "udp6": "07"}
 
 @frozen(kw_only=True)
 class ListeningProcess:
-    """A process that holds a port."""
+    """A process that listens on a port."""
 
     port: int
     process_id: int | None
-    """None: its process cannot be seen by this user."""
+    """None: this user may not see the process."""
     group: int = 0
     """Its process group."""
     name: str = ""
-    """Its program, or its user where that is all that is known."""
+    """Name of its program, or of its user if nothing else is known."""
 
 
 def find_listening_process(
     ports: Collection[int], ours: Collection[int] = ()
 ) -> ListeningProcess | None:
-    """Return who holds one of *ports*; None: nobody, or it is unknown.
+    """Return a process that listens on one of *ports*; None: no such process is known.
 
     Reads /proc: call it in a thread.
 
     Args:
-        ports: The likeliest first.
-        ours: Process groups that are preferred: a listening socket may be held by many,
-            having been inherited.
+        ports: The most likely port first.
+        ours: Preferred process groups, since many processes may have inherited a
+            listening socket.
     """
     sockets = _sockets()
     for port in ports:
@@ -58,7 +58,7 @@ def find_listening_process(
 
 
 def _sockets() -> list[tuple[int, str, int]]:
-    """Return port, inode and user of each socket that keeps others from its port."""
+    """Return port, inode and user of each socket that occupies a port."""
     found = []
     for table, state in _TABLES.items():
         with (

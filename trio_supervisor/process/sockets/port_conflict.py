@@ -1,4 +1,4 @@
-"""Who listens at a local TCP address, as far as /proc tells. Linux."""
+"""Detect that another process than the probed worker listens on its port. Linux."""
 
 from __future__ import annotations
 
@@ -15,15 +15,15 @@ _V4_IN_V6: Final = "::ffff:"
 
 
 def conflicting_listener(host: str, port: int, leader: int, mark: str) -> str:
-    """Return who else answers at an address of this machine, in words.
+    """Return a description of the process that answers in place of a worker.
 
-    Empty: the process *leader*, or a process that belongs to it, listens there; or
-    that cannot be told, as where the listener belongs to another user.
+    Empty: the worker itself, or one of its processes, listens there; or that is
+    unknown, for example because the listener belongs to another user.
 
     Args:
         host: A literal address.
-        leader: Leads the process group of a worker.
-        mark: ``NAME=VALUE``, which all that descends from it has in its environment.
+        leader: Leader of the worker's process group.
+        mark: ``NAME=VALUE`` in the environment of all descendants of the worker.
     """
     wanted = {f"socket:[{inode}]" for inode in _listeners(host, port)}
     if not wanted or read_stat(leader) is None:
@@ -31,7 +31,7 @@ def conflicting_listener(host: str, port: int, leader: int, mark: str) -> str:
     for pid in _tree(leader):
         holds = _holds(pid, wanted)
         if holds is None or holds:
-            return ""  # its own, or one of its processes cannot be looked at
+            return ""  # its own, or one of its processes cannot be inspected
     found = [pid for pid in _pids() if _holds(pid, wanted)]
     if not found or any(_belongs(pid, leader, mark) for pid in found):
         return ""
@@ -39,7 +39,7 @@ def conflicting_listener(host: str, port: int, leader: int, mark: str) -> str:
 
 
 def _listeners(host: str, port: int) -> list[str]:
-    """Return the inodes of the sockets that the kernel prefers for an address."""
+    """Return the inodes of the sockets that get connections to an address."""
     address = ip_address(host.partition("%")[0])
     if isinstance(address, IPv6Address) and address.ipv4_mapped is not None:
         address = address.ipv4_mapped
@@ -58,7 +58,7 @@ def _listeners(host: str, port: int) -> list[str]:
 
 
 def _table(name: str, port: int) -> Iterator[tuple[str, str]]:
-    """Give address and inode of each socket of a table that listens at *port*."""
+    """Yield address and inode of each socket of a table that listens on *port*."""
     try:
         with open(f"/proc/net/{name}", encoding="ascii") as file:
             lines = file.readlines()[1:]
@@ -72,7 +72,7 @@ def _table(name: str, port: int) -> Iterator[tuple[str, str]]:
 
 
 def _address(digits: str) -> str:
-    """Return what eight or 32 digits stand for: words in the machine's byte order."""
+    """Return the address for 8 or 32 hexadecimal digits, in native byte order."""
     data = b"".join(
         bytes.fromhex(digits[place : place + 8])[::-1]
         for place in range(0, len(digits), 8)
@@ -85,13 +85,13 @@ def _address(digits: str) -> str:
 
 
 def _holds(pid: int, wanted: set[str]) -> bool | None:
-    """Whether process *pid* has one of *wanted* open; None: that cannot be seen."""
+    """Return whether process *pid* has one of *wanted* open; None: unknown."""
     directory = f"/proc/{pid}/fd"
     try:
-        # What listens was opened early: it has a low number.
+        # In ascending order: listening sockets are opened early.
         numbers = sorted(map(int, os.listdir(directory)))
     except FileNotFoundError:
-        return False  # it is gone
+        return False  # it has exited
     except OSError:
         return None
     for number in numbers:
@@ -106,7 +106,7 @@ def _holds(pid: int, wanted: set[str]) -> bool | None:
 
 
 def _tree(leader: int) -> Iterator[int]:
-    """Give a process, its children, theirs …"""
+    """Yield a process and all its descendants."""
     left, seen = [leader], {leader}
     while left:
         pid = left.pop()

@@ -1,8 +1,8 @@
-"""Listening sockets: bound once by the controller, inherited by every worker.
+"""Listening sockets, bound by the controller and inherited by the workers.
 
-They stay open while workers come and go, so no connection is refused by a restart.
-They are left blocking, as programs expect them (sd_listen_fds(3)); who reads by an
-event loop makes his own non-blocking, as trio and asyncio do.
+They stay open while workers are replaced, so that no connection is refused during a
+restart. They are blocking, as programs expect (sd_listen_fds(3)); trio and asyncio make
+their copies non-blocking.
 """
 
 from __future__ import annotations
@@ -39,11 +39,11 @@ class SharedSocket:
 
     _listen: ListenAddress
     _socket: socket.socket
-    """Listens; with ``reuse_port`` it only holds the address."""
+    """It listens; with ``reuse_port``, it only reserves the address."""
     _stack: ExitStack
     _is_adopted: bool
     _file: UnixSocketFile | None = None
-    """What is kept at its path, if we made it."""
+    """The file of a Unix socket, if this process has created it."""
     _workers: dict[int, socket.socket] = field(factory=dict, init=False)
 
     @classmethod
@@ -59,16 +59,16 @@ class SharedSocket:
 
     @classmethod
     def adopt(cls, listen: ListenAddress, sock: socket.socket) -> Self:
-        """Return one for a *sock* that somebody else bound: all workers share it."""
+        """Return one for a *sock* from a service manager; all workers share it."""
         stack = ExitStack()
         stack.enter_context(sock)
         return cls(listen, sock, stack, is_adopted=True)
 
     @property
     def address(self) -> str:
-        """Where it really is: ``127.0.0.1:8080``, ``[::1]:8080``, ``unix:/run/x``."""
+        """Its actual address: ``127.0.0.1:8080``, ``[::1]:8080``, ``unix:/run/x``."""
         if self._listen.kind == "unix" and not self._is_adopted:
-            return declared_address(self._listen)  # its own name is another one
+            return declared_address(self._listen)  # it is bound under a temporary name
         return bound_address(self._socket)
 
     @property
@@ -77,10 +77,10 @@ class SharedSocket:
         return is_tcp and self._listen.reuse_port and not self._is_adopted
 
     def descriptor(self, index: int) -> int:
-        """Return what worker *index* inherits; it stays ours, and open.
+        """Return the descriptor for worker *index*; it stays open here.
 
         Raises:
-            ListenError: it needs a socket of its own, and that cannot be bound.
+            ListenError: with ``reuse_port``, its own socket cannot be bound.
         """
         if not self._has_one_each:
             return self._socket.fileno()
@@ -89,42 +89,42 @@ class SharedSocket:
         return self._workers[index].fileno()
 
     def release(self, index: int) -> None:
-        """Say that worker *index* will not come back.
+        """Close the own socket of worker *index*, which will not come back.
 
-        The kernel would go on giving connections to a socket that nobody reads.
+        Otherwise the kernel would keep giving connections to it.
         """
         if (sock := self._workers.pop(index, None)) is not None:
             sock.close()
 
     def restore(self) -> bool:
-        """Make the file of a Unix socket again if it is gone; say whether it was.
+        """Recreate the file of a Unix socket if it was removed; return whether it was.
 
-        It is a new socket then: workers that run have the old one.
+        The file belongs to a new socket then; running workers have the old one.
 
         Raises:
-            OSError: that is not possible now.
+            OSError: it cannot be created.
         """
         return self._file is not None and self._file.restore()
 
     def is_same(self, other: ListenAddress) -> bool:
-        """Whether *other* can go on with this socket.
+        """Return whether the declaration *other* can keep using this socket.
 
         Raises:
-            ListenError: it is the same address in a way that excludes this one.
+            ListenError: the address is the same, but the socket cannot be converted.
         """
         if _identity(self._listen) != _identity(other):
             return False
         if self._listen.kind == "tcp" and self._listen.reuse_port != other.reuse_port:
             raise ListenError(
-                f"reuse_port of {declared_address(other)} cannot change while it is "
-                f"in use; stop the controller and start it again"
+                f"reuse_port of {declared_address(other)} cannot be changed by a "
+                f"reload; restart the controller"
             )
         return True
 
     def update(self, listen: ListenAddress) -> None:
-        """Go on as *listen* says: backlog, mode and owners may be others."""
+        """Apply backlog, mode and owners of *listen*."""
         if self._is_adopted:
-            return  # as its own unit says
+            return  # configured by its systemd unit
         if listen.backlog != self._listen.backlog:
             own = self._workers.values() if self._has_one_each else [self._socket]
             for sock in own:
@@ -143,13 +143,17 @@ class SharedSocket:
             group = os.getegid() if listen.group is None else listen.group
             give_to(path, user, group)
             os.chmod(path, listen.mode)
-        except FileNotFoundError:  # somebody removed it
+        except FileNotFoundError:
             logger.warning("the socket file %s was removed", path)
         except OSError as exc:
-            logger.error("%s keeps its owner and mode: %s", path, exc.strerror)
+            logger.error(
+                "cannot change owner and mode of %s: %s; keeping the old ones",
+                path,
+                exc.strerror,
+            )
 
     def close(self) -> None:
-        """Stop listening; remove the file of a Unix socket that we made."""
+        """Stop listening; remove the file of a Unix socket created by this process."""
         for index in list(self._workers):
             self.release(index)
         self._stack.close()
@@ -163,27 +167,27 @@ class SocketSet:
 
     @property
     def addresses(self) -> dict[str, str]:
-        """Where each really is; a port 0 was replaced by the port it got."""
+        """The actual addresses; a port 0 is replaced by the port in use."""
         return {name: shared.address for name, shared in self._sockets.items()}
 
     def descriptors(self, names: Iterable[str], index: int) -> dict[str, int]:
-        """Return what worker *index* of a service with the sockets *names* inherits.
+        """Return the descriptors of the sockets *names* for worker *index*.
 
         Raises:
-            ListenError: one of its own, for ``reuse_port``, cannot be bound.
+            ListenError: with ``reuse_port``, its own socket cannot be bound.
         """
         return {name: self._sockets[name].descriptor(index) for name in names}
 
     def release(self, names: Iterable[str], index: int) -> None:
-        """Say that worker *index* of that service will not come back."""
+        """Close the own sockets of worker *index*, which will not come back."""
         for name in names:
             self._sockets[name].release(index)
 
     def restore(self) -> list[str]:
-        """Make again the files that are gone; return the names of their sockets.
+        """Recreate removed files; return the names of their sockets.
 
         Raises:
-            OSError: one cannot be made now; the others are.
+            OSError: none of the removed files can be created.
         """
         found, problems = [], []
         for name, shared in self._sockets.items():
@@ -200,14 +204,14 @@ class SocketSet:
     async def change(
         self, listens: Mapping[str, ListenAddress]
     ) -> AsyncIterator[SocketChange]:
-        """Prepare to listen at *listens*, and at nothing else after the commit.
+        """Prepare to listen on *listens*, and on nothing else after the commit.
 
-        What is declared as before, under whatever name, is kept; the new are bound
-        now, before anything is started. If the block is left without a commit, all is
-        as it was. One change at a time.
+        Unchanged sockets are kept, even under another name; new ones are bound now,
+        before anything is started. If the block is left without a commit, the previous
+        sockets stay. One change at a time.
 
         Raises:
-            ListenError: a new one cannot be bound; nothing changed.
+            ListenError: a new socket cannot be bound; nothing has changed.
         """
         with ExitStack() as stack:
             left = dict(self._sockets)
@@ -235,17 +239,17 @@ class SocketSet:
 
 @define(eq=False)
 class SocketChange:
-    """A set of sockets about to take the place of another; see `SocketSet.change`."""
+    """A set of sockets that is about to replace another; see `SocketSet.change`."""
 
     sockets: SocketSet
-    """Those to come: what is started now gets its descriptors from here."""
+    """The new set: workers that are started now get their descriptors from it."""
     _before: SocketSet
     _listens: Mapping[str, ListenAddress]
     _removed: tuple[SharedSocket, ...]
     is_committed: bool = field(default=False, init=False)
 
     def commit(self) -> None:
-        """Switch: close what was removed, apply other backlogs and modes. Once."""
+        """Close removed sockets, apply new backlogs and modes. Call it once."""
         self.is_committed = True
         self._before._sockets = self.sockets._sockets
         for name, listen in self._listens.items():
@@ -258,14 +262,14 @@ class SocketChange:
 async def open_sockets(
     listens: Mapping[str, ListenAddress], adopted: AdoptedDescriptors | None = None
 ) -> AsyncIterator[SocketSet]:
-    """Listen at *listens* for the length of the block; leave nothing behind.
+    """Listen on *listens* within the block; close all sockets at the end.
 
     Args:
-        adopted: What a service manager handed over, which is used where it fits; what
-            nobody took is closed.
+        adopted: Sockets passed by a service manager, used for matching declarations;
+            the others are closed.
 
     Raises:
-        ListenError: one cannot be bound; none is open then.
+        ListenError: a socket cannot be bound; none is left open.
     """
     sockets = SocketSet({})
     try:
@@ -286,11 +290,11 @@ async def open_sockets(
 def _find(
     sockets: Mapping[str, SharedSocket], name: str, listen: ListenAddress
 ) -> str | None:
-    """Return the name of the one that goes on as *listen*."""
+    """Return the name of the socket that *listen* can keep using; None: none."""
     if name in sockets and sockets[name].is_same(listen):
         return name
     if listen.kind == "tcp" and not listen.port:
-        return None  # any free port: under another name it is another one
+        return None  # any free port: under another name, it is another socket
     return next((key for key, it in sockets.items() if it.is_same(listen)), None)
 
 

@@ -1,7 +1,7 @@
-"""Sockets that a service manager opened for us: the receiving end of sd_listen_fds(3).
+"""Adopt listening sockets from a service manager, as in sd_listen_fds(3).
 
-A service file needs no change to be socket activated: what systemd hands over is
-matched with what was declared, by its name and then by its address.
+A service file needs no change for socket activation: sockets from systemd are matched
+with the declared ones, by name and then by address.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ FIRST_DESCRIPTOR: Final = 3
 
 @define(eq=False)
 class AdoptedDescriptors:
-    """What was handed over and not taken yet, with names, in order."""
+    """The descriptors passed by a service manager that are not taken yet."""
 
     _left: list[tuple[str, int]] = field(factory=list)
 
@@ -41,9 +41,9 @@ class AdoptedDescriptors:
 
     @classmethod
     def from_environment(cls, environ: Mapping[str, str]) -> Self:
-        """Return what *environ* says was handed over to this very process.
+        """Return the descriptors that *environ* lists for this process.
 
-        No child inherits them from now on. To be called once: they are the object's.
+        Children do not inherit them from now on. Call it once: the object owns them.
         """
         count = environ.get("LISTEN_FDS", "")
         if environ.get("LISTEN_PID") != str(os.getpid()) or not count.isdecimal():
@@ -56,27 +56,22 @@ class AdoptedDescriptors:
             try:
                 os.set_inheritable(descriptor, False)
             except OSError:
-                logger.warning("LISTEN_FDS: descriptor %d is not open", descriptor)
+                logger.warning(
+                    "LISTEN_FDS: descriptor %d is not open; ignoring it and later ones",
+                    descriptor,
+                )
                 break
             left.append((name, descriptor))
         return cls(left)
 
-    def take_descriptor(self, name: str) -> int | None:
-        """Return what is stored under *name*, as by FDSTORE=1; the caller closes it."""
-        for entry in self._left:
-            if entry[0] == name:
-                self._left.remove(entry)
-                return entry[1]
-        return None
-
     async def take_sockets(
         self, listens: Mapping[str, ListenAddress]
     ) -> dict[str, socket.socket]:
-        """Return those that were declared; the caller closes them.
+        """Return the sockets that are declared; the caller closes them.
 
         Raises:
-            ListenError: one has the right name and is no listening stream socket. All
-                are still here then.
+            ListenError: one has a declared name but is not a listening stream socket.
+                None is taken then.
         """
         matches: dict[str, tuple[str, int]] = {}
         free = list(self._left)
@@ -86,7 +81,7 @@ class AdoptedDescriptors:
             if found := (here or named):
                 if _address(found[0][1]) is None:
                     raise ListenError(
-                        f"the descriptor {name!r} from the service manager is no "
+                        f"descriptor {name!r} from the service manager is not a "
                         f"listening stream socket; its unit needs ListenStream= and "
                         f"Accept=no"
                     )
@@ -106,21 +101,21 @@ class AdoptedDescriptors:
         }
 
     def close(self) -> None:
-        """Close what nobody took, and say so."""
+        """Close and log the descriptors that were not taken."""
         for name, descriptor in self._left:
             address = _address(descriptor)
             logger.warning(
-                "nothing was declared for the descriptor %r from the service manager "
+                "no declared socket matches descriptor %r from the service manager "
                 "(%s); closing it",
                 name,
-                "no listening stream socket" if address is None else address[1],
+                "not a listening stream socket" if address is None else address[1],
             )
             os.close(descriptor)
         self._left = []
 
 
 async def _is_at(descriptor: int, listen: ListenAddress) -> bool:
-    """Whether *descriptor* listens where *listen* says."""
+    """Return whether *descriptor* listens on the address of *listen*."""
     if (found := _address(descriptor)) is None:
         return False
     name, text = found
@@ -129,12 +124,12 @@ async def _is_at(descriptor: int, listen: ListenAddress) -> bool:
     if isinstance(name, str | bytes) or not listen.port:
         return False
     if f"tcp:{text}" == f"tcp:{declared_address(listen)}":
-        return True  # as it stands there: nobody has to be asked for a host
+        return True  # literally equal: no host has to be resolved
     return any(address[:2] == name[:2] for _, address in await resolve(listen))
 
 
 def _address(descriptor: int) -> tuple[Any, str] | None:
-    """Where *descriptor* listens; None: it is no listening stream socket."""
+    """Return the address of *descriptor*; None: not a listening stream socket."""
     try:
         sock = socket.socket(fileno=descriptor)
     except OSError:

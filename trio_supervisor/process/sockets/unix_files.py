@@ -1,6 +1,7 @@
-"""Socket files: made whole, never over a living one, and removed by their maker only.
+"""Create and remove the files of Unix sockets, atomically.
 
-Whatever stands in the way is an `OSError`, ``EADDRINUSE`` where somebody serves there.
+The file of a running server is never replaced, and only the process that created a file
+removes it. Failures are an `OSError`; ``EADDRINUSE`` if another server uses the path.
 """
 
 from __future__ import annotations
@@ -20,8 +21,8 @@ from attrs import define, field
 from trio_supervisor.owned_files import Lock, lock_beside, remove_own
 from trio_supervisor.process.owners import give_to
 
-# sun_path of sockaddr_un, less the NUL (unix(7); 104 on macOS and the BSDs), and less
-# the sign that a file has while it is made.
+# sun_path of sockaddr_un without the NUL (unix(7); 104 on macOS and the BSDs), and
+# without the suffix that a file has until it is complete.
 MAX_PATH: Final = (107 if sys.platform == "linux" else 103) - 1
 _UNFINISHED: Final = "~"
 _UCRED: Final = struct.Struct("3i")
@@ -44,13 +45,13 @@ class UnixSocketFile:
         self.listener, self._made = self._make()
 
     def restore(self) -> bool:
-        """Make the file again if it is gone, and its lock; say whether it was.
+        """Recreate the file and its lock if removed; return whether the file was.
 
-        The socket is another one then, under the same number: whoever inherited the
-        one before listens where nobody comes any more.
+        The descriptor then refers to a new socket. Processes that have inherited the
+        old socket get no new connections.
 
         Raises:
-            OSError: that is not possible now.
+            OSError: they cannot be created.
         """
         os.makedirs(os.path.dirname(self.path) or ".", mode=0o755, exist_ok=True)
         self._lock.restore()
@@ -72,8 +73,8 @@ class UnixSocketFile:
         made = None
         try:
             with suppress(FileNotFoundError):
-                os.unlink(unfinished)  # of a maker that was killed; we have the lock
-            with suppress(OSError):  # Linux: no moment with a wider mode
+                os.unlink(unfinished)  # of a killed process; we hold the lock
+            with suppress(OSError):  # on Linux, the file is created with this mode
                 os.fchmod(listener.fileno(), self.mode)
             listener.bind(unfinished)
             made = os.lstat(unfinished)
@@ -98,27 +99,25 @@ def open_unix_socket_file(
     user: str | int | None = None,
     group: str | int | None = None,
 ) -> Iterator[UnixSocketFile]:
-    """Listen at *path* for the length of the block; leave nothing behind.
+    """Listen on *path* within the block; remove the file at the end.
 
-    A stale file, whose server is gone, is replaced in one step: at no moment is there
-    no file, a wider mode, or a socket that refuses. The socket's own name is another
-    one than *path*, so that no server in a worker removes the file when it ends, as
-    asyncio's do.
+    A stale file, whose server is gone, is replaced atomically: at no time is the file
+    missing, its mode wider, or a connection refused. The socket is bound under another
+    name than *path*, so that a server in a worker, such as asyncio's, does not remove
+    the file when it closes.
 
     Args:
-        user: Owner of the file, by name or number; None: this process's user.
+        user: Owner of the file, by name or number; None: the user of this process.
         group: Group of the file.
 
     Raises:
-        OSError: it cannot be made, or not be given to *user* and *group*;
-            ``EADDRINUSE``: somebody serves there.
+        OSError: it cannot be created, or its owners cannot be set; ``EADDRINUSE``:
+            another server uses the path.
     """
     if len(os.fsencode(path)) > MAX_PATH:
-        raise OSError(
-            errno.ENAMETOOLONG, f"a path of more than {MAX_PATH} bytes is not possible"
-        )
+        raise OSError(errno.ENAMETOOLONG, f"the path is longer than {MAX_PATH} bytes")
     with _lock(path) as lock:
-        _refuse_living(path)
+        _refuse_running(path)
         kept = UnixSocketFile(path, mode, backlog, user, group, lock)
         try:
             yield kept
@@ -132,15 +131,15 @@ def _lock(path: str) -> Iterator[Lock]:
         try:
             lock = stack.enter_context(lock_beside(path))
         except BlockingIOError:
-            raise OSError(errno.EADDRINUSE, "another controller serves there") from None
+            raise OSError(errno.EADDRINUSE, "in use by another controller") from None
         yield lock
 
 
-def _refuse_living(path: str) -> None:
-    """Return where nothing but a stale socket is at *path*."""
+def _refuse_running(path: str) -> None:
+    """Return if *path* is free or a stale socket; raise `OSError` otherwise."""
     try:
         if not stat.S_ISSOCK(os.lstat(path).st_mode):
-            raise OSError(errno.EEXIST, "something is there that is no socket")
+            raise OSError(errno.EEXIST, "the file exists and is not a socket")
     except FileNotFoundError:
         return
     with socket.socket(socket.AF_UNIX) as probe:
@@ -150,8 +149,8 @@ def _refuse_living(path: str) -> None:
         except (FileNotFoundError, ConnectionRefusedError):
             return
         except BlockingIOError:
-            pass  # its backlog is full: it lives
-        raise OSError(errno.EADDRINUSE, f"{_server(probe)} serves there")
+            pass  # its backlog is full: a server is running
+        raise OSError(errno.EADDRINUSE, f"in use by {_server(probe)}")
 
 
 def _server(probe: socket.socket) -> str:
@@ -160,5 +159,5 @@ def _server(probe: socket.socket) -> str:
             data = probe.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _UCRED.size)
             process_id, _, _ = _UCRED.unpack(data)
             if process_id:
-                return f"process {process_id}"
+                return f"pid {process_id}"
     return "another process"
