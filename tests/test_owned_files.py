@@ -18,7 +18,7 @@ as_root = pytest.mark.skipif(os.geteuid() != 0, reason="gives files to other use
 
 @pytest.fixture
 def foreign_link(tmp_path: Path) -> Path:
-    """Return a symbolic link of another user to a directory of ours."""
+    """Return a symbolic link of another user to our own directory."""
     (tmp_path / "real").mkdir()
     link = tmp_path / "link"
     link.symlink_to(tmp_path / "real")
@@ -46,33 +46,33 @@ def test_file_in_place_of_directory_is_refused(tmp_path: Path) -> None:
 
 def test_world_writable_directory_is_refused(tmp_path: Path) -> None:
     tmp_path.chmod(0o777)
-    with pytest.raises(PermissionError, match="writable by all"):
+    with pytest.raises(PermissionError, match="world-writable"):
         check_directory(str(tmp_path))
 
 
 @as_root
 def test_directory_of_other_user_is_refused(tmp_path: Path) -> None:
     os.chown(tmp_path, 12345, 12345)
-    with pytest.raises(PermissionError, match="belongs to user 12345"):
+    with pytest.raises(PermissionError, match=r"owned by another user \(uid 12345"):
         check_directory(str(tmp_path))
 
 
 @as_root
 @pytest.mark.parametrize("below", ["", "deeper", "deeper/still"])
 def test_link_of_other_user_is_refused_anywhere(foreign_link: Path, below: str) -> None:
-    with pytest.raises(PermissionError, match="symbolic link of user 12345"):
+    with pytest.raises(PermissionError, match="symbolic link owned by uid 12345"):
         check_links(str(foreign_link / below))
 
 
 @as_root
 def test_socket_behind_foreign_link_is_refused(foreign_link: Path) -> None:
-    with pytest.raises(SocketPathError, match="symbolic link of user 12345"):
+    with pytest.raises(SocketPathError, match="symbolic link owned by uid 12345"):
         check_socket_path(str(foreign_link / "s.ipc"))
 
 
 @as_root
 def test_log_file_behind_foreign_link_is_refused(foreign_link: Path) -> None:
-    with pytest.raises(SpecError, match="symbolic link of user 12345"):
+    with pytest.raises(SpecError, match="symbolic link owned by uid 12345"):
         open_file(str(foreign_link / "log"), "log_file")
     assert not list((foreign_link.parent / "real").iterdir())
 
@@ -87,7 +87,7 @@ async def test_post_mortem_behind_foreign_link_is_refused(
     path = store.path_for("web.0", 1)
     await store.save(path, {**record, "cause": "crash", "returncode": 1})
     assert "cannot save the post-mortem of web.0" in caplog.text
-    assert "symbolic link of user 12345" in caplog.text
+    assert "symbolic link owned by uid 12345" in caplog.text
     assert not list((foreign_link.parent / "real").iterdir())
 
 

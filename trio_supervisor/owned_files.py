@@ -1,4 +1,4 @@
-"""Files that one process holds, and the directories that it trusts with them."""
+"""Lock files owned by one process, and checks of the directories that hold them."""
 
 from __future__ import annotations
 
@@ -11,18 +11,18 @@ from contextlib import contextmanager, suppress
 
 
 class Lock:
-    """The file *path* + ``.lock``, held; made by `lock_beside`."""
+    """A held lock file, *path* + ``.lock``; made by `lock_beside`."""
 
     def __init__(self, path: str) -> None:
         self._path = f"{path}.lock"
         self._descriptor, self._made = _acquire(self._path)
 
     def restore(self) -> bool:
-        """Make the file again if it is gone, and hold that; say whether it was.
+        """Recreate and lock the file if it was removed; return whether it was.
 
         Raises:
-            BlockingIOError: another process was there before, and holds it.
-            OSError: it cannot be made now.
+            BlockingIOError: another process has created and locked it in between.
+            OSError: it cannot be created.
         """
         if is_at(self._path, self._made):
             return False
@@ -32,20 +32,20 @@ class Lock:
         return True
 
     def close(self) -> None:
-        """Remove the file, and give the lock back."""
+        """Remove the file, and release the lock."""
         remove_own(self._path, self._made)
         os.close(self._descriptor)
 
 
 @contextmanager
 def lock_beside(path: str) -> Iterator[Lock]:
-    """Hold the file *path* + ``.lock``, of mode 0600, for the length of the block.
+    """Lock the file *path* + ``.lock``, of mode 0600, within the block.
 
-    The kernel gives it back when we are killed; otherwise it is removed at the end.
+    It is removed at the end. If this process is killed, the kernel releases the lock.
 
     Raises:
-        BlockingIOError: another process holds it.
-        OSError: it cannot be made.
+        BlockingIOError: another process has locked it.
+        OSError: it cannot be created.
     """
     lock = Lock(path)
     try:
@@ -60,7 +60,8 @@ def _acquire(lock_path: str) -> tuple[int, os.stat_result]:
         lock = os.open(lock_path, flags, 0o600)
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            # Whatever the umask: one without rights could not be locked by the next.
+            # Independent of the umask: without permissions, the next process could not
+            # lock it.
             with suppress(OSError):
                 os.fchmod(lock, 0o600)
             held = os.fstat(lock)
@@ -69,19 +70,19 @@ def _acquire(lock_path: str) -> tuple[int, os.stat_result]:
             raise
         if is_at(lock_path, held):
             return lock, held
-        # Its holder removed it between our open and our lock: take the new one.
+        # Its holder removed it between our open and our lock: lock the new one.
         os.close(lock)
 
 
 def remove_own(path: str, made: os.stat_result) -> None:
     """Remove the file at *path* if it is the one that was *made*."""
-    with suppress(OSError):  # gone already; or its directory was made read-only
+    with suppress(OSError):  # removed already, or its directory is read-only
         if is_at(path, made):
             os.unlink(path)
 
 
 def is_at(path: str, made: os.stat_result) -> bool:
-    """Whether the file at *path* is the one that was *made*."""
+    """Return whether the file at *path* is the one that was *made*."""
     try:
         found = os.lstat(path)
     except FileNotFoundError:
@@ -90,29 +91,29 @@ def is_at(path: str, made: os.stat_result) -> bool:
 
 
 def check_directory(path: str) -> None:
-    """Refuse a directory in which another user could have us write elsewhere.
+    """Refuse a directory in which another user could redirect our writes.
 
-    It has to belong to us or to root and not to be writable by all; and no symbolic
-    link on the way to it may be another user's.
+    It has to be owned by this user or root and must not be world-writable, and no
+    symbolic link on the path may be owned by another user.
 
     Raises:
-        OSError: it is refused, or is not there.
+        OSError: it is refused, or does not exist.
     """
     check_links(path)
     found = os.stat(path)
     if not stat.S_ISDIR(found.st_mode):
         raise NotADirectoryError(errno.ENOTDIR, "not a directory", path)
     if not _is_trusted(found):
-        problem = f"belongs to user {found.st_uid}; not used"
+        problem = f"owned by another user (uid {found.st_uid}); refused"
         raise PermissionError(errno.EPERM, problem, path)
     if found.st_mode & stat.S_IWOTH:
-        raise PermissionError(errno.EPERM, "writable by all users; not used", path)
+        raise PermissionError(errno.EPERM, "world-writable; refused", path)
 
 
 def check_links(path: str) -> None:
-    """Refuse *path* if a symbolic link on the way to it is another user's.
+    """Refuse *path* if a symbolic link on it is owned by another user.
 
-    The rest of the path may be missing.
+    The rest of the path need not exist.
 
     Raises:
         PermissionError: there is such a link.
@@ -125,7 +126,7 @@ def check_links(path: str) -> None:
         except OSError:
             return
         if stat.S_ISLNK(found.st_mode) and not _is_trusted(found):
-            problem = f"a symbolic link of user {found.st_uid}; not followed"
+            problem = f"symbolic link owned by uid {found.st_uid}; not followed"
             raise PermissionError(errno.EPERM, problem, here)
 
 

@@ -1,9 +1,9 @@
-"""Tasks and blocks that a KeyboardInterrupt cannot break off in the middle.
+"""Protect tasks and blocks from a KeyboardInterrupt in the middle of their code.
 
-Trio raises KeyboardInterrupt in whatever Python code is running when SIGINT comes,
-unless a frame on the stack is protected; the interrupt then waits for the main task's
-next checkpoint. A new task is not protected, whoever starts it. So what has to clean
-up starts its tasks here, and enters its public blocks through `interrupt_safe`.
+When SIGINT arrives, trio raises KeyboardInterrupt in the running Python code, unless a
+frame on the stack is protected; then it is raised at the next checkpoint of the main
+task. A new task is never protected. So code that has to clean up starts its tasks with
+this module, and wraps its public blocks in `interrupt_safe`.
 """
 
 from __future__ import annotations
@@ -32,19 +32,19 @@ class Nursery:
 
     @property
     def cancel_scope(self) -> trio.CancelScope:
-        """Around all of its tasks."""
+        """The scope around all of its tasks."""
         return self._inner.cancel_scope
 
     def start_soon(
         self, function: Callable[[*Ts], Awaitable[object]], *args: *Ts
     ) -> None:
-        """Run *function* in a task of its own."""
+        """Run *function* in a new task."""
         self._inner.start_soon(_protected, function, *args, name=function)
 
     async def start(
         self, function: Callable[..., Awaitable[object]], *args: Any
     ) -> Any:
-        """Run *function*, and wait until it says that it has started."""
+        """Run *function* in a new task, and wait until it calls ``task_status``."""
         return await self._inner.start(_protected_start, function, *args, name=function)
 
 
@@ -81,16 +81,16 @@ class _NurseryBlock:
 
 
 def open_nursery() -> AbstractAsyncContextManager[Nursery]:
-    """Open a nursery whose tasks no KeyboardInterrupt breaks off."""
+    """Open a nursery whose tasks are protected from KeyboardInterrupt."""
     return _NurseryBlock(trio.open_nursery())
 
 
 def interrupt_safe(
     function: Callable[P, AbstractAsyncContextManager[T]],
 ) -> Callable[P, AbstractAsyncContextManager[T]]:
-    """Have the block that *function* returns entered and left without interruption.
+    """Protect entering and leaving the context manager that *function* returns.
 
-    A KeyboardInterrupt is raised at a checkpoint of these, or in the block itself.
+    A KeyboardInterrupt is raised at one of their checkpoints, or in the block itself.
     """
 
     @wraps(function)
@@ -120,7 +120,7 @@ class _SafeBlock(AbstractAsyncContextManager[T]):
 
 @define(eq=False)
 class Background(Generic[T]):
-    """A task that is asked to end instead of being cancelled, and always waited for.
+    """A task that is asked to end instead of being cancelled, and is always awaited.
 
     ::
 
@@ -128,45 +128,45 @@ class Background(Generic[T]):
             async with Background(run, on_over=block.cancel) as background:
                 value = await background.wait_started()
 
-    It is a system task: it lives on while the task that has begun it is cancelled or
-    interrupted, or abandons the block, as an async generator that nobody finishes does.
-    Then it is asked to end when `trio.run` comes to its end.
+    It is a system task: it keeps running if the task that started it is cancelled or
+    interrupted, or abandons the block, as an unfinished async generator does. In the
+    last case it is asked to end when `trio.run` ends.
     """
 
     _run: Callable[[Background[T]], Awaitable[None]]
-    """What it does; calls `started`, and returns soon after `is_ending`."""
+    """The function to run; calls `started`, and returns soon after `is_ending`."""
     _end: Callable[[T], None]
-    """Has it end; called once, and not before `started`."""
+    """Asks it to end; called once, and not before `started`."""
     _hurry: Callable[[T], None] = field(default=lambda _: None)
     """Called at a second KeyboardInterrupt."""
     _on_over: Callable[[], None] = field(default=lambda: None)
-    """Called when it has ended before it was asked to."""
+    """Called when it has ended without being asked to."""
     is_ending: bool = field(default=False, init=False)
     """Whether it was asked to end."""
     error: BaseException | None = field(default=None, init=False)
-    """What it raised."""
+    """The exception that it raised."""
     _values: list[T] = field(factory=list, init=False)
-    """What `started` was called with, if it was."""
+    """The argument of `started`, if it was called."""
     _has_started: trio.Event = field(factory=trio.Event, init=False)
     _is_over: trio.Event = field(factory=trio.Event, init=False)
 
     def started(self, value: T) -> None:
-        """Say that it has begun what it was begun for."""
+        """Report that it has started, with a *value* for `wait_started`."""
         self._values.append(value)
         self._has_started.set()
         if self.is_ending:
             self._end(value)
 
     async def wait_started(self) -> T:
-        """Wait for `started`; return what that was called with.
+        """Wait for `started`; return its argument.
 
         Raises:
-            BaseException: what it has raised instead.
+            BaseException: the exception that the task raised instead.
         """
         await self._has_started.wait()
         if self._values:
             return self._values[0]
-        raise self.error or RuntimeError("it ended before it had started")
+        raise self.error or RuntimeError("the task ended before it had started")
 
     def end(self) -> None:
         """Ask it to end."""
@@ -223,7 +223,7 @@ class Background(Generic[T]):
     async def _try(self) -> None:
         try:
             await self._run(self)
-        except BaseException as exc:  # it is raised where the task was begun
+        except BaseException as exc:  # raised in the task that started it
             self.error = single(exc)
 
     async def _end_with_program(self) -> None:
@@ -240,7 +240,7 @@ def _interrupt_in(exc: BaseException | None) -> BaseException | None:
 
 
 def single(exc: BaseException) -> BaseException:
-    """Return the one error in *exc*, however many groups our nurseries put it in."""
+    """Return the only error in *exc*, out of any number of nested groups."""
     while isinstance(exc, BaseExceptionGroup):
         cancelled, rest = exc.split(trio.Cancelled)
         exc = exc if cancelled is None or rest is None else rest
@@ -253,17 +253,18 @@ def single(exc: BaseException) -> BaseException:
 def combined(
     error: BaseException | None, failure: BaseException | None
 ) -> BaseException | None:
-    """Return what a block raises whose body raised *error*, and we *failure*.
+    """Return the exception of a block whose body raised *error*, and itself *failure*.
 
-    A failure counts more than a cancellation. What ends a program, as KeyboardInterrupt
-    does, counts more than a failure, which is noted there. Two errors make a group.
+    A failure takes precedence over a cancellation. An exception that ends the program,
+    such as KeyboardInterrupt, takes precedence over a failure, which is added as a
+    note. Two errors make a group.
     """
     if failure is None or error is failure or _is_cancelled(failure):
         return error or failure
     if error is None or _is_cancelled(error):
         return failure
     if isinstance(error, Exception) and isinstance(failure, Exception):
-        return ExceptionGroup("the block and what it ran failed", [error, failure])
+        return ExceptionGroup("block and background task failed", [error, failure])
     first, second = error, failure
     if isinstance(error, Exception):
         first, second = failure, error

@@ -40,10 +40,10 @@ def run(server: RubyServer, *words: str) -> int:
         (["reload", "--dry-run"], "it can only reload everything"),
         (["reload", "--changed-only"], "it can only reload everything"),
         (["reload", "--abort"], "it cannot abort a reload"),
-        (["probe", "readiness"], "it does not tell how the application is"),
-        (["events"], "it keeps no events"),
-        (["logs"], "it keeps no output"),
-        (["status", "--wait-ready"], "it does not tell when workers are ready"),
+        (["probe", "readiness"], "it does not report the health of the application"),
+        (["events"], "it does not record events"),
+        (["logs"], "it does not keep output"),
+        (["status", "--wait-ready"], "it does not report when workers are ready"),
     ],
     ids=lambda value: " ".join(value) if isinstance(value, list) else "",
 )
@@ -97,7 +97,7 @@ def test_reload_sends_restart_with_hup(
     assert run(ruby, "reload") == 0
     out = capsys.readouterr().out
     assert out == (
-        "asked the server to reload everything; it does not tell when it has\n"
+        "reload requested; this server does not report when it is complete\n"
     )
     assert ruby.calls[-1] == {"do": "restart", "signal": "HUP"}
 

@@ -154,7 +154,7 @@ def test_killed_guardian_is_replaced_with_all_state() -> None:
 
         os.kill(first, signal.SIGKILL)
 
-        serving.wait_line("the guardian was killed")
+        serving.wait_line("guardian was killed")
         wait_gone([first])
         end = time.monotonic() + PATIENCE
         while not (found := find_guardian(serving)):  # it does not report its start

@@ -188,7 +188,8 @@ def test_second_serve_at_a_live_socket_exits_with_11() -> None:
 
         assert finished.returncode == 11
         assert finished.stderr == (
-            f"trio-supervisor: another controller serves at {serving.socket}; stop it, "
+            f"trio-supervisor: another controller is already serving on "
+            f"{serving.socket}; stop it, "
             f"or choose another socket with --socket\n"
         )
         after = serving.call("workers")["workers"]
@@ -207,7 +208,7 @@ def test_live_socket_of_another_program_is_kept() -> None:
             finished = run_cli("serve", "service.py", directory=directory)
 
             assert finished.returncode == 11
-            assert "somebody serves at" in finished.stderr
+            assert "another process is already serving on" in finished.stderr
             assert (directory / "supervisor.ipc").is_socket()
 
 
@@ -247,16 +248,16 @@ def test_too_long_socket_path_exits_with_12() -> None:
 
         assert finished.returncode == 12
         assert finished.stderr == (
-            f"trio-supervisor: the socket's path is {len(str(path))} bytes long, and "
-            f"at most 107 are possible; choose a shorter one with --socket: {path}\n"
+            f"trio-supervisor: the socket path is {len(str(path))} bytes long "
+            f"(maximum 107); choose a shorter one with --socket: {path}\n"
         )
 
 
 @pytest.mark.parametrize(
     ("where", "message"),
     [
-        ("missing/s.ipc", "the socket's directory does not exist: "),
-        ("service.py", "there is something that is no socket at "),
+        ("missing/s.ipc", "the socket directory does not exist: "),
+        ("service.py", "the file at the socket path is no socket: "),
     ],
 )
 def test_unusable_socket_path_exits_with_12(where: str, message: str) -> None:

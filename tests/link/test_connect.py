@@ -1,4 +1,4 @@
-"""Connecting over real sockets, one with a full backlog among them."""
+"""Connecting over real sockets, including one with a full backlog."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def listening(path: Path, backlog: int = 8) -> Iterator[socket.socket]:
 
 
 def fill(path: Path, stack: ExitStack) -> None:
-    """Connect until the backlog is full."""
+    """Fill the backlog of the socket."""
     with suppress(BlockingIOError):
         while True:
             connection = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
@@ -32,7 +32,7 @@ def fill(path: Path, stack: ExitStack) -> None:
             connection.connect(str(path))
 
 
-async def test_bytes_go_both_ways(tmp_path: Path) -> None:
+async def test_connect_unix_sends_and_receives(tmp_path: Path) -> None:
     with listening(tmp_path / "s") as listener:
         async with await connect_unix(str(tmp_path / "s")) as stream:
             accepted, _ = listener.accept()
@@ -43,8 +43,8 @@ async def test_bytes_go_both_ways(tmp_path: Path) -> None:
                 assert await stream.receive_some(10) == b"back"
 
 
-async def test_a_full_backlog_is_waited_for(tmp_path: Path) -> None:
-    """While a supervisor is replaced, all workers and clients queue up there."""
+async def test_connect_unix_waits_for_full_backlog(tmp_path: Path) -> None:
+    """All workers and clients wait there while the supervisor is replaced."""
     path = tmp_path / "s"
     with listening(path, backlog=0) as listener, ExitStack() as stack:
         fill(path, stack)
@@ -69,7 +69,7 @@ async def test_a_full_backlog_is_waited_for(tmp_path: Path) -> None:
         assert data == b"x"
 
 
-async def test_a_cancelled_connect_leaves_nothing_open(tmp_path: Path) -> None:
+async def test_connect_unix_cancelled_leaks_nothing(tmp_path: Path) -> None:
     path = tmp_path / "s"
     with listening(path, backlog=0), ExitStack() as stack:
         fill(path, stack)
@@ -88,10 +88,10 @@ async def test_a_cancelled_connect_leaves_nothing_open(tmp_path: Path) -> None:
         pytest.param("long", OSError, id="a path that is too long"),
     ],
 )
-async def test_nobody_there_is_an_error_of_the_system(
+async def test_connect_unix_without_server_raises_os_error(
     tmp_path: Path, kind: str, error: type[OSError]
 ) -> None:
-    """Which is what a reconnecting worker waits upon; and no descriptor is lost."""
+    """A reconnecting worker retries after it; no descriptor is leaked."""
     path = tmp_path / ("x" * 200 if kind == "long" else "s")
     if kind == "stale":
         with listening(path):

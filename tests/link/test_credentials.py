@@ -1,4 +1,4 @@
-"""Who is at the other end, by the kernel's word."""
+"""Credentials of a peer, from the kernel."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ needs_linux = pytest.mark.skipif(sys.platform != "linux", reason="SO_PEERCRED")
 
 
 @needs_linux
-def test_a_pair_is_of_this_process() -> None:
+def test_peer_credentials_of_socketpair() -> None:
     ours, theirs = socket.socketpair()
     with ours, theirs:
         assert peer_credentials(ours) == Credentials(
@@ -25,8 +25,8 @@ def test_a_pair_is_of_this_process() -> None:
 
 
 @needs_linux
-def test_another_process_is_named(tmp_path: Path) -> None:
-    """Even where it has sent nothing yet."""
+def test_peer_credentials_of_other_process(tmp_path: Path) -> None:
+    """Even if it has not sent anything yet."""
     path = str(tmp_path / "s")
     program = (
         "import socket, sys\n"
@@ -42,7 +42,7 @@ def test_another_process_is_named(tmp_path: Path) -> None:
             process.wait()
 
 
-def test_a_closed_connection_has_none() -> None:
+def test_peer_credentials_of_closed_connection_raises() -> None:
     ours, theirs = socket.socketpair()
     theirs.close()
     ours.close()
@@ -54,6 +54,6 @@ def test_a_closed_connection_has_none() -> None:
     ("user_id", "is_trusted"),
     [(0, True), (os.geteuid(), True), (os.geteuid() + 1, False), (65534, False)],
 )
-def test_this_user_and_root_are_trusted(user_id: int, is_trusted: bool) -> None:
+def test_is_trusted_for_this_user_and_root(user_id: int, is_trusted: bool) -> None:
     credentials = Credentials(process_id=1, user_id=user_id, group_id=0)
     assert credentials.is_trusted == is_trusted

@@ -1,4 +1,4 @@
-"""The listening socket, made by several at a time, whatever lies at its path."""
+"""Opening the control socket, concurrently and over existing files."""
 
 from __future__ import annotations
 
@@ -28,14 +28,14 @@ from trio_supervisor.link.listener import (
 
 @pytest.fixture
 def directory() -> Iterator[Path]:
-    """A directory whose path is short: pytest's own leave little room."""
+    """A directory with a short path: those of pytest are too long for sockets."""
     with tempfile.TemporaryDirectory(prefix="ts") as name:
         yield Path(name)
 
 
 @pytest.fixture
 def path(directory: Path) -> str:
-    """Where to listen."""
+    """Path of the socket."""
     return str(directory / "supervisor.ipc")
 
 
@@ -53,7 +53,7 @@ def mode(path: str) -> int:
 
 
 def left(path: str) -> list[str]:
-    """What lies in the directory of *path*."""
+    """Return the files in the directory of *path*."""
     return sorted(os.listdir(os.path.dirname(path)))
 
 
@@ -69,20 +69,20 @@ def connect(path: str) -> socket.socket:
 
 
 def make_stale(path: str, type_: socket.SocketKind = socket.SOCK_STREAM) -> None:
-    """What a server leaves behind that was killed."""
+    """Create the files that a killed server leaves."""
     with socket.socket(socket.AF_UNIX, type_) as dead:
         dead.bind(path)
 
 
 @pytest.mark.parametrize("mask", [0, 0o022, 0o077, 0o777])
-def test_only_this_user_may_connect_whatever_the_umask(path: str, mask: int) -> None:
-    """Both files: one that its owner may not open cannot be locked by the next."""
+def test_socket_mode_is_0600_for_any_umask(path: str, mask: int) -> None:
+    """The lock file as well: the next server must be able to open it."""
     with umask(mask), open_listener(path):
         assert mode(path) == 0o600
         assert mode(f"{path}.lock") == 0o600
 
 
-def test_it_listens_without_blocking(path: str) -> None:
+def test_listener_is_nonblocking(path: str) -> None:
     with open_listener(path) as listener, connect(path):
         accepted, _ = listener.accept()
         accepted.close()
@@ -90,13 +90,13 @@ def test_it_listens_without_blocking(path: str) -> None:
             listener.accept()
 
 
-def test_nothing_is_left_behind(path: str) -> None:
+def test_listener_removes_its_files(path: str) -> None:
     with open_listener(path):
         assert left(path) == ["supervisor.ipc", "supervisor.ipc.lock"]
     assert left(path) == []
 
 
-def test_nothing_is_left_behind_by_a_block_that_fails(path: str) -> None:
+def test_listener_removes_its_files_after_error(path: str) -> None:
     with pytest.raises(ZeroDivisionError), open_listener(path):
         raise ZeroDivisionError
     assert left(path) == []
@@ -104,21 +104,21 @@ def test_nothing_is_left_behind_by_a_block_that_fails(path: str) -> None:
         pass
 
 
-def test_no_descriptor_is_left_open(path: str) -> None:
+def test_listener_leaks_no_descriptor(path: str) -> None:
     before = set(os.listdir("/proc/self/fd"))
     with open_listener(path), pytest.raises(AlreadyServingError), open_listener(path):
         pass
     assert set(os.listdir("/proc/self/fd")) == before
 
 
-def test_what_others_put_in_its_place_is_left_alone(path: str) -> None:
+def test_listener_keeps_files_that_replaced_its_own(path: str) -> None:
     with open_listener(path):
         os.unlink(path)
         make_stale(path)
     assert left(path) == ["supervisor.ipc"]
 
 
-def test_files_that_somebody_removed_are_no_trouble(path: str) -> None:
+def test_listener_close_after_files_were_removed(path: str) -> None:
     with open_listener(path):
         os.unlink(path)
         os.unlink(f"{path}.lock")
@@ -126,7 +126,7 @@ def test_files_that_somebody_removed_are_no_trouble(path: str) -> None:
 
 
 @pytest.mark.parametrize("stale", ["supervisor.ipc", "supervisor.ipc.lock", "both"])
-def test_what_a_killed_one_left_is_taken_over(path: str, stale: str) -> None:
+def test_listener_replaces_stale_files(path: str, stale: str) -> None:
     if stale != "supervisor.ipc.lock":
         make_stale(path)
     if stale != "supervisor.ipc":
@@ -136,8 +136,8 @@ def test_what_a_killed_one_left_is_taken_over(path: str, stale: str) -> None:
     assert left(path) == []
 
 
-def test_a_living_one_without_a_lock_is_refused(path: str) -> None:
-    """Such as a server of another kind, or one whose lock file was removed."""
+def test_listener_refuses_running_server_without_lock(path: str) -> None:
+    """Such as another program's server, or one whose lock file was removed."""
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as living:
         living.bind(path)
         living.listen()
@@ -147,8 +147,8 @@ def test_a_living_one_without_a_lock_is_refused(path: str) -> None:
     assert left(path) == ["supervisor.ipc"]
 
 
-def test_a_living_one_that_is_too_busy_to_accept_is_refused(path: str) -> None:
-    """Its backlog is full: a connect says neither yes nor no."""
+def test_listener_refuses_server_with_full_backlog(path: str) -> None:
+    """With a full backlog, connect neither succeeds nor fails."""
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as living:
         living.bind(path)
         living.listen(0)
@@ -161,7 +161,7 @@ def test_a_living_one_that_is_too_busy_to_accept_is_refused(path: str) -> None:
     assert left(path) == ["supervisor.ipc"]
 
 
-def test_a_second_one_is_refused_until_the_first_ends(path: str) -> None:
+def test_listener_refuses_second_until_first_closes(path: str) -> None:
     with open_listener(path):
         with (
             pytest.raises(AlreadyServingError, match="another controller"),
@@ -174,7 +174,7 @@ def test_a_second_one_is_refused_until_the_first_ends(path: str) -> None:
 
 
 @pytest.mark.parametrize("kind", ["file", "directory", "fifo", "link", "dangling"])
-def test_something_that_is_no_socket_is_never_removed(path: str, kind: str) -> None:
+def test_listener_never_removes_other_files(path: str, kind: str) -> None:
     other = f"{path}.other"
     match kind:
         case "file":
@@ -194,16 +194,16 @@ def test_something_that_is_no_socket_is_never_removed(path: str, kind: str) -> N
     assert left(path) == before
 
 
-def test_a_socket_of_another_kind_is_never_removed(path: str) -> None:
+def test_listener_never_removes_datagram_socket(path: str) -> None:
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as other:
         other.bind(path)
-        with pytest.raises(SocketPathError, match="another kind"), open_listener(path):
+        with pytest.raises(SocketPathError, match="another type"), open_listener(path):
             pass
         assert left(path) == ["supervisor.ipc"]
 
 
-def test_a_path_that_is_too_long_says_its_length(directory: Path) -> None:
-    """In bytes: an umlaut counts twice."""
+def test_too_long_socket_path_error_has_length(directory: Path) -> None:
+    """In bytes: an umlaut has two."""
     room = MAX_PATH - len(str(directory)) - 1
     path = str(directory / ("ü" + "x" * (room - 1)))
     with pytest.raises(SocketPathError, match=f"{MAX_PATH + 1} bytes long"):
@@ -212,18 +212,18 @@ def test_a_path_that_is_too_long_says_its_length(directory: Path) -> None:
         pass
 
 
-def test_a_missing_directory_is_named(directory: Path) -> None:
+def test_missing_socket_directory_is_named(directory: Path) -> None:
     with pytest.raises(SocketPathError, match=f"does not exist: {directory}/absent"):
         check_socket_path(f"{directory}/absent/supervisor.ipc")
 
 
-def test_a_file_in_place_of_the_directory_is_named(directory: Path) -> None:
+def test_file_in_place_of_socket_directory_is_named(directory: Path) -> None:
     (directory / "file").touch()
     with pytest.raises(SocketPathError, match="does not exist"):
         check_socket_path(f"{directory}/file/supervisor.ipc")
 
 
-def test_a_bare_name_is_in_the_current_directory(
+def test_socket_name_without_directory_is_relative(
     directory: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(directory)
@@ -231,8 +231,8 @@ def test_a_bare_name_is_in_the_current_directory(
         assert (directory / "s.ipc").is_socket()
 
 
-def test_a_directory_that_may_not_be_written_is_named(directory: Path) -> None:
-    """As nobody, where this is root, who may write everywhere."""
+def test_unwritable_socket_directory_is_named(directory: Path) -> None:
+    """As user nobody if the test runs as root."""
     program = (
         "import os, sys\n"
         "from trio_supervisor.errors import SocketPathError\n"
@@ -255,15 +255,15 @@ def test_a_directory_that_may_not_be_written_is_named(directory: Path) -> None:
     directory.chmod(0o755)
 
 
-def test_a_lock_file_that_is_a_link_is_refused(path: str) -> None:
-    """It could have been made by somebody else, to have us open another file."""
+def test_symlink_as_lock_file_is_refused(path: str) -> None:
+    """Another user could have created it to redirect our open."""
     Path(f"{path}.precious").touch()
     os.symlink(f"{path}.precious", f"{path}.lock")
     with pytest.raises(SocketPathError, match="cannot lock"), open_listener(path):
         pass
 
 
-def test_a_killed_process_gives_its_place_free(path: str) -> None:
+def test_killed_process_releases_socket_path(path: str) -> None:
     program = (
         "import sys, time\n"
         "from trio_supervisor.link.listener import open_listener\n"
@@ -286,7 +286,7 @@ def test_a_killed_process_gives_its_place_free(path: str) -> None:
     assert left(path) == []
 
 
-def test_of_many_at_once_exactly_one_serves(path: str) -> None:
+def test_concurrent_listeners_exactly_one_serves(path: str) -> None:
     makers = 8
     barrier, tried = threading.Barrier(makers), threading.Barrier(makers)
     make_stale(path)
@@ -309,7 +309,7 @@ def test_of_many_at_once_exactly_one_serves(path: str) -> None:
 
 @pytest.fixture
 def hasty_threads() -> Iterator[None]:
-    """Threads that take turns after a few lines, not after five milliseconds."""
+    """Threads switch after a few lines, not after 5 ms."""
     interval = sys.getswitchinterval()
     sys.setswitchinterval(1e-6)
     yield
@@ -317,8 +317,8 @@ def hasty_threads() -> Iterator[None]:
 
 
 @pytest.mark.usefixtures("hasty_threads")
-def test_of_many_that_come_and_go_never_two_serve(path: str) -> None:
-    """A lock file that its holder is about to remove is no lock."""
+def test_repeated_listeners_never_two_serve(path: str) -> None:
+    """A lock file that its holder is about to remove does not count."""
     serving = threading.Lock()
 
     def come_and_go() -> int:
@@ -339,14 +339,14 @@ def test_of_many_that_come_and_go_never_two_serve(path: str) -> None:
     assert left(path) == []
 
 
-def test_what_is_there_is_not_made_again(path: str) -> None:
+def test_restore_keeps_existing_files(path: str) -> None:
     with keep_listener(path) as listener:
         assert listener.restore() == ()
 
 
 @pytest.mark.parametrize("is_directory", [False, True])
-def test_what_was_removed_is_made_again(path: str, is_directory: bool) -> None:
-    """The socket has the same number, and the lock is held again."""
+def test_restore_recreates_removed_files(path: str, is_directory: bool) -> None:
+    """The socket keeps its descriptor number, and the lock is held again."""
     with keep_listener(path) as listener:
         number = listener.socket.fileno()
         for name in left(path):
@@ -364,7 +364,7 @@ def test_what_was_removed_is_made_again(path: str, is_directory: bool) -> None:
     assert left(path) == []
 
 
-def test_what_somebody_else_put_there_is_left(path: str) -> None:
+def test_restore_refuses_replaced_socket_file(path: str) -> None:
     with keep_listener(path) as listener:
         os.unlink(path)
         Path(path).write_text("mine")
@@ -373,7 +373,7 @@ def test_what_somebody_else_put_there_is_left(path: str) -> None:
     assert Path(path).read_text() == "mine"
 
 
-def test_a_lock_that_another_controller_took_is_left(path: str) -> None:
+def test_restore_refuses_lock_of_other_controller(path: str) -> None:
     with keep_listener(path) as listener:
         for name in left(path):
             os.unlink(os.path.join(os.path.dirname(path), name))

@@ -1,4 +1,4 @@
-"""What a connection does to a call, and a call to a connection. Virtual time."""
+"""Calls over a connection, and their failures, in virtual time."""
 
 from __future__ import annotations
 
@@ -62,7 +62,7 @@ def answer(id_: int, **fields: object) -> bytes:
 
 
 async def received(stream: Stream) -> list[Any]:
-    """What was sent to *stream* since the last look, as objects."""
+    """Return the objects sent to *stream* since the last call."""
     data = b""
 
     async def read() -> None:
@@ -97,7 +97,7 @@ def echo(call: IncomingCall) -> Answer:
 
 
 def in_a_task(answer: Dispatch, seconds: float = 0) -> Dispatch:
-    """The same, answered by a coroutine, *seconds* later."""
+    """Answer with a coroutine, *seconds* later."""
 
     def dispatch(call: IncomingCall) -> Answer:
         async def run() -> Fields:
@@ -127,7 +127,7 @@ async def expect_lost(peer: Peer, do: str = "status") -> None:
 
 @at_once_and_later
 @simulated
-async def test_a_call_is_answered(how: How) -> None:
+async def test_call_returns_answer(how: How) -> None:
     async with open_two(how(echo)) as (peer, _):
         fields = {"deep": [1, None, {"x": "ü"}]}
         assert await peer.call("echo", fields) == fields
@@ -135,8 +135,8 @@ async def test_a_call_is_answered(how: How) -> None:
 
 
 @simulated
-async def test_both_sides_call_at_a_time() -> None:
-    """Also within an answer: the supervisor forwards."""
+async def test_call_from_both_sides_at_a_time() -> None:
+    """Also while answering, as the supervisor does to forward calls."""
 
     async with open_two(in_a_task(echo, 1), echo) as (peer, other):
         results: list[object] = []
@@ -154,7 +154,7 @@ async def test_both_sides_call_at_a_time() -> None:
 
 
 @simulated
-async def test_answers_come_in_any_order() -> None:
+async def test_call_answers_arrive_in_any_order() -> None:
     ours, theirs = memory_stream_pair()
     async with open_peer(ours, connecting()) as peer, trio.open_nursery() as nursery:
         found: dict[str, object] = {}
@@ -171,7 +171,7 @@ async def test_answers_come_in_any_order() -> None:
 
 
 @simulated
-async def test_intermediate_answers_come_before_the_last() -> None:
+async def test_call_intermediate_answers_before_the_last() -> None:
     async def count(call: IncomingCall) -> Fields:
         for number in range(3):
             call.progress({"number": number})
@@ -188,7 +188,7 @@ async def test_intermediate_answers_come_before_the_last() -> None:
 
 
 @simulated
-async def test_intermediate_answers_that_nobody_wants_are_no_trouble() -> None:
+async def test_call_without_on_progress_ignores_progress() -> None:
     def dispatch(call: IncomingCall) -> Answer:
         call.progress({"number": 1})
         return {"done": True}
@@ -198,8 +198,8 @@ async def test_intermediate_answers_that_nobody_wants_are_no_trouble() -> None:
 
 
 @simulated
-async def test_a_listener_to_progress_that_fails_fails_its_own_call() -> None:
-    """As when the client, to whom it is passed on, does not read any more."""
+async def test_call_failing_on_progress_fails_only_its_call() -> None:
+    """For example if the client that it forwards to no longer reads."""
     given_up: list[object] = []
 
     async def stream(call: IncomingCall) -> Fields:
@@ -228,7 +228,7 @@ async def test_a_listener_to_progress_that_fails_fails_its_own_call() -> None:
 
 @at_once_and_later
 @simulated
-async def test_an_error_of_ours_arrives_by_name(how: How) -> None:
+async def test_call_supervisor_error_arrives_by_name(how: How) -> None:
     def dispatch(call: IncomingCall) -> Answer:
         raise NoSuchWorkerError("no worker has the name 'web.9'")
 
@@ -254,10 +254,10 @@ async def test_an_error_of_ours_arrives_by_name(how: How) -> None:
     ],
 )
 @simulated
-async def test_a_bug_in_an_answer_tells_the_peer_nothing(
+async def test_call_other_error_is_sent_without_details(
     how: How, error: Exception
 ) -> None:
-    """No traceback, no path, no text that may hold anything; the log has it."""
+    """Without traceback, path or message, which are only logged."""
 
     def dispatch(call: IncomingCall) -> Answer:
         if call.do == "good":
@@ -276,7 +276,7 @@ async def test_a_bug_in_an_answer_tells_the_peer_nothing(
 
 
 @simulated
-async def test_an_error_alone_in_a_nursery_keeps_its_name() -> None:
+async def test_call_single_error_in_group_keeps_name() -> None:
     def dispatch(call: IncomingCall) -> Answer:
         raise ExceptionGroup("nursery", [BadRequestError("names: too many")])
 
@@ -297,7 +297,7 @@ async def test_an_error_alone_in_a_nursery_keeps_its_name() -> None:
     ],
 )
 @simulated
-async def test_an_answer_that_cannot_be_sent_fails_that_call_only(
+async def test_call_unsendable_answer_fails_only_its_call(
     how: How, fields: Fields
 ) -> None:
     def dispatch(call: IncomingCall) -> Answer:
@@ -313,7 +313,7 @@ async def test_an_answer_that_cannot_be_sent_fails_that_call_only(
 
 @at_once_and_later
 @simulated
-async def test_an_error_too_long_to_be_sent_fails_that_call_only(how: How) -> None:
+async def test_call_too_long_error_fails_only_its_call(how: How) -> None:
     def dispatch(call: IncomingCall) -> Answer:
         if call.do == "bad":
             raise BadRequestError(1000 * "x")
@@ -326,7 +326,7 @@ async def test_an_error_too_long_to_be_sent_fails_that_call_only(how: How) -> No
 
 
 @simulated
-async def test_an_intermediate_answer_that_cannot_be_sent_fails_its_call() -> None:
+async def test_call_unsendable_progress_fails_its_call() -> None:
     def dispatch(call: IncomingCall) -> Answer:
         call.progress({"x": object()})
         return {}
@@ -337,7 +337,7 @@ async def test_an_intermediate_answer_that_cannot_be_sent_fails_its_call() -> No
 
 
 @simulated
-async def test_arguments_that_cannot_be_sent_are_an_error_here() -> None:
+async def test_call_unsendable_arguments_raise_locally() -> None:
     async with open_two(echo) as (peer, _):
         with pytest.raises(LocalProtocolError):
             await peer.call("echo", {"x": object()})
@@ -347,14 +347,14 @@ async def test_arguments_that_cannot_be_sent_are_an_error_here() -> None:
 
 
 @simulated
-async def test_a_side_that_takes_no_calls_says_so() -> None:
+async def test_refuse_calls() -> None:
     async with open_two(refuse_calls) as (peer, _):
         with pytest.raises(CallFailedError, match="UnknownOperation"):
             await peer.call("x" * 1000, {})
 
 
 @simulated
-async def test_as_many_calls_as_the_limit_says_are_in_flight() -> None:
+async def test_call_limit_of_calls_in_flight() -> None:
     async with open_two(in_a_task(echo, 5), calls=3) as (peer, _):
         async with trio.open_nursery() as nursery:
             for _i in range(3):
@@ -366,7 +366,7 @@ async def test_as_many_calls_as_the_limit_says_are_in_flight() -> None:
 
 
 @simulated
-async def test_an_id_that_is_in_flight_is_refused_and_the_call_goes_on() -> None:
+async def test_duplicate_id_is_refused_and_call_continues() -> None:
     ours, theirs = memory_stream_pair()
     async with open_peer(theirs, accepting(), in_a_task(echo, 5)):
         await ours.send_all(line(id=2, do="echo", x=1) + line(id=2, do="echo", x=2))
@@ -380,7 +380,7 @@ async def test_an_id_that_is_in_flight_is_refused_and_the_call_goes_on() -> None
 
 
 @simulated
-async def test_a_silent_peer_costs_the_timeout_and_no_more() -> None:
+async def test_call_silent_peer_times_out_exactly() -> None:
     ours, theirs = memory_stream_pair()
     async with open_peer(ours, connecting()) as peer:
         with pytest.raises(trio.TooSlowError):
@@ -396,7 +396,7 @@ async def test_a_silent_peer_costs_the_timeout_and_no_more() -> None:
 
 
 @simulated
-async def test_an_answer_that_trickles_in_is_whole() -> None:
+async def test_call_answer_in_small_parts_is_complete() -> None:
     ours, theirs = memory_stream_pair()
 
     async def trickle() -> None:
@@ -434,10 +434,10 @@ async def test_an_answer_that_trickles_in_is_whole() -> None:
     ],
 )
 @simulated
-async def test_bad_last_bytes_break_the_connection(
+async def test_invalid_data_ends_the_connection(
     last_bytes: bytes, is_limit: bool
 ) -> None:
-    """The call in flight fails, the peer is told why, and the block goes on."""
+    """The call in flight fails, the peer gets an error, and the block continues."""
     ours, theirs = memory_stream_pair()
     async with open_peer(ours, connecting(line=1000, depth=8)) as peer:
         async with trio.open_nursery() as nursery:
@@ -458,7 +458,7 @@ async def test_bad_last_bytes_break_the_connection(
 
 
 @simulated
-async def test_what_was_good_before_the_bad_counts() -> None:
+async def test_valid_lines_before_invalid_data_count() -> None:
     ours, theirs = memory_stream_pair()
     async with open_peer(ours, connecting()) as peer:
         await theirs.send_all(answer(2, data="good") + b"bad\n")
@@ -467,7 +467,7 @@ async def test_what_was_good_before_the_bad_counts() -> None:
 
 
 @simulated
-async def test_a_clean_end_fails_calls_now_and_later() -> None:
+async def test_end_of_file_fails_current_and_later_calls() -> None:
     ours, theirs = memory_stream_pair()
     async with open_peer(ours, connecting()) as peer:
         async with trio.open_nursery() as nursery:
@@ -482,7 +482,7 @@ async def test_a_clean_end_fails_calls_now_and_later() -> None:
 
 
 @simulated
-async def test_a_connection_that_breaks_while_sending_fails_the_call() -> None:
+async def test_broken_connection_while_sending_fails_the_call() -> None:
     ours, theirs = lockstep_stream_pair()
     async with open_peer(ours, connecting()) as peer:
         async with trio.open_nursery() as nursery:
@@ -495,7 +495,7 @@ async def test_a_connection_that_breaks_while_sending_fails_the_call() -> None:
 
 
 @simulated
-async def test_closing_here_ends_calls_in_flight_once() -> None:
+async def test_close_ends_calls_in_flight_once() -> None:
     async with open_two(in_a_task(echo, 3600)) as (peer, _):
         ends: list[str] = []
 
@@ -511,12 +511,12 @@ async def test_closing_here_ends_calls_in_flight_once() -> None:
             await wait_all_tasks_blocked()
             peer.close()
             peer.close()  # twice is no harm
-        assert ends == 5 * ["the connection ended during 'echo'"]
+        assert ends == 5 * ["connection lost during 'echo'"]
         assert trio.current_time() == 0
 
 
 @simulated
-async def test_leaving_the_block_closes_the_stream() -> None:
+async def test_open_peer_closes_the_stream_at_the_end() -> None:
     ours, theirs = memory_stream_pair()
     async with open_peer(ours, connecting()) as peer:
         pass
@@ -525,7 +525,7 @@ async def test_leaving_the_block_closes_the_stream() -> None:
 
 
 @simulated
-async def test_an_answer_repeated_counts_once() -> None:
+async def test_repeated_answer_counts_once() -> None:
     ours, theirs = memory_stream_pair()
     async with open_peer(ours, connecting()) as peer:
         await theirs.send_all(3 * answer(2, data="here"))
@@ -535,8 +535,8 @@ async def test_an_answer_repeated_counts_once() -> None:
 
 
 @simulated
-async def test_a_client_that_only_stopped_writing_gets_its_answers() -> None:
-    """As ``echo '{"id":2,"do":"status"}' | nc -N -U supervisor.ipc``."""
+async def test_half_closed_client_gets_its_answers() -> None:
+    """Such as ``echo '{"id":2,"do":"status"}' | nc -N -U supervisor.ipc``."""
     ours, theirs = memory_stream_pair()
     async with open_peer(theirs, accepting(), echo) as peer:
         await ours.send_all(line(id=2, do="echo", x=1) + line(id=4, do="echo", x=2))
@@ -552,7 +552,7 @@ async def test_a_client_that_only_stopped_writing_gets_its_answers() -> None:
 
 
 @simulated
-async def test_a_cancelled_call_is_cancelled_at_the_other_side() -> None:
+async def test_call_cancelled_is_cancelled_at_the_peer() -> None:
     ended: list[float] = []
 
     async def work() -> Fields:
@@ -570,7 +570,7 @@ async def test_a_cancelled_call_is_cancelled_at_the_other_side() -> None:
 
 
 @simulated
-async def test_who_gives_a_call_up_is_told_nothing_but_that_it_ended() -> None:
+async def test_call_cancelled_is_answered_only_by_cancelled() -> None:
     ours, theirs = memory_stream_pair()
     async with open_peer(theirs, accepting(), in_a_task(echo, 3600)):
         await ours.send_all(line(id=2, do="echo") + line(id=4, do="cancel", call=2))
@@ -580,8 +580,8 @@ async def test_who_gives_a_call_up_is_told_nothing_but_that_it_ended() -> None:
 
 
 @simulated
-async def test_a_handler_that_fails_when_it_is_cancelled_fails_its_call_only() -> None:
-    """In a nursery, with others that are cancelled: a group of both kinds."""
+async def test_handler_failing_on_cancel_fails_only_its_call() -> None:
+    """In a nursery with cancelled tasks, which raises a group of both kinds."""
 
     async def work() -> Fields:
         async with trio.open_nursery() as nursery:
@@ -607,7 +607,7 @@ async def test_a_handler_that_fails_when_it_is_cancelled_fails_its_call_only() -
 
 @pytest.mark.parametrize("call", [None, "2", True, 2.0, [2]])
 @simulated
-async def test_a_cancel_of_something_that_is_no_call_is_refused(call: object) -> None:
+async def test_cancel_of_invalid_id_is_refused(call: object) -> None:
     ours, theirs = memory_stream_pair()
     async with open_peer(theirs, accepting(), echo):
         await ours.send_all(line(id=2, do="cancel", call=call))
@@ -616,7 +616,7 @@ async def test_a_cancel_of_something_that_is_no_call_is_refused(call: object) ->
 
 
 @simulated
-async def test_a_cancel_that_comes_too_late_does_nothing() -> None:
+async def test_cancel_after_the_answer_does_nothing() -> None:
     ours, theirs = memory_stream_pair()
     async with open_peer(theirs, accepting(), echo):
         await ours.send_all(line(id=2, do="echo") + line(id=4, do="cancel", call=2))
@@ -627,7 +627,7 @@ async def test_a_cancel_that_comes_too_late_does_nothing() -> None:
 
 
 @simulated
-async def test_a_call_already_cancelled_sends_nothing() -> None:
+async def test_call_in_cancelled_scope_sends_nothing() -> None:
     ours, theirs = memory_stream_pair()
     async with open_peer(ours, connecting()) as peer:
         with trio.CancelScope() as scope:
@@ -638,8 +638,8 @@ async def test_a_call_already_cancelled_sends_nothing() -> None:
 
 
 @simulated
-async def test_cancelled_calls_leave_no_half_lines() -> None:
-    """Over a stream that takes its time with every byte."""
+async def test_cancelled_calls_send_whole_lines() -> None:
+    """Over a stream that is slow for each byte."""
     ours, theirs = lockstep_stream_pair()
     lines = b""
 
@@ -663,7 +663,7 @@ async def test_cancelled_calls_leave_no_half_lines() -> None:
 
 
 @simulated
-async def test_calls_given_up_count_until_the_peer_has_ended_them() -> None:
+async def test_cancelled_calls_count_until_the_peer_answers() -> None:
     """Or a caller with short timeouts would heap work up at a peer that is slow.
 
     Each is two: the call itself, and the one that cancels it.
@@ -686,7 +686,7 @@ async def test_calls_given_up_count_until_the_peer_has_ended_them() -> None:
 
 
 @simulated
-async def test_a_peer_that_does_not_read_is_cut_off_and_nobody_else_waits() -> None:
+async def test_peer_that_does_not_read_is_disconnected() -> None:
     async def flood(call: IncomingCall) -> Fields:
         while True:
             call.progress({"data": 100 * "x"})
@@ -709,14 +709,14 @@ async def test_a_peer_that_does_not_read_is_cut_off_and_nobody_else_waits() -> N
             await trio.sleep(1)
         await peer.closed.wait()
         assert isinstance(peer.error, LimitExceededError)
-        assert "does not read" in str(peer.error)
+        assert "is not reading" in str(peer.error)
         assert await other.call("ping", {}) == {}
         assert trio.current_time() == 8
 
 
 @simulated
-async def test_what_is_queued_is_forgotten_as_it_is_read() -> None:
-    """The limit is about what waits, not about all that was ever sent."""
+async def test_queue_limit_counts_unsent_bytes_only() -> None:
+    """The limit does not count bytes that were sent."""
 
     async with open_two(echo, queued=1000) as (peer, _):
         for _i in range(100):
@@ -724,7 +724,7 @@ async def test_what_is_queued_is_forgotten_as_it_is_read() -> None:
 
 
 @simulated
-async def test_a_caller_of_a_peer_that_does_not_read_is_told() -> None:
+async def test_call_of_peer_that_does_not_read_fails() -> None:
     ours, _theirs = lockstep_stream_pair()
     async with open_peer(ours, connecting(queued=1000)) as peer:
         async with trio.open_nursery() as nursery:
@@ -739,7 +739,7 @@ async def expect_lost_with(peer: Peer, fields: Fields) -> None:
 
 
 @simulated
-async def test_a_farewell_to_a_peer_that_does_not_read_takes_a_second_at_most() -> None:
+async def test_hang_up_on_peer_that_does_not_read_takes_one_second() -> None:
     ours, _theirs = lockstep_stream_pair()
     async with open_peer(ours, accepting()) as peer:
         peer.hang_up(LimitExceededError("no call within 10 s of connecting"))
@@ -748,7 +748,7 @@ async def test_a_farewell_to_a_peer_that_does_not_read_takes_a_second_at_most() 
 
 
 @simulated
-async def test_the_first_reason_to_hang_up_counts() -> None:
+async def test_hang_up_keeps_first_reason() -> None:
     ours, theirs = memory_stream_pair()
     async with open_peer(ours, accepting()) as peer:
         peer.hang_up(LimitExceededError("first"))
@@ -760,8 +760,8 @@ async def test_the_first_reason_to_hang_up_counts() -> None:
 
 
 @simulated
-async def test_an_answer_when_everything_is_over_is_dropped() -> None:
-    """Its caller is gone; there is nobody to tell, and nothing to fail."""
+async def test_answer_after_the_end_is_dropped() -> None:
+    """Its caller is gone, so that no error is raised."""
     calls: list[IncomingCall] = []
 
     def dispatch(call: IncomingCall) -> Answer:
@@ -779,8 +779,8 @@ async def test_an_answer_when_everything_is_over_is_dropped() -> None:
 
 
 @simulated
-async def test_the_first_call_is_noticed() -> None:
-    """A peer that connects and says nothing is not waited for for ever."""
+async def test_has_called_is_set_by_first_call() -> None:
+    """So a peer that connects and sends nothing can be disconnected."""
     ours, theirs = memory_stream_pair()
     async with open_peer(theirs, accepting(), echo) as peer:
         await ours.send_all(b"\n" + line(id=9))  # a late answer to nothing
@@ -791,8 +791,8 @@ async def test_the_first_call_is_noticed() -> None:
 
 
 @simulated
-async def test_a_peer_that_reads_no_more_does_not_keep_calls_waiting() -> None:
-    """Nothing can be sent; that it might still say something is given a second."""
+async def test_calls_to_peer_that_stopped_reading_end_after_a_second() -> None:
+    """Nothing can be sent; data of the peer is awaited for one second."""
     ours, theirs = memory_stream_pair()
     async with open_peer(ours, Session(is_connecting=True)) as peer:
         await theirs.receive_stream.aclose()

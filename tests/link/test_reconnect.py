@@ -1,4 +1,4 @@
-"""Losing a peer and finding it again, at exact virtual times."""
+"""Reconnecting to a lost peer, at exact virtual times."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ PLAN = ReconnectPlan(backoff=Backoff(base=1, cap=4, stable_after=10), connect_ti
 
 
 class Longest(random.Random):
-    """Draws the longest delay each time."""
+    """Always draws the longest delay."""
 
     def random(self) -> float:
         return 1.0
@@ -31,11 +31,11 @@ async def connect_to_nothing() -> trio.abc.Stream:
 
 
 async def no_session(stream: trio.abc.Stream) -> None:
-    """Ends at once."""
+    """End immediately."""
 
 
 class Line:
-    """Makes streams, and knows of each whether it was closed."""
+    """Opens streams, and records which were closed."""
 
     def __init__(self) -> None:
         self.times: list[float] = []
@@ -51,7 +51,7 @@ class Line:
 
 
 @simulated
-async def test_a_peer_that_hangs_up_at_once_is_met_with_longer_waits() -> None:
+async def test_reconnect_backs_off_from_peer_that_closes_immediately() -> None:
     tries: list[float] = []
 
     async def connect() -> trio.abc.Stream:
@@ -75,8 +75,8 @@ async def test_a_peer_that_hangs_up_at_once_is_met_with_longer_waits() -> None:
 
 
 @simulated
-async def test_the_first_attempt_after_a_good_while_is_immediate() -> None:
-    """While a supervisor is replaced its listener lives: a connect succeeds."""
+async def test_reconnect_after_long_session_is_immediate() -> None:
+    """While the supervisor is replaced, its socket stays open: a connect succeeds."""
     line, lengths = Line(), iter([0.0, 0.0, 0.0, 10.0, 0.0, 9.5, 0.0])
 
     async def session(stream: trio.abc.Stream) -> None:
@@ -89,7 +89,7 @@ async def test_the_first_attempt_after_a_good_while_is_immediate() -> None:
 
 
 @simulated
-async def test_a_session_may_last_longer_than_connecting_may() -> None:
+async def test_session_is_not_limited_by_connect_timeout() -> None:
     line = Line()
 
     async def session(stream: trio.abc.Stream) -> None:
@@ -101,8 +101,8 @@ async def test_a_session_may_last_longer_than_connecting_may() -> None:
 
 
 @simulated
-async def test_waits_are_drawn_between_nothing_and_their_limit() -> None:
-    """So that a hundred workers do not come back in one moment."""
+async def test_reconnect_delays_are_random() -> None:
+    """So that a hundred workers do not reconnect at the same time."""
     tries: list[float] = []
 
     async def connect() -> trio.abc.Stream:
@@ -134,7 +134,7 @@ async def test_waits_are_drawn_between_nothing_and_their_limit() -> None:
     ],
 )
 @simulated
-async def test_a_session_that_is_lost_is_begun_again(error: Exception) -> None:
+async def test_reconnect_after_lost_session(error: Exception) -> None:
     line = Line()
 
     async def session(stream: trio.abc.Stream) -> None:
@@ -151,7 +151,7 @@ async def test_a_session_that_is_lost_is_begun_again(error: Exception) -> None:
     "fail_in", ["session", "connect"], ids=["while connected", "while connecting"]
 )
 @simulated
-async def test_a_bug_is_not_tried_again(fail_in: str) -> None:
+async def test_reconnect_propagates_other_errors(fail_in: str) -> None:
     line = Line()
 
     async def connect() -> trio.abc.Stream:
@@ -171,7 +171,7 @@ async def test_a_bug_is_not_tried_again(fail_in: str) -> None:
 
 @pytest.mark.parametrize("seconds", [0.5, 100])
 @simulated
-async def test_a_cancellation_ends_it_and_closes_the_stream(seconds: float) -> None:
+async def test_keep_connected_cancelled_closes_the_stream(seconds: float) -> None:
     ours, theirs = memory_stream_pair()
 
     async def connect() -> trio.abc.Stream:
@@ -190,14 +190,14 @@ async def test_a_cancellation_ends_it_and_closes_the_stream(seconds: float) -> N
 @pytest.mark.parametrize(
     "change", [lambda: ReconnectPlan(connect_timeout=0), lambda: Backoff(base=0)]
 )
-def test_a_plan_that_would_spin_is_refused(change: Callable[[], object]) -> None:
+def test_reconnect_plan_without_delay_is_refused(change: Callable[[], object]) -> None:
     with pytest.raises(ValueError, match="must be > 0"):
         change()
 
 
 @simulated
-async def test_without_anybody_there_it_never_spins() -> None:
-    """The default plan, for an hour, and the shortest of all waits."""
+async def test_reconnect_without_server_never_spins() -> None:
+    """With the default plan, for an hour, and the shortest delays."""
     tries = 0
 
     async def connect() -> trio.abc.Stream:

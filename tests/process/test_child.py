@@ -1,4 +1,4 @@
-"""One suite over `FakeProcess` and the real thing, so that the fake stays true."""
+"""One test suite for `FakeProcess` and `ChildProcess`, to keep the fake realistic."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ time.sleep(3600)
 
 
 class Make(Protocol):
-    """Starts a process that is past its first lines when the block is entered."""
+    """Starts a process that has begun to run when the block is entered."""
 
     def __call__(
         self,
@@ -89,7 +89,7 @@ async def real(
 
 
 async def pause(process: Process) -> None:
-    """Send SIGSTOP, and wait until it took, or a SIGTERM would overtake it."""
+    """Send SIGSTOP and wait until it takes effect, before a SIGTERM could."""
     process.signal(signal.SIGSTOP)
     if isinstance(process, ChildProcess):
         how = os.WSTOPPED | os.WNOWAIT
@@ -101,7 +101,7 @@ TERM, KILL = signal.SIGTERM, signal.SIGKILL
 
 
 def is_process(process: Process) -> Process:
-    """Mypy checks what the `Protocol` cannot say at run time."""
+    """Mypy checks that both classes implement the `Protocol`."""
     return process
 
 
@@ -120,7 +120,7 @@ _checked: tuple[Callable[[FakeProcess], Process], Callable[[ChildProcess], Proce
         pytest.param([TERM, signal.SIGCONT], -KILL, id="ignores all that it can"),
     ],
 )
-async def test_stop_asks_then_kills_then_reaps(
+async def test_stop_signals_then_kills_then_reaps(
     make: Make, ignores: list[int], returncode: int
 ) -> None:
     async with make(ignores) as process:
@@ -132,14 +132,14 @@ async def test_stop_asks_then_kills_then_reaps(
 
 
 @fake_and_real
-async def test_the_signal_is_the_plans(make: Make) -> None:
+async def test_stop_sends_signal_of_plan(make: Make) -> None:
     async with make([TERM]) as process:
         await stop(process, StopPlan(signal=signal.SIGINT, timeout=30))
         assert process.returncode in (-signal.SIGINT, 1)  # Python: KeyboardInterrupt
 
 
 @fake_and_real
-async def test_a_process_that_is_paused_still_stops_gracefully(make: Make) -> None:
+async def test_stop_resumes_paused_process(make: Make) -> None:
     async with make() as process:
         await pause(process)
         await stop(process, StopPlan(timeout=30))
@@ -147,7 +147,7 @@ async def test_a_process_that_is_paused_still_stops_gracefully(make: Make) -> No
 
 
 @fake_and_real
-async def test_a_paused_process_acts_on_nothing_but_sigkill(make: Make) -> None:
+async def test_paused_process_handles_only_sigkill(make: Make) -> None:
     async with make() as process:
         await pause(process)
         process.signal(TERM)
@@ -159,7 +159,7 @@ async def test_a_paused_process_acts_on_nothing_but_sigkill(make: Make) -> None:
 
 
 @fake_and_real
-async def test_stopping_the_stopped_does_nothing(make: Make) -> None:
+async def test_stop_of_exited_process_does_nothing(make: Make) -> None:
     async with make() as process:
         await stop(process, StopPlan())
         await stop(process, StopPlan(signal=signal.SIGINT))
@@ -169,7 +169,7 @@ async def test_stopping_the_stopped_does_nothing(make: Make) -> None:
 
 @fake_and_real
 @pytest.mark.parametrize("code", [0, 1, 77, 255])
-async def test_an_exit_code_is_kept(make: Make, code: int) -> None:
+async def test_wait_returns_exit_code(make: Make, code: int) -> None:
     async with make(exits_with=code) as process:
         assert await process.wait() == code
         assert await process.wait() == code  # as often as one asks
@@ -179,8 +179,8 @@ async def test_an_exit_code_is_kept(make: Make, code: int) -> None:
 
 
 @fake_and_real
-async def test_a_returncode_is_known_only_to_who_waited(make: Make) -> None:
-    """Only waiting reaps, so only then can a number be another's."""
+async def test_returncode_is_none_before_wait(make: Make) -> None:
+    """Only `wait` reaps, so a number can be reused only after that."""
     async with make(exits_with=3) as process:
         assert process.returncode is None
         assert not process.is_gone
@@ -189,8 +189,8 @@ async def test_a_returncode_is_known_only_to_who_waited(make: Make) -> None:
 
 
 @fake_and_real
-async def test_a_grandchild_left_in_the_group_is_ended(make: Make) -> None:
-    """Its parent exits by itself; the group is gone only with the grandchild."""
+async def test_stop_kills_grandchild_left_in_group(make: Make) -> None:
+    """Its parent exits on its own; the group is gone only with the grandchild."""
     async with make(exits_with=5, grandchild_ignores=[]) as process:
         assert await process.wait() == 5
         assert not process.is_gone
@@ -203,7 +203,7 @@ async def test_a_grandchild_left_in_the_group_is_ended(make: Make) -> None:
 
 
 @fake_and_real
-async def test_a_stubborn_grandchild_is_killed_after_the_timeout(make: Make) -> None:
+async def test_stop_kills_grandchild_that_ignores_signal(make: Make) -> None:
     async with make(grandchild_ignores=[TERM]) as process:
         await stop(process, StopPlan(timeout=0.1))
         assert process.is_gone
@@ -211,7 +211,7 @@ async def test_a_stubborn_grandchild_is_killed_after_the_timeout(make: Make) -> 
 
 
 @fake_and_real
-async def test_a_cancellation_during_a_stop_is_shielded(make: Make) -> None:
+async def test_stop_is_shielded_from_cancellation(make: Make) -> None:
     async with make([TERM]) as process:
         with trio.CancelScope() as scope:
             scope.cancel()
@@ -221,7 +221,7 @@ async def test_a_cancellation_during_a_stop_is_shielded(make: Make) -> None:
 
 
 @fake_and_real
-async def test_a_cancelled_wait_leaves_everything_as_it_was(make: Make) -> None:
+async def test_wait_cancelled_has_no_effect(make: Make) -> None:
     async with make() as process:
         for wait in (process.wait, process.wait_gone):
             with trio.move_on_after(0.01):
@@ -232,8 +232,8 @@ async def test_a_cancelled_wait_leaves_everything_as_it_was(make: Make) -> None:
 
 
 @fake_and_real
-async def test_lost_patience_kills_at_once(make: Make) -> None:
-    """Both the stop under way and every later one."""
+async def test_stop_expired_deadline_kills_immediately(make: Make) -> None:
+    """Both the current stop and later ones."""
     stop_deadline = StopDeadline()
     plan = StopPlan(timeout=3600)
     async with make([TERM]) as first, make([TERM]) as second:
@@ -247,8 +247,8 @@ async def test_lost_patience_kills_at_once(make: Make) -> None:
         assert first.returncode == second.returncode == -KILL
 
 
-async def test_an_exit_status_that_somebody_else_took_is_255() -> None:
-    """The rest goes on: the process is gone all the same."""
+async def test_wait_exit_status_reaped_elsewhere_is_255() -> None:
+    """The process is gone in any case."""
     async with real(exits_with=3) as process:
         await trio.to_thread.run_sync(os.waitid, os.P_PID, process.pid, os.WEXITED)
         assert await process.wait() == 255
@@ -259,7 +259,7 @@ async def test_an_exit_status_that_somebody_else_took_is_255() -> None:
 
 
 @simulated
-async def test_the_kill_comes_exactly_after_the_timeout() -> None:
+async def test_stop_kills_exactly_after_timeout() -> None:
     process = FakeProcess(ignores=[TERM])
     await stop(process, StopPlan(timeout=10))
     assert process.signals == [TERM, signal.SIGCONT, KILL]
@@ -267,7 +267,7 @@ async def test_the_kill_comes_exactly_after_the_timeout() -> None:
 
 
 @simulated
-async def test_one_that_stops_in_time_is_not_killed() -> None:
+async def test_stop_in_time_sends_no_sigkill() -> None:
     process = FakeProcess(stopping_takes=9.5)
     await stop(process, StopPlan(timeout=10))
     assert process.signals == [TERM, signal.SIGCONT]
@@ -275,7 +275,7 @@ async def test_one_that_stops_in_time_is_not_killed() -> None:
 
 
 @simulated
-async def test_a_kill_is_waited_for_as_long_as_the_kernel_takes() -> None:
+async def test_stop_waits_for_uninterruptible_process() -> None:
     process = FakeProcess(ignores=[TERM, KILL])
 
     async def let_go() -> None:
@@ -289,7 +289,7 @@ async def test_a_kill_is_waited_for_as_long_as_the_kernel_takes() -> None:
 
 
 @simulated
-async def test_patience_lost_in_the_middle_kills_then() -> None:
+async def test_stop_deadline_expiring_in_the_middle_kills_then() -> None:
     process, stop_deadline = FakeProcess(ignores=[TERM]), StopDeadline()
 
     async def lose() -> None:
@@ -314,5 +314,5 @@ async def test_patience_lost_in_the_middle_kills_then() -> None:
         (-40, "killed by signal 40"),
     ],
 )
-def test_an_end_in_words(returncode: int | None, words: str) -> None:
+def test_describe_exit(returncode: int | None, words: str) -> None:
     assert describe_exit(returncode) == words

@@ -1,4 +1,4 @@
-"""Process groups of real processes, by number."""
+"""Inspecting process groups of real processes."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ _SLEEP = "import sys, time; print(flush=True); time.sleep(3600)"
 
 @contextmanager
 def sleeper(program: str = _SLEEP) -> Iterator[subprocess.Popen[bytes]]:
-    """A process in a group of its own, past its first lines."""
+    """A running process in its own group."""
     process = subprocess.Popen(
         [sys.executable, "-c", program], process_group=0, stdout=subprocess.PIPE
     )
@@ -47,7 +47,7 @@ def await_zombie(process: subprocess.Popen[bytes]) -> None:
     os.waitid(os.P_PID, process.pid, os.WEXITED | os.WNOWAIT)
 
 
-def test_a_group_exists_until_its_last_process_is_reaped() -> None:
+def test_group_exists_until_last_process_is_reaped() -> None:
     with sleeper() as process:
         assert group_exists(process.pid)
         process.kill()
@@ -57,7 +57,7 @@ def test_a_group_exists_until_its_last_process_is_reaped() -> None:
         assert not group_exists(process.pid)
 
 
-def test_a_zombie_is_no_living_member() -> None:
+def test_open_members_excludes_zombie() -> None:
     with sleeper() as process:
         assert members(process.pid) == 1
         process.kill()
@@ -65,14 +65,14 @@ def test_a_zombie_is_no_living_member() -> None:
         assert members(process.pid) == 0
 
 
-def test_a_stopped_process_is_a_living_member() -> None:
+def test_open_members_includes_stopped_process() -> None:
     with sleeper() as process:
         process.send_signal(signal.SIGSTOP)
         os.waitid(os.P_PID, process.pid, os.WSTOPPED | os.WNOWAIT)
         assert members(process.pid) == 1
 
 
-def test_other_groups_are_none_of_ours() -> None:
+def test_open_members_excludes_other_groups() -> None:
     with sleeper() as one, sleeper() as other:
         [descriptor] = open_members(is_live_member(one.pid))
         signal_descriptor(descriptor, signal.SIGKILL)
@@ -81,7 +81,7 @@ def test_other_groups_are_none_of_ours() -> None:
         assert other.poll() is None
 
 
-def test_a_signal_to_one_that_is_gone_hits_nobody() -> None:
+def test_signal_descriptor_of_exited_process_does_nothing() -> None:
     with sleeper() as process:
         [descriptor] = open_members(is_live_member(process.pid))
         process.kill()
@@ -90,8 +90,8 @@ def test_a_signal_to_one_that_is_gone_hits_nobody() -> None:
         os.close(descriptor)
 
 
-def test_a_process_may_be_called_anything() -> None:
-    """Its name stands in /proc/PID/stat, before the group, as it is."""
+def test_read_stat_with_any_process_name() -> None:
+    """/proc/PID/stat contains the unescaped name before the group."""
     program = (
         "import os, sys, time\n"
         "open('/proc/self/comm', 'w').write(') Z 1 (x')\n"
@@ -101,8 +101,8 @@ def test_a_process_may_be_called_anything() -> None:
         assert members(process.pid) == 1
 
 
-def test_one_that_changed_between_two_looks_is_left_out() -> None:
-    """Its number may have been given to another meanwhile: no descriptor is kept."""
+def test_open_members_rechecks_after_opening() -> None:
+    """Its number may have been reused, so the pidfd is closed."""
     asked: list[int] = []
 
     def only_at_first(pid: int) -> bool:

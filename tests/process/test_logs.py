@@ -1,4 +1,4 @@
-"""Log lines, for people and for programs."""
+"""Log lines as text and as JSON."""
 
 from __future__ import annotations
 
@@ -58,29 +58,29 @@ def fields(made: logging.LogRecord) -> dict[str, object]:
 
 
 def raised() -> Exception:
-    """An error that has a traceback."""
+    """Return an error with a traceback."""
     try:
         raise ValueError("broken")
     except ValueError as exc:
         return exc
 
 
-def test_a_line_for_people_has_time_source_and_message() -> None:
+def test_text_line_has_time_source_and_message() -> None:
     line = text(record("ready in %d ms", 143))
     assert re.fullmatch(r"\d\d:59:58\.007  supervisor    ready in 143 ms", line)
 
 
-def test_the_source_is_the_events_where_there_is_one() -> None:
+def test_text_line_source_is_name_of_event() -> None:
     made = record("ready", event={"event": "ready", "name": "web.0"})
     assert text(made).endswith("  web.0         ready")
 
 
-def test_a_source_longer_than_its_column_is_not_cut() -> None:
+def test_text_line_long_source_is_not_cut() -> None:
     made = record("ready", event={"name": "a-service-with-a-long-name.0"})
     assert text(made).endswith("  a-service-with-a-long-name.0  ready")
 
 
-def test_a_traceback_follows_its_line() -> None:
+def test_text_line_is_followed_by_traceback() -> None:
     lines = text(record("a bug", error=raised())).splitlines()
     assert lines[0].endswith("  a bug")
     assert lines[1] == "Traceback (most recent call last):"
@@ -96,13 +96,13 @@ def test_a_traceback_follows_its_line() -> None:
         (logging.CRITICAL, "\x1b[31m"),
     ],
 )
-def test_colours_are_for_terminals_only(level: int, colour: str) -> None:
+def test_text_line_colours(level: int, colour: str) -> None:
     made = record("ready", level=level)
     assert text(made, has_colours=True).endswith(f"  {colour}ready\x1b[0m")
     assert "\x1b" not in text(made)
 
 
-def test_a_line_for_programs_has_fields() -> None:
+def test_json_line_has_fields() -> None:
     assert fields(record("ready in %d ms", 143)) == {
         "time": "2024-02-29T23:59:58.007Z",
         "level": "info",
@@ -111,33 +111,33 @@ def test_a_line_for_programs_has_fields() -> None:
     }
 
 
-def test_the_fields_of_an_event_are_fields() -> None:
+def test_json_line_has_fields_of_event() -> None:
     event = {"event": "exited", "name": "web.0", "process_id": 4711, "returncode": -9}
     made = record("exited", level=logging.WARNING, event=event)
     assert event.items() <= fields(made).items()
     assert fields(made)["level"] == "warning"
 
 
-def test_what_json_has_not_becomes_text() -> None:
-    """A line that cannot be written would be lost, and its cause with it."""
+def test_json_line_unsupported_value_becomes_text() -> None:
+    """Otherwise the line would be lost."""
     made = record("x", event={"path": raised()})
     assert fields(made)["path"] == "broken"
 
 
-def test_an_extra_called_event_of_another_program_is_not_ours() -> None:
+def test_event_extra_of_other_type_is_ignored() -> None:
     made = record("x", event="click")
     assert fields(made)["message"] == "x"
     assert text(made).endswith("  supervisor    x")
 
 
-def test_a_traceback_is_a_field() -> None:
+def test_json_line_has_traceback_field() -> None:
     traceback = fields(record("a bug", error=raised()))["traceback"]
     assert isinstance(traceback, str)
     assert traceback.endswith("ValueError: broken")
 
 
 @pytest.mark.parametrize("format_", FORMATS)
-def test_a_process_logs_ours_in_full_and_others_warnings_to_stderr(
+def test_configure_logging_levels(
     format_: str,
 ) -> None:
     """In a process of its own, for it sets up the root logger."""
@@ -166,10 +166,10 @@ def test_a_process_logs_ours_in_full_and_others_warnings_to_stderr(
 
 
 @pytest.mark.parametrize("value", ["caf\udce9", "\ud800", 2**64])
-def test_what_the_fast_library_refuses_is_no_reason_to_lose_a_line(
+def test_json_line_falls_back_to_json_module(
     value: object,
 ) -> None:
-    """Such as the name of a file that is not UTF-8."""
+    """For example for a file name that is not UTF-8."""
     assert fields(record("%s", value, event={"value": value}))["value"] == value
 
 
@@ -193,8 +193,8 @@ log = logging.getLogger("trio_supervisor")
 MANY_LINES = "for number in range(20_000): log.info('line %d', number)\n"
 
 
-def test_who_logs_does_not_wait_for_who_does_not_read() -> None:
-    """A megabyte into a pipe that nobody reads; nor does the end of the process."""
+def test_logging_does_not_block_on_unread_pipe() -> None:
+    """Neither does the exit of the process, with 1 MB in an unread pipe."""
     reading, writing = os.pipe()
     try:
         program = f"configure_logging('text')\n{MANY_LINES}print('done')"
@@ -223,10 +223,8 @@ def test_who_logs_does_not_wait_for_who_does_not_read() -> None:
         ),
     ],
 )
-def test_what_was_logged_is_written_before_the_process_ends(
-    end: str, tmp_path: Path
-) -> None:
-    """All of it, in order, and once. A file waits for no reader."""
+def test_log_is_written_before_process_exits(end: str, tmp_path: Path) -> None:
+    """Completely, in order, and without duplicates."""
     program = f"configure_logging('text')\n{MANY_LINES}"
     if "fork" in end:
         program += "logging.getLogger().handlers[0].flush()\n"
@@ -237,8 +235,8 @@ def test_what_was_logged_is_written_before_the_process_ends(
     assert [int(line.split()[-1]) for line in lines] == list(range(20_000))
 
 
-def test_the_log_keeps_its_order_with_what_else_is_written_there() -> None:
-    """Lines of children, for example."""
+def test_log_keeps_order_with_other_output() -> None:
+    """Such as lines of children."""
     program = (
         "destination = configure_logging('json')\n"
         "for number in range(100):\n"
@@ -248,8 +246,8 @@ def test_the_log_keeps_its_order_with_what_else_is_written_there() -> None:
     assert ["line" in line for line in lines] == 50 * [False, True]
 
 
-def test_a_text_that_is_no_unicode_is_logged_all_the_same() -> None:
-    """The name of a file, for example."""
+def test_non_unicode_text_is_logged() -> None:
+    """Such as the name of a file."""
     program = "configure_logging('text'); log.info('%s', 'caf\\udce9')"
     assert run(program, stderr=subprocess.PIPE).stderr.endswith("  caf\\udce9\n")
 
@@ -261,10 +259,10 @@ def test_a_text_that_is_no_unicode_is_logged_all_the_same() -> None:
         pytest.param("None", "print('news')", id="closed"),
     ],
 )
-def test_a_standard_error_without_a_descriptor_is_written_to_directly(
+def test_standard_error_without_descriptor_is_written_directly(
     stderr: str, result: str
 ) -> None:
-    """Where there is one at all; its number may be that of some other file."""
+    """If there is one; the descriptor number may belong to another file."""
     program = (
         f"sys.stderr = {stderr}\n"
         "assert configure_logging('text') is None\n"

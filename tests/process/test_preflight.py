@@ -1,4 +1,4 @@
-"""What services need is looked for, and nothing is changed by it."""
+"""Checking the requirements of services, without changing anything."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def problems(*services: Any, with_sockets: bool = True) -> list[str]:
     return [str(error) for error in look(found, dict(os.environ))]
 
 
-def test_every_problem_is_listed_with_field_and_service(tmp_path: Path) -> None:
+def test_problems_of_lists_each_with_field_and_service(tmp_path: Path) -> None:
     missing = str(tmp_path / "missing")
     found = problems(
         Command(
@@ -50,12 +50,12 @@ def test_every_problem_is_listed_with_field_and_service(tmp_path: Path) -> None:
         "services[1].sockets['http']",
     ]
     assert "cache: program 'no-such-cache' not found in PATH (" in found[0]
-    assert f"cache: cannot write to {missing}/cache.log: there is no dire" in found[3]
+    assert f"cache: cannot write to {missing}/cache.log: directory " in found[3]
     assert f"web: the working directory {missing} does not exist" in found[4]
     assert f"web: cannot listen on unix:{missing}/web.sock: {missing} do" in found[5]
 
 
-def test_the_path_and_directory_of_the_service_count(tmp_path: Path) -> None:
+def test_problems_of_uses_path_and_directory_of_service(tmp_path: Path) -> None:
     tool = tmp_path / "tool"
     tool.write_text("#!/bin/sh\n")
     tool.chmod(0o755)
@@ -67,8 +67,8 @@ def test_the_path_and_directory_of_the_service_count(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("condition", ["started", "ready", "exited_ok"])
-def test_what_may_change_until_its_start_is_not_looked_for(condition: Any) -> None:
-    """A job may install the program; what it waits for may mount its directory."""
+def test_problems_of_skips_services_with_dependencies(condition: Any) -> None:
+    """A dependency may install the program or mount the directory."""
     restart = "on-failure" if condition == "exited_ok" else "always"
     needed = Command("needed", ["true"], restart=restart)
     fields: dict[str, Any] = {
@@ -81,7 +81,7 @@ def test_what_may_change_until_its_start_is_not_looked_for(condition: Any) -> No
     assert len(on_path) == (0 if condition == "exited_ok" else 1)
 
 
-def test_a_job_further_back_may_bring_it_too() -> None:
+def test_problems_of_skips_indirect_dependents() -> None:
     found = problems(
         Command("install", ["true"], restart="on-failure"),
         Command("db", ["no-such-db"], depends_on={"install": "exited_ok"}),
@@ -90,14 +90,14 @@ def test_a_job_further_back_may_bring_it_too() -> None:
     assert found == []
 
 
-def test_nothing_is_made_by_looking(tmp_path: Path) -> None:
+def test_problems_of_creates_nothing(tmp_path: Path) -> None:
     before = os.stat(tmp_path).st_mtime_ns
     assert output_problem(str(tmp_path / "new.log")) == ""
     assert list(tmp_path.iterdir()) == []
     assert os.stat(tmp_path).st_mtime_ns == before
 
 
-def test_a_file_that_cannot_be_written_is_said(tmp_path: Path) -> None:
+def test_output_problem(tmp_path: Path) -> None:
     file = tmp_path / "file"
     file.touch()
     (tmp_path / "link").symlink_to("file")
@@ -111,7 +111,7 @@ def test_a_file_that_cannot_be_written_is_said(tmp_path: Path) -> None:
     assert output_problem("/dev/null") == ""
 
 
-def test_a_directory_that_cannot_be_entered_is_said(tmp_path: Path) -> None:
+def test_directory_problem(tmp_path: Path) -> None:
     file = tmp_path / "file"
     file.touch()
     assert directory_problem(str(tmp_path)) == ""
@@ -121,7 +121,7 @@ def test_a_directory_that_cannot_be_entered_is_said(tmp_path: Path) -> None:
 
 
 @pytest.mark.skipif(os.geteuid() == 0, reason="root may do everything")
-def test_what_a_user_may_not_do_is_said(tmp_path: Path) -> None:
+def test_problems_of_missing_permissions(tmp_path: Path) -> None:
     closed, fixed = tmp_path / "closed", tmp_path / "fixed"
     closed.mkdir(mode=0)
     fixed.mkdir(mode=0o500)

@@ -1,4 +1,4 @@
-"""Failures for lack of resources, threads while none can be started, folded logs."""
+"""Resource shortages, the reserve thread, and logs of repeated failures."""
 
 from __future__ import annotations
 
@@ -100,7 +100,7 @@ def test_keep_reserve_without_threads_fails(monkeypatch: pytest.MonkeyPatch) -> 
         pass
 
 
-def test_run_in_thread_an_error_of_the_function_is_not_taken_for_a_shortage() -> None:
+def test_run_in_thread_error_of_function_is_not_a_shortage() -> None:
     def fail() -> None:
         raise RuntimeError("can't start new thread")
 
@@ -111,7 +111,7 @@ def test_run_in_thread_an_error_of_the_function_is_not_taken_for_a_shortage() ->
     trio.run(main)
 
 
-def test_folded_log_begins_and_ends(caplog: pytest.LogCaptureFixture) -> None:
+def test_repeated_failures_log_begin_and_end(caplog: pytest.LogCaptureFixture) -> None:
     log = RepeatedFailures(logging.getLogger("x"), "it works")
     log.worked()
     for cause in ("a", "b", "a", "b"):

@@ -1,1 +1,1 @@
-"""The wire over a trio stream: listen, connect, call, answer, connect again."""
+"""The wire protocol over trio streams: listen, connect, call, answer, reconnect."""

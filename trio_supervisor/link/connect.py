@@ -1,4 +1,4 @@
-"""Connect to a Unix socket, and wait where its backlog is full."""
+"""Connect to a Unix socket, waiting while its backlog is full."""
 
 from __future__ import annotations
 
@@ -7,19 +7,20 @@ from typing import Final
 
 import trio
 
-# While a supervisor is being replaced the backlog holds thousands; then, ask again.
+# While the supervisor is being replaced, the backlog fills up; retry until it is served
+# [s].
 _RETRY: Final = 0.02
 
 
 async def connect_unix(path: str) -> trio.SocketStream:
     """Connect to the stream socket at *path*.
 
-    Waits for as long as its backlog is full; put `trio.fail_after` around it. A
-    cancellation leaves nothing open. (``trio.open_unix_socket`` takes the EAGAIN of a
-    full backlog for a connection under way, and fails at the first byte.)
+    Waits while its backlog is full; use `trio.fail_after`. A cancellation leaves
+    nothing open. (``trio.open_unix_socket`` mistakes the EAGAIN of a full backlog for a
+    connection in progress, and fails at the first byte.)
 
     Raises:
-        OSError: nobody listens there, or we may not connect.
+        OSError: no server listens there, or the permissions do not allow it.
     """
     connection = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     try:

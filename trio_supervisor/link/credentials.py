@@ -1,4 +1,4 @@
-"""Who is at the other end of a Unix socket, by the kernel's word."""
+"""Get the credentials of the peer of a Unix socket from the kernel."""
 
 from __future__ import annotations
 
@@ -17,21 +17,21 @@ _UCRED: Final = struct.Struct("3i")
 
 @frozen(kw_only=True)
 class Credentials:
-    """The peer at the moment it connected."""
+    """Credentials of a peer when it connected."""
 
     process_id: int | None
-    """None: this system does not say."""
+    """None: not available on this system."""
     user_id: int
     group_id: int
 
     @property
     def is_trusted(self) -> bool:
-        """Whether it is of this process's user, or root."""
+        """Whether the peer is root or the user of this process."""
         return self.user_id in (0, os.geteuid())
 
 
 class HasOptions(Protocol):
-    """A socket, trio's or the standard library's."""
+    """A socket of trio or the standard library."""
 
     def getsockopt(self, level: int, name: int, size: int, /) -> bytes: ...
 
@@ -39,11 +39,11 @@ class HasOptions(Protocol):
 def peer_credentials(connection: HasOptions) -> Credentials:
     """Return the credentials of the peer of *connection*.
 
-    Source: SO_PEERCRED in unix(7). Elsewhere the mode of the socket's file has let
-    nobody else in.
+    Source: SO_PEERCRED in unix(7). On other systems, the mode of the socket file keeps
+    other users out.
 
     Raises:
-        OSError: the connection is gone.
+        OSError: the connection has closed.
     """
     if sys.platform == "linux":
         data = connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _UCRED.size)
@@ -53,7 +53,7 @@ def peer_credentials(connection: HasOptions) -> Credentials:
 
 
 def peer_descriptor(connection: HasOptions) -> int | None:
-    """Return a pidfd of the process that connected; None: there is none to be had.
+    """Return a pidfd of the process that connected; None: not supported.
 
     Source: SO_PEERPIDFD, Linux 6.5. The caller closes it.
     """

@@ -1,7 +1,7 @@
-"""What a server that is not ours can do: that of Ruby's async-container-supervisor.
+"""Translate calls for the server of Ruby's async-container-supervisor.
 
-It ignores arguments that it does not know, and its ``restart`` ends the whole
-application, so it is never sent what it could take for something else.
+It ignores unknown arguments, and its ``restart`` ends the whole application, so only
+calls that it cannot misunderstand are sent.
 """
 
 from __future__ import annotations
@@ -22,16 +22,17 @@ PROBE: Final[tuple[str, Object]] = (
     "forward",
     {"connection_id": "", "operation": {"do": "ping"}},
 )
-"""A call that every server knows, and that does nothing: no connection has that id."""
+"""A call that every server supports and that has no effect: no connection has this
+id."""
 
 _ASKED_TO_RELOAD: Final[Object] = {
     "generation": 0,
-    "lines": ["asked the server to reload everything; it does not tell when it has"],
+    "lines": ["reload requested; this server does not report when it is complete"],
 }
 _OUR_ERRORS: Final = frozenset(
     name.removesuffix("Error") for name in vars(errors) if name.endswith("Error")
 )
-_TELLING: Final = frozenset(
+_ANSWERING: Final = frozenset(
     {
         *("thread_dump", "scheduler_dump", "memory_dump", "memory_sample"),
         *("garbage_profile", "garbage_profile_stop", "profile", "doctor"),
@@ -40,37 +41,38 @@ _TELLING: Final = frozenset(
 )
 _REFUSALS: Final = {
     "restart": (
-        "it has no restart of workers, and its own would end the application; use "
-        "`reload` to replace all workers, or `shutdown` to end the application"
+        "it cannot restart workers, and its own `restart` would end the application; "
+        "use `reload` to replace all workers, or `shutdown` to end the application"
     ),
     "stop": "it cannot stop workers",
     "start": "it cannot start workers",
     "scale": "it cannot change the number of workers",
     "abort_reload": "it cannot abort a reload",
-    "health": "it does not tell how the application is",
-    "events": "it keeps no events",
-    "logs": "it keeps no output",
+    "health": "it does not report the health of the application",
+    "events": "it does not record events",
+    "logs": "it does not keep output",
 }
 
 
 class ForeignServerError(SupervisorError):
-    """The server is not trio_supervisor's, and cannot do what was asked."""
+    """The server is not trio_supervisor's, and does not support the call."""
 
     def __init__(self, reason: str) -> None:
         super().__init__(f"the server is not trio_supervisor: {reason}")
 
 
 def is_foreign(error: CallFailedError | None) -> bool:
-    """Say by the answer to `PROBE` whether the server is not ours.
+    """Return from the answer to `PROBE` whether the server is a foreign one.
 
     Args:
-        error: How the probe failed. Ours names a class of ours; Ruby's names none.
+        error: Error of the probe. Our server names one of our error classes, Ruby's
+            does not.
     """
     return error is not None and error.error_class not in _OUR_ERRORS
 
 
 def addresses(connections: Sequence[Mapping[str, Any]]) -> list[Address]:
-    """Return what the *connections* in its ``status`` can be called by."""
+    """Return the addresses of the *connections* in its ``status``."""
     return [
         Address(
             name=_name_of(connection),
@@ -104,45 +106,45 @@ def workers(connections: Sequence[Mapping[str, Any]]) -> list[Object]:
 def conversation(
     do: str, arguments: Mapping[str, Any]
 ) -> Generator[tuple[str, Object], Object, Object]:
-    """Yield the calls that do there what the call of ours would; return its answer.
+    """Yield the calls that are equivalent to ours; return the answer.
 
-    Each call is to be made, and its answer sent in.
+    The caller makes each call, and sends its answer into the generator.
 
     Raises:
-        ForeignServerError: it has no such call.
-        NoSuchWorkerError, AmbiguousNameError: the name means no worker, or several.
-        ConnectionLostError: the worker ended before it had answered.
+        ForeignServerError: the server has no such call.
+        NoSuchWorkerError, AmbiguousNameError: the name matches no worker, or several.
+        ConnectionLostError: the worker exited before it answered.
     """
     if do == "ping":
-        return {}  # it has answered the probe
+        return {}  # the server has answered the probe
     connections: Sequence[Mapping[str, Any]] = ()
     if do == "workers" or (do == "forward" and arguments.get("connection_id") is None):
         connections = (yield "status", {}).get("connections", ())
     if do == "workers" and not arguments.get("wait_ready"):
         return {"workers": workers(connections)}
     answer = yield translate(do, arguments, connections)
-    if do == "forward" and not answer and _must_tell(arguments["operation"]):
-        # It ends a call so when the connection to the worker does.
-        raise ConnectionLostError("no answer from the worker: its connection ended")
+    if do == "forward" and not answer and _must_answer(arguments["operation"]):
+        # This server answers so when the connection to the worker closes.
+        raise ConnectionLostError("the worker's connection closed before it answered")
     return _ASKED_TO_RELOAD if do == "reload" else answer
 
 
-def _must_tell(operation: Mapping[str, Any]) -> bool:
-    """Say whether the answer to *operation* cannot be empty."""
-    return operation.get("do") in _TELLING and "log" not in operation
+def _must_answer(operation: Mapping[str, Any]) -> bool:
+    """Return whether the answer to *operation* must not be empty."""
+    return operation.get("do") in _ANSWERING and "log" not in operation
 
 
 def translate(
     do: str, arguments: Mapping[str, Any], connections: Sequence[Mapping[str, Any]]
 ) -> tuple[str, Object]:
-    """Return the call of the foreign server that does what the call of ours would.
+    """Return the call of the foreign server that is equivalent to ours.
 
     Args:
-        connections: Those of its ``status``; for a forward to a name.
+        connections: Those in its ``status``, to forward to a name.
 
     Raises:
-        ForeignServerError: it has no such call.
-        NoSuchWorkerError, AmbiguousNameError: the name means none, or several.
+        ForeignServerError: the server has no such call.
+        NoSuchWorkerError, AmbiguousNameError: the name matches no worker, or several.
     """
     match do:
         case "status":
@@ -156,12 +158,12 @@ def translate(
         case "reload" if not any(arguments.values()):
             return "restart", {"signal": "HUP"}
         case "reload":
-            raise ForeignServerError("it can only reload everything")
+            raise ForeignServerError("it can only reload the whole application")
         case "shutdown":
             return "restart", {"signal": "INT"}
         case "workers":
-            raise ForeignServerError("it does not tell when workers are ready")
-    raise ForeignServerError(_REFUSALS.get(do, f"it does not know {do!r:.80}"))
+            raise ForeignServerError("it does not report when workers are ready")
+    raise ForeignServerError(_REFUSALS.get(do, f"it does not support {do!r:.80}"))
 
 
 def _name_of(connection: Mapping[str, Any]) -> str:

@@ -1,4 +1,4 @@
-"""Make the listening socket: for this user only, and never over a living one."""
+"""Open the control socket: for this user only, and never in place of a running one."""
 
 from __future__ import annotations
 
@@ -21,46 +21,46 @@ from trio_supervisor.owned_files import (
 
 # sun_path of sockaddr_un, less the NUL: unix(7). 104 on macOS and the BSDs.
 MAX_PATH: Final = 107 if os.uname().sysname == "Linux" else 103
-# The kernel cuts it to net.core.somaxconn. While a supervisor is being replaced, all
-# workers and clients wait in here.
+# Limited by the kernel to net.core.somaxconn. While the supervisor is being replaced,
+# all workers and clients wait in the backlog.
 _BACKLOG: Final = 4096
 
 
 def check_socket_path(path: str) -> None:
-    """Say whether a socket can be made at *path* at all.
+    """Check that a socket can be created at *path*.
 
     Raises:
-        SocketPathError: it is too long, its directory is missing, or something else
-            is there.
+        SocketPathError: it is too long, its directory does not exist, or another kind
+            of file is in its place.
     """
     if "\0" in path:
-        raise SocketPathError(f"the socket's path contains a NUL character: {path!r}")
+        raise SocketPathError(f"the socket path contains a NUL character: {path!r}")
     length = len(os.fsencode(path))
     if length > MAX_PATH:
         raise SocketPathError(
-            f"the socket's path is {length} bytes long, and at most {MAX_PATH} are "
-            f"possible; choose a shorter one with --socket: {path}"
+            f"the socket path is {length} bytes long (maximum {MAX_PATH}); choose a "
+            f"shorter one with --socket: {path}"
         )
     directory = os.path.dirname(path) or "."
     try:
         check_links(directory)
     except PermissionError as exc:
         problem = f"{exc.strerror}: {exc.filename}"
-        raise SocketPathError(f"the socket's directory is refused: {problem}") from None
+        raise SocketPathError(f"the socket directory is refused: {problem}") from None
     if not os.path.isdir(directory):
-        raise SocketPathError(f"the socket's directory does not exist: {directory}")
+        raise SocketPathError(f"the socket directory does not exist: {directory}")
     if not os.access(directory, os.W_OK | os.X_OK):
         raise SocketPathError(
-            f"the socket's directory is not writable: {directory}; choose another one "
+            f"the socket directory is not writable: {directory}; choose another one "
             f"with --socket"
         )
     with suppress(FileNotFoundError):
         if not stat.S_ISSOCK(os.lstat(path).st_mode):
-            raise SocketPathError(f"there is something that is no socket at {path}")
+            raise SocketPathError(f"the file at the socket path is no socket: {path}")
 
 
 class Listener:
-    """A listening socket, its file and the lock beside it; made by `keep_listener`."""
+    """A listening socket with its file and lock; made by `keep_listener`."""
 
     def __init__(self, path: str, lock: Lock) -> None:
         self.path = path
@@ -68,13 +68,13 @@ class Listener:
         self.socket, self._made = _listen(path)
 
     def restore(self) -> tuple[str, ...]:
-        """Make again what is gone of the two files; return their paths.
+        """Recreate the socket file or the lock if removed; return their paths.
 
-        With the socket's file the socket is another one, under the same number:
-        whoever inherited the one before listens where nobody comes any more.
+        A recreated file belongs to a new socket under the same descriptor. Processes
+        that have inherited the old socket get no new connections.
 
         Raises:
-            OSError: that is not possible now.
+            OSError: they cannot be created.
         """
         found = []
         os.makedirs(os.path.dirname(self.path) or ".", mode=0o700, exist_ok=True)
@@ -86,32 +86,32 @@ class Listener:
                 os.dup2(fresh.fileno(), self.socket.fileno(), inheritable=False)
             found.append(self.path)
         elif not is_at(self.path, self._made):
-            raise FileExistsError(errno.EEXIST, "something else is there", self.path)
+            raise FileExistsError(errno.EEXIST, "replaced by another file", self.path)
         return tuple(found)
 
     def close(self) -> None:
-        """Listen no more, and remove the file."""
+        """Stop listening, and remove the file."""
         remove_own(self.path, self._made)
         self.socket.close()
 
 
 @contextmanager
 def open_listener(path: str) -> Iterator[socket.socket]:
-    """Listen at *path* for the length of the block; see `keep_listener`."""
+    """Listen on *path* within the block; see `keep_listener`."""
     with keep_listener(path) as listener:
         yield listener.socket
 
 
 @contextmanager
 def keep_listener(path: str) -> Iterator[Listener]:
-    """Listen at *path* for the length of the block; leave nothing behind.
+    """Listen on *path* within the block; remove the file at the end.
 
-    A stale socket file, whose server is gone, is taken over. The file has mode 0600
-    whatever the umask.
+    A stale socket file, whose server is gone, is replaced. The file has mode 0600,
+    independent of the umask.
 
     Raises:
         SocketPathError: as for `check_socket_path`.
-        AlreadyServingError: somebody serves there.
+        AlreadyServingError: another server uses the path.
     """
     check_socket_path(path)
     with _locked(path) as lock:
@@ -119,7 +119,7 @@ def keep_listener(path: str) -> Iterator[Listener]:
         try:
             listener = Listener(path, lock)
         except OSError as exc:
-            raise SocketPathError(f"cannot listen at {path}: {exc}") from exc
+            raise SocketPathError(f"cannot listen on {path}: {exc}") from exc
         try:
             yield listener
         finally:
@@ -129,7 +129,7 @@ def keep_listener(path: str) -> Iterator[Listener]:
 def _listen(path: str) -> tuple[socket.socket, os.stat_result]:
     listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     try:
-        with suppress(OSError):  # Linux: no moment with a wider mode
+        with suppress(OSError):  # on Linux, the file is created with this mode
             os.fchmod(listener.fileno(), 0o600)
         listener.bind(path)
         os.chmod(path, 0o600)
@@ -148,8 +148,8 @@ def _locked(path: str) -> Iterator[Lock]:
             lock = stack.enter_context(lock_beside(path))
         except BlockingIOError:
             raise AlreadyServingError(
-                f"another controller serves at {path}; stop it, or choose another "
-                f"socket with --socket"
+                f"another controller is already serving on {path}; stop it, or choose "
+                f"another socket with --socket"
             ) from None
         except OSError as exc:
             raise SocketPathError(f"cannot lock {path}.lock: {exc}") from exc
@@ -168,11 +168,12 @@ def _remove_stale(path: str) -> None:
             os.unlink(path)
             return
         except BlockingIOError:
-            pass  # its backlog is full: it lives
+            pass  # its backlog is full: a server is running
         except OSError as exc:
             if exc.errno == errno.EPROTOTYPE:
-                raise SocketPathError(f"a socket of another kind is at {path}") from exc
-            raise SocketPathError(f"cannot take over {path}: {exc}") from exc
+                raise SocketPathError(f"{path} is a socket of another type") from exc
+            raise SocketPathError(f"cannot replace {path}: {exc}") from exc
     raise AlreadyServingError(
-        f"somebody serves at {path}; stop it, or choose another socket with --socket"
+        f"another process is already serving on {path}; stop it, or choose another "
+        f"socket with --socket"
     )

@@ -1,4 +1,4 @@
-"""Calls in both directions over one stream, many in flight at a time."""
+"""Make and answer calls over one stream, in both directions and concurrently."""
 
 from __future__ import annotations
 
@@ -38,20 +38,20 @@ from trio_supervisor.wire.session import (
 
 logger = logging.getLogger(__name__)
 
-# How long a peer that takes nothing may still speak [s].
-_LAST_WORDS: Final = 1.0
+# How long a peer that no longer reads may still send [s].
+_FINAL_READ: Final = 1.0
 
 Fields: TypeAlias = Mapping[str, object]
 OnProgress: TypeAlias = Callable[[Object], None]
 
 
 class Cancelled(SupervisorError):  # noqa: N818 (the name on the wire)
-    """The caller gave the call up."""
+    """The caller has cancelled the call."""
 
 
 @define(eq=False)
 class IncomingCall:
-    """A call that the peer made, on its way to an answer."""
+    """A call of the peer that is being answered."""
 
     do: str
     arguments: Object
@@ -62,18 +62,18 @@ class IncomingCall:
         """Send an intermediate answer.
 
         Raises:
-            ConnectionLostError: nobody is there to read it.
+            ConnectionLostError: the connection has ended.
         """
         self.peer._send(self.peer._session.progress(self._id, fields))
 
     async def stream(self, fields: Fields) -> None:
-        """Send an intermediate answer of many; wait until the peer has taken it.
+        """Send an intermediate answer of a stream; wait until the peer has received it.
 
-        Of all streams over one connection only one is sent at a time: together they
-        queue no more than one alone.
+        Only one stream of a connection sends at a time, so that all streams together
+        queue no more than a single one.
 
         Raises:
-            ConnectionLostError: nobody is there to read it.
+            ConnectionLostError: the connection has ended.
         """
         async with self.peer.streaming:
             self.progress(fields)
@@ -82,21 +82,21 @@ class IncomingCall:
 
 Answer: TypeAlias = Fields | Coroutine[Any, Any, Fields]
 Dispatch: TypeAlias = Callable[[IncomingCall], Answer]
-"""Answers a call: with fields at once, or with a coroutine that is run in a task.
+"""Answers a call: with fields immediately, or with a coroutine that is run in a task.
 
-What it raises of `SupervisorError` is the answer, by name; anything else is logged here
-and named without details to the peer.
+A `SupervisorError` is sent as the answer, by name. Any other exception is logged here,
+and sent to the peer without details.
 """
 
 
 def refuse_calls(call: IncomingCall) -> Answer:
-    """The dispatch of a side that takes no calls."""
-    raise UnknownOperationError(f"this side takes no calls: {brief(call.do)}")
+    """Refuse a call: the dispatch of a side that accepts none."""
+    raise UnknownOperationError(f"this side accepts no calls: {brief(call.do)}")
 
 
 @define(eq=False)
 class _Pending:
-    """One of our calls, and the task that waits for its answers."""
+    """A call to the peer, and the task that waits for its answers."""
 
     task: trio.lowlevel.Task
     on_progress: OnProgress | None
@@ -106,7 +106,7 @@ class _Pending:
     error: Exception | None = None
 
     def wake(self) -> None:
-        """Have the task go on."""
+        """Reschedule the task."""
         self.is_over = True
         trio.lowlevel.reschedule(self.task)
 
@@ -115,9 +115,9 @@ class _Pending:
 class Peer:
     """One connection; made by `open_peer`.
 
-    One task reads, and a line that the socket does not take at once is left to another
-    one that writes; so a cancelled call can never leave half a line on the wire. What
-    gathers, while many calls are made or answered, goes off in one piece.
+    One task reads. Another task writes what the socket does not accept immediately, so
+    that a cancelled call can never leave half a line on the wire. Lines that are queued
+    while many calls are made or answered are sent together.
     """
 
     _transport: Transport
@@ -127,25 +127,31 @@ class Peer:
     streaming: trio.StrictFIFOLock = field(factory=trio.StrictFIFOLock, init=False)
     """Held while a part of a stream is sent."""
     closed: trio.Event = field(factory=trio.Event, init=False)
-    """Set when the connection is over; no call succeeds after that."""
+    """Set when the connection has ended; no call succeeds after that."""
     error: Exception | None = field(default=None, init=False)
-    """Why it is over; None: the peer hung up, or we did."""
+    """Why it has ended; None: one side closed it normally."""
     _pending: dict[int, _Pending] = field(factory=dict, init=False)
     _running: dict[int, trio.CancelScope] = field(factory=dict, init=False)
     _outbox: list[bytes] = field(factory=list, init=False)
     _queued: int = field(default=0, init=False)
     _is_gathering: bool = field(default=False, init=False)
-    """Whether answers are kept back until all that was read is dealt with."""
+    """Whether answers are queued until everything that was read is processed."""
     _is_writing: bool = field(default=False, init=False)
-    """Whether the writing task is in the middle of something."""
-    _is_mute: bool = field(default=False, init=False)
-    """Whether nothing can be sent any more; the peer's last words may still come."""
-    _sendable: trio.Event = field(factory=trio.Event, init=False)
+    """Whether the writing task is sending."""
+    _cannot_send: bool = field(default=False, init=False)
+    """Whether the peer accepts no more data; data from it may still arrive."""
+    _sendable: trio.lowlevel.ParkingLot = field(
+        factory=trio.lowlevel.ParkingLot, init=False
+    )
+    """The writing task, while there is nothing to send."""
     _hung_up: trio.Event = field(factory=trio.Event, init=False)
-    _sent: trio.Event = field(factory=trio.Event, init=False)
+    _sent: trio.lowlevel.ParkingLot = field(
+        factory=trio.lowlevel.ParkingLot, init=False
+    )
+    """Tasks that wait until the queue is empty."""
     _scope: trio.CancelScope = field(factory=trio.CancelScope, init=False)
     heard_at: float = field(factory=trio.current_time, init=False)
-    """When the peer last said anything [s]."""
+    """When the last data of the peer arrived [s]."""
     has_called: trio.Event = field(factory=trio.Event, init=False)
     """Set by the peer's first call, or by the end of the connection."""
 
@@ -157,15 +163,15 @@ class Peer:
         *,
         takes_unparsed: bool = False,
     ) -> Object:
-        """Have the peer run *do*; return the fields of its last answer.
+        """Call *do* of the peer; return the fields of its last answer.
 
-        There is no timeout: put `trio.fail_after` around it. A cancellation tells the
-        peer that nobody waits any more; what it answers after that is dropped.
+        There is no timeout: use `trio.fail_after`. A cancellation sends a ``cancel`` to
+        the peer; later answers are dropped.
 
         Args:
             on_progress: Called with the fields of each intermediate answer.
-            takes_unparsed: Whether the fields of an answer may be `Unparsed`; else one
-                that is too large to be parsed here fails.
+            takes_unparsed: Whether the fields of an answer may be `Unparsed`. Otherwise
+                an answer that is too large to be parsed here fails.
 
         Raises:
             CallFailedError: the peer answered that the call failed.
@@ -185,7 +191,7 @@ class Peer:
             self._send(line, is_alone=self._session.calls_in_flight == 1)
 
             def abort(_: object) -> trio.lowlevel.Abort:
-                # From here on the task is as good as awake: nobody may wake it twice.
+                # From here on the task is scheduled: it must not be rescheduled again.
                 del self._pending[id_]
                 return trio.lowlevel.Abort.SUCCEEDED
 
@@ -201,9 +207,9 @@ class Peer:
         return pending.fields
 
     def post(self, do: str, arguments: Fields) -> None:
-        """Have the peer run *do*, and take no notice of its answer.
+        """Call *do* of the peer, and ignore its answer.
 
-        What was posted is run before whatever is called, or answered, after.
+        The peer processes it before later calls and answers.
 
         Raises:
             ConnectionLostError: the connection has ended.
@@ -216,19 +222,17 @@ class Peer:
         self._send(line)
 
     async def wait_drained(self) -> None:
-        """Wait until the peer has taken all that was sent, or is gone.
+        """Wait until the queue is sent, or the connection has ended.
 
-        Who sends much waits here in between, and so never queues more than a peer may
-        have queued. A cancellation changes nothing.
+        Call it between large messages, to stay below the limit of the queue. A
+        cancellation has no effect on the queue.
         """
         await trio.lowlevel.checkpoint()
         while self._queued and not self.closed.is_set():
-            if self._sent.is_set():
-                self._sent = trio.Event()
-            await self._sent.wait()
+            await self._sent.park()
 
     def close(self) -> None:
-        """End the connection at once; calls in flight end in ConnectionLostError."""
+        """End the connection immediately; pending calls raise ConnectionLostError."""
         self._scope.cancel()
 
     def hang_up(self, error: RemoteProtocolError) -> None:
@@ -240,60 +244,59 @@ class Peer:
 
     def _lost(self, do: str) -> ConnectionLostError:
         why = f": {self.error}" if self.error else ""
-        return ConnectionLostError(f"the connection ended during {do!r}{why}")
+        return ConnectionLostError(f"connection lost during {do!r}{why}")
 
     def _give_up(self, id_: int) -> None:
         self._session.forget(id_)
         if not self.closed.is_set():
             cancel_id, line = self._session.call("cancel", {"call": id_})
-            self._session.forget(cancel_id)  # no answer of use
+            self._session.forget(cancel_id)  # its answer is not needed
             self._send_quietly(line)
 
     def _send(self, line: bytes, *, is_alone: bool = False) -> None:
-        """Have *line* sent: at once where it is alone, else with others."""
-        if self._is_mute or self.closed.is_set():
+        """Send *line*: immediately if it *is_alone*, otherwise together with others."""
+        if self._cannot_send or self.closed.is_set():
             raise ConnectionLostError("the connection has ended")
         self._queued += len(line)
         if self._queued > self._session.limits.queued:
-            # What is queued now would never be read: a typed error cannot be sent.
-            problem = f"the peer does not read: {self._queued} bytes are queued for it"
+            # The peer would not read a typed error either.
+            problem = f"the peer is not reading: {self._queued} bytes are queued for it"
             self._end(LimitExceededError(problem))
-            raise ConnectionLostError("the peer does not read")
+            raise ConnectionLostError("the peer is not reading")
         self._outbox.append(line)
         if is_alone and not self._is_gathering:
             self._flush()
         else:
-            self._sendable.set()
+            self._sendable.unpark_all()
 
     def _flush(self) -> None:
-        """Send what is queued, as far as the socket takes it now."""
+        """Send queued lines, as far as the socket accepts them now."""
         if not self._outbox:
             return
         if self._is_writing:
-            self._sendable.set()  # it is sent after what is being sent
-            return
+            return  # the writing task sends them next
         data = b"".join(self._outbox)
         self._outbox.clear()
         try:
             sent = self._transport.send_now(data)
         except (trio.BrokenResourceError, trio.ClosedResourceError) as exc:
-            self._fall_mute(exc)
+            self._stop_sending(exc)
             return
         self._queued -= sent
-        self._sent.set()
+        self._sent.unpark_all()
         if sent < len(data):
             self._outbox.append(data[sent:] if sent else data)
-            self._sendable.set()
+            self._sendable.unpark_all()
 
-    def _fall_mute(self, exc: Exception) -> None:
-        """Nothing can be sent any more. What the peer said before can still be read."""
-        self._is_mute = True
-        # One that only stopped reading would keep our calls waiting.
-        self._scope.deadline = trio.current_time() + _LAST_WORDS
+    def _stop_sending(self, exc: Exception) -> None:
+        """Note that the peer accepts no more data. Data from it can still be read."""
+        self._cannot_send = True
+        # If it only stopped reading, pending calls must not wait forever.
+        self._scope.deadline = trio.current_time() + _FINAL_READ
         self._queued = 0
-        self._sent.set()
+        self._sent.unpark_all()
         if self.error is None:
-            self.error = ConnectionLostError(f"the peer hung up: {exc}")
+            self.error = ConnectionLostError(f"the peer closed the connection: {exc}")
 
     def _end(self, error: Exception) -> None:
         if self.error is None:
@@ -301,7 +304,7 @@ class Peer:
         self._scope.cancel()
 
     async def _run(self) -> None:
-        """Read and write until the connection ends, for whatever reason."""
+        """Read and write until the connection ends, for any reason."""
         try:
             with self._scope:
                 async with open_nursery() as nursery:
@@ -312,17 +315,17 @@ class Peer:
                     nursery.cancel_scope.cancel()
         finally:
             self.closed.set()
-            self._sent.set()
-            self.has_called.set()  # nobody is to wait for that any longer
+            self._sent.unpark_all()
+            self.has_called.set()  # end tasks that wait for the first call
             pending, self._pending = self._pending, {}
             for call in pending.values():
                 call.wake()
 
     async def _write(self) -> None:
-        """Send what could not be sent at once, until there is nobody to send it to."""
-        while not self._is_mute:
-            await self._sendable.wait()
-            self._sendable = trio.Event()
+        """Send what could not be sent immediately, until the peer accepts no more."""
+        while not self._cannot_send:
+            if not self._outbox:
+                await self._sendable.park()
             data = b"".join(self._outbox)
             self._outbox.clear()
             if not data:
@@ -331,11 +334,11 @@ class Peer:
             try:
                 await self._transport.send_all(data)
             except (trio.BrokenResourceError, trio.ClosedResourceError) as exc:
-                self._fall_mute(exc)
+                self._stop_sending(exc)
                 return
             self._is_writing = False
             self._queued -= len(data)
-            self._sent.set()
+            self._sent.unpark_all()
 
     async def _read(self, nursery: Nursery) -> None:
         try:
@@ -349,7 +352,7 @@ class Peer:
             self.error = self.error or ConnectionLostError(str(exc))
         except trio.ClosedResourceError:
             pass
-        # At a clean end of what it writes the peer may still read, as `nc -N` does.
+        # After its end-of-file, the peer may still read, as `nc -N` does.
         self._hung_up.set()
 
     async def _receive_data(self, data: bytes, nursery: Nursery) -> None:
@@ -372,7 +375,7 @@ class Peer:
         return most is not None and self._queued > most
 
     async def _pause(self, pace: Pace) -> None:
-        """Let others have their turn, and the peer read what is answered so far."""
+        """Let other tasks run, and send the answers so far."""
         self._is_gathering = False
         self._flush()
         pace.end()
@@ -384,7 +387,7 @@ class Peer:
         self._is_gathering = True
 
     async def _drain(self) -> None:
-        """Wait until all that is queued is sent, a second at most."""
+        """Wait until the queue is sent, for up to 1 s."""
         with trio.move_on_after(1):
             await self.wait_drained()
 
@@ -398,7 +401,7 @@ class Peer:
                 if isinstance(fields, Unparsed) and not pending.takes_unparsed:
                     if not is_last:
                         return
-                    problem = "the answer is too large to be read here"
+                    problem = "the answer is too large to be parsed here"
                     error = CallFailedError("LimitExceeded", problem)
                 if is_last:
                     del self._pending[id]
@@ -408,7 +411,7 @@ class Peer:
                 elif pending.on_progress is not None:
                     try:
                         pending.on_progress(fields)
-                    except Exception as exc:  # its caller's trouble, and nobody else's
+                    except Exception as exc:  # raised in the task of the caller
                         del self._pending[id]
                         self._give_up(id)
                         pending.error = exc
@@ -430,7 +433,7 @@ class Peer:
             self._fail(id_, do, exc)
             return
         if isinstance(answer, Coroutine):
-            # Made here, so that a cancel that follows at once finds it.
+            # Created here, so that a cancel that follows immediately finds it.
             scope = self._running[id_] = trio.CancelScope()
             nursery.start_soon(self._run_call, id_, do, answer, scope)
         else:
@@ -444,7 +447,7 @@ class Peer:
         scope: trio.CancelScope,
     ) -> None:
         fields: Fields = {}
-        # Outside of the scope: what fails in a clean-up comes out of it in a group.
+        # Outside the scope: errors in a cleanup leave the scope as a group.
         try:
             with scope:
                 fields = await answer
@@ -452,7 +455,7 @@ class Peer:
             self._fail(id_, do, exc)
         else:
             if scope.cancelled_caught:
-                self._fail(id_, do, Cancelled("the caller gave it up"))
+                self._fail(id_, do, Cancelled("cancelled by the caller"))
             else:
                 self._answer(id_, do, fields)
         finally:
@@ -461,7 +464,7 @@ class Peer:
     def _cancel(self, arguments: Object) -> Fields:
         id_ = arguments.get("call")
         if type(id_) is not int:
-            raise BadRequestError(f"call: expected a call's number, got {brief(id_)}")
+            raise BadRequestError(f"call: expected the id of a call, got {brief(id_)}")
         if (scope := self._running.get(id_)) is not None:
             scope.cancel()
         return {}
@@ -487,7 +490,7 @@ class Peer:
             line = self._session.fail(id_, error)
         except LocalProtocolError:  # longer than a line
             logger.error("%s failed: %s", brief(do), cut(str(error)))
-            text = f"{brief(do)} failed; what it said is too long, see the log"
+            text = f"{brief(do)} failed; its message is too long to send, see the log"
             line = self._session.fail(id_, OperationFailedError(text))
         self._send_quietly(line)
 
@@ -505,13 +508,13 @@ async def open_peer(
     dispatch: Dispatch = refuse_calls,
     pace: Pace | None = None,
 ) -> AsyncIterator[Peer]:
-    """Call and be called over *stream* for the length of the block; close it after.
+    """Make and answer calls over *stream* within the block; close it at the end.
 
-    The block is not left by the end of the connection: wait for `Peer.closed`.
+    The end of the connection does not end the block: wait for `Peer.closed`.
 
     Args:
-        pace: When the peer's calls are dealt with; None: as they come, with a
-            checkpoint after some milliseconds of work.
+        pace: Schedules the calls of the peer; None: in order, with a checkpoint after
+            some milliseconds of work.
     """
     error: BaseException | None = None
     try:

@@ -1,4 +1,4 @@
-"""How much of a peer's input is dealt with in a row, so that others get their turn."""
+"""Limit the time spent on the input of one peer before other tasks run."""
 
 from __future__ import annotations
 
@@ -7,46 +7,46 @@ from typing import Final, Protocol
 
 from attrs import define, field
 
-# A call costs 20 us, and the longest one a few milliseconds.
+# A call takes 20 us, and the longest one a few milliseconds.
 SLICE: Final = 0.003
-"""Work for one connection after which others get their turn [s]."""
+"""Time spent on one connection before other tasks run [s]."""
 
 
 class Pace(Protocol):
-    """What the reading task of a peer asks between two messages."""
+    """Scheduling of the work for one peer."""
 
     most_queued: int | None
-    """Answers that wait to be read, past which no more calls are read [bytes]."""
+    """Size of queued answers above which no more calls are read [bytes]."""
 
     async def begin(self) -> None:
-        """Wait until the peer may have work done."""
+        """Wait until work for the peer may start."""
         ...
 
     @property
     def is_over(self) -> bool:
-        """Whether others are to get their turn."""
+        """Whether other tasks should run now."""
         ...
 
     def end(self) -> None:
-        """Note that work for this peer has paused."""
+        """Note that the work for this peer pauses."""
         ...
 
 
 @define(eq=False)
 class Slices:
-    """The pace of a peer that no others compete with: it only yields to other tasks."""
+    """Pace of a peer without competing peers: only lets other tasks run."""
 
     most_queued: int | None = field(default=None, init=False)
     _until: float = field(default=0.0, init=False)
 
     async def begin(self) -> None:
-        """Begin a slice: nobody else is waited for."""
+        """Begin a slice immediately."""
         self._until = time.perf_counter() + SLICE
 
     @property
     def is_over(self) -> bool:
-        """Whether others are to get their turn."""
+        """Whether other tasks should run now."""
         return time.perf_counter() >= self._until
 
     def end(self) -> None:
-        """Nothing is charged."""
+        """Do nothing: no time is accounted."""

@@ -1,7 +1,7 @@
-"""What a peer needs of a stream: to send at once where that is possible.
+"""Send to a stream immediately if possible.
 
-Handing a line to a writing task and waking it costs more than sending it. A socket
-takes a short line at once nearly always.
+Passing a line to a writing task costs more than sending it, and a socket almost always
+accepts a short line immediately.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from typing import Final, Protocol
 import trio
 from attrs import frozen
 
-# One read takes what a pipelining peer has sent; larger ones only cost memory.
+# Enough for the calls of a pipelining peer; larger reads only cost memory.
 _CHUNK: Final = 65536
 
 
@@ -20,7 +20,7 @@ class Transport(Protocol):
     """A stream of bytes in both directions."""
 
     def send_now(self, data: bytes) -> int:
-        """Send what can be sent without waiting; return how many bytes that was.
+        """Send as much as possible without waiting; return the number of bytes.
 
         Raises:
             trio.BrokenResourceError, trio.ClosedResourceError: nothing can be sent.
@@ -28,22 +28,22 @@ class Transport(Protocol):
         ...
 
     async def send_all(self, data: bytes) -> None:
-        """Send all of *data*; raises as `send_now`. Not to be cancelled lightly."""
+        """Send all of *data*; raises as `send_now`. A cancellation may send a part."""
         ...
 
     async def receive(self) -> bytes:
-        """Wait for bytes; none at the end. Raises as `send_now`."""
+        """Wait for data; empty at end-of-file. Raises as `send_now`."""
         ...
 
 
 @frozen
 class StreamTransport:
-    """Any stream: everything is left to the writing task."""
+    """Any stream; the writing task sends everything."""
 
     _stream: trio.abc.Stream
 
     def send_now(self, data: bytes) -> int:
-        """Send nothing: a stream cannot without waiting."""
+        """Send nothing: a stream cannot send without waiting."""
         return 0
 
     async def send_all(self, data: bytes) -> None:
@@ -57,15 +57,16 @@ class StreamTransport:
 
 @frozen
 class SocketTransport:
-    """A socket, by its descriptor.
+    """A socket, used through its descriptor.
 
-    It is asked for anew each time: -1 once closed, and so never somebody else's.
+    The number is read on each use: it is -1 after a close, so a reused number is never
+    used.
     """
 
     _stream: trio.SocketStream
 
     def send_now(self, data: bytes) -> int:
-        """Send what the socket's buffer has room for."""
+        """Send as much as fits into the socket buffer."""
         try:
             return os.write(self._stream.socket.fileno(), data)
         except BlockingIOError:
@@ -93,7 +94,7 @@ class SocketTransport:
 
 
 def transport_of(stream: trio.abc.Stream) -> Transport:
-    """Return the quickest transport over *stream*."""
+    """Return the fastest transport over *stream*."""
     if isinstance(stream, trio.SocketStream):
         return SocketTransport(stream)
     return StreamTransport(stream)

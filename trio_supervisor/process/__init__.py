@@ -1,1 +1,1 @@
-"""One OS process: started, watched, asked to end, and its whole group gone after."""
+"""Start, watch and stop one OS process and its process group."""

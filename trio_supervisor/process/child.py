@@ -1,4 +1,4 @@
-"""A child process and its group: wait for it, signal it, know when nothing is left."""
+"""Wait for a child process and its group, and send signals to them."""
 
 from __future__ import annotations
 
@@ -30,63 +30,62 @@ from trio_supervisor.tasks import open_nursery
 
 
 class Process(Protocol):
-    """What a controller uses of a process; ``testing.FakeProcess`` has it too."""
+    """The interface of a process; `testing.FakeProcess` implements it as well."""
 
     @property
     def pid(self) -> int:
-        """Its number, and that of its group."""
+        """Its pid, which is also the number of its group."""
         ...
 
     @property
     def returncode(self) -> int | None:
-        """0 is success, -n is "killed by signal n", None is "still running"."""
+        """Exit code; -n: killed by signal n; None: still running."""
         ...
 
     @property
     def is_gone(self) -> bool:
-        """Whether it ended and nothing is left of its group."""
+        """Whether it has exited and its group is empty."""
         ...
 
     def signal(self, sig: int) -> None:
-        """Send *sig* to all of its group; nothing, where nothing is left."""
+        """Send *sig* to its whole group, if there is any process left."""
         ...
 
     def signal_leader(self, sig: int) -> None:
-        """Send *sig* to the process alone; nothing, where it has ended."""
+        """Send *sig* to the process only, unless it has exited."""
         ...
 
     def forbidden(self) -> tuple[Forbidden, ...]:
-        """Return what is left of its group, if none of it may be signalled."""
+        """Return the remaining processes of its group, if none may be signalled."""
         ...
 
     def describe_remaining(self) -> str:
-        """Return what is known of what is left of its group; may be empty."""
+        """Return a description of the remaining processes of its group, if any."""
         ...
 
     async def wait(self) -> int:
-        """Wait until the process itself ended; return its `returncode`.
+        """Wait until the process itself has exited; return its `returncode`.
 
-        A cancellation leaves everything as it was.
+        A cancellation has no effect on the process.
         """
         ...
 
     async def wait_gone(self) -> None:
-        """Wait until `is_gone`. A cancellation leaves everything as it was."""
+        """Wait until `is_gone`. A cancellation has no effect on the process."""
         ...
 
     def close(self) -> None:
-        """Give back what this object holds; the process is not touched."""
+        """Release the resources of this object; the process is not affected."""
         ...
 
 
 @define(eq=False)
 class ChildProcess:
-    """A child of this process that leads a group of its own.
+    """A child of this process that leads its own group.
 
-    Its end is seen through a pidfd (Linux), or by asking every now and then. Only
-    `wait` reaps it, and its number is used for signals only as long as it is not
-    reaped. One task at a time may wait. Where no descriptor is left for all that, it is
-    asked every now and then until there is one.
+    Its exit is noticed through a pidfd (Linux), or by polling if that is not supported
+    or no descriptor is left. Only `wait` reaps it, and its number is used for signals
+    only until it is reaped. One task at a time may wait.
     """
 
     pid: int
@@ -98,7 +97,7 @@ class ChildProcess:
 
     @property
     def is_gone(self) -> bool:
-        """Whether it ended and nothing but zombies is left of its group."""
+        """Whether it has exited and only zombies are left of its group."""
         if self.returncode is None:
             return False
         if not group_exists(self.pid):
@@ -106,74 +105,74 @@ class ChildProcess:
         if not IS_LINUX:
             return False
         with suppress(OSError), ExitStack() as stack:
-            return not self._open_rest(stack)
+            return not self._open_remaining(stack)
         return False  # unknown, for lack of descriptors
 
     def signal(self, sig: int) -> None:
-        """Send *sig* to all of the group."""
-        if self.returncode is None:  # not reaped: the number is still its own
+        """Send *sig* to the whole group."""
+        if self.returncode is None:  # not reaped, so its number cannot be reused
             try:
                 os.killpg(self.pid, sig)
             except (ProcessLookupError, PermissionError):
-                # macOS: not permitted where only zombies are left.
+                # macOS: PermissionError if only zombies are left.
                 return
         elif IS_LINUX:
-            # Without a descriptor its number may be another one's: the caller, who
-            # wants it gone, tries again.
+            # By pidfd, since a number may be reused. If none is left, the caller
+            # retries.
             with suppress(OSError), ExitStack() as stack:
-                for descriptor in self._open_rest(stack):
+                for descriptor in self._open_remaining(stack):
                     signal_descriptor(descriptor, sig)
         elif group_exists(self.pid):
             os.killpg(self.pid, sig)
 
     def signal_leader(self, sig: int) -> None:
-        """Send *sig* to the process alone."""
-        if self.returncode is None:  # not reaped: the number is still its own
+        """Send *sig* to the process only."""
+        if self.returncode is None:  # not reaped, so its number cannot be reused
             with suppress(ProcessLookupError, PermissionError):
                 os.kill(self.pid, sig)
 
     def forbidden(self) -> tuple[Forbidden, ...]:
-        """Return what is left of its group, if none of it may be signalled."""
+        """Return the remaining processes of its group, if none may be signalled."""
         return forbidden_of(live_members(self.pid))
 
     def describe_remaining(self) -> str:
-        """Return what is known of what is left of its group; may be empty."""
+        """Return a description of the remaining processes of its group, if any."""
         return describe_remaining(live_members(self.pid))
 
     async def wait(self) -> int:
-        """Wait until the process itself ended, and reap it."""
+        """Wait until the process itself has exited, and reap it."""
         while self.returncode is None:
             if self._pidfd is None and IS_LINUX:
                 self._pidfd = open_descriptor(self.pid)
             if self._pidfd is not None:
                 await trio.lowlevel.wait_readable(self._pidfd)
             self._reap()
-            if self.returncode is None:  # no pidfds here, or not ours to reap yet
+            if self.returncode is None:  # no pidfd, or not a child of this process yet
                 await trio.sleep(0.02 if self._pidfd is None else 0.001)
         return self.returncode
 
     async def wait_gone(self) -> None:
-        """Wait until it ended and nothing is left of its group."""
+        """Wait until it has exited and its group is empty."""
         await self.wait()
         pause = 0.001
         while group_exists(self.pid):
             with ExitStack() as stack:
-                rest = self._look_for_rest(stack)
-                if rest is None:
+                remaining = self._try_open_remaining(stack)
+                if remaining is None:
                     await trio.sleep(pause)
                     pause = min(pause * 2, 0.05)
                     continue
-                if not rest:
+                if not remaining:
                     return
                 async with open_nursery() as nursery:
-                    for descriptor in rest:
+                    for descriptor in remaining:
                         nursery.start_soon(trio.lowlevel.wait_readable, descriptor)
 
     def close(self) -> None:
-        """Close the pidfd, and reap what is left of the group.
+        """Close the pidfd, and reap the zombies of the group.
 
-        Those of the group whose parents have ended became children of this process,
-        where it is a subreaper: nobody else waits for them.
+        If this process is a subreaper, members of the group became its children when
+        their parents exited, and no other code waits for them.
         """
         if self.returncode is not None:
             reap_group(self.pid)
@@ -181,14 +180,14 @@ class ChildProcess:
             os.close(self._pidfd)
             self._pidfd = None
 
-    def _look_for_rest(self, stack: ExitStack) -> list[int] | None:
-        """Return what is left of the group; None: there is no way to know now."""
+    def _try_open_remaining(self, stack: ExitStack) -> list[int] | None:
+        """Return pidfds of the remaining processes of the group; None: unknown now."""
         if IS_LINUX:
             with suppress(OSError):
-                return self._open_rest(stack)
+                return self._open_remaining(stack)
         return None
 
-    def _open_rest(self, stack: ExitStack) -> list[int]:
+    def _open_remaining(self, stack: ExitStack) -> list[int]:
         descriptors = open_members(is_live_member(self.pid))
         for descriptor in descriptors:
             stack.callback(os.close, descriptor)
@@ -198,9 +197,9 @@ class ChildProcess:
         try:
             pid, status = os.waitpid(self.pid, os.WNOHANG)
         except ChildProcessError:
-            # A forked one is ours once the process that forked it has ended, too.
+            # A forked child becomes ours when the process that forked it has exited.
             if not IS_LINUX or not exists(self.pid):
-                # Somebody else in this program reaped it: its status is lost.
+                # Other code in this program reaped it, so its status is lost.
                 self.returncode = 255
         else:
             if pid:

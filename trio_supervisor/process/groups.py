@@ -1,6 +1,6 @@
-"""Process groups by number, without signalling a number that was given to another.
+"""Inspect and signal process groups, without signalling a reused number.
 
-Standard library only: the guardian runs this in a process of its own.
+Standard library only: the guardian runs this in a separate process.
 """
 
 from __future__ import annotations
@@ -13,38 +13,38 @@ from collections.abc import Callable, Iterator
 from typing import Final, NamedTuple
 
 IS_LINUX: Final = sys.platform == "linux"
-# That nothing can be opened says nothing about a process.
+# Errors of this process, which say nothing about the inspected one.
 _UNKNOWN: Final = (errno.EMFILE, errno.ENFILE, errno.ENOMEM)
 
 
 def group_exists(group: int) -> bool:
-    """Whether any process, be it a zombie, is in *group*."""
+    """Return whether any process, even a zombie, is in *group*."""
     try:
         os.killpg(group, 0)
     except ProcessLookupError:
         return False
-    except PermissionError:  # it exists, and belongs to somebody else now
+    except PermissionError:  # it exists, and belongs to another user now
         return True
     return True
 
 
 class Stat(NamedTuple):
-    """What /proc/PID/stat says of a process."""
+    """Fields of /proc/PID/stat."""
 
     state: str
-    """Of its first thread, as one letter: ``Z`` is a zombie."""
+    """State of its main thread, as one letter: ``Z`` is a zombie."""
     group: int
     threads: int
-    """How many it has, with the first one if that is a zombie."""
+    """Number of threads, including a main thread that is a zombie."""
 
     @property
     def is_alive(self) -> bool:
-        """Whether any of its threads is: the first one may have ended before others."""
+        """Whether any of its threads runs: the main thread may exit before others."""
         return self.state not in "ZX" or (self.state == "Z" and self.threads > 1)
 
 
 def read_stat(pid: int) -> Stat | None:
-    """Return what is known of process *pid*; None: it is gone, or nothing is known."""
+    """Return the stat fields of process *pid*; None: it has exited, or unknown."""
     try:
         return look_up(pid)
     except OSError:
@@ -52,13 +52,13 @@ def read_stat(pid: int) -> Stat | None:
 
 
 def look_up(pid: int) -> Stat | None:
-    """Return what is known of process *pid*; None: it is gone.
+    """Return the stat fields of process *pid*; None: it has exited.
 
-    Source: proc_pid_stat(5). The command's name, field 2, may hold any character; the
+    Source: proc_pid_stat(5). The command name, field 2, may contain any character; the
     last ``)`` ends it.
 
     Raises:
-        OSError: that is unknown, for lack of descriptors or memory.
+        OSError: unknown, for lack of descriptors or memory.
     """
     try:
         with open(f"/proc/{pid}/stat", "rb", buffering=0) as file:
@@ -77,7 +77,7 @@ def _pids() -> Iterator[int]:
 
 
 def command_of(pid: int) -> str:
-    """Return the name of the program that process *pid* runs; empty: it is gone."""
+    """Return the program name of process *pid*; empty: it has exited."""
     try:
         with open(f"/proc/{pid}/comm", encoding="utf-8", errors="replace") as file:
             return file.read().strip()
@@ -86,13 +86,13 @@ def command_of(pid: int) -> str:
 
 
 def open_members(belongs: Callable[[int], bool]) -> list[int]:
-    """Return a pidfd for each living process that *belongs*; the caller closes them.
+    """Return a pidfd for each process that *belongs*; the caller closes them.
 
-    *belongs* is asked once more after the pidfd was opened: the descriptor then surely
-    refers to the process that was meant, for a number is not given away twice at once.
+    *belongs* is called again after a pidfd was opened, to make sure that the pidfd
+    does not refer to another process that has reused the number.
 
     Raises:
-        OSError: that is unknown, for lack of descriptors or memory.
+        OSError: unknown, for lack of descriptors or memory.
     """
     descriptors: list[int] = []
     try:
@@ -110,10 +110,10 @@ def open_members(belongs: Callable[[int], bool]) -> list[int]:
 
 
 def _open_known(pid: int) -> int | None:
-    """Return a pidfd of process *pid*; None: it is gone.
+    """Return a pidfd of process *pid*; None: it has exited.
 
     Raises:
-        OSError: there is none for lack of descriptors or memory.
+        OSError: unknown, for lack of descriptors or memory.
     """
     try:
         return os.pidfd_open(pid)
@@ -124,7 +124,7 @@ def _open_known(pid: int) -> int | None:
 
 
 def live_members(group: int) -> list[int]:
-    """Return the processes in *group* that are alive; empty where that is unknown."""
+    """Return the running processes in *group*; empty if unknown."""
     if not IS_LINUX:
         return []
     try:
@@ -134,7 +134,7 @@ def live_members(group: int) -> list[int]:
 
 
 def is_live_member(group: int) -> Callable[[int], bool]:
-    """Return a test for pids: alive (no zombie), and in *group*."""
+    """Return a predicate for pids: running (not a zombie), and in *group*."""
 
     def belongs(pid: int) -> bool:
         stat = look_up(pid)
@@ -144,9 +144,9 @@ def is_live_member(group: int) -> Callable[[int], bool]:
 
 
 def is_alive(pid: int) -> bool:
-    """Whether process *pid* is there, and not all of its threads have ended.
+    """Return whether process *pid* exists and is not a zombie.
 
-    Where that is unknown for lack of descriptors, it is taken to be.
+    True if that is unknown for lack of descriptors.
     """
     try:
         return (stat := look_up(pid)) is not None and stat.is_alive
@@ -155,7 +155,7 @@ def is_alive(pid: int) -> bool:
 
 
 def exists(pid: int) -> bool:
-    """Whether process *pid* is there, be it a zombie. Needs no descriptor."""
+    """Return whether process *pid* exists, even as a zombie. Needs no descriptor."""
     try:
         os.kill(pid, 0)
     except ProcessLookupError:
@@ -166,7 +166,7 @@ def exists(pid: int) -> bool:
 
 
 def may_signal(pid: int) -> bool:
-    """Whether this process is permitted to signal *pid*; true where that is gone."""
+    """Return whether this process may signal *pid*; true if that has exited."""
     try:
         os.kill(pid, 0)
     except PermissionError:
@@ -177,13 +177,13 @@ def may_signal(pid: int) -> bool:
 
 
 def has_variable(pid: int, variable: bytes) -> bool:
-    """Whether process *pid* has *variable*, ``NAME=VALUE``, in its environment.
+    """Return whether process *pid* has *variable*, ``NAME=VALUE``, in its environment.
 
-    As it was when it began; false if that cannot be read.
+    In its initial environment; false if that cannot be read.
     """
     if environ := _read(f"/proc/{pid}/environ"):
         return variable in environ.split(b"\0")
-    # Its first thread has ended, perhaps, and has no memory any more; others have.
+    # If its main thread has exited, the environment is readable for other threads only.
     try:
         threads = os.listdir(f"/proc/{pid}/task")
     except OSError:
@@ -204,7 +204,7 @@ def _read(path: str) -> bytes:
 
 
 def open_descriptor(pid: int) -> int | None:
-    """Return a pidfd of process *pid*; None: it is gone, or no descriptor is left."""
+    """Return a pidfd of process *pid*; None: it has exited, or no descriptor left."""
     try:
         return os.pidfd_open(pid)
     except OSError:
@@ -212,9 +212,9 @@ def open_descriptor(pid: int) -> int | None:
 
 
 def signal_descriptor(descriptor: int, sig: int) -> bool:
-    """Send *sig* to the process behind a pidfd, unless it is gone.
+    """Send *sig* to the process of a pidfd, unless it has exited.
 
-    Returns whether that is permitted.
+    Return whether that is permitted.
     """
     try:
         signal.pidfd_send_signal(descriptor, sig)

@@ -1,4 +1,4 @@
-"""What the standard library does not wrap: prctl(2), and /proc where it is."""
+"""Call prctl(2), list children through /proc, and reap process groups."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _PR_GET_CHILD_SUBREAPER: Final = 37
 
 
 def is_subreaper() -> bool:
-    """Whether orphaned descendants of this process become its children."""
+    """Return whether orphaned descendants become children of this process."""
     if not IS_LINUX:
         return False
     value = ctypes.c_int(0)
@@ -28,7 +28,7 @@ def is_subreaper() -> bool:
 
 
 def set_subreaper(is_on: bool) -> bool:
-    """Have orphaned descendants become children of this process; say whether it did.
+    """Make this process a subreaper, or not; return whether that succeeded.
 
     Source: prctl(2), PR_SET_CHILD_SUBREAPER, Linux 3.4.
     """
@@ -39,16 +39,16 @@ def set_subreaper(is_on: bool) -> bool:
 
 
 def die_with_parent(parent: int) -> None:
-    """Have this process killed when the thread that started it ends.
+    """Make the kernel kill this process when the thread that started it exits.
 
-    Source: prctl(2), PR_SET_PDEATHSIG. It is of that *thread*: only for what a main
-    thread has started.
+    Source: prctl(2), PR_SET_PDEATHSIG. It depends on that *thread*, so use it only for
+    processes started by a main thread.
     """
     if IS_LINUX:
         ctypes.CDLL(None, use_errno=True).prctl(
             _PR_SET_PDEATHSIG, int(signal.SIGKILL), 0, 0, 0
         )
-        if os.getppid() != parent:  # it ended before that
+        if os.getppid() != parent:  # the parent has exited before
             os._exit(1)
 
 
@@ -59,14 +59,14 @@ def forget_parent() -> None:
 
 
 _subreapers = 0
-"""Blocks of `be_subreaper` that are open: it is the process that is one, not they."""
+"""Number of open blocks of `be_subreaper`: the setting belongs to the process."""
 
 
 @contextmanager
 def be_subreaper() -> Iterator[bool]:
-    """Have orphaned descendants become children of this process for the block.
+    """Make this process a subreaper within the block.
 
-    Yields whether that is so; it is not where the system has no subreapers.
+    Yields False if the system does not support subreapers.
     """
     global _subreapers
     was_on = is_subreaper()
@@ -82,7 +82,7 @@ def be_subreaper() -> Iterator[bool]:
 
 
 def child_pids() -> set[int]:
-    """Return the children of this process, zombies included; empty where unknown."""
+    """Return the children of this process, including zombies; empty if unknown."""
     found: set[int] = set()
     with suppress(OSError):
         for thread in os.listdir("/proc/self/task"):
@@ -92,12 +92,12 @@ def child_pids() -> set[int]:
 
 
 def reap_group(group: int) -> None:
-    """Reap all zombies among our children that are in process group *group*.
+    """Reap all zombie children in process group *group*.
 
-    For a group whose leader was a child of ours, and is reaped: its number is in use
-    as long as a zombie is left, so nobody else's child is taken.
+    For a group whose leader was a child and is reaped: as long as a zombie is left, the
+    number is in use, so no unrelated child is reaped.
     """
     if IS_LINUX:
-        with suppress(ChildProcessError):  # none is left
+        with suppress(ChildProcessError):  # no child left in the group
             while os.waitid(os.P_PGID, group, os.WEXITED | os.WNOHANG) is not None:
                 pass

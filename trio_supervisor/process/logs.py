@@ -1,6 +1,6 @@
-"""How a process of this package logs: lines for people, or JSON for programs.
+"""Configure logging of a process: text lines for people, or JSON lines.
 
-A record may carry ``extra={"event": {...}}``: fields, which JSON lines show as such.
+A record may have ``extra={"event": {...}}``: fields that JSON lines contain.
 """
 
 from __future__ import annotations
@@ -28,8 +28,8 @@ TEXT: Final = "text"
 JSON: Final = "json"
 FORMATS: Final = (TEXT, JSON)
 
-# A process that ends has so long for its last lines, where nobody reads them [s].
-_LAST_WORDS: Final = 1.0
+# How long unread log output may delay the exit of a process [s].
+_FLUSH_TIMEOUT: Final = 1.0
 _COLOURS: Final = {"WARNING": "\x1b[33m", "ERROR": "\x1b[31m", "CRITICAL": "\x1b[31m"}
 _DIM: Final = "\x1b[2m"
 _RESET: Final = "\x1b[0m"
@@ -44,7 +44,7 @@ class TextFormatter(logging.Formatter):
         self._has_colours = has_colours
 
     def format(self, record: logging.LogRecord) -> str:
-        """Return one line, and a traceback behind it where there is one."""
+        """Return one line, followed by the traceback if there is one."""
         moment = time.strftime("%H:%M:%S", time.localtime(record.created))
         stamp = f"{moment}.{int(record.msecs):03}"
         source = escape_line(str(_event_of(record).get("name", self._source)))
@@ -59,7 +59,7 @@ class TextFormatter(logging.Formatter):
 
 
 class JsonFormatter(logging.Formatter):
-    """One JSON object a line: time, level, name, message, and the event's fields."""
+    """One JSON object per line: time, level, name, message, and fields of the event."""
 
     def __init__(self, source: str) -> None:
         super().__init__()
@@ -78,7 +78,7 @@ class JsonFormatter(logging.Formatter):
             fields["traceback"] = self.formatException(record.exc_info)
         try:
             return escape_json(orjson.dumps(fields, default=str).decode())
-        except TypeError:  # a file's name that is no UTF-8, an integer of over 64 bits
+        except TypeError:  # a file name that is not UTF-8, an integer above 64 bits
             return json.dumps(fields, default=str)
 
 
@@ -88,14 +88,14 @@ def _event_of(record: logging.LogRecord) -> dict[str, object]:
 
 
 class QueueHandler(logging.Handler):
-    """Has lines written by a thread: who logs never waits for who reads the log."""
+    """Writes lines in a thread, so that logging never blocks."""
 
     def __init__(self, destination: Destination) -> None:
         super().__init__()
         self.destination = destination
 
     def emit(self, record: logging.LogRecord) -> None:
-        """Queue one record. It is formatted now: what it tells of may change."""
+        """Queue one record. It is formatted now, since its arguments may change."""
         try:
             line = self.format(record) + "\n"
             self.destination.put(line.encode("utf-8", "backslashreplace"))
@@ -103,19 +103,19 @@ class QueueHandler(logging.Handler):
             self.handleError(record)
 
     def flush(self) -> None:
-        """Write what is queued; `logging.shutdown` does it when the process ends."""
-        self.destination.drain(_LAST_WORDS)
+        """Write queued lines; `logging.shutdown` calls it when the process exits."""
+        self.destination.drain(_FLUSH_TIMEOUT)
 
 
 def configure_logging(format_: str, source: str = "supervisor") -> Destination | None:
-    """Have this process log to standard error, without ever waiting for it.
+    """Log to standard error from now on, without ever blocking.
 
-    Return where it goes, for others who write to it; None: there is no such
-    descriptor, or something else has taken its place. May be called again.
+    Return the destination, for other output; None: standard error has no descriptor,
+    or is replaced. May be called again.
 
     Args:
         format_: `TEXT` or `JSON`.
-        source: Who speaks, where a record does not say.
+        source: Name in the lines of records that have none.
     """
     root = logging.getLogger()
     destination = _standard_error(root, format_)
@@ -139,7 +139,7 @@ def configure_logging(format_: str, source: str = "supervisor") -> Destination |
 
 def _standard_error(root: logging.Logger, format_: str) -> Destination | None:
     for handler in root.handlers:
-        if isinstance(handler, QueueHandler):  # two would lose the order of lines
+        if isinstance(handler, QueueHandler):  # two could change the order of lines
             return handler.destination
     try:
         descriptor = sys.stderr.fileno()

@@ -1,4 +1,4 @@
-"""Log a failure that repeats twice: when it begins, and when it is over."""
+"""Log repeated failures only when they begin and when they are over."""
 
 from __future__ import annotations
 
@@ -10,21 +10,21 @@ from attrs import define, field
 
 @define(eq=False)
 class RepeatedFailures:
-    """What goes wrong with one thing again and again.
+    """Log of one operation that may fail repeatedly.
 
-    Each cause is logged once until the thing works again.
+    Each cause is logged once until the operation succeeds again.
     """
 
     _logger: logging.Logger
     _what: str
-    """Begins the line that says that it works again."""
+    """Beginning of the line that reports that it succeeds again."""
     _causes: set[str] = field(factory=set, init=False)
     _count: int = field(default=0, init=False)
     _since: float = field(default=0.0, init=False)
     """By the system's monotonic clock [s]."""
 
     def failed(self, cause: str, level: int = logging.ERROR) -> None:
-        """Log *cause*, unless that was done since it worked last."""
+        """Log *cause*, unless it was logged since the last success."""
         if not self._causes:
             self._since = time.monotonic()
         self._count += 1
@@ -33,7 +33,7 @@ class RepeatedFailures:
             self._logger.log(level, "%s", cause)
 
     def worked(self) -> None:
-        """Log that it works again, if it had failed."""
+        """Log that it succeeds again, if it had failed."""
         if self._causes:
             seconds = time.monotonic() - self._since
             times = "once" if self._count == 1 else f"{self._count} times"

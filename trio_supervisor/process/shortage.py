@@ -1,7 +1,7 @@
-"""Failures of system calls for lack of descriptors, processes, memory or space.
+"""Recognise failures for lack of descriptors, processes, memory or disk space.
 
-They say nothing about the worker that was to be started, or the process that was to be
-probed: a limit is reached, and the same call succeeds once that is over.
+They do not mean that a worker or a probe is faulty: a limit is reached, and the same
+call succeeds later.
 
 Standard library only: the fork server is started before anything else is loaded.
 """
@@ -16,7 +16,7 @@ from typing import Final
 from trio_supervisor._location import PREFIX
 
 _SHORT: Final = {
-    # Of a thread: its stack has no room, or there may be no more of them.
+    # No memory for the stack of a thread, or the limit of threads is reached.
     errno.EAGAIN: ("RLIMIT_NPROC", "RLIMIT_AS"),
     errno.ENOMEM: ("RLIMIT_AS",),
     errno.EMFILE: ("RLIMIT_NOFILE",),
@@ -28,19 +28,19 @@ _SHORT: Final = {
     errno.EFBIG: ("RLIMIT_FSIZE",),
 }
 _NO_THREAD: Final = ("can't start new thread", "unable to start watchdog thread")
-# Of dlopen(3), as an ImportError has it.
+# Messages of dlopen(3) in an ImportError.
 _NO_SEGMENT: Final = ("failed to map segment", "cannot allocate memory")
 _UNITS: Final = {"RLIMIT_AS": " bytes", "RLIMIT_FSIZE": " bytes"}
 
 
 class ShortageError(OSError):
-    """A call failed for lack of something that this process may have more of later."""
+    """A call failed for lack of a resource that may be available later."""
 
 
 def shortage_of(exc: BaseException) -> ShortageError | None:
-    """Return the shortage behind *exc*; None: it is something else.
+    """Return the shortage that caused *exc*; None: another cause.
 
-    Its message names the limit of this process that was reached, where there is one.
+    Its message names the limit of this process that was reached, if there is one.
     """
     for each in _chain(exc):
         if isinstance(each, ShortageError):
@@ -52,22 +52,22 @@ def shortage_of(exc: BaseException) -> ShortageError | None:
 
 
 def limit_text(exc: OSError) -> str:
-    """Return what *exc* says, with the limit of this process that was reached.
+    """Return the message of *exc*, with the limit of this process that was reached.
 
-    Another process may have said that already.
+    The message of another process may contain the limit already.
     """
     short = shortage_of(exc)
     return text_of(exc if short is None or "RLIMIT" in str(exc) else short)
 
 
 def text_of(exc: OSError) -> str:
-    """Return *exc* for a message: without its number where it has words."""
+    """Return the message of *exc*, without its errno."""
     where = f": {exc.filename}" if exc.filename else ""
     return f"{exc.strerror}{where}" if exc.strerror else str(exc)
 
 
 def _chain(exc: BaseException) -> Iterator[BaseException]:
-    """Return *exc*, all that it groups, and its explicit causes."""
+    """Yield *exc*, the exceptions of a group, and their explicit causes."""
     yield exc
     if isinstance(exc, BaseExceptionGroup):
         for each in exc.exceptions:
@@ -85,7 +85,7 @@ def _number_of(exc: BaseException) -> int | None:
         case RuntimeError() if str(exc) in _NO_THREAD:
             return errno.EAGAIN
         case SyntaxError(filename=str(path)) if path.startswith(PREFIX):
-            return errno.ENOMEM  # CPython's parser: it had no memory
+            return errno.ENOMEM  # CPython's parser reports lack of memory so
         case ImportError() if any(t in str(exc).lower() for t in _NO_SEGMENT):
             return errno.ENOMEM
     return None
@@ -100,9 +100,9 @@ def _words_of(exc: BaseException, number: int) -> str:
 
 
 def _limit_of(number: int) -> str:
-    """Return the limits that are the likely cause, where this process has any."""
+    """Return the limits that are the likely cause, if this process has any."""
     try:
-        import resource  # an extension module: there may be no memory for it
+        import resource  # an extension module, which may fail to load without memory
     except ImportError:
         return ""
     found = []

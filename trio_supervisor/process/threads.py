@@ -1,7 +1,7 @@
-"""Run blocking calls in threads, also while the system lets none be started.
+"""Run blocking calls in threads, even when no thread can be started.
 
-A controller has to stop, reap and start processes just when the limit of processes is
-reached, which threads count against. So it has one thread in reserve from its start.
+A controller has to stop, reap and start processes also when the limit of processes is
+reached, which includes threads. So it starts one reserve thread in advance.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ async def run_in_thread(
 ) -> T:
     """Call *function* in a thread, as `trio.to_thread.run_sync` does.
 
-    Where no thread can be started, the reserve does it: one call after the other.
+    If no thread can be started, the reserve thread calls it, one call after another.
 
     Raises:
         OSError: no thread can be started, and `keep_reserve` is not in use.
@@ -53,7 +53,7 @@ async def run_in_thread(
 
 @contextmanager
 def keep_reserve() -> Iterator[None]:
-    """Have a thread in reserve for the length of the block.
+    """Keep a reserve thread within the block.
 
     All controllers of a process share one.
 
@@ -80,7 +80,7 @@ def keep_reserve() -> Iterator[None]:
 
 @define(eq=False)
 class _Reserve:
-    """A thread, and the calls that wait for it."""
+    """The reserve thread, and the calls that wait for it."""
 
     _calls: queue.SimpleQueue[Callable[[], None] | None] = field(
         factory=queue.SimpleQueue, init=False
@@ -99,12 +99,12 @@ class _Reserve:
             raise OSError(errno.EAGAIN, _REFUSED) from exc
 
     def end(self) -> None:
-        """End the thread after the calls that wait for it; a long one is left alone."""
+        """End the thread after the waiting calls; do not wait for a long one."""
         self._calls.put(None)
         self._thread.join(_ENDED_WITHIN)
 
     async def run(self, function: Callable[[], T], *, abandon_on_cancel: bool) -> T:
-        """Call *function* there."""
+        """Call *function* in the thread."""
         done = trio.Event()
         token = trio.lowlevel.current_trio_token()
         results: list[Any] = []

@@ -1,4 +1,4 @@
-"""A process for tests of what supervises processes. No real process, no real time."""
+"""A fake process, for tests of supervision in virtual time."""
 
 from __future__ import annotations
 
@@ -12,30 +12,30 @@ from attrs import define, field
 from trio_supervisor.process.cleanup.remaining import Forbidden
 from trio_supervisor.process.notify.sd_notify import Notification, parse_fields
 
-# What a process does nothing about unless it has a handler for it.
+# Signals that a process without handler ignores.
 _HARMLESS = frozenset({signal.SIGCONT, signal.SIGCHLD, signal.SIGURG, signal.SIGWINCH})
 
 
 @define(eq=False, kw_only=True)
 class FakeProcess:
-    """A process, and perhaps a grandchild in its group, as a `process.child.Process`.
+    """A fake `process.child.Process`, optionally with a grandchild in its group.
 
-    It ends when it is signalled or told to `exit`, and can ignore signals. As with a
-    real one, `returncode` is known once it was waited for.
+    It exits when it gets a signal or `exit` is called, and can ignore signals. As with
+    a real process, `returncode` is known after `wait`.
 
-    Verified: tests/process/test_child.py runs one suite over this class and
-    over `ChildProcess`.
+    Verified: tests/process/test_child.py runs the same tests for this class and for
+    `ChildProcess`.
     """
 
     pid: int = 1
     ignores: Collection[int] = ()
-    """Signals that it ignores. SIGKILL among them: stuck in the kernel until `exit`."""
+    """Signals that it ignores. With SIGKILL: in uninterruptible sleep until `exit`."""
     grandchild_ignores: Collection[int] | None = None
-    """Signals that a grandchild in its group ignores; None: there is no grandchild."""
+    """Signals that a grandchild in its group ignores; None: no grandchild."""
     stopping_takes: float = 0.0
-    """Time from a signal that it does not ignore to its end; SIGKILL needs none [s]."""
+    """Time from a signal that it does not ignore to its exit; 0 for SIGKILL [s]."""
     user: str | None = None
-    """Another user, whose processes may not be signalled; None: our own."""
+    """Another user, whose processes may not be signalled; None: this user."""
     signals: list[int] = field(factory=list, init=False)
     """Every signal sent to its group, in order."""
     returncode: int | None = field(default=None, init=False)
@@ -44,34 +44,36 @@ class FakeProcess:
     _exit_code: int = field(default=0, init=False)
     _is_paused: bool = field(default=False, init=False)
     _held_back: list[int] = field(factory=list, init=False)
-    """Signals that came while it was paused."""
+    """Signals that arrived while it was stopped."""
     _has_grandchild: bool = field(init=False)
-    _changed: trio.Event = field(factory=trio.Event, init=False)
+    _changed: trio.lowlevel.ParkingLot = field(
+        factory=trio.lowlevel.ParkingLot, init=False
+    )
 
     def __attrs_post_init__(self) -> None:
         self._has_grandchild = self.grandchild_ignores is not None
 
     @property
     def is_running(self) -> bool:
-        """Whether the process itself, reaped or not, has yet to end."""
+        """Whether the process itself has not exited yet."""
         return trio.current_time() < self._ends_at
 
     @property
     def is_gone(self) -> bool:
-        """Whether it was waited for and nothing is left of its group."""
+        """Whether it was reaped and its group is empty."""
         return self.returncode is not None and not self._has_grandchild
 
     def exit(self, returncode: int) -> None:
-        """End it, unless it has ended; the grandchild stays."""
+        """Exit, unless it has exited; the grandchild stays."""
         self._end(returncode, trio.current_time())
 
     def says(self, *lines: str) -> Notification:
-        """Return what is received when it sends *lines*, as ``"READY=1"``."""
+        """Return the notification that it sends with *lines* such as ``"READY=1"``."""
         fields = parse_fields("\n".join(lines).encode())
         return Notification(process_id=self.pid, fields=fields)
 
     def signal(self, sig: int) -> None:
-        """Send *sig* to all of its group."""
+        """Send *sig* to its whole group."""
         self.signals.append(sig)
         if self.user is not None:
             return
@@ -88,28 +90,28 @@ class FakeProcess:
                 self._receive(each)
 
     def signal_leader(self, sig: int) -> None:
-        """Send *sig* to the process alone; a grandchild gets nothing."""
+        """Send *sig* to the process only, not to a grandchild."""
         grandchild, self._has_grandchild = self._has_grandchild, False
         ignored, self.grandchild_ignores = self.grandchild_ignores, None
         self.signal(sig)
         self._has_grandchild, self.grandchild_ignores = grandchild, ignored
 
     def forbidden(self) -> tuple[Forbidden, ...]:
-        """Return itself, if it is another user's and has not ended."""
+        """Return itself, if it belongs to another user and has not exited."""
         if self.user is None or self.is_gone or not self.is_running:
             return ()
         return (Forbidden(self.pid, self.user),)
 
     def describe_remaining(self) -> str:
-        """Return nothing: it has no state in a kernel."""
+        """Return an empty text: a fake process has no kernel state."""
         return ""
 
     async def wait(self) -> int:
-        """Wait until the process itself ended; return its `returncode`."""
+        """Wait until the process itself has exited; return its `returncode`."""
         await trio.lowlevel.checkpoint()
         while self.is_running:
             with trio.move_on_at(self._ends_at):
-                await self._changed.wait()
+                await self._changed.park()
         self.returncode = self._exit_code
         return self.returncode
 
@@ -117,7 +119,7 @@ class FakeProcess:
         """Wait until `is_gone`."""
         await self.wait()
         while self._has_grandchild:
-            await self._changed.wait()
+            await self._changed.park()
 
     def close(self) -> None:
         """Note that it was closed."""
@@ -131,13 +133,9 @@ class FakeProcess:
         if sig not in self.ignores:
             takes = 0.0 if sig == signal.SIGKILL else self.stopping_takes
             self._end(-sig, trio.current_time() + takes)
-        self._tell()
+        self._changed.unpark_all()
 
     def _end(self, returncode: int, moment: float) -> None:
         if self.is_running and moment < self._ends_at:
             self._ends_at, self._exit_code = moment, returncode
-            self._tell()
-
-    def _tell(self) -> None:
-        changed, self._changed = self._changed, trio.Event()
-        changed.set()
+            self._changed.unpark_all()

@@ -1,4 +1,4 @@
-"""Days in milliseconds: tests that wait for nothing, and give the same result again."""
+"""Run tests in virtual time: days pass in milliseconds, with reproducible results."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ _LIMIT: Final = 30 * 86_400.0
 def simulated(
     test: Callable[P, Awaitable[None]], limit: float = _LIMIT
 ) -> Callable[P, None]:
-    """Run an async test in virtual time, which starts at 0 and jumps over every wait.
+    """Run an async test in virtual time, which starts at 0 and skips all waits.
 
-    A deadlock fails at once: with nothing else to wait for, the clock jumps to *limit*
-    [s] and the test ends in `trio.TooSlowError`. Goes under ``@hypothesis.given`` and
-    under ``@pytest.mark.parametrize``. Not for tests with real processes, sockets or
-    threads: the clock would jump while these work.
+    A deadlock fails immediately: the clock jumps to *limit* [s], and the test raises
+    `trio.TooSlowError`. Apply it below ``@hypothesis.given`` and
+    ``@pytest.mark.parametrize``. Do not use it with real processes, sockets or threads:
+    the clock would jump while these work.
     """
 
     @functools.wraps(test)
@@ -37,12 +37,12 @@ def simulated(
 
 
 def sleep_through(seconds: float) -> None:
-    """Let *seconds* pass without running anything, as a suspended host does [s].
+    """Let *seconds* [s] pass without running any task, as on a suspended host.
 
     Raises:
-        RuntimeError: the time is real.
+        RuntimeError: the test does not run in virtual time.
     """
     clock = trio.lowlevel.current_clock()
     if not isinstance(clock, MockClock):
-        raise RuntimeError("only virtual time can be slept through: use @simulated")
+        raise RuntimeError("sleep_through() needs virtual time: use @simulated")
     clock.jump(seconds)

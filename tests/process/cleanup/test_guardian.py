@@ -1,4 +1,4 @@
-"""What is done when the controller is killed: the table, and the ending of the rest."""
+"""The guardian: its table, and stopping everything when the controller is killed."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ time.sleep(3600)
 
 
 class Sleeper:
-    """A process that leads a group, and what can be known of it without reaping it."""
+    """A process that leads a group, observed without reaping it."""
 
     def __init__(self, process: subprocess.Popen[bytes], pid: int) -> None:
         self.leader = process.pid
@@ -76,7 +76,7 @@ def sleeper(
     marker: str | None = None,
     new_session: bool = False,
 ) -> Iterator[Sleeper]:
-    """A process past its first lines; *new_session*: a daemon, away from its group."""
+    """A process that has started; *new_session*: a daemon outside of its group."""
     environment = dict(os.environ)
     if marker is not None:
         environment[MARKER_NAME] = marker
@@ -100,7 +100,7 @@ def sleeper(
 
 @pytest.fixture
 def marker() -> str:
-    """What marks the processes of this test, and of no other."""
+    """A marker for the processes of this test."""
     return str(uuid.uuid4())
 
 
@@ -122,10 +122,10 @@ lines = st.one_of(
 
 
 @given(st.lists(lines), st.booleans(), st.data())
-def test_a_table_is_read_in_pieces_of_any_size(
+def test_table_receives_data_in_pieces_of_any_size(
     said: list[tuple[int, int, float] | int | bytes], quits: bool, data: st.DataObject
 ) -> None:
-    """Against a dictionary, line by line; what is no line of ours changes nothing."""
+    """Compared with a dictionary, line by line; unknown lines are ignored."""
     expected: dict[int, WatchedGroup] = {}
     written = b""
     for line in said:
@@ -149,7 +149,7 @@ def test_a_table_is_read_in_pieces_of_any_size(
     assert table.is_dismissed == quits
 
 
-def test_a_line_cut_by_the_controllers_death_counts_for_nothing() -> None:
+def test_table_ignores_incomplete_last_line() -> None:
     """``+ 4711 15 1`` may have been meant to be ``+ 4711 15 10.0``."""
     table = table_of((11, 15, 1.0))
     table.receive_data(b"+ 4711 15 1")
@@ -162,7 +162,7 @@ needs_linux = pytest.mark.skipif(not IS_LINUX, reason="/proc and pidfds")
 
 
 @needs_linux
-def test_the_obedient_are_ended_by_their_own_signal(marker: str) -> None:
+def test_end_all_sends_stop_signal_of_each_group(marker: str) -> None:
     with sleeper() as one, sleeper(marker=marker) as other:
         table = table_of((one.pid, TERM, 30), (other.pid, signal.SIGINT, 30))
         end_all(table, f"{MARKER_NAME}={marker}")
@@ -171,8 +171,8 @@ def test_the_obedient_are_ended_by_their_own_signal(marker: str) -> None:
 
 
 @needs_linux
-def test_the_stubborn_are_killed_after_their_own_timeout() -> None:
-    """Not after the longest of all, and not before the shortest is over."""
+def test_end_all_kills_after_timeout_of_each_group() -> None:
+    """Not after the longest of all, and not before the own timeout."""
     with sleeper([TERM]) as quick, sleeper([TERM]) as slow, sleeper([TERM]) as slowest:
         table = table_of(
             (quick.pid, TERM, 0.1), (slow.pid, TERM, 1.0), (slowest.pid, TERM, 600)
@@ -189,7 +189,7 @@ def test_the_stubborn_are_killed_after_their_own_timeout() -> None:
 
 
 @needs_linux
-def test_a_stopped_one_is_woken_to_stop() -> None:
+def test_end_all_resumes_stopped_process() -> None:
     with sleeper() as paused:
         os.kill(paused.pid, signal.SIGSTOP)
         os.waitid(os.P_PID, paused.pid, os.WSTOPPED | os.WNOWAIT)
@@ -199,9 +199,7 @@ def test_a_stopped_one_is_woken_to_stop() -> None:
 
 @needs_linux
 @pytest.mark.parametrize("ignores", [(), (TERM,)], ids=["obeys", "stubborn"])
-def test_one_that_left_its_group_and_session_is_found_by_its_marker(
-    marker: str, ignores: Sequence[int]
-) -> None:
+def test_end_all_finds_daemon_by_marker(marker: str, ignores: Sequence[int]) -> None:
     with (
         sleeper() as watched,
         sleeper(ignores, marker=marker, new_session=True) as daemon,
@@ -217,8 +215,8 @@ def test_one_that_left_its_group_and_session_is_found_by_its_marker(
 
 
 @needs_linux
-def test_nobody_else_is_touched(marker: str) -> None:
-    """Neither a group that is not in the table, nor one with another's marker."""
+def test_end_all_spares_other_processes(marker: str) -> None:
+    """Neither groups that are not in the table, nor those with another marker."""
     with sleeper() as stranger, sleeper(marker=marker + "x", new_session=True) as other:
         with sleeper() as watched:
             table = table_of((watched.pid, TERM, 0.1), (stranger.pid, TERM, 0.1))
@@ -229,7 +227,7 @@ def test_nobody_else_is_touched(marker: str) -> None:
 
 
 @needs_linux
-def test_groups_that_are_gone_already_are_no_trouble() -> None:
+def test_end_all_ignores_groups_that_are_gone() -> None:
     with sleeper() as gone:
         os.kill(gone.pid, KILL)
         gone.returncode()
@@ -240,13 +238,13 @@ def test_groups_that_are_gone_already_are_no_trouble() -> None:
 
 
 async def until(is_so: Callable[[], bool]) -> None:
-    """Ask again and again: what is asked is the kernel's, and tells nobody."""
+    """Poll until *is_true*: the kernel sends no notification."""
     while not is_so():  # noqa: ASYNC110
         await trio.sleep(0.005)
 
 
 class Guardian:
-    """A guardian process whose pipe the test holds, as the controller would."""
+    """A guardian process; the test holds its pipe in place of the controller."""
 
     def __init__(self, marker: str, directory: str) -> None:
         self._process = subprocess.Popen(
@@ -293,7 +291,7 @@ class Guardian:
 
 
 @needs_linux
-def test_the_end_of_the_pipe_ends_all_and_removes_the_directory(
+def test_guardian_end_of_pipe_stops_all_and_removes_directory(
     tmp_path: Path, marker: str
 ) -> None:
     directory = tmp_path / "private"
@@ -312,7 +310,7 @@ def test_the_end_of_the_pipe_ends_all_and_removes_the_directory(
 
 
 @needs_linux
-def test_a_farewell_leaves_everything_alone(tmp_path: Path, marker: str) -> None:
+def test_guardian_quit_stops_nothing(tmp_path: Path, marker: str) -> None:
     with sleeper(marker=marker) as watched, Guardian(marker, str(tmp_path)) as guardian:
         guardian.says(b"+ %d 15 30.0\nquit\n" % watched.pid)
         assert guardian.ends() == 0
@@ -321,8 +319,8 @@ def test_a_farewell_leaves_everything_alone(tmp_path: Path, marker: str) -> None
 
 
 @needs_linux
-def test_the_guardian_outlives_what_a_terminal_sends(marker: str) -> None:
-    """Ctrl-C, Ctrl-\\ and a closed terminal reach all; it is needed after that."""
+def test_guardian_ignores_terminal_signals(marker: str) -> None:
+    """Ctrl-C, Ctrl-\\ and a closed terminal must not end it: it is needed then."""
     with sleeper() as watched, Guardian(marker, "") as guardian:
         guardian.says(b"+ %d 15 30.0\n" % watched.pid)
         guardian.is_up()
@@ -333,10 +331,10 @@ def test_the_guardian_outlives_what_a_terminal_sends(marker: str) -> None:
 
 
 @needs_linux
-async def test_a_guardian_that_is_killed_is_replaced_by_one_that_knows_all(
+async def test_guardian_killed_is_replaced_with_same_table(
     marker: str,
 ) -> None:
-    """Told by what the second one does when its pipe ends."""
+    """The second one stops the group when its pipe closes."""
     with sleeper() as kept, sleeper() as forgotten, sleeper() as late:
         # The controller in a process of its own, for it is killed in the end.
         controller = await trio.lowlevel.open_process(
@@ -369,7 +367,7 @@ async def test_a_guardian_that_is_killed_is_replaced_by_one_that_knows_all(
         await controller.stdout.aclose()
 
 
-async def test_leaving_the_block_dismisses_the_guardian(marker: str) -> None:
+async def test_open_guardian_dismisses_it_at_the_end(marker: str) -> None:
     with sleeper(marker=marker) as watched:
         async with open_guardian(f"{MARKER_NAME}={marker}", "", os.environ) as guardian:
             with trio.fail_after(30):
@@ -383,15 +381,15 @@ async def test_leaving_the_block_dismisses_the_guardian(marker: str) -> None:
         assert not watched.has_ended()
 
 
-async def test_a_guardian_that_cannot_be_started_is_tried_again(
+async def test_guardian_start_failure_is_retried(
     marker: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """The application runs meanwhile: it is better off without one than not at all."""
+    """The application runs without a guardian in the meantime."""
     with monkeypatch.context() as patch:
         patch.setattr(sys, "executable", "/absent")
         async with open_guardian(f"{MARKER_NAME}={marker}", "", os.environ) as guardian:
             with trio.fail_after(30):
-                await until(lambda: "no guardian" in caplog.text)
+                await until(lambda: "cannot start a guardian" in caplog.text)
                 patch.undo()
                 await until(lambda: guardian.process_id is not None)
 

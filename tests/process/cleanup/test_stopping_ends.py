@@ -1,4 +1,4 @@
-"""When a process is gone: with all of its threads, its group and its daemons."""
+"""A process is gone only with all its threads, its group and its daemons."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ async def until_headless(pid: int) -> None:
             await trio.sleep(0.01)
 
 
-async def test_a_process_whose_first_thread_has_ended_is_not_gone() -> None:
+async def test_process_with_exited_main_thread_is_not_gone() -> None:
     environment = {**os.environ, "MARK": "headless"}
     process = await spawn_exec(
         [sys.executable, "-c", HEADLESS], environment=environment
@@ -59,7 +59,7 @@ async def test_a_process_whose_first_thread_has_ended_is_not_gone() -> None:
     process.close()
 
 
-async def test_its_group_is_not_gone_while_a_thread_of_a_member_runs(
+async def test_group_is_not_gone_while_member_thread_runs(
     tmp_path: Path,
 ) -> None:
     told = tmp_path / "pid"
@@ -92,7 +92,7 @@ while time.monotonic() < end:
 """
 
 
-async def test_what_forks_while_it_is_killed_is_ended_too() -> None:
+async def test_stop_kills_processes_that_keep_forking() -> None:
     process = await spawn_exec([sys.executable, "-c", BOMB], environment=os.environ)
     await trio.sleep(0.2)
 
@@ -106,7 +106,7 @@ DAEMON = "setsid sleep 1000 & setsid -f sh -c 'sleep 1000; true'; sleep 1000 & e
 
 
 @pytest.mark.parametrize("ending", ["; exit 0", "; sleep 1000"])
-async def test_nothing_is_left_of_a_helper(ending: str) -> None:
+async def test_open_helper_leaves_no_process(ending: str) -> None:
     mark = os.urandom(8).hex()
     variable = f"TEST_MARK={mark}".encode()
 

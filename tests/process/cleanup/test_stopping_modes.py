@@ -1,4 +1,4 @@
-"""What is done before a process is asked to end, and who of its group is asked."""
+"""Stopping with `pre_stop`, and with both kill modes."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ TERM, CONT, KILL = signal.SIGTERM, signal.SIGCONT, signal.SIGKILL
 def pre_stop_of(
     seconds: float, log: list[float]
 ) -> Callable[[Process], Awaitable[None]]:
-    """Return one that takes so long, and notes when it came to its end."""
+    """Return a `pre_stop` of this duration that logs when it has finished."""
 
     async def pre_stop(process: Process) -> None:
         assert process.returncode is None
@@ -31,7 +31,7 @@ def pre_stop_of(
 
 
 @simulated
-async def test_the_signal_comes_after_what_is_done_before() -> None:
+async def test_stop_sends_signal_after_pre_stop() -> None:
     process, log = FakeProcess(stopping_takes=1.0), list[float]()
     await stop(process, StopPlan(timeout=10), None, pre_stop_of(3, log))
     assert log == [3]
@@ -40,7 +40,7 @@ async def test_the_signal_comes_after_what_is_done_before() -> None:
 
 
 @simulated
-async def test_its_time_is_part_of_the_timeout() -> None:
+async def test_stop_pre_stop_counts_towards_timeout() -> None:
     process, log = FakeProcess(ignores=[TERM]), list[float]()
     await stop(process, StopPlan(timeout=10), None, pre_stop_of(8, log))
     assert process.signals == [TERM, CONT, KILL]
@@ -48,7 +48,7 @@ async def test_its_time_is_part_of_the_timeout() -> None:
 
 
 @simulated
-async def test_one_that_takes_too_long_is_cancelled_and_the_process_killed() -> None:
+async def test_stop_slow_pre_stop_is_cancelled_and_process_killed() -> None:
     process, log = FakeProcess(), list[float]()
     await stop(process, StopPlan(timeout=10), None, pre_stop_of(100, log))
     assert log == [10]
@@ -57,7 +57,7 @@ async def test_one_that_takes_too_long_is_cancelled_and_the_process_killed() -> 
 
 
 @simulated
-async def test_lost_patience_waits_for_it_no_longer() -> None:
+async def test_stop_expired_deadline_cancels_pre_stop() -> None:
     process, log, stop_deadline = FakeProcess(), list[float](), StopDeadline()
     async with trio.open_nursery() as nursery:
         nursery.start_soon(
@@ -71,10 +71,10 @@ async def test_lost_patience_waits_for_it_no_longer() -> None:
 
 @pytest.mark.parametrize("grandchild", [None, ()])
 @simulated
-async def test_nothing_is_done_before_where_the_process_has_ended_already(
+async def test_stop_of_exited_process_skips_pre_stop(
     grandchild: tuple[int, ...] | None,
 ) -> None:
-    """Whatever is left of its group."""
+    """Even if other processes of its group are left."""
     process, log = FakeProcess(grandchild_ignores=grandchild), list[float]()
     process.exit(1)
     await process.wait()
@@ -84,7 +84,7 @@ async def test_nothing_is_done_before_where_the_process_has_ended_already(
 
 
 @simulated
-async def test_a_cancelled_stop_does_it_all_the_same() -> None:
+async def test_stop_cancelled_still_runs_pre_stop() -> None:
     process, log = FakeProcess(), list[float]()
     with trio.CancelScope() as scope:
         scope.cancel()
@@ -94,8 +94,8 @@ async def test_a_cancelled_stop_does_it_all_the_same() -> None:
 
 
 @simulated
-async def test_a_leader_is_asked_alone() -> None:
-    """What it has started is its own business."""
+async def test_stop_kill_mode_leader_signals_leader_only() -> None:
+    """The leader has to stop the processes that it has started."""
     asked = FakeProcess(grandchild_ignores=())
     await stop(asked, StopPlan(timeout=10, kill_mode="leader"))
     assert asked.returncode == -TERM
@@ -103,7 +103,7 @@ async def test_a_leader_is_asked_alone() -> None:
 
 
 @simulated
-async def test_a_stubborn_leader_is_killed_after_the_timeout() -> None:
+async def test_stop_kill_mode_leader_kills_group_after_timeout() -> None:
     process = FakeProcess(ignores=[TERM])
     await stop(process, StopPlan(timeout=10, kill_mode="leader"))
     assert process.returncode == -KILL

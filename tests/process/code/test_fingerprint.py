@@ -1,4 +1,4 @@
-"""Which code a service runs, by its files."""
+"""Fingerprints of the code that a service runs."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ FILES = {
 
 @pytest.fixture
 def modules(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
-    """Some modules of an application, imported."""
+    """Imported modules of an application."""
     for name, source in FILES.items():
         path = tmp_path / name
         path.parent.mkdir(exist_ok=True)
@@ -40,8 +40,8 @@ def modules(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
 
 
 @pytest.mark.parametrize("file", [name for name in FILES if name != "fp_other.py"])
-def test_a_change_of_what_it_imports_is_a_change(modules: Path, file: str) -> None:
-    """Directly or not, in packages, by relative names; and it can be undone."""
+def test_fingerprint_changes_with_imported_files(modules: Path, file: str) -> None:
+    """Imported directly or indirectly, from packages, by relative names; reversible."""
     before = fingerprint("fp_main")
     assert len(before) == 64
     assert fingerprint("fp_main") == before
@@ -52,39 +52,39 @@ def test_a_change_of_what_it_imports_is_a_change(modules: Path, file: str) -> No
     assert fingerprint("fp_main") == before
 
 
-def test_what_it_does_not_import_changes_nothing(modules: Path) -> None:
+def test_fingerprint_ignores_files_not_imported(modules: Path) -> None:
     before = fingerprint("fp_main")
     (modules / "fp_other.py").write_text("changed = True\n")
     (modules / "fp_new.py").write_text("")
     assert fingerprint("fp_main") == before
 
 
-def test_two_modules_have_two_fingerprints(modules: Path) -> None:
+def test_fingerprint_differs_between_modules(modules: Path) -> None:
     assert fingerprint("fp_main") != fingerprint("fp_other")
 
 
 @pytest.mark.parametrize("name", ["json", "trio", "sys", "no_such_module_at_all"])
-def test_what_is_not_the_applications_own_has_none(name: str) -> None:
-    """Of the standard library, installed, built in, not there."""
+def test_fingerprint_of_foreign_module_is_empty(name: str) -> None:
+    """Standard library, installed, built-in and missing modules."""
     assert fingerprint(name) == ""
 
 
-def test_a_file_that_is_gone_is_unknown(modules: Path) -> None:
-    """Rather than the same as before."""
+def test_fingerprint_of_removed_file_is_empty(modules: Path) -> None:
+    """It must not equal the previous fingerprint."""
     (modules / "fp_side.py").unlink()
     assert fingerprint("fp_main") == ""
 
 
-def test_a_file_with_a_mistake_in_it_is_still_a_change(modules: Path) -> None:
+def test_fingerprint_of_file_with_syntax_error_changes(modules: Path) -> None:
     before = fingerprint("fp_main")
     (modules / "fp_side.py").write_text("def (\n")
     assert fingerprint("fp_main") not in ("", before)
 
 
-def test_a_directory_that_begins_as_an_installed_one_is_not_one(
+def test_is_own_directory_with_prefix_of_installed_one(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """As /opt/app2 beside /opt/app."""
+    """Such as /opt/app2 beside /opt/app."""
     module = "trio_supervisor.process.code.own_code"
     monkeypatch.setattr(f"{module}._INSTALLED", (str(tmp_path / "lib"),))
     (tmp_path / "lib2").mkdir()
@@ -119,7 +119,7 @@ application = (web, nightly)
 
 
 def prints(directory: Path) -> dict[str, str]:
-    """As a process finds them that imports what is in *directory* now."""
+    """Return fingerprints from a process that imports the files in *directory* now."""
     for name in [name for name in sys.modules if name.startswith("fq_")]:
         del sys.modules[name]
     importlib.invalidate_caches()
@@ -145,7 +145,7 @@ def prints(directory: Path) -> dict[str, str]:
         ("fq_lazy_too.py", "", "x = 1", {"lazy"}),
     ],
 )
-def test_code_of_services_in_one_file_is_told_apart(
+def test_code_of_distinguishes_services_in_one_file(
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
     file: str,
@@ -153,7 +153,7 @@ def test_code_of_services_in_one_file_is_told_apart(
     new: str,
     changed: set[str],
 ) -> None:
-    """Each has what its function can reach, imported yet or not."""
+    """Each covers what its function can reach, even if not imported yet."""
     for name, source in SERVICES.items():
         (tmp_path / name).write_text(source)
     monkeypatch.syspath_prepend(str(tmp_path))
@@ -166,7 +166,7 @@ def test_code_of_services_in_one_file_is_told_apart(
     assert not (file == "fq_lazy.py" and "fq_lazy" in sys.modules), "it was imported"
 
 
-def test_code_that_names_do_not_lead_to_is_unknown() -> None:
+def test_code_of_nested_function_is_unknown() -> None:
     def inner() -> None:
         """Made by a function."""
 
@@ -175,8 +175,8 @@ def test_code_that_names_do_not_lead_to_is_unknown() -> None:
     assert code_of(print).fingerprint == ""
 
 
-def test_a_partial_is_its_function_with_constants(modules: Path) -> None:
-    """What else an argument may be made of is not known, and so is not compared."""
+def test_code_of_partial_includes_constants(modules: Path) -> None:
+    """Other arguments cannot be compared, so the code is unknown."""
     path = modules / "fp_parts.py"
     path.write_text("def work(n, w): ...\n\ndef other(): ...\n")
     importlib.invalidate_caches()

@@ -1,4 +1,4 @@
-"""Which files a process has loaded, and whether they are still the same."""
+"""Finding the files that a process has loaded, and changes of these."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ from trio_supervisor.process.code.loaded import first_modified, loaded_files, re
 
 @pytest.fixture
 def files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[dict[str, str]]:
-    """Modules that can be imported, by name; none is when the test is over."""
+    """Importable modules, by name; unloaded at the end of the test."""
     names = ("ld_early", "ld_own", "ld_late")
     paths = {name: tmp_path / f"{name}.py" for name in names}
     for path in paths.values():
         path.write_text("")
     monkeypatch.syspath_prepend(str(tmp_path))
-    monkeypatch.setattr(loaded, "_imported", [])
+    monkeypatch.setattr(loaded, "_early_imports", [])
     importlib.invalidate_caches()
     yield {name: str(path) for name, path in paths.items()}
     for name in paths:
@@ -35,8 +35,8 @@ def found(files: dict[str, str], started_at: float) -> dict[str, float]:
     return {name: by_path[path] for name, path in files.items() if path in by_path}
 
 
-def test_files_loaded_since_the_start_are_told(files: dict[str, str]) -> None:
-    """And those of before that no service is known to import, with their time."""
+def test_loaded_files_since_start(files: dict[str, str]) -> None:
+    """Includes earlier ones that no fingerprint covers, with their time."""
     importlib.import_module("ld_early")
     importlib.import_module("ld_own")
     remember(100.0, {Path(files["ld_own"]).resolve()})
@@ -45,20 +45,22 @@ def test_files_loaded_since_the_start_are_told(files: dict[str, str]) -> None:
     assert found(files, 200.0) == {"ld_early": 100.0, "ld_late": 200.0}
 
 
-def test_only_later_files_are_told_where_all_is_covered(files: dict[str, str]) -> None:
+def test_loaded_files_all_covered_yields_later_files_only(
+    files: dict[str, str],
+) -> None:
     importlib.import_module("ld_early")
     remember(100.0, None)
     importlib.import_module("ld_late")
     assert found(files, 200.0) == {"ld_late": 200.0}
 
 
-def test_installed_modules_are_not_told() -> None:
+def test_loaded_files_ignores_installed_modules() -> None:
     assert not [path for path, _ in loaded_files(0.0) if "site-packages" in path]
     assert not [path for path, _ in loaded_files(0.0) if path.endswith("/os.py")]
 
 
-def test_a_file_that_was_changed_or_removed_is_modified(tmp_path: Path) -> None:
-    """Also where its size and time of modification are as they were."""
+def test_first_modified_finds_changed_or_removed_file(tmp_path: Path) -> None:
+    """Even with the same size and modification time."""
     same, other, gone = (str(tmp_path / name) for name in ("same", "other", "gone"))
     for path in (same, other):
         Path(path).write_text("1")

@@ -1,4 +1,4 @@
-"""What the code of one function can reach, in files that hold several."""
+"""Finding the code that a function can reach, in files with several services."""
 
 from __future__ import annotations
 
@@ -42,8 +42,8 @@ def texts(source: str, name: str, declarations: tuple[str, ...] = ()) -> list[st
     return [ast.unparse(node).splitlines()[0] for node in found]
 
 
-def test_only_what_the_function_uses_is_reachable() -> None:
-    """Directly or not; a declaration that names the function is no use of it."""
+def test_reachable_statements_used_by_function() -> None:
+    """Directly or indirectly; a declaration that names the function does not count."""
     assert texts(FILE, "web", ("application",)) == [
         "import logging",
         "from helpers import render as draw",
@@ -81,8 +81,8 @@ def test_only_what_the_function_uses_is_reachable() -> None:
         "assert setup()",
     ],
 )
-def test_what_runs_for_its_effect_is_always_reachable(statement: str) -> None:
-    """It may change anything, such as a table that the function looks at."""
+def test_reachable_statement_with_effect(statement: str) -> None:
+    """It may change anything, such as a table that the function reads."""
     source = f"{statement}\ndef web(): pass\n"
     assert texts(source, "web")[0] == ast.unparse(ast.parse(statement)).splitlines()[0]
 
@@ -101,7 +101,7 @@ def test_what_runs_for_its_effect_is_always_reachable(statement: str) -> None:
         "if __name__ == '__main__': main()",
     ],
 )
-def test_definitions_that_are_not_used_are_not_reachable(statement: str) -> None:
+def test_reachable_excludes_unused_definitions(statement: str) -> None:
     assert texts(f"{statement}\ndef web(): pass\n", "web") == ["def web():"]
 
 
@@ -109,23 +109,23 @@ def test_definitions_that_are_not_used_are_not_reachable(statement: str) -> None
     "body",
     ["return eval('other')()", "return globals()['other']()", "exec(CODE)"],
 )
-def test_all_is_reachable_where_names_are_looked_up(body: str) -> None:
+def test_reachable_everything_with_dynamic_lookup(body: str) -> None:
     source = f"def other(): pass\ndef web(): {body}\n"
     assert texts(source, "web") == ["def other():", "def web():"]
 
 
-def test_all_is_reachable_behind_a_star_import() -> None:
+def test_reachable_everything_with_star_import() -> None:
     source = "from helpers import *\ndef other(): pass\ndef web(): return thing()\n"
     assert len(texts(source, "web")) == 3
 
 
-def test_all_is_reachable_where_the_function_is_not_defined_there() -> None:
+def test_reachable_everything_if_function_is_not_defined() -> None:
     source = "a = 1\nweb = partial(other, 1)\n"
     assert len(texts(source, "web")) == 2
     assert len(texts(source, "missing")) == 2
 
 
-def test_a_class_is_reachable_with_all_that_its_methods_use() -> None:
+def test_reachable_class_includes_names_used_by_methods() -> None:
     source = """
         LIMIT = 1
         def helper(): return LIMIT
@@ -136,12 +136,12 @@ def test_a_class_is_reachable_with_all_that_its_methods_use() -> None:
     assert len(texts(source, "web")) == 4
 
 
-def test_a_name_that_is_bound_again_reaches_all_its_bindings() -> None:
+def test_reachable_rebound_name_includes_all_bindings() -> None:
     source = "def a(): pass\ndef a(): return 1\nx = 1\nx = 2\ndef web(): a(); x\n"
     assert len(texts(source, "web")) == 5
 
 
-def test_names_in_strings_are_used() -> None:
-    """As annotations are, and names for `getattr`."""
+def test_reachable_names_in_strings_count() -> None:
+    """Such as annotations, and names for `getattr`."""
     source = "class Row: pass\ndef web(x: 'Row'): pass\n"
     assert len(texts(source, "web")) == 2

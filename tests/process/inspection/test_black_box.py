@@ -1,4 +1,4 @@
-"""What a process can still tell of itself when none of its Python runs."""
+"""Getting stacks of a process that cannot run Python code."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ import trio
 import trio_supervisor
 from trio_supervisor.process.inspection import black_box
 from trio_supervisor.process.inspection.black_box import (
-    ASK,
+    DUMP_SIGNAL,
     BlackBox,
     has_handler,
     open_black_box,
@@ -89,7 +89,7 @@ def wait_ready(process: subprocess.Popen[str]) -> None:
     assert process.stdout.readline() == "ready\n"
 
 
-async def test_it_tells_where_it_is_while_c_holds_the_interpreters_lock() -> None:
+async def test_ask_returns_stacks_while_c_code_holds_the_gil() -> None:
     with running(HOLDS_THE_LOCK) as (process, box), trio.fail_after(PATIENCE):
         wait_ready(process)
         text = await box.ask(process.pid)
@@ -98,8 +98,8 @@ async def test_it_tells_where_it_is_while_c_holds_the_interpreters_lock() -> Non
         assert process.poll() is None
 
 
-def test_a_thread_that_wants_the_lock_asks_for_it_all_the_time() -> None:
-    """The one that has it does not; that is how it is known from outside."""
+def test_switches_of_grow_for_thread_waiting_for_the_gil() -> None:
+    """The thread that holds the GIL makes none, which identifies it from outside."""
     with running(WANTS_THE_LOCK) as (process, _):
         wait_ready(process)
         before = switches_of(process.pid)
@@ -111,13 +111,13 @@ def test_a_thread_that_wants_the_lock_asks_for_it_all_the_time() -> None:
         assert now[process.pid] - before[process.pid] < 100
 
 
-def test_a_process_that_is_gone_has_no_threads() -> None:
+def test_threads_of_exited_process_is_empty() -> None:
     with running(HAS_NONE) as (process, _):
         wait_ready(process)
     assert switches_of(process.pid) == {}
 
 
-async def test_a_second_answer_does_not_hold_the_first() -> None:
+async def test_ask_again_returns_only_new_stacks() -> None:
     with running(HOLDS_THE_LOCK) as (process, box), trio.fail_after(PATIENCE):
         wait_ready(process)
         first = await box.ask(process.pid)
@@ -127,8 +127,8 @@ async def test_a_second_answer_does_not_hold_the_first() -> None:
 
 @pytest.mark.parametrize("late", [0.0, 0.2, 100.0])
 @simulated
-async def test_a_main_thread_that_answers_late_is_waited_for(late: float) -> None:
-    """For a while; the others, which may answer at once or never, come after it."""
+async def test_ask_waits_for_late_main_thread(late: float) -> None:
+    """For a while, before the other threads are signalled."""
     box = open_black_box()
     assert box is not None
     with box, pytest.MonkeyPatch.context() as patch:
@@ -151,28 +151,28 @@ async def test_a_main_thread_that_answers_late_is_waited_for(late: float) -> Non
     assert told.split() == (["main", "other"] if late < 1 else ["other"])
 
 
-def test_a_fatal_signal_leaves_the_stack_behind() -> None:
+def test_read_after_fatal_signal_has_stack() -> None:
     with running(CRASHES) as (process, box):
         assert process.wait(PATIENCE) == -signal.SIGSEGV
         assert "Segmentation fault" in box.read()
         assert "in falls" in box.read()
 
 
-async def test_one_without_a_handler_is_left_alone() -> None:
-    """The signal would end it."""
+async def test_ask_process_without_handler_sends_no_signal() -> None:
+    """The signal would kill it."""
     with running(HAS_NONE) as (process, box), trio.fail_after(PATIENCE):
         wait_ready(process)
-        assert not has_handler(process.pid, ASK)
+        assert not has_handler(process.pid, DUMP_SIGNAL)
         assert await box.ask(process.pid) == ""
         assert process.poll() is None
 
 
-def test_threads_are_listed_the_main_one_first() -> None:
+def test_threads_of_lists_main_thread_first() -> None:
     assert threads_of(os.getpid())[0] == os.getpid()
     assert threads_of(2**22 + 1) == []
 
 
-def test_closing_it_twice_closes_nothing_else() -> None:
+def test_close_twice_closes_no_other_file() -> None:
     box = open_black_box()
     assert box is not None
     box.close()
@@ -181,7 +181,7 @@ def test_closing_it_twice_closes_nothing_else() -> None:
     os.close(other)
 
 
-def test_frames_that_only_started_the_worker_are_left_out() -> None:
+def test_without_boot_removes_outermost_frames() -> None:
     own = os.path.dirname(trio_supervisor.__file__)
     text = (
         "Current thread 0x1 (most recent call first):\n"

@@ -1,4 +1,4 @@
-"""Looks from outside: what is tried first, and what is never done."""
+"""Inspecting processes from outside, in order of intrusiveness."""
 
 from __future__ import annotations
 
@@ -69,13 +69,13 @@ async def wait_for_call(process_id: int, *calls: str) -> None:
 
 @pytest.fixture
 def unreadable(monkeypatch: pytest.MonkeyPatch) -> None:
-    """As where the system is hardened."""
+    """Make the memory of other processes unreadable, as on a hardened system."""
     monkeypatch.setattr(inspection, "_read", lambda _: "its memory cannot be read: no")
 
 
 @pytest.mark.parametrize("program", [SLEEPS, POLLS], ids=["sleep", "poll"])
-async def test_a_look_interrupts_no_call_of_c_code(program: str) -> None:
-    """Neither sleep nor poll is restarted after a signal."""
+async def test_inspect_process_interrupts_no_c_code(program: str) -> None:
+    """sleep and poll are not restarted after a signal."""
     with running(program) as (process, box):
         await wait_for_call(
             process.pid, "clock_nanosleep", "nanosleep", "poll", "ppoll"
@@ -91,7 +91,9 @@ async def test_a_look_interrupts_no_call_of_c_code(program: str) -> None:
 
 @pytest.mark.usefixtures("unreadable")
 @pytest.mark.parametrize("program", [SLEEPS, POLLS], ids=["sleep", "poll"])
-async def test_what_a_signal_would_end_is_not_signalled(program: str) -> None:
+async def test_inspect_process_skips_threads_in_unrestartable_calls(
+    program: str,
+) -> None:
     with running(program) as (process, box):
         await wait_for_call(
             process.pid, "clock_nanosleep", "nanosleep", "poll", "ppoll"
@@ -99,26 +101,26 @@ async def test_what_a_signal_would_end_is_not_signalled(program: str) -> None:
         seen = await inspect_process(process.pid, box)
         assert seen.way == "threads"
         assert "since its memory cannot be read: no" in seen.text
-        assert "a signal might end that" in seen.text
+        assert "this could interrupt the call" in seen.text
         assert process.stdout is not None
         assert process.stdout.readline() == "left 0\n"
 
 
 @pytest.mark.usefixtures("unreadable")
 @pytest.mark.parametrize("program", [READS, SPINS], ids=["restarted", "running"])
-async def test_a_signal_comes_last_and_is_said(program: str) -> None:
+async def test_inspect_process_signals_last_and_reports_it(program: str) -> None:
     with running(program) as (process, box):
         await wait_for_call(process.pid, "read" if program == READS else "")
         seen = await inspect_process(process.pid, box)
         assert seen.way == "faulthandler"
-        assert seen.text.startswith("(asked by a signal to each thread, since its mem")
+        assert seen.text.startswith("(stacks written by faulthandler after a signal, s")
         assert "in works" in seen.text
         assert process.poll() is None
 
 
 @pytest.mark.usefixtures("unreadable")
-async def test_what_was_seen_is_kept_though_the_process_ends() -> None:
-    """Its black box is given back while it is waited for."""
+async def test_inspect_process_exiting_process_keeps_result() -> None:
+    """Its black box is closed during the wait."""
     with running(SPINS) as (process, box):
         await wait_for_call(process.pid, "")
         seen: list[inspection.Inspection] = []
@@ -136,7 +138,7 @@ async def test_what_was_seen_is_kept_though_the_process_ends() -> None:
         assert "in works" in seen[0].text
 
 
-async def test_a_process_that_is_stopped_is_not_asked() -> None:
+async def test_inspect_process_stopped_process_is_not_signalled() -> None:
     with running(SPINS) as (process, box):
         os.kill(process.pid, signal.SIGSTOP)
         with trio.fail_after(30):
@@ -147,7 +149,7 @@ async def test_a_process_that_is_stopped_is_not_asked() -> None:
         assert "SIGSTOP" in seen.text
 
 
-async def test_of_a_command_the_kernel_tells() -> None:
+async def test_inspect_process_of_command_has_kernel_states() -> None:
     with subprocess.Popen(["sleep", "1000"]) as process:  # noqa: ASYNC220
         await wait_for_call(process.pid, "clock_nanosleep", "nanosleep")
         seen = await inspect_process(process.pid, None)
@@ -157,13 +159,13 @@ async def test_of_a_command_the_kernel_tells() -> None:
     assert f"Main thread {process.pid}, sleeping in" in seen.text
 
 
-async def test_of_a_process_that_is_gone_nothing_is_seen() -> None:
+async def test_inspect_process_of_exited_process_is_empty() -> None:
     process = subprocess.Popen(["true"])  # noqa: ASYNC220
     process.wait()
     assert (await inspect_process(process.pid, None)).way == ""
 
 
-def test_a_forked_main_thread_is_known_though_it_has_the_number_of_its_parent() -> None:
+def test_describe_forked_main_thread_with_number_of_parent() -> None:
     views = [
         ThreadView(number=7, is_main=True, state="S", call="futex"),
         ThreadView(number=8, is_main=False, state="R"),
@@ -177,5 +179,5 @@ def test_a_forked_main_thread_is_known_though_it_has_the_number_of_its_parent() 
         "Thread 8, running (most recent call first):\n"
         "  File other\n"
         "\n"
-        "Threads that run no Python: 1 sleeping in futex"
+        "Threads without Python code: 1 sleeping in futex"
     )

@@ -1,4 +1,4 @@
-"""What the kernel says of a machine and a process, of real ones."""
+"""Measurements of the machine and of real processes."""
 
 from __future__ import annotations
 
@@ -39,13 +39,13 @@ def wait_until(is_true: object) -> None:
         time.sleep(0.01)
 
 
-def test_one_that_has_to_share_its_processor_has_waited() -> None:
+def test_queued_grows_when_cpu_is_shared() -> None:
     machine, core = LinuxMachine(), min(os.sched_getaffinity(0))
     with running(SPIN, core) as first, running(SPIN, core):
         wait_until(lambda: max(machine.queued(first).values()) > 0.3)
 
 
-def test_one_that_sleeps_has_not_waited() -> None:
+def test_queued_stays_for_sleeping_process() -> None:
     machine = LinuxMachine()
     program = "import time; print(flush=True); time.sleep(1000)"
     with running(program, min(os.sched_getaffinity(0))) as process_id:
@@ -55,7 +55,7 @@ def test_one_that_sleeps_has_not_waited() -> None:
         assert max(machine.queued(process_id).values()) - before < 0.2
 
 
-def test_what_was_stopped_is_told_from_what_runs() -> None:
+def test_is_stopped() -> None:
     machine = LinuxMachine()
     with running(SPIN, min(os.sched_getaffinity(0))) as process_id:
         assert not machine.is_stopped(process_id)
@@ -65,14 +65,14 @@ def test_what_was_stopped_is_told_from_what_runs() -> None:
         wait_until(lambda: not machine.is_stopped(process_id))
 
 
-def test_of_a_process_that_is_gone_nothing_is_known() -> None:
+def test_measurements_of_exited_process_are_zero() -> None:
     machine = LinuxMachine()
     assert machine.queued(2**22 + 1) == {}
     assert not machine.is_stopped(2**22 + 1)
     assert machine.stalled(2**22 + 1) >= 0
 
 
-def test_pressure_is_read() -> None:
+def test_pressure() -> None:
     machine = LinuxMachine()
     assert 0 <= machine.pressure().cpu <= 100
     assert machine.cores >= 1
@@ -82,7 +82,7 @@ def test_pressure_is_read() -> None:
     ("line", "name", "value"),
     [("some", "avg10", 12.5), ("full", "total", 42.0), ("full", "avg10", 0.0)],
 )
-def test_a_pressure_file(line: str, name: str, value: float) -> None:
+def test_psi_reads_value(line: str, name: str, value: float) -> None:
     text = (
         "some avg10=12.50 avg60=1.19 avg300=0.95 total=7790286\n"
         "full avg10=0.00 avg60=0.00 avg300=0.00 total=42\n"
@@ -91,5 +91,5 @@ def test_a_pressure_file(line: str, name: str, value: float) -> None:
 
 
 @pytest.mark.parametrize("text", ["", "some\n", "some avg10\n", "some avg10=x\n"])
-def test_a_pressure_file_of_another_form_says_nothing(text: str) -> None:
+def test_psi_of_unknown_format_is_zero(text: str) -> None:
     assert _psi(text, "some", "avg10") == 0

@@ -1,4 +1,4 @@
-"""Heartbeats in shared memory: between two ends, and between two processes."""
+"""Heartbeats in shared memory, within one process and between two."""
 
 from __future__ import annotations
 
@@ -40,13 +40,13 @@ def age(heartbeat: HeartbeatReader) -> float:
     return found
 
 
-def test_without_a_heartbeat_there_is_no_age(
+def test_age_without_heartbeat_is_none(
     heartbeat: HeartbeatReader, writer: HeartbeatWriter
 ) -> None:
     assert heartbeat.age() is None
 
 
-def test_the_age_is_that_of_the_heartbeat_not_of_the_look(
+def test_age_is_time_since_heartbeat(
     heartbeat: HeartbeatReader, writer: HeartbeatWriter
 ) -> None:
     before = time.monotonic()
@@ -59,7 +59,7 @@ def test_the_age_is_that_of_the_heartbeat_not_of_the_look(
     assert age(heartbeat) > first
 
 
-def test_it_lives_on_without_any_descriptor(
+def test_heartbeat_works_after_closing_descriptors(
     heartbeat: HeartbeatReader, writer: HeartbeatWriter
 ) -> None:
     heartbeat.close_descriptor()
@@ -69,10 +69,10 @@ def test_it_lives_on_without_any_descriptor(
 
 
 @pytest.mark.parametrize("lie", [DAY, -DAY], ids=["future", "past"])
-def test_a_time_that_cannot_be_counts_as_now(
+def test_age_of_impossible_time_counts_as_now(
     heartbeat: HeartbeatReader, writer: HeartbeatWriter, lie: int
 ) -> None:
-    """As of a process in a time namespace; a writer that stops is still seen."""
+    """Such as in another time namespace; a writer that stops is still noticed."""
     assert heartbeat.age() is None
     writer._slot[0] = max(1, time.monotonic_ns() + lie)
     first = age(heartbeat)
@@ -81,10 +81,10 @@ def test_a_time_that_cannot_be_counts_as_now(
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="sealed files are Linux's")
-def test_the_page_cannot_be_taken_from_under_the_controller(
+def test_heartbeat_page_cannot_be_truncated(
     heartbeat: HeartbeatReader,
 ) -> None:
-    """Reading what was cut off would end it by SIGBUS."""
+    """Reading a truncated page would kill the controller by SIGBUS."""
     assert heartbeat.descriptor is not None
     for size in (0, 2**20):
         with pytest.raises(PermissionError):
@@ -92,7 +92,7 @@ def test_the_page_cannot_be_taken_from_under_the_controller(
     assert heartbeat.age() is None
 
 
-def test_another_process_is_heard_though_nobody_reads(
+def test_age_of_heartbeat_of_other_process(
     heartbeat: HeartbeatReader,
 ) -> None:
     program = (
@@ -109,7 +109,7 @@ def test_another_process_is_heard_though_nobody_reads(
     assert age(heartbeat) < 60
 
 
-def test_after_the_end_there_is_no_age() -> None:
+def test_age_after_close_is_none() -> None:
     with open_heartbeat() as heartbeat:
         assert heartbeat.descriptor is not None
         writer = use_heartbeat(os.dup(heartbeat.descriptor))
@@ -122,7 +122,7 @@ def test_after_the_end_there_is_no_age() -> None:
     writer.close()
 
 
-def test_the_time_that_a_look_holds_it_up_is_no_silence(
+def test_age_excludes_pauses_by_diagnostics(
     heartbeat: HeartbeatReader, writer: HeartbeatWriter, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     now = [DAY]

@@ -1,4 +1,4 @@
-"""sd_notify(3) over real datagram sockets, from this process and from another."""
+"""sd_notify(3) over real datagram sockets, from this and from another process."""
 
 from __future__ import annotations
 
@@ -27,11 +27,11 @@ from trio_supervisor.process.notify.sd_notify import (
 
 IS_LINUX = sys.platform == "linux"
 KINDS = ["inherited", "path", *(["abstract"] if IS_LINUX else [])]
-"""By which way a process speaks."""
+"""The socket that a process uses."""
 
 
 class Receiver:
-    """A controller's end, heard as this process's own group."""
+    """A controller's end, which accepts this process's own group."""
 
     def __init__(self, channel: Channel) -> None:
         self.channel = channel
@@ -53,7 +53,7 @@ class Receiver:
 
 @pytest.fixture
 def tmp_path() -> Iterator[Path]:
-    """A path that leaves room for the name of a Unix socket."""
+    """A path short enough for a Unix socket."""
     with tempfile.TemporaryDirectory(dir="/tmp") as directory:
         yield Path(directory)
 
@@ -100,7 +100,7 @@ def notification(text: str) -> Notification:
         ("ready=1", False, False, False, None),
     ],
 )
-async def test_what_a_process_says_arrives(
+async def test_notification_arrives(
     tmp_path: Path,
     kind: str,
     text: str,
@@ -119,8 +119,8 @@ async def test_what_a_process_says_arrives(
         assert received.process_id == os.getpid()
 
 
-async def test_the_sender_is_named_by_the_kernel(tmp_path: Path) -> None:
-    """Not by what it says of itself."""
+async def test_sender_is_taken_from_kernel_credentials(tmp_path: Path) -> None:
+    """A MAINPID in the datagram does not count."""
     program = (
         "import os, socket, sys\n"
         "s = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)\n"
@@ -141,17 +141,15 @@ async def test_the_sender_is_named_by_the_kernel(tmp_path: Path) -> None:
         pytest.param(b"READY=1\n" + 60_000 * b"x", id="far too long"),
     ],
 )
-async def test_a_datagram_that_is_too_long_is_dropped(
-    tmp_path: Path, bad: bytes
-) -> None:
-    """Whole: half of what was said may mean something else."""
+async def test_too_long_datagram_is_dropped(tmp_path: Path, bad: bytes) -> None:
+    """Completely: half of it could have another meaning."""
     async with open_both(tmp_path) as (receiver, notifier):
         send_raw(receiver.address, bad)
         notifier.send("STATUS=next")
         assert (await receiver.receive()).status == "next"
 
 
-async def test_the_longest_datagram_is_taken(tmp_path: Path) -> None:
+async def test_longest_datagram_is_accepted(tmp_path: Path) -> None:
     async with open_both(tmp_path) as (receiver, _):
         send_raw(receiver.address, b"READY=1\n" + 4088 * b"x")
         assert (await receiver.receive()).is_ready
@@ -160,9 +158,7 @@ async def test_the_longest_datagram_is_taken(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     "garbage", [b"", b"\0\xff\xfe", b"\n\n=\n=1", b"no variable", 100 * b"\n"]
 )
-async def test_garbage_says_nothing_and_breaks_nothing(
-    tmp_path: Path, garbage: bytes
-) -> None:
+async def test_garbage_datagram_is_ignored(tmp_path: Path, garbage: bytes) -> None:
     async with open_both(tmp_path) as (receiver, notifier):
         send_raw(receiver.address, garbage)
         received = await receiver.receive()
@@ -174,7 +170,7 @@ async def test_garbage_says_nothing_and_breaks_nothing(
 
 
 @given(st.binary(max_size=200))
-def test_any_bytes_can_be_parsed(data: bytes) -> None:
+def test_parse_fields_accepts_any_bytes(data: bytes) -> None:
     for name, value in parse_fields(data).items():
         assert name
         assert "\n" not in name + value
@@ -183,14 +179,16 @@ def test_any_bytes_can_be_parsed(data: bytes) -> None:
     assert status.isprintable()
 
 
-def test_a_status_is_one_line_of_bounded_length() -> None:
-    """It goes to terminals: no escape sequences either."""
+def test_status_is_one_bounded_line() -> None:
+    """Escape sequences are removed, since it is shown in terminals."""
     assert notification("STATUS=a\x1b[31mb\tc").status == "a [31mb c"
     assert notification("STATUS=" + 1000 * "x").status == 200 * "x"
 
 
-async def test_a_full_queue_refuses_and_takes_again(tmp_path: Path, kind: str) -> None:
-    """A worker that cannot send something now must not block for it."""
+async def test_send_to_full_queue_is_refused_then_accepted(
+    tmp_path: Path, kind: str
+) -> None:
+    """A full queue must not block the worker."""
     async with open_both(tmp_path, kind) as (receiver, notifier):
         sent = 0
         while notifier.send(f"STATUS={sent}"):
@@ -202,10 +200,10 @@ async def test_a_full_queue_refuses_and_takes_again(tmp_path: Path, kind: str) -
         assert (await receiver.receive()).is_ready
 
 
-async def test_a_controller_that_is_gone_is_no_failure(
+async def test_send_without_controller_is_not_an_error(
     tmp_path: Path, kind: str, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """Trying again would be of no use; the lifeline tells the worker."""
+    """A retry would be useless; the worker notices through its lifeline."""
     async with open_both(tmp_path, kind) as (receiver, notifier):
         for end in receiver.channel.receivers:
             end.socket.close()
@@ -213,21 +211,21 @@ async def test_a_controller_that_is_gone_is_no_failure(
         assert not caplog.records
 
 
-def test_what_cannot_be_sent_is_said_once(
+def test_send_failure_is_logged_once(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     with Notifier(str(tmp_path / "nothing")) as notifier:
         assert notifier.send("READY=1")
         assert notifier.send("READY=1")
     assert [record.getMessage() for record in caplog.records] == [
-        "cannot tell the controller 'READY=1': [Errno 2] No such file or directory"
+        "cannot send 'READY=1' to the controller: [Errno 2] No such file or directory"
     ]
 
 
-async def test_an_application_that_closed_all_descriptors_is_still_heard(
+async def test_send_after_all_descriptors_were_closed(
     tmp_path: Path,
 ) -> None:
-    """As one that makes a daemon of itself does; heartbeats need none anyway."""
+    """As a daemonizing application does; heartbeats need no descriptor."""
     async with open_both(tmp_path, "inherited") as (receiver, notifier):
         assert notifier._inherited is not None
         os.close(notifier._inherited.detach())
@@ -238,7 +236,7 @@ async def test_an_application_that_closed_all_descriptors_is_still_heard(
         assert receiver.channel.heartbeat.age() is not None
 
 
-async def test_a_flood_at_one_channel_drowns_nobody_else(tmp_path: Path) -> None:
+async def test_flood_at_one_channel_does_not_affect_others(tmp_path: Path) -> None:
     async with (
         open_both(tmp_path, "inherited") as (receiver, notifier),
         open_both(tmp_path, "inherited") as (_, flooding),
@@ -249,7 +247,7 @@ async def test_a_flood_at_one_channel_drowns_nobody_else(tmp_path: Path) -> None
         assert (await receiver.receive()).is_ready
 
 
-async def test_a_flood_is_taken_in_batches(tmp_path: Path, kind: str) -> None:
+async def test_flood_is_received_in_batches(tmp_path: Path, kind: str) -> None:
     async with open_both(tmp_path, kind) as (receiver, notifier):
         while notifier.send("STATUS=x"):
             pass
@@ -258,8 +256,8 @@ async def test_a_flood_is_taken_in_batches(tmp_path: Path, kind: str) -> None:
             assert len(found) == BATCH * is_more
 
 
-async def test_a_stranger_is_not_heard(tmp_path: Path) -> None:
-    """One that lives, and is neither the process nor in its group."""
+async def test_notification_of_unrelated_process_is_dropped(tmp_path: Path) -> None:
+    """A running process that is neither the child nor in its group."""
     channel = open_channel(str(tmp_path), is_ours=False)
     with channel:
         send_raw(channel.address, b"READY=1")
@@ -267,8 +265,8 @@ async def test_a_stranger_is_not_heard(tmp_path: Path) -> None:
 
 
 @pytest.mark.skipif(not IS_LINUX, reason="no credentials elsewhere")
-async def test_a_helper_that_has_ended_is_heard() -> None:
-    """As systemd-notify in a shell script: it may be gone before it is read."""
+async def test_notification_of_exited_helper_is_accepted() -> None:
+    """systemd-notify in a shell script may exit before its datagram is read."""
     channel = open_channel("", is_ours=False)
     program = (
         "import socket, sys\n"
@@ -281,7 +279,7 @@ async def test_a_helper_that_has_ended_is_heard() -> None:
         assert said.is_ready
 
 
-def test_a_path_that_was_removed_is_made_again(tmp_path: Path) -> None:
+def test_receiver_recreates_removed_path(tmp_path: Path) -> None:
     directory = tmp_path / "ours"
     directory.mkdir()
     channel = open_channel(str(directory), is_ours=False, is_abstract=False)
@@ -298,13 +296,13 @@ def test_a_path_that_was_removed_is_made_again(tmp_path: Path) -> None:
 
 
 @pytest.mark.skipif(not IS_LINUX, reason="abstract sockets are Linux's")
-def test_on_linux_nothing_lies_in_the_directory(tmp_path: Path) -> None:
+def test_channel_on_linux_creates_no_file(tmp_path: Path) -> None:
     with open_channel(str(tmp_path), is_ours=True) as channel:
         assert channel.address.startswith("@")
         assert list(tmp_path.iterdir()) == []
 
 
-def test_nothing_stays_open(tmp_path: Path) -> None:
+def test_channel_close_leaks_no_descriptor(tmp_path: Path) -> None:
     def descriptors() -> set[str]:
         return set(os.listdir("/dev/fd"))
 
@@ -318,12 +316,12 @@ def test_nothing_stays_open(tmp_path: Path) -> None:
     assert descriptors() == before
 
 
-def test_without_a_path_nothing_is_sent() -> None:
+def test_notifier_without_address_sends_nothing() -> None:
     with Notifier(None) as notifier:
         assert notifier.send("READY=1")
 
 
-def test_after_its_end_nothing_is_sent() -> None:
+def test_notifier_after_close_sends_nothing() -> None:
     notifier = Notifier("/nowhere")
     with notifier:
         pass
@@ -331,8 +329,8 @@ def test_after_its_end_nothing_is_sent() -> None:
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="abstract sockets are Linux's")
-def test_an_abstract_address_is_reached() -> None:
-    """Systemd's own NOTIFY_SOCKET may start with an at sign."""
+def test_notifier_reaches_abstract_address() -> None:
+    """NOTIFY_SOCKET of systemd may start with an at sign."""
     name = f"trio_supervisor-test-{os.getpid()}"
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as receiver:
         receiver.bind(f"\0{name}")

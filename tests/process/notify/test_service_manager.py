@@ -1,4 +1,4 @@
-"""What a service manager hears of us, by real sockets and a real file."""
+"""Notifying a service manager, over real sockets and with a real file."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from trio_supervisor.testing import simulated
 
 @pytest.fixture(autouse=True)
 def no_leaks() -> Iterator[None]:
-    """Whatever a test does, it ends with the descriptors that it began with."""
+    """Check that the test leaks no descriptor."""
     before = set(os.listdir("/dev/fd"))
     yield
     # A thread that an earlier test has left may close one of its own meanwhile.
@@ -31,7 +31,7 @@ def no_leaks() -> Iterator[None]:
 
 @pytest.fixture(params=["path", "abstract"])
 def address(request: pytest.FixtureRequest) -> Iterator[str]:
-    """As in NOTIFY_SOCKET."""
+    """An address for NOTIFY_SOCKET."""
     if request.param == "abstract":
         yield f"@trio-supervisor-test-{os.getpid()}"
     else:
@@ -73,7 +73,7 @@ def lines(path: Path) -> list[dict[str, Any]]:
         (lambda m: m.unstore("a.b"), {"FDSTOREREMOVE": "1", "FDNAME": "a.b"}),
     ],
 )
-def test_each_piece_of_news_is_one_datagram(
+def test_service_manager_sends_one_datagram_each(
     address: str,
     receiver: socket.socket,
     say: Callable[[ServiceManager], bool],
@@ -83,8 +83,8 @@ def test_each_piece_of_news_is_one_datagram(
     assert fields(receiver) == expected
 
 
-def test_a_reload_carries_its_moment(address: str, receiver: socket.socket) -> None:
-    """By the clock that systemd compares with, in microseconds."""
+def test_reloading_sends_monotonic_time(address: str, receiver: socket.socket) -> None:
+    """In microseconds of the clock that systemd uses."""
     before = time.clock_gettime_ns(time.CLOCK_MONOTONIC) // 1000
     ServiceManager(address).reloading("new code")
     after = time.clock_gettime_ns(time.CLOCK_MONOTONIC) // 1000
@@ -93,10 +93,8 @@ def test_a_reload_carries_its_moment(address: str, receiver: socket.socket) -> N
     assert found == {"RELOADING": "1", "STATUS": "new code"}
 
 
-def test_a_status_cannot_say_more_than_a_status(
-    address: str, receiver: socket.socket
-) -> None:
-    """What a worker says of itself may end up in there."""
+def test_status_cannot_inject_variables(address: str, receiver: socket.socket) -> None:
+    """The status may contain text of a worker."""
     ServiceManager(address).status("a\nREADY=1\r\0b" + 9000 * "x")
     found = fields(receiver)
     assert found.keys() == {"STATUS"}
@@ -104,7 +102,7 @@ def test_a_status_cannot_say_more_than_a_status(
     assert len(found["STATUS"]) == 2000
 
 
-def test_a_stored_descriptor_arrives(address: str, receiver: socket.socket) -> None:
+def test_store_sends_descriptor(address: str, receiver: socket.socket) -> None:
     read, write = os.pipe()
     assert ServiceManager(address).store("pipe", read)
     data, [received], _, _ = socket.recv_fds(receiver, 4096, 2)
@@ -116,24 +114,24 @@ def test_a_stored_descriptor_arrives(address: str, receiver: socket.socket) -> N
 
 
 @pytest.mark.parametrize("name", ["", "a:b", "a\nREADY=1", "ä", 256 * "x"])
-def test_a_name_that_is_none_is_refused(name: str) -> None:
+def test_store_invalid_name_is_refused(name: str) -> None:
     with pytest.raises(ValueError, match="255 ASCII characters"):
         ServiceManager().store(name, 0)
     with pytest.raises(ValueError, match="255 ASCII characters"):
         ServiceManager().unstore(name)
 
 
-def test_a_descriptor_that_is_not_open_is_refused(
+def test_store_closed_descriptor_is_refused(
     address: str, receiver: socket.socket
 ) -> None:
     with pytest.raises(ValueError, match="not open"):
         ServiceManager(address).store("name", 99_999)
 
 
-def test_a_manager_that_does_not_read_is_not_waited_for(
+def test_notify_does_not_wait_for_busy_manager(
     address: str, receiver: socket.socket
 ) -> None:
-    """The caller is told, and may say it again."""
+    """The caller gets False, and may repeat it."""
     manager = ServiceManager(address)
     while manager.watchdog():
         pass
@@ -141,7 +139,7 @@ def test_a_manager_that_does_not_read_is_not_waited_for(
     assert manager.watchdog()
 
 
-def test_a_manager_that_is_gone_is_mentioned_once(
+def test_notify_missing_manager_is_logged_once(
     address: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     manager = ServiceManager(address)
@@ -151,7 +149,7 @@ def test_a_manager_that_is_gone_is_mentioned_once(
     assert f"cannot notify {address}" in record.getMessage()
 
 
-def test_without_a_manager_nothing_happens(tmp_path: Path) -> None:
+def test_notify_without_manager_does_nothing(tmp_path: Path) -> None:
     manager = ServiceManager.from_environment({"NOTIFY_SOCKET": "", "NOTIFY_LOG": ""})
     for say in (manager.ready, manager.reloading, manager.stopping, manager.watchdog):
         assert say()
@@ -159,8 +157,8 @@ def test_without_a_manager_nothing_happens(tmp_path: Path) -> None:
     assert manager.watchdog_interval is None
 
 
-def test_the_log_has_what_its_readers_look_for(tmp_path: Path) -> None:
-    """Its lines are searched for ``"ready":true`` as text: no blanks in between."""
+def test_notify_log_contains_ready_as_text(tmp_path: Path) -> None:
+    """Readers search the lines for ``"ready":true``, without spaces."""
     path = tmp_path / "notify.log"
     manager = ServiceManager.from_environment({"NOTIFY_LOG": str(path)})
     manager.status("Initializing...")
@@ -179,14 +177,14 @@ def test_the_log_has_what_its_readers_look_for(tmp_path: Path) -> None:
     ]
 
 
-def test_the_log_is_appended_to(tmp_path: Path) -> None:
+def test_notify_log_is_appended_to(tmp_path: Path) -> None:
     path = tmp_path / "notify.log"
     path.write_text('{"status":"earlier"}\n')
     ServiceManager(notify_log=str(path)).ready()
     assert lines(path) == [{"status": "earlier"}, {"ready": True}]
 
 
-def test_both_hear_the_same(
+def test_notify_socket_and_log_get_the_same(
     tmp_path: Path, address: str, receiver: socket.socket
 ) -> None:
     path = tmp_path / "notify.log"
@@ -197,10 +195,10 @@ def test_both_hear_the_same(
 
 
 @pytest.mark.parametrize("kind", ["directory", "missing", "pipe"])
-def test_a_log_that_cannot_be_written_is_mentioned_once(
+def test_notify_log_failure_is_logged_once(
     tmp_path: Path, caplog: pytest.LogCaptureFixture, kind: str
 ) -> None:
-    """A pipe that nobody reads would block for ever."""
+    """Opening a FIFO without a reader would block forever."""
     path = tmp_path / "x" if kind == "pipe" else tmp_path
     if kind == "missing":
         path = tmp_path / "no" / "such"
@@ -230,14 +228,14 @@ def test_a_log_that_cannot_be_written_is_mentioned_once(
         pytest.param({}, None, id="none"),
     ],
 )
-def test_a_watchdog_is_told_twice_as_often_as_it_asks(
+def test_watchdog_interval_is_half_of_required(
     environ: dict[str, str], interval: float | None
 ) -> None:
     assert ServiceManager.from_environment(environ).watchdog_interval == interval
 
 
 class Watched(ServiceManager):
-    """Remembers when the watchdog was told."""
+    """Records the times of heartbeats."""
 
     def __init__(self, interval: float) -> None:
         super().__init__(watchdog_interval=interval)
@@ -250,8 +248,8 @@ class Watched(ServiceManager):
 
 
 @simulated
-async def test_the_watchdog_is_told_after_each_check_and_never_late() -> None:
-    """A check takes its time out of the interval, not on top of it."""
+async def test_keep_watchdog_sends_after_each_check_in_time() -> None:
+    """The duration of a check is not added to the interval."""
     manager = Watched(interval=10)
     with trio.move_on_after(35):
         await keep_watchdog(manager, partial(trio.sleep, 3))
@@ -259,7 +257,7 @@ async def test_the_watchdog_is_told_after_each_check_and_never_late() -> None:
 
 
 @simulated
-async def test_a_check_that_hangs_starves_the_watchdog() -> None:
+async def test_keep_watchdog_hanging_check_sends_nothing() -> None:
     manager = Watched(interval=10)
 
     async def check() -> None:
@@ -272,7 +270,7 @@ async def test_a_check_that_hangs_starves_the_watchdog() -> None:
 
 
 @simulated
-async def test_a_check_that_fails_is_not_told_to_the_watchdog() -> None:
+async def test_keep_watchdog_failing_check_sends_nothing() -> None:
     manager = Watched(interval=10)
 
     async def check() -> None:
@@ -284,7 +282,7 @@ async def test_a_check_that_fails_is_not_told_to_the_watchdog() -> None:
 
 
 @simulated
-async def test_without_a_watchdog_nothing_is_checked() -> None:
+async def test_keep_watchdog_without_watchdog_checks_nothing() -> None:
     async def check() -> None:
         pytest.fail("it was called")
 

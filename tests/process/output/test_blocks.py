@@ -1,4 +1,4 @@
-"""Bytes to lines: nothing lost, nothing doubled, wherever the bytes were cut."""
+"""Assembling lines: nothing is lost or duplicated, wherever reads end."""
 
 from __future__ import annotations
 
@@ -42,34 +42,34 @@ def pieces(parts: list[tuple[bytes, bool]]) -> list[Piece]:
 
 
 @given(TEXTS, st.lists(st.integers(min_value=0), max_size=12))
-def test_every_byte_comes_out_once_and_in_order(data: bytes, places: list[int]) -> None:
-    """Which is what makes files exact."""
+def test_assembler_yields_every_byte_once_in_order(
+    data: bytes, places: list[int]
+) -> None:
+    """So output files are exact."""
     parts = aligned(cut(data, places))
     assert b"".join(part for part, _ in parts) == data
     assert all(part for part, _ in parts)
 
 
 @given(TEXTS, st.lists(st.integers(min_value=0), max_size=12))
-def test_blocks_are_whole_lines_but_for_the_last(
+def test_assembler_yields_whole_lines_except_the_last(
     data: bytes, places: list[int]
 ) -> None:
-    """Or end where a line that is too long was cut."""
+    """Or they end where a line that is too long was cut."""
     parts = aligned(cut(data, places))
     for part, is_cut in parts[:-1]:
         assert is_cut or part.endswith(b"\n")
 
 
 @given(TEXTS, st.lists(st.integers(min_value=0), max_size=12))
-def test_the_lines_are_the_same_however_they_were_read(
-    data: bytes, places: list[int]
-) -> None:
-    """Those that are too long are cut at the same places."""
+def test_assembler_lines_do_not_depend_on_reads(data: bytes, places: list[int]) -> None:
+    """Lines that are too long are cut at the same places."""
     assert pieces(aligned(cut(data, places))) == pieces(aligned([data]))
 
 
 @given(TEXTS)
-def test_pieces_are_those_of_split(data: bytes) -> None:
-    """Put together again, where they were cut."""
+def test_pieces_of_matches_split(data: bytes) -> None:
+    """After cut lines are joined again."""
     lines = data.split(b"\n")
     if not lines[-1]:
         lines.pop()
@@ -83,29 +83,29 @@ def test_pieces_are_those_of_split(data: bytes) -> None:
 
 
 @given(TEXTS)
-def test_lines_are_counted_without_splitting(data: bytes) -> None:
-    """As many as there are newlines, and one more where the last has none."""
+def test_count_lines(data: bytes) -> None:
+    """The number of newlines, plus one if the last line has none."""
     expected = data.count(b"\n") + (not data.endswith(b"\n"))
     assert count_lines(memoryview(data)) == expected
 
 
 @given(st.text("aé€😀", min_size=1, max_size=9))
-def test_a_line_is_not_cut_within_a_character(part: str) -> None:
-    """What was valid stays so."""
+def test_long_line_is_not_cut_within_a_character(part: str) -> None:
+    """Valid UTF-8 stays valid."""
     text = part * (3 * MAX_LINE // len(part.encode()))
     found = pieces(aligned([text.encode()]))
     assert "".join(map(text_of, found)) == text
     assert all(len(piece.data) <= MAX_LINE for piece in found)
 
 
-def test_a_line_as_long_as_allowed_is_not_cut() -> None:
+def test_line_of_maximum_length_is_not_cut() -> None:
     line = MAX_LINE * b"x"
     assert pieces(aligned([line, b"\n"])) == [Piece(line, False)]
     assert pieces(aligned([line, b"x\n"])) == [Piece(line, True), Piece(b"x", False)]
 
 
-def test_an_endless_line_is_given_out_as_it_comes() -> None:
-    """Its rest is bounded, however much follows."""
+def test_assembler_endless_line_is_yielded_in_pieces() -> None:
+    """The buffered rest is bounded."""
     assembler = LineAssembler()
     given_out = 0
     for _ in range(100):
@@ -114,10 +114,10 @@ def test_an_endless_line_is_given_out_as_it_comes() -> None:
 
 
 @given(TEXTS, st.lists(st.integers(min_value=0), max_size=12), st.data())
-def test_lines_cut_while_incomplete_lose_no_byte(
+def test_assembler_cut_loses_no_byte(
     data: bytes, places: list[int], draw: st.DataObject
 ) -> None:
-    """Whenever an incomplete line is passed on, its rest follows; none is doubled."""
+    """The rest of an incomplete line follows, without duplicates."""
     assembler = LineAssembler()
     parts: list[tuple[bytes, bool]] = []
     for chunk in cut(data, places):
@@ -129,8 +129,8 @@ def test_lines_cut_while_incomplete_lose_no_byte(
     assert all(part for part, _ in parts)
 
 
-def test_an_incomplete_line_is_cut_between_characters() -> None:
-    """The first bytes of a character wait for the others."""
+def test_assembler_cut_keeps_incomplete_character() -> None:
+    """The first bytes of a character are kept until the others arrive."""
     assembler = LineAssembler()
     euro = "€".encode()
     assert list(assembler.add(b"price: " + euro[:2])) == []
@@ -140,7 +140,7 @@ def test_an_incomplete_line_is_cut_between_characters() -> None:
 
 
 @pytest.mark.parametrize("end", [b"\n", b"\r\n"])
-def test_the_newline_of_a_line_cut_before_it_is_no_line(end: bytes) -> None:
+def test_pieces_of_newline_after_cut_is_not_a_line(end: bytes) -> None:
     found = block(end + b"next\n", is_continued=True)
     assert list(pieces_of(found)) == [Piece(b"next", False)]
 
@@ -156,6 +156,6 @@ def test_the_newline_of_a_line_cut_before_it_is_no_line(end: bytes) -> None:
         pytest.param(b"a\rb", "a\rb", id="a return within"),
     ],
 )
-def test_bytes_become_text(data: bytes, text: str) -> None:
-    """None is lost, and no error comes of it."""
+def test_text_of_decodes_bytes(data: bytes, text: str) -> None:
+    """No byte is lost, and no error is raised."""
     assert text_of(Piece(data, False)) == text

@@ -1,4 +1,4 @@
-"""Writing where it may hang, fail or be slow, over real pipes and devices."""
+"""Writing to slow, blocked and failing destinations: real pipes and devices."""
 
 from __future__ import annotations
 
@@ -39,8 +39,8 @@ def refusing(
     )
 
 
-async def test_what_is_put_is_written_in_order() -> None:
-    """By any thread."""
+async def test_put_writes_in_order() -> None:
+    """From any thread."""
     with open_destination() as (destination, reading):
         for number in range(1000):
             destination.put(b"%d\n" % number)
@@ -50,8 +50,8 @@ async def test_what_is_put_is_written_in_order() -> None:
     assert destination.lost == 0
 
 
-async def test_who_puts_never_waits_and_the_oldest_lines_are_dropped() -> None:
-    """Whole ones, and a line says how many, once it flows again."""
+async def test_put_full_queue_drops_oldest_lines() -> None:
+    """Whole lines are dropped, and a notice counts them once writing continues."""
     with open_destination(limit=50_000) as (destination, reading):
         for number in range(MANY):
             destination.put(b"%099d\n" % number)
@@ -69,9 +69,9 @@ async def test_who_puts_never_waits_and_the_oldest_lines_are_dropped() -> None:
     assert len(lines) > 500  # what the queue holds
 
 
-async def test_a_slow_destination_sets_the_pace_of_who_sends() -> None:
-    """Nothing is dropped of a file that is written more slowly than it is filled."""
-    with open_destination(limit=10_000, patience=30) as (destination, reading):
+async def test_send_slows_down_to_a_slow_destination() -> None:
+    """Nothing is dropped."""
+    with open_destination(limit=10_000, send_timeout=30) as (destination, reading):
         async with trio.open_nursery() as nursery:
 
             async def send() -> None:
@@ -85,9 +85,9 @@ async def test_a_slow_destination_sets_the_pace_of_who_sends() -> None:
     assert destination.lost == 0
 
 
-async def test_who_sends_waits_once_where_nobody_reads() -> None:
-    """Not again for each block, until half of what is queued was read."""
-    with open_destination(limit=10_000, patience=0.2) as (destination, _):
+async def test_send_to_blocked_destination_waits_once() -> None:
+    """It does not wait again for each block until half of the queue is written."""
+    with open_destination(limit=10_000, send_timeout=0.2) as (destination, _):
         began = trio.current_time()
         for _ in range(MANY):
             await destination.send(LINE)
@@ -95,15 +95,15 @@ async def test_who_sends_waits_once_where_nobody_reads() -> None:
         assert destination.lost > MANY / 2
 
 
-async def test_who_sends_waits_again_once_it_flows_again() -> None:
-    """What was dropped before does not make the next be dropped."""
-    with open_destination(limit=10_000, patience=0) as (destination, reading):
+async def test_send_waits_again_after_recovery() -> None:
+    """Earlier drops do not cause later ones."""
+    with open_destination(limit=10_000, send_timeout=0) as (destination, reading):
         for _ in range(MANY):
             await destination.send(LINE)
         destination.put(b"last\n")
         await read_until(reading, b"last\n")
         await destination.flush()
-        lost, destination.patience = destination.lost, 30
+        lost, destination.send_timeout = destination.lost, 30
         async with trio.open_nursery() as nursery:
             nursery.start_soon(read_until, reading, b"end\n")
             for _ in range(MANY):
@@ -112,9 +112,9 @@ async def test_who_sends_waits_again_once_it_flows_again() -> None:
         assert destination.lost == lost
 
 
-async def test_a_cancelled_send_is_written_all_the_same() -> None:
-    """What was read from a child is nowhere else."""
-    with open_destination(limit=300_000, patience=30) as (destination, reading):
+async def test_send_cancelled_is_still_written() -> None:
+    """There is no other copy of output that was read from a child."""
+    with open_destination(limit=300_000, send_timeout=30) as (destination, reading):
         for count in 600, 2990:  # almost the pipe, almost the queue
             await destination.flush()
             for _ in range(count):
@@ -125,7 +125,7 @@ async def test_a_cancelled_send_is_written_all_the_same() -> None:
         assert (await read_until(reading, b"last\n")).endswith(b"yy\nlast\n")
 
 
-async def test_flush_waits_until_all_is_written() -> None:
+async def test_flush_waits_until_everything_is_written() -> None:
     with open_destination() as (destination, reading):
         for _ in range(3000):
             destination.put(LINE)
@@ -139,8 +139,8 @@ async def test_flush_waits_until_all_is_written() -> None:
         await destination.flush()
 
 
-async def test_flushing_what_hangs_can_be_cancelled() -> None:
-    """And `drain` gives up by itself."""
+async def test_flush_of_blocked_destination_can_be_cancelled() -> None:
+    """`drain` returns after its timeout."""
     with open_destination() as (destination, _):
         for _ in range(3000):
             destination.put(LINE)
@@ -150,8 +150,8 @@ async def test_flushing_what_hangs_can_be_cancelled() -> None:
         assert not destination.drain(0.05)
 
 
-async def test_what_somebody_made_non_blocking_is_waited_for() -> None:
-    """Who shares our terminal may do that to us; it is no failure."""
+async def test_write_to_nonblocking_descriptor_waits() -> None:
+    """A process that shares the terminal may have set O_NONBLOCK."""
     problems: list[OSError | None] = []
     with open_destination(on_problem=problems.append) as (destination, reading):
         os.set_blocking(destination.descriptor, False)
@@ -163,10 +163,10 @@ async def test_what_somebody_made_non_blocking_is_waited_for() -> None:
 
 
 @pytest.mark.skipif(not os.path.exists("/dev/full"), reason="Linux only")
-async def test_what_a_full_disk_refuses_is_kept_and_written_later(
+async def test_write_refused_by_full_disk_is_retried(
     tmp_path: Path,
 ) -> None:
-    """It is said once that it fails, and once that it works again."""
+    """The failure and the recovery are each reported once."""
     problems: list[OSError | None] = []
     destination = refusing(problems.append)
     for number in range(1000):
@@ -182,9 +182,9 @@ async def test_what_a_full_disk_refuses_is_kept_and_written_later(
 
 
 @pytest.mark.skipif(not os.path.exists("/dev/full"), reason="Linux only")
-async def test_nobody_waits_for_room_where_writing_fails() -> None:
+async def test_send_to_failing_destination_does_not_wait() -> None:
     """A disk may be full for days."""
-    destination = refusing(limit=1000, patience=3600)
+    destination = refusing(limit=1000, send_timeout=3600)
     with trio.fail_after(30):
         destination.put(LINE)
         await destination.flush()
@@ -195,8 +195,8 @@ async def test_nobody_waits_for_room_where_writing_fails() -> None:
 
 
 @pytest.mark.skipif(not os.path.exists("/dev/full"), reason="Linux only")
-async def test_closing_gives_up_on_what_is_refused() -> None:
-    """The thread ends, too."""
+async def test_close_of_failing_destination_drops_lines() -> None:
+    """The thread exits as well."""
     destination = refusing()
     destination.put(b"one\ntwo\n")
     await destination.flush()
@@ -209,8 +209,8 @@ async def test_closing_gives_up_on_what_is_refused() -> None:
     assert destination.lost == 3
 
 
-async def test_closing_writes_what_is_left_and_closes_what_is_owned() -> None:
-    """The reader sees the end."""
+async def test_close_writes_queue_and_closes_descriptor() -> None:
+    """The reader gets end-of-file."""
     with open_pipe() as (reading, writing):
         destination = Destination(os.dup(writing), notice, is_owner=True)
         os.close(writing)
@@ -221,8 +221,8 @@ async def test_closing_writes_what_is_left_and_closes_what_is_owned() -> None:
     assert data == MANY * LINE
 
 
-def test_closing_what_was_never_used_closes_the_descriptor() -> None:
-    """And starts no thread."""
+def test_close_of_unused_destination_closes_descriptor() -> None:
+    """It starts no thread."""
     with open_pipe() as (reading, writing):
         threads = threading.active_count()
         Destination(os.dup(writing), notice, is_owner=True).close()
@@ -231,10 +231,8 @@ def test_closing_what_was_never_used_closes_the_descriptor() -> None:
         assert threading.active_count() == threads
 
 
-async def test_a_thread_without_work_ends_and_another_starts_when_there_is_some() -> (
-    None
-):
-    """However both fall together: no line waits for the next one."""
+async def test_idle_thread_exits_and_is_restarted_on_demand() -> None:
+    """Even if a line arrives while the thread exits."""
     with open_destination(idle=0.0) as (destination, reading):
         for number in range(3000):
             line = b"%d\n" % number
@@ -280,16 +278,16 @@ assert [int(line) for line in lines] == list(range(3000))
 """
 
 
-def test_a_child_that_was_forked_writes_its_own_lines_only() -> None:
-    """It has no thread; its parent's lines are its parent's."""
+def test_forked_child_writes_only_its_own_lines() -> None:
+    """It has no thread, and does not write lines queued by its parent."""
     command = [sys.executable, "-W", "ignore", "-c", FORKING]
     subprocess.run(command, check=True, timeout=60)
 
 
-def test_begin_has_the_thread_before_it_is_needed(
+def test_begin_starts_the_thread_in_advance(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """What is put while no thread can be started is written all the same."""
+    """Lines are written even if no thread can be started later."""
     read, write = os.pipe()
     try:
         destination = Destination(write, lambda _: b"", idle=None)
@@ -303,7 +301,7 @@ def test_begin_has_the_thread_before_it_is_needed(
         os.close(write)
 
 
-def test_drain_starts_the_thread_that_could_not_be_started(
+def test_drain_retries_to_start_the_thread(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     read, write = os.pipe()

@@ -1,4 +1,4 @@
-"""Text of others, made harmless."""
+"""Escaping untrusted text."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ STEERING = [
 
 
 @pytest.mark.parametrize("character", STEERING, ids=ascii)
-def test_what_steers_a_terminal_is_shown(character: str) -> None:
+def test_escape_line_shows_control_characters(character: str) -> None:
     shown = ascii(character)[1:-1].replace("\\r", "\\x0d")
     assert escape_line(f"a{character}b") == f"a{shown}b"
     assert escape_text(f"a{character}b\nc") == f"a{shown}b\nc"
@@ -32,13 +32,13 @@ def test_what_steers_a_terminal_is_shown(character: str) -> None:
     assert json.loads(escape_json(text)) == {"a": character}
 
 
-def test_a_line_stays_one_line() -> None:
+def test_escape_line_yields_one_line() -> None:
     assert escape_line("a\nb\tc") == "a\\x0ab\tc"
 
 
 @given(st.text())
-def test_no_control_character_is_left(text: str) -> None:
-    """And text that has none is left as it is."""
+def test_escape_line_leaves_no_control_character(text: str) -> None:
+    """Text without control characters is unchanged."""
     line = escape_line(text)
     assert not [c for c in line if unicodedata.category(c) == "Cc" and c != "\t"]
     assert escape_line(line) == line
@@ -48,6 +48,6 @@ def test_no_control_character_is_left(text: str) -> None:
 
 
 @given(st.recursive(st.text(), lambda inner: st.lists(inner, max_size=3)))
-def test_json_means_the_same(value: object) -> None:
+def test_escape_json_is_equivalent(value: object) -> None:
     text = json.dumps(value, ensure_ascii=False)
     assert json.loads(escape_json(text)) == value

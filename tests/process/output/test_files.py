@@ -1,4 +1,4 @@
-"""Files that output goes to."""
+"""Writing output to files."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ from trio_supervisor.errors import SpecError
 from trio_supervisor.process.output.files import OutputFiles, open_file
 
 
-async def test_a_file_is_made_for_its_owner_and_group_and_appended_to(
+async def test_output_file_is_created_with_mode_and_appended_to(
     tmp_path: Path,
 ) -> None:
-    """Logs tell secrets."""
+    """Other users cannot read it, since logs may contain secrets."""
     path = tmp_path / "log"
     for line in b"one\n", b"two\n":
         files = OutputFiles()
@@ -48,10 +48,10 @@ def fifo(path: Path) -> None:
     [
         pytest.param(link, "symbolic link", id="a link to somewhere else"),
         pytest.param(directory, "Is a directory", id="a directory"),
-        pytest.param(fifo, "a fifo that nobody reads", id="a fifo"),
+        pytest.param(fifo, "a FIFO without a reader", id="a fifo"),
     ],
 )
-def test_what_is_no_file_is_refused(
+def test_open_file_unwritable_path_raises_spec_error(
     tmp_path: Path, make: Callable[[Path], None], reason: str
 ) -> None:
     """The error names the field, the path and the reason."""
@@ -63,28 +63,28 @@ def test_what_is_no_file_is_refused(
     assert not (tmp_path / "elsewhere").exists()
 
 
-def test_a_missing_directory_is_named(tmp_path: Path) -> None:
-    with pytest.raises(SpecError, match=f"no directory {tmp_path}/logs; create it"):
+def test_open_file_missing_directory_is_named(tmp_path: Path) -> None:
+    with pytest.raises(SpecError, match=f"directory {tmp_path}/logs does not exist"):
         open_file(str(tmp_path / "logs" / "log"), "stderr")
 
 
-async def test_a_file_of_several_children_is_open_once_until_the_last_has_left(
+async def test_shared_file_is_open_until_last_child_releases_it(
     tmp_path: Path,
 ) -> None:
-    """Else their lines would mix."""
+    """Otherwise their lines would mix."""
     path, files = str(tmp_path / "log"), OutputFiles()
     shared = files.open(path, "worker.0", "stdout")
     assert files.open(path, "worker.1", "stderr") is shared
-    files.leave("worker.0")
+    files.release("worker.0")
     assert files.destinations == [shared]
-    files.leave("worker.1")
+    files.release("worker.1")
     assert files.destinations == []
     assert files.open(path, "worker.0", "stdout") is not shared
     files.close()
 
 
-async def test_a_file_that_was_moved_away_is_opened_anew(tmp_path: Path) -> None:
-    """What was written before is in the old one, what comes after in the new one."""
+async def test_reopen_after_rotation_creates_new_file(tmp_path: Path) -> None:
+    """Earlier lines are in the old file, later ones in the new file."""
     path, files = tmp_path / "log", OutputFiles()
     destination = files.open(str(path), "worker.0", "stdout")
     destination.put(b"one\n")
@@ -100,10 +100,10 @@ async def test_a_file_that_was_moved_away_is_opened_anew(tmp_path: Path) -> None
     assert path.read_bytes() == b"three\n"
 
 
-async def test_a_file_that_cannot_be_opened_anew_is_written_on(
+async def test_reopen_failure_keeps_old_file(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """And the log says so."""
+    """The failure is logged."""
     directory, files = tmp_path / "logs", OutputFiles()
     directory.mkdir()
     destination = files.open(str(directory / "log"), "worker.0", "stdout")
@@ -113,12 +113,12 @@ async def test_a_file_that_cannot_be_opened_anew_is_written_on(
     await destination.flush()
     files.close()
     assert (tmp_path / "old" / "log").read_bytes() == b"one\n"
-    assert "no directory" in caplog.text
-    assert "the old file is kept" in caplog.text
+    assert "does not exist; create it" in caplog.text
+    assert "still writing to the old file" in caplog.text
 
 
 @pytest.mark.skipif(not os.path.exists("/dev/full"), reason="Linux only")
-async def test_a_full_disk_is_told_once(caplog: pytest.LogCaptureFixture) -> None:
+async def test_full_disk_is_logged_once(caplog: pytest.LogCaptureFixture) -> None:
     files = OutputFiles()
     destination = files.open("/dev/full", "worker.0", "stdout")
     for _ in range(3):
@@ -127,4 +127,4 @@ async def test_a_full_disk_is_told_once(caplog: pytest.LogCaptureFixture) -> Non
     files.close()
     errors = [r for r in caplog.records if r.levelno == logging.ERROR]
     assert len(errors) == 1
-    assert "/dev/full cannot be written: No space left" in errors[0].getMessage()
+    assert "cannot write to /dev/full: No space left" in errors[0].getMessage()

@@ -1,4 +1,4 @@
-"""Real processes print, and what they print comes where it should."""
+"""Output of real processes, from their pipes to its destinations."""
 
 from __future__ import annotations
 
@@ -86,7 +86,7 @@ if os.fork() == 0:
 
 @frozen
 class Hub:
-    """A hub, and what can be read of its output."""
+    """A hub, and the read ends of its output."""
 
     hub: OutputHub
     stdout: int
@@ -104,25 +104,25 @@ async def open_hub(form: Form = "text") -> AsyncIterator[Hub]:
 
 
 def block_until_it_ends(process: trio.Process) -> None:
-    """The loop runs nothing meanwhile."""
+    """Block the event loop."""
     os.waitid(os.P_PID, process.pid, os.WEXITED | os.WNOWAIT)
 
 
 async def until_file_has(path: Path, data: bytes) -> None:
-    """Wait until a thread that writes to *path* has come to *data*."""
+    """Wait until *data* is written to *path* by a thread."""
     file = trio.Path(path)
     while data not in await file.read_bytes():
         await trio.lowlevel.checkpoint()
 
 
 def numbers_in(directory: Path) -> list[int]:
-    """In the files that were moved away, and in the last one."""
+    """Return the lines of the rotated files and the last one."""
     paths = [*sorted(directory.glob("log.*")), directory / "log"]
     assert len(paths) > 3
     return [int(n) for path in paths for n in path.read_bytes().split()]
 
 
-async def test_lines_have_the_name_of_their_child_and_keep_their_stream() -> None:
+async def test_lines_have_child_name_and_keep_stream() -> None:
     async with open_hub() as hub:
         assert await run_python(HELLO, hub.hub.open("web.0")) == 0
         assert await read_until(hub.stdout, b"\n") == b"web.0        | out\n"
@@ -147,16 +147,16 @@ async def test_incomplete_line_reaches_output_and_tail_within_a_second() -> None
         assert [line.text for line in output.last_lines(9)] == ["Password: ", "done"]
 
 
-async def test_steady_output_without_newline_is_not_held_back() -> None:
-    """Each byte puts the line off no further."""
+async def test_steady_output_without_newline_is_passed_on() -> None:
+    """More bytes do not delay the line further."""
     async with open_hub("json") as hub, open_python(DOTS, hub.hub.open("web.0")):
         first = json.loads(await read_until(hub.stdout, b"\n"))
         second = json.loads(await read_until(hub.stdout, b"\n"))
     assert set(first["message"]) == set(second["message"]) == {"."}
 
 
-async def test_line_that_is_read_late_is_not_cut() -> None:
-    """What is in the pipe already is read before a line counts as incomplete."""
+async def test_late_read_line_is_not_cut() -> None:
+    """The pipe is read before a line counts as incomplete."""
     async with open_hub() as hub:
         output = hub.hub.open("web.0")
         stdout, _ = output.descriptors
@@ -171,8 +171,8 @@ async def test_line_that_is_read_late_is_not_cut() -> None:
         assert line == b"web.0        | one two\n"
 
 
-async def test_stop_between_two_blocks_loses_none() -> None:
-    """What the pump has just taken to pass on is written, too."""
+async def test_pump_stop_between_two_blocks_loses_none() -> None:
+    """A block that the pump is passing on is written as well."""
     async with open_hub() as hub:
         output = hub.hub.open("web.0")
         stdout, _ = output.descriptors
@@ -192,8 +192,8 @@ async def test_stop_between_two_blocks_loses_none() -> None:
         assert printed == b"web.0        | one two\nweb.0        | three\n"
 
 
-async def test_log_file_of_one_worker_gets_bytes_as_they_come(tmp_path: Path) -> None:
-    """Before the end of a line, and the same bytes as the worker wrote."""
+async def test_log_file_of_one_worker_gets_bytes_immediately(tmp_path: Path) -> None:
+    """Before the end of a line, and exactly as the worker wrote them."""
     path = tmp_path / "log"
     async with open_hub() as hub:
         output = hub.hub.open("web.0", stdout=str(path), stderr=str(path))
@@ -210,7 +210,7 @@ async def test_log_file_of_one_worker_gets_bytes_as_they_come(tmp_path: Path) ->
 
 
 async def test_log_file_of_two_workers_keeps_lines_whole(tmp_path: Path) -> None:
-    """The file is appended to by whole lines, while both may write."""
+    """Only whole lines are written while both may write."""
     path = tmp_path / "log"
     async with open_hub() as hub:
         first = hub.hub.open("web.0", stdout=str(path))
@@ -223,7 +223,7 @@ async def test_log_file_of_two_workers_keeps_lines_whole(tmp_path: Path) -> None
         assert path.read_bytes() == b"one two\n"
 
 
-async def test_json_lines_say_which_process_printed_them() -> None:
+async def test_json_lines_name_the_process() -> None:
     """Name, pid and generation."""
     async with open_hub("json") as hub:
         output = hub.hub.open("web.0")
@@ -245,14 +245,14 @@ async def test_json_lines_say_which_process_printed_them() -> None:
     }
 
 
-async def test_a_child_may_have_a_form_of_its_own() -> None:
-    """Such as one that logs for people, or as JSON, by itself."""
+async def test_child_with_own_form() -> None:
+    """Such as a child that formats its log itself."""
     async with open_hub() as hub:
         await run_python(HELLO, hub.hub.open("supervisor", form="raw"))
         assert await read_until(hub.stdout, b"\n") == b"out\n"
 
 
-async def test_the_last_words_of_a_crash_are_there_when_its_end_is_known() -> None:
+async def test_last_lines_of_crash_are_complete_after_exit() -> None:
     """Even without a newline, and without waiting."""
     async with open_hub() as hub:
         for _ in range(20):
@@ -268,8 +268,8 @@ async def test_the_last_words_of_a_crash_are_there_when_its_end_is_known() -> No
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="pipes have one size elsewhere")
-async def test_all_that_a_full_pipe_held_is_there_when_the_end_is_known() -> None:
-    """It is more than one read, and the loop had no time for it before."""
+async def test_full_pipe_is_read_completely_after_exit() -> None:
+    """It takes several reads, for which the event loop had no time before."""
     with open_destination() as (stdout, reading):
         async with open_output_hub("raw", stdout=stdout, stderr=stdout) as hub:
             output = hub.open("web.0")
@@ -283,8 +283,8 @@ async def test_all_that_a_full_pipe_held_is_there_when_the_end_is_known() -> Non
     assert [int(line) for line in data.split()] == list(range(9000))
 
 
-async def test_who_inherited_the_pipes_is_heard_and_not_waited_for() -> None:
-    """A child ends; somebody it has left behind prints later."""
+async def test_output_of_process_that_inherited_pipes_is_read_later() -> None:
+    """A process left by the child prints after the child has exited."""
     async with open_hub() as hub:
         output = hub.hub.open("web.0")
         stdout, stderr = output.descriptors
@@ -306,8 +306,8 @@ async def test_who_inherited_the_pipes_is_heard_and_not_waited_for() -> None:
         assert [entry["message"] for entry in batch.entries] == ["grandchild"]
 
 
-async def test_closing_ends_the_reading_whoever_has_the_pipes() -> None:
-    """Whoever goes on printing is ended by SIGPIPE."""
+async def test_close_ends_reading_with_sigpipe_for_writers() -> None:
+    """A process that keeps printing dies from SIGPIPE."""
     async with open_hub() as hub:
         with hub.hub.open("web.0") as output, open_pipe() as (alive, alive_end):
             stdout, stderr = output.descriptors
@@ -327,8 +327,8 @@ async def test_closing_ends_the_reading_whoever_has_the_pipes() -> None:
             assert await trio.to_thread.run_sync(os.read, alive, 1) == b""
 
 
-async def test_a_child_never_waits_for_who_does_not_read_ours() -> None:
-    """20 MB through an output that hangs; the last lines are kept all the same.
+async def test_child_does_not_block_if_our_output_is_not_read() -> None:
+    """20 MB to a blocked destination; the last lines are still kept.
 
     What hangs until the end does not hold that up for long, either.
     """
@@ -342,7 +342,7 @@ async def test_a_child_never_waits_for_who_does_not_read_ours() -> None:
         assert 1.9 < trio.current_time() - ended < 30
 
 
-async def test_a_child_that_floods_keeps_no_other_from_being_heard() -> None:
+async def test_flooding_child_does_not_delay_others() -> None:
     async with open_hub() as hub:
         flood = "while True: print('x' * 99)"
         with (
@@ -356,8 +356,8 @@ async def test_a_child_that_floods_keeps_no_other_from_being_heard() -> None:
                 assert {line.text for line in quiet.last_lines(9)} == {"out", "err"}
 
 
-async def test_a_file_has_what_was_printed_byte_for_byte(tmp_path: Path) -> None:
-    """Binary, endless lines, no newline at the end; and nothing is in our output."""
+async def test_output_file_is_exact_byte_for_byte(tmp_path: Path) -> None:
+    """Binary data, endless lines, no final newline; nothing appears in our output."""
     data = (os.urandom(3_000_000) + b"x" * 200_000) * 3
     source, path = tmp_path / "source", tmp_path / "log"
     source.write_bytes(data)
@@ -376,7 +376,7 @@ while data:
         assert (await read_until(hub.stdout, b"\n")).startswith(b"web.1 ")
 
 
-async def test_both_streams_may_go_to_one_file(tmp_path: Path) -> None:
+async def test_both_streams_in_one_file(tmp_path: Path) -> None:
     path = tmp_path / "log"
     async with open_hub() as hub:
         output = hub.hub.open("web.0", stdout=str(path), stderr=str(path))
@@ -384,8 +384,8 @@ async def test_both_streams_may_go_to_one_file(tmp_path: Path) -> None:
     assert sorted(path.read_text().splitlines()) == ["err", "out"]
 
 
-async def test_a_file_moved_away_under_a_writer_loses_no_line(tmp_path: Path) -> None:
-    """As logrotate does it, again and again."""
+async def test_rotation_during_writing_loses_no_line(tmp_path: Path) -> None:
+    """Repeatedly, as logrotate does."""
     path = tmp_path / "log"
     async with open_hub() as hub:
         output = hub.hub.open("web.0", stdout=str(path))
@@ -400,10 +400,10 @@ async def test_a_file_moved_away_under_a_writer_loses_no_line(tmp_path: Path) ->
     assert numbers_in(tmp_path) == list(range(100_000))
 
 
-async def test_a_file_that_cannot_be_written_is_refused_before_the_start(
+async def test_open_with_unwritable_file_raises_spec_error(
     tmp_path: Path,
 ) -> None:
-    """No pipe is left behind."""
+    """No pipe is leaked."""
     async with open_hub() as hub:
         before = open_descriptors()
         with pytest.raises(SpecError, match="stderr: cannot write"):
@@ -411,8 +411,8 @@ async def test_a_file_that_cannot_be_written_is_refused_before_the_start(
         assert open_descriptors() == before
 
 
-async def test_the_tail_of_a_name_goes_on_over_its_restarts() -> None:
-    """Ordered by time, over all that are asked for."""
+async def test_tail_continues_over_restarts() -> None:
+    """Lines of several children are ordered by time."""
     async with open_hub() as hub:
         for name in "web.0", "web.1", "web.0":
             process_output = hub.hub.open(name)
@@ -427,8 +427,8 @@ async def test_the_tail_of_a_name_goes_on_over_its_restarts() -> None:
         assert [entry["name"] for entry in hub.hub.tail(None, 9)] == ["web.1"]
 
 
-async def test_who_follows_gets_each_line_once() -> None:
-    """Of those it asked for."""
+async def test_subscriber_gets_each_line_once() -> None:
+    """Only lines of the selected children."""
     async with open_hub() as hub:
         with hub.hub.subscribe(["web.1"]) as lines:
             for name in "web.0", "web.1":
@@ -442,8 +442,8 @@ async def test_who_follows_gets_each_line_once() -> None:
         assert seen == list(range(1000))
 
 
-async def test_who_follows_too_slowly_is_told_what_it_missed() -> None:
-    """The oldest; and what it has is in order."""
+async def test_slow_subscriber_gets_count_of_missed_lines() -> None:
+    """The oldest lines are missed; the others are in order."""
     async with open_hub() as hub:
         with hub.hub.subscribe(None) as lines:
             await run_python(MUCH, hub.hub.open("web.0"), "100000")
@@ -457,7 +457,7 @@ async def test_who_follows_too_slowly_is_told_what_it_missed() -> None:
             assert batch.missed < 100_000
 
 
-async def test_who_follows_comes_to_an_end_with_the_hub() -> None:
+async def test_subscription_ends_with_the_hub() -> None:
     """After the last line."""
     messages: list[object] = []
 
@@ -471,8 +471,8 @@ async def test_who_follows_comes_to_an_end_with_the_hub() -> None:
     assert messages == ["x"]
 
 
-async def test_what_was_printed_last_is_written_before_the_hub_ends() -> None:
-    """All of it, though nobody read it before; no descriptor is left."""
+async def test_last_output_is_written_before_the_hub_ends() -> None:
+    """All of it, although it was not read before; no descriptor is leaked."""
     with open_destination() as (destination, reading):
         before = open_descriptors()
         async with (
@@ -484,8 +484,8 @@ async def test_what_was_printed_last_is_written_before_the_hub_ends() -> None:
         assert open_descriptors() == before
 
 
-async def test_an_output_that_was_never_started_leaves_nothing() -> None:
-    """As where its program could not be started."""
+async def test_output_never_started_leaks_nothing() -> None:
+    """For example if its program could not be started."""
     async with open_hub() as hub:
         before = open_descriptors()
         with hub.hub.open("web.0") as output:
@@ -494,8 +494,8 @@ async def test_an_output_that_was_never_started_leaves_nothing() -> None:
         assert open_descriptors() == before
 
 
-async def test_a_child_is_read_from_while_all_is_being_stopped() -> None:
-    """It may have more to say than a pipe holds, and would be stuck."""
+async def test_pipes_are_read_during_shutdown() -> None:
+    """A child that prints more than a pipe can hold must not block."""
     with trio.CancelScope() as scope:
         async with open_hub() as hub:
             scope.cancel()
@@ -519,7 +519,7 @@ trio.run(main)
 """
 
 
-async def test_our_own_output_and_errors_are_the_default() -> None:
+async def test_default_destinations_are_standard_streams() -> None:
     done = await trio.run_process(
         [sys.executable, "-c", OWN], capture_stdout=True, capture_stderr=True
     )
@@ -527,8 +527,8 @@ async def test_our_own_output_and_errors_are_the_default() -> None:
     assert done.stderr == b"w            | err\n"
 
 
-async def test_where_both_are_the_same_they_have_one_queue() -> None:
-    """Else what was printed first might come second."""
+async def test_same_file_for_both_streams_uses_one_queue() -> None:
+    """Otherwise the order of lines could change."""
     program = (
         "from trio_supervisor.process.output.console import open_console\n"
         "raise SystemExit(len(open_console('text', None, None).destinations))\n"
@@ -541,10 +541,10 @@ async def test_where_both_are_the_same_they_have_one_queue() -> None:
             assert done.returncode == count
 
 
-async def test_without_an_output_of_ours_nothing_is_written_to_its_number(
+async def test_closed_standard_stream_number_is_not_written_to(
     tmp_path: Path,
 ) -> None:
-    """It may be that of any other file by then."""
+    """The number may be reused for another file."""
     program = OWN.replace("    async with", "    os.close(1)\n    async with").replace(
         "        await", "        file = open(sys.argv[1], 'w')\n        await"
     )

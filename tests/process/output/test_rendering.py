@@ -1,4 +1,4 @@
-"""How lines of children look."""
+"""Rendering lines of children."""
 
 from __future__ import annotations
 
@@ -31,14 +31,14 @@ def fields(rendered: Block) -> list[dict[str, Any]]:
     return [json.loads(line) for line in render("json", rendered).splitlines()]
 
 
-def test_text_has_the_name_before_each_line() -> None:
+def test_render_text_prefixes_name() -> None:
     """Padded, so that lines of different children are aligned."""
     text = render("text", block(b"one\n\nthree"))
     assert text == "worker.0     | one\nworker.0     | \nworker.0     | three\n"
 
 
-def test_a_name_has_one_colour_and_others_have_others() -> None:
-    """The same in each run: people remember it."""
+def test_render_text_name_has_stable_colour() -> None:
+    """The colour is the same in each run."""
     names = [f"worker.{number}" for number in range(20)]
     shown = [render("text", block(b"x\n"), name, has_colours=True) for name in names]
     again = [render("text", block(b"x\n"), name, has_colours=True) for name in names]
@@ -48,8 +48,8 @@ def test_a_name_has_one_colour_and_others_have_others() -> None:
     assert all(matches)
 
 
-def test_json_has_who_and_when_in_each_line() -> None:
-    """The keys of the log, where both have them."""
+def test_render_json_has_origin_and_time() -> None:
+    """With the same keys as the log."""
     assert fields(block(b'a "b"\n\xe9\n', time=1709251198.007, stream="stderr")) == [
         {
             "time": "2024-02-29T23:59:58.007Z",
@@ -63,8 +63,8 @@ def test_json_has_who_and_when_in_each_line() -> None:
     ]
 
 
-def test_a_line_that_was_cut_is_marked() -> None:
-    """In JSON and in text; a file has what was printed."""
+def test_render_marks_cut_lines() -> None:
+    """In JSON and in text; a file has the exact bytes."""
     long = block(MAX_LINE * b"x" + b"y\n")
     assert [line.get("truncated") for line in fields(long)] == [True, None]
     first, second = render("text", long).splitlines()
@@ -90,24 +90,24 @@ def test_a_line_that_was_cut_is_marked() -> None:
         pytest.param(b"\xff\x00", "\\xff\\x00", id="binary"),
     ],
 )
-def test_a_terminal_gets_text_and_colours_and_nothing_else(
+def test_render_for_terminal_keeps_text_and_colours_only(
     line: bytes, shown: str
 ) -> None:
-    """A child, or whoever it quotes, must not write over the lines of others."""
+    """A child must not overwrite the lines of others."""
     assert terminal(line) == shown
 
 
 @given(st.binary(max_size=300))
-def test_no_bytes_reach_a_terminal_but_harmless_ones(line: bytes) -> None:
-    """Whatever they are: what is left without colours can be printed."""
+def test_render_for_terminal_is_printable_for_any_bytes(line: bytes) -> None:
+    """Without colour sequences, the result is printable."""
     shown = terminal(line.replace(b"\n", b""))
     rest = re.sub("\x1b\\[[0-9;:]*m", "", shown).replace("\t", "")
     assert not re.search("[\x00-\x1f\x7f-\x9f]", rest)
 
 
 @given(st.lists(st.binary(max_size=40), max_size=600))
-def test_text_and_json_have_each_line_once(lines: list[bytes]) -> None:
-    """However many steps it takes."""
+def test_render_has_each_line_once(lines: list[bytes]) -> None:
+    """Over any number of steps."""
     lines = [line.replace(b"\n", b"").rstrip(b"\r") for line in lines]
     data = b"".join(line + b"\n" for line in lines)
     expected = [line.decode("utf-8", "backslashreplace") for line in lines]
@@ -118,8 +118,8 @@ def test_text_and_json_have_each_line_once(lines: list[bytes]) -> None:
 
 @pytest.mark.parametrize("form", ["text", "json"])
 @pytest.mark.parametrize("line", [b"\n", b"x" * 9000 + b"\n"], ids=["short", "long"])
-def test_no_step_takes_long(form: Form, line: bytes) -> None:
-    """Between two of them, others may run."""
+def test_render_steps_are_short(form: Form, line: bytes) -> None:
+    """Other tasks may run between two steps."""
     steps = [bytes(s) for s in renderer_of(form, "w")(block(line * 2000))]
     assert max(step.count(b"\n") for step in steps) <= 200
     assert max(map(len, steps)) < 64 * 1024
@@ -129,9 +129,7 @@ def test_no_step_takes_long(form: Form, line: bytes) -> None:
 @pytest.mark.parametrize(
     ("count", "words"), [(1, "1 line dropped"), (12, "12 lines dropped")]
 )
-def test_a_notice_says_how_many_lines_are_missing(
-    form: Form, count: int, words: str
-) -> None:
+def test_notice_counts_dropped_lines(form: Form, count: int, words: str) -> None:
     """On a line of its own."""
     text = notice_of(form)(count).decode()
     assert words in text

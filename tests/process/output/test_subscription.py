@@ -1,4 +1,4 @@
-"""Following lines, with a reader that is too slow."""
+"""Subscribing to lines, with readers that are too slow."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ def forget(_: Subscription) -> None:
     pass
 
 
-async def test_what_was_missed_is_counted_where_it_is_missing() -> None:
-    """Not before what the reader had come to, nor after what followed."""
+async def test_subscription_counts_missed_lines_at_their_place() -> None:
+    """After the lines already read, and before the later ones."""
     lines = Subscription(None, forget, limit=1000)
     lines.offer(numbered(0, 300))
     first = await anext(lines)
@@ -34,7 +34,7 @@ async def test_what_was_missed_is_counted_where_it_is_missing() -> None:
     assert found == [*range(300), *range(800, 1000)]
 
 
-async def test_a_block_that_is_too_large_by_itself_is_kept() -> None:
+async def test_subscription_keeps_single_oversized_block() -> None:
     """The last lines are never lost."""
     lines = Subscription(None, forget, limit=1)
     lines.offer(numbered(0, 2))
@@ -43,8 +43,8 @@ async def test_a_block_that_is_too_large_by_itself_is_kept() -> None:
     assert (batch.missed, len(batch.entries)) == (2, 2)
 
 
-async def test_a_cancelled_reader_loses_nothing() -> None:
-    """Nor is anything left that would wake it."""
+async def test_subscription_cancelled_reader_loses_nothing() -> None:
+    """A later line does not wake the cancelled reader."""
     lines = Subscription(None, forget)
     with trio.move_on_after(0):
         await anext(lines)
@@ -52,8 +52,8 @@ async def test_a_cancelled_reader_loses_nothing() -> None:
     assert len((await anext(lines)).entries) == 1
 
 
-async def test_many_small_blocks_come_in_few_batches() -> None:
-    """A call over the socket for each line would be slow."""
+async def test_subscription_batches_small_blocks() -> None:
+    """One message over the socket for each line would be slow."""
     lines = Subscription(None, forget)
     for number in range(300):
         lines.offer(numbered(number, number + 1))

@@ -15,7 +15,7 @@ def texts(lines: list[OutputLine]) -> list[str]:
     return [line.text for line in lines]
 
 
-def test_the_last_lines_come_in_the_order_of_their_reading() -> None:
+def test_tail_last_lines_are_in_order() -> None:
     """With time and stream."""
     tail = Tail()
     tail.add(block(b"one\ntwo\n", time=1.0))
@@ -31,10 +31,10 @@ def test_the_last_lines_come_in_the_order_of_their_reading() -> None:
 @given(
     st.lists(st.integers(1, 9), max_size=40), st.integers(0, 50), st.integers(1, 200)
 )
-def test_it_is_the_end_of_all_that_was_added(
+def test_tail_is_the_end_of_everything_added(
     counts: list[int], wanted: int, limit: int
 ) -> None:
-    """As much of it as was wanted, or as is kept at least."""
+    """As many lines as requested, or as are kept."""
     tail = Tail(limit, 10)
     everything: list[str] = []
     for number, count in enumerate(counts):
@@ -47,8 +47,8 @@ def test_it_is_the_end_of_all_that_was_added(
     assert len(found) == min(wanted, len(everything)) or kept >= limit or len(found) > 9
 
 
-def test_what_is_kept_is_bounded_and_never_less_than_promised() -> None:
-    """A large block does not push out itself, nor does a small one the large."""
+def test_tail_size_is_bounded() -> None:
+    """A large block is kept, also after a small one was added."""
     tail = Tail(1000, 1000)
     for number in range(50):
         tail.add(block(b"%d\n" % number * 300))
@@ -59,16 +59,16 @@ def test_what_is_kept_is_bounded_and_never_less_than_promised() -> None:
         assert number < 3 or 1000 <= size < 2000
 
 
-def test_many_small_blocks_are_bounded_too() -> None:
-    """Each costs more than its bytes."""
+def test_tail_number_of_blocks_is_bounded() -> None:
+    """Each block needs more memory than its bytes."""
     tail = Tail()
     for number in range(5000):
         tail.add(block(b"%d\n" % number))
     assert texts(tail.last(10**6)) == [str(number) for number in range(4000, 5000)]
 
 
-def test_the_lines_of_one_process_are_told_from_those_before() -> None:
-    """The name is the same, and so may be the number."""
+def test_tail_selects_lines_of_one_process() -> None:
+    """Earlier processes have the same name, and perhaps the same pid."""
     tail = Tail()
     again = evolve(WORKER, incarnation=4)
     tail.add(block(b"first\n"))
@@ -77,8 +77,8 @@ def test_the_lines_of_one_process_are_told_from_those_before() -> None:
     assert texts(tail.last(9)) == ["first", "second"]
 
 
-def test_a_line_that_was_cut_says_so() -> None:
-    """Its pieces are lines, but the last is not truncated."""
+def test_tail_marks_cut_lines() -> None:
+    """Each piece is a line; only the last one is not truncated."""
     tail = Tail()
     tail.add(block(MAX_LINE * b"x", is_cut=True))
     tail.add(block(b"x\n"))

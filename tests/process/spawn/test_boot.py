@@ -148,7 +148,9 @@ def test_pickle_source_nested_function_error_names_it() -> None:
 
     def inner(worker: object) -> None: ...
 
-    with pytest.raises(SpecError, match=r"\(inner is defined within test_a_function_"):
+    with pytest.raises(
+        SpecError, match=r"\(inner is defined inside test_pickle_source"
+    ):
         pickle_source("services[0].target", inner)
     with pytest.raises(SpecError, match=r"\(a lambda has no name\)"):
         pickle_source("services[0].target", partial(lambda worker: None))

@@ -79,7 +79,7 @@ BAD = [
     pytest.param(lambda d: (d / "program").mkdir(), "is a directory", id="directory"),
     pytest.param(lambda d: os.mkfifo(d / "program", 0o755), "not a regular", id="fifo"),
     pytest.param(
-        script(SHELL, 0o644), "is not executable (mode 0644); chmod +x", id="mode"
+        script(SHELL, 0o644), "is not executable (mode 0644); run chmod +x", id="mode"
     ),
     pytest.param(script(b""), "is empty", id="empty"),
     pytest.param(script(b"echo hello\n"), "has no #! line", id="no #!"),
@@ -175,7 +175,7 @@ def test_program_problem_of_binary_for_other_machine(tmp_path: Path) -> None:
     found = program_problem("./program", dict(os.environ), str(tmp_path))
     assert not _run(tmp_path)
     assert found.startswith("./program is a binary for ")
-    assert found.endswith(f", and this machine is {os.uname().machine}")
+    assert found.endswith(f", but this machine is {os.uname().machine}")
 
 
 @pytest.mark.parametrize("slash", [True, False])
@@ -186,7 +186,7 @@ def test_program_problem_searches_path_of_the_program(
     script(SHELL, 0o644, "a/tool")(tmp_path)
     only = {"PATH": f"{tmp_path}/a"}
     found = program_problem("tool", only, None)
-    assert found == f"{tmp_path}/a/tool is not executable (mode 0644); chmod +x it"
+    assert found == f"{tmp_path}/a/tool is not executable (mode 0644); run chmod +x"
     script(SHELL, 0o755, "b/tool")(tmp_path)
     both = {"PATH": f"{tmp_path}/a:{tmp_path}/b"}
     assert program_problem("tool", both, None) == ""

@@ -1,4 +1,4 @@
-"""Which processes a process descends from, as the kernel tells it. Linux."""
+"""Find the ancestors of a process through /proc. Linux."""
 
 from __future__ import annotations
 
@@ -10,27 +10,27 @@ from attrs import frozen
 
 from trio_supervisor.process.groups import IS_LINUX, has_variable
 
-# Deeper is nobody's shell.
+# Deeper trees do not occur between a shell and its programs.
 _DEPTH: Final = 64
-# A process on the way may end while it is looked at.
+# An ancestor may exit while the tree is walked.
 _TRIES: Final = 3
 
 
 @frozen(kw_only=True)
 class Ancestry:
-    """The processes that one was started by, the nearest first."""
+    """The ancestors of a process, nearest first."""
 
     process_id: int
     ancestors: tuple[int, ...] = ()
-    """It itself first; empty: it is gone, and nothing is known."""
+    """Starts with the process itself; empty: it has exited."""
     groups: frozenset[int] = frozenset()
-    """The process groups and sessions of these."""
+    """Process groups and sessions of the ancestors."""
     is_marked: bool = False
-    """Whether one of them was started with the controller's marker."""
+    """Whether one of them has the controller's marker in its environment."""
 
     @property
     def is_known(self) -> bool:
-        """Whether anything is known."""
+        """Whether any ancestor is known."""
         return bool(self.ancestors)
 
 
@@ -43,22 +43,22 @@ class _Links(NamedTuple):
 def ancestry_of(
     process_id: int, root: int, marker: bytes, descriptor: int | None = None
 ) -> Ancestry | None:
-    """Return where *process_id* comes from; None: this system does not tell.
+    """Return the ancestors of *process_id*; None: unknown on this system.
 
     Args:
-        root: Where to stop: what is above the controller does not matter.
+        root: The controller, at which the walk ends.
         marker: ``NAME=VALUE`` in the environment of the controller's children.
-        descriptor: A pidfd of the process: it is checked at the end that the number
-            was not given to another one.
+        descriptor: A pidfd of the process, to check at the end that its number was not
+            reused.
     """
-    if not IS_LINUX or process_id <= 0:  # 0: of a namespace that we do not see
+    if not IS_LINUX or process_id <= 0:  # 0: in another PID namespace
         return None
     for _ in range(_TRIES):
-        if (origin := _walk(process_id, root, marker)) is None:
+        if (ancestry := _walk(process_id, root, marker)) is None:
             continue
-        if descriptor is not None and not _is_there(descriptor):
+        if descriptor is not None and not _is_running(descriptor):
             break
-        return origin
+        return ancestry
     return Ancestry(process_id=process_id)
 
 
@@ -97,7 +97,7 @@ def _links_of(process_id: int) -> _Links | None:
         return None
 
 
-def _is_there(descriptor: int) -> bool:
+def _is_running(descriptor: int) -> bool:
     try:
         signal.pidfd_send_signal(descriptor, 0)
     except ProcessLookupError:
@@ -108,6 +108,6 @@ def _is_there(descriptor: int) -> bool:
 
 
 def own_marker(name: str) -> bytes:
-    """Return the variable *name* of this process as ``NAME=VALUE``; empty: no such."""
+    """Return the variable *name* of this process as ``NAME=VALUE``; empty: not set."""
     value = os.environ.get(name)
     return b"" if value is None else os.fsencode(f"{name}={value}")

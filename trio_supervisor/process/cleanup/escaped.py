@@ -1,7 +1,7 @@
-"""What has left the group of its process, as a daemon does by setsid(2).
+"""Stop processes that have left the group of their worker, as a daemon does.
 
-Its parent gone, it becomes a child of ours, who are a subreaper; and it still has in
-its environment which process it descends from.
+When its parent has exited, such a process becomes a child of this process, which is a
+subreaper; its environment still shows from which worker it descends.
 """
 
 from __future__ import annotations
@@ -32,14 +32,15 @@ async def stop_escaped(
     plan: StopPlan,
     stop_deadline: StopDeadline,
 ) -> dict[int, str]:
-    """End all that has all *marks* in its environment; return their programs, by pid.
+    """Stop children with all *marks* in their environment; return program names by pid.
 
-    Asks first, then kills, as `stop` does; and looks again until nothing is left, for
-    each of them may leave children of its own to us. To be called under a shield.
+    As `stop` does, it sends the stop signal first and SIGKILL later. It repeats until
+    nothing is left, since a process that exits may leave children. Call it under a
+    shield.
 
     Args:
         marks: Each of them ``NAME=VALUE``.
-        known: Children of ours that are none of them.
+        known: Children of this process that are not to be stopped.
     """
     if not (found := _find(marks, known)):
         return {}
@@ -69,11 +70,11 @@ def _find(marks: Sequence[str], known: Container[int | None]) -> list[int]:
 
 
 async def _signal_all(pids: list[int], signals: tuple[int, ...]) -> None:
-    """Send *signals* to each, and wait until all have ended; bury them."""
+    """Send *signals* to each, wait until all have exited, and reap them."""
     with ExitStack() as stack:
         async with open_nursery() as nursery:
             for pid in pids:
-                # A child of ours keeps its number until it is buried.
+                # A child keeps its number until it is reaped.
                 if (descriptor := open_descriptor(pid)) is None:
                     continue
                 stack.callback(os.close, descriptor)
@@ -82,4 +83,4 @@ async def _signal_all(pids: list[int], signals: tuple[int, ...]) -> None:
                 nursery.start_soon(trio.lowlevel.wait_readable, descriptor)
     for pid in pids:
         with suppress(ChildProcessError):
-            os.waitpid(pid, os.WNOHANG)  # noqa: ASYNC222 (it has ended)
+            os.waitpid(pid, os.WNOHANG)  # noqa: ASYNC222 (it has exited)

@@ -1,15 +1,14 @@
-"""What is left to do when the controller is killed: end all that it had started.
+"""Stop all processes of a controller that was killed.
 
-A process of its own, in a session of its own, that reads the controller's table of
-process groups from a pipe. When the pipe ends without a word of farewell, it asks every
-group to stop, waits for each as long as its service allows, kills what remains, and
-goes on until nothing is left: also what left its group, as long as it still has the
-controller's marker in its environment. It loads neither trio nor this package's other
-rooms.
+The guardian is a separate process in its own session. It reads the table of process
+groups from a pipe. If the pipe closes without ``quit``, it sends each group its stop
+signal, waits for its stop timeout, kills what remains, and repeats until nothing is
+left. Processes that have left their group are found by the controller's marker in their
+environment. It imports neither trio nor other parts of this package.
 
     + GROUP SIGNAL TIMEOUT      watch this group
-    - GROUP                     it is gone
-    quit                        the controller ends as it should
+    - GROUP                     the group is gone
+    quit                        the controller exits normally
 """
 
 from __future__ import annotations
@@ -36,7 +35,7 @@ from trio_supervisor.process.groups import (
     signal_descriptor,
 )
 
-# After SIGKILL only a process in an uninterruptible wait stays; that can be long.
+# After SIGKILL, only a process in uninterruptible sleep remains, perhaps for long.
 _AFTER_KILL = 60.0
 
 
@@ -49,7 +48,7 @@ class WatchedGroup(NamedTuple):
 
 
 class Table:
-    """The groups to end; fed with what the controller writes."""
+    """The groups to stop, as written by the controller."""
 
     def __init__(self) -> None:
         self.groups: dict[int, WatchedGroup] = {}
@@ -57,7 +56,7 @@ class Table:
         self._rest = b""
 
     def receive_data(self, data: bytes) -> None:
-        """Take in *data*, in pieces of any size."""
+        """Process *data*, in pieces of any size."""
         *lines, self._rest = (self._rest + data).split(b"\n")
         for line in lines:
             match line.split():
@@ -70,12 +69,12 @@ class Table:
 
 
 def end_all(table: Table, marker: str, grace: float | None = None) -> dict[int, str]:
-    """Ask all that is left to stop, then kill it; return when nothing is left.
+    """Stop all groups, then all processes with *marker*; return when none is left.
 
     Args:
-        marker: ``NAME=VALUE``: what has it in its environment is ended, too, once the
-            groups are gone. Their programs are returned, by pid.
-        grace: Time that these have to end [s]; None: as the most patient group.
+        marker: ``NAME=VALUE``; processes with it in their environment are stopped after
+            the groups. Their program names are returned, by pid.
+        grace: Stop timeout of these [s]; None: the longest one of the groups.
     """
     began = time.monotonic()
     asked: set[int] = set()
@@ -97,7 +96,7 @@ def end_all(table: Table, marker: str, grace: float | None = None) -> dict[int, 
         if marker and elapsed >= grace:
             is_left |= _signal_marked(marker, [signal.SIGKILL], escaped)
         elif marker and not is_left:
-            # The groups are gone; what had left them is asked, once.
+            # The groups are gone; processes that left them get a stop signal, once.
             is_new = -1 not in asked
             asked.add(-1)
             signals = [signal.SIGTERM, signal.SIGCONT] if is_new else []
@@ -109,21 +108,21 @@ def end_all(table: Table, marker: str, grace: float | None = None) -> dict[int, 
 
 
 def _signal_group(group: int, signals: Sequence[int]) -> bool:
-    """Send *signals* to the living members; say whether there are any."""
+    """Send *signals* to the running members; return whether there are any."""
     if not IS_LINUX:
         for sig in signals:
             os.killpg(group, sig)
         return group_exists(group)
     try:
         return _signal_descriptors(open_members(is_live_member(group)), signals) > 0
-    except OSError:  # no descriptors, or no memory: look again
+    except OSError:  # no descriptors, or no memory: retried
         return True
 
 
 def _signal_marked(marker: str, signals: Sequence[int], seen: dict[int, str]) -> bool:
-    """Signal what has *marker* in its environment, in any group; note it in *seen*.
+    """Signal processes with *marker* in their environment; add them to *seen*.
 
-    Return whether there is any.
+    Return whether there are any.
     """
     if not IS_LINUX:
         return False
@@ -143,7 +142,7 @@ def _signal_marked(marker: str, signals: Sequence[int], seen: dict[int, str]) ->
 
 
 def _signal_descriptors(descriptors: list[int], signals: Sequence[int]) -> int:
-    # What may not be signalled, as what has become another user's, is not waited for.
+    # A process that may not be signalled, such as another user's, is not awaited.
     count = 0
     for descriptor in descriptors:
         count += all(signal_descriptor(descriptor, sig) for sig in (0, *signals))
@@ -152,10 +151,10 @@ def _signal_descriptors(descriptors: list[int], signals: Sequence[int]) -> int:
 
 
 def main() -> None:
-    """``guardian MARKER DIRECTORY [OUTPUTS]``, with the pipe as standard input.
+    """Run ``guardian MARKER DIRECTORY [OUTPUTS]``, with the pipe as standard input.
 
     DIRECTORY, the controller's private one, is removed at the end. OUTPUTS is the
-    descriptor of a socket over which the ends of children's pipes come.
+    descriptor of a socket that delivers the read ends of children's pipes.
     """
     marker, directory, *outputs = sys.argv[1:]
     for sig in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT):
@@ -185,7 +184,7 @@ def main() -> None:
 
 
 def _receive(inbox: socket.socket, relay: OutputRelay) -> bool:
-    """Take in all packets that are there; say whether more may come."""
+    """Process all queued packets; return whether more may come."""
     while True:
         try:
             packet, descriptors, _, _ = socket.recv_fds(inbox, 65536, MAX_DESCRIPTORS)

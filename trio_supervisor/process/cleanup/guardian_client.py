@@ -1,4 +1,4 @@
-"""The controller's side of the guardian: keep one alive, and its table up to date."""
+"""Keep a guardian running, and its table up to date. The controller's side."""
 
 from __future__ import annotations
 
@@ -24,76 +24,78 @@ from trio_supervisor.tasks import open_nursery
 logger = logging.getLogger(__name__)
 
 _RETRY: Final = 1.0
-# It ignores signals, so that it outlives whatever ends the controller.
+# It ignores stop signals, so that it survives a signal to the controller's group.
 _STOP: Final = StopPlan(timeout=2.0)
-# How long news for the guardian is gathered [s].
-_GATHER: Final = 0.01
+# Time for which changes are collected before they are written [s].
+_BATCH_DELAY: Final = 0.01
 
 
 class Output(NamedTuple):
-    """One pipe of a child."""
+    """One output pipe of a child."""
 
     descriptor: int
-    """The end to read from."""
+    """The read end."""
     name: str
     stream: str
     path: str | None
-    """The file that its lines go to; None: into our own output."""
+    """File that its lines are written to; None: the output of the controller."""
     form: str
-    """How they look there."""
+    """Form of the lines there."""
 
 
 @define(eq=False)
 class GuardianClient:
-    """What is to be ended should this process be killed; made by `open_guardian`."""
+    """Groups to stop if this process is killed; made by `open_guardian`."""
 
     _marker: str
     _directory: str
     _outputs_of: Callable[[int], Sequence[Output]] = field(default=lambda _: ())
-    """Returns the ends to read from of the pipes of a group's leader, now."""
+    """Returns the current output pipes of the leader of a group."""
     _groups: dict[int, StopPlan] = field(factory=dict, init=False)
     _unsent: list[str] = field(factory=list, init=False)
-    _untold: dict[int, None] = field(factory=dict, init=False)
-    """Groups whose outputs the guardian does not have yet, or has to give back."""
-    _wake: trio.Event = field(factory=trio.Event, init=False)
+    _outputs_unsent: dict[int, None] = field(factory=dict, init=False)
+    """Groups whose outputs the guardian has yet to receive, or to close."""
+    _changed: trio.lowlevel.ParkingLot = field(
+        factory=trio.lowlevel.ParkingLot, init=False
+    )
     _trouble: RepeatedFailures = field(
-        factory=lambda: RepeatedFailures(logger, "there is a guardian"), init=False
+        factory=lambda: RepeatedFailures(logger, "guardian running"), init=False
     )
     process_id: int | None = field(default=None, init=False)
-    """Of the guardian; None: there is none at the moment."""
+    """Of the guardian; None: no guardian at the moment."""
 
     def watch(self, group: int, plan: StopPlan) -> None:
-        """Have *group* ended as *plan* says, should this process be killed."""
+        """Stop *group* by *plan* if this process is killed."""
         self._groups[group] = plan
-        self._untold[group] = None
-        self._say(f"+ {group} {int(plan.signal)} {plan.timeout}\n")
+        self._outputs_unsent[group] = None
+        self._write_line(f"+ {group} {int(plan.signal)} {plan.timeout}\n")
 
     def forget(self, group: int) -> None:
-        """Say that nothing of *group* is left."""
+        """Stop watching *group*, of which no process is left."""
         self._groups.pop(group, None)
-        self._untold[group] = None
-        self._say(f"- {group}\n")
+        self._outputs_unsent[group] = None
+        self._write_line(f"- {group}\n")
 
-    def _say(self, line: str) -> None:
+    def _write_line(self, line: str) -> None:
         self._unsent.append(line)
-        self._wake.set()
+        self._changed.unpark_all()
 
     async def _keep(self, environment: Mapping[str, str]) -> None:
-        """Keep one guardian alive until cancelled; then dismiss it."""
+        """Keep one guardian running until cancelled; then dismiss it."""
         while True:
             try:
                 await self._run_one(environment)
             except (OSError, MemoryError) as exc:
                 problem = text_of(shortage_of(exc) or OSError(str(exc)))
-                self._trouble.failed(f"no guardian: {problem}; trying again")
+                self._trouble.failed(f"cannot start a guardian: {problem}; retrying")
             else:
-                logger.warning("the guardian was killed; starting another")
+                logger.warning("guardian was killed; starting a new one")
             await trio.sleep(_RETRY)
 
     async def _run_one(self, environment: Mapping[str, str]) -> None:
         arguments = ["-m", "trio_supervisor.process.cleanup.guardian"]
         with ExitStack() as stack:
-            # All of them first: nothing may fail once there is a process.
+            # Created first: nothing may fail after the process was started.
             outputs, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
             stack.callback(outputs.close)
             outputs.setblocking(False)
@@ -109,14 +111,14 @@ class GuardianClient:
                         ],
                         stdin=reading,
                         env=environment,
-                        start_new_session=True,  # out of reach of a terminal's Ctrl-C
+                        start_new_session=True,  # not reached by Ctrl-C in a terminal
                         pass_fds=[theirs.fileno()],
                     )
                 finally:
                     os.close(reading)
             stack.pop_all()
         self._trouble.worked()
-        process.returncode = 0  # ours to reap: see spawn_exec
+        process.returncode = 0  # Popen must not reap it: see `spawn_exec`
         child = ChildProcess(process.pid)
         pipe = trio.lowlevel.FdStream(writing)
         self.process_id = process.pid
@@ -124,7 +126,7 @@ class GuardianClient:
             f"+ {group} {int(plan.signal)} {plan.timeout}\n"
             for group, plan in self._groups.items()
         ]
-        self._untold = dict.fromkeys(self._groups)
+        self._outputs_unsent = dict.fromkeys(self._groups)
         try:
             async with pipe, open_nursery() as nursery:
                 nursery.start_soon(self._write, pipe, outputs)
@@ -135,7 +137,7 @@ class GuardianClient:
         finally:
             outputs.close()
             self.process_id = None
-            # It was dismissed, and ends; one that hangs does not keep us.
+            # It was dismissed and exits; one that hangs must not block the exit.
             await stop(child, _STOP)
             child.close()
 
@@ -144,25 +146,24 @@ class GuardianClient:
     ) -> None:
         try:
             while True:
-                # Many children come and go at once; and a child that comes needs the
-                # processor more than we do. Its own lifeline covers it until then.
-                await trio.sleep(_GATHER)
+                # Many children start and exit at a time, and a starting child needs
+                # the CPU more. Until then, its lifeline stops it.
+                await trio.sleep(_BATCH_DELAY)
                 lines, self._unsent = self._unsent, []
                 if lines:
                     await pipe.send_all("".join(lines).encode())
-                while self._untold:
-                    await self._tell_outputs(outputs, next(iter(self._untold)))
+                while self._outputs_unsent:
+                    await self._send_outputs(outputs, next(iter(self._outputs_unsent)))
                 if not self._unsent:
-                    self._wake = trio.Event()
-                    await self._wake.wait()
+                    await self._changed.park()
         finally:
-            # A line cut by the cancellation ends here; the next one counts alone.
+            # The newline ends a line that was cut by the cancellation.
             with trio.CancelScope(shield=True), trio.move_on_after(1):
                 await pipe.send_all(b"\nquit\n")
 
-    async def _tell_outputs(self, outputs: socket.socket, group: int) -> None:
-        """Give the guardian copies of the pipes of *group*, or have it close them."""
-        # Looked up and sent in one go: a descriptor may be another one later.
+    async def _send_outputs(self, outputs: socket.socket, group: int) -> None:
+        """Send copies of the pipes of *group* to the guardian, or close them there."""
+        # Without a checkpoint in between, in which a descriptor could be reused.
         found = self._outputs_of(group) if group in self._groups else ()
         fields = [[o.name, o.stream, o.path, o.form] for o in found]
         keys = ("name", "stream", "path", "form")
@@ -172,10 +173,10 @@ class GuardianClient:
             socket.send_fds(outputs, [packet], [o.descriptor for o in found])
         except BlockingIOError:
             await trio.lowlevel.wait_writable(outputs)
-        except OSError:  # the guardian was killed; the next one is told everything
-            self._untold.clear()
+        except OSError:  # the guardian was killed; the next one gets everything
+            self._outputs_unsent.clear()
         else:
-            self._untold.pop(group, None)
+            self._outputs_unsent.pop(group, None)
 
 
 @asynccontextmanager
@@ -185,14 +186,14 @@ async def open_guardian(
     environment: Mapping[str, str],
     outputs_of: Callable[[int], Sequence[Output]] = lambda _: (),
 ) -> AsyncIterator[GuardianClient]:
-    """Have a guardian for the length of the block.
+    """Keep a guardian running within the block.
 
     Args:
-        marker: ``NAME=VALUE``, which all children have in their environment.
-        directory: Removed by the guardian, should this process be killed.
-        environment: Of the guardian; without the marker.
-        outputs_of: Returns the pipes through which the leader of a group prints: the
-            guardian reads on should this process be killed.
+        marker: ``NAME=VALUE`` in the environment of all children.
+        directory: Removed by the guardian if this process is killed.
+        environment: Environment of the guardian, without the marker.
+        outputs_of: Returns the output pipes of the leader of a group, which the
+            guardian keeps reading if this process is killed.
     """
     guardian = GuardianClient(marker, directory, outputs_of)
     async with open_nursery() as nursery:

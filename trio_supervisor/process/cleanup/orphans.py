@@ -1,4 +1,4 @@
-"""Bury the orphans that a subreaper inherits, and nobody else's children."""
+"""Reap the orphans that a subreaper inherits, but no other children."""
 
 from __future__ import annotations
 
@@ -12,21 +12,21 @@ from attrs import define, field
 from trio_supervisor.process.groups import read_stat
 from trio_supervisor.process.kernel import child_pids
 
-# An orphan may outlive the worker whose group it is in; not for ever, we trust.
+# Groups of exited workers are remembered, since an orphan may outlive its worker.
 _MAX_GROUPS: Final = 10_000
 
 
 @define(eq=False)
 class Orphans:
-    """Zombies that came to this process when their parents ended.
+    """Zombies that became children of this process when their parents exited.
 
-    A program that embeds a controller has children of its own, whose exit status it
-    will ask for. So only what is, or was, in a group of ours is buried there, and only
-    when it has been a zombie from one call to the next.
+    A program that embeds a controller has its own children, and waits for their exit
+    status. So only zombies in a group of the controller are reaped, and only if they
+    were zombies at the previous call already.
 
     Args:
-        is_alone: Whether nobody else in this process waits for children: then all are
-            buried for whom nobody waits here.
+        is_alone: Whether no other code in this process waits for children: then all
+            zombies that the controller does not wait for are reaped.
     """
 
     _is_alone: bool = False
@@ -34,17 +34,17 @@ class Orphans:
     _suspects: set[int] = field(factory=set, init=False)
 
     def watch(self, group: int) -> None:
-        """Say that *group* is ours."""
+        """Reap zombies of *group* from now on."""
         self._groups[group] = None
         if len(self._groups) > _MAX_GROUPS:
             del self._groups[next(iter(self._groups))]
 
     def reap(self, owned: Container[int], preforked: set[int]) -> None:
-        """Bury those that were zombies at the last call already.
+        """Reap the children that were zombies at the last call already.
 
         Args:
-            owned: Processes that somebody else here waits for.
-            preforked: Processes of ours that are in no group of ours.
+            owned: Processes that other code waits for.
+            preforked: Preforked children, which are not in a watched group.
         """
         suspects = set()
         for pid in child_pids():

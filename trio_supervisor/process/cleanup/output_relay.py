@@ -1,12 +1,12 @@
-"""What children print after their controller was killed: read, and passed on.
+"""Relay the output of children after their controller was killed.
 
-The guardian has a copy of the end to read from of each child's pipes. While the
-controller lives it does not touch them. A child that prints while it cleans up gets
-neither EPIPE nor SIGPIPE then. Standard library only, as the guardian.
+The guardian has a copy of the read end of each child's pipes, and uses it only after
+the controller was killed. So a child that prints during its cleanup gets neither EPIPE
+nor SIGPIPE. Standard library only, like the guardian.
 
-One packet for a process: ``PID`` and a newline, then a JSON array that has for each
-descriptor that comes with it an object with ``name``, ``stream``, ``path`` and
-``form``. Without descriptors, the process is gone.
+One packet for a process: ``PID`` and a newline, then a JSON array with an object
+(``name``, ``stream``, ``path`` and ``form``) for each descriptor in the packet. A
+packet without descriptors means that the process is gone.
 """
 
 from __future__ import annotations
@@ -20,29 +20,29 @@ from typing import Any, Final
 
 from trio_supervisor.process.output.escaping import escape_json, escape_line
 
-# What a destination that takes nothing is waited for before its data is dropped [s].
-_PATIENCE: Final = 0.5
-# Read at once: little, so that one that prints without end holds nobody up.
+# How long to wait for a blocked destination before its data is dropped [s].
+_WRITE_TIMEOUT: Final = 0.5
+# Size of a read; small, so that a child that prints endlessly does not block others.
 _STEP: Final = 4096
-# So much of a line is kept until its end comes.
+# Longest incomplete line that is kept.
 _LONGEST: Final = 64 * 1024
-# A write of so much to a pipe that select(2) says is writable does not block: pipe(7).
+# PIPE_BUF: a write of this size to a writable pipe does not block: pipe(7).
 _ATOMIC: Final = 4096
 _INTERVAL: Final = 0.05
 MAX_DESCRIPTORS: Final = 8
 _begun: Final = set[int | None]()
-"""Descriptors of our own that lines were written to."""
+"""Own descriptors that lines were written to."""
 
 
 class OutputRelay:
-    """The ends to read from of all children."""
+    """The read ends of the pipes of all children."""
 
     def __init__(self) -> None:
         self._packets: dict[bytes, tuple[bytes, list[int]]] = {}
         self._is_over = threading.Event()
 
     def receive(self, packet: bytes, descriptors: list[int]) -> None:
-        """Take in one packet."""
+        """Process one packet."""
         process_id, _, text = packet.partition(b"\n")
         _, old = self._packets.pop(process_id, (b"", []))
         for descriptor in old:
@@ -51,13 +51,13 @@ class OutputRelay:
             self._packets[process_id] = (text, descriptors)
 
     def start(self) -> threading.Thread:
-        """Pass on what comes from now on, in a thread, until `finish`."""
+        """Relay output in a thread from now on, until `finish`."""
         thread = threading.Thread(target=self._run, daemon=True)
         thread.start()
         return thread
 
     def finish(self, thread: threading.Thread, timeout: float = 2.0) -> None:
-        """Pass on what is there, for a while; nothing prints any more."""
+        """Relay what is left in the pipes, for up to *timeout* [s]."""
         self._is_over.set()
         thread.join(timeout)
 
@@ -79,7 +79,7 @@ class OutputRelay:
             stream.end()
 
     def _open(self) -> list[tuple[int, _Stream]]:
-        import json  # not before it is needed: most guardians never are
+        import json  # imported late: most guardians never need it
 
         found = []
         for process_id, (text, descriptors) in self._packets.items():
@@ -90,7 +90,7 @@ class OutputRelay:
 
 
 class _Stream:
-    """One pipe, and where its lines go."""
+    """One pipe, and the destination of its lines."""
 
     def __init__(self, descriptor: int, fields: dict[str, Any]) -> None:
         self._descriptor = descriptor
@@ -107,7 +107,7 @@ class _Stream:
         self._form = fields.pop("form")
 
     def pump(self) -> bool:
-        """Read once, and write the whole lines; say whether more may come."""
+        """Read once, and write the complete lines; return whether more may come."""
         try:
             data = os.read(self._descriptor, _STEP)
         except BlockingIOError:
@@ -127,13 +127,13 @@ class _Stream:
         return True
 
     def end(self) -> None:
-        """Write a line that has no end."""
+        """Write the last line, if it has no newline."""
         if self._rest:
             self._write_lines([self._render(self._rest)])
             self._rest = b""
 
     def _write_lines(self, lines: list[bytes]) -> None:
-        """Write whole lines at once, for other processes may write there, too."""
+        """Write whole lines in one call: other processes may write there as well."""
         if lines and self._target not in _begun:
             # The controller may have been killed in the middle of a line.
             _begun.add(self._target)
@@ -161,12 +161,12 @@ class _Stream:
         return f"{self._fields['name']:<12} | {escape_line(text)}\n".encode()
 
     def _write(self, data: bytes) -> None:
-        """Write *data*, or what is left of it not: nobody waits for who reads."""
+        """Write *data*; drop the rest if the destination blocks."""
         while data and self._target is not None:
             with suppress(OSError, ValueError):
-                if not select.select([], [self._target], [], _PATIENCE)[1]:
+                if not select.select([], [self._target], [], _WRITE_TIMEOUT)[1]:
                     return
                 count = os.write(self._target, data[:_ATOMIC])
                 data = data[count:]
                 continue
-            self._target = None  # closed: what prints does not have to know
+            self._target = None  # closed: keep reading, so that children do not block

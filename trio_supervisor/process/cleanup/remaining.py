@@ -1,4 +1,4 @@
-"""What is known of processes that have not ended although they were to. Linux."""
+"""Describe processes that are still running after SIGKILL. Linux."""
 
 from __future__ import annotations
 
@@ -12,16 +12,16 @@ from attrs import frozen
 from trio_supervisor.process.groups import command_of, may_signal, read_stat
 
 _STATES: Final = {
-    "D": "in an uninterruptible wait in the kernel",
+    "D": "uninterruptible sleep in the kernel",
     "T": "stopped by a signal",
     "t": "stopped by a debugger",
 }
-_MOST: Final = 3
+_MAX_SHOWN: Final = 3
 
 
 @frozen
 class Forbidden:
-    """A process that we are not permitted to signal."""
+    """A process that this one is not permitted to signal."""
 
     pid: int
     user: str
@@ -31,10 +31,10 @@ class Forbidden:
 
 
 def forbidden_of(pids: Iterable[int]) -> tuple[Forbidden, ...]:
-    """Return *pids* with their users, if none of them may be signalled; else nothing.
+    """Return *pids* with their users if none of them may be signalled; else nothing.
 
-    They may be signalled as kill(2) has it: by root, and by whom they belong to. A
-    set-user-ID program, as sudo(8), has become somebody else's.
+    See kill(2): a process may be signalled by root and by its own user. A set-user-ID
+    program such as sudo(8) belongs to another user.
     """
     pids = list(pids)
     if any(may_signal(pid) for pid in pids):
@@ -43,7 +43,7 @@ def forbidden_of(pids: Iterable[int]) -> tuple[Forbidden, ...]:
 
 
 def user_of(pid: int) -> str:
-    """Return the effective user of process *pid*: the name, or else the number."""
+    """Return the effective user of process *pid*: the name, or the number."""
     number = _field(pid, "Uid").split()[1:2]
     if not number:
         return "unknown"
@@ -54,10 +54,10 @@ def user_of(pid: int) -> str:
 
 
 def describe_remaining(pids: Iterable[int]) -> str:
-    """Return what can be seen of *pids*, a few of them, and of why they are there."""
+    """Return a description of the first few *pids*, and of why they still run."""
     seen = [text for pid in pids if (text := _describe(pid))]
-    more = len(seen) - _MOST
-    return "; ".join(seen[:_MOST]) + (f"; and {more} more" if more > 0 else "")
+    more = len(seen) - _MAX_SHOWN
+    return "; ".join(seen[:_MAX_SHOWN]) + (f"; and {more} more" if more > 0 else "")
 
 
 def _describe(pid: int) -> str:
@@ -75,7 +75,7 @@ def _describe(pid: int) -> str:
 
 
 def _waits_in(pid: int) -> str:
-    """Return the kernel's function that it sleeps in; empty: unknown."""
+    """Return the kernel function that it sleeps in; empty: unknown."""
     with suppress(OSError), open(f"/proc/{pid}/wchan") as file:
         place = file.read().strip()
         return "" if place == "0" else place
@@ -83,7 +83,7 @@ def _waits_in(pid: int) -> str:
 
 
 def _field(pid: int, name: str) -> str:
-    """Return a field of /proc/PID/status; empty: it is gone."""
+    """Return a field of /proc/PID/status; empty: the process has exited."""
     with suppress(OSError), open(f"/proc/{pid}/status", errors="replace") as file:
         for line in file:
             if line.startswith(f"{name}:"):

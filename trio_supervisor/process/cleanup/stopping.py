@@ -1,4 +1,4 @@
-"""The one place that ends processes: ask, wait, then kill. Never a leaked child."""
+"""Stop a process: send its stop signal, wait, then kill. Never leak a child."""
 
 from __future__ import annotations
 
@@ -14,57 +14,57 @@ from attrs.validators import ge
 from trio_supervisor.process.child import Process
 from trio_supervisor.process.cleanup.remaining import Forbidden
 
-# How long what was killed has to end before it is looked at, and killed, again [s].
-_KILL_PAUSE: Final = 0.1
-_KILL_PAUSE_MOST: Final = 2.0
+# Time between two SIGKILLs to a group that is still there [s].
+_KILL_INTERVAL: Final = 0.1
+_MAX_KILL_INTERVAL: Final = 2.0
 
 PreStop: TypeAlias = Callable[[Process], Awaitable[None]]
-"""Done before a process is asked to end. Is cancelled when it takes too long."""
+"""Called before the stop signal. It is cancelled if it takes too long."""
 
 
 @frozen(kw_only=True)
 class StopPlan:
-    """How a process is asked to end, and how long we wait for it."""
+    """How to stop a process."""
 
     signal: signal.Signals = signal.SIGTERM
     timeout: float = field(default=10.0, validator=ge(0))
     """Time from *signal* to SIGKILL [s]."""
     kill_mode: Literal["group", "leader"] = "group"
-    """``"leader"``: the others are not asked, for it is to end them. What it has left
-    when it is gone is killed."""
+    """``"leader"``: only the leader gets the stop signal, and has to stop the others.
+    Processes that are left when it has exited are killed."""
 
 
 @define(eq=False)
 class StopDeadline:
-    """Bears the time between asking and killing, until `lose` or a `limit` ends it."""
+    """A common deadline for stops: after it, processes are killed immediately."""
 
     _ends_at: float = field(default=math.inf, init=False)
     _scopes: set[trio.CancelScope] = field(factory=set, init=False)
 
     @property
     def has_expired(self) -> bool:
-        """Whether what does not end is killed at once."""
+        """Whether processes are killed immediately."""
         return self._ends_at <= trio.current_time()
 
     def expire(self) -> None:
-        """Have every stop under way, and every later one, kill at once."""
+        """Make every current and later stop kill immediately."""
         self.limit(-math.inf)
 
     def limit(self, moment: float) -> None:
-        """Have every stop, under way or later, kill at *moment* at the latest.
+        """Make every current and later stop kill at *moment* at the latest.
 
-        By the clock of trio; a later moment than the one before changes nothing.
+        By trio's clock. A later moment than the previous limit changes nothing.
         """
         self._ends_at = min(self._ends_at, moment)
         for scope in self._scopes:
             scope.deadline = min(scope.deadline, self._ends_at)
 
     def bound(self, timeout: float) -> float:
-        """Return *timeout*, or what is left until the limit, if that is less [s]."""
+        """Return *timeout*, or the time until the limit if that is shorter [s]."""
         return max(0.0, min(timeout, self._ends_at - trio.current_time()))
 
     def scope(self, timeout: float) -> trio.CancelScope:
-        """Return a scope that is cancelled after *timeout* [s], or when lost."""
+        """Return a scope that is cancelled after *timeout* [s], or at the limit."""
         deadline = min(trio.current_time() + timeout, self._ends_at)
         scope = trio.CancelScope(deadline=deadline)
         self._scopes = {s for s in self._scopes if not s.cancel_called} | {scope}
@@ -73,7 +73,7 @@ class StopDeadline:
         return scope
 
     def forget(self, scope: trio.CancelScope) -> None:
-        """Say that *scope* was left."""
+        """Forget *scope*, which was left."""
         self._scopes.discard(scope)
 
 
@@ -84,17 +84,17 @@ async def stop(
     pre_stop: PreStop | None = None,
     before_kill: PreStop | None = None,
 ) -> tuple[Forbidden, ...]:
-    """End *process* and all of its group; SIGKILL follows the plan's timeout.
+    """Stop *process* and its whole group; send SIGKILL after the plan's timeout.
 
-    Shielded: a cancelled caller still waits here, ``plan.timeout`` seconds at most and
+    Shielded: a cancelled caller still waits here, up to ``plan.timeout`` seconds and
     then as long as the kernel takes. When this returns, the process is reaped and
-    nothing of its group is left, but for what is returned: nobody here is permitted to
-    signal that.
+    no process of its group is left, except those returned, which this process is not
+    permitted to signal.
 
     Args:
-        stop_deadline: Cuts the wait short when it is lost.
-        pre_stop: Done first, if the process still runs; its time is the plan's.
-        before_kill: Done before SIGKILL; to be quick.
+        stop_deadline: Shortens the wait when it expires.
+        pre_stop: Called first, if the process still runs; within the plan's timeout.
+        before_kill: Called before SIGKILL; has to be fast.
     """
     stop_deadline = stop_deadline or StopDeadline()
     target: Process = process
@@ -120,7 +120,7 @@ async def _ask(
         if pre_stop is not None and process.returncode is None:
             await pre_stop(process)
         target.signal(plan.signal)
-        # A stopped process (SIGSTOP, Ctrl-Z) acts on nothing but SIGKILL: wake it.
+        # A stopped process (SIGSTOP, Ctrl-Z) handles no signal but SIGKILL: resume it.
         target.signal(signal.SIGCONT)
         await target.wait_gone()
     stop_deadline.forget(grace)
@@ -129,15 +129,15 @@ async def _ask(
 
 
 async def _kill(process: Process) -> tuple[Forbidden, ...]:
-    pause = _KILL_PAUSE
+    pause = _KILL_INTERVAL
     while not process.is_gone:
-        # Again: one of them may have had a child between our look and our signal.
+        # Repeated: a member may have forked just before it was killed.
         process.signal(signal.SIGKILL)
         with trio.move_on_after(pause):
             await process.wait_gone()
         if not process.is_gone and (left := process.forbidden()):
             return left
-        pause = min(2 * pause, _KILL_PAUSE_MOST)
+        pause = min(2 * pause, _MAX_KILL_INTERVAL)
     return ()
 
 

@@ -1,4 +1,4 @@
-"""Which source files an import has read, so that nothing else passes for its code."""
+"""Hash the source files that an import has read, and detect changes."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _UNREADABLE: Final = ""
 
 
 def files_of_import() -> dict[str, str]:
-    """Return a hash of each source file of the application that was imported here."""
+    """Return a hash of each source file of the application imported by this process."""
     found: dict[str, str] = {}
     for module in list(sys.modules.values()):
         if (path := own_source_of(module)) is not None:
@@ -27,7 +27,7 @@ def files_of_import() -> dict[str, str]:
 
 
 def files_from_answer(value: object) -> dict[str, str] | None:
-    """Return what another process says that `files_of_import` is; None: nothing."""
+    """Return the `files_of_import` that another process has sent; None: invalid."""
     if not isinstance(value, dict) or len(value) > _MAX_FILES:
         return None
     if not all(isinstance(k, str) and isinstance(v, str) for k, v in value.items()):
@@ -36,14 +36,14 @@ def files_from_answer(value: object) -> dict[str, str] | None:
 
 
 def changed_file(files: Mapping[str, str]) -> str | None:
-    """Return one of *files* that is no longer as it was; None: all are."""
+    """Return one of *files* that has changed; None: all are unchanged."""
     return next((path for path in files if _hash_of(path) != files[path]), None)
 
 
 def differing_file(old: Mapping[str, str], new: Mapping[str, str]) -> str | None:
-    """Return one file of which two imports have read different contents, or None.
+    """Return a file whose content differs between two imports, or None.
 
-    In another environment an import may read other files, too (PYTHONPATH).
+    In another environment, an import may also read additional files (PYTHONPATH).
     """
     return next((path for path in old if new.get(path, old[path]) != old[path]), None)
 
@@ -51,7 +51,7 @@ def differing_file(old: Mapping[str, str], new: Mapping[str, str]) -> str | None
 def _hash_of(path: str) -> str:
     digest = hashlib.sha256()
     try:
-        # A FIFO or a device in its place must not be waited for.
+        # O_NONBLOCK: a FIFO or a device in its place must not block.
         descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
     except (OSError, ValueError):
         return _UNREADABLE

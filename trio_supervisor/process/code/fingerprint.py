@@ -1,10 +1,10 @@
-"""Which code a service runs, as far as its source files tell.
+"""Fingerprint the code that a service runs, from its source files.
 
-Hashed are the parts of the target's module that its function can reach, and whole the
-modules that these import, directly or not: those of the application itself, not the
-standard library's and not what is installed. An import within a function counts,
-whether it was executed yet or not. What is imported by a name that is computed is not
-seen here: `loaded` tells of it.
+The fingerprint covers the parts of the target's module that its function can reach, and
+all modules that these import, directly or indirectly. Only the application's own
+modules count, not the standard library or installed packages. An import inside a
+function counts even before it is executed. Imports with a computed name are not found
+here, but by `loaded`.
 """
 
 from __future__ import annotations
@@ -35,9 +35,9 @@ class Code:
     """The code that a service runs."""
 
     fingerprint: str
-    """A hash over it; empty where nothing is known."""
+    """A hash of the code; empty: unknown."""
     files: frozenset[Path] = frozenset()
-    """Where it is, resolved."""
+    """Its files, with resolved paths."""
 
 
 _UNKNOWN: Final = Code("")
@@ -47,15 +47,15 @@ _UNKNOWN: Final = Code("")
 class _Source:
     path: Path
     package: str
-    """What relative imports in it are relative to."""
+    """Package that its relative imports refer to."""
 
 
 def code_of(target: Callable[..., Any]) -> Code:
     """Return the code that *target* can reach.
 
-    Of the module that defines *target* only what it can reach counts, if it is a plain
-    function there; of all that this imports the whole files. A partial is its function
-    with its arguments, where these are constants.
+    If *target* is a plain function, only the parts of its module that it can reach
+    count; imported modules count as a whole. A partial counts as its function with its
+    arguments, if these are constants.
     """
     if isinstance(target, functools.partial):
         return _code_of_partial(target)
@@ -64,7 +64,7 @@ def code_of(target: Callable[..., Any]) -> Code:
     name = getattr(function, "__qualname__", "")
     source = None if module is None else _source_of(module)
     if module is None or source is None or "<locals>" in name:
-        return _UNKNOWN  # what a function made by a function runs is not seen
+        return _UNKNOWN  # the code of a nested function cannot be determined
     if not inspect.isfunction(function) or getattr(module, name, None) is not target:
         return _code_in(_files_of([module.__name__]))
     try:
@@ -76,7 +76,7 @@ def code_of(target: Callable[..., Any]) -> Code:
     files = _files_of(set(_imports(_names(body), source.package)))
     if files is None:
         return _UNKNOWN
-    if source.path not in files:  # something that it imports may import it in turn
+    if source.path not in files:  # else a module that it imports imports it as a whole
         part = ast.Module(body=body, type_ignores=[])
         files[source.path] = ast.dump(part).encode("utf-8", "surrogatepass")
     return _code_in(files)
@@ -92,7 +92,7 @@ def _code_of_partial(target: functools.partial[Any]) -> Code:
 
 
 def _is_constant(value: object) -> bool:
-    """Whether the representation of *value* is all of it, in every process."""
+    """Return whether ``repr(value)`` is complete, and the same in every process."""
     if isinstance(value, (tuple, list)) and type(value) in (tuple, list):
         return all(map(_is_constant, value))
     if isinstance(value, dict) and type(value) is dict:
@@ -101,15 +101,15 @@ def _is_constant(value: object) -> bool:
 
 
 def fingerprint(module_name: str) -> str:
-    """Return a hash over the files of *module_name* and of all that it imports.
+    """Return a hash of the files of *module_name* and of all modules it imports.
 
-    Empty where nothing is known: a module without a file.
+    Empty if unknown: a module without a file.
     """
     return _code_in(_files_of([module_name])).fingerprint
 
 
 def _files_of(names: Iterable[str]) -> dict[Path, bytes] | None:
-    """Return the sources of *names* and of all that they import; None: unreadable."""
+    """Return the sources of *names* and of all they import; None: unreadable."""
     files: dict[Path, bytes] = {}
     left, seen = list(names), set(names)
     while left:
@@ -139,7 +139,7 @@ def _code_in(files: dict[Path, bytes] | None) -> Code:
 
 
 def _declarations_of(module: ModuleType) -> set[str]:
-    """Return the names of *module* that hold nothing but declarations."""
+    """Return the names of *module* whose values are only declarations."""
 
     def is_declaration(value: object) -> bool:
         if isinstance(value, (list, tuple)):
@@ -150,7 +150,10 @@ def _declarations_of(module: ModuleType) -> set[str]:
 
 
 def _find(name: str) -> _Source | None:
-    """Return the source of the module *name*, imported or not, if it is our own."""
+    """Return the source of the module *name* if it belongs to the application.
+
+    The module need not be imported yet.
+    """
     if (module := sys.modules.get(name)) is not None:
         return _source_of(module)
     path: Iterable[str] | None = None
@@ -191,7 +194,7 @@ def _own_source(file: object, package: str) -> _Source | None:
 
 
 def _imports(names: Iterable[str], package: str) -> Iterator[str]:
-    """Yield the names of modules that *names* may be, packages around them too."""
+    """Yield the modules that *names* may refer to, including parent packages."""
     for name in names:
         parts = _absolute(name, package).split(".")
         for end in range(1, len(parts) + 1):
@@ -207,7 +210,7 @@ def _names_in(source: bytes) -> tuple[str, ...]:
 
 
 def _names(body: Iterable[ast.stmt]) -> Iterator[str]:
-    """Yield what *body* imports, as it is written there."""
+    """Yield the names that *body* imports, as written."""
     for statement in body:
         for node in ast.walk(statement):
             match node:

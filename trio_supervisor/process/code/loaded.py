@@ -1,7 +1,6 @@
-"""Which source files of the application a process has loaded, and since when.
+"""Find the source files of the application that this process has loaded.
 
-What a module was imported by, a plain import or a name that was computed, does not
-matter here: the process itself knows.
+They are taken from `sys.modules`, so that imports with a computed name count as well.
 """
 
 from __future__ import annotations
@@ -14,44 +13,46 @@ from typing import Final, NamedTuple
 
 from trio_supervisor.process.code.own_code import own_source_of
 
-# The kernel stamps files by a clock that is a tick behind ours, 10 ms at most, and a
-# file system may be coarser [s].
-_COARSE: Final = 0.05
+# The kernel's clock for file times may be a tick (10 ms) late, and file systems may
+# round times [s].
+_TIME_RESOLUTION: Final = 0.05
 
 
-class _Imported(NamedTuple):
-    """What this process, or the one that forked it, imported before its target ran."""
+class _EarlyImports(NamedTuple):
+    """Modules that this process, or the one that forked it, imported before its target
+    ran."""
 
     names: frozenset[str]
     began_at: float
     covered: Collection[Path] | None
 
 
-_imported: list[_Imported] = []
-"""Empty until `remember`; one at most."""
+_early_imports: list[_EarlyImports] = []
+"""Empty until `remember`; at most one."""
 
 
 def remember(began_at: float, covered: Collection[Path] | None) -> None:
-    """Take note of all modules that are there now; a child that is forked knows it too.
+    """Remember the modules loaded so far, in this process and its forked children.
 
     Args:
         began_at: When their import began [s since the epoch].
-        covered: Files, resolved, of which it is known which services run what of them;
-            None: of all of them.
+        covered: Resolved files that are covered by fingerprints of services; None: all.
     """
-    _imported[:] = [_Imported(frozenset(sys.modules), began_at, covered)]
+    _early_imports[:] = [_EarlyImports(frozenset(sys.modules), began_at, covered)]
 
 
 def loaded_files(started_at: float) -> Iterator[tuple[str, float]]:
-    """Yield source files of the application, and a moment after which each was loaded.
+    """Yield source files of the application, each with a time before it was loaded.
 
-    Those that were loaded since the target began; and of those that were there before
-    the ones that no service is known to import: any of them may use these.
+    Includes files loaded since the target began, and earlier ones that no fingerprint
+    covers: any service may use these.
 
     Args:
         started_at: When this process was started [s since the epoch].
     """
-    known = _imported[0] if _imported else _Imported(frozenset(), started_at, None)
+    known = _EarlyImports(frozenset(), started_at, None)
+    if _early_imports:
+        known = _early_imports[0]
     for name, module in list(sys.modules.items()):
         if (path := own_source_of(module)) is None:
             continue
@@ -62,16 +63,16 @@ def loaded_files(started_at: float) -> Iterator[tuple[str, float]]:
 
 
 def first_modified(files: Iterable[tuple[str, float]]) -> str | None:
-    """Return one of *files* that is another one than was loaded; None: all are as then.
+    """Return one of *files* that has changed since it was loaded; None: no changes.
 
-    A file that was changed, replaced or removed since counts, be it by the same bytes:
-    the time of its last change is what the kernel says, which nothing can set back.
+    A file counts if it was changed, replaced or removed, even with the same content:
+    its ctime cannot be set back.
     """
     for path, loaded_after in files:
         try:
             changed_at = os.stat(path).st_ctime
         except OSError:
             return path
-        if changed_at > loaded_after - _COARSE:
+        if changed_at > loaded_after - _TIME_RESOLUTION:
             return path
     return None

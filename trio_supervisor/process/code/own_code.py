@@ -1,4 +1,4 @@
-"""Which source files are the application's own: not installed, and not ours."""
+"""Tell source files of the application from installed packages and this package."""
 
 from __future__ import annotations
 
@@ -23,19 +23,19 @@ _PATHS: Final = tuple(
 )
 _INSTALLED: Final = tuple(str(Path(path).resolve()) for path in _PATHS)
 _OWN: Final = str(Path(PACKAGE).resolve())
-# As modules have it in `__file__`: to resolve a thousand paths takes 15 ms.
+# Compared with `__file__` first: resolving a thousand paths takes 15 ms.
 _UNRESOLVED: Final = tuple(
     os.path.join(path, "") for path in {*_PATHS, *_INSTALLED, _OWN}
 )
 
 
 def is_own(path: Path) -> bool:
-    """Return whether the source at *path*, resolved, is the application's own."""
+    """Return whether the resolved *path* is a source file of the application."""
     return not any(path.is_relative_to(other) for other in (*_INSTALLED, _OWN))
 
 
 def own_source_of(module: ModuleType) -> str | None:
-    """Return the absolute path of the source of *module*; None: it is no own one."""
+    """Return the absolute source path of *module*; None: not of the application."""
     file = getattr(module, "__file__", None)
     if not isinstance(file, str) or not file.endswith(".py"):
         return None

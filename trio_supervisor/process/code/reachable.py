@@ -1,8 +1,8 @@
-"""Which statements of a module the code of one function can reach. Pure.
+"""Find the statements of a module that a function can reach. Pure.
 
-Several services may be declared in one file. What one of them runs is its function, the
-definitions that this uses by name, directly or not, and what runs for its effect when
-the file is imported. Wherever names cannot tell, the whole module is reachable.
+Several services may be declared in one file. Each runs its function, the definitions
+that this uses by name, directly or indirectly, and the statements that are executed for
+their effect at import. If names are not sufficient, the whole module is reachable.
 """
 
 from __future__ import annotations
@@ -15,9 +15,9 @@ from attrs import frozen
 
 Node: TypeAlias = ast.stmt | ast.expr | ast.alias
 
-# With these, any name may be used without being there.
+# With these, a name may be used without occurring in the source.
 _DYNAMIC: Final = frozenset({"eval", "exec", "globals", "locals", "vars", "compile"})
-# Decorators and base classes that register nothing anywhere.
+# Decorators and base classes without side effects such as a registration.
 _HARMLESS: Final = frozenset(
     {
         "ABC",
@@ -59,12 +59,12 @@ def reachable(
 ) -> list[ast.stmt]:
     """Return the statements of *tree* that the function *name* can reach, in order.
 
-    All of them where *name* is not defined there, or where the code looks names up in
-    a way that cannot be followed.
+    Return all of them if *name* is not defined there, or if the code looks names up
+    dynamically.
 
     Args:
-        declarations: Names of applications, services and the like, which are compared
-            in other ways: a statement that binds nothing else is not looked at unless
+        declarations: Names of applications, services and similar objects, which are
+            compared in other ways: a statement that binds only these counts only if
             the function itself uses the name.
     """
     statements = [_Statement.of(node) for node in tree.body]
@@ -92,13 +92,13 @@ def reachable(
 class _Statement:
     node: ast.stmt
     binds: frozenset[str]
-    """Names of the module that it gives a value."""
+    """Names of the module that it binds."""
     uses: frozenset[str]
     is_definition: bool
     has_effect: bool
-    """Whether it is run for more than the names that it binds."""
+    """Whether it does more than binding names."""
     may_have_effect: bool
-    """Whether it is, should nobody use these names."""
+    """Whether it is assumed to, if no code uses the names that it binds."""
     is_dynamic: bool
 
     def is_run_for_effect(
@@ -132,7 +132,7 @@ class _Statement:
 
 
 def _never_runs(node: ast.stmt) -> bool:
-    """Whether *node* does nothing in a worker: a docstring, or what `__main__` does."""
+    """Return whether *node* has no effect in a worker: a docstring, a main guard."""
     match node:
         case ast.Expr(value=ast.Constant()) | ast.Pass():
             return True
@@ -147,7 +147,7 @@ def _never_runs(node: ast.stmt) -> bool:
 
 
 def _names(node: ast.AST) -> Iterator[str]:
-    """Yield each name that *node* reads, and strings that may be names of types."""
+    """Yield each name that *node* reads, and strings that may be type annotations."""
     for part in ast.walk(node):
         match part:
             case ast.Name(id=name, ctx=ast.Load() | ast.Del()):
@@ -164,7 +164,7 @@ def _binds_names_only(node: ast.stmt) -> bool:
             return True
         case ast.Assign(targets=targets):
             parts = [part for target in targets for part in ast.walk(target)]
-            # A subscript or an attribute changes something that has another name.
+            # A subscript or an attribute modifies an object that has another name.
             return not any(isinstance(p, (ast.Subscript, ast.Attribute)) for p in parts)
     return False
 
@@ -192,7 +192,7 @@ def _bound(node: ast.stmt) -> Iterator[str]:
 
 
 def _registers(node: ast.stmt) -> bool:
-    """Whether a definition may make itself known elsewhere."""
+    """Return whether a definition may register itself elsewhere."""
     match node:
         case ast.FunctionDef() | ast.AsyncFunctionDef():
             return not _are_harmless(node.decorator_list)

@@ -1,8 +1,8 @@
-"""Where a worker's stacks are when none of its Python can run any more.
+"""Get the stacks of a worker that cannot run any Python code.
 
-An anonymous file that the controller holds and the worker inherits. The worker's
-faulthandler writes into it when a fatal signal ends it, and when it is asked to by
-another signal: that works also while C code holds the interpreter's lock.
+A black box is an anonymous file that the controller holds and the worker inherits. The
+worker's faulthandler writes stacks to it on a fatal signal, and when the controller
+sends another signal. That works even while C code holds the GIL.
 """
 
 from __future__ import annotations
@@ -22,18 +22,21 @@ from attrs import define, field
 from trio_supervisor._location import PACKAGE
 from trio_supervisor.process.groups import IS_LINUX
 
-# Nothing else uses it, and what has no handler for it is never sent one.
-ASK: Final = signal.SIGRTMIN + 7 if hasattr(signal, "SIGRTMIN") else signal.SIGUSR2
-_MOST: Final = 256 * 1024
+# No other code uses this signal. It is sent only to processes that have a handler.
+DUMP_SIGNAL: Final = (
+    signal.SIGRTMIN + 7 if hasattr(signal, "SIGRTMIN") else signal.SIGUSR2
+)
+_READ_SIZE: Final = 256 * 1024
 _FRAME: Final = '  File "'
 _OWN_FRAMES: Final = (
     f"{_FRAME}{os.path.abspath(PACKAGE)}{os.sep}",
     f"{_FRAME}<frozen runpy>",
 )
-_LOOK: Final = 0.005
-# A dump of many threads comes in pieces; after so long without one it is whole [s].
+_POLL_INTERVAL: Final = 0.005
+# A dump of many threads is written in parts; it is complete after this pause [s].
 _QUIET: Final = 0.05
-# The others are asked then in any case: a main thread may have blocked all signals [s].
+# After this time the other threads are signalled as well: the main thread may have
+# blocked all signals [s].
 _MAIN_WITHIN: Final = 0.4
 
 
@@ -42,10 +45,10 @@ class BlackBox:
     """The controller's end; made by `open_black_box`. A context manager."""
 
     descriptor: int
-    """What the worker inherits."""
+    """For the worker to inherit."""
     _is_closed: bool = field(default=False, init=False)
     _last: str = field(default="", init=False)
-    """What was in it when it was given back."""
+    """Its content when it was closed."""
 
     def __enter__(self) -> Self:
         return self
@@ -54,51 +57,51 @@ class BlackBox:
         self.close()
 
     def close(self) -> None:
-        """Give it back, but for what is in it. May be called again."""
+        """Close the file; keep its content. May be called again."""
         if not self._is_closed:
             self._last = self.read()
             self._is_closed = True
             os.close(self.descriptor)
 
     def read(self) -> str:
-        """Return what is in it, without the frames that only started the worker."""
+        """Return the content, without the frames that started the worker."""
         if self._is_closed:
             return self._last
-        data = os.pread(self.descriptor, _MOST, 0)
+        data = os.pread(self.descriptor, _READ_SIZE, 0)
         return without_boot(data.decode("utf-8", "backslashreplace"))
 
     async def ask(self, process_id: int, threads: Sequence[int] | None = None) -> str:
-        """Have threads of the process write where they are; return that.
+        """Make threads of the process write their stacks; return these.
 
-        A system call that one is in may be interrupted. Waits for as long as none
-        writes: put `trio.fail_after` around it. Empty: the process has no handler for
-        it. If the process ends, what was written until then.
+        The signal may interrupt a system call of a thread. Waits until a thread writes:
+        use `trio.fail_after`. If the process exits, return the stacks written so far;
+        empty if it has no handler for the signal.
 
         Args:
             process_id: Must not have been reaped.
-            threads: The main thread first, if it is among them; None: all of them.
+            threads: The main thread first, if it is included; None: all threads.
         """
         await trio.lowlevel.checkpoint()
-        if self._is_closed or not has_handler(process_id, ASK):
+        if self._is_closed or not has_handler(process_id, DUMP_SIGNAL):
             return self._last
         os.ftruncate(self.descriptor, 0)
         main, *others = threads or threads_of(process_id) or [process_id]
-        # It is what is wanted most. On a busy machine it may answer late, and not all
-        # threads answer at all, so that they cannot be counted.
+        # The main thread matters most, and may answer late on a busy machine. Some
+        # threads never answer, so answers cannot be counted.
         with trio.move_on_after(_MAIN_WITHIN):
-            _signal_thread(process_id, main, ASK)
+            _signal_thread(process_id, main, DUMP_SIGNAL)
             await self._wait_whole()
         if not self._is_closed:
             for thread in others:
-                # One after the other: all at once has crashed healthy processes.
-                _signal_thread(process_id, thread, ASK)
+                # One after another: all at once has crashed healthy processes.
+                _signal_thread(process_id, thread, DUMP_SIGNAL)
             await self._wait_whole()
         return self.read()
 
     async def _wait_whole(self) -> None:
-        """Wait until something was written, and nothing more comes."""
+        """Wait until something is written, and nothing more follows."""
         while not (size := self._size()) and not self._is_closed:  # noqa: ASYNC110
-            await trio.sleep(_LOOK)
+            await trio.sleep(_POLL_INTERVAL)
         while not self._is_closed:
             await trio.sleep(_QUIET)
             if (grown := self._size()) == size:
@@ -110,20 +113,20 @@ class BlackBox:
 
 
 def open_black_box() -> BlackBox | None:
-    """Return a new one; None: this system has no such files."""
+    """Return a new black box; None: not supported on this system."""
     if not IS_LINUX:
         return None
     descriptor = os.memfd_create("trio_supervisor black box")
-    # Truncated in between, it goes on at its new end.
+    # O_APPEND: after it was truncated, writing continues at the new end.
     fcntl.fcntl(descriptor, fcntl.F_SETFL, os.O_APPEND | os.O_RDWR)
     return BlackBox(descriptor)
 
 
 def without_boot(text: str) -> str:
-    """Return what faulthandler wrote without the outermost frames that are ours."""
+    """Return stacks of faulthandler without the outermost frames of this package."""
     kept: list[str] = []
     for line in reversed(text.splitlines()):
-        # Upwards: frames come innermost first, and ours are the last of each stack.
+        # Bottom up: frames are listed innermost first, ours are the last of each stack.
         is_frame = line.startswith(_FRAME)
         is_own = line.startswith(_OWN_FRAMES)
         is_outermost = not kept or not kept[-1].startswith(_FRAME)
@@ -133,17 +136,17 @@ def without_boot(text: str) -> str:
 
 
 def use_black_box(descriptor: int) -> None:
-    """In the worker: have stacks written to *descriptor*, at its death or when asked.
+    """In the worker: write stacks to *descriptor* on fatal signals and on request.
 
-    An application that has its own way with fatal signals keeps it.
+    An application's own faulthandler for fatal signals stays in use.
     """
     if not faulthandler.is_enabled():
         faulthandler.enable(file=descriptor)
-    faulthandler.register(ASK, file=descriptor, all_threads=False)
+    faulthandler.register(DUMP_SIGNAL, file=descriptor, all_threads=False)
 
 
 def has_handler(process_id: int, number: int) -> bool:
-    """Whether the process catches signal *number*, which would end it otherwise.
+    """Return whether the process has a handler for signal *number*.
 
     Source: proc_pid_status(5), SigCgt.
     """
@@ -163,10 +166,10 @@ def threads_of(process_id: int) -> list[int]:
 
 
 def switches_of(process_id: int) -> dict[int, int]:
-    """Return how often each thread gave the processor back by itself, by its number.
+    """Return the number of voluntary context switches of each thread, by its number.
 
-    One that wants the interpreter's lock, and does not get it, does so at each switch
-    interval: some hundred times a second at least.
+    A thread that waits for the GIL does one at each switch interval: at least some
+    hundred times a second.
 
     Source: proc_pid_status(5), voluntary_ctxt_switches; CPython's ``take_gil``.
     """

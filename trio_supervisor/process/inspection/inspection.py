@@ -1,8 +1,8 @@
-"""A look at a process from outside, in the order of what it can cost the process.
+"""Inspect a process from outside, starting with the least intrusive way.
 
-The kernel's view first, then the interpreter's memory, for which nothing in the process
-runs. Signals come last, and only to threads in which they interrupt nothing that would
-not go on: ``sleep``, ``poll`` and ``pause`` would return to C code before their time.
+First the kernel's view, then the interpreter's memory, neither of which runs code in
+the process. Signals come last, and only for threads whose system call is restarted:
+``sleep``, ``poll`` and ``pause`` would return early to C code.
 """
 
 from __future__ import annotations
@@ -19,30 +19,31 @@ from trio_supervisor.process.inspection.kernel_threads import ThreadView, view_t
 from trio_supervisor.process.threads import run_in_thread
 
 FROZEN: Final = {
-    "T": "it is stopped, as by SIGSTOP: nothing in it runs",
-    "t": "it is stopped by a debugger: nothing in it runs",
-    "D": "it is in an uninterruptible wait in the kernel, as for a disk",
-    "Z": "it has ended, and waits to be buried",
+    "T": "it is stopped by a signal such as SIGSTOP; none of its code runs",
+    "t": "it is stopped by a debugger; none of its code runs",
+    "D": "it is in uninterruptible sleep in the kernel (usually waiting for I/O)",
+    "Z": "it has exited and is not reaped yet (zombie)",
 }
 _SIGNALS_WITHIN: Final = 0.7
 
 
 @frozen(kw_only=True)
 class Inspection:
-    """What was seen of a process."""
+    """The result of an inspection."""
 
     way: str
-    """How: ``kernel`` where nothing in it can run, ``memory`` or ``faulthandler`` where
-    there are stacks, ``threads`` where only the kernel tells; empty: it is gone."""
+    """Its source: ``kernel`` if no code of the process can run, ``memory`` or
+    ``faulthandler`` if there are stacks, ``threads`` if only kernel states are known;
+    empty: the process has exited."""
     text: str
 
 
 async def inspect_process(process_id: int, box: BlackBox | None) -> Inspection:
-    """Look at a process. What was seen is returned though it ends meanwhile.
+    """Inspect a process. If it exits in between, return what was found.
 
     Args:
         process_id: Must not have been reaped.
-        box: What its faulthandler writes to; None: it has none.
+        box: Its black box; None: it has none.
     """
     views = view_threads(process_id)
     if all(view.state in "ZX" for view in views):
@@ -54,12 +55,12 @@ async def inspect_process(process_id: int, box: BlackBox | None) -> Inspection:
     stacks = await run_in_thread(_read, process_id, abandon_on_cancel=True)
     if not isinstance(stacks, str):
         return Inspection(way="memory", text=describe(stacks, view_threads(process_id)))
-    return await _ask(process_id, box, views, stacks)
+    return await _signal_threads(process_id, box, views, stacks)
 
 
 def _read(process_id: int) -> Mapping[int, Sequence[str]] | str:
-    """Return the lines of each thread's stack, by its number; a text says why not."""
-    # Only where it is needed: it is loaded by none of what starts an application.
+    """Return the lines of each thread's stack, by its number; or why it failed."""
+    # Imported here, to keep it out of the start of an application.
     from trio_supervisor.diagnostics.remote.remote_stacks import (
         UnreadableError,
         read_stacks,
@@ -69,7 +70,7 @@ def _read(process_id: int) -> Mapping[int, Sequence[str]] | str:
         threads = read_stacks(process_id).threads
     except UnreadableError as exc:
         return str(exc)
-    moving = ["  (it went on while it was read)"]
+    moving = ["  (it was running while its stack was read)"]
     return {
         thread.native_id: [
             *(
@@ -83,15 +84,15 @@ def _read(process_id: int) -> Mapping[int, Sequence[str]] | str:
 
 
 def describe(stacks: Mapping[int, Sequence[str]], views: Sequence[ThreadView]) -> str:
-    """Return stacks as text, each with what the kernel says of its thread."""
+    """Return stacks as text, each with the kernel's state of its thread."""
     known = {view.number for view in views}
-    # A forked child's main thread may have kept the number of its parent's.
-    strange = [number for number in stacks if number not in known]
+    # In a forked child, Python may know the main thread by the number in the parent.
+    unknown = [number for number in stacks if number not in known]
     blocks = []
     for view in views:
         lines = stacks.get(view.number)
-        if lines is None and view.is_main and len(strange) == 1:
-            lines = stacks[strange[0]]
+        if lines is None and view.is_main and len(unknown) == 1:
+            lines = stacks[unknown[0]]
         if lines is not None:
             blocks.append(
                 "\n".join((f"{_title(view)} (most recent call first):", *lines))
@@ -100,7 +101,7 @@ def describe(stacks: Mapping[int, Sequence[str]], views: Sequence[ThreadView]) -
     others = Counter(str(view) for view in views if view.number in known)
     if others:
         words = ", ".join(f"{count} {state}" for state, count in others.items())
-        blocks.append(f"Threads that run no Python: {words}")
+        blocks.append(f"Threads without Python code: {words}")
     return without_boot("\n\n".join(blocks))
 
 
@@ -109,30 +110,32 @@ def _title(view: ThreadView) -> str:
     return f"{name} {view.number}, {view}"
 
 
-async def _ask(
+async def _signal_threads(
     process_id: int, box: BlackBox | None, views: Sequence[ThreadView], problem: str
 ) -> Inspection:
-    """Ask threads by signals, where that does no harm."""
-    bearing = [view.number for view in views if view.can_be_signalled]
+    """Get stacks by signals, from threads that can be signalled safely."""
+    safe = [view.number for view in views if view.can_be_signalled]
     text = ""
-    if box is not None and bearing:
+    if box is not None and safe:
         with trio.move_on_after(_SIGNALS_WITHIN):
-            await box.ask(process_id, bearing)
+            await box.ask(process_id, safe)
         text = box.read()
     else:
         await trio.lowlevel.checkpoint()
     lines = list(_why(problem, views, is_asked=bool(text)))
     if not text:
-        kernel = [f"{_title(view)}, {view.processor_time:.2f} s used" for view in views]
+        kernel = [
+            f"{_title(view)}, {view.processor_time:.2f} s CPU time" for view in views
+        ]
         return Inspection(way="threads", text="\n".join((*lines, *kernel)))
     return Inspection(way="faulthandler", text="\n".join((*lines, "", text)))
 
 
 def _why(problem: str, views: Sequence[ThreadView], *, is_asked: bool) -> Iterator[str]:
     if is_asked:
-        yield f"(asked by a signal to each thread, since {problem})"
+        yield f"(stacks written by faulthandler after a signal, since {problem})"
     else:
-        yield f"(stacks are not known, since {problem})"
+        yield f"(no stacks available, since {problem})"
     for view in views:
         if not view.can_be_signalled:
-            yield f"(not asked: {_title(view)}: a signal might end that)"
+            yield f"(not signalled: {_title(view)}: this could interrupt the call)"

@@ -1,7 +1,7 @@
-"""What the kernel tells of each thread of a process: its state, and what it waits in.
+"""Read the state of each thread of a process, and the call it waits in, from /proc.
 
-Source: proc_pid_stat(5), proc_pid_syscall(5), proc_pid_wchan(5). Nothing in the process
-runs for it, and nothing is interrupted.
+Source: proc_pid_stat(5), proc_pid_syscall(5), proc_pid_wchan(5). This runs no code in
+the process and interrupts nothing.
 """
 
 from __future__ import annotations
@@ -77,7 +77,7 @@ _NAMES: Final = {"x86_64": _X86, "aarch64": _ARM}
 _RESTARTED: Final = frozenset(
     {"read", "write", "wait4", "waitid", "futex", "fcntl", "flock", "fsync"}
 )
-"""System calls that go on after a handler with SA_RESTART. Source: signal(7)."""
+"""System calls that are restarted after a handler with SA_RESTART: signal(7)."""
 _STATES: Final = {
     "R": "running",
     "S": "sleeping",
@@ -92,18 +92,18 @@ _STATES: Final = {
 
 @frozen(kw_only=True)
 class ThreadView:
-    """One thread, as the kernel sees it."""
+    """The kernel's view of one thread."""
 
     number: int
     is_main: bool
     state: str
     """A letter, as in ps(1)."""
     call: str = ""
-    """The system call that it is in; empty: none, or nobody may know."""
+    """Its current system call; empty: none, or not readable."""
     place: str = ""
-    """The function of the kernel in which it waits; empty as *call*."""
+    """The kernel function in which it waits; empty as *call*."""
     processor_time: float = 0.0
-    """That it has used so far [s]."""
+    """CPU time used so far [s]."""
 
     def __str__(self) -> str:
         words = _STATES.get(self.state, f"in state {self.state}")
@@ -113,18 +113,18 @@ class ThreadView:
 
     @property
     def can_be_signalled(self) -> bool:
-        """Whether a handled signal surely ends nothing that it is in the middle of.
+        """Whether a handled signal cannot interrupt its system call.
 
-        ``sleep``, ``poll``, ``pause`` and their like are never restarted: C code that
-        called one goes on as if it were over.
+        ``sleep``, ``poll``, ``pause`` and similar calls are never restarted: C code
+        that called one would continue too early.
         """
         return self.state == "R" or self.call in _RESTARTED
 
 
 def state_of(process_id: int) -> str:
-    """Return the state of a process, a letter as in ps(1); empty: it is gone.
+    """Return the state of a process, a letter as in ps(1); empty: it has exited.
 
-    Where the system has no ``/proc``, ``?`` for each process that exists.
+    Without ``/proc``, ``?`` for each process that exists.
     """
     if not os.path.isdir("/proc/self/task"):
         try:
@@ -139,7 +139,7 @@ def state_of(process_id: int) -> str:
 
 
 def view_threads(process_id: int) -> tuple[ThreadView, ...]:
-    """Return the threads of a process, its main thread first; empty: it is gone."""
+    """Return the threads of a process, its main thread first; empty: it has exited."""
     numbers: list[int] = []
     with suppress(OSError):
         numbers = [int(name) for name in os.listdir(f"/proc/{process_id}/task")]

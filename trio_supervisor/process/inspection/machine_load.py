@@ -1,4 +1,4 @@
-"""How busy the machine is, and how long a process waited for it: from the kernel."""
+"""Measure the load of the machine, and how long a process has waited for it."""
 
 from __future__ import annotations
 
@@ -15,33 +15,33 @@ _STOPPED: Final = ("T", "t")
 
 
 class Machine(Protocol):
-    """What a controller asks of the machine."""
+    """The measurements that a controller needs."""
 
     cores: int
 
     def queued(self, process_id: int) -> Mapping[int, float]:
-        """Return how long each thread has waited for a processor so far [s]."""
+        """Return the time that each thread has waited for a CPU so far [s]."""
         ...
 
     def busy(self, process_id: int) -> float:
-        """Return how long its main thread has run, or wanted to run, so far [s]."""
+        """Return the time its main thread has run or waited for a CPU so far [s]."""
         ...
 
     def stalled(self, process_id: int) -> float:
-        """Return how long all around the process has waited for memory so far [s]."""
+        """Return the time the process's cgroup has stalled on memory so far [s]."""
         ...
 
     def is_stopped(self, process_id: int) -> bool:
-        """Whether the process was stopped by SIGSTOP, or by a debugger."""
+        """Return whether the process is stopped, by SIGSTOP or a debugger."""
         ...
 
     def pressure(self) -> Pressure:
-        """Return what the kernel says of the last ten seconds."""
+        """Return the kernel's pressure averages of the last ten seconds."""
         ...
 
 
 class IdleMachine:
-    """One that never has too much to do: for tests, and where nothing is known."""
+    """A machine without load: for tests, and for systems without measurements."""
 
     cores = 1
 
@@ -67,7 +67,7 @@ class IdleMachine:
 
 
 class LinuxMachine:
-    """What /proc and the cgroup file system tell; what they do not tell is 0."""
+    """Measurements from /proc and the cgroup file system; 0 where they are missing."""
 
     def __init__(self) -> None:
         self.cores = len(os.sched_getaffinity(0)) if IS_LINUX else os.cpu_count() or 1
@@ -94,7 +94,7 @@ class LinuxMachine:
         return 0.0
 
     def stalled(self, process_id: int) -> float:
-        """Return the total of ``full`` of its cgroup's memory.pressure, or of all.
+        """Return the ``full`` total of its cgroup's memory.pressure, or the system's.
 
         Source: the kernel's psi.rst.
         """
@@ -110,7 +110,7 @@ class LinuxMachine:
         return 0.0
 
     def is_stopped(self, process_id: int) -> bool:
-        """Whether its state is T."""
+        """Return whether its state is T or t."""
         stat = read_stat(process_id)
         return stat is not None and stat[0] in _STOPPED
 
@@ -130,7 +130,7 @@ def _average(resource: str, line: str) -> float:
 
 
 def _psi(text: str, line: str, name: str) -> float:
-    """Return a value of a pressure file, as ``some avg10=0.00 … total=0``."""
+    """Return a value of a pressure file: ``some avg10=0.00 … total=0``."""
     for words in map(str.split, text.splitlines()):
         if words and words[0] == line:
             for word in words[1:]:

@@ -1,9 +1,9 @@
-"""What one child and its helpers say to the controller, over sockets of its own.
+"""Receive notifications of one child and its helpers, over its own sockets.
 
-One that runs this package inherits a connected socket: no path that may be removed, no
-right that is lost with another user, and nobody else who could fill its queue. Others
-find an address in ``NOTIFY_SOCKET``: an abstract one on Linux, which is no file either;
-else a path, which is checked, and made again when it is gone.
+A child that runs this package inherits a connected socket: it needs no path that could
+be removed and no permissions after a change of user, and no other process can fill its
+queue. Other children get an address in ``NOTIFY_SOCKET``: an abstract one on Linux,
+otherwise a path, whose file is recreated if it is removed.
 """
 
 from __future__ import annotations
@@ -31,29 +31,29 @@ from trio_supervisor.process.notify.sd_notify import (
 logger = logging.getLogger(__name__)
 
 BATCH: Final = 8
-"""So many are taken at once, which is fewer than the kernel queues (11): a flood is
-told by it, and does not take all of our time."""
+"""Datagrams that are read at a time. Fewer than the kernel queues (11), so that a flood
+is recognised and does not take all of the controller's time."""
 _UCRED: Final = struct.Struct("3i")
 
 
 @define(eq=False)
 class NotificationReceiver:
-    """One socket at which a child is heard."""
+    """One socket that receives notifications of a child."""
 
     socket: socket.socket
     _path: str | None = None
-    """Where it is bound, if that is a file."""
+    """Path of its file, if it has one."""
     _inode: int = 0
     _is_private: bool = False
-    """Whether nobody has its other end who did not get it from us."""
+    """Whether only the child and its descendants can have the other end."""
 
     def receive_now(self, process_id: int) -> tuple[list[Notification], bool]:
-        """Return what is there, and whether there may be more.
+        """Return the queued notifications, and whether there may be more.
 
-        What is too long, or comes from a stranger, is dropped.
+        Datagrams that are too long or come from another process are dropped.
 
         Args:
-            process_id: Of the child: it, and what is in its group, may speak here.
+            process_id: The child: it and the members of its group may send.
         """
         found: list[Notification] = []
         for _ in range(BATCH):
@@ -61,27 +61,27 @@ class NotificationReceiver:
                 data, ancillary, flags, _ = self.socket.recvmsg(
                     MAX_DATAGRAM, socket.CMSG_SPACE(_UCRED.size)
                 )
-            except OSError:  # none is left
+            except OSError:  # the queue is empty
                 return found, False
             if flags & socket.MSG_TRUNC:
                 continue
             fields = parse_fields(data)
             sender = _sender(ancillary, fields.get("MAINPID", ""))
-            if self._is_private or _may_speak(sender, process_id):
+            if self._is_private or _may_send(sender, process_id):
                 found.append(Notification(process_id=sender[0], fields=fields))
         return found, True
 
     def restore(self, directory: str) -> bool:
-        """Make its file again if it is gone; say whether it was.
+        """Recreate its file if it was removed; return whether it was.
 
         Raises:
-            OSError: that is not possible now.
+            OSError: it cannot be created.
         """
         if self._path is None or _inode(self._path) == self._inode:
             return False
         os.makedirs(directory, mode=0o700, exist_ok=True)
         fresh = _bind(self._path)
-        # Under the same number: whoever waits for it goes on.
+        # Under the same number, so that waiting tasks continue.
         os.dup2(fresh.fileno(), self.socket.fileno(), inheritable=False)
         fresh.close()
         self._inode = _inode(self._path)
@@ -89,7 +89,7 @@ class NotificationReceiver:
 
     @property
     def has_file(self) -> bool:
-        """Whether there is something to `restore`."""
+        """Whether it has a file that `restore` can recreate."""
         return self._path is not None
 
     def close(self) -> None:
@@ -102,13 +102,13 @@ class NotificationReceiver:
 
 @define(eq=False)
 class Channel:
-    """The controller's end, of one process; made by `open_channel`.
+    """The controller's end of the sockets of one process; made by `open_channel`.
 
-    A context manager: it is closed at the end, unless `keep` was called.
+    As a context manager, it is closed at the end unless `keep` was called.
     """
 
     address: str
-    """For ``NOTIFY_SOCKET``."""
+    """Value for ``NOTIFY_SOCKET``."""
     receivers: tuple[NotificationReceiver, ...]
     heartbeat: HeartbeatReader | None = None
     _inherited: socket.socket | None = field(default=None)
@@ -116,14 +116,14 @@ class Channel:
 
     @property
     def descriptors(self) -> list[int]:
-        """What the process inherits, as `notify.open_notifier` expects it."""
+        """The descriptors for the process, as `open_notifier` expects them."""
         if self._inherited is None or self.heartbeat is None:
             return []
         assert self.heartbeat.descriptor is not None
         return [self._inherited.fileno(), self.heartbeat.descriptor]
 
     def keep(self) -> None:
-        """Say that the process has been started, and has what it inherits."""
+        """Keep the channel open: the process has started and inherited its ends."""
         self._is_kept = True
         if self._inherited is not None:
             self._inherited.close()
@@ -150,18 +150,18 @@ class Channel:
 def open_channel(
     directory: str, *, is_ours: bool, is_abstract: bool = IS_LINUX
 ) -> Channel:
-    """Return a new one, for one process.
+    """Return a new channel for one process.
 
     Args:
-        directory: Closed to other users: for files, where there have to be any.
+        directory: Not accessible for other users; for socket files, if needed.
         is_ours: Whether the process runs this package, and inherits its end.
-        is_abstract: Whether the kernel has addresses that are no files.
+        is_abstract: Whether the kernel supports abstract addresses.
 
     Raises:
-        OSError: there are no descriptors left, or no place for a file.
+        OSError: no descriptors left, or the file cannot be created.
     """
     name = f"trio_supervisor-{os.getpid()}-{secrets.token_hex(8)}"
-    # Short: all of an address has to go into 108 bytes, and TMPDIR may be long.
+    # Short: an address is limited to 108 bytes, and TMPDIR may be long.
     path = None if is_abstract else os.path.join(directory, secrets.token_hex(4))
     address = path or f"@{name}"
     named = _bind(address)
@@ -205,9 +205,9 @@ def _inode(path: str) -> int:
 
 
 def _sender(ancillary: list[tuple[int, int, bytes]], main_pid: str) -> tuple[int, int]:
-    """Return the process and the user that the kernel names."""
+    """Return pid and uid of the sender, from the kernel's credentials."""
     if sys.platform != "linux":
-        # No credentials there; the socket's directory is closed to other users.
+        # No credentials; but other users cannot access the socket's directory.
         return int(main_pid) if main_pid.isdecimal() else 0, os.getuid()
     for level, type_, data in ancillary:
         if level == socket.SOL_SOCKET and type_ == socket.SCM_CREDENTIALS:
@@ -216,18 +216,18 @@ def _sender(ancillary: list[tuple[int, int, bytes]], main_pid: str) -> tuple[int
     return 0, -1
 
 
-def _may_speak(sender: tuple[int, int], process_id: int) -> bool:
-    """Whether *sender* is the process itself, by whatever user, or a helper of it.
+def _may_send(sender: tuple[int, int], process_id: int) -> bool:
+    """Return whether *sender* is the process itself, as any user, or its helper.
 
-    A helper of this user that has ended already, as systemd-notify does at once, is
-    believed: it got the address from the process.
+    A helper of this user that has exited already, such as systemd-notify, is accepted:
+    it got the address from the process.
     """
-    speaker, user = sender
-    if speaker == process_id:
+    sender_id, user = sender
+    if sender_id == process_id:
         return True
     if user not in (0, os.getuid()):
         return False
     try:
-        return os.getpgid(speaker) == process_id
+        return os.getpgid(sender_id) == process_id
     except ProcessLookupError:
         return True

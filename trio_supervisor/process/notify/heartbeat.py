@@ -1,8 +1,8 @@
-"""A process's last heartbeat, in a page of memory that it shares with the controller.
+"""Share the time of a process's last heartbeat with the controller, in a memory page.
 
-A heartbeat is one store of a timestamp: no queue that others could fill, and nobody who
-has to read it in time. The controller looks when it judges. Each process has a page of
-its own, so that none can write another's.
+A heartbeat is one store of a timestamp: there is no queue that other processes could
+fill or that the controller would have to read in time. Each process has its own page,
+so that none can write that of another.
 """
 
 from __future__ import annotations
@@ -23,16 +23,16 @@ _SIZE: Final = mmap.PAGESIZE
 _BEAT: Final = 0
 _HELD: Final = 1
 _SINCE: Final = 2
-"""Words of the page: the last heartbeat, for how long looks of ours have held the
-process up in all, and since when one does so now; 0: none does [ns]."""
-_MOST_HELD: Final = 30 * 10**9
-"""A process that is held up for longer between two heartbeats is silent [ns]."""
+"""Words of the page [ns]: time of the last heartbeat; total time for which diagnostics
+have paused the process; start of the current pause (0: not paused)."""
+_MAX_PAUSE: Final = 30 * 10**9
+"""Longest pause that is subtracted between two heartbeats [ns]."""
 _FAILED: Final = ctypes.c_void_p(-1).value
 
 
 def _now() -> int:
-    # Like trio's clock it stands still while the host is suspended, and it is the same
-    # for all processes.
+    # Like trio's clock, it does not advance while the host is suspended, and is the
+    # same for all processes.
     return time.clock_gettime_ns(time.CLOCK_MONOTONIC)
 
 
@@ -41,13 +41,13 @@ class HeartbeatReader:
     """The controller's end; made by `open_heartbeat`. A context manager."""
 
     descriptor: int | None
-    """What the process inherits; None: it has it."""
+    """Descriptor for the process; None: it was inherited and closed here."""
     _address: int | None
     _last: int = field(default=0, init=False)
-    _looked: int = field(default=0, init=False)
+    _read_at: int = field(default=0, init=False)
     _beat: int | None = field(default=None, init=False)
-    _held_before: int = field(default=0, init=False)
-    """What *held* was at the last heartbeat."""
+    _paused_before: int = field(default=0, init=False)
+    """Total pause at the last heartbeat."""
 
     def __enter__(self) -> Self:
         return self
@@ -56,36 +56,36 @@ class HeartbeatReader:
         self.close()
 
     def close_descriptor(self) -> None:
-        """Close the descriptor: the process has its own. The memory stays."""
+        """Close the descriptor: the process has its own. The memory stays mapped."""
         if self.descriptor is not None:
             os.close(self.descriptor)
             self.descriptor = None
 
     def age(self) -> float | None:
-        """Return how long ago the last heartbeat was [s]; None: there was none.
+        """Return the time since the last heartbeat [s]; None: there was none.
 
-        The time in which a look of ours held the process up is left out of it.
+        Time in which diagnostics paused the process is not counted.
 
-        A value that cannot be a time between this look and the one before (the process
-        has a clock of its own, or writes what it likes) counts as a heartbeat now.
+        A value that cannot be a time since the previous call (the process has another
+        clock, or writes arbitrary values) counts as a heartbeat now.
         """
         if self._address is None:
             return None
-        value, held, since = (ctypes.c_uint64 * 3).from_address(self._address)
+        value, paused, since = (ctypes.c_uint64 * 3).from_address(self._address)
         now = _now()
         if 0 < since < now:
-            held += now - since
+            paused += now - since
         if value != self._last:
-            self._last, self._held_before = value, held
-            self._beat = value if self._looked <= value <= now else now
-        self._looked = now
+            self._last, self._paused_before = value, paused
+            self._beat = value if self._read_at <= value <= now else now
+        self._read_at = now
         if self._beat is None:
             return None
-        left_out = min(max(0, held - self._held_before), _MOST_HELD)
-        return max(0, now - self._beat - left_out) / 1e9
+        excluded = min(max(0, paused - self._paused_before), _MAX_PAUSE)
+        return max(0, now - self._beat - excluded) / 1e9
 
     def close(self) -> None:
-        """Give everything back. May be called again."""
+        """Close the descriptor and unmap the page. May be called again."""
         self.close_descriptor()
         if self._address is not None:
             _libc().munmap(self._address, _SIZE)
@@ -94,7 +94,7 @@ class HeartbeatReader:
 
 @define(eq=False)
 class HeartbeatWriter:
-    """The end in the process itself; made by `use_heartbeat`."""
+    """The end in the process; made by `use_heartbeat`."""
 
     _memory: mmap.mmap
     _slot: memoryview = field(init=False)
@@ -103,21 +103,22 @@ class HeartbeatWriter:
         self._slot = memoryview(self._memory).cast("Q")
 
     def beat(self) -> None:
-        """Give a heartbeat: one aligned store of 8 bytes, which never waits."""
+        """Store a heartbeat: one aligned store of 8 bytes, which never waits."""
         self._slot[_BEAT] = _now()
 
     @contextmanager
     def held(self) -> Iterator[None]:
-        """Say for the length of the block that a look of ours holds the process up.
+        """Mark the process as paused by diagnostics within the block.
 
-        One thread alone may do so.
+        Only one thread at a time may do so.
         """
         began = self._slot[_SINCE] = _now()
         try:
             yield
         finally:
             held = self._slot[_HELD] + _now() - began
-            # In this order: read in between, it counts twice, and not at all otherwise.
+            # In this order: a reader in between counts the pause twice; in the other
+            # order, it would not count it.
             self._slot[_HELD] = held
             self._slot[_SINCE] = 0
 
@@ -148,7 +149,7 @@ def open_heartbeat() -> HeartbeatReader:
 
 
 def use_heartbeat(descriptor: int) -> HeartbeatWriter:
-    """In the process: return what beats there. *descriptor* is closed."""
+    """In the process: return the writer for *descriptor*, which is closed."""
     try:
         return HeartbeatWriter(mmap.mmap(descriptor, _SIZE, mmap.MAP_SHARED))
     finally:
@@ -164,9 +165,9 @@ def _open_page() -> int:
         "trio_supervisor heartbeat", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING
     )
     try:
-        # Written, not only grown: where there is no memory, that is known here.
+        # Written, not only extended, so that a lack of memory is an error here.
         os.write(descriptor, bytes(_SIZE))
-        # A process that truncates it would have the controller die by SIGBUS.
+        # Otherwise a process that truncates it would kill the controller by SIGBUS.
         with suppress(AttributeError):
             seals = fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW | fcntl.F_SEAL_SEAL
             fcntl.fcntl(descriptor, fcntl.F_ADD_SEALS, seals)
@@ -177,9 +178,9 @@ def _open_page() -> int:
 
 
 def _libc() -> ctypes.CDLL:
-    """Return the C library, by which memory is mapped without keeping a descriptor.
+    """Return the C library, whose mmap keeps no descriptor open.
 
-    Python's own mmap keeps one until 3.13 (``trackfd``).
+    Python's mmap keeps a copy of the descriptor before 3.13 (``trackfd``).
     """
     libc = ctypes.CDLL(None, use_errno=True)
     libc.mmap.restype = ctypes.c_void_p

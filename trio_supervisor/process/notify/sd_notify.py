@@ -1,4 +1,4 @@
-"""Readiness by datagrams, as in sd_notify(3): what they say, and how they are sent."""
+"""Send and parse readiness datagrams, as in sd_notify(3)."""
 
 from __future__ import annotations
 
@@ -17,16 +17,16 @@ from trio_supervisor.process.notify.heartbeat import HeartbeatWriter, use_heartb
 
 logger = logging.getLogger(__name__)
 
-# A status line, a few variables: systemd takes 4 KiB, and so do we.
+# Enough for a status line and a few variables; the limit of systemd.
 MAX_DATAGRAM: Final = 4096
 _MAX_STATUS: Final = 200
-# What a flood of lines costs is bounded, too.
+# Bounds the cost of a datagram with many lines.
 _MAX_FIELDS: Final = 64
 
 
 @frozen(kw_only=True)
 class Notification:
-    """One datagram of a process that is known."""
+    """One datagram of a known process."""
 
     process_id: int
     fields: Mapping[str, str]
@@ -38,7 +38,7 @@ class Notification:
 
     @property
     def is_unready(self) -> bool:
-        """READY=0: a word of ours; sd_notify(3) knows no way back."""
+        """READY=0: an extension, since sd_notify(3) cannot revoke readiness."""
         return self.fields.get("READY") == "0"
 
     @property
@@ -53,14 +53,14 @@ class Notification:
 
     @property
     def status(self) -> str | None:
-        """STATUS=…, on one line and of printable characters."""
+        """STATUS=…, as one line of printable characters."""
         if (text := self.fields.get("STATUS")) is None:
             return None
         return "".join(c if c.isprintable() else " " for c in text[:_MAX_STATUS])
 
 
 def parse_fields(data: bytes) -> dict[str, str]:
-    """Return the variables of a datagram; lines without one are left out."""
+    """Return the variables of a datagram; other lines are ignored."""
     fields: dict[str, str] = {}
     for line in data.decode("utf-8", "replace").splitlines()[:_MAX_FIELDS]:
         name, equals, value = line.partition("=")
@@ -71,18 +71,18 @@ def parse_fields(data: bytes) -> dict[str, str]:
 
 @define(eq=False)
 class Notifier:
-    """The sending end, in the child. Never blocks, and never fails for good.
+    """The sending end, in the child. It never blocks and never raises.
 
     A datagram that cannot be sent now (the receiver's queue is full) is refused, and
-    the caller may try again.
+    the caller may retry.
     """
 
     address: str | None
-    """As ``NOTIFY_SOCKET`` has it: a path, or ``@NAME``."""
+    """A path, or ``@NAME``, as in ``NOTIFY_SOCKET``."""
     _inherited: socket.socket | None = None
-    """A connected socket: needs no path, and no right to one."""
+    """A connected socket, which needs no path and no permission for one."""
     _heartbeat: HeartbeatWriter | None = None
-    """Where heartbeats go, if not by datagrams as well."""
+    """Writer for heartbeats; None: they are sent as datagrams."""
     _socket: socket.socket | None = field(default=None, init=False)
     _has_warned: bool = field(default=False, init=False)
 
@@ -109,21 +109,21 @@ class Notifier:
         self._socket = self._inherited = None
 
     def beat(self) -> None:
-        """Give a heartbeat. One that cannot be given now is not given later."""
+        """Give a heartbeat. One that cannot be sent now is dropped."""
         if self._heartbeat is not None:
             self._heartbeat.beat()
         else:
             self.send("WATCHDOG=1")
 
     def held(self) -> AbstractContextManager[None]:
-        """Have the time of the block left out of the silence of this process."""
+        """Exclude the time of the block from the age of the last heartbeat."""
         return nullcontext() if self._heartbeat is None else self._heartbeat.held()
 
     def send(self, text: str) -> bool:
-        """Send variables, as ``"READY=1"``; say whether they went off.
+        """Send variables such as ``"READY=1"``; return False to retry later.
 
-        True also where they cannot be sent at all: trying again would be of no use. Why
-        is logged, once, unless the controller is gone.
+        True if they were sent, and also if they can never be sent, which is logged once
+        unless the controller is gone.
         """
         if sys.platform != "linux":
             text += f"\nMAINPID={os.getpid()}"
@@ -143,31 +143,31 @@ class Notifier:
             except BlockingIOError:
                 return False
             except ConnectionError:
-                return True  # the controller is gone: our lifeline says so, too
-            except OSError as exc:  # an application that closed all descriptors
+                return True  # the controller is gone, which the lifeline reports
+            except OSError as exc:  # the application has closed all descriptors
                 problem = exc
             else:
                 return True
         if problem is not None and not self._has_warned:
             self._has_warned = True
-            logger.warning("cannot tell the controller %r: %s", text, problem)
+            logger.warning("cannot send %r to the controller: %s", text, problem)
         return True
 
 
 def kernel_address(address: str) -> str:
-    """Return where the kernel finds *address*, as ``NOTIFY_SOCKET`` has it."""
+    """Convert *address* of ``NOTIFY_SOCKET`` to a socket address of the kernel."""
     return "\0" + address[1:] if address.startswith("@") else address
 
 
 def open_notifier(address: str, descriptors: Sequence[int]) -> Notifier:
-    """Return a notifier for what a child has inherited: a socket, and its heartbeat.
+    """Return a notifier for the inherited descriptors: a socket and a heartbeat page.
 
     Args:
-        descriptors: None at all: there is only the *address*.
+        descriptors: May be empty: then only the *address* is used.
     """
     if not descriptors:
         return Notifier(address)
     connected, heartbeat = descriptors
-    # What the child starts by exec has no part in this.
+    # Programs that the child executes must not inherit it.
     os.set_inheritable(connected, False)
     return Notifier(address, socket.socket(fileno=connected), use_heartbeat(heartbeat))

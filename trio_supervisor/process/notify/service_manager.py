@@ -1,9 +1,9 @@
-"""Our side towards whoever supervises us: sd_notify(3), and a log of the same news.
+"""Notify the service manager of this process: sd_notify(3), or a log file.
 
-A service manager sets ``NOTIFY_SOCKET`` (systemd, Podman, another controller). Where
-there is none, as in a container, ``NOTIFY_LOG`` names a file to which the same is
-appended as JSON lines; a probe may look there. Its form is that of Ruby's
-async-container, so what reads the one reads the other.
+A service manager (systemd, Podman, another controller) sets ``NOTIFY_SOCKET``. Without
+one, as in a container, ``NOTIFY_LOG`` names a file to which the same notifications are
+appended as JSON lines, for probes to read. The format is that of Ruby's
+async-container.
 """
 
 from __future__ import annotations
@@ -23,34 +23,34 @@ from attrs import define, field
 
 logger = logging.getLogger(__name__)
 
-# One datagram: systemd takes 4 KiB. Cut by us, where we know what is being cut.
+# Keeps a datagram below the 4 KiB that systemd accepts.
 _MAX_STATUS: Final = 2000
-# FDNAME of sd_notify(3): at most so many ASCII characters, none a control or a colon.
+# Longest FDNAME of sd_notify(3): ASCII, without control characters and colons.
 _MAX_NAME: Final = 255
 _RELOADING: Final = "Reloading..."
 
 
 @define(eq=False)
 class ServiceManager:
-    """Who supervises us, or nobody: then all of this does nothing.
+    """The service manager of this process. Without one, all methods do nothing.
 
-    Nothing here waits or raises for a manager that is gone or too busy. Methods say
-    whether the news went off; a manager that is too busy (its queue is full) may be
-    told again. What cannot be told at all is logged, once.
+    No method waits, or raises because the manager is gone or busy. Methods return
+    False if the manager's queue is full and the notification can be repeated. One that
+    can never be sent is logged once.
     """
 
     notify_socket: str | None = None
     """A path, or ``@NAME`` for an abstract one."""
     notify_log: str | None = None
     watchdog_interval: float | None = None
-    """How often to call `watchdog`, which is twice as often as asked [s]."""
+    """Interval for calls of `watchdog`: half of what the manager requires [s]."""
     _has_warned: bool = field(default=False, init=False)
 
     @classmethod
     def from_environment(cls, environ: Mapping[str, str]) -> Self:
-        """Return what *environ* says.
+        """Return the service manager that *environ* describes.
 
-        A watchdog that is meant for another process is none.
+        A watchdog for another process is ignored.
         """
         watched = environ.get("WATCHDOG_PID", str(os.getpid()))
         period = environ.get("WATCHDOG_USEC", "")
@@ -62,10 +62,10 @@ class ServiceManager:
         )
 
     def ready(self, status: str = "", *, size: int | None = None) -> bool:
-        """Say that all is up.
+        """Notify that all workers are ready.
 
         Args:
-            size: How many workers there are, for the log.
+            size: Number of workers, for the log.
         """
         news: dict[str, object] = {"ready": True}
         if size is not None:
@@ -73,52 +73,52 @@ class ServiceManager:
         return self._tell({"READY": "1"}, news, status)
 
     def reloading(self, status: str = _RELOADING) -> bool:
-        """Say that a reload begins; `reloaded` has to follow."""
-        # From Type=notify-reload on: systemd wants to see that it is no older reload.
+        """Notify that a reload begins; `reloaded` has to follow."""
+        # Type=notify-reload: systemd compares the time with that of its request.
         moment = time.clock_gettime_ns(time.CLOCK_MONOTONIC) // 1000
         variables = {"RELOADING": "1", "MONOTONIC_USEC": str(moment)}
         return self._tell(variables, {"ready": False, "reloading": True}, status)
 
     def reloaded(self, status: str = "", *, size: int | None = None) -> bool:
-        """Say that a reload is over, whether or not it succeeded."""
+        """Notify that a reload is over, whether or not it succeeded."""
         return self.ready(status, size=size)
 
     def stopping(self, status: str = "") -> bool:
-        """Say that we are about to end."""
+        """Notify that the shutdown begins."""
         return self._tell({"STOPPING": "1"}, {"stopping": True}, status)
 
     def status(self, text: str) -> bool:
-        """Say something to people: one line."""
+        """Set the status line, for people."""
         return self._tell({}, {}, text)
 
     def extend_timeout(self, seconds: float) -> bool:
-        """Ask for *seconds* [s] from now on to start, reload or stop in."""
+        """Extend the timeout of a start, reload or stop to *seconds* from now [s]."""
         return self._notify({"EXTEND_TIMEOUT_USEC": str(max(1, round(seconds * 1e6)))})
 
     def watchdog(self) -> bool:
-        """Say that we are well."""
+        """Send a heartbeat."""
         return self._notify({"WATCHDOG": "1"})
 
     def store(self, name: str, descriptor: int) -> bool:
-        """Have the manager keep *descriptor*, and hand it over to our successor.
+        """Store *descriptor* in the manager, which passes it to the next process.
 
-        It comes back as by socket activation: see `AdoptedDescriptors`. FDPOLL=0: it
-        is kept also when its other end hangs up.
+        It is passed as in socket activation: see `AdoptedDescriptors`. FDPOLL=0 keeps
+        it even if its other end is closed.
 
         Raises:
-            ValueError: *name* is none for a descriptor, or *descriptor* is not open.
+            ValueError: *name* is invalid, or *descriptor* is not open.
         """
         variables = {"FDSTORE": "1", "FDNAME": _checked(name), "FDPOLL": "0"}
         return self._notify(variables, [descriptor])
 
     def unstore(self, name: str) -> bool:
-        """Have the manager close all that it keeps as *name*; raises as `store`."""
+        """Remove the descriptors stored as *name*; raises as `store`."""
         return self._notify({"FDSTOREREMOVE": "1", "FDNAME": _checked(name)})
 
     def _tell(
         self, variables: Mapping[str, str], news: dict[str, object], status: str
     ) -> bool:
-        """Say the same to both."""
+        """Notify the manager, and append to the log."""
         if line := _one_line(status):
             variables = {**variables, "STATUS": line}
             news = {**news, "status": line}
@@ -156,7 +156,7 @@ class ServiceManager:
         line = json.dumps(news, separators=(",", ":")) + "\n"
         flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC
         try:
-            # A pipe that nobody reads is no reason to wait.
+            # O_NONBLOCK: a FIFO without a reader must not block.
             log = os.open(self.notify_log, flags | os.O_NONBLOCK | os.O_NOCTTY, 0o644)
             try:
                 os.write(log, line.encode())
@@ -174,15 +174,15 @@ class ServiceManager:
 async def keep_watchdog(
     manager: ServiceManager, check: Callable[[], Awaitable[None]]
 ) -> None:
-    """Call *check* over and over, and tell the watchdog each time it passed.
+    """Call *check* repeatedly, and send a heartbeat each time it passes.
 
-    So a *check* that hangs or raises (which ends this as well) has the manager start
-    us anew. Without a watchdog this returns at once.
+    If *check* hangs or raises (which ends this function), the manager restarts this
+    process. Without a watchdog, return immediately.
     """
     if (interval := manager.watchdog_interval) is None:
         return
     while True:
-        # From start to start: the time that a check takes is not on top of it.
+        # From start to start, so that the time of a check is not added.
         due = trio.current_time() + interval
         await check()
         manager.watchdog()
@@ -190,7 +190,7 @@ async def keep_watchdog(
 
 
 def _one_line(text: str) -> str:
-    """A line break would begin another variable, and be a lie of our own."""
+    """Return *text* on one line: a line break would begin another variable."""
     return "".join(c if c.isprintable() else " " for c in text[:_MAX_STATUS]).strip()
 
 

@@ -1,1 +1,1 @@
-"""What children print: drained always, kept a little, and written where it belongs."""
+"""Output of children: read it without delay, keep the last lines, write it out."""

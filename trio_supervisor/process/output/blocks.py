@@ -1,4 +1,4 @@
-"""Bytes to whole lines, however they were cut on the way: nothing lost, or doubled."""
+"""Assemble whole lines from reads of any size; lose and duplicate nothing."""
 
 from __future__ import annotations
 
@@ -7,9 +7,9 @@ from typing import Final, Literal, NamedTuple, TypeAlias
 
 from attrs import define, field, frozen
 
-# As Docker does: what is longer is more likely data than a line somebody reads.
+# The limit of Docker: longer lines are more likely data than text.
 MAX_LINE: Final = 16 * 1024
-"""A line that is longer is cut into pieces, its newline not counted [bytes]."""
+"""Longer lines are cut into pieces; without the newline [bytes]."""
 
 Data: TypeAlias = bytes | memoryview
 Stream: TypeAlias = Literal["stdout", "stderr"]
@@ -17,7 +17,7 @@ Stream: TypeAlias = Literal["stdout", "stderr"]
 
 @frozen(kw_only=True)
 class Origin:
-    """The process that printed something."""
+    """The process that printed a block."""
 
     name: str
     process_id: int
@@ -26,42 +26,42 @@ class Origin:
 
 
 class Block(NamedTuple):
-    """Whole lines that were read at a time; made for each read, so it is a tuple."""
+    """Whole lines from one read. A tuple, since one is created for each read."""
 
     time: float
     """When they were read [s since the epoch]."""
     origin: Origin
     stream: Stream
     data: Data
-    """Never empty. Only a line that was cut, or the last of all, has no newline."""
+    """Never empty. Only a cut line, or the very last one, has no newline."""
     is_cut: bool
-    """Whether the last line goes on in the next block."""
+    """Whether the last line continues in the next block."""
     is_continued: bool = False
     """Whether the first line began in the previous block."""
 
 
 class Piece(NamedTuple):
-    """A line without its newline, or one of the pieces of a line that is too long."""
+    """A line without its newline, or a piece of a line that is too long."""
 
     data: bytes
     is_cut: bool
-    """Whether the line goes on in the next piece."""
+    """Whether the line continues in the next piece."""
 
 
 @define(eq=False)
 class LineAssembler:
-    """Takes what was read from one stream, and gives it back in whole lines."""
+    """Assembles the reads of one stream to whole lines."""
 
     _rest: bytearray = field(factory=bytearray, init=False)
-    """The line that is not complete, from where it was last cut."""
+    """The incomplete line, from where it was last cut."""
 
     @property
     def rest(self) -> bytearray:
-        """The incomplete line, from where it was last cut; not to be changed."""
+        """The incomplete line, from where it was last cut; do not modify it."""
         return self._rest
 
     def add(self, data: bytes) -> Iterator[tuple[Data, bool]]:
-        """Yield what *data* completes, and whether its last line goes on."""
+        """Yield the lines that *data* completes, and whether the last one continues."""
         end = data.rfind(b"\n") + 1
         start = 0
         if self._rest and end:
@@ -79,9 +79,9 @@ class LineAssembler:
             del self._rest[:size]
 
     def cut(self) -> Iterator[tuple[Data, bool]]:
-        """Yield the incomplete line as it is now; its rest follows when it comes.
+        """Yield the incomplete line; its rest follows later.
 
-        A character of UTF-8 of which only a part has been read is kept back.
+        An incomplete UTF-8 character at its end is kept back.
         """
         size = _whole_characters(self._rest)
         if size:
@@ -89,14 +89,14 @@ class LineAssembler:
             del self._rest[:size]
 
     def end(self) -> Iterator[tuple[Data, bool]]:
-        """Yield what stands there without a newline."""
+        """Yield the last line, if it has no newline."""
         if self._rest:
             yield bytes(self._rest), False
             self._rest.clear()
 
 
 def _whole_characters(data: bytearray) -> int:
-    """Return the length of *data* without an incomplete last character of UTF-8."""
+    """Return the length of *data* without an incomplete UTF-8 character at its end."""
     for back in range(1, min(4, len(data) + 1)):
         byte = data[-back]
         if byte & 0xC0 == 0x80:
@@ -107,16 +107,16 @@ def _whole_characters(data: bytearray) -> int:
 
 
 def _part(data: bytes, start: int, end: int) -> Data:
-    # A view preforked the copy of much; of little it would keep the whole in memory.
+    # A view saves copying a large part; of a small one it would keep all in memory.
     if 2 * (end - start) < len(data):
         return data[start:end]
     return data if end - start == len(data) else memoryview(data)[start:end]
 
 
 def pieces_of(block: Block) -> Iterator[Piece]:
-    """Yield the lines of *block*, one after another: it is not split beforehand.
+    """Yield the lines of *block* lazily.
 
-    The newline alone of a line that was cut just before it is no line of its own.
+    A newline that directly follows a cut does not count as an empty line.
     """
     data = bytes(block.data)
     start = 1 if block.is_continued and data.startswith(b"\n") else 0
@@ -134,7 +134,7 @@ def pieces_of(block: Block) -> Iterator[Piece]:
 
 
 def _cut_at(data: bytes | bytearray, start: int) -> int:
-    """Where the piece that begins at *start* ends: not within a character of UTF-8."""
+    """Return the end of the piece at *start*, never inside a UTF-8 character."""
     end = start + MAX_LINE
     for candidate in range(end, end - 4, -1):
         if data[candidate] & 0xC0 != 0x80:
@@ -143,15 +143,15 @@ def _cut_at(data: bytes | bytearray, start: int) -> int:
 
 
 def count_lines(data: Data) -> int:
-    """Return how many lines are in *data*, a last one without newline included."""
+    """Return the number of lines in *data*; a last one without newline counts."""
     data = bytes(data)
     return data.count(b"\n") + (not data.endswith(b"\n"))
 
 
 def shown_of(piece: Piece) -> bytes:
-    r"""Return the bytes of *piece* that are shown, without a ``\r`` at either end.
+    r"""Return the bytes of *piece* that are shown, without ``\r`` at either end.
 
-    Progress bars begin with one, and lines of Windows end with one.
+    Progress bars begin with one, and Windows lines end with one.
     """
     return piece.data.removeprefix(b"\r").removesuffix(b"\r")
 

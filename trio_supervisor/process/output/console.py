@@ -1,4 +1,4 @@
-"""Our own standard output and error, as children's lines are written to them."""
+"""Write the lines of children to standard output and error of this process."""
 
 from __future__ import annotations
 
@@ -18,27 +18,27 @@ _STDERR: Final = 2
 
 
 def has_colours(descriptor: int) -> bool:
-    """Whether a descriptor is a terminal that may be coloured: see no-color.org."""
+    """Return whether *descriptor* is a terminal with colours: see no-color.org."""
     is_dumb = os.environ.get("TERM") == "dumb"
     return os.isatty(descriptor) and not is_dumb and not os.environ.get("NO_COLOR")
 
 
 @define(eq=False)
 class Console:
-    """Both; made by `open_console`."""
+    """Standard output and error; made by `open_console`."""
 
     _stdout: Destination
     _stderr: Destination
     _own: list[Destination]
-    """Those that end with it."""
+    """Destinations that are closed with it."""
 
     @property
     def destinations(self) -> set[Destination]:
-        """One or two: both may be the same terminal, or the same pipe."""
+        """One or two: both may be the same terminal or pipe."""
         return {self._stdout, self._stderr}
 
     def sink(self, name: str, stream: Stream, form: Form) -> Sink:
-        """Return where *stream* of the child *name* goes."""
+        """Return the sink for *stream* of the child *name*."""
         destination = self._stdout if stream == "stdout" else self._stderr
         descriptor = destination.descriptor
         render = renderer_of(
@@ -50,7 +50,7 @@ class Console:
         return Sink(destination, render)
 
     def close(self) -> None:
-        """End those that are not somebody else's, each once it is written."""
+        """Close the own destinations, each once its queue is written."""
         for destination in self._own:
             destination.close()
 
@@ -58,7 +58,7 @@ class Console:
 def open_console(
     form: Form, stdout: Destination | None, stderr: Destination | None
 ) -> Console:
-    """Make what is not given, of descriptors 1 and 2."""
+    """Return a console; destinations not given are made of descriptors 1 and 2."""
     own: list[Destination] = []
 
     def make(descriptor: int) -> Destination:
@@ -66,7 +66,7 @@ def open_console(
         with suppress(OSError):
             os.fstat(descriptor)
             is_closed = False
-        if is_closed:  # the number may come to be that of some other file
+        if is_closed:  # the number may be reused for another file
             descriptor = os.open(os.devnull, os.O_WRONLY | os.O_CLOEXEC)
         made = Destination(descriptor, notice_of(form), is_owner=is_closed)
         own.append(made)
@@ -74,7 +74,7 @@ def open_console(
 
     stderr = stderr or make(_STDERR)
     if stdout is None:
-        # In one queue, or what was printed first might come second.
+        # The same queue for both keeps the order of lines.
         stdout = stderr if _is_same(_STDOUT, stderr.descriptor) else make(_STDOUT)
     return Console(stdout, stderr, own)
 

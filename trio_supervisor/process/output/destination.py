@@ -1,11 +1,10 @@
-"""Where lines are written, by a thread: what hangs there holds up nobody here."""
+"""Write lines to a descriptor in a thread, so that a blocked write blocks only that."""
 
 from __future__ import annotations
 
 import os
 import select
 import threading
-from collections import deque
 from collections.abc import Callable
 from contextlib import suppress
 from functools import partial
@@ -15,132 +14,120 @@ import trio
 from attrs import define, field
 
 from trio_supervisor.process.output.blocks import Data, count_lines
+from trio_supervisor.process.output.write_queue import WriteQueue
 
 QUEUE_SIZE: Final = 4 * 1024 * 1024
-"""What waits to be written [bytes]."""
-# Small enough for a destination of 3 MB/s to show progress within our patience.
-_BATCH_SIZE: Final = 256 * 1024
-# Of writev(2): IOV_MAX.
-_BATCH_COUNT: Final = 1000
+"""Default size of the queue [bytes]."""
 _RETRY: Final = 1.0
-"""Between attempts at a destination that refuses, as a full disk does [s]."""
+"""Time between attempts to write after an error such as a full disk [s]."""
 
 
 def _ignore_problem(_problem: OSError | None) -> None:
-    """The problem of a terminal is best not written to that terminal."""
+    """Do nothing: the problem of a terminal cannot be written to that terminal."""
 
 
 @define(eq=False)
 class Destination:
-    """A descriptor, a bounded queue, and the thread that empties it.
+    """A descriptor, a bounded queue, and a thread that writes the queue.
 
-    All of it may be used from any thread, and after a fork, in which the child starts
-    with an empty queue. When the queue is full, the oldest is dropped, whole, and a
-    line says so once something can be written again.
+    It can be used from any thread, and after a fork; a forked child starts with an
+    empty queue. If the queue is full, the oldest lines are dropped, and a line reports
+    it once writing succeeds again.
     """
 
     descriptor: int
     _notice: Callable[[int], bytes]
-    """Makes the line that says how many were dropped."""
-    patience: float = 0.1
-    """How long `send` waits where the queue is full [s]."""
+    """Returns a line that reports how many lines were dropped."""
+    send_timeout: float = 0.1
+    """How long `send` waits for room in the queue [s]."""
     _limit: int = QUEUE_SIZE
     _is_owner: bool = False
-    """Whether the descriptor is closed with it."""
+    """Whether closing it closes the descriptor."""
     _idle: float | None = 10.0
-    """A thread with nothing to do ends, or a thousand files would keep as many [s];
-    None: it stays, for when none can be started."""
+    """The thread exits after this time without work, or a thousand files would keep a
+    thousand threads [s]; None: never, in case none could be started later."""
     _on_problem: Callable[[OSError | None], None] = _ignore_problem
-    """Called by the thread when writing begins to fail; None: it works again."""
-    lost: int = field(default=0, init=False)
-    """Lines that were dropped, ever."""
-    _dropped: int = field(default=0, init=False)
-    """Lines that were dropped and not told of yet."""
-    _items: deque[Data] = field(factory=deque, init=False)
-    _size: int = field(default=0, init=False)
-    """Of what waits and of what is being written [bytes]."""
-    _accepted: int = field(default=0, init=False)
-    _settled: int = field(default=0, init=False)
-    """Items that are written or dropped, of those that were accepted."""
-    _is_overflowing: bool = field(default=False, init=False)
-    """From when something was dropped until half of the queue is written."""
+    """Called in the thread when writing fails; with None when it succeeds again."""
+    _queue: WriteQueue = field(init=False)
     _is_failing: bool = field(default=False, init=False)
     _is_closing: bool = field(default=False, init=False)
-    _is_at_line_start: bool = field(default=True, init=False)
     _next_descriptor: int | None = field(default=None, init=False)
     _waiters: set[Callable[[], object]] = field(factory=set, init=False)
-    """Called once, when something was settled or refused."""
+    """Called once, when items were settled or writing fails."""
     _changed: threading.Condition = field(factory=threading.Condition, init=False)
     _thread: threading.Thread | None = field(default=None, init=False)
     _process_id: int = field(factory=os.getpid, init=False)
 
+    def __attrs_post_init__(self) -> None:
+        self._queue = WriteQueue(self._limit, self._notice)
+
+    @property
+    def lost(self) -> int:
+        """Number of lines dropped so far."""
+        return self._queue.lost
+
     def begin(self) -> None:
-        """Start the thread now, and not with the first line."""
+        """Start the thread now, instead of with the first line."""
         with self._changed:
             self._work()
 
     def put(self, data: Data) -> None:
-        """Have *data* written: whole lines, at least one. Never waits.
+        """Queue *data*, one or more whole lines. Never waits.
 
-        Drops what is oldest where the queue is full.
+        Drops the oldest lines if the queue is full.
         """
         if self._process_id != os.getpid():
-            self._start_over()
+            self._restart_after_fork()
         with self._changed:
             if self._is_closing:
-                self.lost += count_lines(data)
+                self._queue.lost += count_lines(data)
                 return
-            while self._items and self._size + len(data) > self._limit:
-                self._drop(self._items.popleft())
-                self._is_overflowing = True
-            self._items.append(data)
-            self._size += len(data)
-            self._accepted += 1
+            self._queue.add(data)
             self._work()
 
     async def send(self, data: Data) -> None:
-        """Have *data* written; where the queue is full, wait a little for room.
+        """Queue *data*; if the queue is full, wait up to `send_timeout` for room.
 
-        So what takes a block within `patience` sets the pace of who prints, and what
-        does not (a terminal that was stopped) loses lines. No checkpoint where there
-        is room. After a cancellation *data* is written all the same.
+        So a destination that takes a block within that time slows down the sender, and
+        one that does not (a stopped terminal) loses lines. No checkpoint if there is
+        room. A cancellation queues *data* as well.
         """
         try:
             if not self._has_room(len(data)):
-                with trio.move_on_after(self.patience):
+                with trio.move_on_after(self.send_timeout):
                     await self._until(lambda: self._has_room(len(data)))
         finally:
             self.put(data)
 
     async def flush(self) -> None:
-        """Wait until all that was accepted until now is written, or is refused.
+        """Wait until everything queued so far is written, or writing fails.
 
         A cancellation leaves the rest to be written.
         """
-        target = self._accepted
-        self._try_again()
-        await self._until(lambda: self._settled >= target or self._is_failing)
+        target = self._queue.accepted
+        self._retry_now()
+        await self._until(lambda: self._queue.settled >= target or self._is_failing)
 
     def drain(self, seconds: float) -> bool:
-        """Like `flush`, for those without a loop; say whether all was written.
+        """Like `flush`, without an event loop; return whether everything was written.
 
         Args:
-            seconds: To wait at most.
+            seconds: Time to wait at most.
         """
         if self._process_id != os.getpid():
-            return True  # what is queued belongs to the parent
-        self._try_again()
+            return True  # the queued lines belong to the parent process
+        self._retry_now()
         with self._changed:
-            target = self._accepted
+            target = self._queue.accepted
             self._changed.wait_for(
-                lambda: self._settled >= target or self._is_failing, seconds
+                lambda: self._queue.settled >= target or self._is_failing, seconds
             )
-            return self._settled >= target
+            return self._queue.settled >= target
 
     def replace(self, descriptor: int) -> None:
-        """Go on with another descriptor, which is owned, after what is being written.
+        """Switch to another descriptor, which is owned, after the current write.
 
-        The old one is closed, if it was owned.
+        The old one is closed if it was owned.
         """
         with self._changed:
             self._next_descriptor, unused = descriptor, self._next_descriptor
@@ -150,7 +137,7 @@ class Destination:
             os.close(unused)
 
     def close(self) -> None:
-        """Take no more, and end once all is written. Does not wait for it."""
+        """Accept no more lines, and end once all are written. Does not wait for it."""
         with self._changed:
             self._is_closing = True
             if self._thread is None:
@@ -159,36 +146,24 @@ class Destination:
             self._changed.notify_all()
 
     def _has_room(self, size: int) -> bool:
-        return (
-            self._size + size <= self._limit
-            or self._size == 0
-            or self._is_overflowing
-            or self._is_failing
-        )
-
-    def _drop(self, item: Data) -> None:
-        lines = count_lines(item)
-        self._dropped += lines
-        self.lost += lines
-        self._size -= len(item)
-        self._settled += 1
+        return self._is_failing or self._queue.has_room(size)
 
     def _work(self) -> None:
         if self._thread is None and not self._is_closing:
-            # A daemon: where it hangs in a write, it must not keep the program.
+            # A daemon thread: blocked in a write, it must not block the exit.
             self._thread = threading.Thread(
                 target=self._run, name=f"output {self.descriptor}", daemon=True
             )
             try:
                 self._thread.start()
-            except RuntimeError:  # too many threads: the next to come tries again
+            except RuntimeError:  # too many threads: retried with the next line
                 self._thread = None
         self._changed.notify_all()
 
-    def _try_again(self) -> None:
+    def _retry_now(self) -> None:
         with self._changed:
             self._is_failing = False
-            if self._items:  # no thread could be started for them, perhaps
+            if self._queue:  # perhaps no thread could be started for these
                 self._work()
             self._changed.notify_all()
 
@@ -207,18 +182,16 @@ class Destination:
                 with self._changed:
                     self._waiters.discard(waiter)
 
-    def _start_over(self) -> None:
-        """In a child that was forked: thread and queue are its parent's."""
+    def _restart_after_fork(self) -> None:
+        """In a forked child: thread and queued lines belong to the parent process."""
         self._process_id = os.getpid()
         self._changed = threading.Condition()
         self._thread = None
-        self._items.clear()
         self._waiters.clear()
-        self._size = self._dropped = 0
-        self._settled = self._accepted
-        self._is_overflowing = self._is_failing = False
+        self._queue.clear()
+        self._is_failing = False
 
-    # What follows is run by the thread.
+    # The following methods run in the thread.
 
     def _run(self) -> None:
         while (batch := self._next_batch()) is not None:
@@ -227,7 +200,7 @@ class Destination:
     def _next_batch(self) -> list[Data] | None:
         with self._changed:
             is_idle = False
-            while not self._items:
+            while not self._queue:
                 self._swap()
                 if self._is_closing:
                     self._close_descriptor()
@@ -236,23 +209,7 @@ class Destination:
                     return None
                 is_idle = not self._changed.wait(self._idle)
             self._swap()
-            batch: list[Data] = []
-            size = 0
-            while self._items and size < _BATCH_SIZE and len(batch) < _BATCH_COUNT:
-                batch.append(self._items.popleft())
-                size += len(batch[-1])
-            if self._dropped:
-                self._tell_of_dropped(batch)
-            return batch
-
-    def _tell_of_dropped(self, batch: list[Data]) -> None:
-        notice = self._notice(self._dropped)
-        if not self._is_at_line_start:
-            notice = b"\n" + notice
-        batch.insert(0, notice)
-        self._size += len(notice)
-        self._settled -= 1  # it will be settled, and was never accepted
-        self._dropped = 0
+            return self._queue.take_batch()
 
     def _swap(self) -> None:
         if self._next_descriptor is not None:
@@ -280,42 +237,25 @@ class Destination:
                 if not self._pause():
                     with self._changed:
                         for item in batch:
-                            self._drop(item)
+                            self._queue.drop(item)
                     break
             else:
-                self._settle(batch, written)
+                with self._changed:
+                    self._queue.settle(batch, written)
+                    self._is_failing = False
                 if has_failed:
                     has_failed = False
                     self._on_problem(None)
         self._announce()
 
-    def _settle(self, batch: list[Data], written: int) -> None:
-        """Take off *batch* what was written."""
-        done = 0
-        rest = written
-        while done < len(batch) and rest >= len(batch[done]):
-            rest -= len(batch[done])
-            done += 1
-        last = batch[done] if rest else batch[done - 1]
-        with self._changed:
-            self._is_at_line_start = last[rest - 1] == 0x0A
-            self._size -= written
-            self._settled += done
-            self._is_failing = False
-            if 2 * self._size <= self._limit:
-                self._is_overflowing = False
-        del batch[:done]
-        if rest:
-            batch[0] = memoryview(batch[0])[rest:]
-
     def _await_writable(self) -> None:
-        # Somebody who shares our terminal or pipe has made it non-blocking.
+        # Another process that shares the terminal or pipe has made it non-blocking.
         poll = select.poll()
         poll.register(self.descriptor, select.POLLOUT)
         poll.poll(_RETRY * 1000)
 
     def _pause(self) -> bool:
-        """Wait until it is worth another attempt; False: there will be none."""
+        """Wait before another attempt; return False if it is closing."""
         with self._changed:
             self._is_failing = True
             self._announce()

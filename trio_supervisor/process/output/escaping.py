@@ -1,8 +1,8 @@
-"""The one place that makes text of others harmless where people and terminals read it.
+"""Escape control characters in untrusted text before it is shown.
 
-What a worker, a client or a file says may hold characters that move a terminal's
-cursor, change its title, have it type an answer, or turn the direction of writing. They
-are shown as what they are. Standard library only, and quick to load.
+Text of a worker, a client or a file may contain characters that move a terminal's
+cursor, change its title, make it type an answer, or reverse the direction of writing.
+Standard library only, and fast to load.
 """
 
 from __future__ import annotations
@@ -10,8 +10,8 @@ from __future__ import annotations
 import re
 from typing import Final
 
-# C0 but tab, DEL and C1; then what turns the direction of writing, breaks lines or is
-# not seen: https://trojansource.codes, Unicode TR36.
+# C0 except tab, DEL and C1; then characters that change the direction of writing, break
+# lines or are invisible: https://trojansource.codes, Unicode TR36.
 _CLASS: Final = (
     "\x00-\x08\x0a-\x1f\x7f-\x9f\u061c\u200b-\u200f\u2028-\u202e\u2060-\u2069\ufeff"
 )
@@ -19,24 +19,24 @@ _ANY: Final = re.compile(f"[{_CLASS}]")
 
 
 def escape_line(text: str) -> str:
-    r"""Return *text* as one line: each such character as ``\x1b``, ``\u202e`` ….
+    r"""Return *text* as one line, with such characters as ``\x1b``, ``\u202e`` ….
 
-    A newline, too: nothing that is said becomes a line of its own.
+    Newlines are escaped as well, so that no text can forge a line of its own.
     """
     return text if text.isprintable() else _ANY.sub(_escape, text)
 
 
 def escape_text(text: str) -> str:
-    """Return *text* with its newlines, and all other such characters shown."""
+    """Return *text* with newlines kept and all other such characters escaped."""
     if text.isprintable():
         return text
     return "\n".join(_ANY.sub(_escape, line) for line in text.split("\n"))
 
 
 def escape_json(text: str) -> str:
-    r"""Return *text*, which is JSON, with such characters as ``\u009b``: still JSON.
+    r"""Return the JSON document *text* with such characters as ``\u009b``.
 
-    The newlines and indentation between values stay.
+    The result is equivalent JSON. Newlines between values stay.
     """
     if text.isprintable():
         return text

@@ -1,4 +1,4 @@
-"""Files that children's output goes to; another program rotates them."""
+"""Write output of children to files, which another program may rotate."""
 
 from __future__ import annotations
 
@@ -20,10 +20,10 @@ from trio_supervisor.process.output.rendering import notice_of
 logger = logging.getLogger(__name__)
 
 _MODE: Final = 0o640
-# The pace of a disk is the pace of who writes to it, with us or without. One that
-# hangs for longer, as a network's may, must not hold up a worker.
-_PATIENCE: Final = 1.0
-# There may be a file for each worker, all on the same full disk.
+# A worker may be slowed down to the speed of the disk, as if it wrote itself. A disk
+# that hangs for longer, such as a network file system, must not block it [s].
+_SEND_TIMEOUT: Final = 1.0
+# Each worker may have a file, all of them on the same full disk.
 _QUEUE_SIZE: Final = 1024 * 1024
 _FLAGS: Final = (
     os.O_WRONLY
@@ -32,15 +32,15 @@ _FLAGS: Final = (
     | os.O_CLOEXEC
     | os.O_NOCTTY
     | os.O_NOFOLLOW
-    | os.O_NONBLOCK  # a fifo that nobody reads is an error, not a wait
+    | os.O_NONBLOCK  # opening a FIFO without a reader fails instead of blocking
 )
 
 
 def open_file(path: str, field_name: str) -> int:
-    """Open *path* for appending, made with mode 0640 if it is not there.
+    """Open *path* for appending; create it with mode 0640 if it does not exist.
 
-    Its directory may be a symbolic link of our own or of root, the file itself not: in
-    a directory that others may write to, they would choose what we append to.
+    Its directory may be a symbolic link owned by this user or root. The file itself
+    must not be one: other users who can write to the directory could redirect it.
 
     Raises:
         SpecError: *field_name* names a file that cannot be written.
@@ -59,11 +59,11 @@ def _reason(path: str, exc: OSError) -> str:
         case errno.EPERM if exc.filename not in (None, path):
             return f"{exc.strerror}: {exc.filename}"
         case errno.ENOENT:
-            return f"there is no directory {os.path.dirname(path)}; create it"
+            return f"directory {os.path.dirname(path)} does not exist; create it"
         case errno.ELOOP:
             return "it is a symbolic link; name the file itself"
         case errno.ENXIO:
-            return "it is a fifo that nobody reads, or a socket"
+            return "it is a FIFO without a reader, or a socket"
     return exc.strerror or str(exc)
 
 
@@ -75,19 +75,19 @@ class _File:
 
 @define(eq=False)
 class OutputFiles:
-    """The open ones, each once: children that share a file do not mix within a line."""
+    """The open output files. Children that share a file never mix within a line."""
 
     _files: dict[str, _File] = field(factory=dict, init=False)
     _known: set[str] = field(factory=set, init=False)
-    """All that were open once: their directories were there."""
+    """Files opened before: their directories have existed."""
 
     @property
     def destinations(self) -> list[Destination]:
-        """Of all files."""
+        """The destinations of all files."""
         return [file.destination for file in self._files.values()]
 
     def open(self, path: str, user: str, field_name: str) -> Destination:
-        """Return where to write for *path*, which is kept open for *user*.
+        """Return the destination for *path*, which is kept open for *user*.
 
         Raises:
             SpecError: see `open_file`.
@@ -101,7 +101,7 @@ class OutputFiles:
             destination = Destination(
                 descriptor,
                 notice_of("raw"),
-                patience=_PATIENCE,
+                send_timeout=_SEND_TIMEOUT,
                 limit=_QUEUE_SIZE,
                 is_owner=True,
                 on_problem=partial(_log_problem, path),
@@ -111,24 +111,24 @@ class OutputFiles:
         return file.destination
 
     def has_one_user(self, path: str) -> bool:
-        """Return whether a single child writes to *path*: nobody to mix with."""
+        """Return whether only one child writes to *path*."""
         file = self._files.get(os.path.abspath(path))
         return file is not None and len(file.users) == 1
 
-    def leave(self, user: str) -> None:
-        """Close the files that were open for *user* only, once they are written."""
+    def release(self, user: str) -> None:
+        """Close the files that are open for *user* only, once they are written."""
         for path, file in list(self._files.items()):
             file.users.discard(user)
             if not file.users:
                 self._files.pop(path).destination.close()
 
     def restore(self) -> list[str]:
-        """Make again the files that were removed; return their paths.
+        """Recreate removed files; return their paths.
 
-        One that was moved away is written on until `reopen`: its name is rotated.
+        A renamed file is written to until `reopen`, since it is being rotated.
 
         Raises:
-            OSError: one cannot be made now; the others are.
+            OSError: none of the removed files can be created.
         """
         found, problems = [], []
         for path, file in self._files.items():
@@ -148,44 +148,43 @@ class OutputFiles:
     def _make_directory(self, path: str) -> None:
         directory = os.path.dirname(path)
         if not os.path.isdir(directory):
-            with suppress(OSError):  # opening the file tells what is wrong
+            with suppress(OSError):  # opening the file reports the error
                 os.makedirs(directory, mode=0o750, exist_ok=True)
-                logger.warning("the directory %s was removed; made again", directory)
+                logger.warning("directory %s was removed; recreated", directory)
 
     def reopen(self) -> None:
-        """Open each path again: whoever rotates files has moved the old one away.
+        """Open each path again, after the files were rotated.
 
-        Where that fails, the old one is written on, and the log says so.
+        If that fails, the old file stays in use, which is logged.
         """
         for path, file in self._files.items():
             try:
                 file.destination.replace(open_file(path, "reopen"))
             except SpecError as exc:
-                logger.error("%s; the old file is kept", exc.problem)
+                logger.error("%s; still writing to the old file", exc.problem)
 
     def close(self) -> None:
-        """Close all, each once it is written."""
+        """Close all files, each once its queue is written."""
         for file in self._files.values():
             file.destination.close()
         self._files.clear()
 
 
 def _is_removed(descriptor: int) -> bool:
-    """Whether no name is left of an open file."""
+    """Return whether an open file has no name any more."""
     try:
         found = os.fstat(descriptor)
-    except OSError:  # another one is about to take its place
+    except OSError:  # it is being replaced
         return False
     return stat.S_ISREG(found.st_mode) and found.st_nlink == 0
 
 
 def _log_problem(path: str, problem: OSError | None) -> None:
     if problem is None:
-        logger.warning("%s can be written again", path)
+        logger.warning("writing to %s again", path)
     else:
         logger.error(
-            "%s cannot be written: %s; it is tried again, and "
-            "the last MiB kept meanwhile",
+            "cannot write to %s: %s; retrying every second, keeping the last 1 MiB",
             path,
             problem.strerror,
         )

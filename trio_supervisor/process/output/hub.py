@@ -1,4 +1,4 @@
-"""The owner of all that children of one controller print."""
+"""Collect, keep and pass on the output of all children of a controller."""
 
 from __future__ import annotations
 
@@ -27,16 +27,15 @@ from trio_supervisor.process.output.subscription import Subscription
 from trio_supervisor.process.output.tail import OutputLine, Tail
 from trio_supervisor.tasks import Nursery, open_nursery
 
-# For what was printed last, when all has ended: a destination that hangs keeps the
-# controller for so long [s].
-_LAST_WORDS: Final = 2.0
+# How long a blocked destination may delay the controller's exit [s].
+_FLUSH_TIMEOUT: Final = 2.0
 
 
 @define(eq=False)
 class ChildOutput:
-    """What one process prints; made by `OutputHub.open`.
+    """Output of one process; made by `OutputHub.open`.
 
-    Leaving it as a context manager is `close`.
+    As a context manager, it is closed at the end of the block.
     """
 
     name: str
@@ -61,16 +60,13 @@ class ChildOutput:
 
     @property
     def descriptors(self) -> tuple[int, int]:
-        """What the process inherits as its standard output and error."""
+        """The descriptors for standard output and error of the process."""
         return self._pipes[0].writing, self._pipes[1].writing
 
     def started(
         self, process_id: int, *, generation: int = 1, incarnation: int = 1
     ) -> None:
-        """Say that the process has its `descriptors`: they are closed here.
-
-        From now on it is read from.
-        """
+        """Start reading: the process has inherited `descriptors`, close them here."""
         self._origin = Origin(
             name=self.name,
             process_id=process_id,
@@ -86,7 +82,7 @@ class ChildOutput:
 
     @property
     def readings(self) -> list[tuple[Stream, int, str | None, Form]]:
-        """The ends that are read from: which stream, where it goes, and its form."""
+        """The read ends of the pipes: stream, descriptor, file, and form."""
         streams: tuple[Stream, Stream] = ("stdout", "stderr")
         found = zip(streams, self._pumps, self._files, strict=False)
         return [
@@ -96,29 +92,29 @@ class ChildOutput:
         ]
 
     def last_lines(self, count: int) -> list[OutputLine]:
-        """Return what this process printed last."""
+        """Return the last *count* lines of this process."""
         if self._origin is None:
             return []
         return self._hub.tail_of(self.name).last(count, self._origin)
 
     def finish(self) -> None:
-        """Take what is there now, without waiting: call it when the process ended.
+        """Read what is in the pipes, without waiting; call it after the process exited.
 
-        `last_lines` is then complete. What others that have inherited the pipes print
-        later is read as well, until they close them.
+        `last_lines` is then complete. Output of other processes that have inherited
+        the pipes is read until they close them.
         """
         for pump in self._pumps:
             pump.finish()
 
     def close(self) -> None:
-        """Take what is there now, and read no more. May be called again.
+        """Read what is in the pipes, then close them. May be called again.
 
-        Who still prints into the pipes gets SIGPIPE from now on.
+        Processes that still write to the pipes get SIGPIPE.
         """
         if self._is_closed:
             return
         self._is_closed = True
-        if self._origin is None:  # it was never started
+        if self._origin is None:  # the process was never started
             for descriptor in (*self._pipes[0], *self._pipes[1]):
                 os.close(descriptor)
         for pump in self._pumps:
@@ -127,7 +123,7 @@ class ChildOutput:
 
 @define(eq=False)
 class OutputHub:
-    """Drains, keeps and passes on what children print; made by `open_output_hub`."""
+    """Reads, keeps and passes on output of children; made by `open_output_hub`."""
 
     _form: Form
     _console: Console
@@ -142,7 +138,7 @@ class OutputHub:
 
     @property
     def form(self) -> Form:
-        """How lines of children look in our own output."""
+        """Form of the lines in the output of this process."""
         return self._form
 
     def open(
@@ -153,13 +149,13 @@ class OutputHub:
         stderr: str | None = None,
         form: Form | None = None,
     ) -> ChildOutput:
-        """Make the pipes for the next process of the child *name*.
+        """Create the pipes for the next process of the child *name*.
 
         Args:
-            stdout: A file that its standard output goes to, byte for byte, instead of
-                ours. It stays open until `forget`.
+            stdout: File for its standard output, byte for byte; None: that of this
+                process. The file stays open until `forget`.
             stderr: The same for its standard error; may be the same file.
-            form: How it looks in ours, where that differs from the others.
+            form: Form in the output of this process; None: that of the hub.
 
         Raises:
             SpecError: a file cannot be written.
@@ -180,10 +176,10 @@ class OutputHub:
     def tail(self, names: Collection[str] | None, count: int) -> list[Entry]:
         """Return the last *count* lines of all these children together, by time.
 
-        With `subscribe` before the next checkpoint, no line is missed between both.
+        Call `subscribe` before the next checkpoint to miss no line in between.
 
         Args:
-            names: None: of all. Names that nobody has are left out.
+            names: None: all children. Unknown names are ignored.
         """
         tails = [
             tail for name, tail in self._tails.items() if names is None or name in names
@@ -197,45 +193,45 @@ class OutputHub:
         return newest[::-1]
 
     def subscribe(self, names: Collection[str] | None) -> Subscription:
-        """Return the lines that come from now on, of *names* or of all."""
+        """Return a subscription to new lines, of *names* or of all children."""
         subscription = Subscription(names, self._subscriptions.discard)
         self._subscriptions.add(subscription)
         return subscription
 
     def reopen(self) -> None:
-        """Open all files again, by their paths: for who has moved them away."""
+        """Open all files again, after they were rotated."""
         self._files.reopen()
 
     def restore(self) -> list[str]:
-        """Make again the files that were removed; see `OutputFiles.restore`."""
+        """Recreate removed files; see `OutputFiles.restore`."""
         return self._files.restore()
 
     def forget(self, name: str) -> None:
-        """Give back what is kept for the child *name*, which will not come back."""
+        """Release what is kept for the child *name*, which will not come back."""
         self._tails.pop(name, None)
-        self._files.leave(name)
+        self._files.release(name)
 
     async def flush(self) -> None:
-        """Wait until all that was read is written, or refused. May be cancelled."""
+        """Wait until all output is written, or writing fails. May be cancelled."""
         async with open_nursery() as nursery:
             for destination in {*self._console.destinations, *self._files.destinations}:
                 nursery.start_soon(destination.flush)
 
     def tail_of(self, name: str) -> Tail:
-        """Return what is kept of the child *name*, over all of its processes."""
+        """Return the last lines of the child *name*, over all of its processes."""
         return self._tails[name]
 
     def start(
         self, descriptor: int, origin: Origin, stream: Stream, sink: Sink
     ) -> Pump:
-        """Read from *descriptor* from now on; it is closed in the end."""
-        pump = Pump(descriptor, origin, stream, sink, self._hear, self._pipe_enlarger)
+        """Read from *descriptor* from now on, and close it at the end."""
+        pump = Pump(descriptor, origin, stream, sink, self._record, self._pipe_enlarger)
         self._pumps.add(pump)
         self._nursery.start_soon(self._run, pump)
         return pump
 
     def stop(self) -> None:
-        """Take what is there now, and end all."""
+        """Read what is in the pipes, then stop reading."""
         for pump in self._pumps:
             pump.stop()
         for subscription in self._subscriptions:
@@ -248,13 +244,13 @@ class OutputHub:
             self._pumps.discard(pump)
 
     async def close(self) -> None:
-        """Write what is left, for a short while; then give everything back."""
-        with trio.move_on_after(_LAST_WORDS, shield=True):
+        """Write the remaining output, for up to 2 s, then close everything."""
+        with trio.move_on_after(_FLUSH_TIMEOUT, shield=True):
             await self.flush()
         self._files.close()
         self._console.close()
 
-    def _hear(self, block: Block) -> None:
+    def _record(self, block: Block) -> None:
         self._tails[block.origin.name].add(block)
         for subscription in self._subscriptions:
             subscription.offer(block)
@@ -274,17 +270,17 @@ async def open_output_hub(
     stdout: Destination | None = None,
     stderr: Destination | None = None,
 ) -> AsyncIterator[OutputHub]:
-    """Have children print through this process for the length of the block.
+    """Pass on the output of children within the block.
 
-    A cancellation from outside does not stop the reading: a child that is being stopped
-    would get stuck. When the block ends, what is there is read, and what is left is
-    written for two seconds at most.
+    A cancellation from outside does not stop the reading, since a child that is being
+    stopped would block in a write. At the end, the pipes are read once more and the
+    remaining output is written, for up to 2 s.
 
     Args:
-        form: How their lines look in our own output.
-        stdout: Where that goes; None: descriptor 1.
-        stderr: None: descriptor 2. `configure_logging` has one: log and output then
-            keep their order.
+        form: Form of the lines in the output of this process.
+        stdout: Destination of standard output; None: descriptor 1.
+        stderr: None: descriptor 2. Pass that of `configure_logging` to keep the order
+            of log and output.
     """
     console = open_console(form, stdout, stderr)
     hub: OutputHub | None = None

@@ -1,4 +1,4 @@
-"""The pipes through which children print."""
+"""Create the pipes for output of children."""
 
 from __future__ import annotations
 
@@ -9,25 +9,25 @@ from typing import Final, NamedTuple
 
 from attrs import define
 
-# Of pipe(7): the most that needs no privilege. All pipes of a user together may have
-# 64 MiB; past that, new ones get two pages each, those of other programs too.
+# The largest size without privileges: pipe(7). All pipes of a user may have 64 MiB
+# together; beyond that, new pipes of any program get two pages each.
 _WIDE: Final = 1024 * 1024
 _WIDE_PIPES: Final = 16
-# macOS has neither.
+# Missing on macOS.
 _SET_SIZE: Final[int | None] = getattr(fcntl, "F_SETPIPE_SZ", None)
 _GET_SIZE: Final[int | None] = getattr(fcntl, "F_GETPIPE_SZ", None)
 _DEFAULT: Final = 64 * 1024
 
 
 class Pipe(NamedTuple):
-    """Both ends: the child's, which blocks, and ours, which does not."""
+    """Both ends: the child's is blocking, ours is not."""
 
     reading: int
     writing: int
 
 
 def open_pipe() -> Pipe:
-    """Make a pipe. No other program inherits it, unless told to.
+    """Create a pipe that is not inherited by default.
 
     Raises:
         OSError: too many files are open.
@@ -38,7 +38,7 @@ def open_pipe() -> Pipe:
 
 
 def capacity_of(descriptor: int) -> int:
-    """Return how much may be in a pipe [bytes]."""
+    """Return the capacity of a pipe [bytes]."""
     if _GET_SIZE is None:
         return _DEFAULT
     return fcntl.fcntl(descriptor, _GET_SIZE)
@@ -46,12 +46,12 @@ def capacity_of(descriptor: int) -> int:
 
 @define(eq=False)
 class PipeEnlarger:
-    """Makes pipes of busy children larger: a few, for the system counts them."""
+    """Enlarges the pipes of busy children: only a few, since the total is limited."""
 
     _left: int = _WIDE_PIPES
 
     def enlarge(self, descriptor: int) -> bool:
-        """Make a pipe larger, if that is allowed; say whether it was."""
+        """Enlarge a pipe if possible; return whether it was."""
         if _SET_SIZE is None or not self._left:
             return False
         with suppress(OSError):  # the user has too many
@@ -61,5 +61,5 @@ class PipeEnlarger:
         return False
 
     def give_back(self) -> None:
-        """Say that one that was made larger is closed."""
+        """Count an enlarged pipe as closed."""
         self._left += 1

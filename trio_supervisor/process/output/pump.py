@@ -1,4 +1,4 @@
-"""One task for each pipe: read what comes, keep the last of it, pass it on."""
+"""Read one pipe of a child, record its lines, and pass them on."""
 
 from __future__ import annotations
 
@@ -23,12 +23,12 @@ from trio_supervisor.process.output.destination import Destination
 from trio_supervisor.process.output.pipes import PipeEnlarger, capacity_of
 from trio_supervisor.process.output.rendering import Renderer
 
-# What a pipe holds at most, unless it was widened.
+# Default capacity of a pipe.
 _STEP: Final = 64 * 1024
-# Read within 0.1 ms. Larger reads are no faster, and others wait for longer.
+# Read within 0.1 ms. Larger reads are not faster, and delay other tasks.
 _WIDE_STEP: Final = 256 * 1024
 _FULL_READS: Final = 3
-"""After so many in a row, a pipe is widened."""
+"""A pipe is enlarged after this number of full reads in a row."""
 _PARTIAL_DELAY: Final = 0.5
 """An incomplete line, such as a prompt, is passed on after this time [s]."""
 
@@ -39,50 +39,50 @@ def _never() -> bool:
 
 @frozen
 class Sink:
-    """Where lines go, and how they look there."""
+    """A destination, and the renderer of the lines that are written to it."""
 
     destination: Destination
     render: Renderer
     takes_bytes: Callable[[], bool] = _never
-    """Whether bytes are passed on as they come, and not in whole lines."""
+    """Whether bytes are passed on immediately instead of in whole lines."""
 
 
 @define(eq=False)
 class Pump:
-    """Drains one pipe, whether or not anybody can write as fast as it fills."""
+    """Reads one pipe."""
 
     _descriptor: int
-    """The end to read from; closed when `run` ends."""
+    """The read end; closed when `run` ends."""
     _origin: Origin
     _stream: Stream
     _sink: Sink
-    _hear: Callable[[Block], None]
-    """Called with each block, at once."""
+    _record: Callable[[Block], None]
+    """Called with each block immediately."""
     _pipe_enlarger: PipeEnlarger
     _assembler: LineAssembler = field(factory=LineAssembler, init=False)
     _pending: deque[Block] = field(factory=deque, init=False)
-    """What was read, and is still to be rendered."""
+    """Blocks that were read and are not rendered yet."""
     _rendered: Iterator[Data] = field(factory=lambda: iter(()), init=False)
     _has_ended: bool = field(default=False, init=False)
     _step: int = field(default=_STEP, init=False)
     _full_reads: int = field(default=0, init=False)
     _is_wide: bool = field(default=False, init=False)
     _ahead: int = field(default=0, init=False)
-    """How much of the incomplete line has been passed on already [bytes]."""
+    """Length of the part of the incomplete line that was passed on already [bytes]."""
     _is_continued: bool = field(default=False, init=False)
-    """Whether the next block goes on with a line that was cut."""
+    """Whether the next block continues a line that was cut."""
     _overdue_at: float = field(default=math.inf, init=False)
-    """When the incomplete line is passed on as it is, in trio's time [s]."""
-    # A child that is being stopped may have much to say: only `stop` and EOF end this.
+    """Time at which the incomplete line is passed on, by trio's clock [s]."""
+    # A child that is being stopped may still print a lot: only `stop` and EOF end this.
     _scope: trio.CancelScope = field(
         factory=lambda: trio.CancelScope(shield=True), init=False
     )
     _waiting: trio.CancelScope = field(factory=trio.CancelScope, init=False)
 
     async def run(self) -> None:
-        """Drain until nobody has the other end any more, or until `stop`.
+        """Read until end-of-file, or until `stop`.
 
-        What was read is passed on in any case.
+        Everything that was read is passed on, also after a cancellation.
         """
         try:
             with self._scope:
@@ -100,10 +100,10 @@ class Pump:
         return None if self._has_ended else self._descriptor
 
     def finish(self) -> None:
-        """Take what is there now: all that the child, which has ended, has printed.
+        """Read what is in the pipe: all output of the child, which has exited.
 
-        A line without newline counts as one. Others that have the other end may go on
-        printing: nobody waits for them.
+        A last line without newline counts as complete. Other processes that have the
+        write end are not awaited.
         """
         left = 0 if self._has_ended else capacity_of(self._descriptor)
         while left > 0 and (count := self._read(_WIDE_STEP)):
@@ -112,7 +112,7 @@ class Pump:
         self._waiting.cancel()
 
     def stop(self) -> None:
-        """Take what is there now, and end."""
+        """Read what is in the pipe, and stop."""
         self.finish()
         self._has_ended = True
         self._scope.cancel()
@@ -123,7 +123,7 @@ class Pump:
                 self._adapt(count)
                 await trio.lowlevel.checkpoint()
             elif trio.current_time() >= self._overdue_at:
-                # Not before all is read: we may be late ourselves.
+                # Only after everything is read: this task itself may be late.
                 self._overdue_at = math.inf
                 self._take(self._assembler.cut())
             elif not self._has_ended:
@@ -138,7 +138,7 @@ class Pump:
                 if not is_first:
                     await trio.lowlevel.checkpoint()
             except trio.Cancelled:
-                self._sink.destination.put(data)  # it was taken already
+                self._sink.destination.put(data)  # it was already taken from the queue
                 raise
             is_first = False
             await self._sink.destination.send(data)
@@ -151,7 +151,7 @@ class Pump:
         return data
 
     def _read(self, size: int) -> int:
-        """Read once, and return how much there was; 0: nothing, now or ever."""
+        """Read once, and return the number of bytes; 0: no data now, or end-of-file."""
         try:
             data = os.read(self._descriptor, size)
         except BlockingIOError:
@@ -161,7 +161,7 @@ class Pump:
             self._take(self._assembler.end())
         else:
             self._take(self._assembler.add(data))
-            self._mind_incomplete_line(is_new=b"\n" in data)
+            self._note_incomplete_line(is_new=b"\n" in data)
         return len(data)
 
     def _take(self, parts: Iterator[tuple[Data, bool]]) -> None:
@@ -171,13 +171,13 @@ class Pump:
                 now, self._origin, self._stream, data, is_cut, self._is_continued
             )
             self._is_continued = is_cut
-            self._hear(block)
+            self._record(block)
             ahead, self._ahead = self._ahead, max(0, self._ahead - len(data))
             if ahead < len(data):
                 rest = block._replace(data=data[ahead:]) if ahead else block
                 self._pending.append(rest)
 
-    def _mind_incomplete_line(self, *, is_new: bool) -> None:
+    def _note_incomplete_line(self, *, is_new: bool) -> None:
         rest = self._assembler.rest
         if not rest:
             self._overdue_at = math.inf

@@ -1,4 +1,4 @@
-"""How lines of children look: for people, for programs, or as they are."""
+"""Render lines of children: as text, as JSON, or unchanged."""
 
 from __future__ import annotations
 
@@ -23,16 +23,17 @@ from trio_supervisor.process.output.entries import header_of, timestamp
 from trio_supervisor.process.output.escaping import escape_json, escape_line
 
 Form: TypeAlias = Literal["text", "json", "raw"]
-"""``raw``: byte for byte, as into a file."""
+"""``raw``: byte for byte, as in a file."""
 Renderer: TypeAlias = Callable[[Block], Iterable[Data]]
-"""Gives whole lines, a little at a time: between two, others may run."""
+"""Returns whole lines in small parts, between which other tasks may run."""
 
 COLUMN: Final = 12
-"""Width of names, the same as of those in the log."""
-# Not red and yellow, which mean something in the log; readable on dark and on light.
+"""Width of names, the same as in the log."""
+# Without red and yellow, the log's colours of errors and warnings; readable on dark and
+# light backgrounds.
 _PALETTE: Final = (36, 32, 35, 34, 96, 92, 95, 94)
 _RESET: Final = "\x1b[0m"
-# So much is rendered in half a millisecond.
+# Rendered within half a millisecond.
 _STEP_LINES: Final = 200
 _STEP_SIZE: Final = 16 * 1024
 
@@ -43,12 +44,11 @@ _SGR: Final = re.compile(r"\\x1b(\[[0-9;:]*m)")
 def renderer_of(
     form: Form, name: str, *, is_terminal: bool = False, has_colours: bool = False
 ) -> Renderer:
-    """Return what renders the lines of the child *name*.
+    """Return the renderer for lines of the child *name*.
 
     Args:
-        is_terminal: What could move its cursor, change its title or answer in its
-            place is shown escaped; colours stay. Text only.
-        has_colours: Whether the name is coloured.
+        is_terminal: Whether to escape control sequences other than colours. Text only.
+        has_colours: Whether to colour the name.
     """
     if form == "raw":
         return _render_raw
@@ -58,7 +58,7 @@ def renderer_of(
     if has_colours:
         colour = _PALETTE[zlib.crc32(name.encode()) % len(_PALETTE)]
         prefix = f"\x1b[{colour}m{prefix}{_RESET}"
-    show = _for_terminal if is_terminal else _as_it_is
+    show = _for_terminal if is_terminal else _unchanged
     return partial(_render_text, f"{prefix} ".encode(), show)
 
 
@@ -103,14 +103,15 @@ def _in_steps(lines: Iterator[bytes]) -> Iterator[bytes]:
         yield b"".join(step)
 
 
-def _as_it_is(line: bytes) -> bytes:
+def _unchanged(line: bytes) -> bytes:
     return line
 
 
 def _for_terminal(line: bytes) -> bytes:
-    r"""Escape what is not text; a child that prints ``\x1b[1m`` literally gets bold.
+    r"""Escape control characters except colour sequences.
 
-    That does no harm, and lets both be done in two passes of C.
+    A child that prints ``\x1b[1m`` literally gets bold text, which is harmless and
+    allows doing both in two passes of C code.
     """
     if _NOT_PLAIN.search(line) is None:
         return line
@@ -122,7 +123,7 @@ def _for_terminal(line: bytes) -> bytes:
 
 
 def notice_of(form: Form) -> Callable[[int], bytes]:
-    """Return what says, in that form, how many lines were dropped."""
+    """Return a function that renders a notice of dropped lines in that form."""
     return {"text": _text_notice, "json": _json_notice, "raw": _raw_notice}[form]
 
 

@@ -1,4 +1,4 @@
-"""Lines as they come, for somebody who may read too slowly."""
+"""Stream new lines to a reader, dropping old ones if it is too slow."""
 
 from __future__ import annotations
 
@@ -14,25 +14,25 @@ from trio_supervisor.process.output.blocks import Block, count_lines, pieces_of
 from trio_supervisor.process.output.entries import Entry, entry_of
 
 _QUEUED: Final = 1024 * 1024
-"""What is kept for one who does not read [bytes]."""
+"""Size of the queue for a reader that does not read [bytes]."""
 _BATCH: Final = 200
-"""So many lines are made into entries within half a millisecond."""
+"""Lines that are converted to entries within half a millisecond."""
 
 
 @frozen(kw_only=True)
 class Batch:
-    """What came since the last one; a few hundred lines at most."""
+    """New lines since the last batch, at most a few hundred."""
 
     missed: int
-    """How many lines were lost before these, for the reader was too slow."""
+    """Lines lost before these because the reader was too slow."""
     entries: tuple[Entry, ...]
 
 
 @define(eq=False)
 class Subscription:
-    """Lines of some children, as an iterator of `Batch`; for one reader.
+    """New lines of some children, as an async iterator of `Batch`, for one reader.
 
-    Leaving it as a context manager ends it. When the hub closes, the iterator ends.
+    As a context manager, it ends with the block. The iterator ends when the hub closes.
     """
 
     _names: Collection[str] | None
@@ -42,10 +42,11 @@ class Subscription:
     _size: int = field(default=0, init=False)
     _missed: int = field(default=0, init=False)
     _entries: Iterator[Entry] = field(factory=lambda: iter(()), init=False)
-    """Of the block that the reader has come to."""
+    """Remaining entries of the block that is being read."""
     _is_closed: bool = field(default=False, init=False)
-    _news: trio.Event | None = field(default=None, init=False)
-    """Set when something comes; None while nobody waits."""
+    _changed: trio.lowlevel.ParkingLot = field(
+        factory=trio.lowlevel.ParkingLot, init=False
+    )
 
     def __enter__(self) -> Self:
         return self
@@ -68,12 +69,11 @@ class Subscription:
         while not (batch := self._take()).entries:
             if self._is_closed:
                 raise StopAsyncIteration
-            self._news = trio.Event()
-            await self._news.wait()
+            await self._changed.park()
         return batch
 
     def offer(self, block: Block) -> None:
-        """Take *block*, if its child is wanted; never waits, forgets the oldest."""
+        """Queue *block*, if its child is subscribed; never wait, drop the oldest."""
         if self._names is not None and block.origin.name not in self._names:
             return
         self._blocks.append(block)
@@ -82,17 +82,12 @@ class Subscription:
             oldest = self._blocks.popleft()
             self._size -= len(oldest.data)
             self._missed += count_lines(oldest.data)
-        self._wake()
+        self._changed.unpark_all()
 
     def close(self) -> None:
-        """Let the reader come to its end, after what is there already."""
+        """End the iterator, after the lines that are queued."""
         self._is_closed = True
-        self._wake()
-
-    def _wake(self) -> None:
-        if self._news is not None:
-            self._news.set()
-            self._news = None
+        self._changed.unpark_all()
 
     def _take(self) -> Batch:
         entries: list[Entry] = []

@@ -1,4 +1,4 @@
-"""The last lines of a child, kept for when somebody asks, or when it crashes."""
+"""Keep the last lines of a child, for `logs` and for post-mortems."""
 
 from __future__ import annotations
 
@@ -18,30 +18,30 @@ from trio_supervisor.process.output.blocks import (
     text_of,
 )
 
-# What one looks at after a crash; with 100 workers that print a lot it is 25 MiB.
+# Enough to investigate a crash; 100 workers that print a lot need 25 MiB.
 TAIL_SIZE: Final = 256 * 1024
-"""How much is kept at least, where there was so much; less than twice that [bytes]."""
+"""Minimum size that is kept; the maximum is less than twice that [bytes]."""
 TAIL_BLOCKS: Final = 1000
-"""A child that prints little at a time has at least so many lines."""
+"""Number of blocks, and so at least of lines, that are kept."""
 
 
 @frozen(kw_only=True)
 class OutputLine:
-    """A line that was printed."""
+    """A line that a child has printed."""
 
     time: float
     """[s since the epoch]"""
     stream: Stream
     text: str
     is_truncated: bool = False
-    """Whether the line goes on in the next one, for it was too long."""
+    """Whether the line was too long and continues in the next one."""
 
 
 @define(eq=False)
 class Tail:
-    """A ring of blocks. Adding costs the same for one line and for thousands.
+    """A ring buffer of blocks. Adding a block costs the same for any number of lines.
 
-    They are split only when somebody asks: the pump has no time for it.
+    Blocks are split into lines only on request, to keep the pump fast.
     """
 
     _size_limit: int = TAIL_SIZE
@@ -50,7 +50,7 @@ class Tail:
     _size: int = field(default=0, init=False)
 
     def add(self, block: Block) -> None:
-        """Keep *block*, and forget what is too old."""
+        """Keep *block*, and drop blocks that are too old."""
         blocks = self._blocks
         blocks.append(block)
         self._size += len(block.data)
@@ -63,7 +63,7 @@ class Tail:
     def newest_first(
         self, origin: Origin | None = None
     ) -> Iterator[tuple[Block, Piece]]:
-        """Yield lines, the last one first; those of *origin* only, where given."""
+        """Yield lines, newest first; only those of *origin*, if given."""
         for block in reversed(self._blocks):
             if origin is None or block.origin is origin:
                 for piece in reversed(list(pieces_of(block))):
