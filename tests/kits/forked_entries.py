@@ -43,6 +43,7 @@ def tell(boot: dict[str, object], descriptors: Sequence[int]) -> None:
         "pid": os.getpid(),
         "parent": os.getppid(),
         "group": os.getpgrp(),
+        "nice": os.nice(0),
         "environment": dict(os.environ),
         "open": sorted(int(name) for name in os.listdir("/proc/self/fd")),
         "mask": len(signal.pthread_sigmask(signal.SIG_BLOCK, ())),

@@ -10,7 +10,7 @@ import socket
 import stat
 import subprocess
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
@@ -61,6 +61,7 @@ async def output(
     directory: str | None = None,
     listen: Mapping[str, int] | None = None,
     new_session: bool = False,
+    prepare: Callable[[int], None] | None = None,
 ) -> tuple[int, bytes]:
     """Run *command* to its end; return its pid and output."""
     read, write = os.pipe()
@@ -73,6 +74,7 @@ async def output(
                 listen=listen,
                 stdout=write,
                 new_session=new_session,
+                prepare=prepare,
             )
         finally:
             os.close(write)
@@ -368,3 +370,50 @@ async def test_encoded_nul_or_surrogate_raises_os_error(word: str) -> None:
         await output(["/bin/echo", word])
     with pytest.raises(OSError, match=r"a NUL character|a lone surrogate"):
         await output(["/bin/echo"], environment={"A": word})
+
+
+@pytest.mark.parametrize("default_timeout", [None, 5.0])
+async def test_prepare_is_called_before_the_program_runs(
+    default_timeout: float | None,
+) -> None:
+    def prepare(process_id: int) -> None:
+        os.setpriority(os.PRIO_PROCESS, process_id, 7)
+
+    socket.setdefaulttimeout(default_timeout)
+    try:
+        _, said = await output(
+            [sys.executable, "-c", "import os; print(os.nice(0))"], prepare=prepare
+        )
+    finally:
+        socket.setdefaulttimeout(None)
+    assert said == b"7\n"
+
+
+async def test_program_whose_prepare_fails_does_not_run(tmp_path: Path) -> None:
+    """And leaves neither a process nor a descriptor."""
+
+    def prepare(process_id: int) -> None:
+        raise PermissionError(errno.EACCES, "not allowed")
+
+    before, children = descriptors(), child_pids()
+    with pytest.raises(PermissionError, match="not allowed"):
+        await output(["touch", str(tmp_path / "ran")], prepare=prepare)
+    assert not (tmp_path / "ran").exists()
+    assert (descriptors(), child_pids()) == (before, children)
+
+
+async def test_prepare_of_a_missing_program_hides_no_error() -> None:
+    with pytest.raises(FileNotFoundError, match="/no/such/program"):
+        await output(["/no/such/program"], prepare=lambda _: None)
+
+
+async def test_program_killed_while_it_is_prepared_has_ended() -> None:
+    """Not an error of the start: it may happen a moment later as well."""
+    process = await spawn_exec(
+        ["sleep", "60"],
+        environment=os.environ,
+        prepare=lambda process_id: os.kill(process_id, signal.SIGKILL),
+    )
+    with trio.fail_after(10):
+        assert await process.wait() == -signal.SIGKILL
+    process.close()

@@ -8,7 +8,7 @@ import pathlib
 import signal
 import sys
 import uuid
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager, suppress
 from typing import Any
 
@@ -41,7 +41,9 @@ class Nursery:
     fork_client: ForkClient
     children: list[ChildProcess] = field(factory=list)
 
-    async def fork(self, **boot: Any) -> tuple[ChildProcess, dict[str, Any]]:
+    async def fork(
+        self, prepare: Callable[[int], None] | None = None, **boot: Any
+    ) -> tuple[ChildProcess, dict[str, Any]]:
         """Fork a child that prints its state; return child and state."""
         read, write = os.pipe()
         async with trio.lowlevel.FdStream(read) as told:
@@ -52,6 +54,7 @@ class Nursery:
                     environment={**os.environ, "OF_THE_CHILD": "yes"},
                     title="a child",
                     descriptors=[write],
+                    prepare=prepare,
                 )
             finally:
                 os.close(write)
@@ -278,3 +281,27 @@ def _is_forked(pid: int) -> bool:
             return file.read().startswith(b"trio_supervisor: a child")
     except OSError:
         return False
+
+
+async def test_prepare_is_called_before_the_child_runs() -> None:
+    def prepare(process_id: int) -> None:
+        os.setpriority(os.PRIO_PROCESS, process_id, 7)
+
+    async with open_nursery() as nursery:
+        _, told = await nursery.fork(prepare, then="sleep")
+        assert told["nice"] == 7
+
+
+async def test_child_whose_prepare_fails_does_not_run() -> None:
+    """And the server forks the next one."""
+
+    def prepare(process_id: int) -> None:
+        prepared.append(process_id)
+        raise PermissionError("not allowed")
+
+    prepared: list[int] = []
+    async with open_nursery() as nursery:
+        with pytest.raises(PermissionError, match="not allowed"):
+            await nursery.fork(prepare, then="sleep")
+        assert prepared[0] not in child_pids()
+        await nursery.fork(then="sleep")

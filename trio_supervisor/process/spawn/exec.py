@@ -5,9 +5,12 @@ from __future__ import annotations
 import errno
 import os
 import signal
+import socket
 import subprocess
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack, suppress
+from typing import Final
 
 from attrs import evolve, frozen
 
@@ -15,6 +18,9 @@ from trio_supervisor.process.child import ChildProcess
 from trio_supervisor.process.spawn import exec_wrapper
 from trio_supervisor.process.spawn.signal_dispositions import ignored_signals
 from trio_supervisor.process.threads import run_in_thread
+
+# A dead child must not kill this process if it has the default action of SIGPIPE.
+_NO_SIGNAL: Final = getattr(socket, "MSG_NOSIGNAL", 0)
 
 
 async def spawn_exec(
@@ -27,6 +33,7 @@ async def spawn_exec(
     stdout: int | None = None,
     stderr: int | None = None,
     new_session: bool = False,
+    prepare: Callable[[int], None] | None = None,
 ) -> ChildProcess:
     """Start *command* and return its process, which the caller has to stop.
 
@@ -45,6 +52,8 @@ async def spawn_exec(
         stdout: Its standard output; None: inherited.
         stderr: Its standard error; None: inherited.
         new_session: Whether it also becomes the leader of a session.
+        prepare: Called in a thread with the process id before the program runs, for
+            what must hold from its first instruction on. Uses `exec_wrapper`.
 
     Raises:
         OSError: the program cannot be started: not found, not executable, an argument
@@ -60,11 +69,11 @@ async def spawn_exec(
         new_session=new_session,
     )
     # In a thread: exec reads the program from a disk that may be slow.
-    if not (listen or ignored_signals()):
+    if not (listen or prepare or ignored_signals()):
         return await run_in_thread(launch.start)
     if listen and inherit:
         raise ValueError("listen cannot be combined with inherit")
-    return await run_in_thread(_start_by_wrapper, launch, listen or {})
+    return await run_in_thread(_start_by_wrapper, launch, listen or {}, prepare)
 
 
 @frozen(kw_only=True)
@@ -130,23 +139,46 @@ def encoded(text: str) -> bytes:
         raise OSError(errno.EILSEQ, "contains a lone surrogate", text) from exc
 
 
-def _start_by_wrapper(launch: _Launch, listen: Mapping[str, int]) -> ChildProcess:
+def _start_by_wrapper(
+    launch: _Launch,
+    listen: Mapping[str, int],
+    prepare: Callable[[int], None] | None,
+) -> ChildProcess:
     """Start it through `exec_wrapper`, and wait until that has executed the program."""
-    reading, writing = os.pipe()
-    with open(reading, "rb") as report:
+    with ExitStack() as stack:
+        ours, theirs = map(stack.enter_context, socket.socketpair())
+        theirs.setblocking(True)  # even if socket.setdefaulttimeout() was called
+        reading, writing = os.pipe()
+        report = stack.enter_context(open(reading, "rb"))
         try:
-            process = _by_wrapper(launch, listen, writing).start()
+            process = _by_wrapper(launch, listen, writing, theirs.fileno()).start()
         finally:
             os.close(writing)
+        theirs.close()
+        try:
+            if prepare is not None:
+                prepare(process.pid)
+        except BaseException:
+            ours.close()  # the wrapper exits without executing the program
+            _reap(process)
+            raise
+        with suppress(OSError):  # it was killed
+            ours.send(b"g", _NO_SIGNAL)
         problem = report.read()
     if not problem:
         return process
-    os.waitpid(process.pid, 0)
-    process.close()
+    _reap(process)
     raise OSError(int(problem), os.strerror(int(problem)), launch.command[0])
 
 
-def _by_wrapper(launch: _Launch, listen: Mapping[str, int], report: int) -> _Launch:
+def _reap(process: ChildProcess) -> None:
+    os.waitpid(process.pid, 0)
+    process.close()
+
+
+def _by_wrapper(
+    launch: _Launch, listen: Mapping[str, int], report: int, permission: int
+) -> _Launch:
     environment = dict(launch.environment)
     if listen:
         environment |= {
@@ -158,6 +190,7 @@ def _by_wrapper(launch: _Launch, listen: Mapping[str, int], report: int) -> _Lau
     interpreter = [sys.executable, "-I", "-S", exec_wrapper.__file__]
     arguments = [
         str(report),
+        str(permission),
         ",".join(map(str, listen.values())),
         "-" if locale is None else f"={locale}",
     ]
@@ -165,5 +198,5 @@ def _by_wrapper(launch: _Launch, listen: Mapping[str, int], report: int) -> _Lau
         launch,
         command=[*interpreter, *arguments, *launch.command],
         environment=environment,
-        inherit=[report, *launch.inherit, *listen.values()],
+        inherit=[report, permission, *launch.inherit, *listen.values()],
     )

@@ -21,20 +21,22 @@ def main(arguments: list[str]) -> None:
     """Renumber the descriptors and execute the program; never return.
 
     Args:
-        arguments: A pipe that receives the errno of a failure; the descriptors in
-            order, separated by commas; the original LC_CTYPE as ``=VALUE``, or ``-``;
-            and the command.
+        arguments: A pipe that receives the errno of a failure; a socket that sends the
+            permission to execute the program; the descriptors in order, separated by
+            commas; the original LC_CTYPE as ``=VALUE``, or ``-``; and the command.
     """
-    report, sources, locale, *command = arguments
+    report, permission, sources, locale, *command = arguments
     # First moved above the final numbers; exec closes all of these copies.
     numbers = [int(source) for source in sources.split(",") if source]
     first_free = FIRST + len(numbers)
     pipe = fcntl.fcntl(int(report), fcntl.F_DUPFD_CLOEXEC, first_free)
+    if not os.read(int(permission), 1):
+        os._exit(127)  # the parent could not prepare this process, or has exited
     try:
         moved = [
             fcntl.fcntl(number, fcntl.F_DUPFD_CLOEXEC, first_free) for number in numbers
         ]
-        for number in {int(report), *numbers}:
+        for number in {int(report), int(permission), *numbers}:
             os.close(number)
         for place, source in enumerate(moved, FIRST):
             os.dup2(source, place, inheritable=True)

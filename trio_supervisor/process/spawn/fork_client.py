@@ -6,7 +6,7 @@ import logging
 import os
 import pickle
 import socket
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager, suppress
 from typing import Any, Final
 
@@ -76,6 +76,7 @@ class ForkClient:
         descriptors: Sequence[int],
         streams: tuple[int, int] | None = None,
         runs_application: bool = True,
+        prepare: Callable[[int], None] | None = None,
     ) -> ChildProcess:
         """Fork a child, and return its process, which the caller has to stop.
 
@@ -89,6 +90,7 @@ class ForkClient:
             streams: Its standard output and error; None: those of the server.
             runs_application: Whether the changes of the import (signals, limits …)
                 apply to it.
+            prepare: Called with the process id before the child calls *entry*.
 
         Raises:
             CodeLostError: server and standby were lost, and the files have changed.
@@ -106,18 +108,24 @@ class ForkClient:
         self._keeper.want()
         self.forks_in_progress += 1
         try:
-            return await self._fork(spec, descriptors)
+            return await self._fork(spec, descriptors, prepare or _do_nothing)
         finally:
             self.forks_in_progress -= 1
 
-    async def _fork(self, spec: ForkSpec, descriptors: Sequence[int]) -> ChildProcess:
+    async def _fork(
+        self,
+        spec: ForkSpec,
+        descriptors: Sequence[int],
+        prepare: Callable[[int], None],
+    ) -> ChildProcess:
         keeper = self._keeper
         with open_document(pickle.dumps(spec)) as document:
             attempts, last = 0, None
             while attempts < _MAX_ATTEMPTS:
                 control = await keeper.wait_server()
                 attempts, last = (attempts if control is last else 0), control
-                process = await self._request(control, [document, *descriptors])
+                request = [document, *descriptors]
+                process = await self._request(control, request, prepare)
                 if process is not None:
                     return process
                 if control is keeper.control:
@@ -130,7 +138,10 @@ class ForkClient:
             raise OSError(f"{_MAX_ATTEMPTS} forked children died before they started")
 
     async def _request(
-        self, control: trio.socket.SocketType, descriptors: Sequence[int]
+        self,
+        control: trio.socket.SocketType,
+        descriptors: Sequence[int],
+        prepare: Callable[[int], None],
     ) -> ChildProcess | None:
         """Request one child; None: server or child died before it was started."""
         ours, theirs = trio.socket.socketpair()
@@ -144,7 +155,7 @@ class ForkClient:
                 return None
             if answer.startswith(b"!"):
                 raise server_error(answer[1:])
-            return await self._confirm(ours, int(answer)) if answer else None
+            return await self._confirm(ours, int(answer), prepare) if answer else None
 
     async def _send(
         self, control: trio.socket.SocketType, descriptors: Sequence[int], reply: int
@@ -166,7 +177,10 @@ class ForkClient:
         return True
 
     async def _confirm(
-        self, reply: trio.socket.SocketType, process_id: int
+        self,
+        reply: trio.socket.SocketType,
+        process_id: int,
+        prepare: Callable[[int], None],
     ) -> ChildProcess:
         """Let the forked child start; return its process."""
         # The child waits for the confirmation, so its number is not reused until then.
@@ -177,15 +191,21 @@ class ForkClient:
         self._keeper.preforked.discard(process.pid)
         self._keeper.failures = 0
         try:
-            await reply.send(b"g")
-        except OSError:
-            logger.debug("a forked child exited before it started")
+            prepare(process.pid)
+            try:
+                await reply.send(b"g")
+            except OSError:
+                logger.debug("a forked child exited before it started")
         except BaseException:
             with trio.CancelScope(shield=True):
                 await stop(process, STOP)
             process.close()
             raise
         return process
+
+
+def _do_nothing(_process_id: int) -> None:
+    pass
 
 
 @asynccontextmanager
