@@ -80,6 +80,7 @@ CHANGES: dict[str, tuple[Any, str]] = {
     "may": (["status", "restart"], "may  -> status restart"),
     "state": ({"a": 1}, "state['a'] (unset) -> (hidden)"),
     "environment": ({"A": "1"}, "environment['A'] (unset) -> (hidden)"),
+    "nice": (5, "nice None -> 5"),
     "directory": ("/tmp", "directory None -> /tmp"),
     "log_file": ("a.log", "log_file None -> a.log"),
     "start_method": ("exec", "start_method fork_server -> exec"),

@@ -6,7 +6,7 @@ import logging
 import os
 import pickle
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from typing import Final
 
@@ -91,6 +91,7 @@ class CommandLauncher:
                 listen=listen,
                 stdout=stdout,
                 stderr=stderr,
+                prepare=_prioritize(command.nice),
             )
             surroundings.started(output, process, self._plan, incarnation)
             if channel is not None:
@@ -125,6 +126,7 @@ class PythonLauncher:
         environment: Mapping[str, str],
         descriptors: Sequence[int],
         output: ChildOutput | None = None,
+        nice: int | None = None,
     ) -> ChildProcess:
         """Start one, which gets *boot* and *descriptors*, and writes into *output*."""
         streams = output.descriptors if output is not None else None
@@ -139,6 +141,7 @@ class PythonLauncher:
                     descriptors=descriptors,
                     streams=streams,
                     runs_application=isinstance(boot, WorkerBoot),
+                    prepare=_prioritize(nice),
                 )
             except CodeLostError as exc:
                 if not isinstance(boot, SupervisorBoot):
@@ -161,6 +164,7 @@ class PythonLauncher:
                 inherit=[document, *descriptors],
                 stdout=stdout,
                 stderr=stderr,
+                prepare=_prioritize(nice),
             )
         if problem:
             self._trouble.failed(problem, logging.WARNING)
@@ -222,7 +226,9 @@ class WorkerLauncher:
             if (box := open_black_box()) is not None:
                 descriptors.append(stack.enter_context(box).descriptor)
             descriptors += listen.values()
-            process = await self._python.start(boot, environment, descriptors, output)
+            process = await self._python.start(
+                boot, environment, descriptors, output, service.nice
+            )
             surroundings.started(output, process, self._plan, incarnation)
             surroundings.listen(process, channel)
             if box is not None:
@@ -307,6 +313,23 @@ class SupervisorLauncher:
         """Return our end of the stream to the last one, once; the taker closes it."""
         control, self._control = self._control, None
         return control
+
+
+def _prioritize(nice: int | None) -> Callable[[int], None] | None:
+    """Return what gives a process the priority *nice* before its code runs."""
+    if nice is None:
+        return None
+
+    def prepare(process_id: int) -> None:
+        try:
+            os.setpriority(os.PRIO_PROCESS, process_id, nice)
+        except ProcessLookupError:
+            pass  # it was killed, which is noticed soon
+        except PermissionError as exc:
+            problem = f"{exc.strerror} to set nice={nice} (it needs CAP_SYS_NICE)"
+            raise PermissionError(exc.errno, problem) from None
+
+    return prepare
 
 
 def _directory() -> str:

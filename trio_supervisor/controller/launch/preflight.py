@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Collection, Mapping
 
 from trio_supervisor.application import Application
@@ -33,9 +34,38 @@ async def check_startable(
     found = requirements_of(application, names, with_sockets=with_sockets)
     if were_started:
         found = without_removed(found)
-    if not found:
-        return
-    # In a thread: a path may be on a disk, or a network, that is slow.
-    problems = await run_in_thread(problems_of, found, environment)
+    problems = await _priority_problems(application, names)
+    if found:
+        # In a thread: a path may be on a disk, or a network, that is slow.
+        problems += await run_in_thread(problems_of, found, environment)
     if problems:
         raise SpecError.of(problems)
+
+
+async def _priority_problems(
+    application: Application, names: Collection[str]
+) -> list[SpecError]:
+    """Return an error for each service whose *nice* the controller may not set."""
+    ours = os.getpriority(os.PRIO_PROCESS, 0)
+    return [
+        SpecError(
+            f"{application.path(service.name)}.nice",
+            f"{service.name}: {service.nice} is below the controller's {ours}, which "
+            f"needs CAP_SYS_NICE, or RLIMIT_NICE of at least {20 - service.nice}",
+        )
+        for service in application.services
+        if service.name in names
+        and service.nice is not None
+        and service.nice < ours
+        and not await run_in_thread(_may_have, service.nice, ours)
+    ]
+
+
+def _may_have(nice: int, ours: int) -> bool:
+    """Return whether the kernel permits the priority *nice*: try it in this thread."""
+    try:
+        os.setpriority(os.PRIO_PROCESS, 0, nice)
+    except PermissionError:
+        return False
+    os.setpriority(os.PRIO_PROCESS, 0, ours)
+    return True
