@@ -138,7 +138,7 @@ def test_a_later_service_may_be_needed_where_order_says_nothing() -> None:
         pytest.param(
             [command("a"), Group([after("b", "c")])],
             "services[1].children[0].depends_on['c']",
-            "no such service; there are a, b",
+            "unknown service; known: a, b",
             id="an unknown name",
         ),
         pytest.param(
@@ -150,7 +150,7 @@ def test_a_later_service_may_be_needed_where_order_says_nothing() -> None:
         pytest.param(
             [command("a"), after("b", "b")],
             "services[1].depends_on['b']",
-            "cannot wait for itself",
+            "cannot depend on itself",
             id="itself",
         ),
         pytest.param(
@@ -199,7 +199,7 @@ def test_a_circle_is_told_from_one_of_its_services(
 ) -> None:
     """Each needs the next, and the field is where the first says so."""
     error = refused(*services)
-    told = error.problem.removeprefix("services wait for each other: ").split(" -> ")
+    told = error.problem.removeprefix("dependency cycle: ").split(" -> ")
     assert "".join(told[:-1]) in {
         circle[place:] + circle[:place] for place in range(len(circle))
     }

@@ -102,7 +102,7 @@ def test_memory_limit_below_baseline_restarts_once() -> None:
     source = source.replace("worker.incarnation == 1", "False")
     with open_serving(source, is_ready=False) as serving:
         for name in ("leak.0", "keep.0"):
-            serving.wait_line(f"{name}: the limit of 1.0 MiB is below the ")
+            serving.wait_line(f"{name}: maximum_size_limit=1.0 MiB is below the ")
         counts = {name: sample_count(serving, name) for name in ("leak.0", "keep.0")}
         for name, count in counts.items():
             while sample_count(serving, name) < count + 5:

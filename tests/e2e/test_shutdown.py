@@ -233,7 +233,7 @@ def test_shutdown_ends_within_application_stop_timeout() -> None:
     """Each service has a minute; the remaining processes are killed in order."""
     with open_serving(PAST_ITS_TIME) as serving:
         warning = serving.wait_line("stopping can take 120 s (web 60 s, then db 60 s)")
-        assert "what has not stopped after 1.8 s will be killed" in warning
+        assert "workers still running after 1.8 s will be killed" in warning
         for name in ("db", "web"):
             serving.printed(f"{name}.0", "deaf")
         mark = serving.mark()

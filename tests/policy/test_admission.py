@@ -18,7 +18,7 @@ from trio_supervisor.policy.admission import (
     limit_for,
     makes_room,
 )
-from trio_supervisor.policy.overload import MOST, Silence, Triage, time_left
+from trio_supervisor.policy.overload import MOST, ResponseGap, Triage, time_left
 
 steps = st.lists(
     st.tuples(st.sampled_from(["ask", "done"]), st.integers(0, 9), st.booleans()),
@@ -138,7 +138,7 @@ class World:
     def is_overdue(self, start: Start, elapsed: float, is_pressed: bool) -> bool:
         if not self.has_policy:
             return elapsed >= self.timeout
-        silence = Silence(elapsed=elapsed, queued=start.queued)
+        silence = ResponseGap(elapsed=elapsed, queued=start.queued)
         if time_left(silence, self.timeout) > 0:
             return False
         return not self.triage.wait(self.now, is_pressed=is_pressed, is_certain=True)

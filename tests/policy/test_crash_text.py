@@ -7,7 +7,7 @@ import pytest
 from trio_supervisor.policy.crash_text import (
     describe_crashes,
     describe_delay,
-    last_words,
+    last_output_line,
 )
 
 
@@ -24,10 +24,10 @@ from trio_supervisor.policy.crash_text import (
         (["x" * 201], "x" * 197 + "..."),
     ],
 )
-def test_last_words_are_one_line_that_any_terminal_can_show(
+def test_last_output_line_are_one_line_that_any_terminal_can_show(
     lines: list[str], words: str
 ) -> None:
-    assert last_words(lines) == words
+    assert last_output_line(lines) == words
 
 
 @pytest.mark.parametrize(

@@ -160,17 +160,17 @@ def test_each_verdict_is_a_sentence_for_the_log() -> None:
 
     assert mebibytes(3 * 2**19) == "1.5 MiB"
     assert str(TooLarge(size=size, limit=limit)) == (
-        "its memory of 600.0 MiB is over 500.0 MiB"
+        "its memory of 600.0 MiB exceeds maximum_size_limit=500.0 MiB"
     )
     assert str(BelowBaseline(size=size, limit=limit)).startswith(
-        "the limit of 500.0 MiB is below the 600.0 MiB that it needs right after"
+        "maximum_size_limit=500.0 MiB is below the 600.0 MiB that it needs right after"
     )
     assert str(Leaking(size=size, increases=3)) == (
-        "its memory reached a new maximum 3 times, 600.0 MiB at last"
+        "its memory reached a new maximum 3 times (increase_limit), now 600.0 MiB"
     )
     assert str(TotalTooLarge(total=size, limit=limit)).startswith(
-        "all workers together use 600.0 MiB, over 500.0 MiB"
+        "all workers together use 600.0 MiB (total_size_limit=500.0 MiB), and it has"
     )
     assert str(HostShort(free=limit, minimum=size)).startswith(
-        "the host has 500.0 MiB left, under 600.0 MiB"
+        "the host has 500.0 MiB of available memory (free_size_minimum=600.0 MiB)"
     )

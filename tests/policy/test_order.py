@@ -13,7 +13,7 @@ from trio_supervisor.policy.order import (
     CONDITIONS,
     Condition,
     Standing,
-    dependants,
+    dependents,
     find_cycle,
     is_met,
     merged_needs,
@@ -122,7 +122,7 @@ def test_all_that_has_to_stop_before_is_found(story: Story) -> None:
     needs, names = story
     over = {"started", "ready"}
     expected = {o for o in needs for name in names if leads(needs, o, name, over)}
-    assert dependants(names, needs) == expected - set(names)
+    assert dependents(names, needs) == expected - set(names)
 
 
 @given(acyclic())

@@ -17,7 +17,7 @@ from trio_supervisor.policy.overload import (
     STAGGER,
     STAGGER_PRESSED,
     Pressure,
-    Silence,
+    ResponseGap,
     Triage,
     is_certain,
     time_left,
@@ -28,8 +28,8 @@ TICK = 0.125
 """A power of two: sums are exact [s]."""
 
 
-def silence_of(ticks: Sequence[Tick]) -> Silence:
-    return Silence(
+def silence_of(ticks: Sequence[Tick]) -> ResponseGap:
+    return ResponseGap(
         elapsed=len(ticks) * TICK,
         ours=ticks.count("we slept") * TICK,
         queued=ticks.count("queued") * TICK,
@@ -73,18 +73,18 @@ def test_numbers_that_do_not_fit_together_are_borne(
     elapsed: float, ours: float, queued: float, timeout: float
 ) -> None:
     """Threads wait side by side, so that they may have waited longer than it took."""
-    silence = Silence(elapsed=elapsed, ours=ours, queued=queued)
+    silence = ResponseGap(elapsed=elapsed, ours=ours, queued=queued)
     assert 0 <= silence.counted <= silence.watched <= elapsed
     assert 0 <= time_left(silence, timeout) <= timeout * MOST
 
 
 def test_a_worker_that_is_stopped_is_found_in_time() -> None:
     """By SIGSTOP: it waits for no processor."""
-    assert time_left(Silence(elapsed=6.0), 6.0) == 0
+    assert time_left(ResponseGap(elapsed=6.0), 6.0) == 0
 
 
 def test_a_suspended_host_counts_for_nothing() -> None:
-    assert time_left(Silence(elapsed=86_400.0, ours=86_399.0), 6.0) == 5.0
+    assert time_left(ResponseGap(elapsed=86_400.0, ours=86_399.0), 6.0) == 5.0
 
 
 @pytest.mark.parametrize(

@@ -6,20 +6,20 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from trio_supervisor.policy.probing import Health, ProbeCounter
+from trio_supervisor.policy.probing import ProbeCounter, ProbeHealth
 
 GOOD, BAD = True, False
-UNKNOWN, HEALTHY, UNHEALTHY = Health
+UNKNOWN, HEALTHY, UNHEALTHY = ProbeHealth
 
 
 @given(
     st.integers(1, 4),
     st.integers(1, 4),
-    st.sampled_from(Health),
+    st.sampled_from(ProbeHealth),
     st.lists(st.booleans(), max_size=30),
 )
 def test_a_counter_turns_as_the_last_outcomes_say(
-    failures: int, successes: int, begin: Health, outcomes: list[bool]
+    failures: int, successes: int, begin: ProbeHealth, outcomes: list[bool]
 ) -> None:
     """And tells each turn once."""
     counter, health = ProbeCounter(failures, successes, begin), begin
@@ -44,7 +44,7 @@ def test_a_counter_turns_as_the_last_outcomes_say(
     ],
 )
 def test_a_startup_probe_is_three_strikes(
-    outcomes: list[bool], told: list[Health | None]
+    outcomes: list[bool], told: list[ProbeHealth | None]
 ) -> None:
     """With the defaults: three failures in a row, or one success."""
     counter = ProbeCounter()

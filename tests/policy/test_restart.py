@@ -16,7 +16,7 @@ from trio_supervisor.policy.restart import (
     Ending,
     GiveUp,
     Leave,
-    Restart,
+    RestartAfter,
     RestartHistory,
     RestartPolicy,
     RestartRules,
@@ -79,9 +79,9 @@ class Oracle:
 
     def _decide(self, ending: Ending, now: float, u: float) -> Decision:
         if ending.cause in REPLACED:
-            return Restart(0.0)
+            return RestartAfter(0.0)
         if ending.cause is Cause.NO_CODE:
-            return Restart(2.0 * (1 + u) / 2)
+            return RestartAfter(2.0 * (1 + u) / 2)
         if ending.cause in ENDED or not self._is_wanted(ending):
             return Leave()
         crashes = self._crashes(self.forgiven, is_limited=True)
@@ -89,7 +89,7 @@ class Oracle:
         delay = self._delay(ending, u)
         if self.rules.intensity is not None and len(recent) >= self.rules.intensity:
             return GiveUp(len(recent), self.rules.period, delay=delay)
-        return Restart(delay)
+        return RestartAfter(delay)
 
     def _delay(self, ending: Ending, u: float) -> float:
         backoff, in_a_row = self.rules.backoff, self.in_a_row(ending)
@@ -149,9 +149,9 @@ def test_history_decides_as_the_oracle(
         if isinstance(decision, GiveUp) and isinstance(expected, GiveUp):
             assert decision.delay == expected.delay
         assert history.attempt == oracle.in_a_row()
-        assert history.is_told(now) == oracle.is_told(now)
+        assert history.should_report(now) == oracle.is_told(now)
         if data.draw(st.booleans(), label="its group is restarted"):
-            history.forgive()
+            history.reset_limit()
             oracle.forgiven = len(oracle.past)
         if data.draw(st.sampled_from([False, False, True]), label="by hand"):
             history.end_crash_loop()
@@ -171,7 +171,7 @@ def test_planned_endings_count_for_nothing(
     for dt, ending, u in story:
         now += dt
         for _ in range(data.draw(st.integers(0, 3), label="planned restarts")):
-            assert strewn.decide(rules, planned, now=now, u=u) == Restart(0.0)
+            assert strewn.decide(rules, planned, now=now, u=u) == RestartAfter(0.0)
         expected = plain.decide(rules, ending, now=now, u=u)
         assert strewn.decide(rules, ending, now=now, u=u) == expected
 
@@ -209,7 +209,7 @@ def test_policy_and_ending_decide_whether_it_is_restarted(
         rules = RestartRules(policy=policy)
         decision = RestartHistory().decide(rules, ending, now=0.0, u=0.5)
         delay = 1.5 if cause is Cause.NO_CODE else 0.0
-        assert decision == (Restart(delay) if expected else Leave()), policy
+        assert decision == (RestartAfter(delay) if expected else Leave()), policy
 
 
 def test_the_table_knows_every_cause() -> None:
@@ -228,7 +228,7 @@ def test_shortages_change_no_other_decision(
         for _ in range(data.draw(st.integers(0, 12), label="shortages")):
             short = rules.ending(Cause.SHORTAGE, None)
             decision = history.decide(rules, short, now=now, u=u)
-            assert isinstance(decision, Restart)
+            assert isinstance(decision, RestartAfter)
             assert decision.delay <= 5.0
         history.started()
         assert history.shortages == 0
@@ -242,7 +242,7 @@ def test_shortages_in_a_row_are_tried_ever_more_slowly() -> None:
     short = rules.ending(Cause.SHORTAGE, None)
     decisions = [history.decide(rules, short, now=0.0, u=1.0) for _ in range(8)]
     delays = [0.1, 0.2, 0.4, 0.8, 1.6, 3.2, 5.0, 5.0]
-    assert decisions == list(map(Restart, delays))
+    assert decisions == list(map(RestartAfter, delays))
 
 
 @pytest.mark.parametrize("cause", Cause)
@@ -267,7 +267,7 @@ def test_a_service_says_which_codes_are_success(
     assert ending.is_failure is is_failure
     assert ending.ready_for == 2.0
     decision = RestartHistory().decide(rules, ending, now=0.0, u=0.5)
-    assert decision == (Restart(0.0) if is_failure else Leave())
+    assert decision == (RestartAfter(0.0) if is_failure else Leave())
 
 
 @pytest.mark.parametrize("policy", RestartPolicy)
@@ -289,7 +289,7 @@ def test_a_code_of_what_we_ended_says_nothing(cause: Cause) -> None:
     """Our own SIGKILL is no reason to give up, though a service may name it."""
     rules = RestartRules(give_up_on=frozenset({-9}))
     ending = rules.ending(cause, -9)
-    assert RestartHistory().decide(rules, ending, now=0.0, u=0.5) == Restart(0.0)
+    assert RestartHistory().decide(rules, ending, now=0.0, u=0.5) == RestartAfter(0.0)
 
 
 @given(stories, stories)
@@ -300,7 +300,7 @@ def test_what_is_forgiven_spends_no_intensity(before: Story, after: Story) -> No
     for dt, ending, u in before:
         now += dt
         history.decide(rules, ending, now=now, u=u)
-    history.forgive()
+    history.reset_limit()
     for dt, ending, u in after:
         now += dt
         expected = fresh.decide(rules, ending, now=now, u=u)
@@ -314,8 +314,8 @@ def test_workers_that_crash_and_forgive_each_other_back_off() -> None:
     for _ in range(4):
         for history, other in (pair, pair[::-1]):
             delays.append(history.decide(rules, CRASH, now=0.0, u=1.0))
-            other.forgive()
-    assert delays == [Restart(d) for d in (0, 0, 1, 1, 2, 2, 4, 4)]
+            other.reset_limit()
+    assert delays == [RestartAfter(d) for d in (0, 0, 1, 1, 2, 2, 4, 4)]
 
 
 def test_crash_loop_ends_when_somebody_says_so() -> None:
@@ -325,7 +325,7 @@ def test_crash_loop_ends_when_somebody_says_so() -> None:
         history.decide(RestartRules(), CRASH, now=0.0, u=0.9)
     history.end_crash_loop()
     decision = history.decide(RestartRules(), CRASH, now=0.0, u=0.9)
-    assert (decision, history.attempt) == (Restart(0.0), 1)
+    assert (decision, history.attempt) == (RestartAfter(0.0), 1)
 
 
 def test_crash_loop_is_told_at_each_doubling_and_every_ten_minutes() -> None:
@@ -333,7 +333,7 @@ def test_crash_loop_is_told_at_each_doubling_and_every_ten_minutes() -> None:
     history, told = RestartHistory(), []
     for now in range(7_200):
         history.decide(PLAIN, CRASH, now=float(now), u=0.0)
-        if history.is_told(float(now)):
+        if history.should_report(float(now)):
             told.append(history.attempt)
     assert told[:5] == [1, 2, 3, 4, 5]
     assert told[5:13] == [8, 16, 32, 64, 128, 256, 512, 1024]
@@ -358,7 +358,7 @@ def test_default_rules_go_on_for_ever_up_to_a_minute_apart() -> None:
     assert (rules.intensity, rules.stable_after) == (None, 10.0)
     decisions = [history.decide(rules, CRASH, now=0.0, u=1.0) for _ in range(100)]
     delays = [0, *(0.05 * 2**n for n in range(11))]
-    assert decisions == [Restart(d) for d in [*delays, *[60.0] * 88]]
+    assert decisions == [RestartAfter(d) for d in [*delays, *[60.0] * 88]]
 
 
 @given(st.floats(0.1, 1e7), jitters)
@@ -380,12 +380,12 @@ def _decide_all(rules: RestartRules, times: list[float]) -> list[Decision]:
 @pytest.mark.parametrize(
     ("times", "last"),
     [
-        pytest.param([0, 1, 2], Restart(0.0), id="as many as are borne"),
+        pytest.param([0, 1, 2], RestartAfter(0.0), id="as many as are borne"),
         pytest.param([0, 1, 2, 3], GiveUp(3, 5.0), id="one more"),
         pytest.param([0, 0, 0, 0], GiveUp(3, 5.0), id="all at once"),
         pytest.param([0, 1, 2, 5], GiveUp(3, 5.0), id="the first just in the window"),
-        pytest.param([0, 1, 2, 5.25], Restart(0.0), id="the first just out of it"),
-        pytest.param([0, 3, 6, 9, 12], Restart(0.0), id="spread out"),
+        pytest.param([0, 1, 2, 5.25], RestartAfter(0.0), id="the first just out of it"),
+        pytest.param([0, 3, 6, 9, 12], RestartAfter(0.0), id="spread out"),
         pytest.param([0, 3, 4, 5.5, 6], GiveUp(3, 5.0), id="the window slides"),
     ],
 )
@@ -396,7 +396,7 @@ def test_one_restart_more_than_the_intensity_within_the_period_is_the_end(
     *before, decision = _decide_all(
         RestartRules(backoff=None, intensity=3, period=5.0), times
     )
-    assert before == [Restart(0.0)] * (len(times) - 1)
+    assert before == [RestartAfter(0.0)] * (len(times) - 1)
     assert decision == last
 
 
@@ -409,7 +409,7 @@ def test_without_intensity_any_number_of_restarts_is_borne() -> None:
     """And none of them is remembered."""
     history = RestartHistory()
     for _ in range(1_000):
-        assert history.decide(PLAIN, CRASH, now=0.0, u=0.9) == Restart(0.0)
+        assert history.decide(PLAIN, CRASH, now=0.0, u=0.9) == RestartAfter(0.0)
     assert not history._restarts
 
 
@@ -419,7 +419,7 @@ def test_restarts_that_left_the_window_are_forgotten() -> None:
     history = RestartHistory()
     for day in range(1_000):
         decision = history.decide(rules, CRASH, now=day * 86_400.0, u=0.0)
-        assert isinstance(decision, Restart)
+        assert isinstance(decision, RestartAfter)
     assert len(history._restarts) == 1
 
 
@@ -428,7 +428,7 @@ def test_delays_double_from_nothing_to_the_cap() -> None:
     rules = RestartRules(backoff=Backoff(base=1, cap=5), intensity=None)
     history = RestartHistory()
     decisions = [history.decide(rules, CRASH, now=0.0, u=1.0) for _ in range(6)]
-    assert decisions == [Restart(d) for d in (0, 1, 2, 4, 5, 5)]
+    assert decisions == [RestartAfter(d) for d in (0, 1, 2, 4, 5, 5)]
     assert history.attempt == 6
 
 
@@ -454,9 +454,9 @@ def test_a_stable_run_resets_the_backoff(
     ending = Ending(cause=cause, returncode=1, ready_for=ready_for)
     decision = history.decide(rules, ending, now=0.0, u=1.0)
     if cause is Cause.RESTART:
-        assert decision == Restart(0.0)
+        assert decision == RestartAfter(0.0)
         decision = history.decide(rules, CRASH, now=0.0, u=1.0)
-    assert decision == Restart(delay)
+    assert decision == RestartAfter(delay)
 
 
 @given(

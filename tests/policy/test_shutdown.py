@@ -68,7 +68,7 @@ def test_longest_stop_follows_a_long_chain() -> None:
 def test_stop_warning_names_the_chain_and_both_times() -> None:
     assert stop_warning(7.0, CHAIN, TIMEOUTS) == (
         "stopping can take 8 s (proxy 1 s, then web 4 s, then db 3 s), longer than the "
-        "application's stop_timeout=7; what has not stopped after 6.3 s will be killed"
+        "application's stop_timeout=7; workers still running after 6.3 s will be killed"
     )
 
 

@@ -1,7 +1,7 @@
-"""What a user declares: an application, its services, commands and monitors. Pure.
+"""Declarations: an application with its services, commands and monitors. Pure.
 
-Every mistake in a declaration is a `SpecError` that names the field, raised where the
-object is made, before anything starts.
+A mistake in a declaration raises `SpecError`, which names the option, when the object
+is made: before anything starts.
 """
 
 from __future__ import annotations

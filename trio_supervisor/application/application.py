@@ -55,7 +55,7 @@ def _checked_monitors(
 
 
 def _checked_name(value: str, field: str = "") -> str:
-    # It stands beside the names of the controller and the supervisor, not for one.
+    # Unlike the name of a service, it is not used for workers on a command line.
     return checks.name(value, field, reserved=frozenset())
 
 

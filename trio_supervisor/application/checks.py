@@ -243,7 +243,9 @@ def environment(value: Mapping[str, str] | None, field: str = "") -> dict[str, s
     variables = dictionary(value, field)
     for key, item in variables.items():
         if not is_text(key) or not key or "=" in key:
-            raise SpecError(field, f"not the name of a variable: {shown(key)}")
+            raise SpecError(
+                field, f"not the name of an environment variable: {shown(key)}"
+            )
         if not is_text(item):
             problem = f"expected a string, got {kind_of(item)}"
             raise SpecError(f"{field}[{key!r}]", problem)
@@ -320,7 +322,7 @@ def _check_json(value: object, field: str, depth: int) -> None:
 def kind_of(value: object) -> str:
     """Describe *value*, which may be a secret, without showing it."""
     if isinstance(value, str):
-        what = "a NUL character" if "\0" in value else "characters of no encoding"
+        what = "a NUL character" if "\0" in value else "a lone surrogate"
         return f"one with {what}"
     return f"a value of type {type(value).__name__}"
 

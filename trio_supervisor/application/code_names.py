@@ -1,4 +1,4 @@
-"""What stands for application code in a process that does not import it. Pure."""
+"""Names that represent application code where it is not imported. Pure."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ from attrs import frozen
 
 @frozen
 class TargetName:
-    """Stands for a target that is not imported here; not to be called."""
+    """The name of a target that is not imported in this process."""
 
     text: str
-    """``module:qualified.name``, or how its ``repr`` shows it."""
+    """``module:qualified.name``, or the ``repr`` of the target."""
 
     def __call__(self, *_: object) -> NoReturn:
         raise TypeError(f"{self.text} is only a name")
@@ -24,29 +24,29 @@ class TargetName:
 
 @frozen
 class MonitorName:
-    """Stands for a monitor, which runs in the supervisor; not to be called."""
+    """The name of a monitor, which runs in the supervisor process."""
 
     text: str
-    """``module:QualifiedName`` of its class."""
+    """``module:QualifiedName`` of the monitor's class."""
     interval: float = 0.0
 
     def __str__(self) -> str:
         return self.text
 
     def register(self, worker: Any) -> None:
-        """Refuse: the monitor is not here."""
+        """Raise TypeError: the monitor is not in this process."""
         self._refuse()
 
     def remove(self, worker: Any) -> None:
-        """Refuse: the monitor is not here."""
+        """Raise TypeError: the monitor is not in this process."""
         self._refuse()
 
     async def run_once(self) -> None:
-        """Refuse: the monitor is not here."""
+        """Raise TypeError: the monitor is not in this process."""
         self._refuse()
 
     def status(self) -> Mapping[str, object]:
-        """Refuse: the monitor is not here."""
+        """Raise TypeError: the monitor is not in this process."""
         self._refuse()
 
     def _refuse(self) -> NoReturn:

@@ -1,4 +1,4 @@
-"""A service as plain data, to be compared with what it is after a reload. Pure."""
+"""Describe services as plain data, which a reload compares. Pure."""
 
 from __future__ import annotations
 
@@ -19,15 +19,15 @@ from trio_supervisor.application.listen import Listen
 from trio_supervisor.policy.reload import ServiceFacts
 from trio_supervisor.policy.strategy import GroupNode
 
-# Where an object happens to be in memory is another place after a reload.
+# An object has another address after a reload.
 _ADDRESS: Final = re.compile(r" at 0x[0-9a-fA-F]+")
 
 
 def facts_of(service: AnyService, fingerprint: str = "") -> ServiceFacts:
-    """Return what is to be known of *service* to plan a reload; all of it plain data.
+    """Return what a reload plan needs to know about *service*, as plain data.
 
     Args:
-        fingerprint: Of its code, in hexadecimal digits; empty: not known.
+        fingerprint: Fingerprint of its code in hexadecimal digits; empty if unknown.
     """
     return ServiceFacts(
         name=service.name,
@@ -44,7 +44,7 @@ def facts_of(service: AnyService, fingerprint: str = "") -> ServiceFacts:
 
 
 def application_facts(application: Application) -> dict[str, object]:
-    """Return what is to be known of *application* as a whole; all of it plain data."""
+    """Return the options of *application* as a whole, as plain data."""
     return {
         "name": application.name,
         "auto_shutdown": application.auto_shutdown,
@@ -55,10 +55,10 @@ def application_facts(application: Application) -> dict[str, object]:
 
 
 def _groups(node: GroupNode, within: str = "") -> Iterator[tuple[str, str]]:
-    """Tell of *node* and the groups in it, by their names, the outer ones before."""
+    """Yield the path and a description of *node* and of the groups within it."""
     most = "any" if node.intensity is None else node.intensity
     text = f"{node.strategy}, {most} within {node.period:g} s"
-    if within:  # what is in the outermost one is told of each service
+    if within:  # the outermost group contains every service
         names = [c.name if isinstance(c, GroupNode) else c for c in node.children]
         text += f": {', '.join(names)}"
     yield within + node.name, text

@@ -235,7 +235,7 @@ def _host(host: str, field: str) -> str:
     else:
         if _HOST_NAME.fullmatch(host):
             return host.lower()
-    raise SpecError(field, f"not the name or address of a host: {checks.shown(host)}")
+    raise SpecError(field, f"not a host name or an IP address: {checks.shown(host)}")
 
 
 def _path(url: str, field: str) -> str:

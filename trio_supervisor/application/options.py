@@ -38,7 +38,7 @@ _SHORTEST_LIFETIME: Final = 0.1
     on_setattr=[],
     field_transformer=checked_later,
 )
-class Options(Checked):
+class ServiceOptions(Checked):
     """Options that `Service` and `Command` share."""
 
     rules: RestartRules = field(init=False)

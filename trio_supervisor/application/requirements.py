@@ -1,7 +1,7 @@
-"""What has to be there before services are started, as plain data. Pure.
+"""List what must exist before services are started. Pure.
 
-Only what is certain: a job may install a program or make a directory, and whatever a
-service waits for may mount one. `process.preflight` looks.
+Only what is certain is listed: a job may install a program or create a directory, and a
+dependency may mount one. `process.preflight` checks the list.
 """
 
 from __future__ import annotations
@@ -19,22 +19,22 @@ from trio_supervisor.policy.order import needs_of
 
 @frozen(kw_only=True)
 class Program:
-    """A program that can be executed."""
+    """A program that must be executable."""
 
     field: str
-    """As ``services[1].arguments[0]``."""
+    """Path of the option, such as ``services[1].arguments[0]``."""
     service: str
     name: str
-    """A path, or a name that is looked for on PATH."""
+    """A path, or a name that is searched for on PATH."""
     directory: str | None
-    """Where it is started; None: in the controller's directory."""
+    """Directory in which it runs; None: the controller's."""
     environment: Mapping[str, str]
-    """What its service adds to the controller's environment."""
+    """Variables that its service adds to the controller's environment."""
 
 
 @frozen(kw_only=True)
 class Directory:
-    """A directory that can be entered."""
+    """A directory that must be accessible."""
 
     field: str
     service: str
@@ -43,7 +43,7 @@ class Directory:
 
 @frozen(kw_only=True)
 class OutputFile:
-    """A file that can be appended to, or made."""
+    """A file that must be writable, or possible to create."""
 
     field: str
     service: str
@@ -52,7 +52,7 @@ class OutputFile:
 
 @frozen(kw_only=True)
 class SocketFile:
-    """A path at which a Unix socket can be bound."""
+    """A path at which a Unix socket must be possible to bind."""
 
     field: str
     service: str
@@ -65,10 +65,10 @@ Requirement: TypeAlias = Program | Directory | OutputFile | SocketFile
 def requirements_of(
     application: Application, names: Collection[str], *, with_sockets: bool = False
 ) -> list[Requirement]:
-    """Return what the services *names* of *application* need to be started.
+    """Return what the services *names* of *application* need in order to start.
 
     Args:
-        with_sockets: Whether their sockets are about to be bound, too.
+        with_sockets: Whether to include their sockets, which are yet to be bound.
     """
     found: list[Requirement] = []
     for service in application.services:
@@ -87,9 +87,9 @@ def _of_service(
     waits_for = {service.name} | needs_of({service.name}, needs)
     conditions = {how for name in waits_for for how in needs.get(name, {}).values()}
     if "exited_ok" in conditions:
-        return  # the job may install and make whatever is missing now
+        return  # the job may create what is missing now
     for program in _programs(service, path):
-        # What it waits for may mount or make a directory, but not change PATH.
+        # A dependency may mount or create a directory, but not change PATH.
         if not conditions or "/" not in program.name:
             yield program
     if conditions:

@@ -9,7 +9,7 @@ from attrs import define, field
 
 from trio_supervisor.application import checks
 from trio_supervisor.application.fields import checked_later, documented, option
-from trio_supervisor.application.options import Options
+from trio_supervisor.application.options import ServiceOptions
 from trio_supervisor.application.target import check_target
 
 Backend: TypeAlias = Literal["trio", "asyncio", "sync"]
@@ -24,7 +24,7 @@ StartMethod: TypeAlias = Literal["fork_server", "exec"]
     on_setattr=[],
     field_transformer=checked_later,
 )
-class Service(Options):
+class Service(ServiceOptions):
     """A named group of identical worker processes that run one Python function.
 
     Example::

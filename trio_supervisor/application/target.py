@@ -1,7 +1,7 @@
-"""Whether a target can be run by its backend, as far as that is certain. Pure.
+"""Check that a backend can run a target, as far as that is certain. Pure.
 
-A plain function may return a coroutine, and a wrapper may run one: what cannot be known
-before it is called is left to the worker, which says the same.
+A plain function may return a coroutine, and a wrapper may run one. The worker checks
+what cannot be known before the call, with the same messages.
 """
 
 from __future__ import annotations
@@ -29,23 +29,23 @@ _TURNS: Final = re.compile(
 )
 _OWN: Final = __name__.partition(".")[0]
 _CONSTANTS: Final = ("LOAD_CONST", "LOAD_SMALL_INT")
-# partial of a method of a callable of …; nobody goes deeper.
+# Nesting of partials, methods and callable objects; deeper ones are "unknown".
 _MAX_DEPTH: Final = 16
 
 
 def check_target(field: str, target: Any, backend: str, service: str) -> None:
-    """See that *target* can be called with a worker, and run by *backend*.
+    """Check that *target* can be called with a worker, and run by *backend*.
 
     Args:
-        service: Its name, for the message.
+        service: Name of the service, for the error message.
 
     Raises:
-        SpecError: it is certain that it cannot.
+        SpecError: it certainly cannot.
     """
     if not callable(target):
         raise SpecError(field, f"expected a function, got {checks.shown(target)}")
     if type(target).__module__.partition(".")[0] == _OWN:
-        return  # a name, which stands for what was checked where it was imported
+        return  # a TargetName: the target was checked where it was imported
     problem = _mismatch(kind_of(target), backend) or _parameters_problem(target)
     if problem:
         raise SpecError(field, f"{name_of(target)} of service {service!r} {problem}")
@@ -59,7 +59,7 @@ def name_of(target: Any) -> str:
 
 
 def kind_of(target: Any) -> Kind:
-    """Return what a call of *target* gives."""
+    """Return what kind of callable *target* is."""
     for _ in range(_MAX_DEPTH):
         if inspect.iscoroutinefunction(target):
             return "async"
@@ -93,7 +93,7 @@ def _mismatch(kind: Kind, backend: str) -> str:
         case "async generator" | "generator":
             return (
                 f"is an {kind} function" if kind[0] == "a" else f"is a {kind} function"
-            ) + " (it has a yield), of which a call runs nothing; remove the yield"
+            ) + " (it has a yield): a call runs none of its code; remove the yield"
         case "plain" if not is_sync:
             return (
                 f'is a plain function, and backend="{backend}" awaits an async one; '
@@ -114,13 +114,13 @@ def _kind_of_function(function: FunctionType) -> Kind:
 
 
 def _kind_of_class(kind: type) -> Kind:
-    # What has a metaclass or a __new__ of its own may return anything.
+    # With a metaclass or a __new__ of its own, a call may return any object.
     has_own = any("__new__" in vars(base) for base in kind.__mro__[:-1])
     return "class" if type(kind) is type and not has_own else "unknown"
 
 
 def _returns_something(code: CodeType) -> bool:
-    """Whether it may return anything but a constant."""
+    """Return whether a function with *code* may return anything but a constant."""
     previous = ""
     for instruction in dis.get_instructions(code):
         if instruction.opname == "RETURN_VALUE" and previous not in _CONSTANTS:
@@ -131,10 +131,10 @@ def _returns_something(code: CodeType) -> bool:
 
 
 def _passes_on(wrapper: FunctionType) -> bool:
-    """Whether *wrapper* returns what the function that it wraps returns.
+    """Return whether *wrapper* returns what the wrapped function returns.
 
-    A generator, as of contextlib.contextmanager, or one that names what runs a
-    coroutine does not.
+    It does not if it is a generator, as with contextlib.contextmanager, or if it uses a
+    name such as ``run`` that suggests that it runs a coroutine.
     """
     code = wrapper.__code__
     if code.co_flags & inspect.CO_GENERATOR:
@@ -150,13 +150,13 @@ def _names(code: CodeType) -> Iterator[str]:
 
 
 def _parameters_problem(target: Any) -> str:
-    """Return why it cannot be called with one worker, if that is certain."""
+    """Return why *target* cannot be called with one worker, if that is certain."""
     if hasattr(target, "__signature__"):
-        return ""  # which is what it wants to be seen, not what it takes
+        return ""  # it may differ from what the target really accepts
     try:
         signature = inspect.signature(target, follow_wrapped=False)
     except (ValueError, TypeError):
-        return ""  # of a builtin
+        return ""  # a builtin without a signature
     try:
         signature.bind(None)
     except TypeError as exc:
@@ -166,7 +166,7 @@ def _parameters_problem(target: Any) -> str:
 
 
 def unbound(target: Any) -> Any:
-    """Return the function that partials and methods are made of."""
+    """Return the function inside *target*, a partial or a method of it."""
     while True:
         if isinstance(target, functools.partial):
             target = target.func

@@ -1,4 +1,4 @@
-"""An application's groups and services: where each stands, and what fits. Pure."""
+"""Walk the tree of groups and services, and check that they fit together. Pure."""
 
 from __future__ import annotations
 
@@ -16,17 +16,17 @@ from trio_supervisor.policy.strategy import GroupNode
 
 @frozen
 class Placed:
-    """A service and its place."""
+    """A service and its place in the tree."""
 
     path: str
-    """As ``services[1].children[0]``."""
+    """Path such as ``services[1].children[0]``."""
     service: AnyService
     places: tuple[tuple[Group, int], ...]
-    """The groups around it, from the outermost in, and which child of each it is in."""
+    """The enclosing groups, from the outermost in, each with the index of the child."""
 
 
 def walk(root: Group) -> Iterator[Placed | tuple[str, Group]]:
-    """Give all services, and the path of each group before what is in it, in order."""
+    """Yield all services, and each group with its path before its children."""
     yield from _walk(root, "services", ())
 
 
@@ -66,8 +66,8 @@ def placed_services(root: Group) -> dict[str, Placed]:
 def needs_of_application(root: Group) -> dict[str, dict[str, Condition]]:
     """Return what each service depends on, with what ``rest_for_one`` adds.
 
-    In such a group each child depends on all earlier ones as ``"ready"``, where it
-    does not say otherwise itself.
+    In a group with this strategy each child depends on all earlier children as
+    ``"ready"``, unless its own ``depends_on`` says otherwise.
     """
     services = placed_services(root)
     needs = {name: dict(item.service.depends_on) for name, item in services.items()}
@@ -86,7 +86,7 @@ def needs_of_application(root: Group) -> dict[str, dict[str, Condition]]:
 
 
 def node_of(root: Group, name: str) -> GroupNode:
-    """Return the groups in *root* as plain data; one without a name has its path."""
+    """Return the groups in *root* as plain data; an unnamed group gets its path."""
     return _node(root, name, "services")
 
 
@@ -108,10 +108,10 @@ def _node(group: Group, name: str, path: str) -> GroupNode:
 
 
 def check_dependencies(root: Group) -> None:
-    """See that everything can be started.
+    """Check that the dependencies of every service can be satisfied.
 
     Raises:
-        SpecError: a name is unknown, or something waits for what will never be.
+        SpecError: a name is unknown, a job can never finish, or there is a cycle.
     """
     services = placed_services(root)
     groups = {item[1].name for item in walk(root) if not isinstance(item, Placed)}
@@ -122,9 +122,9 @@ def check_dependencies(root: Group) -> None:
                 raise SpecError(where, "is a group; name the services in it")
             if other not in services:
                 known = ", ".join(services)
-                raise SpecError(where, f"there is no such service; there are {known}")
+                raise SpecError(where, f"unknown service; known: {known}")
             if other == name:
-                raise SpecError(where, "a service cannot wait for itself")
+                raise SpecError(where, "a service cannot depend on itself")
             _check_condition(where, services[other], condition)
             _check_order(where, item, services[other])
     _check_cycle(services, needs_of_application(root))
@@ -133,17 +133,17 @@ def check_dependencies(root: Group) -> None:
 def _check_condition(where: str, other: Placed, condition: Condition) -> None:
     is_always = other.service.rules.policy is RestartPolicy.ALWAYS
     if condition == "exited_ok" and is_always:
-        problem = f"{other.path} has restart='always', so it never exits for good"
+        problem = f"{other.path} has restart='always', so that it never exits for good"
         raise SpecError(where, f"{problem}; give it restart='on-failure'")
 
 
 def _check_order(where: str, item: Placed, other: Placed) -> None:
-    """See that *other* is not a later sibling where each waits for earlier ones."""
+    """Check that *other* is not a later child in a ``rest_for_one`` group."""
     for (group, mine), (_, theirs) in zip(item.places, other.places, strict=False):
         if mine < theirs and group.strategy == "rest_for_one":
             problem = (
                 f"{other.path} comes later in a group with strategy='rest_for_one', "
-                f"where each child waits for the earlier ones; put it before"
+                f"where each child waits for the earlier ones; move it before this one"
             )
             raise SpecError(where, problem)
         if mine != theirs:
@@ -154,23 +154,24 @@ def _check_cycle(services: Mapping[str, Placed], needs: Needs) -> None:
     cycle = find_cycle(needs)
     if cycle is None:
         return
-    # It begins where somebody wrote it down: not at what rest_for_one adds.
-    circle = cycle[:-1]
+    # Report an option that exists, not a dependency that rest_for_one adds.
+    members = cycle[:-1]
     start = next(
         index
-        for index, name in enumerate(circle)
+        for index, name in enumerate(members)
         if cycle[index + 1] in services[name].service.depends_on
     )
-    turned = (*circle[start:], *circle[: start + 1])
+    turned = (*members[start:], *members[: start + 1])
     where = f"{services[turned[0]].path}.depends_on[{turned[1]!r}]"
-    raise SpecError(where, f"services wait for each other: {' -> '.join(turned)}")
+    raise SpecError(where, f"dependency cycle: {' -> '.join(turned)}")
 
 
 def check_sockets(services: Sequence[Placed]) -> None:
-    """See that no address is listened on in two ways, or by one service twice.
+    """Check that the sockets of all services are compatible.
 
     Raises:
-        SpecError: it is.
+        SpecError: a service listens on an address twice, or two services listen on one
+            with different options.
     """
     seen: dict[str, tuple[str, Listen]] = {}
     for item in services:
@@ -178,12 +179,14 @@ def check_sockets(services: Sequence[Placed]) -> None:
         for name, listen in item.service.sockets.items():
             where = f"{item.path}.sockets[{name!r}]"
             if listen.kind == "tcp" and listen.port == 0:
-                continue  # the system chooses another one for each
-            if (twin := own.setdefault(str(listen), name)) != name:
-                raise SpecError(where, f"{twin!r} of this service listens there")
+                continue  # the kernel chooses another port for each
+            if (same := own.setdefault(str(listen), name)) != name:
+                raise SpecError(
+                    where, f"{same!r} of this service listens on {listen} already"
+                )
             first, other = seen.setdefault(str(listen), (where, listen))
             if other != listen:
-                problem = f"{first} listens on {listen} with other options"
+                problem = f"{first} listens on {listen} with different options"
                 raise SpecError(where, problem)
 
 

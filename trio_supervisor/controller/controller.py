@@ -76,7 +76,7 @@ from trio_supervisor.errors import (
 from trio_supervisor.link.entries import Entries, EntryBatch
 from trio_supervisor.link.peer import Answer, IncomingCall
 from trio_supervisor.policy.lifecycle import State
-from trio_supervisor.policy.order import Standing, dependants, needs_of
+from trio_supervisor.policy.order import Standing, dependents, needs_of
 from trio_supervisor.policy.reload import ReloadPlan
 from trio_supervisor.policy.restart import Cause, Ending
 from trio_supervisor.policy.shutdown import is_over, kill_after, stop_warning
@@ -295,7 +295,7 @@ class Controller(metaclass=NoPublicConstructor):
                 for child in self.generation.units[name].children
             )
         }
-        affected = dependants(whole, self.generation.needs)
+        affected = dependents(whole, self.generation.needs)
         for name in affected:
             unit = self.generation.units[name]
             # Another stop may be on its way: what it ends has to be waited for, too.

@@ -1,1 +1,1 @@
-"""Decisions, as pure functions of what happened: no clock, randomness or I/O."""
+"""Decide as pure functions of what happened: no clock, randomness or I/O."""

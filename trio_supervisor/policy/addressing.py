@@ -1,4 +1,4 @@
-"""Which worker a word means: its name, its connection id, or its process id."""
+"""Find workers by name, connection id or process id. Pure."""
 
 from __future__ import annotations
 
@@ -8,12 +8,12 @@ from typing import Final, NamedTuple
 from trio_supervisor.errors import NoSuchWorkerError, SupervisorError
 
 _SHOWN: Final = 10
-"""Names or candidates that an error lists."""
+"""Maximum number of names or candidates in an error message."""
 _PID: Final = "pid-"
 
 
 class AmbiguousNameError(SupervisorError):
-    """Several workers have that name or process id; the message lists them."""
+    """Several workers have this name or process id; the message lists them."""
 
 
 class NotManagedError(SupervisorError):
@@ -21,7 +21,7 @@ class NotManagedError(SupervisorError):
 
 
 class Address(NamedTuple):
-    """What one worker can be called by."""
+    """Name, process id and connection id of one worker."""
 
     name: str
     process_id: int | None
@@ -42,7 +42,7 @@ def process_id_of(word: str) -> int | None:
 
 
 def find_all(word: str, known: Sequence[Address]) -> list[Address]:
-    """Return all that *word* means: by name; else by connection id; else by pid."""
+    """Return all workers with the name, else the connection id, else the pid *word*."""
     if found := [one for one in known if one.name == word]:
         return found
     if found := [one for one in known if one.connection_id == word]:
@@ -54,14 +54,14 @@ def find_all(word: str, known: Sequence[Address]) -> list[Address]:
 
 
 def find_one(word: str, known: Sequence[Address]) -> Address:
-    """Return the one worker that *word* means.
+    """Return the one worker that *word* identifies.
 
-    Two generations of a worker of the controller share a name for a while: the first
-    of them is returned.
+    During a reload two generations of a managed worker share a name: the first one is
+    returned.
 
     Raises:
-        NoSuchWorkerError: no worker is called that; the message lists those there are.
-        AmbiguousNameError: several are; the message lists them.
+        NoSuchWorkerError: no worker matches; the message lists the known names.
+        AmbiguousNameError: several workers match; the message lists them.
     """
     found = find_all(word, known)
     if not found:
@@ -73,7 +73,7 @@ def find_one(word: str, known: Sequence[Address]) -> Address:
 
 
 def ambiguity(word: str, found: Sequence[Address]) -> str:
-    """Return the message for a word that means all of *found*."""
+    """Return the error message for a word that matches all of *found*."""
     candidates = "; ".join(str(one) for one in found[:_SHOWN])
     more = f"; and {len(found) - _SHOWN} more" if len(found) > _SHOWN else ""
     return (
@@ -83,6 +83,6 @@ def ambiguity(word: str, found: Sequence[Address]) -> str:
 
 
 def hint(names: Iterable[str]) -> str:
-    """Return the end of a message that lists the *names* there are."""
+    """Return the end of an error message, which lists the known *names*."""
     known = sorted(set(names))
     return f"; there are: {', '.join(known[:_SHOWN])}" if known else ""

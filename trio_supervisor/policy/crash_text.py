@@ -1,14 +1,14 @@
-"""What is said of a worker that is not ready: why, and what follows. Pure."""
+"""Describe in one line why a worker is not ready, and what happens next. Pure."""
 
 from __future__ import annotations
 
 import re
 from typing import Final
 
-# A person reads it in a line of a log or of a table.
+# Log lines and table cells are read by people.
 _LINE_LIMIT: Final = 200
-# ECMA-48: CSI with its parameters, OSC up to its terminator, and shorter ones. Tools
-# colour what they print to a terminal, and some of them whatever they print to.
+# ECMA-48: CSI with its parameters, OSC up to its terminator, and shorter sequences.
+# Some tools colour their output even if it is not a terminal.
 _ESCAPE: Final = re.compile(
     r"\x1b(?:\[[0-?]*[ -/]*[@-~]|\][^\x07\x1b]*(?:\x07|\x1b\\)?|[ -/]*[0-~])"
 )
@@ -19,8 +19,8 @@ FAILED_TO_START: Final = "failed to start"
 _EXITED: Final = ("exited with code ", "killed by ")
 
 
-def last_words(lines: tuple[str, ...] | list[str]) -> str:
-    """Return the last of *lines* with anything on it, shortened to one line of text."""
+def last_output_line(lines: tuple[str, ...] | list[str]) -> str:
+    """Return the last of *lines* that is not blank, without escapes and shortened."""
     for line in reversed(lines):
         if text := " ".join(
             "".join(
@@ -32,12 +32,12 @@ def last_words(lines: tuple[str, ...] | list[str]) -> str:
 
 
 def in_a_row(crashes: int) -> str:
-    """Return how often it ended, as a part of a sentence; empty for once."""
+    """Return ``", 3 times in a row"``; empty for one crash."""
     return f", {crashes} times in a row" if crashes > 1 else ""
 
 
 def describe_delay(seconds: float) -> str:
-    """Return a delay as ``312 ms`` or ``12.3 s``."""
+    """Return a delay such as ``312 ms`` or ``12.3 s``."""
     if seconds < 1:
         return f"{seconds * 1000:.0f} ms"
     return f"{seconds:.1f} s" if seconds < 10 else f"{seconds:.0f} s"
@@ -52,14 +52,16 @@ def describe_crashes(
     last_line: str = "",
     next_try_in: float | None = None,
 ) -> str:
-    """Return in one line how a worker ended, how often, and when it is tried again.
+    """Return in one line how a worker exited, how often, and when it is restarted.
 
     Args:
-        reason: Why it is restarted: says more than *last_exit* where it did not exit
-            on its own.
-        problem: What is known to keep it from running; is said in place of
-            *last_line*.
-        next_try_in: Time to the next try [s].
+        crashes: Number of crashes in a row.
+        last_exit: How the process exited, such as ``exit code 1``.
+        reason: Why it is restarted; more precise than *last_exit* if the worker did
+            not exit on its own.
+        problem: Known cause of the crashes, shown instead of *last_line*.
+        last_line: Last line of the worker's output.
+        next_try_in: Time until the next start [s].
     """
     how = last_exit
     if reason == FAILED_TO_START:

@@ -1,6 +1,7 @@
-"""The life of a process as a table. Rule: every state change goes through advance().
+"""States of a process and the transitions between them. Pure.
 
-Not every state is visited: a command that does not notify is ready once started.
+Every change of state goes through `advance`. A process need not pass through every
+state: a command without readiness notification is ready once it is started.
 """
 
 from __future__ import annotations
@@ -13,48 +14,48 @@ from trio_supervisor.errors import LocalProtocolError
 
 
 class State(Enum):
-    """Where a process stands; the values are the words of ``status --json``."""
+    """State of a process; the values are those of ``status --json``."""
 
     WAITING = "waiting"
-    """It is to be started as soon as what it depends on is there."""
+    """It starts once its dependencies are satisfied."""
     STARTING = "starting"
-    """It is being started, or has not said yet that it is ready."""
+    """It is being started, or has not reported readiness yet."""
     READY = "ready"
-    """It said so."""
+    """It has reported readiness."""
     UNREADY = "unready"
-    """It said, or a probe says, that it cannot work now; nobody ends it for that."""
+    """It reports, or a probe reports, that it cannot work now; it is not stopped."""
     UNHEALTHY = "unhealthy"
-    """Its heartbeats stopped; it is about to be stopped for that."""
+    """Its heartbeats stopped; it is about to be stopped."""
     STOPPING = "stopping"
-    """It was asked to end."""
+    """It was asked to stop."""
     BACKOFF = "backoff"
-    """It ended; the next one is started after a delay."""
+    """It exited, and is started again after a delay."""
     STOPPED = "stopped"
-    """It ended as it should, and stays so until somebody starts it."""
+    """It exited as expected, and is not started again unless requested."""
     FAILED = "failed"
-    """It ended as it should not, and stays so until somebody starts it."""
+    """It exited unexpectedly, and is not started again unless requested."""
 
 
 class Event(Enum):
-    """What moves a process from state to state."""
+    """What changes the state of a process."""
 
     WAIT = "wait"
-    """It is to be started, and something that it depends on is not there."""
+    """It is to be started, but a dependency is not satisfied yet."""
     SPAWN = "spawn"
-    """A new incarnation begins."""
+    """A new incarnation is started."""
     READY = "ready"
     UNREADY = "unready"
-    """It said, or a probe says, that it cannot work at the moment."""
+    """It reports, or a probe reports, that it cannot work at the moment."""
     SICKEN = "sicken"
-    """A heartbeat did not come in time."""
+    """A heartbeat was not received in time."""
     STOP = "stop"
-    """It is asked to end, for whatever cause."""
+    """It is asked to stop, for any cause."""
     RETRY = "retry"
-    """It ended; another follows."""
+    """It exited, and is restarted."""
     END = "end"
-    """It ended, as it should, and nothing follows."""
+    """It exited as expected, and is not restarted."""
     FAIL = "fail"
-    """It ended, as it should not, and nothing follows."""
+    """It exited unexpectedly, and is not restarted."""
 
 
 S, E = State, Event
@@ -70,7 +71,7 @@ TRANSITIONS: Final = MappingProxyType(
         (S.READY, E.STOP): S.STOPPING,
         (S.UNREADY, E.STOP): S.STOPPING,
         (S.UNHEALTHY, E.STOP): S.STOPPING,
-        # Any process can end by itself, whatever it was doing.
+        # Any process can exit on its own at any time.
         (S.STARTING, E.RETRY): S.BACKOFF,
         (S.READY, E.RETRY): S.BACKOFF,
         (S.UNREADY, E.RETRY): S.BACKOFF,
@@ -90,20 +91,20 @@ TRANSITIONS: Final = MappingProxyType(
         (S.BACKOFF, E.SPAWN): S.STARTING,
         (S.STOPPED, E.SPAWN): S.STARTING,
         (S.FAILED, E.SPAWN): S.STARTING,
-        # What would be started has to wait for others first.
+        # A start that has to wait for dependencies.
         (S.BACKOFF, E.WAIT): S.WAITING,
         (S.STOPPED, E.WAIT): S.WAITING,
         (S.FAILED, E.WAIT): S.WAITING,
         (S.WAITING, E.SPAWN): S.STARTING,
         (S.WAITING, E.END): S.STOPPED,
-        # A failed one that is stopped by hand is no failure any more.
+        # Stopping a failed process acknowledges the failure.
         (S.FAILED, E.END): S.STOPPED,
     }
 )
 
 
 def advance(state: State, event: Event) -> State:
-    """Return the state that *event* leads to.
+    """Return the state that follows *state* upon *event*.
 
     Raises:
         LocalProtocolError: *event* cannot happen in *state*: a bug in the caller.

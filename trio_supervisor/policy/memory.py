@@ -1,7 +1,7 @@
-"""Who uses too much memory. Pure: sizes and times come in, names of workers go out.
+"""Decide which worker uses too much memory. Pure.
 
-Source of the rules: the memory-leak gem that is part of the Ruby system; ours add what
-makes a limit below the baseline harmless.
+Source of the rules: the memory-leak gem, which is part of the Ruby system. The rule
+that makes a limit below the baseline harmless is our addition.
 """
 
 from __future__ import annotations
@@ -20,81 +20,86 @@ class MemoryUse:
     """Memory of one process at one moment [bytes]."""
 
     size: int
-    """Resident, shared pages included (rss)."""
+    """Resident memory, including shared pages (rss)."""
     private: int | None = None
-    """Resident and of this process alone (uss); None: was not looked at."""
+    """Resident memory of this process alone (uss); None: not measured."""
 
     @property
     def shared(self) -> int:
-        """Resident and shared with others."""
+        """Resident memory that is shared with other processes."""
         return self.size - (self.size if self.private is None else self.private)
 
 
 @frozen(kw_only=True)
 class TooLarge:
-    """The process is over the limit for one process."""
-
-    size: int
-    limit: int
-
-    def __str__(self) -> str:
-        return f"its memory of {mebibytes(self.size)} is over {mebibytes(self.limit)}"
-
-
-@frozen(kw_only=True)
-class BelowBaseline:
-    """The limit is below what the process needs from its start: no cause to act."""
+    """The process exceeds ``maximum_size_limit``."""
 
     size: int
     limit: int
 
     def __str__(self) -> str:
         return (
-            f"the limit of {mebibytes(self.limit)} is below the "
+            f"its memory of {mebibytes(self.size)} exceeds "
+            f"maximum_size_limit={mebibytes(self.limit)}"
+        )
+
+
+@frozen(kw_only=True)
+class BelowBaseline:
+    """The limit is below what the process needs after its start: no restart."""
+
+    size: int
+    limit: int
+
+    def __str__(self) -> str:
+        return (
+            f"maximum_size_limit={mebibytes(self.limit)} is below the "
             f"{mebibytes(self.size)} that it needs right after its start, so another "
-            f"restart would not help; it is left alone until it grows"
+            f"restart would not help; not restarting it until it grows"
         )
 
 
 @frozen(kw_only=True)
 class Leaking:
-    """The high-water mark was raised too often."""
+    """The high-water mark rose ``increase_limit`` times."""
 
     size: int
     increases: int
 
     def __str__(self) -> str:
         return (
-            f"its memory reached a new maximum {self.increases} times, "
-            f"{mebibytes(self.size)} at last"
+            f"its memory reached a new maximum {self.increases} times "
+            f"(increase_limit), now {mebibytes(self.size)}"
         )
 
 
 @frozen(kw_only=True)
 class TotalTooLarge:
-    """All together are over their limit, and this is the largest."""
+    """All workers together exceed ``total_size_limit``; this is the largest."""
 
     total: int
     limit: int
 
     def __str__(self) -> str:
         return (
-            f"all workers together use {mebibytes(self.total)}, over "
-            f"{mebibytes(self.limit)}, and it has the largest private memory"
+            f"all workers together use {mebibytes(self.total)} "
+            f"(total_size_limit={mebibytes(self.limit)}), and it has the largest "
+            f"private memory"
         )
 
 
 @frozen(kw_only=True)
 class HostShort:
-    """The host has less free memory than it should, and this is the largest."""
+    """The host has less than ``free_size_minimum``; this process is the largest."""
 
     free: int
     minimum: int
 
     def __str__(self) -> str:
         return (
-            f"the host has {mebibytes(self.free)} left, under "
-            f"{mebibytes(self.minimum)}, and it has the largest private memory"
+            f"the host has {mebibytes(self.free)} of available memory "
+            f"(free_size_minimum={mebibytes(self.minimum)}), and it has the largest "
+            f"private memory"
         )
 
 
@@ -103,7 +108,7 @@ Verdict: TypeAlias = TooLarge | BelowBaseline | Leaking | None
 
 @define(kw_only=True)
 class MemoryHistory:
-    """What is remembered of one process from sample to sample."""
+    """Memory samples of one process: high-water mark, increases and baseline."""
 
     maximum_size_limit: int | None = None
     """[bytes]"""
@@ -116,15 +121,15 @@ class MemoryHistory:
     maximum_size: int | None = field(default=None, init=False)
     """The high-water mark [bytes]."""
     baseline: int | None = field(default=None, init=False)
-    """What it needs anyway, where that is over the limit [bytes]."""
+    """What it needs after its start, if that exceeds the limit [bytes]."""
 
     def add(self, use: MemoryUse, *, was_futile: bool) -> Verdict:
-        """Take in a sample; return what is wrong with the process, if anything.
+        """Add a sample; return what is wrong with the process, if anything.
 
         Args:
-            was_futile: Whether this process, hardly started, replaces one that was
-                restarted for its memory. If it is over the limit as well, its
-                successor will be too: restarting for that would go on for ever.
+            was_futile: Whether this process has just replaced one that was restarted
+                for its memory. If it exceeds the limit as well, so will its successor,
+                and restarts would never end.
         """
         self.sample_count += 1
         self.current = use
@@ -150,10 +155,10 @@ class MemoryHistory:
 
 
 def total_size(uses: Iterable[MemoryUse]) -> int:
-    """Return what many processes use together [bytes].
+    """Return the memory that processes use together [bytes].
 
-    The largest shared part plus the sum of the private ones: what is shared is mostly
-    shared by all, having been inherited from one parent.
+    The largest shared part plus the sum of the private parts: most shared pages are
+    shared by all of them, because they were inherited from one parent.
     """
     uses = list(uses)
     private = sum(use.size - use.shared for use in uses)
@@ -161,10 +166,10 @@ def total_size(uses: Iterable[MemoryUse]) -> int:
 
 
 def largest(uses: Mapping[str, MemoryUse]) -> str | None:
-    """Return the key with the largest private memory; None: there is none."""
+    """Return the key with the largest private memory; None if *uses* is empty."""
     return max(uses, key=lambda key: uses[key].size - uses[key].shared, default=None)
 
 
 def mebibytes(size: int) -> str:
-    """Return *size* [bytes] for people."""
+    """Return *size* [bytes] such as ``12.3 MiB``."""
     return f"{size / 2**20:.1f} MiB"

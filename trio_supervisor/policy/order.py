@@ -1,7 +1,7 @@
-"""Who is started after whom, and stopped before whom. Pure; over names of services.
+"""Order the start and stop of services by their dependencies. Pure.
 
-*needs* says per service what it depends on, and how; a service that is missing there
-depends on nothing.
+*needs* has, for each service by name, the services that it depends on and the condition
+to wait for. A service that is not in it has no dependencies.
 """
 
 from __future__ import annotations
@@ -17,17 +17,17 @@ Needs: TypeAlias = Mapping[str, Mapping[str, Condition]]
 
 
 class Standing(Enum):
-    """How far one worker has come, as far as others may depend on it."""
+    """How far one worker has come, as far as dependents are concerned."""
 
     NOT_STARTED = "not_started"
-    """Since the application, or its group, was started last."""
+    """Not since the last start of the application or of its group."""
     STARTED = "started"
-    """It was started, and is not ready at the moment: it may be in a backoff."""
+    """It was started, but is not ready now: it may be in backoff."""
     READY = "ready"
     EXITED_OK = "exited_ok"
-    """It ended with success, and is not started again."""
+    """It exited with success, and is not restarted."""
     FAILED = "failed"
-    """It ended as it should not have, and is not started again."""
+    """It exited with a failure, and is not restarted."""
 
 
 _MEETS: Final[Mapping[Condition, frozenset[Standing]]] = {
@@ -38,9 +38,9 @@ _MEETS: Final[Mapping[Condition, frozenset[Standing]]] = {
 
 
 def is_met(condition: Condition, workers: Iterable[Standing]) -> bool:
-    """Return whether *condition* holds for a service with *workers*.
+    """Return whether *condition* holds for each of a service's *workers*.
 
-    It has to hold for every one of them: for a service without workers it does.
+    It holds for a service without workers.
     """
     return all(standing in _MEETS[condition] for standing in workers)
 
@@ -48,10 +48,10 @@ def is_met(condition: Condition, workers: Iterable[Standing]) -> bool:
 def unmet(
     service: str, needs: Needs, standing: Mapping[str, Collection[Standing]]
 ) -> tuple[tuple[str, Condition], ...]:
-    """Return what still keeps the workers of *service* from being started.
+    """Return the dependencies of *service* that are not satisfied yet.
 
     Raises:
-        KeyError: *standing* lacks a service that *service* depends on.
+        KeyError: *standing* has no entry for a dependency of *service*.
     """
     return tuple(
         (name, condition)
@@ -61,28 +61,28 @@ def unmet(
 
 
 def needs_of(names: Collection[str], needs: Needs) -> frozenset[str]:
-    """Return all others that *names* depend on, directly or not."""
+    """Return all other services that *names* depend on, directly or indirectly."""
     return _reached(names, lambda name: needs.get(name, ())) - frozenset(names)
 
 
-def dependants(names: Collection[str], needs: Needs) -> frozenset[str]:
-    """Return all others that have to be stopped before *names* are.
+def dependents(names: Collection[str], needs: Needs) -> frozenset[str]:
+    """Return all other services that must stop before *names* do.
 
-    Those that depend on them, directly or not. Who only waited for one to exit does
-    not count: it goes on without it by definition.
+    These are their direct and indirect dependents, except those that only waited for a
+    service to exit: they run without it by definition.
     """
-    by = _dependants(needs, frozenset({"started", "ready"}))
+    by = _dependents(needs, frozenset({"started", "ready"}))
     return _reached(names, lambda name: by.get(name, ())) - frozenset(names)
 
 
 def start_waves(names: Collection[str], needs: Needs) -> list[frozenset[str]]:
-    """Return which of *names* are started together, one wave after the other.
+    """Return *names* in waves: the services of a wave start at the same time.
 
-    Each wave holds what needs nothing of a later one, not even through services that
-    are not among *names*.
+    No service depends on one of a later wave, not even through services that are not
+    among *names*.
 
     Raises:
-        ValueError: there is a cycle in *needs*.
+        ValueError: *needs* has a dependency cycle.
     """
     left = set(names)
     before = {
@@ -93,19 +93,19 @@ def start_waves(names: Collection[str], needs: Needs) -> list[frozenset[str]]:
     while left:
         wave = frozenset(name for name in left if before[name].isdisjoint(left))
         if not wave:
-            raise ValueError(f"a cycle among {sorted(left)}")
+            raise ValueError(f"dependency cycle among {sorted(left)}")
         waves.append(wave)
         left -= wave
     return waves
 
 
 def stop_order(names: Collection[str], needs: Needs) -> dict[str, frozenset[str]]:
-    """Return for each of *names* those that have to end before it is asked to.
+    """Return for each of *names* the services that must exit before it is stopped.
 
-    Those of *names* that need it, directly or not, even through services that are not
-    among *names*. All others may stop at the same time.
+    These are its direct and indirect dependents among *names*, even through services
+    that are not among *names*. All others may stop at the same time.
     """
-    by = _dependants(needs, frozenset(CONDITIONS))
+    by = _dependents(needs, frozenset(CONDITIONS))
     all_names = frozenset(names)
     return {
         name: (_reached([name], lambda other: by.get(other, ())) - {name}) & all_names
@@ -114,9 +114,9 @@ def stop_order(names: Collection[str], needs: Needs) -> dict[str, frozenset[str]
 
 
 def merged_needs(old: Needs, new: Needs) -> Needs:
-    """Return the needs of two declarations that run at once.
+    """Return the dependencies of two generations that run at the same time.
 
-    Where they contradict each other, so that there would be a cycle, *new* counts.
+    If they contradict each other, so that there would be a cycle, those of *new* count.
     """
     merged = {
         name: {**old.get(name, {}), **new.get(name, {})}
@@ -126,19 +126,19 @@ def merged_needs(old: Needs, new: Needs) -> Needs:
 
 
 def find_cycle(needs: Needs) -> tuple[str, ...] | None:
-    """Return services that need each other in a circle; None: there is none.
+    """Return the services of a dependency cycle; None if there is none.
 
-    Each needs the next; the last is the first again.
+    Each depends on the next; the last is the first again.
     """
     try:
         TopologicalSorter(needs).prepare()
     except CycleError as exc:
-        # graphlib tells the way of the work: each is done before the next.
+        # graphlib lists predecessors first: each is done before the next.
         return tuple(reversed(exc.args[1]))
     return None
 
 
-def _dependants(needs: Needs, conditions: frozenset[str]) -> dict[str, list[str]]:
+def _dependents(needs: Needs, conditions: frozenset[str]) -> dict[str, list[str]]:
     by: dict[str, list[str]] = {}
     for name, needed in needs.items():
         for other, condition in needed.items():

@@ -1,7 +1,7 @@
-"""Whether a worker is overdue by its own fault, or because the machine is overloaded.
+"""Tell a hanging worker from one that is late because the machine is overloaded. Pure.
 
-A timeout counts the time in which the worker could have run, and in which the
-controller could have noticed. Pure: times, counts and pressure come in as arguments.
+A timeout counts only the time in which the worker could have run, and in which the
+controller could have noticed its heartbeat.
 """
 
 from __future__ import annotations
@@ -12,21 +12,21 @@ from typing import Final
 from attrs import define, field, frozen
 
 MOST: Final = 5.0
-"""However long a worker waits for a processor, it is overdue after so many times its
-timeout: so a worker that hangs on an overloaded machine is found, too."""
+"""A worker is overdue after this many times its timeout, however long it waited for a
+processor, so that a worker that hangs on an overloaded machine is found as well."""
 STAGGER: Final = 0.25
-"""Between two workers that are stopped for a timeout [s]."""
+"""Time between two workers that are stopped because of a timeout [s]."""
 STAGGER_PRESSED: Final = 1.0
 """The same while the machine is under pressure [s]."""
 HOLD: Final = 1.0
-"""How long a worker is spared at a time while the machine is overloaded [s]."""
+"""Time until an overdue worker is reviewed again on an overloaded machine [s]."""
 LATE: Final = 0.5
-"""A worker counts as late after this part of its timeout. Heartbeats come three times
-within it: so one is missing for certain."""
+"""A worker counts as late after this part of its timeout. Three heartbeats are due
+within the timeout, so at least one is missing."""
 _FEWEST: Final = 3
-"""Fewer late workers say nothing about a machine."""
+"""Fewer late workers than this say nothing about the machine."""
 
-# Percent of the last ten seconds, as in /proc/pressure; and parts of one.
+# Percent of the last ten seconds, as in /proc/pressure; the last two are fractions.
 _CPU_SOME: Final = 60.0
 _MEMORY_FULL: Final = 10.0
 _IO_FULL: Final = 40.0
@@ -35,60 +35,60 @@ _QUEUED: Final = 0.25
 
 
 @frozen(kw_only=True)
-class Silence:
-    """Time since the last sign of life of a worker [s]."""
+class ResponseGap:
+    """Time since a worker was last heard from [s]."""
 
     elapsed: float
     ours: float = 0.0
-    """Part of it in which the controller itself did not run."""
+    """Part of *elapsed* in which the controller itself did not run."""
     queued: float = 0.0
-    """Part of it in which the worker waited for a processor, or for memory."""
+    """Part of *elapsed* in which the worker waited for a processor or for memory."""
 
     @property
     def watched(self) -> float:
-        """The time in which the controller could have noticed something."""
+        """Time in which the controller could have noticed a heartbeat."""
         return max(0.0, self.elapsed - self.ours)
 
     @property
     def counted(self) -> float:
-        """The time in which the worker could have given a sign of life, too."""
+        """Time in which, in addition, the worker could have sent a heartbeat."""
         return max(0.0, self.watched - self.queued)
 
 
-def time_left(silence: Silence, timeout: float) -> float:
-    """Return how long to wait for a sign of life yet [s]; 0: it is overdue."""
-    left = min(timeout - silence.counted, MOST * timeout - silence.watched)
+def time_left(gap: ResponseGap, timeout: float) -> float:
+    """Return how long to wait for a heartbeat yet [s]; 0: the worker is overdue."""
+    left = min(timeout - gap.counted, MOST * timeout - gap.watched)
     return max(0.0, left)
 
 
-def is_certain(silence: Silence, timeout: float) -> bool:
-    """Whether the silence is so long that the state of the machine is no excuse."""
-    return timeout > 0 and silence.watched >= MOST * timeout
+def is_certain(gap: ResponseGap, timeout: float) -> bool:
+    """Return whether the gap is too long to be explained by an overloaded machine."""
+    return timeout > 0 and gap.watched >= MOST * timeout
 
 
 @frozen(kw_only=True)
 class Pressure:
-    """How much the machine has to do, over the last ten seconds."""
+    """Load of the machine over the last ten seconds."""
 
     cpu: float = 0.0
-    """Time in which something waited for a processor [%]."""
+    """Time in which some task waited for a processor [%]."""
     memory: float = 0.0
-    """Time in which everything waited for memory [%]."""
+    """Time in which all tasks waited for memory [%]."""
     io: float = 0.0
-    """Time in which everything waited for a disk [%]."""
+    """Time in which all tasks waited for a disk [%]."""
     lateness: float = 0.0
-    """Part of the time in which the controller's event loop was late, 0 to 1."""
+    """Fraction of the time in which the controller's event loop was late, 0 to 1."""
     queued: float = 0.0
-    """Part of its silence in which a late worker waited for a processor, 0 to 1."""
+    """Fraction of its gap in which a late worker waited for a processor, 0 to 1."""
 
     @property
     def is_high(self) -> bool:
-        """Whether that explains why workers are late."""
+        """Whether the load explains why workers are late."""
         return bool(self.causes)
 
     @property
     def causes(self) -> tuple[str, ...]:
-        """What is too much, in words."""
+        """The values that are too high, in words."""
         found = (
             (self.cpu >= _CPU_SOME, f"cpu pressure {self.cpu:.0f}%"),
             (self.memory >= _MEMORY_FULL, f"memory pressure {self.memory:.0f}%"),
@@ -107,26 +107,26 @@ class Pressure:
 
 @define(eq=False)
 class Triage:
-    """Decides which of the overdue workers are stopped, and when.
+    """Decides which overdue workers are stopped, and when.
 
-    One after the other; none while most are late and the machine is under pressure:
-    then the machine is overloaded, and restarts would add to it.
+    They are stopped one after the other, but none while most workers are late and the
+    machine is under pressure: restarts would increase the load.
     """
 
     is_overloaded: bool = field(default=False, init=False)
     _stopped_at: float = field(default=-math.inf, init=False)
 
     def review(self, *, late: int, watched: int, is_pressed: bool) -> bool:
-        """Take in how many workers are late; return whether `is_overloaded` changed."""
+        """Add a count of late workers; return whether `is_overloaded` changed."""
         is_most = late >= _FEWEST and 2 * late > watched
         was, self.is_overloaded = self.is_overloaded, is_most and is_pressed
         return was != self.is_overloaded
 
     def wait(self, now: float, *, is_pressed: bool, is_certain: bool) -> float:
-        """Return how long to spare an overdue worker [s]; 0: it is stopped now.
+        """Return when to ask again about an overdue worker [s]; 0: stop it now.
 
         Args:
-            is_certain: Whether it is certain that the worker itself is to blame.
+            is_certain: Whether the worker itself is certainly to blame.
         """
         if self.is_overloaded and not is_certain:
             return HOLD

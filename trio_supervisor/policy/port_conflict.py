@@ -1,4 +1,4 @@
-"""Which ports a program wanted that says "address already in use". Pure."""
+"""Find the ports in an "address already in use" message of a program. Pure."""
 
 from __future__ import annotations
 
@@ -6,8 +6,8 @@ import re
 from collections.abc import Iterable, Sequence
 from typing import Final
 
-# Source: the words of glibc's EADDRINUSE, and what gunicorn, Node, Rust and Spring make
-# of it.
+# Source: the text of glibc's EADDRINUSE, and the messages of gunicorn, Node, Rust and
+# Spring.
 _IN_USE: Final = re.compile(
     r"address(?: is)? already in use|EADDRINUSE|AddrInUse|connection in use|"
     r"port:? \d+ (?:is|was) (?:already )?(?:in use|allocated)|\[Errno (?:98|48)\]",
@@ -20,20 +20,20 @@ _PORT: Final = re.compile(
     re.IGNORECASE,
 )
 _NUMBER: Final = re.compile(r"(?:^|[=:])(\d{1,5})$")
-# What belongs to the same message stands no further from the words than this [lines].
+# A port of the same message is at most this far from the matching line [lines].
 _NEAR: Final = 3
 _LONGEST: Final = 1000
 
 
 def wanted_ports(lines: Sequence[str], arguments: Iterable[str] = ()) -> list[int]:
-    """Return the ports that *lines* say are in use, the likeliest first.
+    """Return the ports that *lines* report as in use, the most likely first.
 
-    Empty where they say nothing of the kind. Whoever asks has to look which of them
-    are really listened on: a number is not always a port.
+    The list is empty if there is no such message. The caller has to check which of
+    them really have a listener, because not every number is a port.
 
     Args:
-        lines: What the program printed at last.
-        arguments: Those of the program; a port may be told there alone.
+        lines: Last output of the program.
+        arguments: Arguments of the program: the port may be named only there.
     """
     lines = [line[:_LONGEST] for line in lines]
     places = [i for i, line in enumerate(lines) if _IN_USE.search(line)]

@@ -1,4 +1,4 @@
-"""What the outcomes of a probe, one after the other, say of a process. Pure."""
+"""Derive the health of a process from the outcomes of a probe. Pure."""
 
 from __future__ import annotations
 
@@ -11,40 +11,40 @@ from attrs.validators import ge, instance_of
 _positive: Final = [instance_of(int), ge(1)]
 
 
-class Health(Enum):
-    """What a probe says."""
+class ProbeHealth(Enum):
+    """Result of a probe after its thresholds."""
 
     UNKNOWN = "unknown"
-    """Too few outcomes yet."""
+    """Too few attempts so far."""
     HEALTHY = "healthy"
     UNHEALTHY = "unhealthy"
 
 
 @define
 class ProbeCounter:
-    """Counts outcomes in a row, as Kubernetes' thresholds do.
+    """Counts outcomes in a row, like the thresholds of Kubernetes.
 
-    One for each probe of each incarnation. A *startup* probe that becomes HEALTHY has
-    started the process, one that becomes UNHEALTHY says that it failed to start. A
-    *readiness* probe begins as UNKNOWN too, which is not ready; a *liveness* probe
-    begins as HEALTHY.
+    Each probe of each incarnation has its own counter. When a *startup* probe becomes
+    HEALTHY the process has started; when it becomes UNHEALTHY the start has failed. A
+    *readiness* probe begins as UNKNOWN, which is not ready; a *liveness* probe begins
+    as HEALTHY.
     """
 
     failures: int = field(default=3, validator=_positive)
-    """So many in a row make it UNHEALTHY."""
+    """Number of failures in a row that make it UNHEALTHY."""
     successes: int = field(default=1, validator=_positive)
-    """So many in a row make it HEALTHY."""
-    health: Health = Health.UNKNOWN
+    """Number of successes in a row that make it HEALTHY."""
+    health: ProbeHealth = ProbeHealth.UNKNOWN
     _last: bool | None = field(default=None, init=False)
     _in_a_row: int = field(default=0, init=False)
 
-    def add(self, is_success: bool) -> Health | None:
-        """Take in an outcome; return what it has become, None if it is what it was."""
+    def add(self, is_success: bool) -> ProbeHealth | None:
+        """Add an outcome; return the new health, or None if it has not changed."""
         self._in_a_row = self._in_a_row + 1 if is_success is self._last else 1
         self._last = is_success
         if self._in_a_row < (self.successes if is_success else self.failures):
             return None
-        health = Health.HEALTHY if is_success else Health.UNHEALTHY
+        health = ProbeHealth.HEALTHY if is_success else ProbeHealth.UNHEALTHY
         if health is self.health:
             return None
         self.health = health

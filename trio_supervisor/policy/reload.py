@@ -1,4 +1,4 @@
-"""What a reload changes: the application as it runs against the new one. Pure."""
+"""Plan a reload: compare the running application with the new one. Pure."""
 
 from __future__ import annotations
 
@@ -21,38 +21,38 @@ _SIGNS: Final[Mapping[Action, str]] = {
     "keep": "=",
 }
 _ABSENT: Final = object()
-# Passwords are handed over in these, and a plan is printed and logged.
+# These may contain passwords, and a plan is printed and logged.
 _SECRET: Final = frozenset({"environment", "state"})
 _COMMAND_LINES: Final = frozenset({"arguments", "pre_stop"})
 _LONGEST: Final = 60
-# What is shown before the first difference of texts that are longer.
+# Characters shown before the first difference of longer texts.
 _CONTEXT: Final = 20
 UNKNOWN_CODE: Final = ""
-"""In place of a file: a worker did not say which code it has loaded."""
-# As many digits of a fingerprint as git shows.
+"""Instead of a file: the worker did not report which code it has loaded."""
+# As many digits of a fingerprint as git shows of a commit.
 _DIGITS: Final = 7
 
 
 @frozen(kw_only=True)
 class ServiceFacts:
-    """What a plan needs to know of one service."""
+    """What a plan needs to know about one service."""
 
     name: str
     count: int
-    """As declared."""
+    """The declared count."""
     declaration: Mapping[str, object]
-    """Each field but the name and the count, as something that can be compared and
+    """Each option except the name and the count, as a value that can be compared and
     shown; a mapping is compared key by key."""
     fingerprint: str = ""
-    """Of its code; empty: unknown, or none of ours."""
+    """Fingerprint of its code; empty if it is unknown, and for a command."""
     overlap: bool = True
-    """Whether old and new workers may run beside each other."""
+    """Whether old and new workers may run at the same time."""
     is_command: bool = False
 
 
 @frozen
 class Change:
-    """One field whose value is another one."""
+    """One option whose value changes."""
 
     field: str
     old: str
@@ -64,26 +64,25 @@ class Change:
 
 @frozen(kw_only=True)
 class ServicePlan:
-    """What becomes of one service."""
+    """What a reload does to one service."""
 
     name: str
     action: Action
-    """``replace``: its declaration is the same, and its code may be new."""
+    """``replace``: its declaration is unchanged, but its code may be new."""
     old_count: int
-    """How many workers it has: 0 for one that is added."""
+    """Number of workers before the reload; 0 for an added service."""
     count: int
-    """How many it gets: 0 for one that is removed."""
+    """Number of workers after the reload; 0 for a removed service."""
     changes: tuple[Change, ...] = ()
     is_replaced: bool = False
-    """Whether the workers that run now give way to new ones. Where not, only the
-    count is brought in line."""
+    """Whether the running workers are replaced. If not, only the count is adjusted."""
     overlap: bool = True
     """Whether new workers are started before the old ones are stopped."""
     is_scaled: bool = False
-    """Whether *count* is what somebody set by hand."""
+    """Whether *count* was set by ``scale``."""
 
     def __str__(self) -> str:
-        """One line: ``~ web: count 4 -> 8``."""
+        """Return one line such as ``~ web: count 4 -> 8``."""
         start = f"{_SIGNS[self.action]} {self.name}"
         scaled = f", scaled to {self.count}" if self.is_scaled else ""
         match self.action:
@@ -96,7 +95,7 @@ class ServicePlan:
         return start
 
     def to_json(self) -> dict[str, object]:
-        """Return it for programs."""
+        """Return the plan as JSON values."""
         return {
             "name": self.name,
             "action": self.action,
@@ -114,33 +113,27 @@ class ServicePlan:
 
 @frozen
 class ReloadPlan:
-    """What becomes of every service: the new ones in their order, then the removed."""
+    """What a reload does: services in their new order, then the removed ones."""
 
     services: tuple[ServicePlan, ...]
     application: tuple[Change, ...] = ()
-    """What is new of the application as a whole; see `application_changes`."""
+    """Changes of the application as a whole: see `application_changes`."""
     not_ready: Mapping[str, str] = field(factory=dict)
-    """Workers that failed before the reload and still do, and how; set once it is
-    done."""
+    """Workers that failed before the reload and still fail, with the reason; set when
+    the reload is complete."""
 
     def of(self, *actions: Action) -> tuple[ServicePlan, ...]:
-        """Return those with one of *actions*."""
+        """Return the services with one of *actions*."""
         return tuple(plan for plan in self.services if plan.action in actions)
 
-    @property
-    def changes_anything(self) -> bool:
-        """Whether there is anything to do."""
-        has_service = any(plan.action != "keep" for plan in self.services)
-        return has_service or bool(self.application)
-
     def lines(self) -> Iterator[str]:
-        """A line for each service, and one for the application, for people."""
+        """Yield a line for each service, and one for the application if it changes."""
         yield from map(str, self.services)
         if self.application:
             yield f"~ the application: {'; '.join(map(str, self.application))}"
 
     def to_json(self) -> dict[str, object]:
-        """Return it for programs."""
+        """Return the plan as JSON values."""
         return {"services": [plan.to_json() for plan in self.services]}
 
 
@@ -154,15 +147,16 @@ def plan_reload(
 ) -> ReloadPlan:
     """Return what a reload from *old* to *new* does.
 
-    A command whose declaration is the same is always kept: nothing of it can be new.
+    A command whose declaration is unchanged is always kept, because it has no code
+    that could be new.
 
     Args:
-        changed_only: Whether services are kept whose declaration is the same, and
-            whose code is known to be.
-        scaled: The counts that were set by hand. Each stays, unless the declared count
-            is another one now.
-        modified: By the name of a service, a file that its workers have loaded and
-            that is another one now, or `UNKNOWN_CODE`: it is not kept.
+        changed_only: Whether to keep services whose declaration is unchanged and whose
+            code is known to be unchanged.
+        scaled: The counts that were set by ``scale``. Each is kept unless the declared
+            count changes.
+        modified: For each service that must not be kept, a file that its workers have
+            loaded and that has changed since, or `UNKNOWN_CODE`.
     """
     before = {facts.name: facts for facts in old}
     counts = {facts.name: facts.count for facts in old} | dict(scaled or {})
@@ -223,7 +217,7 @@ def _plan(
 def application_changes(
     old: Mapping[str, object], new: Mapping[str, object]
 ) -> tuple[Change, ...]:
-    """Return what differs of the facts of two applications."""
+    """Return the differences between the facts of two applications."""
     return tuple(_changes(old, new))
 
 
@@ -278,7 +272,7 @@ def _shown(name: str, value: object) -> str:
 
 
 def _change(field: str, name: str, was: object, becomes: object) -> Change:
-    """Return a change whose texts, where they are cut, show what differs."""
+    """Return a change whose texts, if they are shortened, show the difference."""
     old, new = _shown(name, was), _shown(name, becomes)
     pairs = zip(old, new, strict=False)
     same = sum(1 for _ in takewhile(lambda pair: pair[0] == pair[1], pairs))

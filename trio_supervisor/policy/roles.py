@@ -1,4 +1,4 @@
-"""What a worker's connection may ask of the supervisor. Pure."""
+"""Decide which operations a worker may ask the supervisor for. Pure."""
 
 from __future__ import annotations
 
@@ -21,18 +21,19 @@ GRANTS: Final = MappingProxyType(
         "shutdown": ("shutdown",),
     }
 )
-"""What ``may`` of a service can name, and which operations that permits."""
+"""Values of the option ``may``, with the operations that each permits."""
 _NEEDED: Final = {do: name for name, allowed in GRANTS.items() for do in allowed}
 
 
 def missing_grant(
     do: str, may: Collection[str], *, is_reload: bool = False
 ) -> str | None:
-    """Return the grant that a worker lacks for the operation *do*; None: none.
+    """Return the value that *may* lacks for the operation *do*; None: it is allowed.
 
     Args:
-        is_reload: Whether the call asks for a reload under another name, as a Ruby
-            client does.
+        may: The option ``may`` of the worker's service.
+        is_reload: Whether the call is a reload under another name, as Ruby clients
+            send it.
     """
     needed = "reload" if is_reload else _NEEDED.get(do)
     return needed if needed is not None and needed not in may else None

@@ -1,7 +1,7 @@
-"""Which workers of a planned restart are next. Pure.
+"""Choose which workers of a planned restart are next. Pure.
 
-For ``restart --rolling --max-unavailable N``, and for planned restarts of which only
-so many may go on at once: whoever restarts asks again whenever a worker changed.
+For ``restart --rolling --max-unavailable N`` and ``max_restarts_concurrently``. The
+caller asks again whenever the state of a worker has changed.
 """
 
 from __future__ import annotations
@@ -18,26 +18,26 @@ _optional_positive: Any = optional([instance_of(int), ge(1)])
 
 @frozen
 class WorkerFacts:
-    """What counts of one worker."""
+    """What a rolling restart needs to know about one worker."""
 
     name: str
     service: str
     is_available: bool
-    """Whether it does its work now, and is to do so."""
+    """Whether it is doing its work, and is meant to."""
 
 
 @frozen(kw_only=True)
 class RollingLimits:
-    """How much may be away at once."""
+    """Limits of a rolling restart."""
 
     max_unavailable: int | None = field(default=None, validator=_optional_positive)
-    """So many workers of one service, for whatever reason; None: any number."""
+    """Maximum number of unavailable workers per service; None: no limit."""
     max_concurrently: int | None = field(default=None, validator=_optional_positive)
-    """So many planned restarts in all; None: any number."""
+    """Maximum number of planned restarts at the same time; None: no limit."""
 
     @property
     def are_any(self) -> bool:
-        """Whether there are limits at all."""
+        """Whether any limit is set."""
         return self != RollingLimits()
 
 
@@ -47,17 +47,17 @@ def next_batch(
     workers: Iterable[WorkerFacts],
     limits: RollingLimits,
 ) -> tuple[str, ...]:
-    """Return which of *waiting* are to be restarted now, in that order.
+    """Return which of *waiting* to restart now, in this order.
 
-    A worker that is unavailable anyway is restarted whatever its siblings do: that
-    takes nobody away.
+    A worker that is unavailable anyway is restarted whatever the state of its
+    siblings, because that does not reduce the number of available workers.
 
     Args:
-        waiting: Names of those still to be restarted; one that *workers* lacks, as its
-            service was scaled down meanwhile, is passed over.
-        in_progress: Names of those whose restart has begun and is not over: they are
-            unavailable, whatever *workers* says, as it may not show yet.
-        workers: All of the services concerned.
+        waiting: Names of the workers still to be restarted. A name that is not in
+            *workers*, because its service was scaled down, is skipped.
+        in_progress: Names of the workers whose restart has begun and is not complete.
+            They count as unavailable, even if *workers* does not show it yet.
+        workers: All workers of the services concerned.
     """
     known = {worker.name: worker for worker in workers}
     away = {

@@ -1,14 +1,15 @@
-"""What of a command line is not shown, because it looks like a secret. Pure.
+"""Hide what looks like a secret in command lines and other text. Pure.
 
-The rule, which docs/security.md states for users: hidden are
+The rule, which docs/security.md states for users; these are hidden:
 
 - the value of ``NAME=VALUE``, ``--NAME=VALUE``, ``--NAME VALUE`` and ``NAME: VALUE``
-  where NAME says that it is a secret (``password``, ``token``, ``api_key``, …), also
-  within a URL's query or a shell's command;
+  where NAME is that of a secret (``password``, ``token``, ``api_key``, …), also in the
+  query of a URL or in a shell command;
 - the password in ``scheme://user:password@host``, and a long user name without one;
-- tokens whose form is known, such as ``ghp_…`` and JSON web tokens.
+- tokens of a known form, such as ``ghp_…`` and JSON web tokens.
 
-A name that ends in ``file``, ``path`` and so on says where a secret is, and is shown.
+The value of a name that ends in ``file``, ``path`` and so on is shown, because it is
+the place of a secret and not the secret.
 """
 
 from __future__ import annotations
@@ -40,7 +41,7 @@ _HARMLESS: Final = frozenset(
     | {"type", "url", "uri", "mode", "method", "header", "field", "env", "command"}
 )
 _WORDS: Final = re.compile(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+|[0-9]+")
-# The unquoted, or the quoted, value that follows a name.
+# The value that follows a name, with or without quotes.
 _VALUE: Final = r"""(?P<value>"[^"]*"|'[^']*'|[^\s&;,"'#()]+)"""
 _ASSIGNMENT: Final = re.compile(r"""(?P<name>[A-Za-z][\w.-]*)=(?!=)""" + _VALUE)
 _QUOTED: Final = re.compile(
@@ -65,7 +66,7 @@ _LONG_USER: Final = 20
 
 
 def is_secret_name(name: str) -> bool:
-    """Return whether *name*, of an option or a variable, is that of a secret."""
+    """Return whether the option or variable *name* has a secret as its value."""
     words = [word.lower() for word in _WORDS.findall(name)]
     if not words or words[-1] in _HARMLESS or name == "PWD":
         return False
@@ -77,7 +78,7 @@ def is_secret_name(name: str) -> bool:
 
 
 def hide_words(words: Sequence[str]) -> list[str]:
-    """Return *words*, a program and its arguments, with secrets hidden."""
+    """Return the program and arguments *words* with secrets hidden."""
     shown: list[str] = []
     is_value = False
     for word in words:
@@ -97,7 +98,7 @@ def hide_words(words: Sequence[str]) -> list[str]:
 
 
 def join_words(words: Sequence[str]) -> str:
-    """Return *words* as one would type them, with secrets hidden."""
+    """Return *words* as a shell command line with secrets hidden."""
     return " ".join(
         word if HIDDEN in word and not re.search(r"\s", word) else shlex.quote(word)
         for word in hide_words(words)
@@ -105,7 +106,7 @@ def join_words(words: Sequence[str]) -> str:
 
 
 def hide_text(text: str) -> str:
-    """Return *text*, such as a command line or a list of arguments, the same way."""
+    """Return *text*, such as a command line or a list of words, with secrets hidden."""
     text = _replace(_QUOTED, text, _is_secret_pair)
     return _hide_within(_replace(_QUOTED_ASSIGNMENT, text, _is_secret))
 
@@ -122,7 +123,8 @@ def _replace(
 ) -> str:
     """Return *text* with the values of secrets hidden.
 
-    What is no secret is searched again from its name on: its value may be a name.
+    After a match that is no secret, the search continues behind its name, because its
+    value may be the name of a secret.
     """
     shown, position = "", 0
     while (match := pattern.search(text, position)) is not None:

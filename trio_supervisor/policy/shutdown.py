@@ -1,4 +1,4 @@
-"""When an application ends, and how long that may take. Pure."""
+"""Decide when an application shuts down, and how long that may take. Pure."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ from typing import Final, Literal, TypeAlias, assert_never
 
 from trio_supervisor.policy.order import Needs
 
-# Of the time that an application has to stop, this much is left to kill the rest, and
-# to end the supervisor: a share of it, and at most so many seconds.
+# Part of the application's stop_timeout that is reserved for killing the remaining
+# processes and stopping the supervisor: this share of it, but at most this long [s].
 _KILL_SHARE: Final = 0.1
 _KILL_MOST: Final = 1.0
 
@@ -18,12 +18,12 @@ AutoShutdown: TypeAlias = Literal["any", "all"]
 
 
 def is_over(mode: AutoShutdown, significant: Mapping[str, bool]) -> bool:
-    """Return whether the application is to end.
+    """Return whether the application shuts down.
 
     Args:
-        mode: Whether the end of any significant service ends it, or of all.
-        significant: Of each significant service, whether all of its workers ended by
-            themselves and for good. One that somebody stopped has not.
+        mode: The option ``auto_shutdown`` of the application.
+        significant: For each significant service, whether all of its workers have
+            exited for good on their own. Workers stopped on request do not count.
     """
     match mode:
         case "any":
@@ -34,10 +34,10 @@ def is_over(mode: AutoShutdown, significant: Mapping[str, bool]) -> bool:
 
 
 def kill_after(stop_timeout: float) -> float:
-    """Return when what has not stopped is killed, so that all ends in time [s].
+    """Return when remaining processes are killed, to finish in time [s].
 
     Args:
-        stop_timeout: Within which the whole application has to have ended [s].
+        stop_timeout: The option of the application [s].
     """
     return stop_timeout - min(_KILL_SHARE * stop_timeout, _KILL_MOST)
 
@@ -45,10 +45,10 @@ def kill_after(stop_timeout: float) -> float:
 def longest_stop(
     needs: Needs, timeouts: Mapping[str, float]
 ) -> tuple[float, tuple[str, ...]]:
-    """Return how long a stop of everything can take, and which services make it so.
+    """Return how long a shutdown can take, and the services that determine it.
 
-    Services stop side by side, but for those that others need: these follow one after
-    the other. A job that others wait for as ``"exited_ok"`` has ended by then.
+    Services stop at the same time, except that a service stops after its dependents. A
+    job that others wait for as ``"exited_ok"`` has exited before.
 
     Args:
         timeouts: ``stop_timeout`` of each service [s].
@@ -73,10 +73,10 @@ def longest_stop(
 def stop_warning(
     stop_timeout: float | None, needs: Needs, timeouts: Mapping[str, float]
 ) -> str:
-    """Return what to warn of at the start; empty: all can stop within *stop_timeout*.
+    """Return a warning if the services may not stop within *stop_timeout*, or "".
 
     Args:
-        stop_timeout: Of the whole application [s]; None: there is no limit.
+        stop_timeout: The option of the application [s]; None: no limit.
         timeouts: ``stop_timeout`` of each service [s].
     """
     seconds, chain = longest_stop(needs, timeouts)
@@ -85,6 +85,6 @@ def stop_warning(
     steps = ", then ".join(f"{name} {timeouts[name]:g} s" for name in chain)
     return (
         f"stopping can take {seconds:g} s ({steps}), longer than the application's "
-        f"stop_timeout={stop_timeout:g}; what has not stopped after "
+        f"stop_timeout={stop_timeout:g}; workers still running after "
         f"{kill_after(stop_timeout):g} s will be killed"
     )

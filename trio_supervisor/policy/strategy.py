@@ -1,8 +1,8 @@
-"""Who is restarted together with a worker that crashed: OTP's strategies. Pure.
+"""Choose what is restarted together with a crashed worker: OTP's strategies. Pure.
 
-A crash counts once in the window of the group that the worker's service is in. A group
-past its intensity fails as a whole, which counts once in the window of the group around
-it; the outermost group's failure is the end of everything.
+A crash counts once in the window of the group that contains the worker's service. A
+group that exceeds its intensity fails as a whole, which counts once in the window of
+the enclosing group. When the outermost group fails, the application shuts down.
 """
 
 from __future__ import annotations
@@ -24,27 +24,27 @@ _optional_count: Any = optional([instance_of(int), ge(0)])
 
 @frozen(kw_only=True)
 class GroupNode:
-    """One group, and what is in it: names of services, and further groups, in order."""
+    """One group with its children in order: names of services, and further groups."""
 
     name: str
-    """For people; need not be unique."""
+    """For messages; need not be unique."""
     children: tuple[str | GroupNode, ...]
     strategy: Strategy = field(default="one_for_one", validator=in_(STRATEGIES))
     intensity: int | None = field(default=None, validator=_optional_count)
-    """Restart limit: at most so many within ``period``; None: any number."""
+    """Maximum number of crashes within ``period``; None: no limit."""
     period: float = field(default=60.0, validator=[_number, gt(0)])
     """Length of the sliding window [s]."""
 
 
 @frozen
 class GroupFailure:
-    """One group that failed."""
+    """A group that has reached its restart limit."""
 
     group: str
     restarts: int | None
-    """How many its window held; None: a worker in it was past its own intensity."""
+    """Its intensity; None: a worker in it reached its own restart limit."""
     period: float
-    """The length of its window [s]."""
+    """Length of its window [s]."""
 
     def __str__(self) -> str:
         if self.restarts is None:
@@ -57,19 +57,19 @@ class GroupFailure:
 class RestartTogether:
     """Restart the worker that crashed, and all workers of *services* with it.
 
-    The others that are restarted begin afresh (`RestartHistory.forgive`), and where a
-    group failed, the worker that crashed does as well.
+    Their restart limits are reset (`RestartHistory.reset_limit`); that of the crashed
+    worker is as well if a group failed.
     """
 
     services: tuple[str, ...] = ()
     """In the order of their declaration."""
     failures: tuple[GroupFailure, ...] = ()
-    """The groups that failed over it, from the innermost out."""
+    """The groups that failed because of it, from the innermost out."""
 
 
 @frozen
 class GiveUpAll:
-    """The outermost group failed: stop everything."""
+    """The outermost group failed: shut the application down."""
 
     failures: tuple[GroupFailure, ...]
     """The groups that failed, from the innermost out."""
@@ -80,12 +80,12 @@ Outcome: TypeAlias = RestartTogether | GiveUpAll
 
 @define(eq=False)
 class _Group:
-    """A group while it runs."""
+    """State of a group at run time."""
 
     node: GroupNode
     parent: _Group | None
     place: int
-    """Among the children of its parent."""
+    """Its index among the children of its parent."""
     children: list[str | _Group] = field(factory=list)
     window: Window = field(factory=Window)
 
@@ -93,15 +93,15 @@ class _Group:
         for child in self.children:
             yield from _services(child)
 
-    def forget(self) -> None:
-        """Begin afresh, as does everything within."""
+    def reset(self) -> None:
+        """Forget the crashes in this group and in the groups within it."""
         self.window.clear()
         for child in self.children:
             if isinstance(child, _Group):
-                child.forget()
+                child.reset()
 
     def restarted_with(self, place: int) -> list[str | _Group]:
-        """The children that are restarted wholly when the one at *place* failed."""
+        """Return the children to restart as a whole when the one at *place* failed."""
         match self.node.strategy:
             case "one_for_one":
                 together = self.children[place : place + 1]
@@ -117,7 +117,7 @@ class _Group:
 
 
 class Tree:
-    """All groups of an application, and what each has borne so far.
+    """All groups of an application, with the recent crashes in each.
 
     Raises:
         ValueError: a service is in it twice.
@@ -125,20 +125,20 @@ class Tree:
 
     def __init__(self, root: GroupNode) -> None:
         self._homes: dict[str, tuple[_Group, int]] = {}
-        self._grow(root, None, 0)
+        self._add(root, None, 0)
 
     def failed(
         self, service: str, *, now: float, is_exhausted: bool = False
     ) -> Outcome:
-        """Take in that a worker of *service* crashed, and is to be restarted.
+        """Count the crash of a worker of *service* that is to be restarted.
 
-        A planned restart is none of its business, nor is a worker that is left ended.
+        Not called for planned restarts, nor for workers that are not restarted.
 
         Args:
-            service: Whose worker it was.
-            now: The moment [s], on any clock that never runs back.
-            is_exhausted: Whether the worker is past its own intensity: its group fails
-                at once.
+            service: The worker's service.
+            now: Time of the crash [s], by any monotonic clock.
+            is_exhausted: Whether the worker has reached its own restart limit, which
+                makes its group fail.
 
         Raises:
             KeyError: there is no such service.
@@ -153,25 +153,25 @@ class Tree:
         together = group.restarted_with(place)
         for child in together:
             if isinstance(child, _Group):
-                child.forget()
+                child.reset()
         names = (name for child in together for name in _services(child))
         return RestartTogether(tuple(names), tuple(failures))
 
-    def _grow(self, node: GroupNode, parent: _Group | None, place: int) -> _Group:
+    def _add(self, node: GroupNode, parent: _Group | None, place: int) -> _Group:
         group = _Group(node, parent, place)
         for index, child in enumerate(node.children):
             if isinstance(child, GroupNode):
-                group.children.append(self._grow(child, group, index))
+                group.children.append(self._add(child, group, index))
                 continue
             if child in self._homes:
-                raise ValueError(f"{child} is there twice")
+                raise ValueError(f"{child} is in two places")
             self._homes[child] = group, index
             group.children.append(child)
         return group
 
 
 def _failure(group: _Group, now: float, is_exhausted: bool) -> GroupFailure | None:
-    """Count one in *group*; return what that makes of it, None if it bears it."""
+    """Count a crash in *group*; return its failure, or None within the limit."""
     node = group.node
     if is_exhausted:
         return GroupFailure(node.name, None, node.period)

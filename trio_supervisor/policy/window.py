@@ -1,4 +1,4 @@
-"""Counting over a sliding window. Pure: time comes in as *now*."""
+"""Count events in a sliding window. Pure: time comes in as *now*."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from attrs import define, field
 
 @define
 class Window:
-    """Moments that lie no further back than a period; both of its ends count."""
+    """Times of the events within a period, both of its ends included."""
 
     _times: deque[float] = field(factory=deque, init=False)
 
@@ -17,10 +17,10 @@ class Window:
         return len(self._times)
 
     def add(self, now: float, period: float) -> int:
-        """Count one at *now* [s]; return how many there are within *period* [s].
+        """Add an event at *now* [s]; return the number of events within *period* [s].
 
         Args:
-            now: No earlier than the last one, on any clock.
+            now: Not before the previous event, by any clock.
         """
         self._times.append(now)
         while self._times[0] < now - period:
@@ -28,5 +28,5 @@ class Window:
         return len(self._times)
 
     def clear(self) -> None:
-        """Forget all of them."""
+        """Forget all events."""
         self._times.clear()

@@ -99,7 +99,8 @@ async def test_the_same_again_replaces_what_runs_code() -> None:
     async with open_theatre(app()) as theatre:
         await theatre.controller.wait_ready()
         plan = await theatre.controller.reload(app(), changed_only=True)
-        assert not plan.changes_anything
+        assert plan.of("keep") == plan.services
+        assert not plan.application
         assert theatre.running == ["db.0", "web.0", "web.1"]
         await theatre.controller.reload(app())
         assert theatre.running == ["db.0", "web.0/3", "web.1/3"]

@@ -136,7 +136,9 @@ async def test_a_limit_below_the_baseline_costs_one_restart(caplog: Log) -> None
 
     assert second.reasons == []
     (record,) = caplog.records
-    assert record.getMessage().startswith("web.0: the limit of 1.0 MiB is below the ")
+    assert record.getMessage().startswith(
+        "web.0: maximum_size_limit=1.0 MiB is below the "
+    )
 
 
 async def test_one_that_grew_too_large_again_is_restarted_again() -> None:
@@ -173,7 +175,9 @@ async def test_many_below_their_baseline_cost_one_restart_each(caplog: Log) -> N
 
     assert restarted == [f"web.{index}" for index in range(5)]
     for name in restarted:
-        assert caplog.text.count(f"{name}: the limit of 1.0 MiB is below the ") == 1
+        assert (
+            caplog.text.count(f"{name}: maximum_size_limit=1.0 MiB is below the ") == 1
+        )
 
 
 async def test_a_total_below_all_baselines_costs_one_restart_each(caplog: Log) -> None:
@@ -226,7 +230,9 @@ async def test_growth_is_a_leak_after_so_many_new_maxima() -> None:
         leaked.append(bytearray(b"x") * 2**26)
 
     (reason,) = worker.reasons
-    assert reason.startswith("its memory reached a new maximum 3 times, ")
+    assert reason.startswith(
+        "its memory reached a new maximum 3 times (increase_limit), now "
+    )
 
 
 async def test_over_the_total_the_largest_private_one_goes(large_process: int) -> None:

@@ -53,7 +53,7 @@ from trio_supervisor.policy.restart import (
     Ending,
     GiveUp,
     Leave,
-    Restart,
+    RestartAfter,
     RestartHistory,
     lifetime,
 )
@@ -272,7 +272,7 @@ class Child:
             is_forgiven: Whether to forget as well how often it ended.
         """
         if is_forgiven:
-            self._history.forgive()
+            self._history.reset_limit()
         self._has_started = False
 
     def request_start(self) -> None:
@@ -687,7 +687,10 @@ class Child:
         )
         if not ending.is_planned and ending.cause is not Cause.NO_CODE:
             decision = self._company.judge(self, ending, decision)
-            if isinstance(decision, Restart) and ending.cause is not Cause.SHORTAGE:
+            if (
+                isinstance(decision, RestartAfter)
+                and ending.cause is not Cause.SHORTAGE
+            ):
                 self.last_crash = self.incarnation
         self.why = restart_reason(ending, self._reason, self._fault)
         next_step = next_step_text(
@@ -699,7 +702,7 @@ class Child:
         )
         self._watcher.on_event(self._event_of(ending, problem, decision, next_step))
         match decision:
-            case Restart(delay):
+            case RestartAfter(delay):
                 self.next_try_at = time.monotonic() + delay
                 self._step(Step.RETRY)
                 with trio.move_on_after(delay):
@@ -721,11 +724,11 @@ class Child:
     def _event_of(
         self, ending: Ending, problem: str, decision: Decision, next_step: str
     ) -> Event:
-        is_retry = isinstance(decision, Restart)
+        is_retry = isinstance(decision, RestartAfter)
         is_short = is_retry and ending.cause is Cause.SHORTAGE
         is_crash = is_retry and not (ending.is_planned or is_short)
         crashes = self.crashes if is_crash else 0
-        is_repeat = is_crash and not self._history.is_told(trio.current_time())
+        is_repeat = is_crash and not self._history.should_report(trio.current_time())
         if ending.returncode is None:
             self.last_exit, self.last_line, self.problem = problem, "", ""
             return StartFailed(

@@ -14,7 +14,7 @@ from trio_supervisor.policy.restart import (
     Ending,
     GiveUp,
     Leave,
-    Restart,
+    RestartAfter,
     RestartRules,
 )
 from trio_supervisor.process.child import describe_exit
@@ -66,7 +66,7 @@ def next_step_text(
         is_overruled: Whether *rules* alone would have restarted the process.
     """
     match decision:
-        case Restart(delay):
+        case RestartAfter(delay):
             verb = "retrying" if ending.returncode is None else "restarting"
             if not delay:
                 return verb

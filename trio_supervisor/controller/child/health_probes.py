@@ -14,7 +14,7 @@ from trio_supervisor.application import Command, Probe
 from trio_supervisor.controller.child.child import Child
 from trio_supervisor.controller.child.child_spec import Prober
 from trio_supervisor.controller.child.exit_messages import Fault
-from trio_supervisor.policy.probing import Health, ProbeCounter
+from trio_supervisor.policy.probing import ProbeCounter, ProbeHealth
 from trio_supervisor.policy.restart import Cause
 from trio_supervisor.process.child import Process
 from trio_supervisor.process.groups import IS_LINUX
@@ -97,13 +97,13 @@ class _Prober:
         await trio.sleep(probe.delay)
         while True:
             health = await self._count(target, probe, counter)
-            if health is Health.UNHEALTHY:
+            if health is ProbeHealth.UNHEALTHY:
                 if await self._is_spared(target, probe):
                     return
                 fault = _fault_of(probe, "startup")
                 target.child.seems_sick(Cause.STARTUP_TIMEOUT, fault)
                 await trio.sleep_forever()
-            if health is Health.HEALTHY:
+            if health is ProbeHealth.HEALTHY:
                 return
             await trio.sleep(probe.interval)
 
@@ -113,11 +113,11 @@ class _Prober:
         while True:
             health = await self._count(target, probe, counter)
             if health is not None:
-                target.child.seems_ready(health is Health.HEALTHY)
+                target.child.seems_ready(health is ProbeHealth.HEALTHY)
             await trio.sleep(probe.interval)
 
     async def _watch_liveness(self, target: _Target, probe: Probe) -> None:
-        counter = ProbeCounter(probe.failures, probe.successes, Health.HEALTHY)
+        counter = ProbeCounter(probe.failures, probe.successes, ProbeHealth.HEALTHY)
         target.child.seems_alive()
         await trio.sleep(probe.delay)
         while True:
@@ -126,18 +126,20 @@ class _Prober:
                 target.child.seems_alive()
             if is_alive is None:
                 pass  # nobody could ask it
-            elif counter.add(is_alive) is Health.UNHEALTHY:
+            elif counter.add(is_alive) is ProbeHealth.UNHEALTHY:
                 if not await self._is_spared(target, probe):
                     fault = _fault_of(probe, "liveness")
                     target.child.seems_sick(Cause.UNHEALTHY, fault)
                     await trio.sleep_forever()
                 target.child.seems_alive()
-                counter = ProbeCounter(probe.failures, probe.successes, Health.HEALTHY)
+                counter = ProbeCounter(
+                    probe.failures, probe.successes, ProbeHealth.HEALTHY
+                )
             await trio.sleep(probe.interval)
 
     async def _count(
         self, target: _Target, probe: Probe, counter: ProbeCounter
-    ) -> Health | None:
+    ) -> ProbeHealth | None:
         """Ask once; what could not be asked does not count."""
         is_good = await self._ask(target, probe)
         return None if is_good is None else counter.add(is_good)

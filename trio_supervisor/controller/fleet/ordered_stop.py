@@ -10,7 +10,7 @@ from trio_supervisor.controller.child.child import Child
 from trio_supervisor.controller.fleet.generation import Generation
 from trio_supervisor.errors import UnavailableError
 from trio_supervisor.policy.lifecycle import State
-from trio_supervisor.policy.order import Needs, dependants, merged_needs, stop_order
+from trio_supervisor.policy.order import Needs, dependents, merged_needs, stop_order
 from trio_supervisor.tasks import open_nursery
 
 
@@ -33,7 +33,7 @@ async def stop_in_order(
     def late(name: str) -> list[Child]:
         return [
             child
-            for other in dependants({name} & whole, generation.needs)
+            for other in dependents({name} & whole, generation.needs)
             for child in generation.units[other].children
             if child.is_wanted
         ]

@@ -15,7 +15,7 @@ from trio_supervisor.policy.admission import Admission, limit_for, makes_room
 from trio_supervisor.policy.overload import (
     LATE,
     Pressure,
-    Silence,
+    ResponseGap,
     Triage,
     is_certain,
     time_left,
@@ -91,16 +91,15 @@ class Referee:
             since: When the last sign of life came, or the process was started.
         """
         now = trio.current_time()
-        silence = self._silence(process_id, since, self._baselines.get(process_id))
-        if (left := time_left(silence, timeout)) > 0:
+        gap = self._gap(process_id, since, self._baselines.get(process_id))
+        if (left := time_left(gap, timeout)) > 0:
             return min(max(left, _SOONEST), _LATEST)
-        pressure = self._pressure(now, silence.queued / max(silence.elapsed, _SOONEST))
+        pressure = self._pressure(now, gap.queued / max(gap.elapsed, _SOONEST))
         self._review(now, pressure)
         return self._triage.wait(
             now,
             is_pressed=pressure.is_high,
-            is_certain=is_certain(silence, timeout)
-            or self._machine.is_stopped(process_id),
+            is_certain=is_certain(gap, timeout) or self._machine.is_stopped(process_id),
         )
 
     def admit(self, child: Patient) -> str:
@@ -134,15 +133,15 @@ class Referee:
         since, base = trio.current_time(), self._waited(process_id)
 
         def left(timeout: float) -> float:
-            return time_left(self._silence(process_id, since, base), timeout)
+            return time_left(self._gap(process_id, since, base), timeout)
 
         return left
 
-    def _silence(
+    def _gap(
         self, process_id: int, since: float, base: _Baseline | None
-    ) -> Silence:
+    ) -> ResponseGap:
         now = trio.current_time()
-        return Silence(
+        return ResponseGap(
             elapsed=now - since,
             ours=self.clock.lost(since, now),
             queued=self._queued(process_id, base or _BORN),

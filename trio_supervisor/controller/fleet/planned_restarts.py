@@ -12,7 +12,7 @@ from trio_supervisor.controller.child.child import Child
 from trio_supervisor.controller.fleet.ordered_stop import crash_of
 from trio_supervisor.errors import UnavailableError
 from trio_supervisor.policy.lifecycle import State
-from trio_supervisor.policy.order import Needs, Standing, dependants, needs_of
+from trio_supervisor.policy.order import Needs, Standing, dependents, needs_of
 from trio_supervisor.policy.restart import Cause
 from trio_supervisor.policy.rolling import RollingLimits, WorkerFacts, next_batch
 
@@ -175,7 +175,7 @@ class _Order:
     def __attrs_post_init__(self) -> None:
         self._before = {child: child.incarnation for child in self._children}
         together = {child.plan.service for child in self._children}
-        self._behind = {s: dependants({s}, self._needs) & together for s in together}
+        self._behind = {s: dependents({s}, self._needs) & together for s in together}
         self._ahead = {s: needs_of({s}, self._needs) & together for s in together}
 
     def update(

@@ -23,7 +23,7 @@ from trio_supervisor.policy.restart import (
     Ending,
     GiveUp,
     Leave,
-    Restart,
+    RestartAfter,
 )
 from trio_supervisor.policy.strategy import GiveUpAll, RestartTogether
 from trio_supervisor.process.child import Process
@@ -167,14 +167,14 @@ class Relations:
         if child in self._dismissed:
             return Leave()
         if home is self._probation:
-            if child in self._excused and isinstance(decision, Restart):
+            if child in self._excused and isinstance(decision, RestartAfter):
                 return decision
             return Leave()  # its generation does not come to power
         if ending.cause is Cause.SHORTAGE:
             return decision  # no fault of the worker, nor of its group
-        if self._held[child] and isinstance(decision, Restart):
+        if self._held[child] and isinstance(decision, RestartAfter):
             # It was about to be ended with its group: no failure of that by itself.
-            return Restart(0.0)
+            return RestartAfter(0.0)
         outcome = home.tree.failed(
             child.plan.service,
             now=trio.current_time(),
@@ -196,7 +196,7 @@ class Relations:
                     # Where a group failed, also the one that crashed begins afresh.
                     self._restart_together(home, child, services, bool(failures))
                 if isinstance(decision, GiveUp):
-                    return Restart(decision.delay)
+                    return RestartAfter(decision.delay)
                 return decision
 
     def on_overdue(self, child: Child) -> None:

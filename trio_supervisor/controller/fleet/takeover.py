@@ -18,7 +18,7 @@ from trio_supervisor.controller.fleet.ordered_stop import (
 from trio_supervisor.controller.fleet.relations import Relations
 from trio_supervisor.errors import ReloadError
 from trio_supervisor.policy.lifecycle import State
-from trio_supervisor.policy.order import Standing, dependants, start_waves
+from trio_supervisor.policy.order import Standing, dependents, start_waves
 from trio_supervisor.policy.reload import ServicePlan
 from trio_supervisor.policy.restart import Cause, RestartPolicy
 
@@ -206,7 +206,7 @@ class Takeover:
 
         Those that need them go first, if they cannot either: the others will bear it.
         """
-        others = dependants({name}, self._old.needs)
+        others = dependents({name}, self._old.needs)
         names = {name, *filter(self._is_swapped, others)} - self._swapped
         leaving = [
             child

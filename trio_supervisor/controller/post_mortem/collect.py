@@ -20,7 +20,7 @@ from trio_supervisor.errors import (
     ConnectionLostError,
     UnavailableError,
 )
-from trio_supervisor.policy.crash_text import last_words
+from trio_supervisor.policy.crash_text import last_output_line
 from trio_supervisor.policy.port_conflict import wanted_ports
 from trio_supervisor.policy.restart import Ending
 from trio_supervisor.process.child import Process, describe_exit
@@ -250,7 +250,7 @@ def _last_line(lines: Sequence[OutputLine]) -> str:
         for line in lines
         if line.stream == "stderr" and newest - line.time < _TOGETHER
     ]
-    return last_words(errors) or last_words([line.text for line in lines])
+    return last_output_line(errors) or last_output_line([line.text for line in lines])
 
 
 def _frozen_state(process: Process) -> str | None:
