@@ -1,4 +1,4 @@
-"""A service as plain data: equal where nothing changed, and readable where it did."""
+"""Test facts: equal for equal declarations, and readable where they differ."""
 
 from __future__ import annotations
 
@@ -24,11 +24,11 @@ from trio_supervisor.policy.restart import Backoff
 
 
 async def target(worker: object) -> None:
-    """What a service runs."""
+    """A target."""
 
 
 class Callable:
-    """Something with no name that can be called."""
+    """A callable object without a name."""
 
     async def __call__(self, worker: object) -> None: ...
 
@@ -89,8 +89,7 @@ CHANGES: dict[str, tuple[Any, str]] = {
 
 
 @pytest.mark.parametrize("make", [web, redis])
-def test_every_field_that_changes_is_seen(make: Any) -> None:
-    """Each as one change, in words."""
+def test_changed_option_is_one_change_in_words(make: Any) -> None:
     kind = type(make())
     for field in inspect.signature(kind).parameters:
         if field in {"name", "count", "overlap"}:
@@ -104,8 +103,8 @@ def test_every_field_that_changes_is_seen(make: Any) -> None:
         assert words in str(change)
 
 
-def test_every_field_of_either_kind_is_tried() -> None:
-    """A new one needs a line above."""
+def test_every_option_has_a_row_in_changes() -> None:
+    """Add a line to CHANGES for a new option."""
     fields = {
         field
         for kind in (Service, Command)
@@ -114,16 +113,16 @@ def test_every_field_of_either_kind_is_tried() -> None:
     assert fields - {"name", "count", "overlap"} == set(CHANGES)
 
 
-def test_what_says_the_same_is_the_same() -> None:
-    """Also where it is another object at another place in memory."""
+def test_facts_of_equal_declarations_are_equal() -> None:
+    """Also if the objects have different addresses in memory."""
     for make in (web, redis):
         assert facts_of(make(), "abc") == facts_of(make(), "abc")
     first, second = web(target=Callable()), web(target=Callable())
     assert facts_of(first) == facts_of(second)
 
 
-def test_a_count_and_a_wish_to_overlap_are_told_apart() -> None:
-    """They are no part of what makes a process."""
+def test_facts_keep_count_and_overlap_apart() -> None:
+    """They are not part of what a process is started with."""
     facts = facts_of(redis(count=7, overlap=True), "abc")
     assert (facts.name, facts.count, facts.fingerprint) == ("redis", 7, "abc")
     assert (facts.overlap, facts.is_command) == (True, True)
@@ -131,15 +130,15 @@ def test_a_count_and_a_wish_to_overlap_are_told_apart() -> None:
     assert not facts_of(web()).is_command
 
 
-def test_facts_can_be_sent() -> None:
-    """The new application is loaded in another process than the one that compares."""
+def test_facts_survive_json() -> None:
+    """They are sent from the process that loads the application."""
     facts = facts_of(
         web(state={"a": [1, {"b": None}]}, sockets={"a": Listen("tcp://:0")})
     )
     assert json.loads(json.dumps(facts.declaration)) == facts.declaration
 
 
-def test_groups_and_limits_are_facts_of_the_application() -> None:
+def test_application_facts_include_groups_and_limits() -> None:
     inner = Group([web()], name="inner", strategy="rest_for_one", intensity=None)
     application = Application([redis(), inner], name="shop", intensity=3)
 
@@ -155,7 +154,7 @@ def test_groups_and_limits_are_facts_of_the_application() -> None:
     }
 
 
-def test_a_socket_is_told_with_all_of_its_options() -> None:
+def test_facts_of_a_socket_show_all_of_its_options() -> None:
     def shown(listen: Listen) -> object:
         return facts_of(web(sockets={"a": listen})).declaration["sockets"]
 

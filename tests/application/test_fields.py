@@ -1,4 +1,4 @@
-"""Options that are declared as attrs fields are checked, kept and documented."""
+"""Test options that are declared as attrs fields."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from trio_supervisor.errors import SpecError
 @documented
 @attrs.define(slots=False, field_transformer=checked_later)
 class Oven(Checked):
-    """A thing with options."""
+    """A class with options."""
 
     name: str = attrs.field(converter=checks.name, metadata=option("Its name."))
     heat: int = attrs.field(
@@ -72,7 +72,6 @@ def test_option_with_choices_and_no_check_accepts_only_these() -> None:
 
 
 def test_positional_option_is_checked_first() -> None:
-    """A reader reads the first line first."""
     with pytest.raises(SpecError, match=r"^name: "):
         Oven("no spaces", heat=0)
 

@@ -1,4 +1,4 @@
-"""Addresses to listen on: read, told in one form, and refused by name."""
+"""Test addresses to listen on: parsed, normalised, and rejected by name."""
 
 from __future__ import annotations
 
@@ -27,8 +27,8 @@ from trio_supervisor.errors import SpecError
         ("tcp://Web-1.Local:0080", "web-1.local", 80, "tcp://web-1.local:80"),
     ],
 )
-def test_an_address_of_tcp_is_read(url: str, host: str, port: int, told: str) -> None:
-    """And told in one form, however it was written."""
+def test_tcp_url_is_parsed(url: str, host: str, port: int, told: str) -> None:
+    """And `str` returns it in one form."""
     listen = Listen(url)
     assert (listen.kind, listen.host, listen.port) == ("tcp", host, port)
     assert listen.path == ""
@@ -45,23 +45,23 @@ def test_an_address_of_tcp_is_read(url: str, host: str, port: int, told: str) ->
         (f"unix://{'x' * 107}", 107 * "x"),
     ],
 )
-def test_a_path_is_taken_as_it_is(url: str, path: str) -> None:
-    """Absolute or not, with whatever a file system takes."""
+def test_unix_url_keeps_its_path(url: str, path: str) -> None:
+    """Absolute or relative, with any characters that a file system accepts."""
     listen = Listen(url)
     assert (listen.kind, listen.path, str(listen)) == ("unix", path, url)
     assert (listen.host, listen.port) == ("", 0)
 
 
-def test_options_have_their_documented_defaults() -> None:
-    """A file that its owner alone can use, and one socket for all."""
+def test_listen_without_options_has_defaults() -> None:
+    """Only the owner may use the file, and all workers share one socket."""
     listen = Listen("unix://web.sock")
     assert (listen.backlog, listen.reuse_port, listen.mode) == (1024, False, 0o600)
     changed = Listen("tcp://:0", backlog=1, reuse_port=True, mode=0o660)
     assert (changed.backlog, changed.reuse_port, changed.mode) == (1, True, 0o660)
 
 
-def test_a_unix_socket_may_have_a_user_and_a_group() -> None:
-    """By name or number; its group may use it, unless a mode says otherwise."""
+def test_unix_socket_accepts_user_and_group() -> None:
+    """By name or number. The group may use the file unless a mode is set."""
     listen = Listen("unix://web.sock")
     assert (listen.user, listen.group) == (None, None)
     shared = Listen("unix://web.sock", user="deploy", group=33)
@@ -83,20 +83,20 @@ def test_a_unix_socket_may_have_a_user_and_a_group() -> None:
         pytest.param("tcp://a:\u0661", "with a port", id="a digit of Arabic"),
         ("tcp://::1:80", "in brackets"),
         ("tcp://[::1:80", "in brackets"),
-        ("tcp://[127.0.0.1]:80", "name or address of a host"),
-        ("tcp://127.0.0.256:80", "name or address of a host"),
-        ("tcp://a b:80", "name or address of a host"),
-        ("tcp://-a:80", "name or address of a host"),
-        ("tcp://a.:80", "name or address of a host"),
-        (f"tcp://{'a' * 254}:80", "name or address of a host"),
+        ("tcp://[127.0.0.1]:80", "host name or an IP address"),
+        ("tcp://127.0.0.256:80", "host name or an IP address"),
+        ("tcp://a b:80", "host name or an IP address"),
+        ("tcp://-a:80", "host name or an IP address"),
+        ("tcp://a.:80", "host name or an IP address"),
+        (f"tcp://{'a' * 254}:80", "host name or an IP address"),
         ("unix://", "1 to 107 bytes"),
         (f"unix://{'x' * 108}", "1 to 107 bytes"),
         pytest.param(f"unix://{'ü' * 54}", "107 bytes", id="bytes, not letters"),
         ("unix://a\0", "expected a string"),
     ],
 )
-def test_an_address_that_cannot_be_is_refused(url: str, words: str) -> None:
-    """The message says what one looks like."""
+def test_invalid_url_is_rejected(url: str, words: str) -> None:
+    """The message describes a valid one."""
     with pytest.raises(SpecError, match=r"^url: ") as caught:
         Listen(url)
     assert words in caught.value.problem
@@ -116,21 +116,20 @@ def test_an_address_that_cannot_be_is_refused(url: str, words: str) -> None:
         pytest.param("group", 33, id="group, of tcp"),
     ],
 )
-def test_an_option_that_cannot_be_is_refused(field: str, value: object) -> None:
-    """By its name."""
+def test_invalid_option_is_rejected_by_name(field: str, value: object) -> None:
     with pytest.raises(SpecError) as caught:
         Listen("tcp://:0", **{field: value})  # type: ignore[arg-type]
     assert caught.value.field == field
 
 
-def test_a_file_is_one_socket() -> None:
-    """There is no way to spread its connections."""
+def test_unix_socket_rejects_reuse_port() -> None:
+    """The kernel cannot distribute connections among Unix sockets."""
     with pytest.raises(SpecError, match="reuse_port: is for tcp only"):
         Listen("unix://a", reuse_port=True)
 
 
-def test_a_declaration_is_a_value() -> None:
-    """Equal, hashed and pickled by what it says; never changed."""
+def test_listen_is_equal_hashed_and_pickled_by_value() -> None:
+    """And it is immutable."""
     listen = Listen("tcp://LOCALHOST:1")
     assert {listen, Listen("tcp://localhost:1")} == {listen}
     assert listen != Listen("tcp://localhost:1", backlog=5)
@@ -140,16 +139,16 @@ def test_a_declaration_is_a_value() -> None:
 
 
 @given(st.text() | st.from_regex(r"(tcp|unix)://[\[\]:%.*a-f0-9]*", fullmatch=True))
-def test_what_is_accepted_is_told_so_that_it_is_accepted_again(url: str) -> None:
-    """And as the same."""
+def test_str_of_an_accepted_url_is_accepted_again(url: str) -> None:
+    """As an equal `Listen`."""
     with suppress(SpecError):
         listen = Listen(url)
         assert Listen(str(listen)) == listen
 
 
 @pytest.mark.parametrize("url", ["tcp://127.0.0.1:0", "tcp://localhost:0"])
-def test_the_system_can_listen_where_it_says(url: str) -> None:
-    """A real socket, to see that host and port are what bind() takes."""
+def test_accepted_address_can_be_bound(url: str) -> None:
+    """With a real socket: bind() accepts the host and port."""
     listen = Listen(url)
     with socket.create_server((listen.host, listen.port)) as server:
         assert server.getsockname()[1]
@@ -157,7 +156,7 @@ def test_the_system_can_listen_where_it_says(url: str) -> None:
 
 @pytest.mark.parametrize("field", ["user", "group"])
 @pytest.mark.parametrize("value", ["", "a\0b", -1, 2**32 - 1, True, 1.5, ["www-data"]])
-def test_an_owner_that_cannot_be_is_refused(field: str, value: object) -> None:
+def test_invalid_owner_is_rejected(field: str, value: object) -> None:
     with pytest.raises(SpecError) as caught:
         Listen("unix://web.sock", **{field: value})  # type: ignore[arg-type]
     assert caught.value.field == field

@@ -1,4 +1,4 @@
-"""Every mistake in a declaration is an error that names the field, when it is made."""
+"""Test that mistakes in a declaration raise SpecError and name the option."""
 
 from __future__ import annotations
 
@@ -75,13 +75,13 @@ LONE: Final = "\ud800"  # what no system call takes
 
 
 def refuse(make: Make, field: str, value: object) -> SpecError:
-    """The error that *value* for *field* leads to."""
+    """Return the error that *value* for *field* causes."""
     with pytest.raises(SpecError) as caught:
         make(**{field: value})
     return caught.value
 
 
-def test_what_is_not_said_has_its_documented_default() -> None:
+def test_missing_option_has_its_documented_default() -> None:
     web = service()
     assert (web.count, web.backend, web.switch_interval) == (1, "trio", 1e-4)
     assert web.rules == RestartRules(policy=RestartPolicy.ALWAYS)
@@ -107,7 +107,7 @@ def test_what_is_not_said_has_its_documented_default() -> None:
 
 
 @both
-def test_what_is_not_said_of_either_kind_has_its_documented_default(make: Make) -> None:
+def test_missing_shared_option_has_its_documented_default(make: Make) -> None:
     made = make()
     assert (made.success_exit_codes, made.give_up_on) == ({0}, set())
     assert (made.depends_on, made.sockets, made.forward_signals) == ({}, {}, ())
@@ -115,8 +115,8 @@ def test_what_is_not_said_of_either_kind_has_its_documented_default(make: Make) 
     assert (made.significant, made.log_file) == (False, None)
 
 
-def test_only_a_command_is_taken_for_one_that_has_to_be_alone() -> None:
-    """A reload runs old and new workers side by side, where nothing else is said."""
+def test_overlap_defaults_to_true_only_for_a_service() -> None:
+    """By default a reload starts new workers before it stops the old ones."""
     assert service().overlap
     assert not command().overlap
 
@@ -163,14 +163,14 @@ def test_only_a_command_is_taken_for_one_that_has_to_be_alone() -> None:
         ("forward_signals", ["QUIT", "TTIN", "TTOU"], (3, 21, 22)),
     ],
 )
-def test_a_good_value_is_kept(
+def test_valid_value_is_kept(
     make: Make, field: str, value: object, kept: object
 ) -> None:
     assert getattr(make(**{field: value}), field) == kept
 
 
 @both
-def test_the_rules_of_restarts_are_gathered(make: Make) -> None:
+def test_rules_combine_the_options_about_restarts(make: Make) -> None:
     made = make(restart="on-failure", backoff=None, intensity=None, period=5)
     assert made.rules == RestartRules(
         policy=RestartPolicy.ON_FAILURE, backoff=None, intensity=None, period=5.0
@@ -266,7 +266,7 @@ def test_the_rules_of_restarts_are_gathered(make: Make) -> None:
         ("forward_signals", "USR2", "a list"),
     ],
 )
-def test_a_mistake_of_either_kind_is_named(
+def test_invalid_shared_option_is_named(
     make: Make, field: str, value: object, words: str
 ) -> None:
     error = refuse(make, field, value)
@@ -277,7 +277,9 @@ def test_a_mistake_of_either_kind_is_named(
 
 @both
 @pytest.mark.parametrize("value", [1, None, "a\0b", b"x", LONE])
-def test_a_mistake_in_a_variable_is_named_by_its_key(make: Make, value: object) -> None:
+def test_invalid_environment_variable_is_named_by_its_key(
+    make: Make, value: object
+) -> None:
     assert refuse(make, "environment", {"A": value}).field == "environment['A']"
 
 
@@ -300,7 +302,7 @@ def test_a_mistake_in_a_variable_is_named_by_its_key(make: Make, value: object) 
         ("forward_signals", ["QUIT", 12], "forward_signals[1]", "such as"),
     ],
 )
-def test_a_mistake_within_a_field_is_named_by_its_place(
+def test_invalid_item_is_named_by_its_path(
     make: Make, field: str, value: object, where: str, words: str
 ) -> None:
     error = refuse(make, field, value)
@@ -309,7 +311,7 @@ def test_a_mistake_within_a_field_is_named_by_its_place(
 
 
 @both
-def test_what_counts_as_success_is_part_of_the_rules(make: Make) -> None:
+def test_rules_include_success_and_give_up_codes(make: Make) -> None:
     rules = make(success_exit_codes=[0, 3], give_up_on=[4, "KILL"]).rules
     assert (rules.success, rules.give_up_on) == ({0, 3}, {4, -9})
 
@@ -336,18 +338,20 @@ def test_what_counts_as_success_is_part_of_the_rules(make: Make) -> None:
         ("state", {"a": -(2**63) - 1}, "state['a']"),
     ],
 )
-def test_a_mistake_in_a_service_is_named(field: str, value: object, where: str) -> None:
+def test_invalid_option_of_a_service_is_named(
+    field: str, value: object, where: str
+) -> None:
     assert refuse(service, field, value).field == where
 
 
-def test_a_state_that_contains_itself_is_a_mistake() -> None:
+def test_state_that_contains_itself_is_rejected() -> None:
     error = refuse(service, "state", {"a": endless})
     assert error.field.startswith("state['a'][0][0]")
     assert "nested" in error.problem
 
 
-def test_a_state_may_be_nested_as_deep_as_a_message_allows() -> None:
-    """In the answer to ``status`` it stands four levels deep."""
+def test_state_may_be_nested_as_deep_as_a_message_allows() -> None:
+    """The answer to ``status`` contains it four levels deep."""
 
     def nested(levels: int) -> dict[str, Any]:
         return {"a": nested(levels - 1)} if levels else {}
@@ -376,17 +380,19 @@ def test_a_state_may_be_nested_as_deep_as_a_message_allows() -> None:
         ("liveness", ["true"], "liveness"),
     ],
 )
-def test_a_mistake_in_a_command_is_named(field: str, value: object, where: str) -> None:
+def test_invalid_option_of_a_command_is_named(
+    field: str, value: object, where: str
+) -> None:
     assert refuse(command, field, value).field == where
 
 
-def test_a_health_check_of_a_command_needs_its_word() -> None:
+def test_health_check_timeout_of_a_command_needs_notify() -> None:
     assert "notify=True" in refuse(command, "health_check_timeout", 5).problem
     assert command(notify=True, health_check_timeout=5).health_check_timeout == 5
 
 
 @pytest.mark.parametrize("field", ["startup", "readiness", "liveness"])
-def test_a_command_may_be_asked_from_outside(field: str) -> None:
+def test_command_accepts_probes(field: str) -> None:
     probe = Probe.tcp("127.0.0.1:6379")
     assert getattr(command(**{field: probe}), field) is probe
     assert getattr(command(), field) is None
@@ -418,7 +424,7 @@ def test_a_command_may_be_asked_from_outside(field: str) -> None:
         ("name", None, "name"),
     ],
 )
-def test_a_mistake_in_an_application_is_named(
+def test_invalid_option_of_an_application_is_named(
     field: str, value: object, where: str
 ) -> None:
     assert refuse(application, field, value).field == where
@@ -436,20 +442,22 @@ def test_a_mistake_in_an_application_is_named(
         ("name", "a.b", "name"),
     ],
 )
-def test_a_mistake_in_a_group_is_named(field: str, value: object, where: str) -> None:
+def test_invalid_option_of_a_group_is_named(
+    field: str, value: object, where: str
+) -> None:
     assert refuse(group, field, value).field == where
 
 
-def test_a_doubled_name_names_the_other_one() -> None:
+def test_duplicate_name_names_the_first_service() -> None:
     error = refuse(application, "services", [service(), service()])
     assert "services[0] has the name 'web' already" in error.problem
 
 
-def test_an_application_has_no_reserved_names() -> None:
+def test_application_may_have_a_reserved_name() -> None:
     assert application(name="controller").name == "controller"
 
 
-def test_a_service_is_found_by_its_name() -> None:
+def test_service_is_found_by_name() -> None:
     web = service()
     made = application(services=[web], monitors=[GoodMonitor()])
     assert made.service("web") is web
@@ -457,8 +465,8 @@ def test_a_service_is_found_by_its_name() -> None:
         made.service("absent")
 
 
-def test_what_was_given_can_be_changed_without_harm() -> None:
-    """A declaration says what it said when it was checked."""
+def test_declaration_copies_mutable_values() -> None:
+    """A later change of the caller's objects does not bypass the checks."""
     environment, state, arguments = {"A": "1"}, {"a": 1}, ["ls"]
     made = service(environment=environment, state=state)
     redis = command(arguments=arguments)
@@ -469,14 +477,14 @@ def test_what_was_given_can_be_changed_without_harm() -> None:
     assert redis.arguments == ("ls",)
 
 
-def test_a_declaration_says_what_it_is() -> None:
+def test_repr_shows_name_and_count() -> None:
     assert repr(service(count=3)) == "Service('web', count=3)"
     assert repr(command()) == "Command('redis', ['redis-server'], count=1)"
     assert "Service('web', count=1)" in repr(application())
 
 
 class Nameless:
-    """Something that does not even have a representation."""
+    """An object whose repr fails."""
 
     def __repr__(self) -> str:
         raise RuntimeError("nothing to see")
@@ -548,10 +556,10 @@ fields = st.sampled_from(
 @given(fields, junk)
 @example((service, "state"), {"x": HUGE})
 @example((command, "arguments"), [HUGE])
-def test_junk_in_any_field_is_a_mistake_or_fine(
+def test_any_value_is_accepted_or_rejected_by_name(
     field: tuple[Make, str], value: object
 ) -> None:
-    """Never another error, and the field is named."""
+    """There is no other error than SpecError, and it names the option."""
     make, name = field
     error: SpecError | None = None
     try:
@@ -562,8 +570,8 @@ def test_junk_in_any_field_is_a_mistake_or_fine(
 
 
 @given(st.dictionaries(st.text(), junk))
-def test_a_state_that_is_accepted_can_be_sent(state: dict[str, object]) -> None:
-    """Or its worker would start, and never register."""
+def test_accepted_state_can_be_sent(state: dict[str, object]) -> None:
+    """Otherwise its worker would start but never register."""
     try:
         made = service(state=state)
     except SpecError:
@@ -574,8 +582,8 @@ def test_a_state_that_is_accepted_can_be_sent(state: dict[str, object]) -> None:
 
 
 @given(st.text() | st.sampled_from(["a", "caf\udce9", LONE]))
-def test_what_is_accepted_for_a_program_can_be_given_to_one(text: str) -> None:
-    """Or starting it would fail in a way that nobody expects."""
+def test_accepted_text_can_be_passed_to_a_program(text: str) -> None:
+    """Otherwise starting it would raise an unexpected error."""
     with suppress(SpecError):
         os.fsencode(command(arguments=[text]).arguments[0])
     with suppress(SpecError):

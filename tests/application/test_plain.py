@@ -1,4 +1,4 @@
-"""An application as plain data and back: the same, and every check again."""
+"""Test the round trip of an application through plain data."""
 
 from __future__ import annotations
 
@@ -38,10 +38,10 @@ class Own:
     interval = 1.0
 
     def register(self, worker: object) -> None:
-        """Hear of a worker."""
+        """Do nothing."""
 
     def remove(self, worker: object) -> None:
-        """Hear of its end."""
+        """Do nothing."""
 
     async def run_once(self) -> None:
         """Do nothing."""
@@ -106,13 +106,13 @@ APPLICATION = Application(
 
 
 def travel(application: Application) -> Application:
-    """Send *application* as text."""
+    """Return *application* after a round trip through JSON."""
     return application_from_plain(
         json.loads(json.dumps(application_to_plain(application)))
     )
 
 
-def test_an_application_is_the_same_when_it_has_travelled() -> None:
+def test_application_is_unchanged_by_a_round_trip() -> None:
     there = travel(APPLICATION)
     assert application_to_plain(there) == application_to_plain(APPLICATION)
     assert application_facts(there) == application_facts(APPLICATION)
@@ -126,7 +126,7 @@ def test_an_application_is_the_same_when_it_has_travelled() -> None:
     assert [str(monitor) for monitor in there.monitors] == [f"{__name__}:Own"]
 
 
-def test_functions_and_monitors_are_only_names() -> None:
+def test_targets_and_monitors_become_names() -> None:
     there = travel(APPLICATION)
     web = there.service("web")
     assert isinstance(web, Service)
@@ -140,18 +140,18 @@ def test_functions_and_monitors_are_only_names() -> None:
 
 
 @pytest.mark.parametrize("item", [SERVICE, COMMAND, Group([SERVICE])])
-def test_every_field_travels(item: Service | Command | Group) -> None:
-    """A new parameter that has no way to travel is noticed here."""
+def test_plain_form_has_every_option(item: Service | Command | Group) -> None:
+    """Fails for a new option that has no plain form."""
     plain = child_to_plain(item)
     assert plain.keys() - {"kind"} == set(inspect.signature(type(item)).parameters)
 
 
-def test_every_field_of_an_application_travels() -> None:
+def test_plain_form_of_an_application_has_every_option() -> None:
     plain = application_to_plain(APPLICATION)
     assert plain.keys() == set(inspect.signature(Application).parameters)
 
 
-def test_signals_of_an_exit_travel_by_name() -> None:
+def test_signals_in_give_up_on_survive_a_round_trip() -> None:
     there = travel(Application([SERVICE, COMMAND])).service("web")
     assert there.give_up_on == {3, -signal.SIGTERM}
 
@@ -160,13 +160,13 @@ class Evil:
     """A target whose repr fails."""
 
     def __call__(self, worker: object) -> None:
-        """Be callable."""
+        """Do nothing."""
 
     def __repr__(self) -> str:
         raise LookupError
 
 
-def test_a_target_that_cannot_be_shown_is_named_by_its_type() -> None:
+def test_target_without_repr_is_named_by_its_type() -> None:
     (service,) = travel(Application([Service("web", Evil(), backend="sync")])).services
     assert isinstance(service, Service)
     assert "Evil" in str(service.target)
@@ -206,14 +206,14 @@ def change(**fields: Any) -> dict[str, Any]:
         ),
     ],
 )
-def test_what_does_not_fit_is_refused_with_its_field(
+def test_invalid_plain_form_is_rejected_with_its_path(
     value: object, complaint: str
 ) -> None:
     with pytest.raises(SpecError, match=complaint):
         application_from_plain(value)
 
 
-def test_groups_too_deep_are_refused() -> None:
+def test_too_deeply_nested_groups_are_rejected() -> None:
     plain: dict[str, Any] = {"kind": "group", "children": []}
     for _ in range(400):
         plain = {"kind": "group", "children": [plain]}

@@ -1,4 +1,4 @@
-"""Probes: what is asked, how often, and what is refused."""
+"""Test probes: what they ask, how often, and which values are rejected."""
 
 from __future__ import annotations
 
@@ -20,8 +20,8 @@ from trio_supervisor.errors import SpecError
         ("http://[::1]:5/", "::1", 5, "/"),
     ],
 )
-def test_a_url_is_read(url: str, host: str, port: int, path: str) -> None:
-    """With the port and path that it leaves out."""
+def test_http_url_is_parsed(url: str, host: str, port: int, path: str) -> None:
+    """A missing port or path gets its default."""
     probe = Probe.http(url)
     assert probe.kind == "http"
     assert (probe.host, probe.port, probe.path) == (host, port, path)
@@ -46,15 +46,15 @@ def test_a_url_is_read(url: str, host: str, port: int, path: str) -> None:
         (80, "expected a string"),
     ],
 )
-def test_a_url_that_cannot_be_asked_is_refused(url: str, words: str) -> None:
-    """The message says what would do."""
+def test_invalid_http_url_is_rejected(url: str, words: str) -> None:
+    """The message describes a valid one."""
     with pytest.raises(SpecError, match=r"^url: ") as caught:
         Probe.http(url)
     assert words in caught.value.problem
 
 
-def test_an_address_or_a_program_is_asked_as_well() -> None:
-    """Each has what it needs, and nothing of the others."""
+def test_tcp_and_command_keep_what_they_ask() -> None:
+    """Each kind has only the attributes that it needs."""
     tcp = Probe.tcp("[::1]:6379")
     assert (tcp.kind, tcp.host, tcp.port, tcp.path) == ("tcp", "::1", 6379, "")
     command = Probe.command(["redis-cli", "ping"])
@@ -63,20 +63,19 @@ def test_an_address_or_a_program_is_asked_as_well() -> None:
 
 
 @pytest.mark.parametrize("address", ["6379", ":6379", "a:0", "*:1", "tcp://a:1", None])
-def test_an_address_that_cannot_be_asked_is_refused(address: str) -> None:
-    """A probe connects: it needs to know where."""
+def test_invalid_tcp_address_is_rejected(address: str) -> None:
+    """A probe needs a host and a port to connect to."""
     with pytest.raises(SpecError, match=r"^address: "):
         Probe.tcp(address)
 
 
-def test_a_program_is_a_list() -> None:
-    """As it is for a `Command`."""
+def test_command_must_be_a_list() -> None:
     with pytest.raises(SpecError, match=r"^arguments: "):
         Probe.command("redis-cli ping")
 
 
-def test_how_often_has_its_documented_defaults() -> None:
-    """Every five seconds; three strikes."""
+def test_schedule_has_its_documented_defaults() -> None:
+    """Every five seconds; three failures in a row."""
     probe = Probe.tcp("a:1")
     assert (probe.interval, probe.timeout, probe.delay) == (5.0, 2.0, 0.0)
     assert (probe.failures, probe.successes) == (3, 1)
@@ -92,8 +91,8 @@ def test_how_often_has_its_documented_defaults() -> None:
         ("successes", 2, 1.5),
     ],
 )
-def test_how_often_can_be_said(field: str, good: float, bad: float) -> None:
-    """Of each kind alike."""
+def test_schedule_can_be_set(field: str, good: float, bad: float) -> None:
+    """For each kind of probe."""
     for make, what in ((Probe.http, "http://a/"), (Probe.tcp, "a:1")):
         assert getattr(make(what, **{field: good}), field) == good  # type: ignore[arg-type]
         with pytest.raises(SpecError, match=f"^{field}: "):
@@ -101,8 +100,7 @@ def test_how_often_can_be_said(field: str, good: float, bad: float) -> None:
     assert getattr(Probe.command(["true"], **{field: good}), field) == good  # type: ignore[arg-type]
 
 
-def test_a_probe_is_a_value() -> None:
-    """Equal and pickled by what it says."""
+def test_probe_is_equal_and_pickled_by_value() -> None:
     probe = Probe.http("http://a/", failures=9)
     assert (
         pickle.loads(pickle.dumps(probe))

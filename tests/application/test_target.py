@@ -1,4 +1,4 @@
-"""Which targets are refused before anything starts, and which are not."""
+"""Test which targets are rejected before anything starts."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ from trio_supervisor.errors import SpecError
 
 
 async def asynchronous(worker: object) -> None:
-    """What trio and asyncio run."""
+    """A target for trio and asyncio."""
 
 
 def plain(worker: object) -> None:
-    """What the backend "sync" runs."""
+    """A target for the backend "sync"."""
 
 
 def endless(worker: object) -> None:
@@ -50,7 +50,7 @@ def old_style(worker: object) -> Iterator[None]:
 
 
 def passing_on(function: Callable[..., Any]) -> Callable[..., Any]:
-    """Wrap *function* as decorators for logging, retries and timing do."""
+    """Wrap *function* like decorators for logging, retries and timing do."""
 
     @functools.wraps(function)
     def wrapper(*args: Any, **kwargs: Any) -> Any:
@@ -61,7 +61,7 @@ def passing_on(function: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def running(function: Callable[..., Any]) -> Callable[..., Any]:
-    """Make a plain function of an async one, as click's users do."""
+    """Make a plain function from an async one, as users of click do."""
 
     @functools.wraps(function)
     def wrapper(*args: Any, **kwargs: Any) -> Any:
@@ -71,7 +71,7 @@ def running(function: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def in_thread(function: Callable[..., Any]) -> Callable[..., Any]:
-    """Make an async function of a plain one, by a plain wrapper."""
+    """Make an async function from a plain one with a plain wrapper."""
 
     @functools.wraps(function)
     def wrapper(*args: Any) -> Any:
@@ -157,19 +157,17 @@ def shown(target: Any) -> str:
 
 @pytest.mark.parametrize("backend", ["trio", "asyncio"])
 @pytest.mark.parametrize("target", [*ASYNC, *EITHER], ids=shown)
-def test_what_can_be_awaited_is_taken_by_async_backends(
-    target: Any, backend: Any
-) -> None:
+def test_async_backend_accepts_async_target(target: Any, backend: Any) -> None:
     assert Service("web", target, backend=backend).target is target
 
 
 @pytest.mark.parametrize("target", [*PLAIN, *EITHER], ids=shown)
-def test_what_can_be_called_is_taken_by_sync(target: Any) -> None:
+def test_sync_backend_accepts_plain_target(target: Any) -> None:
     assert Service("web", target, backend="sync").target is target
 
 
 @pytest.mark.parametrize("target", ASYNC, ids=shown)
-def test_sync_refuses_what_is_async(target: Any) -> None:
+def test_sync_backend_rejects_async_target(target: Any) -> None:
     with pytest.raises(SpecError) as caught:
         Service("web", target, backend="sync")
     assert caught.value.field == "target"
@@ -178,20 +176,20 @@ def test_sync_refuses_what_is_async(target: Any) -> None:
 
 @pytest.mark.parametrize("backend", ["trio", "asyncio"])
 @pytest.mark.parametrize("target", PLAIN, ids=shown)
-def test_async_backends_refuse_what_is_plain(target: Any, backend: Any) -> None:
+def test_async_backend_rejects_plain_target(target: Any, backend: Any) -> None:
     with pytest.raises(SpecError, match=rf"'web' is a .*backend=\"{backend}\" awaits"):
         Service("web", target, backend=backend)
 
 
 @pytest.mark.parametrize("backend", ["trio", "asyncio", "sync"])
 @pytest.mark.parametrize("target", NEITHER, ids=shown)
-def test_no_backend_takes_a_generator(target: Any, backend: Any) -> None:
+def test_every_backend_rejects_a_generator(target: Any, backend: Any) -> None:
     with pytest.raises(SpecError, match=r"generator function \(it has a yield\)"):
         Service("web", target, backend=backend)
 
 
-def test_a_wrapper_of_a_generator_may_be_anything() -> None:
-    """As a context manager is, which is nobody's target."""
+def test_wrapper_of_a_generator_is_accepted() -> None:
+    """It may be a context manager, for example."""
     Service("web", manager)
 
 
@@ -211,13 +209,13 @@ async def defaults(worker: object, port: int = 1, *rest: int, key: int = 2) -> N
         (Asynchronous.method, "missing a required argument: 'worker'"),
     ],
 )
-def test_a_wrong_number_of_parameters_is_refused(target: Any, problem: str) -> None:
+def test_target_with_wrong_parameters_is_rejected(target: Any, problem: str) -> None:
     with pytest.raises(SpecError) as caught:
         Service("web", target)
     assert problem in caught.value.problem
 
 
 @pytest.mark.parametrize("target", [defaults, passing_on(two), passing_on(nothing)])
-def test_what_may_take_the_worker_is_not_refused(target: Any) -> None:
-    """A wrapper may add arguments, or leave them out."""
+def test_target_that_may_accept_a_worker_is_accepted(target: Any) -> None:
+    """A wrapper may add or remove arguments."""
     Service("web", target)

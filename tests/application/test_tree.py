@@ -1,4 +1,4 @@
-"""Groups and dependencies of an application: where each stands, and what cannot be."""
+"""Test groups and dependencies of an application."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from trio_supervisor.policy.strategy import GroupNode
 
 
 async def target(worker: object) -> None:
-    """What a service runs."""
+    """A target."""
 
 
 def command(name: str, **changes: Any) -> Command:
@@ -23,7 +23,7 @@ def command(name: str, **changes: Any) -> Command:
 
 
 def after(name: str, *others: str) -> Command:
-    """A command that needs *others* to be ready."""
+    """Return a command that depends on *others* being ready."""
     return command(name, depends_on=dict.fromkeys(others, "ready"))
 
 
@@ -52,8 +52,8 @@ def nested() -> Application:
     )
 
 
-def test_services_are_found_however_deep_they_are() -> None:
-    """In the order of their declaration, and by their names."""
+def test_services_are_found_at_any_depth() -> None:
+    """In the order of declaration, and by name."""
     made = nested()
     assert [service.name for service in made.services] == [*"abcde"]
     assert made.service("c") is made.services[2]
@@ -67,8 +67,8 @@ def test_services_are_found_however_deep_they_are() -> None:
     ]
 
 
-def test_groups_are_told_as_plain_data() -> None:
-    """One without a name has the name of its place."""
+def test_tree_describes_groups_as_plain_data() -> None:
+    """A group without a name is named by its path."""
     core = GroupNode(name="core", children=("c",))
     assert nested().tree() == GroupNode(
         name="shop",
@@ -88,8 +88,8 @@ def test_groups_are_told_as_plain_data() -> None:
     )
 
 
-def test_in_rest_for_one_each_child_waits_for_all_earlier_ones() -> None:
-    """Not for those of its own child; what it says itself stands."""
+def test_rest_for_one_child_needs_all_earlier_ones() -> None:
+    """But not services of the same child; its own depends_on takes precedence."""
     made = Application(
         [
             command("a"),
@@ -109,14 +109,13 @@ def test_in_rest_for_one_each_child_waits_for_all_earlier_ones() -> None:
 
 
 @pytest.mark.parametrize("strategy", ["one_for_one", "one_for_all"])
-def test_in_other_groups_only_what_is_said_is_waited_for(strategy: str) -> None:
-    """All others start at the same time."""
+def test_other_strategies_add_no_needs(strategy: str) -> None:
+    """All services start at the same time."""
     made = Application([command("a"), after("b", "a"), command("c")], strategy=strategy)  # type: ignore[arg-type]
     assert made.needs() == {"a": {}, "b": {"a": "ready"}, "c": {}}
 
 
-def test_a_later_service_may_be_needed_where_order_says_nothing() -> None:
-    """The order of a declaration is no order of starting."""
+def test_one_for_one_child_may_need_a_later_one() -> None:
     assert Application([after("a", "b"), command("b")]).needs()["a"] == {"b": "ready"}
 
 
@@ -178,10 +177,10 @@ def test_a_later_service_may_be_needed_where_order_says_nothing() -> None:
         ),
     ],
 )
-def test_what_could_never_start_is_refused(
+def test_unsatisfiable_dependency_is_rejected(
     services: list[Command | Group], where: str, words: str
 ) -> None:
-    """Before anything does; the message says where, and why."""
+    """The message has the path and the reason."""
     error = refused(*services)
     assert error.field == where
     assert words in error.problem
@@ -194,10 +193,10 @@ def test_what_could_never_start_is_refused(
         ([after("a", "b", "d"), command("d"), after("b", "c"), after("c", "a")], "abc"),
     ],
 )
-def test_a_circle_is_told_from_one_of_its_services(
+def test_cycle_is_reported_at_one_of_its_services(
     services: list[Command], circle: str
 ) -> None:
-    """Each needs the next, and the field is where the first says so."""
+    """Each service depends on the next; the path is that of the first dependency."""
     error = refused(*services)
     told = error.problem.removeprefix("dependency cycle: ").split(" -> ")
     assert "".join(told[:-1]) in {
@@ -209,10 +208,10 @@ def test_a_circle_is_told_from_one_of_its_services(
 
 
 @pytest.mark.parametrize("names", [*permutations("abx")], ids="".join)
-def test_a_circle_over_the_order_of_a_group_is_told_from_where_it_is_written(
+def test_cycle_through_rest_for_one_is_reported_at_a_declared_need(
     names: tuple[str, str, str],
 ) -> None:
-    """That the second waits for the first is said nowhere but by the strategy."""
+    """Only the strategy makes the second child depend on the first."""
     first, second, outer = names
     group = Group([after(first, outer), command(second)], strategy="rest_for_one")
     error = refused(group, after(outer, second))
@@ -226,8 +225,8 @@ def test_a_circle_over_the_order_of_a_group_is_told_from_where_it_is_written(
     }[error.field] in error.problem
 
 
-def test_a_circle_is_never_told_from_what_only_a_strategy_says() -> None:
-    """Found there first, it is turned until somebody's own words begin it."""
+def test_cycle_is_never_reported_at_an_implied_need() -> None:
+    """The cycle is rotated until it begins with a declared dependency."""
     group = Group([after("c", "d"), after("a", "e")], strategy="rest_for_one")
     error = refused(command("e"), after("d", "a"), group)
     assert error.field in {
@@ -236,15 +235,15 @@ def test_a_circle_is_never_told_from_what_only_a_strategy_says() -> None:
     }
 
 
-def test_the_order_of_one_group_means_nothing_in_another() -> None:
-    """Though both are groups in which each waits for the earlier ones."""
+def test_order_of_a_group_does_not_affect_other_groups() -> None:
+    """Even if both groups have strategy="rest_for_one"."""
     first = Group([after("a", "b")], strategy="rest_for_one")
     second = Group([command("c"), command("b")], strategy="rest_for_one")
     assert Application([first, second]).needs()["a"] == {"b": "ready"}
 
 
-def test_the_end_of_what_may_end_can_be_waited_for() -> None:
-    """Once, or until it succeeds."""
+def test_exited_ok_of_a_job_is_accepted() -> None:
+    """With restart="never" or "on-failure"."""
     for restart in ("never", "on-failure"):
         migrate = command("migrate", restart=restart)
         web = command("web", depends_on={"migrate": "exited_ok"})
@@ -252,14 +251,14 @@ def test_the_end_of_what_may_end_can_be_waited_for() -> None:
         assert needs["web"] == {"migrate": "exited_ok"}
 
 
-def test_a_sibling_of_an_inner_group_may_be_needed_in_any_order() -> None:
-    """Only the groups in which both stand have a say."""
+def test_service_may_need_a_sibling_of_its_group() -> None:
+    """Only groups that contain both services restrict their order."""
     inner = Group([after("a", "b"), command("b")])
     Application([Group([inner, command("c")], strategy="rest_for_one")])
 
 
-def test_an_address_is_listened_on_in_one_way() -> None:
-    """Two that say the same share it; the system chooses port 0 for each."""
+def test_sockets_with_one_address_need_equal_options() -> None:
+    """Services with equal options share it; port 0 is never shared."""
     url = "tcp://127.0.0.1:80"
     once = command("a", sockets={"http": Listen(url), "any": Listen("tcp://:0")})
     same = command("b", sockets={"web": Listen(url)})
@@ -271,15 +270,14 @@ def test_an_address_is_listened_on_in_one_way() -> None:
     assert "services[0].sockets['http'] listens on tcp://127.0.0.1:80" in error.problem
 
 
-def test_two_names_within_a_service_are_no_exception() -> None:
-    """It would have to be opened twice."""
+def test_service_may_not_listen_on_an_address_twice() -> None:
+    """The socket would have to be opened twice."""
     sockets = {"a": Listen("unix://x"), "b": Listen("unix://x", mode=0o666)}
     error = refused(command("web", sockets=sockets))
     assert error.field == "services[0].sockets['b']"
 
 
-def test_groups_are_nested_only_so_deep() -> None:
-    """Deeper than anybody can mean."""
+def test_depth_of_groups_is_limited() -> None:
     group = Group([])
     for _ in range(31):
         group = Group([group])
@@ -289,8 +287,8 @@ def test_groups_are_nested_only_so_deep() -> None:
             make([group])
 
 
-def test_a_declaration_can_be_pickled() -> None:
-    """It is, to be handed to processes that cannot import it."""
+def test_application_can_be_pickled() -> None:
+    """It is pickled for processes that cannot import it."""
     sockets = {"http": Listen("tcp://:0")}
     web = Service("web", target, sockets=sockets, depends_on={"a": "ready"})
     made = Application([command("a"), Group([web], strategy="one_for_all")])
@@ -300,8 +298,7 @@ def test_a_declaration_can_be_pickled() -> None:
     assert copy.service("web").target is target
 
 
-def test_a_group_says_what_it_is() -> None:
-    """In short."""
+def test_repr_of_a_group_is_short() -> None:
     group = Group([command("a")], strategy="one_for_all", name="g")
     assert repr(group) == (
         "Group([Command('a', ['true'], count=1)], strategy='one_for_all', name='g')"

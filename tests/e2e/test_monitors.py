@@ -69,7 +69,7 @@ def test_memory_monitor_restarts_only_leaking_worker() -> None:
         serving.wait_events(2, event="ready", name="leak.0")
 
         assert stopping["cause"] == "monitor"
-        assert "MiB is over 300.0 MiB" in stopping["reason"]
+        assert "MiB exceeds maximum_size_limit=300.0 MiB" in stopping["reason"]
         exited = serving.wait_event(event="exited", name="leak.0")
         assert (exited["returncode"], exited["is_planned"]) == (0, True)
         assert (serving.directory / "clean-up").read_text() == "leak.0"

@@ -135,7 +135,7 @@ def test_priority_without_permission_is_reported_before_the_start() -> None:
     ours = os.getpriority(os.PRIO_PROCESS, 0)
     assert result.returncode == 10
     assert result.stderr.splitlines() == [
-        f"trio_supervisor: services[3].nice: command: -5 is below the controller's "
+        f"trio-supervisor: services[3].nice: command: -5 is below the controller's "
         f"{ours}, which needs CAP_SYS_NICE, or RLIMIT_NICE of at least 25"
     ]
 

@@ -1,4 +1,4 @@
-"""Which worker a word means."""
+"""Test finding workers by name, connection id and pid."""
 
 from __future__ import annotations
 
@@ -30,11 +30,11 @@ ALL = (ONE, TWO, WEB)
         ("3", WEB),
     ],
 )
-def test_a_worker_is_found_by_name_connection_or_pid(word: str, found: Address) -> None:
+def test_find_one_by_name_connection_or_pid(word: str, found: Address) -> None:
     assert find_one(word, ALL) == found
 
 
-def test_a_shared_name_is_refused_with_its_candidates() -> None:
+def test_find_one_with_a_shared_name_lists_the_candidates() -> None:
     with pytest.raises(AmbiguousNameError) as caught:
         find_one("Falcon", ALL)
     assert str(caught.value) == (
@@ -43,19 +43,19 @@ def test_a_shared_name_is_refused_with_its_candidates() -> None:
     )
 
 
-def test_a_name_comes_before_a_connection_and_that_before_a_pid() -> None:
+def test_find_all_prefers_names_then_connections_then_pids() -> None:
     odd = Address(name="2", process_id=9, connection_id="x", is_managed=False)
     id_ = Address(name="y", process_id=8, connection_id="3", is_managed=False)
     assert find_all("2", [*ALL, odd]) == [odd]
     assert find_all("3", [*ALL, id_]) == [id_]
 
 
-def test_two_generations_of_one_worker_are_no_ambiguity() -> None:
+def test_find_one_with_two_generations_returns_the_first() -> None:
     newer = Address(name="web.0", process_id=4, connection_id="d")
     assert find_one("web.0", [WEB, newer]) == WEB
 
 
-def test_an_unknown_word_is_answered_with_the_names_there_are() -> None:
+def test_find_one_with_an_unknown_name_lists_known_names() -> None:
     with pytest.raises(NoSuchWorkerError, match=r"'x'; there are: Falcon, web\.0$"):
         find_one("x", ALL)
     with pytest.raises(NoSuchWorkerError, match=r"the name 'x'$"):
@@ -65,5 +65,5 @@ def test_an_unknown_word_is_answered_with_the_names_there_are() -> None:
 @pytest.mark.parametrize(
     "word", ["", "pid-", "-1", "1.0", "\u0663", "1" * 11, "pid-pid-1", "web"]
 )
-def test_what_is_no_process_id(word: str) -> None:
+def test_process_id_of_other_words_is_none(word: str) -> None:
     assert process_id_of(word) is None

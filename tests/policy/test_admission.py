@@ -1,4 +1,4 @@
-"""Who may start on a machine under pressure; and that no overload feeds itself."""
+"""Test the limit of concurrent starts, and that an overload ends."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ steps = st.lists(
 
 
 @given(steps, st.integers(1, 4))
-def test_the_queue_against_a_list(
+def test_admission_agrees_with_a_list(
     steps: Sequence[tuple[Literal["ask", "done"], int, bool]], limit: int
 ) -> None:
     admission = Admission[int](limit)
@@ -54,11 +54,11 @@ def test_the_queue_against_a_list(
 
 
 @pytest.mark.parametrize(("cores", "limit"), [(1, 4), (2, 8), (64, 256)])
-def test_more_processors_start_more(cores: int, limit: int) -> None:
+def test_limit_grows_with_the_number_of_processors(cores: int, limit: int) -> None:
     assert limit_for(cores) == limit
 
 
-def test_what_sleeps_makes_room_and_what_computes_does_not() -> None:
+def test_only_a_sleeping_start_makes_room() -> None:
     assert makes_room(IDLE, 0.0)
     assert not makes_room(100.0, 96.0)
     assert EACH < MOST
@@ -68,12 +68,12 @@ def test_what_sleeps_makes_room_and_what_computes_does_not() -> None:
 
 TICK = 0.25
 BACKOFF = 60.0
-"""The longest pause before another attempt [s]."""
+"""Longest delay before another attempt [s]."""
 
 
 @define(eq=False)
 class Start:
-    """One worker, which is ready when it has computed for long enough."""
+    """A worker that is ready after it has computed for long enough."""
 
     name: int
     ran: float = 0.0
@@ -86,11 +86,11 @@ class Start:
 
 @define(eq=False)
 class World:
-    """Workers that start beside a load, in virtual time."""
+    """Workers that start on a loaded machine, in virtual time."""
 
     cores: int
     work: float
-    """What each has to compute [s]."""
+    """Processor time that each start needs [s]."""
     timeout: float
     has_policy: bool = True
     now: float = 0.0
@@ -149,7 +149,7 @@ class World:
 
 
 def run(world: World, count: int, load: int, duration: float, limit: float) -> float:
-    """Return when all were ready, after the load had gone; or *limit*."""
+    """Return when all workers were ready after the load was gone; or *limit*."""
     world.starts = [Start(name) for name in range(count)]
     while world.now < duration:
         world.step(load)
@@ -167,7 +167,7 @@ def run(world: World, count: int, load: int, duration: float, limit: float) -> f
     st.sampled_from([0.0, 30.0, 300.0]),
 )
 @example(40, 1, 4.0, 1.5, 200, 300.0)
-def test_when_the_load_goes_all_are_ready_within_a_bounded_time(
+def test_workers_recover_soon_after_an_overload(
     count: int,
     cores: int,
     work: float,
@@ -175,14 +175,14 @@ def test_when_the_load_goes_all_are_ready_within_a_bounded_time(
     load: int,
     duration: float,
 ) -> None:
-    """What they have to compute, once more for what was lost, and one backoff."""
+    """Within twice the processor time needed, plus one backoff."""
     world = World(cores, work, slack * work)
     bound = 2 * count * work / cores + MOST * world.timeout + BACKOFF + 10
     assert run(world, count, load, duration, bound + 1) <= bound
 
 
-def test_without_all_this_an_overload_feeds_itself() -> None:
-    """The same machine, with plain timeouts: it never recovers."""
+def test_without_admission_an_overload_never_ends() -> None:
+    """With plain timeouts the same machine never recovers."""
     plain = World(2, 1.0, 10.0, has_policy=False)
     assert run(plain, 500, 100, 60.0, 3600.0) == math.ceil(3600.0)
     ours = World(2, 1.0, 10.0)

@@ -1,4 +1,4 @@
-"""What is said of crashes, in one line."""
+"""Test the one-line descriptions of crashes."""
 
 from __future__ import annotations
 
@@ -24,9 +24,7 @@ from trio_supervisor.policy.crash_text import (
         (["x" * 201], "x" * 197 + "..."),
     ],
 )
-def test_last_output_line_are_one_line_that_any_terminal_can_show(
-    lines: list[str], words: str
-) -> None:
+def test_last_output_line_is_one_printable_line(lines: list[str], words: str) -> None:
     assert last_output_line(lines) == words
 
 
@@ -34,7 +32,7 @@ def test_last_output_line_are_one_line_that_any_terminal_can_show(
     ("seconds", "words"),
     [(0.0, "0 ms"), (0.3124, "312 ms"), (1.0, "1.0 s"), (59.96, "60 s")],
 )
-def test_a_delay_has_as_many_digits_as_matter(seconds: float, words: str) -> None:
+def test_describe_delay_rounds_to_useful_digits(seconds: float, words: str) -> None:
     assert describe_delay(seconds) == words
 
 
@@ -64,7 +62,7 @@ def test_a_delay_has_as_many_digits_as_matter(seconds: float, words: str) -> Non
         ),
     ],
 )
-def test_crashes_are_said_with_all_that_is_known(
+def test_describe_crashes_includes_all_that_is_known(
     fields: dict[str, object], words: str
 ) -> None:
     known: dict[str, object] = {"last_exit": "exit code 3", **fields}

@@ -1,4 +1,4 @@
-"""The table of a process's life, drawn a second time and walked through."""
+"""Test the state machine of a process against a picture of it."""
 
 from __future__ import annotations
 
@@ -38,10 +38,8 @@ LIVING = {
 
 
 @pytest.mark.parametrize(("state", "event", "to"), CELLS)
-def test_each_event_leads_where_the_picture_says(
-    state: State, event: Event, to: str
-) -> None:
-    """And what cannot happen is a bug of the caller, told by name."""
+def test_advance_agrees_with_the_picture(state: State, event: Event, to: str) -> None:
+    """An impossible event raises an error that names it."""
     if to == ".":
         with pytest.raises(LocalProtocolError, match=f"{event.name}.*{state.name}"):
             advance(state, event)
@@ -49,8 +47,8 @@ def test_each_event_leads_where_the_picture_says(
         assert advance(state, event) is State[to]
 
 
-def test_the_picture_shows_every_state_and_every_event() -> None:
-    """A new one needs a row or a column."""
+def test_picture_has_every_state_and_event() -> None:
+    """Add a row or a column for a new one."""
     pairs = [(state, event) for state, event, _ in CELLS]
     assert sorted(pairs, key=str) == sorted(product(State, Event), key=str)
 
@@ -64,43 +62,43 @@ def _reachable(start: State) -> set[State]:
 
 
 @pytest.mark.parametrize("state", State)
-def test_every_state_can_be_reached_from_every_other(state: State) -> None:
-    """Nothing is a dead end: what ended can be started, what lives can end."""
+def test_every_state_is_reachable_from_every_other(state: State) -> None:
+    """There is no dead end."""
     assert _reachable(state) == set(State)
 
 
 @pytest.mark.parametrize("state", [state for state in State if state in LIVING])
-def test_whatever_lives_can_end_at_any_moment(state: State) -> None:
-    """By itself, in one step, in each of the three ways."""
+def test_running_process_can_exit_in_any_state(state: State) -> None:
+    """With RETRY, END and FAIL, in one step."""
     assert advance(state, Event.RETRY) is State.BACKOFF
     assert advance(state, Event.END) is State.STOPPED
     assert advance(state, Event.FAIL) is State.FAILED
 
 
 @pytest.mark.parametrize("state", State)
-def test_a_process_lives_only_after_a_spawn(state: State) -> None:
-    """No event but SPAWN leads from a state without a process to one with it."""
+def test_process_exists_only_after_spawn(state: State) -> None:
+    """Only SPAWN leads from a state without a process to one with a process."""
     for event in Event:
         if state not in LIVING and event is not Event.SPAWN:
             assert TRANSITIONS.get((state, event)) not in LIVING
 
 
-def test_what_is_unready_is_treated_as_what_is_ready() -> None:
-    """It is shown, and nothing else: what can happen to the one can to the other."""
+def test_unready_has_the_same_transitions_as_ready() -> None:
+    """The state is only shown."""
     back_and_forth = {Event.READY, Event.UNREADY}
     for event in set(Event) - back_and_forth:
         ready = TRANSITIONS.get((State.READY, event))
         assert TRANSITIONS.get((State.UNREADY, event)) is ready
 
 
-def test_the_table_cannot_be_changed() -> None:
-    """It is one for all processes."""
+def test_transitions_are_read_only() -> None:
+    """All processes share the table."""
     with pytest.raises(TypeError):
         TRANSITIONS[State.STOPPED, Event.END] = State.STOPPED  # type: ignore[index]
 
 
-def test_the_words_of_status_are_frozen() -> None:
-    """Programs read them from `status --json`."""
+def test_state_values_are_stable() -> None:
+    """Programs read them in `status --json`."""
     assert [state.value for state in State] == [
         "waiting",
         "starting",

@@ -1,4 +1,4 @@
-"""Verdicts on memory against an oracle that remembers every sample."""
+"""Test verdicts on memory against an oracle that keeps every sample."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ uses = st.builds(
 
 
 def marks(sizes: Sequence[int], threshold: int) -> list[int]:
-    """Every value that the high-water mark had, the first sample's included."""
+    """Return every value of the high-water mark, beginning with the first sample."""
     found = list(sizes[:1])
     for size in sizes[1:]:
         if size - threshold > found[-1]:
@@ -51,14 +51,14 @@ def marks(sizes: Sequence[int], threshold: int) -> list[int]:
 
 
 def baselines(story: Story, limit: int | None) -> list[int]:
-    """The sizes at which a restart would have been in vain."""
+    """Return the sizes at which a restart would not have helped."""
     if limit is None:
         return []
     return [size for size, was_futile in story if size > limit and was_futile]
 
 
 def expected(story: Story, settings: dict[str, Any]) -> str | None:
-    """What is wrong with a process after all of *story*, from its whole past."""
+    """Return the verdict after all samples of *story*."""
     limit, threshold = settings["maximum_size_limit"], settings["threshold_size"]
     size, was_futile = story[-1]
     if limit is not None and size > limit:
@@ -79,9 +79,7 @@ def expected(story: Story, settings: dict[str, Any]) -> str | None:
     [(5, False), (5, True), (5, False), (6, False), (9, False)],
     {"maximum_size_limit": 4, "threshold_size": 1, "increase_limit": None},
 )
-def test_every_verdict_is_that_of_the_oracle(
-    story: Story, settings: dict[str, Any]
-) -> None:
+def test_verdicts_agree_with_the_oracle(story: Story, settings: dict[str, Any]) -> None:
     history = MemoryHistory(**settings)
     for count, (size, was_futile) in enumerate(story, start=1):
         verdict = history.add(MemoryUse(size=size), was_futile=was_futile)
@@ -95,7 +93,7 @@ def test_every_verdict_is_that_of_the_oracle(
 
 
 @given(stories, settings)
-def test_a_verdict_carries_the_figures_that_led_to_it(
+def test_verdict_has_the_sizes_that_led_to_it(
     story: Story, settings: dict[str, Any]
 ) -> None:
     history = MemoryHistory(**settings)
@@ -114,10 +112,10 @@ def test_a_verdict_carries_the_figures_that_led_to_it(
 
 
 @given(st.lists(sizes, min_size=1), settings)
-def test_a_limit_below_the_baseline_is_said_once(
+def test_limit_below_the_baseline_is_reported_once(
     sizes: list[int], settings: dict[str, Any]
 ) -> None:
-    """However often a process that was restarted in vain is looked at."""
+    """However many samples are taken of a process whose restart did not help."""
     history = MemoryHistory(**settings)
     verdicts = [history.add(MemoryUse(size=size), was_futile=True) for size in sizes]
 
@@ -126,7 +124,7 @@ def test_a_limit_below_the_baseline_is_said_once(
 
 
 @given(st.lists(uses))
-def test_the_total_is_the_private_parts_and_the_largest_shared_one(
+def test_total_size_is_private_parts_plus_largest_shared_part(
     uses: list[MemoryUse],
 ) -> None:
     private = 0
@@ -140,7 +138,7 @@ def test_the_total_is_the_private_parts_and_the_largest_shared_one(
 
 
 @given(st.dictionaries(st.text(max_size=2), uses))
-def test_the_largest_has_no_larger_beside_it(uses: dict[str, MemoryUse]) -> None:
+def test_largest_has_the_most_private_memory(uses: dict[str, MemoryUse]) -> None:
     found = largest(uses)
 
     if found is None:
@@ -150,12 +148,12 @@ def test_the_largest_has_no_larger_beside_it(uses: dict[str, MemoryUse]) -> None
     assert uses[found].private == most
 
 
-def test_without_figures_of_what_is_shared_all_counts_as_private() -> None:
+def test_size_without_private_part_counts_as_private() -> None:
     assert MemoryUse(size=7).shared == 0
     assert total_size([MemoryUse(size=7), MemoryUse(size=2, private=1)]) == 9
 
 
-def test_each_verdict_is_a_sentence_for_the_log() -> None:
+def test_str_of_a_verdict_names_the_setting() -> None:
     size, limit = 600 * 2**20, 500 * 2**20
 
     assert mebibytes(3 * 2**19) == "1.5 MiB"

@@ -1,4 +1,4 @@
-"""Orders over random services, judged by what they promise, not how they are made."""
+"""Test properties of start and stop orders with random dependencies."""
 
 from __future__ import annotations
 
@@ -25,13 +25,13 @@ from trio_supervisor.policy.order import (
 
 Needed: TypeAlias = dict[str, dict[str, Condition]]
 Story: TypeAlias = tuple[Needed, list[str]]
-"""What needs what, and some of the names."""
+"""Dependencies, and some of the names in them."""
 LATE, EARLY, READY, DONE, FAILED = Standing
 
 
 @st.composite
 def acyclic(draw: st.DrawFn) -> Needed:
-    """Services, each of which needs some of those before it, told in any order."""
+    """Draw services that depend on earlier ones, in random order."""
     names = [f"s{index}" for index in range(draw(st.integers(0, 9)))]
     needs: Needed = {}
     for index, name in enumerate(names):
@@ -44,14 +44,14 @@ def acyclic(draw: st.DrawFn) -> Needed:
 
 @st.composite
 def some_of(draw: st.DrawFn) -> Story:
-    """Services, and some of them."""
+    """Draw services, and some of their names."""
     needs = draw(acyclic())
     names = draw(st.lists(st.sampled_from(sorted(needs)), unique=True)) if needs else []
     return needs, names
 
 
 def leads(needs: Needed, start: str, goal: str, over: set[str]) -> bool:
-    """Whether *start* needs *goal*, by walking every way there is."""
+    """Return whether *start* depends on *goal*, by following every path."""
     return any(
         condition in over and (other == goal or leads(needs, other, goal, over))
         for other, condition in needs[start].items()
@@ -62,10 +62,10 @@ EVERY = set[str](CONDITIONS)
 
 
 @given(some_of())
-def test_nothing_is_started_before_what_it_needs(
+def test_start_waves_start_dependencies_first(
     story: Story,
 ) -> None:
-    """Not even where the way leads over services that are not started."""
+    """Even if they are connected only by services that are not started."""
     needs, names = story
     waves = start_waves(names, needs)
     assert sorted(name for wave in waves for name in wave) == sorted(names)
@@ -77,10 +77,10 @@ def test_nothing_is_started_before_what_it_needs(
 
 
 @given(some_of())
-def test_stop_order_waits_for_all_that_need_it_and_for_nothing_else(
+def test_stop_order_waits_for_dependents_only(
     story: Story,
 ) -> None:
-    """Independent services have no order, wherever they were declared."""
+    """Independent services have no order."""
     needs, names = story
     order = stop_order(names, needs)
     assert list(order) == names
@@ -88,11 +88,11 @@ def test_stop_order_waits_for_all_that_need_it_and_for_nothing_else(
         assert order[name] == {o for o in names if leads(needs, o, name, EVERY)}
 
 
-def test_stop_order_of_independent_services_is_none() -> None:
+def test_stop_order_of_independent_services_is_empty() -> None:
     assert stop_order("abc", {}) == {"a": set(), "b": set(), "c": set()}
 
 
-def test_merged_needs_hold_what_both_declare() -> None:
+def test_merged_needs_contain_both_declarations() -> None:
     old: Needed = {"web": {"db": "ready"}, "db": {}}
     new: Needed = {"web": {"cache": "started"}, "cache": {"db": "ready"}, "db": {}}
     assert merged_needs(old, new) == {
@@ -102,23 +102,23 @@ def test_merged_needs_hold_what_both_declare() -> None:
     }
 
 
-def test_merged_needs_that_contradict_are_the_new_ones() -> None:
+def test_merged_needs_with_a_cycle_are_the_new_ones() -> None:
     old: Needed = {"web": {"db": "ready"}, "db": {}}
     new: Needed = {"web": {}, "db": {"web": "ready"}}
     assert merged_needs(old, new) == new
 
 
 @given(some_of())
-def test_all_that_is_needed_is_found(story: Story) -> None:
-    """Directly or not; the services themselves are not among it."""
+def test_needs_of_finds_indirect_dependencies(story: Story) -> None:
+    """The services themselves are not included."""
     needs, names = story
     expected = {o for o in needs for name in names if leads(needs, name, o, EVERY)}
     assert needs_of(names, needs) == expected - set(names)
 
 
 @given(some_of())
-def test_all_that_has_to_stop_before_is_found(story: Story) -> None:
-    """Who waited for an exit only goes on."""
+def test_dependents_finds_services_that_stop_first(story: Story) -> None:
+    """Services that only waited for an exit keep running."""
     needs, names = story
     over = {"started", "ready"}
     expected = {o for o in needs for name in names if leads(needs, o, name, over)}
@@ -126,8 +126,8 @@ def test_all_that_has_to_stop_before_is_found(story: Story) -> None:
 
 
 @given(acyclic())
-def test_what_has_no_cycle_has_none(needs: Needed) -> None:
-    """However many ways lead to one service."""
+def test_find_cycle_without_cycle_is_none(needs: Needed) -> None:
+    """Even if many paths lead to one service."""
     assert find_cycle(needs) is None
 
 
@@ -137,8 +137,8 @@ def test_what_has_no_cycle_has_none(needs: Needed) -> None:
         st.dictionaries(st.sampled_from("abcde"), st.sampled_from(CONDITIONS)),
     )
 )
-def test_a_cycle_is_told_as_it_is_needed(needs: Needed) -> None:
-    """Each needs the next, and the last is the first."""
+def test_find_cycle_returns_a_chain_of_needs(needs: Needed) -> None:
+    """Each depends on the next, and the last is the first."""
     complete = {name: needs.get(name, {}) for name in "abcde"}
     cycle = find_cycle(needs)
     if cycle is None:
@@ -151,15 +151,14 @@ def test_a_cycle_is_told_as_it_is_needed(needs: Needed) -> None:
         start_waves(complete, needs)
 
 
-def test_a_cycle_is_told_in_the_direction_of_the_need() -> None:
-    """From whom waits to what it waits for, not the other way."""
+def test_find_cycle_goes_from_dependent_to_dependency() -> None:
     cycle = find_cycle({"a": {"b": "ready"}, "b": {"c": "ready"}, "c": {"a": "ready"}})
     assert cycle is not None
     assert "".join(cycle) in {"abca", "bcab", "cabc"}
 
 
-def test_a_long_chain_is_no_problem() -> None:
-    """Longer than the interpreter's stack is deep."""
+def test_long_chain_of_needs_causes_no_recursion() -> None:
+    """The chain is longer than the recursion limit."""
     names = [f"s{index}" for index in range(1_500)]
     needs: Needed = {b: {a: "ready"} for a, b in pairwise(names)}
     assert find_cycle(needs) is None
@@ -179,24 +178,24 @@ MEETS: dict[Standing, set[Condition]] = {
 
 @pytest.mark.parametrize("standing", Standing)
 @pytest.mark.parametrize("condition", CONDITIONS)
-def test_one_worker_meets_what_the_table_says(
+def test_is_met_for_one_worker_agrees_with_the_table(
     standing: Standing, condition: Condition
 ) -> None:
-    """What ended well for good is as good as ready; what failed was started."""
+    """EXITED_OK counts as ready, and FAILED as started."""
     assert is_met(condition, [standing]) is (condition in MEETS[standing])
 
 
 @given(st.sampled_from(CONDITIONS), st.lists(st.sampled_from(Standing)))
-def test_every_worker_has_to_meet_it(
+def test_is_met_requires_every_worker(
     condition: Condition, workers: list[Standing]
 ) -> None:
-    """A service without workers meets everything: nobody waits for nothing."""
+    """A service without workers meets every condition."""
     met = [condition in MEETS[standing] for standing in workers]
     assert is_met(condition, workers) is (False not in met)
 
 
-def test_what_is_unmet_is_told_by_name() -> None:
-    """In the order of the declaration, with what is waited for."""
+def test_unmet_names_services_and_conditions() -> None:
+    """In the order of declaration."""
     needs: Needed = {
         "web": {"redis": "ready", "migrate": "exited_ok", "log": "started"}
     }
@@ -208,7 +207,7 @@ def test_what_is_unmet_is_told_by_name() -> None:
     assert unmet("redis", needs, standing) == ()
 
 
-def test_a_standing_that_is_missing_is_a_bug_of_the_caller() -> None:
-    """It is not taken for met."""
+def test_unmet_with_a_missing_standing_raises() -> None:
+    """The condition does not count as met."""
     with pytest.raises(KeyError, match="redis"):
         unmet("web", {"web": {"redis": "started"}}, {})

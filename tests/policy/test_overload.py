@@ -1,4 +1,4 @@
-"""What of a silence counts, and who is stopped for it: against a tally of ticks."""
+"""Test timeouts under load against an oracle that counts ticks."""
 
 from __future__ import annotations
 
@@ -43,10 +43,10 @@ ticks = st.lists(
 
 
 @given(ticks, st.integers(1, 16))
-def test_a_worker_is_overdue_when_the_ticks_that_count_are_used_up(
+def test_worker_is_overdue_when_counted_time_is_used_up(
     ticks: Sequence[Tick], allowed: int
 ) -> None:
-    """The oracle walks through them one by one."""
+    """The oracle counts the ticks one by one."""
     own, watched, is_overdue = 0, 0, False
     for tick in ticks:
         own += tick == "ran"
@@ -58,8 +58,10 @@ def test_a_worker_is_overdue_when_the_ticks_that_count_are_used_up(
 
 
 @given(ticks, st.integers(1, 16))
-def test_what_is_left_is_never_too_long(ticks: Sequence[Tick], allowed: int) -> None:
-    """Whoever runs from now on is overdue after that time, and not a tick before."""
+def test_time_left_is_exact_for_a_running_worker(
+    ticks: Sequence[Tick], allowed: int
+) -> None:
+    """A worker that runs from now on is overdue then, and not a tick before."""
     timeout = allowed * TICK
     left = time_left(silence_of(ticks), timeout)
     more: list[Tick] = ["ran"] * round(left / TICK)
@@ -69,21 +71,21 @@ def test_what_is_left_is_never_too_long(ticks: Sequence[Tick], allowed: int) -> 
 
 
 @given(st.floats(0, 1e6), st.floats(0, 1e6), st.floats(0, 1e6), st.floats(0.001, 1e4))
-def test_numbers_that_do_not_fit_together_are_borne(
+def test_inconsistent_times_are_accepted(
     elapsed: float, ours: float, queued: float, timeout: float
 ) -> None:
-    """Threads wait side by side, so that they may have waited longer than it took."""
+    """Threads wait concurrently, so that their sum may exceed the elapsed time."""
     silence = ResponseGap(elapsed=elapsed, ours=ours, queued=queued)
     assert 0 <= silence.counted <= silence.watched <= elapsed
     assert 0 <= time_left(silence, timeout) <= timeout * MOST
 
 
-def test_a_worker_that_is_stopped_is_found_in_time() -> None:
-    """By SIGSTOP: it waits for no processor."""
+def test_stopped_worker_is_overdue_after_its_timeout() -> None:
+    """After SIGSTOP a process does not wait for a processor."""
     assert time_left(ResponseGap(elapsed=6.0), 6.0) == 0
 
 
-def test_a_suspended_host_counts_for_nothing() -> None:
+def test_time_of_a_suspended_host_does_not_count() -> None:
     assert time_left(ResponseGap(elapsed=86_400.0, ours=86_399.0), 6.0) == 5.0
 
 
@@ -98,7 +100,9 @@ def test_a_suspended_host_counts_for_nothing() -> None:
         (Pressure(queued=0.9), ("waiting for a processor 90% of the time",)),
     ],
 )
-def test_pressure_in_words(pressure: Pressure, words: tuple[str, ...]) -> None:
+def test_pressure_causes_are_described(
+    pressure: Pressure, words: tuple[str, ...]
+) -> None:
     assert pressure.causes == words
     assert pressure.is_high == bool(words)
 
@@ -116,7 +120,7 @@ def test_pressure_in_words(pressure: Pressure, words: tuple[str, ...]) -> None:
         (0, 0, True, False),
     ],
 )
-def test_most_late_workers_and_pressure_make_an_overload(
+def test_overload_needs_most_workers_late_and_pressure(
     late: int, watched: int, is_pressed: bool, is_overloaded: bool
 ) -> None:
     triage = Triage()
@@ -138,7 +142,7 @@ questions = st.lists(
 
 
 @given(questions)
-def test_workers_are_stopped_one_after_the_other_and_none_in_an_overload(
+def test_workers_are_stopped_one_by_one_but_not_in_an_overload(
     questions: Sequence[tuple[float, bool, bool, int]],
 ) -> None:
     triage, now, stopped_at = Triage(), 0.0, -math.inf
@@ -157,6 +161,6 @@ def test_workers_are_stopped_one_after_the_other_and_none_in_an_overload(
             stopped_at = now
 
 
-def test_a_heartbeat_is_missing_before_a_worker_counts_as_late() -> None:
-    """They come three times within the timeout."""
+def test_late_worker_has_missed_a_heartbeat() -> None:
+    """Three heartbeats are due within the timeout."""
     assert 1 / 3 < LATE < 2 / 3

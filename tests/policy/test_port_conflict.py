@@ -1,4 +1,4 @@
-"""The words of many programs for one trouble: their port is taken."""
+"""Test "address already in use" messages of many programs."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ SAID = [
 
 
 @pytest.mark.parametrize("line", SAID)
-def test_the_port_is_read_from_what_was_said(line: str) -> None:
+def test_wanted_ports_finds_the_port_in_the_message(line: str) -> None:
     assert 7379 in wanted_ports(["starting", line, "bye"])
 
 
@@ -58,14 +58,14 @@ def test_the_port_is_read_from_what_was_said(line: str) -> None:
         (["port 1", "", "", "", "Address already in use"], [], []),
     ],
 )
-def test_it_may_stand_beside_it_or_in_the_arguments(
+def test_wanted_ports_finds_the_port_nearby_or_in_the_arguments(
     lines: list[str], arguments: list[str], ports: list[int]
 ) -> None:
     assert wanted_ports(lines, arguments) == ports
 
 
 @given(st.lists(st.text(), max_size=5), st.lists(st.text(), max_size=3))
-def test_whatever_is_printed_gives_ports_or_nothing(
+def test_wanted_ports_of_any_output_are_valid(
     lines: list[str], arguments: list[str]
 ) -> None:
     found = wanted_ports([*lines, "Address already in use"], arguments)

@@ -1,4 +1,4 @@
-"""Thresholds of a probe, against an oracle that looks at the last outcomes."""
+"""Test the thresholds of a probe against an oracle."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ UNKNOWN, HEALTHY, UNHEALTHY = ProbeHealth
     st.sampled_from(ProbeHealth),
     st.lists(st.booleans(), max_size=30),
 )
-def test_a_counter_turns_as_the_last_outcomes_say(
+def test_counter_agrees_with_the_last_outcomes(
     failures: int, successes: int, begin: ProbeHealth, outcomes: list[bool]
 ) -> None:
-    """And tells each turn once."""
+    """Each change is returned once."""
     counter, health = ProbeCounter(failures, successes, begin), begin
     for end in range(1, len(outcomes) + 1):
         told = counter.add(outcomes[end - 1])
@@ -43,16 +43,15 @@ def test_a_counter_turns_as_the_last_outcomes_say(
         pytest.param([GOOD, BAD, BAD, GOOD, BAD], [HEALTHY, *4 * [None]], id="flaky"),
     ],
 )
-def test_a_startup_probe_is_three_strikes(
+def test_default_counter_needs_three_failures_or_one_success(
     outcomes: list[bool], told: list[ProbeHealth | None]
 ) -> None:
-    """With the defaults: three failures in a row, or one success."""
     counter = ProbeCounter()
     assert [counter.add(outcome) for outcome in outcomes] == told
 
 
-def test_a_threshold_of_nothing_is_refused() -> None:
-    """It would be met before anything happened."""
+def test_threshold_below_one_is_rejected() -> None:
+    """It would be reached before the first attempt."""
     with pytest.raises(ValueError, match="failures"):
         ProbeCounter(failures=0)
     with pytest.raises(ValueError, match="successes"):

@@ -1,4 +1,4 @@
-"""What a reload does with each service."""
+"""Test what a reload does with each service."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def facts(name: str = "web", **changes: Any) -> ServiceFacts:
 
 
 def only(plan: ReloadPlan) -> ServicePlan:
-    """The plan for the one service there is."""
+    """Return the plan for the only service."""
     (service,) = plan.services
     return service
 
@@ -55,13 +55,13 @@ def fleet(names: str) -> st.SearchStrategy[list[ServiceFacts]]:
     st.booleans(),
     st.dictionaries(st.sampled_from("abcd"), st.integers(0, 9)),
 )
-def test_every_service_is_dealt_with_once(
+def test_plan_has_every_service_once(
     old: list[ServiceFacts],
     new: list[ServiceFacts],
     changed_only: bool,
     scaled: dict[str, int],
 ) -> None:
-    """And each as the definitions say, one by one."""
+    """And each action agrees with its definition."""
     before = {one.name: one for one in old}
     after = {one.name: one for one in new}
     plan = plan_reload(old, new, changed_only=changed_only, scaled=scaled)
@@ -93,8 +93,8 @@ def test_every_service_is_dealt_with_once(
     assert len(list(plan.lines())) == len(plan.services)
 
 
-def test_a_plan_reads_as_a_list_of_differences() -> None:
-    """What `reload --dry-run` prints."""
+def test_lines_of_a_plan_show_the_differences() -> None:
+    """As `reload --dry-run` prints them."""
     old = [facts(), facts("old"), command(), facts("jobs", fingerprint="0123456789")]
     new = [
         facts(count=8, declaration={"backend": "sync"}),
@@ -111,8 +111,7 @@ def test_a_plan_reads_as_a_list_of_differences() -> None:
     ]
 
 
-def test_a_plan_can_be_sorted_by_what_is_done() -> None:
-    """For whoever carries it out."""
+def test_of_selects_services_by_action() -> None:
     plan = plan_reload([facts(), command()], [command(), facts("new")])
     assert [service.name for service in plan.of("add", "remove")] == ["new", "web"]
     same = plan_reload([command()], [command()])
@@ -129,10 +128,10 @@ def test_a_plan_can_be_sorted_by_what_is_done() -> None:
         ("", "", True, "replace"),
     ],
 )
-def test_code_is_kept_only_where_it_is_known_to_be_the_same(
+def test_changed_only_keeps_services_with_known_equal_code(
     old: str, new: str, changed_only: bool, action: str
 ) -> None:
-    """And only where that was asked for."""
+    """And only with changed_only."""
     plan = plan_reload(
         [facts(fingerprint=old)], [facts(fingerprint=new)], changed_only=changed_only
     )
@@ -146,10 +145,8 @@ def test_code_is_kept_only_where_it_is_known_to_be_the_same(
         (UNKNOWN_CODE, "= web (unchanged, replaced)"),
     ],
 )
-def test_a_service_whose_workers_loaded_other_code_is_replaced(
-    file: str, line: str
-) -> None:
-    """The file is named where it is known."""
+def test_changed_only_replaces_workers_with_other_code(file: str, line: str) -> None:
+    """The change names the file if it is known."""
     same = [facts(fingerprint="abc"), facts("jobs", fingerprint="abc")]
     web, jobs = plan_reload(
         same, same, changed_only=True, modified={"web": file}
@@ -158,29 +155,28 @@ def test_a_service_whose_workers_loaded_other_code_is_replaced(
     assert (jobs.is_replaced, jobs.action) == (False, "keep")
 
 
-def test_a_new_count_alone_replaces_nothing_that_is_kept() -> None:
-    """Workers are added or taken away; the others go on."""
+def test_changed_count_alone_replaces_no_worker() -> None:
+    """Workers are added or removed; the others keep running."""
     service = only(plan_reload([command()], [command(count=8)]))
     assert (service.old_count, service.count, service.is_replaced) == (4, 8, False)
     assert str(service) == "~ redis: count 4 -> 8"
 
 
-def test_what_was_scaled_by_hand_stays() -> None:
-    """The file says what it said; so does the hand."""
+def test_scaled_count_is_kept() -> None:
+    """If the declared count is unchanged."""
     service = only(plan_reload([command()], [command()], scaled={"redis": 6}))
     assert (service.count, service.is_scaled) == (6, True)
     assert str(service) == "= redis (unchanged, kept, scaled to 6)"
 
 
-def test_a_new_declared_count_is_the_last_word() -> None:
-    """Even over a hand."""
+def test_changed_declared_count_overrides_scaled_count() -> None:
     service = only(plan_reload([facts()], [facts(count=5)], scaled={"web": 6}))
     assert (service.count, service.is_scaled) == (5, False)
     assert str(service) == "~ web: count 4 (scaled to 6) -> 5"
 
 
-def test_a_secret_is_not_printed() -> None:
-    """That it changed is; and what is not secret is named by its key alone too."""
+def test_change_of_a_secret_hides_its_values() -> None:
+    """The change is shown, and a harmless variable only by its key."""
     was = {"environment": {"A": "1", "B": "2"}, "sockets": {"http": "x"}}
     becomes = {"environment": {"B": "3", "C": "4"}, "sockets": {"http": "y"}}
     plan = plan_reload([facts(declaration=was)], [facts(declaration=becomes)])
@@ -192,7 +188,7 @@ def test_a_secret_is_not_printed() -> None:
     )
 
 
-def test_a_secret_of_a_command_line_is_not_printed_and_is_a_change() -> None:
+def test_change_of_a_secret_argument_hides_its_values() -> None:
     old = command(count=1, declaration={"arguments": "db --token one '--b=a b'"})
     new = command(count=1, declaration={"arguments": "db --token two '--b=a b'"})
     plan = only(plan_reload([old], [new], changed_only=True))
@@ -200,8 +196,8 @@ def test_a_secret_of_a_command_line_is_not_printed_and_is_a_change() -> None:
     assert plan.changes == (Change("arguments", shown, shown),)
 
 
-def test_a_long_value_is_cut() -> None:
-    """A line stays one that can be read."""
+def test_long_value_is_shortened() -> None:
+    """So that a line stays readable."""
     plan = plan_reload(
         [facts(declaration={"x": "a"})], [facts(declaration={"x": "b" * 99})]
     )
@@ -209,8 +205,8 @@ def test_a_long_value_is_cut() -> None:
     assert (change.old, len(change.new), change.new[-2:]) == ("a", 60, "b…")
 
 
-def test_long_values_are_cut_so_that_they_differ() -> None:
-    """Where they are the same at first, both are shown from the difference on."""
+def test_long_values_are_shortened_to_their_difference() -> None:
+    """If they begin alike, both are shown from the difference on."""
     start = "run --option " * 9
     old, new = (facts(declaration={"x": f"{start}{end}"}) for end in ("1", "2" * 99))
     (change,) = only(plan_reload([old], [new])).changes
@@ -219,21 +215,21 @@ def test_long_values_are_cut_so_that_they_differ() -> None:
     assert len(change.new) == 60
 
 
-def test_a_service_that_becomes_a_command_is_replaced() -> None:
-    """Of one name, and nothing else in common."""
+def test_service_that_becomes_a_command_is_replaced() -> None:
+    """They only share their name."""
     plan = plan_reload([facts()], [facts(is_command=True)])
     assert only(plan).changes == (Change("kind", "service", "command"),)
     assert only(plan).is_replaced
 
 
-def test_what_is_new_of_the_application_has_a_line_of_its_own() -> None:
+def test_changes_of_the_application_have_their_own_line() -> None:
     old = {"auto_shutdown": "any", "groups": {"shop": "one_for_one", "a": "x"}}
     new = {"auto_shutdown": "all", "groups": {"shop": "one_for_all"}}
     plan = plan_reload([facts()], [facts()], changed_only=True)
 
     plan = evolve(plan, application=application_changes(old, new))
 
-    assert plan.of("keep") == plan.services
+    assert len(plan.application) == 3
     assert list(plan.lines())[-1] == (
         "~ the application: auto_shutdown any -> all; "
         "groups['shop'] one_for_one -> one_for_all; groups['a'] x -> (unset)"

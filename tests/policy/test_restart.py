@@ -1,4 +1,4 @@
-"""Restart decisions against an oracle that remembers everything and computes anew."""
+"""Test restart decisions against an oracle that keeps the whole history."""
 
 from __future__ import annotations
 
@@ -54,23 +54,23 @@ rules = st.builds(
     give_up_on=st.sampled_from([frozenset(), frozenset({1, -9}), frozenset({0})]),
 )
 Story: TypeAlias = list[tuple[float, Ending, float]]
-"""What happened: time since the last ending [s], the ending, the jitter."""
+"""Time since the last ending [s], the ending, and the jitter."""
 stories: st.SearchStrategy[Story] = st.lists(
     st.tuples(quarters, endings, jitters), max_size=30
 )
 
 
 class Oracle:
-    """Decides from the whole past each time."""
+    """Decides from the whole history each time."""
 
     def __init__(self, rules: RestartRules) -> None:
         self.rules = rules
         self.past: list[tuple[float, Ending, Decision]] = []
         self.told: list[float] = []
         self.forgiven = 0
-        """How much of the past counts for no restart limit any more."""
+        """Number of endings that no longer count towards the restart limit."""
         self.began = 0
-        """Where the past begins of which the backoff knows."""
+        """Index at which the history of the backoff begins."""
 
     def decide(self, ending: Ending, now: float, u: float) -> Decision:
         decision = self._decide(ending, now, u)
@@ -113,7 +113,7 @@ class Oracle:
         ]
 
     def in_a_row(self, ending: Ending | None = None) -> int:
-        """Count crashes since the last stable run, *ending* itself left out."""
+        """Return the crashes since the last stable run, without *ending* itself."""
         backoff = self.rules.backoff
         stable_after = 10.0 if backoff is None else backoff.stable_after
 
@@ -135,10 +135,10 @@ class Oracle:
 
 
 @given(rules, stories, st.data())
-def test_history_decides_as_the_oracle(
+def test_history_agrees_with_the_oracle(
     rules: RestartRules, story: Story, data: st.DataObject
 ) -> None:
-    """Any story of endings, under any rules, with what groups and operators do."""
+    """For any endings and rules, including resets by groups and operators."""
     history, oracle, now = RestartHistory(), Oracle(rules), 0.0
     for dt, told, u in story:
         now += dt * data.draw(st.sampled_from([1, 1, 100]), label="pace")
@@ -159,10 +159,10 @@ def test_history_decides_as_the_oracle(
 
 
 @given(rules, stories, st.data())
-def test_planned_endings_count_for_nothing(
+def test_planned_endings_change_no_other_decision(
     rules: RestartRules, story: Story, data: st.DataObject
 ) -> None:
-    """A story tells the same with planned restarts of fresh processes strewn in."""
+    """Interleaved planned restarts do not change the other decisions."""
     planned = Ending(
         cause=data.draw(st.sampled_from(sorted(REPLACED, key=str))),
         returncode=data.draw(st.integers(-15, 1)),
@@ -200,10 +200,9 @@ TABLE = [
 
 
 @pytest.mark.parametrize(("cause", "returncode", "is_restarted"), TABLE)
-def test_policy_and_ending_decide_whether_it_is_restarted(
+def test_decision_agrees_with_the_table(
     cause: Cause, returncode: int | None, is_restarted: tuple[bool, bool, bool]
 ) -> None:
-    """The table, one row at a time, in the order of the policies."""
     ending = Ending(cause=cause, returncode=returncode)
     for policy, expected in zip(RestartPolicy, is_restarted, strict=True):
         rules = RestartRules(policy=policy)
@@ -212,8 +211,8 @@ def test_policy_and_ending_decide_whether_it_is_restarted(
         assert decision == (RestartAfter(delay) if expected else Leave()), policy
 
 
-def test_the_table_knows_every_cause() -> None:
-    """A new cause needs a row."""
+def test_table_has_every_cause() -> None:
+    """Add a row for a new cause."""
     assert {cause for cause, _, _ in TABLE} == set(Cause) - {Cause.SHORTAGE}
 
 
@@ -221,7 +220,7 @@ def test_the_table_knows_every_cause() -> None:
 def test_shortages_change_no_other_decision(
     rules: RestartRules, story: Story, data: st.DataObject
 ) -> None:
-    """Wherever starts failed for lack of resources: each is tried again soon."""
+    """A start that failed for lack of resources is retried soon."""
     history, untroubled, now = RestartHistory(), RestartHistory(), 0.0
     for dt, ending, u in story:
         now += dt
@@ -237,7 +236,7 @@ def test_shortages_change_no_other_decision(
     assert history.attempt == untroubled.attempt
 
 
-def test_shortages_in_a_row_are_tried_ever_more_slowly() -> None:
+def test_shortages_in_a_row_back_off() -> None:
     history, rules = RestartHistory(), RestartRules(backoff=None, intensity=0)
     short = rules.ending(Cause.SHORTAGE, None)
     decisions = [history.decide(rules, short, now=0.0, u=1.0) for _ in range(8)]
@@ -247,8 +246,8 @@ def test_shortages_in_a_row_are_tried_ever_more_slowly() -> None:
 
 @pytest.mark.parametrize("cause", Cause)
 @pytest.mark.parametrize("returncode", [None, 0, 1, -9])
-def test_a_planned_ending_is_no_failure(cause: Cause, returncode: int | None) -> None:
-    """Nor is an exit with 0; every other ending is one."""
+def test_planned_ending_is_not_a_failure(cause: Cause, returncode: int | None) -> None:
+    """Neither is an exit with code 0; every other ending is a failure."""
     ending = Ending(cause=cause, returncode=returncode)
     assert ending.is_planned == (cause in REPLACED | ENDED)
     is_clean_exit = cause is Cause.EXIT and returncode == 0
@@ -258,10 +257,10 @@ def test_a_planned_ending_is_no_failure(cause: Cause, returncode: int | None) ->
 @pytest.mark.parametrize(
     ("returncode", "is_failure"), [(0, True), (3, False), (4, True), (-9, True)]
 )
-def test_a_service_says_which_codes_are_success(
+def test_success_codes_decide_what_is_a_failure(
     returncode: int, is_failure: bool
 ) -> None:
-    """Then 0 is one only where it is among them."""
+    """Then 0 is a success only if it is included."""
     rules = RestartRules(policy=ON_FAILURE, success=frozenset({3}))
     ending = rules.ending(Cause.EXIT, returncode, ready_for=2.0)
     assert ending.is_failure is is_failure
@@ -272,10 +271,10 @@ def test_a_service_says_which_codes_are_success(
 
 @pytest.mark.parametrize("policy", RestartPolicy)
 @pytest.mark.parametrize("returncode", [78, -11])
-def test_what_no_restart_would_help_is_left_ended(
+def test_give_up_on_code_is_not_restarted(
     policy: RestartPolicy, returncode: int
 ) -> None:
-    """Under each policy; it failed all the same."""
+    """With each policy; it still counts as a failure."""
     rules = RestartRules(policy=policy, give_up_on=frozenset({78, -11}))
     ending = rules.ending(Cause.EXIT, returncode)
     assert RestartHistory().decide(rules, ending, now=0.0, u=0.5) == Leave()
@@ -285,16 +284,16 @@ def test_what_no_restart_would_help_is_left_ended(
 @pytest.mark.parametrize(
     "cause", [Cause.UNHEALTHY, Cause.STARTUP_TIMEOUT, Cause.RESTART, Cause.MONITOR]
 )
-def test_a_code_of_what_we_ended_says_nothing(cause: Cause) -> None:
-    """Our own SIGKILL is no reason to give up, though a service may name it."""
+def test_give_up_on_ignores_codes_of_our_own_signals(cause: Cause) -> None:
+    """Even if a service names SIGKILL, our own SIGKILL does not count."""
     rules = RestartRules(give_up_on=frozenset({-9}))
     ending = rules.ending(cause, -9)
     assert RestartHistory().decide(rules, ending, now=0.0, u=0.5) == RestartAfter(0.0)
 
 
 @given(stories, stories)
-def test_what_is_forgiven_spends_no_intensity(before: Story, after: Story) -> None:
-    """The worker of a restarted group decides as a new one does."""
+def test_reset_limit_forgets_earlier_restarts(before: Story, after: Story) -> None:
+    """A worker of a restarted group decides like a new one."""
     rules = RestartRules(backoff=None, intensity=2, period=20.0)
     history, fresh, now = RestartHistory(), RestartHistory(), 0.0
     for dt, ending, u in before:
@@ -307,8 +306,8 @@ def test_what_is_forgiven_spends_no_intensity(before: Story, after: Story) -> No
         assert history.decide(rules, ending, now=now, u=u) == expected
 
 
-def test_workers_that_crash_and_forgive_each_other_back_off() -> None:
-    """Two of a group, each restarted with the other: no loop at full speed."""
+def test_reset_limit_keeps_the_backoff() -> None:
+    """Two workers of a group that are restarted together do not loop at full speed."""
     rules = RestartRules(backoff=Backoff(base=1, cap=60))
     pair, delays = (RestartHistory(), RestartHistory()), []
     for _ in range(4):
@@ -318,8 +317,8 @@ def test_workers_that_crash_and_forgive_each_other_back_off() -> None:
     assert delays == [RestartAfter(d) for d in (0, 0, 1, 1, 2, 2, 4, 4)]
 
 
-def test_crash_loop_ends_when_somebody_says_so() -> None:
-    """The restart after the next crash is immediate, as after a stable run."""
+def test_end_crash_loop_makes_the_next_restart_immediate() -> None:
+    """As after a stable run."""
     history = RestartHistory()
     for _ in range(9):
         history.decide(RestartRules(), CRASH, now=0.0, u=0.9)
@@ -328,8 +327,8 @@ def test_crash_loop_ends_when_somebody_says_so() -> None:
     assert (decision, history.attempt) == (RestartAfter(0.0), 1)
 
 
-def test_crash_loop_is_told_at_each_doubling_and_every_ten_minutes() -> None:
-    """A crash a second for two hours: doublings, and a reminder now and then."""
+def test_crash_loop_is_reported_at_doublings_and_every_ten_minutes() -> None:
+    """With a crash per second for two hours."""
     history, told = RestartHistory(), []
     for now in range(7_200):
         history.decide(PLAIN, CRASH, now=float(now), u=0.0)
@@ -352,8 +351,8 @@ def test_crash_loop_is_told_at_each_doubling_and_every_ten_minutes() -> None:
     ]
 
 
-def test_default_rules_go_on_for_ever_up_to_a_minute_apart() -> None:
-    """No restart limit: one bad service does not stop the others."""
+def test_default_rules_restart_for_ever_up_to_a_minute_apart() -> None:
+    """Without a restart limit, one bad service does not stop the others."""
     history, rules = RestartHistory(), RestartRules()
     assert (rules.intensity, rules.stable_after) == (None, 10.0)
     decisions = [history.decide(rules, CRASH, now=0.0, u=1.0) for _ in range(100)]
@@ -362,13 +361,13 @@ def test_default_rules_go_on_for_ever_up_to_a_minute_apart() -> None:
 
 
 @given(st.floats(0.1, 1e7), jitters)
-def test_a_lifetime_is_up_to_a_tenth_shorter(longest: float, u: float) -> None:
-    """And never longer: it is a maximum."""
+def test_lifetime_is_up_to_a_tenth_shorter(longest: float, u: float) -> None:
+    """And never longer, because it is a maximum."""
     assert longest * 0.9 <= lifetime(longest, u) <= longest
 
 
 def test_lifetimes_are_spread_evenly() -> None:
-    """From the whole to nine tenths."""
+    """From nine tenths to the whole."""
     assert [lifetime(100.0, u) for u in (0.0, 0.5)] == [100.0, 95.0]
 
 
@@ -389,10 +388,10 @@ def _decide_all(rules: RestartRules, times: list[float]) -> list[Decision]:
         pytest.param([0, 3, 4, 5.5, 6], GiveUp(3, 5.0), id="the window slides"),
     ],
 )
-def test_one_restart_more_than_the_intensity_within_the_period_is_the_end(
+def test_restart_beyond_the_intensity_gives_up(
     times: list[float], last: Decision
 ) -> None:
-    """Intensity 3 within 5 s; both ends of the window count."""
+    """With intensity=3 and period=5; both ends of the window are included."""
     *before, decision = _decide_all(
         RestartRules(backoff=None, intensity=3, period=5.0), times
     )
@@ -400,13 +399,13 @@ def test_one_restart_more_than_the_intensity_within_the_period_is_the_end(
     assert decision == last
 
 
-def test_intensity_zero_bears_no_restart() -> None:
-    """OTP's meaning of 0: the first crash is one too many."""
+def test_intensity_zero_allows_no_restart() -> None:
+    """As in OTP: the first crash exceeds it."""
     assert _decide_all(RestartRules(intensity=0, period=7), [0.0]) == [GiveUp(0, 7)]
 
 
-def test_without_intensity_any_number_of_restarts_is_borne() -> None:
-    """And none of them is remembered."""
+def test_without_intensity_restarts_are_unlimited() -> None:
+    """And none of them takes memory."""
     history = RestartHistory()
     for _ in range(1_000):
         assert history.decide(PLAIN, CRASH, now=0.0, u=0.9) == RestartAfter(0.0)
@@ -414,7 +413,7 @@ def test_without_intensity_any_number_of_restarts_is_borne() -> None:
 
 
 def test_restarts_that_left_the_window_are_forgotten() -> None:
-    """A process that crashes daily for years takes no memory for it."""
+    """A process that crashes daily for years needs no more memory."""
     rules = RestartRules(intensity=3, period=60.0)
     history = RestartHistory()
     for day in range(1_000):
@@ -423,8 +422,8 @@ def test_restarts_that_left_the_window_are_forgotten() -> None:
     assert len(history._restarts) == 1
 
 
-def test_delays_double_from_nothing_to_the_cap() -> None:
-    """With the largest jitter: what a crash loop looks like."""
+def test_delays_double_from_zero_to_the_cap() -> None:
+    """With the largest jitter."""
     rules = RestartRules(backoff=Backoff(base=1, cap=5), intensity=None)
     history = RestartHistory()
     decisions = [history.decide(rules, CRASH, now=0.0, u=1.0) for _ in range(6)]
@@ -443,10 +442,10 @@ def test_delays_double_from_nothing_to_the_cap() -> None:
     ],
 )
 @pytest.mark.parametrize("cause", [Cause.EXIT, Cause.RESTART])
-def test_a_stable_run_resets_the_backoff(
+def test_stable_run_resets_the_backoff(
     ready_for: float | None, delay: float, cause: Cause
 ) -> None:
-    """Even one that ended in a planned restart: the delay after the next crash."""
+    """Even if it ended in a planned restart."""
     rules = RestartRules(backoff=Backoff(base=1, cap=60), intensity=None)
     history = RestartHistory()
     for _ in range(2):
@@ -465,10 +464,10 @@ def test_a_stable_run_resets_the_backoff(
     jitters,
 )
 @example(Backoff(base=1e3, cap=1e6), 10_000, 0.999)  # 2.0**10_000 overflows
-def test_a_delay_is_finite_and_under_its_cap(
+def test_delay_is_finite_and_at_most_its_cap(
     backoff: Backoff, attempt: int, u: float
 ) -> None:
-    """However long the crash loop has gone on."""
+    """However long the crash loop has lasted."""
     assert 0 <= backoff.delay(attempt, u) <= backoff.cap
 
 
@@ -477,14 +476,14 @@ def test_a_delay_is_finite_and_under_its_cap(
     st.integers(0, 200),
     jitters,
 )
-def test_a_later_delay_is_no_shorter(backoff: Backoff, attempt: int, u: float) -> None:
-    """With the same jitter, that is."""
+def test_later_delay_is_not_shorter(backoff: Backoff, attempt: int, u: float) -> None:
+    """With the same jitter."""
     assert backoff.delay(attempt, u) <= backoff.delay(attempt + 1, u)
 
 
 @given(jitters)
-def test_full_jitter_draws_evenly_from_nothing_to_the_ceiling(u: float) -> None:
-    """The delay is the jitter's share of what it could be."""
+def test_full_jitter_is_evenly_distributed(u: float) -> None:
+    """The delay is proportional to the jitter."""
     backoff = Backoff(base=1.0, cap=1000.0)
     assert backoff.delay(4, u) == u * 8.0
 
@@ -504,10 +503,10 @@ def test_full_jitter_draws_evenly_from_nothing_to_the_ceiling(u: float) -> None:
         (RestartRules, {"period": None}),
     ],
 )
-def test_rules_that_make_no_sense_are_refused(
+def test_invalid_rules_are_rejected(
     type_: type[Backoff | RestartRules], arguments: dict[str, Any]
 ) -> None:
-    """And the message names the field."""
+    """The message names the field."""
     (name,) = arguments
     with pytest.raises((ValueError, TypeError), match=name):
         type_(**arguments)

@@ -1,4 +1,4 @@
-"""Rolling restarts, played to their end with workers that come back or do not."""
+"""Test rolling restarts with workers that become available again or fail to."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ limits = st.builds(
 
 @st.composite
 def fleets(draw: st.DrawFn) -> list[WorkerFacts]:
-    """Workers of up to three services, some of them away for reasons of their own."""
+    """Draw workers of up to three services, some of them unavailable."""
     return [
         WorkerFacts(f"{service}.{index}", service, draw(st.booleans()))
         for service in "abc"
@@ -28,7 +28,7 @@ def fleets(draw: st.DrawFn) -> list[WorkerFacts]:
 
 
 def away(workers: list[WorkerFacts], in_progress: set[str]) -> Counter[str]:
-    """How many of each service do not work."""
+    """Count the unavailable workers of each service."""
     return Counter(
         worker.service
         for worker in workers
@@ -37,10 +37,10 @@ def away(workers: list[WorkerFacts], in_progress: set[str]) -> Counter[str]:
 
 
 @given(fleets(), limits, st.data())
-def test_never_more_are_away_than_allowed(
+def test_next_batch_respects_the_limits(
     workers: list[WorkerFacts], limits: RollingLimits, data: st.DataObject
 ) -> None:
-    """Those that are away anyway count; each wave leaves no place unused."""
+    """Unavailable workers count, and each batch is as large as allowed."""
     names = [worker.name for worker in workers]
     names_drawn = (
         st.lists(st.sampled_from(names), unique=True) if names else st.just([])
@@ -70,10 +70,10 @@ def test_never_more_are_away_than_allowed(
 
 
 @given(fleets(), limits)
-def test_a_restart_of_all_comes_to_its_end(
+def test_rolling_restart_of_all_completes(
     workers: list[WorkerFacts], limits: RollingLimits
 ) -> None:
-    """Each exactly once, if every restart works, in time."""
+    """Each worker is restarted exactly once if every restart succeeds."""
     waiting = [worker.name for worker in workers]
     restarted: list[str] = []
     now = list(workers)
@@ -96,29 +96,29 @@ FOUR = [WorkerFacts(f"web.{index}", "web", True) for index in range(4)]
 NAMES = [worker.name for worker in FOUR]
 
 
-def test_workers_go_in_the_order_they_wait_in() -> None:
-    """As many at once as may be away."""
+def test_next_batch_keeps_the_order_of_waiting() -> None:
+    """As many at once as max_unavailable allows."""
     limits = RollingLimits(max_unavailable=2)
     assert next_batch(NAMES, set(), FOUR, limits) == ("web.0", "web.1")
     assert next_batch(NAMES[2:], {"web.0"}, FOUR, limits) == ("web.2",)
     assert next_batch(NAMES[2:], {"web.0", "web.1"}, FOUR, limits) == ()
 
 
-def test_a_worker_that_is_away_anyway_takes_nobody_away() -> None:
-    """So it goes at once, and no working one beside it."""
+def test_unavailable_worker_is_restarted_at_once() -> None:
+    """And no available worker beside it."""
     workers = [WorkerFacts("web.0", "web", True), WorkerFacts("web.1", "web", False)]
     limits = RollingLimits(max_unavailable=1)
     assert next_batch(["web.0", "web.1"], set(), workers, limits) == ("web.1",)
 
 
-def test_a_worker_that_is_gone_is_passed_over() -> None:
-    """Its service was scaled down while it waited."""
+def test_removed_worker_is_skipped() -> None:
+    """Its service was scaled down in the meantime."""
     limits = RollingLimits(max_unavailable=1)
     assert next_batch(["web.9", "web.0"], set(), FOUR, limits) == ("web.0",)
 
 
-def test_a_limit_over_all_services_holds_over_all() -> None:
-    """Whatever each of them may bear."""
+def test_max_concurrently_holds_across_services() -> None:
+    """Whatever max_unavailable allows in each of them."""
     workers = [*FOUR, WorkerFacts("jobs.0", "jobs", True)]
     limits = RollingLimits(max_concurrently=1)
     assert next_batch(["web.0", "jobs.0"], set(), workers, limits) == ("web.0",)
@@ -126,7 +126,7 @@ def test_a_limit_over_all_services_holds_over_all() -> None:
 
 
 @pytest.mark.parametrize("field", ["max_unavailable", "max_concurrently"])
-def test_a_limit_of_nothing_is_refused(field: str) -> None:
-    """It would wait for ever."""
+def test_limit_below_one_is_rejected(field: str) -> None:
+    """The restart would wait for ever."""
     with pytest.raises(ValueError, match=field):
         RollingLimits(**{field: 0})

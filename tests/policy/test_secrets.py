@@ -1,4 +1,4 @@
-"""What is hidden of command lines, and what is not."""
+"""Test which parts of command lines are hidden."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ HUSH = "hush-hush"
         *("Authorization", "X-Api-Key", "Cookie", "SECRET_KEY"),
     ],
 )
-def test_the_name_of_a_secret(name: str) -> None:
+def test_secret_name_is_recognised(name: str) -> None:
     assert is_secret_name(name)
 
 
@@ -61,7 +61,7 @@ def test_the_name_of_a_secret(name: str) -> None:
         *("auth-url", "--secret-name", "passenger", "", "-", "--"),
     ],
 )
-def test_the_name_of_no_secret(name: str) -> None:
+def test_harmless_name_is_not_secret(name: str) -> None:
     assert not is_secret_name(name)
 
 
@@ -86,7 +86,7 @@ def test_the_name_of_no_secret(name: str) -> None:
         ["db", f"--config.auth.token={HUSH}"],
     ],
 )
-def test_a_secret_is_shown_nowhere(words: list[str]) -> None:
+def test_secret_is_hidden_in_words_and_text(words: list[str]) -> None:
     assert HUSH not in " ".join(hide_words(words))
     assert HUSH not in join_words(words)
     assert HUSH not in hide_text(join_words(words))
@@ -104,7 +104,7 @@ def test_a_secret_is_shown_nowhere(words: list[str]) -> None:
         "https://0123456789abcdef0123456789@github.com",
     ],
 )
-def test_a_token_is_known_by_its_form(token: str) -> None:
+def test_token_is_recognised_by_its_form(token: str) -> None:
     assert "hidden" in join_words(["git", token])
 
 
@@ -119,12 +119,12 @@ def test_a_token_is_known_by_its_form(token: str) -> None:
         [],
     ],
 )
-def test_what_is_no_secret_is_shown_as_it_is(words: list[str]) -> None:
+def test_harmless_text_is_unchanged(words: list[str]) -> None:
     assert hide_words(words) == words
     assert join_words(words) == shlex.join(words)
 
 
-def test_all_but_the_secret_is_shown() -> None:
+def test_only_the_secret_is_hidden() -> None:
     words = ["db", "--port", "5", "--password", HUSH, "--url=pg://me:x@db/shop", "y z"]
     assert join_words(words) == (
         "db --port 5 --password (hidden) --url=pg://me:(hidden)@db/shop 'y z'"
@@ -132,6 +132,6 @@ def test_all_but_the_secret_is_shown() -> None:
 
 
 @given(st.lists(st.text(max_size=20), max_size=6))
-def test_any_words_keep_their_number_and_any_text_is_taken(words: list[str]) -> None:
+def test_any_words_and_text_are_accepted(words: list[str]) -> None:
     assert len(hide_words(words)) == len(words)
     hide_text(" ".join(words))

@@ -1,4 +1,4 @@
-"""Restarts in groups, against an oracle that counts the whole past anew each time."""
+"""Test restarts in groups against an oracle that keeps the whole history."""
 
 from __future__ import annotations
 
@@ -19,9 +19,9 @@ from trio_supervisor.policy.strategy import (
 )
 
 Path: TypeAlias = tuple[int, ...]
-"""Which child of which child: the root is ()."""
+"""Indexes from the root, which is ()."""
 Crash: TypeAlias = tuple[float, int, bool]
-"""Time since the last one [s], whose it was (by number), whether it is exhausted."""
+"""Time since the last crash [s], number of the service, whether it is exhausted."""
 
 shapes = st.recursive(
     st.just("service"), lambda inner: st.lists(inner, max_size=3), max_leaves=7
@@ -30,7 +30,7 @@ shapes = st.recursive(
 
 @st.composite
 def groups(draw: st.DrawFn) -> GroupNode:
-    """A root with services s0, s1 … at any depth, and every kind of limit."""
+    """Draw a root with services s0, s1 … at any depth, and any limits."""
     names = iter(f"s{index}" for index in range(100))
 
     def grow(shape: object, path: str) -> GroupNode:
@@ -62,7 +62,7 @@ crashes = st.lists(
 
 
 class Oracle:
-    """Remembers every count and every reset, and adds them up each time."""
+    """Keeps every crash and every reset, and adds them up each time."""
 
     def __init__(self, root: GroupNode) -> None:
         self.root = root
@@ -78,7 +78,7 @@ class Oracle:
         return node
 
     def below(self, path: Path) -> list[Path]:
-        """All paths from *path* down, itself first, in order."""
+        """Return all paths from *path* down, itself first, in order."""
         node = self.at(path)
         if isinstance(node, str):
             return [path]
@@ -133,10 +133,8 @@ class Oracle:
 
 
 @given(groups(), crashes)
-def test_a_tree_restarts_as_the_oracle_until_it_gives_up(
-    root: GroupNode, story: list[Crash]
-) -> None:
-    """Any crashes, in any groups, under any limits."""
+def test_tree_agrees_with_the_oracle(root: GroupNode, story: list[Crash]) -> None:
+    """With any crashes, groups and limits."""
     tree, oracle, now = Tree(root), Oracle(root), 0.0
     nodes = [oracle.at(path) for path in oracle.below(())]
     services = [node for node in nodes if isinstance(node, str)]
@@ -163,19 +161,19 @@ def outer(**changes: object) -> Tree:
 
 
 def test_one_for_one_restarts_the_worker_alone() -> None:
-    """Nothing else, not even the other workers of its service."""
+    """Not even the other workers of its service."""
     assert outer().failed("a", now=0.0) == RestartTogether()
 
 
 def test_one_for_all_restarts_everything_in_the_group() -> None:
-    """Groups within it wholly, and its own service too."""
+    """Including inner groups and its own service."""
     tree = outer(strategy="one_for_all")
     assert tree.failed("a", now=0.0) == RestartTogether(("a", "b", "c", "d", "e"))
 
 
 @pytest.mark.parametrize(("service", "later"), [("a", "bcde"), ("e", "")])
-def test_rest_for_one_restarts_what_comes_after(service: str, later: str) -> None:
-    """Of its own service, only the worker that crashed."""
+def test_rest_for_one_restarts_later_children(service: str, later: str) -> None:
+    """But of its own service only the worker that crashed."""
     tree = outer(strategy="rest_for_one")
     assert tree.failed(service, now=0.0) == RestartTogether(tuple(later))
 
@@ -184,8 +182,10 @@ def test_rest_for_one_restarts_what_comes_after(service: str, later: str) -> Non
     ("strategy", "together"),
     [("one_for_one", "bcd"), ("rest_for_one", "bcde"), ("one_for_all", "abcde")],
 )
-def test_a_group_past_its_intensity_fails_as_one(strategy: str, together: str) -> None:
-    """The group around it restarts it wholly, and others as its own strategy says."""
+def test_group_beyond_its_intensity_fails_as_a_whole(
+    strategy: str, together: str
+) -> None:
+    """The enclosing group restarts it, and others according to its strategy."""
     tree = outer(strategy=strategy)
     assert tree.failed("b", now=0.0) == RestartTogether()
     failure = GroupFailure("inner", 1, 10.0)
@@ -195,8 +195,8 @@ def test_a_group_past_its_intensity_fails_as_one(strategy: str, together: str) -
     )
 
 
-def test_a_restarted_group_begins_afresh() -> None:
-    """So it fails again only after as many crashes as the first time."""
+def test_restarted_group_has_no_past_crashes() -> None:
+    """It fails again only after as many crashes as the first time."""
     tree = outer()
     failures = [tree.failed("b", now=0.0) for _ in range(4)]
     assert [bool(outcome.failures) for outcome in failures] == [
@@ -204,8 +204,8 @@ def test_a_restarted_group_begins_afresh() -> None:
     ]
 
 
-def test_the_outermost_group_past_its_intensity_is_the_end() -> None:
-    """The crashes of a group within it count there once for each of its failures."""
+def test_outermost_group_beyond_its_intensity_gives_up() -> None:
+    """Each failure of an inner group counts there once."""
     tree = outer(intensity=1, period=60.0)
     outcomes = [tree.failed("b", now=0.0) for _ in range(4)]
     assert isinstance(outcomes[1], RestartTogether)
@@ -214,8 +214,8 @@ def test_the_outermost_group_past_its_intensity_is_the_end() -> None:
     )
 
 
-def test_a_worker_past_its_own_intensity_fails_its_group_at_once() -> None:
-    """Without regard to what the group's window holds."""
+def test_worker_at_its_restart_limit_fails_its_group() -> None:
+    """Whatever the number of crashes in the group's window."""
     failure = GroupFailure("core", None, 60.0)
     tree = outer()
     assert tree.failed("c", now=0.0, is_exhausted=True) == RestartTogether(
@@ -224,26 +224,23 @@ def test_a_worker_past_its_own_intensity_fails_its_group_at_once() -> None:
     assert str(failure) == "a worker of group core reached its own restart limit"
 
 
-def test_a_worker_past_its_own_intensity_in_the_outermost_group_is_the_end() -> None:
-    """As it was before there were groups."""
+def test_worker_at_its_restart_limit_in_the_outermost_group_gives_up() -> None:
     outcome = outer(intensity=None).failed("a", now=0.0, is_exhausted=True)
     assert outcome == GiveUpAll((GroupFailure("outer", None, 60.0),))
 
 
-def test_a_group_without_intensity_bears_everything() -> None:
-    """And remembers nothing of it."""
+def test_group_without_intensity_never_fails() -> None:
+    """And its crashes take no memory."""
     tree = outer(intensity=None)
     for _ in range(1_000):
         assert tree.failed("a", now=0.0) == RestartTogether()
 
 
-def test_a_service_is_in_one_place() -> None:
-    """Twice would be two answers to one crash."""
-    with pytest.raises(ValueError, match="b is there twice"):
+def test_service_in_two_places_is_rejected() -> None:
+    with pytest.raises(ValueError, match="b is in two places"):
         Tree(GroupNode(name="root", children=("b", INNER)))
 
 
-def test_an_unknown_service_is_a_bug_of_the_caller() -> None:
-    """It is in no group."""
+def test_unknown_service_raises_key_error() -> None:
     with pytest.raises(KeyError, match="absent"):
         outer().failed("absent", now=0.0)

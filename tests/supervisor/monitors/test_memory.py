@@ -85,7 +85,7 @@ async def test_one_over_its_limit_is_restarted() -> None:
     await monitor.run_once()
 
     (reason,) = worker.reasons
-    assert reason.endswith("MiB is over 1.0 MiB")
+    assert reason.endswith("MiB exceeds maximum_size_limit=1.0 MiB")
 
 
 async def test_only_what_is_ready_is_looked_at() -> None:
