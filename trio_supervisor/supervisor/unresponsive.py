@@ -181,9 +181,12 @@ def standstill(before: Object, now: Object, duration: float) -> Standstill | Non
         application_location,
         stack_lines,
     )
-    from trio_supervisor.diagnostics.remote.fault_stacks import holder, parse_stacks
+    from trio_supervisor.diagnostics.remote.fault_stacks import gil_holder, parse_stacks
 
-    if parse_stacks(earlier) != parse_stacks(text) or (thread := holder(text)) is None:
+    if (
+        parse_stacks(earlier) != parse_stacks(text)
+        or (thread := gil_holder(text)) is None
+    ):
         return None
     for location in thread.locations:  # another generation may have another source
         linecache.checkcache(location.file)

@@ -1,4 +1,4 @@
-"""``python -m trio_supervisor.worker``: how a controller starts a worker."""
+"""Run a worker by ``python -m trio_supervisor.worker``; the controller starts it."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What is left of the address space that this process may have."""
+"""Compute how much address space this process may still map (RLIMIT_AS)."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ _PAGE: Final = os.sysconf("SC_PAGE_SIZE")
 
 
 def room_in_address_space() -> Iterator[int]:
-    """Yield how much more may be mapped [bytes]; nothing: as much as it likes.
+    """Yield how much more may be mapped [bytes]; nothing if unlimited.
 
     Source: setrlimit(2), RLIMIT_AS (``ulimit -v``); proc_pid_statm(5).
     """

@@ -1,7 +1,7 @@
-"""Exact allocation sites by memray, where it is installed: every allocation is traced.
+"""Trace every allocation by memray, if it is installed, to find allocation sites.
 
-That makes the worker about four times slower while it lasts; `memory_sample` needs no
-such thing, and cannot tell the line that allocated an object.
+Tracing makes the worker about four times slower. `memory_sample` does not trace, but
+cannot tell the line that allocated an object.
 """
 
 from __future__ import annotations
@@ -23,13 +23,16 @@ from trio_supervisor.wire.memory_reports import Amount
 from trio_supervisor.wire.reports import Frame
 
 _SITES: Final = 50
-_DEEPEST: Final = 30
+"""Allocation sites in a report."""
+_MAX_FRAMES: Final = 30
+"""Frames per site."""
 _SHOWN: Final = 10
+"""Sites shown as text."""
 
 
 @define(eq=False)
 class AllocationTrace:
-    """One trace, from `start` to `stop`; one in a process at a time."""
+    """A trace from `start` to `stop`; there can be one per process."""
 
     _tracker: Any
     _path: str
@@ -48,11 +51,11 @@ class AllocationTrace:
             import memray
         except ImportError:
             raise UnavailableError(
-                "memray is not installed beside this worker: "
+                "memray is not installed in this worker's environment: "
                 "pip install 'trio_supervisor[memray]'"
             ) from None
         if (other := _other_tracer()) is not None:
-            raise BusyError(f"{other} traces allocations in this worker already")
+            raise BusyError(f"{other} is already tracing allocations in this worker")
         directory = tempfile.mkdtemp(prefix="trio_supervisor-")
         path = os.path.join(directory, "allocations")
         try:
@@ -60,11 +63,11 @@ class AllocationTrace:
             tracker.__enter__()
         except RuntimeError as exc:
             shutil.rmtree(directory, ignore_errors=True)
-            raise BusyError(f"memray cannot trace now: {exc}") from None
+            raise BusyError(f"memray cannot start tracing: {exc}") from None
         return cls(tracker, path)
 
     def stop(self) -> AllocationReport:
-        """End the trace, and return what it found. Takes a while: not for a loop."""
+        """End the trace and return the report. This blocks: call it in a thread."""
         import memray
 
         duration = time.monotonic() - self._began
@@ -90,7 +93,7 @@ class AllocationTrace:
         )
 
     def abort(self) -> None:
-        """End the trace, and leave nothing behind. Again: does nothing."""
+        """End the trace and remove its file. Calling it twice is harmless."""
         self._end()
         self._remove()
 
@@ -104,7 +107,7 @@ class AllocationTrace:
 
 
 def _other_tracer() -> str | None:
-    # Only looked at: it is never loaded from here.
+    # Checked only if already imported.
     tracemalloc = sys.modules.get("tracemalloc")
     if tracemalloc is not None and tracemalloc.is_tracing():
         return "tracemalloc"
@@ -114,7 +117,7 @@ def _other_tracer() -> str | None:
 def _site(record: Any) -> AllocationSite:
     frames = tuple(
         Frame(file=file, line=line, function=function)
-        for function, file, line in record.stack_trace()[:_DEEPEST]
+        for function, file, line in record.stack_trace()[:_MAX_FRAMES]
     )
     return AllocationSite(memory=record.size, count=record.n_allocations, frames=frames)
 
@@ -125,7 +128,7 @@ def _describe(
     return "\n".join(
         [
             f"{total} allocations in {duration:.1f} s, traced by memray",
-            f"Not freed by the end: {size(retained.memory)} in {retained.count}",
+            f"Not freed: {size(retained.memory)} in {retained.count} allocations",
             "",
             *_lines(sites[:_SHOWN]),
         ]

@@ -1,8 +1,8 @@
-"""Let the stop signals end processes that a worker forks.
+"""Restore the default action of stop signals in processes that a worker forks.
 
-A handler of Python's is inherited by a fork, and what comes before the child has begun
-is lost: Python forgets pending signals then. So `multiprocessing`, which ends daemonic
-processes by SIGTERM and waits for them, would wait for ever.
+A forked child inherits Python's signal handlers, and Python discards signals that are
+pending at the fork. `multiprocessing` terminates daemonic processes by SIGTERM and
+waits for them: without this module it could wait forever.
 """
 
 from __future__ import annotations
@@ -17,10 +17,10 @@ from types import FrameType
 def end_forked_children_by(
     signals: Collection[int], handler: Callable[[int, FrameType | None], object]
 ) -> None:
-    """Have *signals*, where *handler* takes them here, end each forked child.
+    """Let *signals* whose handler is *handler* terminate each forked child.
 
-    From here on, for the life of this process. No signal is lost: in the thread that
-    forks they are blocked until the child has their default actions.
+    This lasts for the life of this process. No signal is lost: the forking thread
+    blocks them until the child has reset them to their default actions.
     """
     masks: dict[int, set[signal.Signals | int]] = {}
 

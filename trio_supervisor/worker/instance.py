@@ -1,4 +1,4 @@
-"""What a target gets: `Worker` for async functions, `SyncWorker` for blocking ones."""
+"""The argument of a target: `Worker` if it is async, `SyncWorker` if it blocks."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ from trio_supervisor.process.notify.sd_notify import Notifier
 from trio_supervisor.process.spawn.boot import WorkerBoot
 from trio_supervisor.worker.handlers import Handlers
 
-# The controller reads its socket within milliseconds; it is full only in a storm.
+# The controller reads its socket within milliseconds; it is full only in a flood.
 _RETRY: Final = 0.01
 
 
 class _Instance(metaclass=NoPublicConstructor):
-    """What both have."""
+    """The common part of `Worker` and `SyncWorker`."""
 
     def __init__(
         self,
@@ -34,10 +34,10 @@ class _Instance(metaclass=NoPublicConstructor):
         self._boot = boot
         self._notifier = notifier
         self.sockets: Mapping[str, socket.socket] = dict(sockets or {})
-        """The service's listening sockets, by name. They are bound, they listen, and
-        they are shared with all other workers of the service."""
+        """The service's listening sockets, by name: bound, listening, and shared with
+        all other workers of the service."""
         self.state: dict[str, Any] = dict(boot.state)
-        """The application's own: sent whenever this worker registers. JSON values."""
+        """The application's state, sent whenever this worker registers. JSON values."""
 
     @property
     def name(self) -> str:
@@ -46,36 +46,36 @@ class _Instance(metaclass=NoPublicConstructor):
 
     @property
     def service(self) -> str:
-        """The name of its service."""
+        """Name of its service."""
         return self._boot.service
 
     @property
     def index(self) -> int:
-        """Its number among the workers of its service, from 0; stable."""
+        """Number among the workers of its service, from 0. It never changes."""
         return self._boot.index
 
     @property
     def incarnation(self) -> int:
-        """1 in the first process of this name, one more in each later one."""
+        """1 in the first process of this name, +1 on each restart."""
         return self._boot.incarnation
 
     @property
     def generation(self) -> int:
-        """1 at first, one more with each reload."""
+        """1 at first, +1 on each reload."""
         return self._boot.generation
 
     def handle(self, name: str, function: Callable[..., Any]) -> None:
-        """Have *function* answer calls of *name*, as ``call NAME cache_stats`` makes.
+        """Register *function* as the operation *name*, for ``call WORKER NAME``.
 
-        It is called in this worker's event loop, beside the target, and may be async;
-        in a sync worker it is called in a thread of its own, and may not. Arguments
-        get the types that it declares, and what it returns becomes JSON, both by
-        cattrs. What it raises is the caller's answer, and goes to the log; so do
-        SystemExit and KeyboardInterrupt: no operation ends the worker.
+        It is called in this worker's event loop, concurrently with the target, and may
+        be async. In a sync worker it is called in another thread and must not be async.
+        Arguments are converted to their annotated types, and the result to JSON, by
+        cattrs. Exceptions are sent to the client and logged, including SystemExit and
+        KeyboardInterrupt: no operation stops the worker.
 
         Raises:
-            SpecError: the name is no name, or taken; or the function cannot be called
-                with arguments by name, or does not tell which it has.
+            SpecError: the name is invalid or taken, or the function's parameters are
+                unknown or cannot be passed by name.
         """
         self._handlers.add(name, function)
 
@@ -89,18 +89,18 @@ def _unready(reason: str) -> str:
 
 @define(eq=False)
 class Stopping:
-    """Set when this worker is asked to end."""
+    """Set when this worker is asked to stop."""
 
     is_noticed: bool = field(default=False, init=False)
-    """Whether the target has looked at it, and so will end by itself."""
+    """Whether the target checks it, and so is trusted to return on its own."""
     _event: anyio.Event = field(factory=anyio.Event, init=False)
 
     def is_set(self) -> bool:
-        """Whether the worker was asked to end."""
+        """Return whether the worker was asked to stop."""
         return self._event.is_set()
 
     async def wait(self) -> None:
-        """Wait until it is."""
+        """Wait until the worker is asked to stop."""
         await self._event.wait()
 
     def _set(self) -> None:
@@ -108,7 +108,7 @@ class Stopping:
 
 
 class Worker(_Instance):
-    """One worker process, as its async target sees it, under trio and asyncio alike."""
+    """The worker process, as its async target sees it, under trio and asyncio."""
 
     def __init__(
         self,
@@ -122,32 +122,32 @@ class Worker(_Instance):
 
     @property
     def stopping(self) -> Stopping:
-        """Set when the worker is to end.
+        """Set when the worker is asked to stop.
 
-        A target that never looks here is cancelled when it is time to end. One that
-        does is trusted to return; it is cancelled after four fifths of the service's
-        ``stop_timeout``, and killed at its end.
+        A target that never reads this attribute is cancelled immediately. One that does
+        is trusted to return; it is cancelled after four fifths of the service's
+        ``stop_timeout``, and killed after all of it.
         """
         self._stopping.is_noticed = True
         return self._stopping
 
     async def ready(self) -> None:
-        """Say that this worker does its work from now on."""
+        """Report that this worker is ready."""
         await self._send("READY=1")
 
     async def unready(self, reason: str = "") -> None:
-        """Say that this worker cannot work at the moment; nobody ends it for that.
+        """Report that this worker is not ready; it is not restarted for that.
 
-        `ready` says that it can again.
+        Call `ready` when it is ready again.
         """
         await self._send(_unready(reason))
 
     async def status(self, text: str) -> None:
-        """Say in one line what this worker is doing; shown by ``status``."""
+        """Report in one line what this worker is doing; ``status`` shows it."""
         await self._send(f"STATUS={' '.join(text.splitlines())}")
 
     async def healthy(self) -> None:
-        """Give a heartbeat, beside those that this worker's loop gives by itself."""
+        """Send a heartbeat, in addition to those that the event loop sends."""
         await anyio.lowlevel.checkpoint()
         self._notifier.beat()
 
@@ -159,7 +159,7 @@ class Worker(_Instance):
 
 @define(eq=False)
 class SyncStopping:
-    """Set when this worker is asked to end. Looking at it is a heartbeat, too."""
+    """Set when this worker is asked to stop. Each check also sends a heartbeat."""
 
     _heartbeat: Callable[[], None]
     _interval: float
@@ -171,12 +171,12 @@ class SyncStopping:
     _event: threading.Event = field(factory=threading.Event, init=False)
 
     def is_set(self) -> bool:
-        """Whether the worker was asked to end."""
+        """Return whether the worker was asked to stop."""
         self._check()
         return self._event.is_set()
 
     def wait(self, timeout: float | None = None) -> bool:
-        """Wait until it is, or for *timeout* [s]; return whether it is.
+        """Wait until it is set, at most *timeout* [s]; return whether it is set.
 
         ``while not worker.stopping.wait(1): ...`` is the usual loop of a sync worker.
         """
@@ -199,10 +199,10 @@ class SyncStopping:
 
 
 class SyncWorker(_Instance):
-    """One worker process, as its blocking target sees it.
+    """The worker process, as its blocking target sees it.
 
-    It has no loop that could give heartbeats: they come from `healthy` and from looking
-    at `stopping`, and the health check begins with the first of them.
+    There is no event loop that could send heartbeats: `healthy` and each check of
+    `stopping` send one, and health checks begin with the first.
     """
 
     def __init__(
@@ -219,32 +219,32 @@ class SyncWorker(_Instance):
 
     @property
     def stopping(self) -> SyncStopping:
-        """Set when the worker is to end.
+        """Set when the worker is asked to stop.
 
-        A target that never looks here gets a SystemExit, wherever it is, when it is
-        time to end. One that does is trusted to return; it gets one after four fifths
-        of the service's ``stop_timeout``, and is killed at its end.
+        In a target that never reads this attribute, SystemExit is raised immediately.
+        One that does is trusted to return; SystemExit is raised after four fifths of
+        the service's ``stop_timeout``, and the worker is killed after all of it.
         """
         self._stopping.is_noticed = True
         return self._stopping
 
     def ready(self) -> None:
-        """Say that this worker does its work from now on."""
+        """Report that this worker is ready."""
         self._send("READY=1")
 
     def unready(self, reason: str = "") -> None:
-        """Say that this worker cannot work at the moment; nobody ends it for that.
+        """Report that this worker is not ready; it is not restarted for that.
 
-        `ready` says that it can again.
+        Call `ready` when it is ready again.
         """
         self._send(_unready(reason))
 
     def status(self, text: str) -> None:
-        """Say in one line what this worker is doing; shown by ``status``."""
+        """Report in one line what this worker is doing; ``status`` shows it."""
         self._send(f"STATUS={' '.join(text.splitlines())}")
 
     def healthy(self) -> None:
-        """Give a heartbeat."""
+        """Send a heartbeat."""
         self._notifier.beat()
 
     def _beat(self) -> None:

@@ -1,4 +1,4 @@
-"""Run functions in an event loop, on behalf of the agent's loop in another thread."""
+"""Call functions in the main event loop, for the agent's loop in another thread."""
 
 from __future__ import annotations
 
@@ -18,26 +18,27 @@ from trio_supervisor.errors import UnavailableError
 
 Arguments: TypeAlias = dict[str, Any]
 Soon: TypeAlias = Callable[[Callable[[], object]], object]
-"""Has a loop call a function, from any thread; RuntimeError: it has ended."""
+"""Schedules a callback in a loop, from any thread; RuntimeError: it has ended."""
 
 
 def soon_here() -> Soon:
-    """Return what runs a function in this loop, called from any thread."""
+    """Return a function that schedules callbacks in this loop from any thread."""
     try:
         return trio.lowlevel.current_trio_token().run_sync_soon
     except RuntimeError:
-        # Only here: what has no use for it is ready 10 ms sooner without.
+        # Imported here: a worker without asyncio is ready 10 ms earlier.
         import asyncio
 
-        # In the context of this loop: by that of the agent, anyio knows no loop.
+        # In this loop's context: in the agent's, anyio would not detect the loop.
         soon = asyncio.get_running_loop().call_soon_threadsafe
         return partial(soon, context=copy_context())
 
 
 def soon_in_a_task() -> Soon:
-    """Return the same for a loop that anyio need not have started.
+    """Return the same for a loop that anyio did not start.
 
-    In a callback of such a loop of asyncio, anyio knows no loop; in a task it does.
+    In a callback of such an asyncio loop, anyio does not detect the loop; in a task it
+    does. So each callback runs in a task.
     """
     try:
         return trio.lowlevel.current_trio_token().run_sync_soon
@@ -45,7 +46,7 @@ def soon_in_a_task() -> Soon:
         import asyncio
 
         loop = asyncio.get_running_loop()
-    tasks: set[asyncio.Task[None]] = set()  # the loop itself keeps no task alive
+    tasks: set[asyncio.Task[None]] = set()  # the loop keeps only weak references
 
     async def run(function: Callable[[], object]) -> None:
         function()
@@ -59,50 +60,50 @@ def soon_in_a_task() -> Soon:
 
 
 @define(eq=False)
-class Visits:
-    """Where the visits of the agent run: a task group, and the way to its loop."""
+class LoopCaller:
+    """Runs calls of the agent as tasks in the main loop's task group."""
 
     _group: anyio.abc.TaskGroup | None
     _soon: Soon
 
     async def call(self, function: Callable[..., Any], arguments: Arguments) -> Any:
-        """Call *function* in that loop, in a task of its own; called in the agent's.
+        """Call *function* in a task of the main loop; called in the agent's loop.
 
-        Raises what it raises. A cancellation cancels it, where it can be.
+        Its exceptions are raised. A cancellation cancels the task.
 
         Raises:
-            UnavailableError: that loop has ended, or takes no visits any more.
+            UnavailableError: the main loop has ended, or accepts no more calls.
         """
         agent = trio.lowlevel.current_trio_token()
-        visit = Visit(function, arguments, agent)
+        call = LoopCall(function, arguments, agent)
         try:
-            self._soon(lambda: self._admit(visit))
+            self._soon(lambda: self._start(call))
         except RuntimeError:
             raise UnavailableError("the main loop has ended") from None
         try:
-            await visit.is_over.wait()
+            await call.is_over.wait()
         finally:
-            if not visit.is_over.is_set():
+            if not call.is_over.is_set():
                 with suppress(RuntimeError):
-                    self._soon(visit.cancel)
-        if visit.error is not None:
-            raise visit.error
-        return visit.result
+                    self._soon(call.cancel)
+        if call.error is not None:
+            raise call.error
+        return call.result
 
     def close(self) -> None:
-        """Take no more of them; called in the loop that they come to."""
+        """Accept no more calls; called in the main loop."""
         self._group = None
 
-    def _admit(self, visit: Visit) -> None:
+    def _start(self, call: LoopCall) -> None:
         if self._group is None:
-            visit.refuse()
+            call.refuse()
         else:
-            self._group.start_soon(visit.run)
+            self._group.start_soon(call.run)
 
 
 @define(eq=False)
-class Visit:
-    """A call of a function in the main loop, on behalf of the agent's loop."""
+class LoopCall:
+    """One call of a function in the main loop, for the agent's loop."""
 
     _function: Callable[..., Any]
     _arguments: Arguments
@@ -125,30 +126,32 @@ class Visit:
                     result = await result
                 self.result = result
         except anyio.get_cancelled_exc_class():
-            self.error = UnavailableError("it was cancelled in the worker")
+            self.error = UnavailableError("the call was cancelled in the worker")
             raise
         except BaseExceptionGroup as exc:
             cancelled, other = exc.split(anyio.get_cancelled_exc_class())
-            self.error = other or UnavailableError("it was cancelled in the worker")
+            self.error = other or UnavailableError(
+                "the call was cancelled in the worker"
+            )
             if cancelled is not None:
                 raise cancelled from None
         except BaseException as exc:
-            # SystemExit too: outside of this task it would end the worker.
+            # SystemExit too: outside of this task it would stop the worker.
             self.error = exc
         finally:
-            self._tell()
+            self._finish()
 
     def refuse(self) -> None:
-        """Say that the main loop takes no calls any more."""
+        """Answer that the main loop has ended."""
         self.error = UnavailableError("the main loop has ended")
-        self._tell()
+        self._finish()
 
     def cancel(self) -> None:
-        """Break it off, in the main loop."""
+        """Cancel the call; called in the main loop."""
         self._is_cancelled = True
         if self._scope is not None:
             self._scope.cancel()
 
-    def _tell(self) -> None:
+    def _finish(self) -> None:
         with suppress(trio.RunFinishedError):
             self._agent.run_sync_soon(self.is_over.set)

@@ -1,4 +1,4 @@
-"""The worker process, from its first line to its last."""
+"""Run a worker process, from its start to its exit."""
 
 from __future__ import annotations
 
@@ -45,23 +45,23 @@ logger = logging.getLogger(__name__)
 
 
 def run_worker(boot: WorkerBoot, descriptors: Sequence[int]) -> None:
-    """Be the worker until its target has ended. Ends the process if that failed.
+    """Run the worker until its target returns; exit the process if it fails.
 
     Args:
-        descriptors: The lifeline, which reads end-of-file when the controller is gone,
-            then what *boot* says.
+        descriptors: The lifeline, which reads end-of-file when the controller exits,
+            then those that *boot* lists.
     """
     _run(boot, descriptors, is_forked=False)
 
 
 def run_forked(boot: WorkerBoot, descriptors: Sequence[int]) -> None:
-    """The same, as the entry of a child of the fork server."""
+    """Run the worker in a child of the fork server."""
     _run(boot, descriptors, is_forked=True)
 
 
 def _run(boot: WorkerBoot, descriptors: Sequence[int], *, is_forked: bool) -> None:
     lifeline, *listening = descriptors
-    if not is_forked:  # else the import is done, and may have set one
+    if not is_forked:  # a forked worker keeps the mask that its import may have set
         signal.pthread_sigmask(signal.SIG_SETMASK, ())
     _show_lines_at_once()
     channel = [listening.pop(0) for _ in range(2 * boot.has_channel)]
@@ -121,7 +121,7 @@ class _Main:
 
     def run(self, *, is_forked: bool) -> None:
         if not is_forked:
-            # An application that takes long to import, or hangs, can be looked at.
+            # Diagnostics must work while the application imports slowly, or hangs.
             self._agent.start()
         try:
             if not (is_forked and _was_moved(self._boot)):
@@ -135,12 +135,12 @@ class _Main:
             end_forked_children_by(stop_signals, self._handle_signal)
             if self._is_stopped:
                 return
-            # A forked child has imported everything: what is left to do before its
-            # target runs need not share the processor with the agent.
+            # A forked child has imported everything: the rest of its start should not
+            # share the CPU with the agent.
             runtime.run(self._agent.start if is_forked else do_nothing)
         finally:
-            # An interpreter that is taken apart must not find it running. A forked
-            # child just ends, and the kernel hangs up for it.
+            # It must not run during interpreter shutdown. A forked child just exits,
+            # and the kernel closes its connection.
             if not is_forked:
                 self._agent.stop()
 
@@ -155,7 +155,7 @@ class _Main:
             return SyncRuntime(sync_worker, target)
 
         def make_worker() -> Worker:
-            # Inside the loop: its event belongs to it.
+            # Within the loop, since its event belongs to the loop.
             worker = Worker._create(boot, notifier, self._sockets, self._handlers)
             self._read_state = lambda: worker.state
             return worker
@@ -169,7 +169,7 @@ class _Main:
 
     def _handle_signal(self, sig: int, _frame: FrameType | None) -> None:
         if os.getpid() != self._process_id:
-            # A child that C code of the target has forked: none of our business.
+            # This is a child that C code of the target has forked.
             signal.signal(sig, signal.SIG_DFL)
             os.kill(os.getpid(), sig)
             return
@@ -184,14 +184,14 @@ class _Main:
 
 
 def _show_lines_at_once() -> None:
-    """Have what is printed go off line by line, though it goes into a pipe."""
+    """Flush standard output after each line, although it is a pipe."""
     if isinstance(sys.stdout, io.TextIOWrapper):
         with suppress(ValueError):  # the import has closed it
             sys.stdout.reconfigure(line_buffering=True)
 
 
 def _was_moved(boot: WorkerBoot) -> bool:
-    """Whether the import has taken this forked worker to another directory."""
+    """Return whether the import has changed this forked worker's directory."""
     try:
         return os.getcwd() != boot.started_in
     except FileNotFoundError:
@@ -203,7 +203,9 @@ def _enter_directory(directory: str | None) -> None:
         try:
             os.chdir(directory)
         except OSError as exc:
-            raise SupervisorError(f"cannot work in {directory}: {exc}") from exc
+            raise SupervisorError(
+                f"directory: cannot change to {directory}: {exc}"
+            ) from exc
 
 
 def _load_target(boot: WorkerBoot) -> Callable[[Any], Any]:
@@ -215,15 +217,17 @@ def _load_target(boot: WorkerBoot) -> Callable[[Any], Any]:
         service = source.service(boot.service)
     except KeyError:
         raise SupervisorError(
-            f"the application has no service {boot.service!r} any more"
+            f"the application no longer has a service {boot.service!r}"
         ) from None
     if not isinstance(service, Service):
-        raise SupervisorError(f"{boot.service!r} is a command now; reload")
+        raise SupervisorError(
+            f"{boot.service!r} is now a command, not a service; reload the application"
+        )
     return service.target
 
 
 def _print_error(name: str, exc: BaseException) -> None:
-    """Print a traceback that begins in the user's own code."""
+    """Print a traceback that begins in the application's code."""
     frames = traceback.extract_tb(exc.__traceback__)
     first = max(
         (i + 1 for i, f in enumerate(frames) if f.filename.startswith(PREFIX)),

@@ -1,4 +1,4 @@
-"""Run a target in the main thread: under trio, asyncio, or as a plain call."""
+"""Run a target in the main thread: under trio, under asyncio, or as a plain call."""
 
 from __future__ import annotations
 
@@ -19,39 +19,39 @@ from trio_supervisor.errors import UnavailableError
 from trio_supervisor.process.notify.sd_notify import Notifier
 from trio_supervisor.process.spawn.boot import WorkerBoot
 from trio_supervisor.worker.instance import SyncWorker, Worker
-from trio_supervisor.worker.loop_calls import Arguments, Soon, Visits, soon_here
+from trio_supervisor.worker.loop_calls import Arguments, LoopCaller, Soon, soon_here
 
 
 def do_nothing() -> None:
-    """What is done before a target where nothing is left to do."""
+    """Do nothing before the target."""
 
 
 class Runtime(Protocol):
-    """Runs one target, once."""
+    """Runs one target once."""
 
     def run(self, before_target: Callable[[], None] = do_nothing) -> None:
-        """Call *before_target*, then run it to its end; raise what it raises."""
+        """Call *before_target*, then run the target; raise its exceptions."""
         ...
 
     def handle_signal(self) -> None:
-        """A stop signal came, in the main thread. May raise SystemExit."""
+        """Handle a stop signal in the main thread. May raise SystemExit."""
         ...
 
     def stop(self, is_forced: bool) -> None:
-        """Have the target end; called in the agent's thread."""
+        """Stop the target; called in the agent's thread."""
         ...
 
     async def call(self, function: Callable[..., Any], arguments: Arguments) -> Any:
-        """Call *function* beside the target; called in the agent's loop.
+        """Call *function* concurrently with the target; called in the agent's loop.
 
-        Raises what it raises. A cancellation cancels it, where it can be.
+        Its exceptions are raised. A cancellation cancels it, if it is async.
         """
         ...
 
 
 @define(eq=False)
 class AsyncRuntime:
-    """For trio and asyncio, through anyio."""
+    """Runs an async target under trio or asyncio, by anyio."""
 
     _boot: WorkerBoot
     _worker_of: Callable[[], Worker]
@@ -59,7 +59,7 @@ class AsyncRuntime:
     _target: Callable[[Worker], Awaitable[object]]
     _backend: str
     _on_loop: Callable[[MainLoop], None]
-    _visits: Visits | None = field(default=None, init=False)
+    _loop_caller: LoopCaller | None = field(default=None, init=False)
     _scope: anyio.CancelScope | None = field(default=None, init=False)
     _worker: Worker | None = field(default=None, init=False)
     _soon: Soon | None = field(default=None, init=False)
@@ -67,9 +67,9 @@ class AsyncRuntime:
     _error: BaseException | None = field(default=None, init=False)
 
     def run(self, before_target: Callable[[], None] = do_nothing) -> None:
-        """Run the target under its loop, with heartbeats beside it."""
+        """Run the target in its event loop, with heartbeats from a task beside it."""
         if self._backend == "trio":
-            # anyio's own way there costs every worker 1 ms.
+            # anyio.run() costs every worker 1 ms more.
             trio.run(self._main, before_target)
         else:
             anyio.run(self._main, before_target, backend=self._backend)
@@ -77,16 +77,16 @@ class AsyncRuntime:
             raise self._error
 
     def handle_signal(self) -> None:
-        """Have the target end. Both loops take a call from within a signal handler."""
+        """Stop the target. Both loops accept callbacks from a signal handler."""
         self.stop(False)
 
     def stop(self, is_forced: bool) -> None:
-        """Set ``stopping``; cancel a target that does not look at it, or if forced."""
+        """Set ``stopping``; cancel a target that never checks it, or if forced."""
         # Set before `_soon` is read, while `_main` sets that before it reads this: one
-        # of the two sees the other. A lock could be held where a signal comes in.
+        # of the two sees the other. No lock: a signal handler could deadlock on it.
         self._is_stopped = True
         if (soon := self._soon) is not None:
-            # RuntimeError, trio.RunFinishedError included: it has ended already.
+            # RuntimeError includes trio.RunFinishedError: the loop has ended.
             with suppress(RuntimeError):
                 soon(self._force if is_forced else self._stop)
 
@@ -97,7 +97,7 @@ class AsyncRuntime:
             group.start_soon(self._beat)
             with anyio.CancelScope() as self._scope:
                 soon = self._soon = soon_here()
-                visits = self._visits = Visits(group, soon)
+                loop_caller = self._loop_caller = LoopCaller(group, soon)
                 if self._is_stopped:
                     self._stop()
                 before_target()
@@ -106,9 +106,9 @@ class AsyncRuntime:
                 except BaseException as exc:
                     if isinstance(exc, anyio.get_cancelled_exc_class()):
                         raise
-                    # Raised outside of the task group, which would wrap it.
+                    # Raised outside of the task group, which would wrap it in a group.
                     self._error = exc
-            visits.close()
+            loop_caller.close()
             group.cancel_scope.cancel()
 
     def _awaitable(self, worker: Worker) -> Awaitable[object]:
@@ -122,10 +122,10 @@ class AsyncRuntime:
         return result
 
     async def call(self, function: Callable[..., Any], arguments: Arguments) -> Any:
-        """Call *function* in the main loop, in a task of its own."""
-        if self._visits is None:
-            raise UnavailableError("the main loop does not run yet")
-        return await self._visits.call(function, arguments)
+        """Call *function* in a task of the main loop."""
+        if self._loop_caller is None:
+            raise UnavailableError("the main loop is not running yet")
+        return await self._loop_caller.call(function, arguments)
 
     async def _beat(self) -> None:
         while self._boot.heartbeat is not None:
@@ -146,7 +146,7 @@ class AsyncRuntime:
 
 @define(eq=False)
 class SyncRuntime:
-    """For a blocking function."""
+    """Runs a blocking target."""
 
     _worker: SyncWorker
     _target: Callable[[SyncWorker], object]
@@ -168,7 +168,7 @@ class SyncRuntime:
             )
 
     def handle_signal(self) -> None:
-        """End a target that would not look at ``stopping``, where it stands."""
+        """Raise SystemExit in a target that never checks ``stopping``."""
         if self._is_forced or not self._worker._stopping.is_noticed:
             self._end()
 
@@ -182,13 +182,13 @@ class SyncRuntime:
             signal.pthread_kill(main, signal.SIGTERM)
 
     async def call(self, function: Callable[..., Any], arguments: Arguments) -> Any:
-        """Call *function* in a thread of its own: the main one is the target's."""
+        """Call *function* in another thread: the target occupies the main one."""
         return await trio.to_thread.run_sync(
             partial(function, **arguments), abandon_on_cancel=True
         )
 
     def _end(self) -> None:
         if self._is_running:
-            self._is_running = False  # once: a second one could hit its clean-up
+            self._is_running = False  # once: a second one could interrupt its cleanup
             raise SystemExit(0)
         return

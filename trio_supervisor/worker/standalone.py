@@ -1,4 +1,4 @@
-"""Register any trio or asyncio program at a supervisor that did not start it."""
+"""Register a trio or asyncio program at a supervisor that did not start it."""
 
 from __future__ import annotations
 
@@ -22,37 +22,37 @@ from trio_supervisor.process.spawn.environment import DEFAULT_SOCKET, SOCKET_VAR
 from trio_supervisor.tasks import interrupt_safe
 from trio_supervisor.worker.diagnostics import Looking
 from trio_supervisor.worker.handlers import Handlers
-from trio_supervisor.worker.loop_calls import Soon, Visits, soon_in_a_task
+from trio_supervisor.worker.loop_calls import LoopCaller, Soon, soon_in_a_task
 from trio_supervisor.worker.operations import Operations
 from trio_supervisor.worker.registration import Registration
 
 logger = logging.getLogger(__name__)
 
-# What the block says before it first waits, as its operations, is there when the
-# program registers; one that never waits registers all the same [s].
+# Operations that the block adds before it first waits exist when the program registers;
+# a program that never waits registers after this time [s].
 _HEAD_START: Final = 1.0
-# The agent ends at once; only C code that it is in could keep it for longer [s].
+# The agent stops immediately, unless it is in C code [s].
 _ENDED_WITHIN: Final = 5.0
 
 
 class SupervisedWorker(metaclass=NoPublicConstructor):
-    """This program, as a supervisor that did not start it sees it.
+    """This program, registered at a supervisor that did not start it.
 
     Made by `supervised_worker`.
     """
 
     def __init__(self, name: str, state: Mapping[str, Any], handlers: Handlers) -> None:
         self.name = name
-        """What it is called by; ``pid-4711`` where it was given no name."""
+        """Its name; ``pid-4711`` if none was given."""
         self.state: dict[str, Any] = dict(state)
-        """The program's own: sent whenever it registers. JSON values."""
+        """State of the program, sent whenever it registers. JSON values."""
         self._handlers = handlers
         self._connection_id: str | None = None
         self._registered = anyio.Event()
 
     @property
     def connection_id(self) -> str | None:
-        """The supervisor's name for the connection; None: not registered now."""
+        """The supervisor's id of the connection; None: not registered now."""
         return self._connection_id
 
     async def wait_registered(self) -> None:
@@ -61,9 +61,9 @@ class SupervisedWorker(metaclass=NoPublicConstructor):
             await self._registered.wait()
 
     def handle(self, name: str, function: Callable[..., Any]) -> None:
-        """Have *function* answer calls of *name*, as ``call NAME cache_stats`` makes.
+        """Register *function* as the operation *name*, for ``call WORKER NAME``.
 
-        It is called in the event loop that `supervised_worker` was entered in, and may
+        It is called in the event loop in which `supervised_worker` was entered, and may
         be async; see `Worker.handle`.
 
         Raises:
@@ -90,27 +90,27 @@ async def supervised_worker(
     name: str | None = None,
     state: Mapping[str, Any] | None = None,
 ) -> AsyncIterator[SupervisedWorker]:
-    """Be registered at the supervisor at *socket* for the length of the block.
+    """Register this program at the supervisor at *socket* during the block.
 
-    Works under trio and asyncio, in any thread. The block is entered at once: a
-    supervisor that is not there yet, or goes, is connected to when it is there. It
-    can look at this program (``thread_dump``, ``memory_sample``, …) also while the
-    event loop is blocked, and call what `SupervisedWorker.handle` adds; it cannot
-    restart or stop it. ::
+    Works under trio and asyncio, in any thread. The block is entered immediately; the
+    connection is made, and made again, whenever the supervisor runs. The supervisor can
+    inspect this program (``thread_dump``, ``memory_sample``, …), even while the event
+    loop is blocked, and call the operations that `SupervisedWorker.handle` adds; it
+    cannot restart or stop it. ::
 
         async with supervised_worker("supervisor.ipc", name="importer") as worker:
             worker.handle("progress", lambda: {"rows": rows})
             await import_all()
 
     Args:
-        socket: The path of its socket; else ``$TRIO_SUPERVISOR_SOCKET``, else
-            ``supervisor.ipc`` in the current directory.
-        name: What ``status`` shows it by. It need not be unique.
-        state: The program's own, sent on registering. JSON values.
+        socket: Path of the supervisor's socket; default: ``$TRIO_SUPERVISOR_SOCKET``,
+            else ``supervisor.ipc`` in the current directory.
+        name: Name that ``status`` shows. It need not be unique.
+        state: State of the program, sent when it registers. JSON values.
 
     Raises:
-        SpecError: the name is no text, or empty.
-        SocketPathError: the path is relative, and the current directory is gone.
+        SpecError: the name is not a string, or empty.
+        SocketPathError: the path is relative, and the current directory was removed.
     """
     if name is not None and (not isinstance(name, str) or not name):
         raise SpecError("name", f"expected a name, got {name!r:.80}")
@@ -121,8 +121,10 @@ async def supervised_worker(
     error: BaseException | None = None
     async with anyio.create_task_group() as group:
         soon = soon_in_a_task()
-        visits = Visits(group, soon)
-        agent = _Agent(path, name, worker, visits, soon, _looking(worker.name))
+        loop_caller = LoopCaller(group, soon)
+        agent = _AgentThread(
+            path, name, worker, loop_caller, soon, _looking(worker.name)
+        )
         agent.start()
         cancelled: BaseException | None = None
         try:
@@ -130,9 +132,9 @@ async def supervised_worker(
         except anyio.get_cancelled_exc_class() as exc:
             cancelled = exc
         except BaseException as exc:
-            # Raised outside of the task group, which would wrap it.
+            # Raised outside of the task group, which would wrap it in a group.
             error = exc
-        visits.close()
+        loop_caller.close()
         try:
             await agent.stop()
         except KeyboardInterrupt as exc:
@@ -154,20 +156,20 @@ def _absolute(socket: str | os.PathLike[str] | None) -> str:
 
 
 def _looking(name: str) -> Looking:
-    # The name becomes a part of that of a file.
+    # The name becomes part of a file name.
     looking = Looking(re.sub(r"[^\w.-]", "_", name)[:100])
     looking.begin(current_main_loop())
     return looking
 
 
 @define(eq=False)
-class _Agent:
+class _AgentThread:
     """The thread that keeps the program registered; used in the program's loop."""
 
     _path: str
     _name: str | None
     _worker: SupervisedWorker
-    _visits: Visits
+    _loop_caller: LoopCaller
     _soon: Soon
     _looking: Looking
     _may_begin: threading.Event = field(factory=threading.Event, init=False)
@@ -186,7 +188,7 @@ class _Agent:
         self._soon(self._may_begin.set)
 
     async def stop(self) -> None:
-        """End the thread, and wait for that, whatever is cancelled meanwhile."""
+        """Stop the thread and wait for its end, shielded from cancellation."""
         # Set before the token is read, while `_main` sets that before it reads this.
         self._is_stopped = True
         self._may_begin.set()
@@ -197,10 +199,14 @@ class _Agent:
             with anyio.CancelScope(shield=True, deadline=_deadline()):
                 await self._is_over.wait()
         finally:
-            # It has told of its end, or asyncio does not let us wait for that.
+            # It is ending, or asyncio does not let us wait for it.
             self._thread.join(_ENDED_WITHIN)
         if self._thread.is_alive():
-            logger.warning("%s: the agent's thread does not end", self._worker.name)
+            logger.warning(
+                "%s: the agent's thread did not stop within %g s",
+                self._worker.name,
+                _ENDED_WITHIN,
+            )
 
     def _run(self) -> None:
         # Signals are for the threads of the program.
@@ -216,7 +222,7 @@ class _Agent:
     async def _main(self) -> None:
         self._token = trio.lowlevel.current_trio_token()
         operations = Operations(
-            self._looking, self._worker._handlers, lambda: self._visits.call
+            self._looking, self._worker._handlers, lambda: self._loop_caller.call
         )
         registration = Registration(
             self._path, self._worker.name, self._state, operations.dispatch, self._note

@@ -59,7 +59,7 @@ def test_what_was_freed_is_counted() -> None:
     report = profile.stop()
     assert report.collected >= 100
     assert report.uncollectable == 0
-    assert report.data.startswith("1 collections in ")
+    assert report.data.startswith("1 collection in ")
 
 
 def test_a_second_profile_is_told_that_the_first_one_runs() -> None:

@@ -7,7 +7,7 @@ import pytest
 from trio_supervisor.diagnostics.locations import CodeLocation
 from trio_supervisor.diagnostics.remote.fault_stacks import (
     FaultStack,
-    holder,
+    gil_holder,
     parse_stacks,
 )
 from trio_supervisor.worker import agent
@@ -52,7 +52,7 @@ def test_the_innermost_frame_comes_first() -> None:
 @pytest.mark.parametrize("text", ["", HEAD, f"{HEAD}\n  <no Python frame>", "rubbish"])
 def test_what_has_no_frames_has_no_stacks(text: str) -> None:
     assert parse_stacks(text) == ()
-    assert holder(text) is None
+    assert gil_holder(text) is None
 
 
 @pytest.mark.parametrize(
@@ -68,11 +68,11 @@ def test_what_has_no_frames_has_no_stacks(text: str) -> None:
 def test_the_one_that_lets_nobody_run_is_named(
     stacks: list[tuple[str, ...]], function: str, is_main: bool
 ) -> None:
-    found = holder(written(*stacks))
+    found = gil_holder(written(*stacks))
     assert found is not None
     assert (found.locations[0].function, found.is_main) == (function, is_main)
 
 
 @pytest.mark.parametrize("stacks", [[IDLE], [AGENT], [IDLE, RESTING, AGENT]])
 def test_nobody_is_named_where_all_wait(stacks: list[tuple[str, ...]]) -> None:
-    assert holder(written(*stacks)) is None
+    assert gil_holder(written(*stacks)) is None

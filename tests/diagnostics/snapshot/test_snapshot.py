@@ -406,7 +406,7 @@ MIB = 1 << 20
 
 def test_it_is_refused_where_memory_is_short() -> None:
     refuse_if_short(100 * MIB, 200 * MIB)
-    with pytest.raises(LowMemoryError, match="100 MiB, and only 110 MiB are free"):
+    with pytest.raises(LowMemoryError, match=r"\(100 MiB\), but only 110 MiB are free"):
         refuse_if_short(100 * MIB, 110 * MIB)
 
 

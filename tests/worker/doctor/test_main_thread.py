@@ -24,7 +24,7 @@ def test_main_thread_that_checks_stopping_has_turned() -> None:
         worker.stopping.wait()
 
     with short_directory() as directory, open_ear(directory) as ear:
-        worker = SyncWorker(make_boot(directory), ear.notifier)
+        worker = SyncWorker._create(make_boot(directory), ear.notifier)
         stopping = worker._stopping
         thread = threading.Thread(target=SyncRuntime(worker, target).run)
         thread.start()

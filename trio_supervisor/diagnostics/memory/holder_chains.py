@@ -82,7 +82,7 @@ def _describe(
         name = wrapped.__qualname__ if type(wrapped) is FunctionType else "a function"
         return f"lru_cache of {name}()", definitions.of(holder), 1
     if type(holder) is dict:
-        return f"a dict of {len(holder)}, at {_name_in(holder, held)}", None, 1
+        return f"a dict of {len(holder)}, at key {_name_in(holder, held)}", None, 1
     if id(type(holder)) in _LENGTHS:
         return f"a {type(holder).__name__} of {len(holder)}", None, 1
     if (variable := _context_variable(holder, held)) is not None:

@@ -193,8 +193,9 @@ def _format(
     pause = sum(g.pause for g in generations)
     collections = sum(g.collections for g in generations)
     share = pause / duration if duration else 0.0
+    word = "collection" if collections == 1 else "collections"
     lines = [
-        f"{collections} collections in {duration:.3g} s,"
+        f"{collections} {word} in {duration:.3g} s,"
         f" {pause * 1e3:.3g} ms in total ({share:.2%} of the time)",
         "generation  collections      total    longest  collected  uncollectable",
     ]

@@ -1,4 +1,4 @@
-"""Stacks as text, of a process seen from outside: who keeps the others waiting."""
+"""Parse the stacks of another process, and find the thread that holds the GIL."""
 
 from __future__ import annotations
 
@@ -15,22 +15,22 @@ _FRAME: Final = re.compile(r'  File "(?P<file>.*)", line (?P<line>\d+) in (?P<na
 _TITLE: Final = re.compile(r"(Main thread|Thread) \d+, (?P<state>.+) \(most recent .*")
 _AGENT: Final = os.path.join(PACKAGE, "worker", "agent.py")
 _BEGINS: Final = ("/threading.py", "_bootstrap")
-"""The outermost frame of every thread but the main one."""
+"""The outermost frame of every thread except the main one."""
 _WAITING: Final = (
     *("/threading.py", "/queue.py", "/selectors.py", "/socket.py", "/ssl.py"),
     *("/subprocess.py", "/asyncio/runners.py", "/concurrent/futures/thread.py"),
     *("/trio/_core/_io_epoll.py", "/trio/_core/_thread_cache.py"),
 )
-"""Files whose calls to C give the interpreter to others while they wait."""
+"""Files whose blocking C calls release the GIL."""
 
 
 @frozen(kw_only=True)
 class FaultStack:
-    """One thread; its locations are the innermost first."""
+    """The stack of one thread, innermost location first."""
 
     locations: tuple[CodeLocation, ...]
     state: str = field(default="", eq=False)
-    """What the kernel says of it, as ``sleeping in futex``; empty: nothing."""
+    """The kernel's state, such as ``sleeping in futex``; empty: unknown."""
 
     @property
     def is_main(self) -> bool:
@@ -40,19 +40,19 @@ class FaultStack:
 
     @property
     def is_agent(self) -> bool:
-        """Whether it is the one that answers the supervisor."""
+        """Whether it is the agent's thread."""
         return not self.is_main and any(
             location.file == _AGENT for location in self.locations
         )
 
     @property
     def is_waiting(self) -> bool:
-        """Whether it waits in a way that lets others run."""
+        """Whether it waits in a call that releases the GIL."""
         return self.locations[0].file.endswith(_WAITING)
 
 
 def parse_stacks(text: str) -> tuple[FaultStack, ...]:
-    """Return the stacks in what faulthandler or `outside` wrote, in its order."""
+    """Return the stacks in the output of faulthandler or of an inspection."""
     stacks: list[tuple[str, list[CodeLocation]]] = []
     is_within, state = False, ""
     for line in text.splitlines():
@@ -71,13 +71,13 @@ def parse_stacks(text: str) -> tuple[FaultStack, ...]:
     )
 
 
-def holder(text: str) -> FaultStack | None:
-    """Return the thread that keeps the interpreter to itself; None: none may do so.
+def gil_holder(text: str) -> FaultStack | None:
+    """Return the thread that holds the GIL; None: no thread may.
 
-    That is one that is in no call which lets others run, the main thread before others.
+    That is a thread in no call that releases the GIL, the main thread before others.
 
     Args:
-        text: What was seen of a process in which no thread moves on.
+        text: The stacks of a process in which no thread makes progress.
     """
     stacks = [s for s in parse_stacks(text) if not s.is_agent and not s.is_waiting]
     stacks.sort(key=lambda stack: not stack.is_main)

@@ -1,9 +1,9 @@
-"""Where the interpreter keeps threads, frames and code objects in its memory.
+"""Discover the interpreter's memory layout: thread states, frames, code objects.
 
-The offsets differ from version to version and from build to build. They are learnt from
-this process, where the addresses of known objects can be looked for, and then checked:
-stacks that are read with them must be those that Python tells. What was learnt here
-holds for every process that runs the same interpreter.
+The offsets differ between versions and builds. They are discovered in this process, by
+searching its memory for the addresses of known objects, and then verified: stacks that
+are read with them must equal those that Python reports. They hold for every process
+that runs the same interpreter.
 """
 
 from __future__ import annotations
@@ -26,21 +26,21 @@ from trio_supervisor.diagnostics.remote.memory_reader import (
 
 WORD: Final = 8
 _RUNTIME: Final = 8192
-"""Words of the global state, and of the interpreter's, that are looked at."""
+"""Words that are searched of the runtime state and of the interpreter state."""
 _STATE: Final = 64
-"""Of a thread's."""
+"""Words of a thread state."""
 _FRAME: Final = 12
-"""Of a frame."""
+"""Words of a frame."""
 _CODE: Final = 40
-"""Of a code object."""
-_MOST_BEFORE_CODE: Final = 512
-"""Bytes of a code object before its instructions."""
+"""Words of a code object."""
+_MAX_CODE_HEADER: Final = 512
+"""Size of a code object before its instructions [bytes]."""
 _FRAME_OF_OBJECT: Final = 3 * WORD
-"""In a frame object, where its frame is: after its head and ``f_back``."""
+"""Offset of the frame in a frame object: after its header and ``f_back``."""
 
 
 class UnknownLayoutError(Exception):
-    """This interpreter's memory is not as it is expected."""
+    """This interpreter's memory has an unexpected layout."""
 
 
 @frozen(kw_only=True)
@@ -48,15 +48,15 @@ class Layout:
     """Offsets [bytes]."""
 
     interpreter: int
-    """In the global state."""
+    """In the runtime state."""
     first_thread: int
-    """In the interpreter's state."""
+    """In the interpreter state."""
     next_thread: int
     native_id: int
     frame: int
-    """In a thread's state: the innermost frame, or what leads to it."""
+    """In a thread state: the innermost frame, or a structure that points to it."""
     frame_within: int | None
-    """In what leads to it; None: nothing does."""
+    """In that structure; None: there is none."""
     code: int
     previous: int
     instruction: int
@@ -70,13 +70,13 @@ class Layout:
 
 
 def learn_layout() -> Layout:
-    """Return the layout of this interpreter, unchecked.
+    """Return the layout of this interpreter, not verified.
 
     Raises:
-        UnknownLayoutError: something was not found where it is expected.
+        UnknownLayoutError: a known object was not found.
     """
     if struct.calcsize("P") != WORD:
-        raise UnknownLayoutError("its pointers have not 64 bits")
+        raise UnknownLayoutError("its pointers are not 64 bits wide")
     try:
         with MemoryReader(os.getpid()) as memory:
             return _learn(memory)
@@ -90,21 +90,21 @@ def _learn(memory: MemoryReader) -> Layout:
     next_of = _function("PyThreadState_Next", ctypes.c_void_p)
     before = _words_up_to(memory, interpreter, first_of(interpreter))
     with _SecondThread() as second:
-        # It was put before all others, so that only one word follows.
+        # It is the first in the list of threads.
         first = first_of(interpreter)
         heads = before & _words_up_to(memory, interpreter, first)
         state = memory.words(first, _STATE)
         own = memory.words(_function("PyThreadState_Get")(), _STATE)
-        next_thread = _only(_places(state, next_of(first)), "the next thread")
+        next_thread = _only(_offsets_of(state, next_of(first)), "the next thread")
         native = {
-            *_places(state, second.native_id or 0),
-        } & set(_places(own, threading.get_native_id()))
+            *_offsets_of(state, second.native_id or 0),
+        } & set(_offsets_of(own, threading.get_native_id()))
     chain = _frames(sys._getframe())
     frame, within = _innermost(memory)
     code, previous, instruction, instructions = _in_frames(memory, chain)
     return Layout(
         interpreter=_only(
-            _places(_readable(memory, runtime_address()), interpreter)[:1],
+            _offsets_of(_readable(memory, runtime_address()), interpreter)[:1],
             "the interpreter",
         ),
         first_thread=_only(sorted(heads)[:1], "the first thread"),
@@ -123,7 +123,7 @@ def _learn(memory: MemoryReader) -> Layout:
 
 
 class _SecondThread:
-    """A thread that waits for the length of the block."""
+    """A thread that waits for the duration of the block."""
 
     def __init__(self) -> None:
         self._leave = threading.Event()
@@ -149,7 +149,7 @@ def _function(name: str, *arguments: Any) -> Callable[..., int]:
 
 
 def _readable(memory: MemoryReader, address: int) -> tuple[int, ...]:
-    """Return so many words as there are, up to a limit."""
+    """Return the readable words at *address*, up to a limit."""
     count = _RUNTIME
     while count:
         try:
@@ -160,17 +160,17 @@ def _readable(memory: MemoryReader, address: int) -> tuple[int, ...]:
 
 
 def _words_up_to(memory: MemoryReader, address: int, word: int) -> set[int]:
-    return set(_places(_readable(memory, address), word))
+    return set(_offsets_of(_readable(memory, address), word))
 
 
-def _places(words: Iterable[int], word: int) -> list[int]:
+def _offsets_of(words: Iterable[int], word: int) -> list[int]:
     return [number * WORD for number, one in enumerate(words) if one == word]
 
 
-def _only(places: list[int], what: str) -> int:
-    if not places:
+def _only(offsets: list[int], what: str) -> int:
+    if not offsets:
         raise UnknownLayoutError(f"{what} was not found")
-    return places[0]
+    return offsets[0]
 
 
 def _frames(frame: FrameType | None) -> list[tuple[FrameType, int]]:
@@ -184,10 +184,10 @@ def _frames(frame: FrameType | None) -> list[tuple[FrameType, int]]:
 
 
 def _innermost(memory: MemoryReader) -> tuple[int, int | None]:
-    """Return where a thread's state has its innermost frame: this one's, here."""
+    """Return the offset of the innermost frame in a thread state."""
     frame = memory.word(id(sys._getframe()) + _FRAME_OF_OBJECT)
     thread = _function("PyThreadState_Get")()
-    # Read by C code alone: each call of a Python function is a frame of its own.
+    # Only by C code: each call of a Python function has a frame of its own.
     state = (ctypes.c_size_t * _STATE).from_address(thread)
     words = list(state)
     if frame in words:
@@ -207,12 +207,12 @@ def _innermost(memory: MemoryReader) -> tuple[int, int | None]:
 def _in_frames(
     memory: MemoryReader, chain: list[tuple[FrameType, int]]
 ) -> tuple[int, int, int, int]:
-    """Return where a frame has its code, its caller's frame and its instruction."""
+    """Return a frame's offsets of its code, its caller's frame and its instruction."""
     (_, own), (caller, caller_at), (outer, outer_at) = chain
     words = {at: memory.words(at, _FRAME) for _, at in chain}
-    codes = [set(_places(words[at], id(frame.f_code))) for frame, at in chain[1:]]
-    previous = set(_places(words[own], caller_at)) & set(
-        _places(words[caller_at], outer_at)
+    codes = [set(_offsets_of(words[at], id(frame.f_code))) for frame, at in chain[1:]]
+    previous = set(_offsets_of(words[own], caller_at)) & set(
+        _offsets_of(words[caller_at], outer_at)
     )
     starts = []
     for frame, at in ((caller, caller_at), (outer, outer_at)):
@@ -221,7 +221,7 @@ def _in_frames(
     instructions = {
         (place, start)
         for place, start in starts[0] & starts[1]
-        if 0 < start <= _MOST_BEFORE_CODE
+        if 0 < start <= _MAX_CODE_HEADER
     }
     if not instructions:
         raise UnknownLayoutError("the instructions were not found")
@@ -240,9 +240,9 @@ def _in_code(memory: MemoryReader, codes: list[CodeType]) -> dict[str, int]:
         words = memory.words(id(code), _CODE)
         numbers = struct.unpack(f"{_CODE * 2}i", memory.read(id(code), _CODE * WORD))
         places = {
-            "file": set(_places(words, id(code.co_filename))),
-            "name": set(_places(words, id(code.co_qualname))),
-            "line_table": set(_places(words, id(code.co_linetable))),
+            "file": set(_offsets_of(words, id(code.co_filename))),
+            "name": set(_offsets_of(words, id(code.co_qualname))),
+            "line_table": set(_offsets_of(words, id(code.co_linetable))),
             "first_line": {
                 n * 4 for n, one in enumerate(numbers) if one == code.co_firstlineno
             },

@@ -1,7 +1,8 @@
-"""Reads the memory of a process from outside: it is neither stopped nor told.
+"""Read the memory of another process, without stopping it.
 
-Source: proc_pid_mem(5). The system lets its parent and its user do so, unless it is
-hardened (Yama's ptrace_scope 2, a process that gave up privileges, some containers).
+Source: proc_pid_mem(5). The kernel permits it to the process's parent and user, except
+where it is hardened (Yama's ptrace_scope 2, a process that dropped privileges, some
+containers).
 """
 
 from __future__ import annotations
@@ -19,17 +20,17 @@ _WORD: Final = struct.Struct("N")
 
 
 class Mapping(NamedTuple):
-    """A line of /proc/PID/maps that a file is behind."""
+    """A line of /proc/PID/maps for a mapped file."""
 
     start: int
     end: int
     file: tuple[str, str]
-    """Its device and inode."""
+    """Device and inode."""
 
 
 @define(eq=False)
 class MemoryReader:
-    """An open memory; a context manager."""
+    """The open memory of a process; a context manager."""
 
     process_id: int
     _descriptor: int = field(init=False)
@@ -50,7 +51,7 @@ class MemoryReader:
         """Return *size* bytes.
 
         Raises:
-            OSError: there is no such memory, or the process is gone.
+            OSError: the address is not mapped, or the process has exited.
         """
         if not 0 < address < 1 << 62:
             raise OSError(f"no memory at {address:#x}")
@@ -60,7 +61,7 @@ class MemoryReader:
         return data
 
     def words(self, address: int, count: int) -> tuple[int, ...]:
-        """Return *count* words of the size of a pointer.
+        """Return *count* pointer-sized words.
 
         Raises:
             OSError: as `read`.
@@ -68,7 +69,7 @@ class MemoryReader:
         return struct.unpack(f"{count}N", self.read(address, count * _WORD.size))
 
     def word(self, address: int) -> int:
-        """Return one word.
+        """Return one pointer-sized word.
 
         Raises:
             OSError: as `read`.
@@ -77,22 +78,22 @@ class MemoryReader:
 
 
 def runtime_address() -> int:
-    """Return where this interpreter's global state is.
+    """Return the address of this interpreter's runtime state.
 
     Raises:
-        ValueError: it does not tell.
+        ValueError: the symbol is not exported.
     """
     return ctypes.addressof(ctypes.c_char.in_dll(ctypes.pythonapi, "_PyRuntime"))
 
 
 def interpreter_shift(process_id: int) -> int | None:
-    """Return how much higher the same interpreter lies in the process than here.
+    """Return the difference of the interpreter's addresses there and in this process.
 
-    None: it runs another one, or nobody may see that.
+    None: the process runs another interpreter, or access is denied.
     """
     with suppress(OSError, ValueError):
         address = runtime_address()
-        # Its variables without a value lie behind the last mapping of its file.
+        # Its uninitialized variables (.bss) follow the last mapping of its file.
         image = [one for one in _mappings(os.getpid()) if one.start <= address][-1].file
         here, there = _first(os.getpid(), image), _first(process_id, image)
         if here is not None and there is not None:

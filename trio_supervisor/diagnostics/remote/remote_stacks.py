@@ -1,7 +1,7 @@
-"""The Python stacks of another process, read from its memory.
+"""Read the Python stacks of another process from its memory.
 
-It is neither stopped nor told, and no system call in it is interrupted. It goes on
-while it is read: so its stacks are read until two readings in a row are the same.
+The process is not stopped, and none of its system calls is interrupted. It keeps
+running while it is read, so stacks are read until two consecutive reads are equal.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ from trio_supervisor.diagnostics.stacks.frames import outwards
 _THREADS: Final = 500
 _DEEPEST: Final = 100
 _LONGEST: Final = 4096
-"""Of a name [characters], and of what is read at once of a line table [words]."""
+"""Maximum length of a name [characters] and of a line table [words]."""
 _READINGS: Final = 6
 _WORDS_OF_FRAME: Final = 12
 # Source: CPython's unicodeobject.h, PyASCIIObject; checked by reading strings of ours.
@@ -42,29 +42,29 @@ _LENGTH: Final = 2 * WORD
 _STATE: Final = 4 * WORD
 _ASCII_DATA: Final = sys.getsizeof("") - 1
 _DATA: Final = sys.getsizeof("".join(["\xe9", "\xe8"])) - 3
-"""Of a new string: one that was encoded once keeps that, which counts."""
+"""Of a new string: one that was encoded caches its UTF-8, which adds to its size."""
 _BYTES_DATA: Final = bytes.__basicsize__ - 1
 _ENCODINGS: Final = {1: "latin-1", 2: "utf-16", 4: "utf-32"}
 _TRAMPOLINE: Final = "<interpreter trampoline>"
 
 
 class UnreadableError(Exception):
-    """The stacks of a process cannot be read; says why."""
+    """The stacks of a process cannot be read; the message says why."""
 
 
 @frozen(kw_only=True)
 class RemoteThread:
-    """A thread of another process; its locations are the innermost first."""
+    """A thread of another process, with its innermost location first."""
 
     native_id: int
     locations: tuple[CodeLocation, ...]
     is_moving: bool
-    """Whether no two readings were the same: the stack may be of two moments."""
+    """Whether no two reads were equal: the stack may mix two moments."""
 
 
 @frozen(kw_only=True)
 class RemoteStacks:
-    """What was read of a process."""
+    """The stacks of all threads of a process."""
 
     threads: tuple[RemoteThread, ...]
 
@@ -73,7 +73,7 @@ def read_stacks(process_id: int) -> RemoteStacks:
     """Return the stacks of all threads of a process that run Python.
 
     Raises:
-        UnreadableError: the system, or the interpreter that it runs, does not allow it.
+        UnreadableError: access is denied, or its interpreter is not supported.
     """
     layout = checked_layout()
     if isinstance(layout, str):
@@ -86,7 +86,7 @@ def read_stacks(process_id: int) -> RemoteStacks:
 
 @cache
 def checked_layout() -> Layout | str:
-    """Return how this interpreter's memory is laid out; a text says why not."""
+    """Return the verified memory layout of this interpreter, or why it is unknown."""
     try:
         layout = learn_layout()
         problem = _check(layout)
@@ -103,7 +103,7 @@ def _read(process_id: int, layout: Layout, shift: int) -> RemoteStacks:
                 reading = _Reading(memory, layout, shift)
                 try:
                     threads = tuple(map(reading.thread, reading.states()))
-                except OSError as exc:  # a thread came or went
+                except OSError as exc:  # a thread started or exited
                     problem = exc.strerror or str(exc)
                     continue
                 if any(thread.locations for thread in threads):
@@ -111,7 +111,7 @@ def _read(process_id: int, layout: Layout, shift: int) -> RemoteStacks:
     except OSError as exc:
         reason = exc.strerror or str(exc)
         raise UnreadableError(f"its memory cannot be read: {reason}") from None
-    raise UnreadableError(f"its memory makes no sense: {problem or 'no thread in it'}")
+    raise UnreadableError(f"its memory is inconsistent: {problem or 'no thread found'}")
 
 
 @define(eq=False)
@@ -122,10 +122,10 @@ class _Reading:
     _codes: dict[int, tuple[str, str, int, bytes]] = field(factory=dict, init=False)
 
     def states(self) -> list[int]:
-        """Return where the states of all threads are.
+        """Return the addresses of all thread states.
 
         Raises:
-            OSError: one came or went in between.
+            OSError: a thread started or exited during the read.
         """
         memory, layout = self._memory, self._layout
         interpreter = memory.word(runtime_address() + self._shift + layout.interpreter)
@@ -135,17 +135,17 @@ class _Reading:
         return [state for state in states if state]
 
     def thread(self, state: int) -> RemoteThread:
-        """Read one thread, until two readings are the same.
+        """Read one thread, until two consecutive reads are equal.
 
         Raises:
-            OSError: it is gone.
+            OSError: the thread has exited.
         """
         number = self._memory.word(state + self._layout.native_id)
         last, locations = None, tuple[CodeLocation, ...]()
         for _ in range(_READINGS):
             try:
                 locations = tuple(self._locations(state))
-            except (OSError, ValueError):  # it went on in between
+            except (OSError, ValueError):  # the thread moved during the read
                 locations = ()
             if locations and locations == last:
                 break
@@ -162,7 +162,7 @@ class _Reading:
             if not frame:
                 return
             words = memory.words(frame, _WORDS_OF_FRAME)
-            # The lowest bits of a reference may be flags.
+            # The lowest bits of a reference may be tags.
             code = words[layout.code // WORD] & ~3
             if (
                 location := self._location_of(code, words[layout.instruction // WORD])
@@ -172,7 +172,7 @@ class _Reading:
 
     def _location_of(self, code: int, instruction: int) -> CodeLocation | None:
         if not code or self._memory.word(code + WORD) != id(CodeType) + self._shift:
-            return None  # C code that calls Python has one, too
+            return None  # a frame of C code that calls Python
         if code not in self._codes:
             self._codes[code] = self._read_code(code)
         file, name, first, table = self._codes[code]
@@ -195,7 +195,7 @@ class _Reading:
     def _length(self, address: int, most: int) -> int:
         length = self._memory.word(address + _LENGTH)
         if length > most:
-            raise ValueError("a length makes no sense")
+            raise ValueError("invalid length")
         return length
 
     def _text(self, address: int) -> str:
@@ -203,7 +203,7 @@ class _Reading:
         (state,) = struct.unpack("I", self._memory.read(address + _STATE, 4))
         kind, is_ascii = state >> 2 & 7, state >> 6 & 1
         if kind not in _ENCODINGS:
-            raise ValueError("a string makes no sense")
+            raise ValueError("invalid string")
         start = address + (_ASCII_DATA if is_ascii else _DATA)
         data = self._memory.read(start, length * kind)
         encoding = _ENCODINGS[kind] + (f"-{sys.byteorder[0]}e" if kind > 1 else "")
@@ -211,7 +211,7 @@ class _Reading:
 
 
 def line_at(table: bytes, first_line: int, done: int) -> int:
-    """Return the line of the instruction at *done* bytes.
+    """Return the line of the instruction at the offset *done* [bytes].
 
     Source: CPython's Objects/locations.md (InternalDocs/code_objects.md).
     """
@@ -253,7 +253,7 @@ def _signed(table: bytes, place: int) -> tuple[int, int]:
 
 
 def _check(layout: Layout) -> str:
-    """Return what is wrong with *layout*, by threads of ours; empty: nothing."""
+    """Verify *layout* by threads of this process; return the problem, or empty."""
     leave, threads = threading.Event(), list[threading.Thread]()
 
     def wait_täglich() -> int:
@@ -294,4 +294,4 @@ def _compare(layout: Layout, threads: list[threading.Thread]) -> str:
             for thread in threads
         ):
             return ""
-    return "stacks that were read are not those of Python"
+    return "the stacks it yields differ from Python's"

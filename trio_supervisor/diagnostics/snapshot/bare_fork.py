@@ -1,15 +1,15 @@
-"""A fork of which neither the application nor its C libraries learn anything.
+"""Fork without running fork handlers of the application or its C libraries.
 
-``os.fork`` runs what libraries registered with pthread_atfork(3) while this thread
-holds the GIL. OpenBLAS joins its threads there, which deadlocks the process for good
-where one of them, or who called it, wants the GIL; gRPC stops its pollers and starts
-them again. Python runs the hooks of os.register_at_fork, and the child's end sends
-SIGCHLD, and may be reaped by a wait of the application. None of that happens here: the
-system call is made directly, and the child sends no signal at its end.
+``os.fork`` runs handlers of pthread_atfork(3) while this thread holds the GIL. OpenBLAS
+joins its threads there, which deadlocks the process if one of them, or its caller,
+wants the GIL; gRPC stops and restarts its pollers. Python runs the hooks of
+os.register_at_fork. The child's exit sends SIGCHLD, and a wait of the application may
+reap it. Here, the system call is made directly, and the child sends no signal when it
+exits.
 
-The price: locks of C libraries that another thread held at that moment stay locked in
-the child, those of malloc among them. So the child does nothing that needs them, finds
-out first whether it can allocate (`rehearse`), and is tried again where it cannot.
+The price: locks of C libraries, such as malloc's, that another thread held at the fork
+stay locked in the child. So the child uses none of them, first checks that it can
+allocate (`check_malloc`), and is forked again if it cannot.
 """
 
 from __future__ import annotations
@@ -40,25 +40,26 @@ _CLONE_CHILD_SETTID: Final = 0x0100_0000
 _PR_GET_TID_ADDRESS: Final = 40
 _WALL: Final = 0x4000_0000
 _NUMBERS: Final = {"x86_64": 56, "aarch64": 220}
-"""Of clone(2), by machine."""
+"""Number of the system call clone(2), by machine."""
 _BLOCKS: Final = (1 << 10, 1 << 14, 1 << 17, 1 << 22)
-"""Sizes that malloc serves in different ways [bytes]."""
+"""Sizes that malloc allocates in different ways [bytes]."""
 
 
 def bare_fork(entry: Callable[[], NoReturn]) -> int:
-    """Fork a child that does *entry*, and return its process id.
+    """Fork a child that calls *entry*; return its process id.
 
-    The child has only the calling thread; all signals are blocked there.
+    The child has only the calling thread, with all signals blocked.
 
     Raises:
-        OSError: the system does not let us fork.
-        PlatformError: nothing here forks without harm to the process.
+        OSError: the fork failed.
+        PlatformError: no way to fork this process safely is available.
     """
     numbers = _clone_arguments()
     if numbers is None and (foreign := foreign_threads()):
         raise PlatformError(
-            f"a copy of this process cannot be forked safely: {foreign} threads are "
-            "not Python's, and their libraries may deadlock in pthread_atfork handlers"
+            f"this process cannot be forked safely: {foreign} of its threads were not "
+            "started by Python, and their libraries may deadlock in pthread_atfork "
+            "handlers"
         )
     parent = os.getpid()
     mask = signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())
@@ -73,7 +74,7 @@ def bare_fork(entry: Callable[[], NoReturn]) -> int:
 
 
 def wait_for(process_id: int) -> None:
-    """Reap a child that `bare_fork` made, once it has ended.
+    """Wait until a child of `bare_fork` exits, and reap it.
 
     Raises:
         ChildProcessError: it was reaped already.
@@ -81,10 +82,10 @@ def wait_for(process_id: int) -> None:
     os.waitpid(process_id, _WALL if sys.platform == "linux" else 0)
 
 
-def rehearse() -> None:
-    """In the child: hang now if a lock of malloc was held when it was forked.
+def check_malloc() -> None:
+    """Hang now if a lock of malloc was held at the fork; called in the child.
 
-    glibc's ``mallinfo`` takes the lock of each arena, one after the other.
+    glibc's ``mallinfo`` acquires the lock of each arena in turn.
     """
     for size in _BLOCKS:
         bytearray(size)
@@ -93,13 +94,13 @@ def rehearse() -> None:
 
 
 def foreign_threads() -> int:
-    """Return how many threads of this process were not started by Python."""
+    """Return the number of threads that were not started by Python."""
     known = {thread.native_id for thread in threading.enumerate()}
     return sum(one.id not in known for one in psutil.Process().threads())
 
 
 def prepare() -> None:
-    """In the parent: look up all that a fork uses, once."""
+    """Look up everything that a fork uses; called in the parent, cached."""
     _mallinfo()
     if _clone_arguments() is not None:
         _system_call()
@@ -130,8 +131,8 @@ def _is_glibc() -> bool:
 
 
 def _plain_fork() -> int:
-    # Python warns whoever forks beside threads. The copy uses no lock that another
-    # thread may have held; this is about our own call alone.
+    # Python warns about forks in a process with threads. The child uses no lock that
+    # another thread may have held; the filter applies to this call only.
     if sys.version_info >= (3, 12):
         warnings.filterwarnings(
             "ignore",
@@ -143,16 +144,16 @@ def _plain_fork() -> int:
 
 
 def _clone_arguments() -> tuple[int, ...] | None:
-    """Return the arguments of a system call that forks; None: not known here."""
+    """Return the arguments of a forking system call; None: unknown platform."""
     machine = platform.machine()
     is_known = sys.platform == "linux" and machine in _NUMBERS and _is_glibc()
     if not is_known or ctypes.sizeof(ctypes.c_void_p) != 8:
         return None
-    # glibc keeps the thread's id, for the owners of mutexes; the kernel puts it there.
+    # glibc stores the thread id, for the owners of mutexes; the kernel writes it.
     place = ctypes.c_void_p()
     if _prctl()(_PR_GET_TID_ADDRESS, ctypes.byref(place), 0, 0, 0) or not place.value:
         return None
-    flags = _CLONE_CHILD_SETTID | _CLONE_CHILD_CLEARTID  # and no signal at its end
+    flags = _CLONE_CHILD_SETTID | _CLONE_CHILD_CLEARTID  # and no exit signal
     if machine == "x86_64":
         return _NUMBERS[machine], flags, 0, 0, place.value, 0
     return _NUMBERS[machine], flags, 0, 0, 0, place.value
@@ -160,11 +161,11 @@ def _clone_arguments() -> tuple[int, ...] | None:
 
 def _clone(numbers: tuple[int, ...]) -> int:
     fork = partial(_system_call(), *map(ctypes.c_long, numbers))
-    # Both calls are made by C code, without any bytecode in between: at one the child
-    # may be told to hand the GIL to a thread that it does not have, and wait for it.
+    # C code makes both calls, without bytecode in between: there the child may see a
+    # request to release the GIL to a thread that it does not have, and hang.
     results, results_of_child = tee(map(call, [fork]))
     in_child = map(_after_in_child(), takewhile(not_, results_of_child))
-    # It is taken over into the child, which expects to have it.
+    # The child inherits the import lock and expects to own it.
     _imp.acquire_lock()
     try:
         deque(in_child, maxlen=0)
@@ -190,7 +191,7 @@ def _prctl() -> Callable[..., int]:
 
 @cache
 def _after_in_child() -> Callable[[int], None]:
-    # Takes an argument, which map() gives, and which it ignores.
+    # It ignores the argument that map() passes.
     return ctypes.PYFUNCTYPE(None, ctypes.c_long)(
         ("PyOS_AfterFork_Child", ctypes.pythonapi)
     )

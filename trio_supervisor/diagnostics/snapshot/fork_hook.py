@@ -1,9 +1,9 @@
-"""What a snapshot does first, before anything of the application can run in it.
+"""Enter a snapshot from the first fork hook, before hooks of the application run.
 
-After a fork Python calls in the child what was registered with os.register_at_fork, in
-that order: an application's hooks start threads, or say goodbye over connections that
-the parent still uses. A snapshot never comes back from the hook that is registered
-here. So this module is imported before the application is.
+After a fork, Python calls the hooks of os.register_at_fork in the child, in order of
+registration: those of an application may start threads, or close connections that the
+parent still uses. In a snapshot, the hook registered here never returns. So this module
+must be imported before the application.
 """
 
 from __future__ import annotations
@@ -15,12 +15,12 @@ from contextlib import contextmanager
 from typing import Final, NoReturn
 
 _entries: Final[dict[int, Callable[[], NoReturn]]] = {}
-"""What the next child is to do, by the thread that forks it."""
+"""Entry functions of the next child, by ident of the forking thread."""
 
 
 @contextmanager
 def entry_of_child(entry: Callable[[], NoReturn]) -> Iterator[None]:
-    """Have a child that the calling thread forks in the block do *entry* alone."""
+    """Make a child that this thread forks in the block call *entry* only."""
     thread = threading.get_ident()
     _entries[thread] = entry
     try:

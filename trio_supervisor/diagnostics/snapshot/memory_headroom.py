@@ -1,4 +1,4 @@
-"""How much memory there is for a copy of this process, at the worst."""
+"""Check that there is enough memory for a forked copy of this process."""
 
 from __future__ import annotations
 
@@ -12,43 +12,42 @@ from trio_supervisor.diagnostics.memory_usage import host_free_memory, read_memo
 from trio_supervisor.errors import LowMemoryError
 
 _RESERVE: Final = 32 * 1024 * 1024
-"""What is left to everybody else [bytes]."""
+"""Memory that is left to other processes [bytes]."""
 _CGROUPS: Final = Path("/sys/fs/cgroup")
 
 
 def require_memory() -> None:
-    """Check that a forked copy of this process may come to differ in all of its pages.
+    """Check that there is memory even if every page of a forked copy is written to.
 
     Raises:
-        LowMemoryError: that could need more than there is.
+        LowMemoryError: there may be too little.
     """
     memory = read_memory(os.getpid(), is_full=False)
     refuse_if_short(memory[0] if memory else 0, free_memory())
 
 
 def refuse_if_short(resident: int, free: int) -> None:
-    """Check that a copy of so much memory leaves something to everybody else [bytes].
+    """Check that a copy of *resident* bytes leaves memory to other processes [bytes].
 
     Raises:
         LowMemoryError: it does not.
     """
     if free < resident + _RESERVE:
         raise LowMemoryError(
-            f"a snapshot may need as much memory as this process has, that is "
-            f"{resident >> 20} MiB, and only {free >> 20} MiB are free"
+            f"a snapshot may need as much memory as this process "
+            f"({resident >> 20} MiB), but only {free >> 20} MiB are free"
         )
 
 
 def free_memory() -> int:
-    """Return what this process can get: of the host, and of its cgroups [bytes]."""
+    """Return what this process can allocate: on the host, in its cgroups [bytes]."""
     return min([host_free_memory(), *_free_in_cgroups()])
 
 
 def free_in_group(group: Path) -> int | None:
-    """Return what is left in one cgroup (version 2) [bytes]; None: it has no limit.
+    """Return the memory left in one cgroup (version 2) [bytes]; None: no limit.
 
-    Source: the kernel's cgroup-v2.rst. Cached files that were not used lately are given
-    up for whoever needs memory.
+    Source: the kernel's cgroup-v2.rst. Inactive file cache is reclaimed on demand.
     """
     with suppress(OSError, ValueError):
         limit = int((group / "memory.max").read_text())  # or "max"

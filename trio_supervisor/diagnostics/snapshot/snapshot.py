@@ -1,7 +1,7 @@
-"""A snapshot of this process: a forked copy, in which there is time to look at it.
+"""Fork a snapshot of this process, to inspect its memory while it keeps running.
 
-The process itself goes on; it stands still for as long as the fork takes. The copy is
-a child that lives by itself for a while, and tells what it found over a pipe.
+The process is paused only for the fork. The snapshot is a child process with a time
+limit, which sends its result over a pipe.
 """
 
 from __future__ import annotations
@@ -23,43 +23,43 @@ from trio_supervisor.diagnostics.snapshot.bare_fork import bare_fork, prepare, w
 from trio_supervisor.diagnostics.snapshot.memory_headroom import require_memory
 from trio_supervisor.diagnostics.snapshot.snapshot_child import (
     SnapshotReporter,
-    live_as_snapshot,
+    run_snapshot,
 )
 from trio_supervisor.diagnostics.snapshot.thread_states import hold_thread_states
 from trio_supervisor.errors import PlatformError, SnapshotError
 
 Fields = dict[str, Any]
 Work = Callable[[SnapshotReporter], Fields]
-"""What a snapshot does: returns its result, as JSON has it."""
+"""The work of a snapshot: returns its result, in JSON's types."""
 
 _READ: Final = 256 * 1024
 _TRIES: Final = 8
-"""A thread that uses malloc all the time has its lock at one clone in some hundred."""
-_LOOK: Final = 0.05
-"""Between two looks at a child that has not begun yet [s]."""
+"""Even with a thread that calls malloc all the time, few forks in a hundred fail."""
+_POLL: Final = 0.05
+"""Time between two checks of a child that has not begun yet [s]."""
 
 
 @define(eq=False)
 class Snapshot:
-    """A snapshot at work; made by `fork_snapshot`. Whoever has it must `close` it.
+    """A running snapshot, made by `fork_snapshot`; the caller must `close` it.
 
-    To wait for it, wait until `descriptor` is readable and call `receive`, again and
-    again until `is_over`.
+    To wait for it, repeat until `is_over`: wait until `descriptor` is readable, and
+    call `receive`.
     """
 
     process_id: int
     descriptor: int
-    """Of a pipe: readable when there is progress, the result, or the end."""
+    """Descriptor of a pipe: readable on progress, result or exit."""
     pause: float
     """How long the process was paused for the fork [s]."""
     deadline: float
-    """When it has to be over, by time.monotonic(); it kills itself then [s]."""
+    """When it kills itself, by time.monotonic() [s]."""
     is_over: bool = field(default=False, init=False)
-    """Whether it said all that it had to say, or ended."""
+    """Whether it has sent its result, or exited."""
     progress: float = field(default=0.0, init=False)
-    """How far it is, from 0 to 1."""
+    """Its progress, from 0 to 1."""
     pidfd: int | None = field(init=False)
-    """Readable when it has ended: then `close` need not wait. None: unsupported."""
+    """Readable once it has exited: then `close` does not block. None: unsupported."""
     _unread: bytes = field(default=b"", init=False)
     _answer: Fields | None = field(default=None, init=False)
     _has_begun: bool = field(default=False, init=False)
@@ -68,11 +68,11 @@ class Snapshot:
     def __attrs_post_init__(self) -> None:
         self.pidfd = None
         if hasattr(os, "pidfd_open"):
-            with suppress(OSError):  # it was waited for by somebody else already
+            with suppress(OSError):  # the application has already reaped it
                 self.pidfd = os.pidfd_open(self.process_id)
 
     def receive(self) -> float:
-        """Take what it has said so far, without waiting; return its progress."""
+        """Read all pending messages, without waiting; return the progress."""
         while not self.is_over:
             try:
                 data = os.read(self.descriptor, _READ)
@@ -85,10 +85,10 @@ class Snapshot:
         return self.progress
 
     def result(self) -> Fields:
-        """Return what its work returned.
+        """Return the result of its work.
 
         Raises:
-            SnapshotError: the work failed, or the snapshot ended before it was done.
+            SnapshotError: the work failed, or the snapshot exited before its end.
         """
         if self._answer is None:
             raise SnapshotError("the snapshot was killed or ran out of time")
@@ -98,7 +98,7 @@ class Snapshot:
         return result
 
     def wait(self) -> Fields:
-        """Block until its end, its deadline at the latest; return its result.
+        """Block until it is over, at most until its deadline; return its result.
 
         Raises:
             SnapshotError: as `result`.
@@ -111,7 +111,7 @@ class Snapshot:
         return self.result()
 
     def close(self) -> None:
-        """Kill it if it still runs, wait for its end, and let go of it."""
+        """Kill it if it still runs, reap it, and close its descriptors."""
         if self._is_closed:
             return
         self._is_closed = True
@@ -120,22 +120,22 @@ class Snapshot:
                 signal.pidfd_send_signal(self.pidfd, signal.SIGKILL)
             else:
                 os.kill(self.process_id, signal.SIGKILL)
-        with suppress(ChildProcessError):  # somebody waits for any child
+        with suppress(ChildProcessError):  # the application has reaped it
             wait_for(self.process_id)
         for descriptor in (self.descriptor, self.pidfd):
             if descriptor is not None:
                 os.close(descriptor)
 
     def begins(self) -> bool:
-        """Wait until it has begun; return False if it never can.
+        """Wait until its work has begun; return False if it is deadlocked.
 
-        It can not when it waits for a lock: no other thread is there to release it.
+        That is when it waits for a lock: no other thread exists to release it.
         """
         poll = select.poll()
         poll.register(self.descriptor, select.POLLIN)
         used = -1
         while not (self._has_begun or self.is_over):
-            if poll.poll(_LOOK * 1000):
+            if poll.poll(_POLL * 1000):
                 self.receive()
                 continue
             if time.monotonic() > self.deadline:
@@ -156,18 +156,18 @@ class Snapshot:
 
 
 def fork_snapshot(work: Work, time_box: float, keep: Iterable[int] = ()) -> Snapshot:
-    """Fork a snapshot of this process that does *work*.
+    """Fork a snapshot of this process that calls *work*.
 
-    Any thread may call it. *work* runs with the collector off, and finds the heap as it
-    is now; no thread but its own exists there, and no descriptor but those of *keep*.
-    Neither the application nor its C libraries are told of the fork, see `bare_fork`.
+    Any thread may call it. *work* runs with the garbage collector disabled, on the heap
+    as it is now; no other thread exists there, and no descriptors except *keep*. No
+    fork handlers of the application or its C libraries run, see `bare_fork`.
 
     Args:
-        time_box: How long it may take [s].
+        time_box: Time limit [s].
 
     Raises:
-        LowMemoryError: the copy might need more memory than there is.
-        SnapshotError: the system does not let us fork, or no copy could begin.
+        LowMemoryError: the snapshot may need more memory than is free.
+        SnapshotError: the fork failed, or no snapshot could begin its work.
         PlatformError: this process cannot be forked safely.
     """
     require_memory()
@@ -185,8 +185,8 @@ def fork_snapshot(work: Work, time_box: float, keep: Iterable[int] = ()) -> Snap
             raise
         snapshot.close()
     raise SnapshotError(
-        f"{_TRIES} copies of this process in a row did not begin: each waited for a "
-        "lock, as of malloc, that another thread held when it was forked; try again"
+        f"{_TRIES} snapshots in a row deadlocked: each waited for a lock, such as "
+        "malloc's, that another thread held at the fork; try again"
     )
 
 
@@ -198,12 +198,14 @@ def _fork(work: Work, time_box: float, keep: Iterable[int]) -> Snapshot:
         raise SnapshotError(f"cannot fork a snapshot: {exc}") from None
     try:
         began = time.monotonic()
-        # Both until after the fork, so that nothing is finalised in the child.
+        # Keep both alive across the fork, so that nothing is finalized in the child.
         held = hold_thread_states(), dict(getattr(threading, "_active", {}))
         if held[0] is None:
-            raise PlatformError("this interpreter's threads cannot be kept from harm")
+            raise PlatformError(
+                "the thread states of this interpreter cannot be preserved in a fork"
+            )
         reporter = SnapshotReporter(theirs, parent)
-        pid = bare_fork(partial(live_as_snapshot, work, reporter, time_box, keep))
+        pid = bare_fork(partial(run_snapshot, work, reporter, time_box, keep))
         pause = time.monotonic() - began
     except BaseException as exc:
         os.close(descriptor)
@@ -217,7 +219,7 @@ def _fork(work: Work, time_box: float, keep: Iterable[int]) -> Snapshot:
 
 
 def _time_used_asleep(process_id: int) -> int:
-    """Return the processor time of a process that sleeps; -1: it does not, or is gone.
+    """Return the CPU time of a sleeping process; -1: it runs, or has exited.
 
     Source: proc_pid_stat(5), state, utime and stime.
     """

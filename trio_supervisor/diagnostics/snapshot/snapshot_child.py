@@ -1,4 +1,4 @@
-"""What a forked snapshot does to be no harm to anybody, and to come to an end."""
+"""Isolate a forked snapshot from its parent, run its work, and exit."""
 
 from __future__ import annotations
 
@@ -15,52 +15,52 @@ from typing import Any, Final, NoReturn, TypeVar
 import orjson
 from attrs import define, field
 
-from trio_supervisor.diagnostics.snapshot.bare_fork import rehearse
+from trio_supervisor.diagnostics.snapshot.bare_fork import check_malloc
 
 T = TypeVar("T")
 
 _CHUNK: Final = 256
-"""Objects that are looked at together."""
+"""Objects per chunk."""
 _NICE: Final = 5
-"""A quarter of a processor beside one busy thread. At 19 it is 1.5 %: a snapshot of a
-worker that computes on all processors ran out of its time."""
+"""Gives a quarter of a CPU beside one busy thread. 19 gives 1.5 %: the snapshot of a
+worker that computes on all CPUs ran out of its time limit."""
 _INTERVAL: Final = 0.1
-"""Between two reports of progress [s]."""
+"""Time between two progress reports [s]."""
 
 
 @define(eq=False)
 class SnapshotReporter:
-    """The snapshot's way to tell its parent."""
+    """Sends the snapshot's progress and result to its parent."""
 
     descriptor: int
-    """Of a pipe."""
+    """Descriptor of a pipe."""
     _parent: int
     kept: list[object] = field(factory=list, init=False)
-    """What must not be finalised here."""
+    """Objects that must not be finalized in the snapshot."""
     _next: float = field(default=0.0, init=False)
     _span: tuple[float, float] = field(default=(0.0, 1.0), init=False)
 
     def begin(self, start: float, end: float) -> None:
-        """What comes now is the part of the work from *start* to *end*, of 1."""
+        """Begin the part of the work from *start* to *end*, of 1."""
         self._span = start, end
 
     def chunks(self, objects: Sequence[T]) -> Iterator[Sequence[T]]:
-        """Return *objects* in pieces, and tell how far it is meanwhile."""
+        """Yield *objects* in chunks, and report the progress."""
         for first in range(0, len(objects), _CHUNK):
             if first % (_CHUNK * 64) == 0:
                 self.progress(first / len(objects))
             yield objects[first : first + _CHUNK]
 
     def progress(self, done: float) -> None:
-        """Tell that so much of this part of the work is done, of 1."""
+        """Report that *done* of this part of the work is complete, of 1."""
         if os.getppid() != self._parent:
-            os._exit(1)  # nobody is left to tell
+            os._exit(1)  # the parent has exited
         if (now := time.monotonic()) >= self._next:
             self._next = now + _INTERVAL
             start, end = self._span
-            self.say({"progress": round(start + done * (end - start), 3)})
+            self.send({"progress": round(start + done * (end - start), 3)})
 
-    def say(self, message: dict[str, Any]) -> None:
+    def send(self, message: dict[str, Any]) -> None:
         """Send one message."""
         write_all(self.descriptor, orjson.dumps(message) + b"\n")
 
@@ -76,27 +76,27 @@ def write_all(descriptor: int, data: bytes | bytearray) -> None:
         view = view[os.write(descriptor, view) :]
 
 
-def live_as_snapshot(
+def run_snapshot(
     work: Callable[[SnapshotReporter], dict[str, Any]],
     reporter: SnapshotReporter,
     time_box: float,
     keep: Iterable[int],
 ) -> NoReturn:
-    """Do *work*, tell its result, and end: without exit handlers or destructors."""
+    """Run *work*, send its result, and exit without exit handlers or finalizers."""
     try:
-        reporter.kept = _withdraw({reporter.descriptor, *keep}, time_box)
-        rehearse()
-        reporter.say({"begun": True})
-        reporter.say({"result": work(reporter)})
+        reporter.kept = _isolate({reporter.descriptor, *keep}, time_box)
+        check_malloc()
+        reporter.send({"begun": True})
+        reporter.send({"result": work(reporter)})
     except BaseException as exc:
         with suppress(BaseException):
-            reporter.say({"problem": f"{type(exc).__name__}: {exc}"})
+            reporter.send({"problem": f"{type(exc).__name__}: {exc}"})
     finally:
         os._exit(0)
 
 
-def _withdraw(keep: set[int], time_box: float) -> list[object]:
-    """Leave all that the parent still uses; return what must be kept from its end."""
+def _isolate(keep: set[int], time_box: float) -> list[object]:
+    """Give up all resources of the parent; return objects that must stay alive."""
     gc.disable()
     sys.settrace(None)
     sys.setprofile(None)
@@ -122,7 +122,7 @@ def _reset_signals() -> list[object]:
             handlers.append(handler)
             signal.signal(number, signal.SIG_DFL)
     signal.signal(signal.SIGALRM, signal.SIG_DFL)
-    # The thread that forked may have had them all blocked.
+    # The forking thread may have blocked them all.
     signal.pthread_sigmask(signal.SIG_SETMASK, ())
     return handlers
 
@@ -132,9 +132,9 @@ def _close_all_but(keep: set[int]) -> None:
     names = os.listdir(next(place for place in places if os.path.isdir(place)))
     for descriptor in map(int, names):
         if descriptor not in keep:
-            with suppress(OSError):  # the one that the list was read with
+            with suppress(OSError):  # the descriptor of the listing
                 os.close(descriptor)
-    # What is opened next must not become standard output.
+    # Fill 0 to 2, so that no file that is opened later becomes standard output.
     while (descriptor := os.open(os.devnull, os.O_RDWR)) <= 2:
         pass
     os.close(descriptor)

@@ -1,14 +1,13 @@
-"""Keeps what other threads' states refer to alive, across a fork.
+"""Keep the objects that other threads' states refer to alive in a forked child.
 
-After a fork Python clears the states of all threads but the one that forked, in the
-child: what only they referred to is finalised there. That is thread-local data, the
-context of context variables, and an exception that is being handled, with its frames.
-A database connection among them would say goodbye to a server that the parent is still
-connected to. What is referred to once more is not finalised.
+After a fork, Python clears the states of all other threads in the child and finalizes
+what only they refer to: thread-local data, the context, and an exception that is being
+handled, with its frames. A database connection among them would log off from the server
+that the parent still uses. A second reference prevents that.
 
-The states are walked by the public C API. Where in one the references are differs from
-version to version, so it is found out: by looking in a state for objects that are known
-to be there.
+The states are walked by the public C API. The offsets of the references differ between
+versions, so they are discovered: by searching a state for objects that are known to be
+in it.
 """
 
 from __future__ import annotations
@@ -25,21 +24,21 @@ from typing import Any, Final
 from weakref import ref
 
 _WORDS: Final = 48
-"""Of a state, that are looked at; in 3.11 to 3.13 the references end at word 40."""
+"""Words of a state that are searched; in 3.11 to 3.13 references end at word 40."""
 _WORD: Final = ctypes.c_size_t
 
 
 def hold_thread_states() -> list[object] | None:
-    """Return what the states of all threads refer to, so that it stays alive.
+    """Return references to the objects of all thread states, to keep them alive.
 
-    None: this interpreter does not tell where thread-local data are.
+    None: the offset of thread-local data was not found in this interpreter.
     """
     offsets = _offsets()
     if not offsets:
         return None
-    # From here to the list it is all C code, in which no other thread gets its turn: a
-    # thread that ended meanwhile would take its state along. Nor must anything be
-    # collected, since that may run Python code.
+    # From here to the list all is C code, which no other thread interrupts: a thread
+    # that exits would free its state. Nor may a collection run: it could run Python
+    # code.
     first = map(_FIRST, [_INTERPRETER()])
     states = takewhile(bool, accumulate(chain(first, repeat(0)), _NEXT))
     places = starmap(add, chain.from_iterable(map(product, [states], [offsets])))
@@ -55,7 +54,7 @@ def hold_thread_states() -> list[object] | None:
 
 
 def _function(name: str, result: Any, *arguments: Any) -> Callable[..., Any]:
-    # Of our own: the one that pythonapi hands out is shared with whoever asks.
+    # A new function object: those of ctypes.pythonapi are shared with other code.
     return ctypes.PYFUNCTYPE(result, *arguments)((name, ctypes.pythonapi))
 
 
@@ -63,7 +62,7 @@ _INTERPRETER: Final = _function("PyInterpreterState_Get", ctypes.c_void_p)
 _FIRST: Final = _function(
     "PyInterpreterState_ThreadHead", ctypes.c_void_p, ctypes.c_void_p
 )
-# Takes a second argument, which accumulate() gives, and which it ignores.
+# It ignores the second argument that accumulate() passes.
 _NEXT: Final = _function("PyThreadState_Next", ctypes.c_void_p, ctypes.c_void_p)
 _OWN: Final = _function("PyThreadState_Get", ctypes.c_void_p)
 _OWN_DICT: Final = _function("PyThreadState_GetDict", ctypes.c_void_p)
@@ -72,9 +71,9 @@ _NEW_REFERENCE: Final = _function("Py_NewRef", ctypes.py_object, ctypes.c_void_p
 
 @cache
 def _offsets() -> tuple[int, ...]:
-    """Return where in a thread state the references are [bytes]; empty: unknown."""
+    """Return the offsets of references in a thread state [bytes]; empty: unknown."""
     found: list[int] = []
-    # In a thread of its own: in a coroutine, the exception is in the coroutine's state.
+    # In a thread: a coroutine would have the exception in its own state.
     thread = threading.Thread(target=_find, args=[found], daemon=True)
     thread.start()
     thread.join()
@@ -82,9 +81,9 @@ def _offsets() -> tuple[int, ...]:
 
 
 def _find(found: list[int]) -> None:
-    known = _keepers_of_local()
+    known = _offsets_of_local()
     if not known:
-        return  # thread-local data are what matters most
+        return  # thread-local data matters most
     found += known
     context = contextvars.Context()
     found += _offsets_in(context.run(_state), {id(context)})
@@ -94,11 +93,11 @@ def _find(found: list[int]) -> None:
         found += _offsets_in(_state(), {id(exc)})
 
 
-def _keepers_of_local() -> list[int]:
-    """Return where this thread's state has what keeps thread-local data alive.
+def _offsets_of_local() -> list[int]:
+    """Return the offsets of what keeps thread-local data alive in this thread's state.
 
-    Up to 3.12 that is a dummy in the state's dictionary, since 3.13 one right in the
-    state. The data go when their dummy does: somebody has a weak reference to it.
+    Up to 3.12 that is a dummy in the state's dictionary, since 3.13 one in the state
+    itself. A weak reference to the dummy frees the data together with it.
     """
     local = threading.local()
     local.value = None

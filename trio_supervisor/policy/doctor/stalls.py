@@ -126,8 +126,8 @@ def _spinning(main: MainThreadFacts, what: str, certainty: Certainty) -> Finding
     return Finding(
         kind="spinning",
         title=f"the main thread is busy {_at(main.place)}",
-        text=f"{what} It is computing{used}; {main.share:.0%} of the samples are at "
-        "that line.",
+        text=f"{what} The main thread is computing{used}; {main.share:.0%} of the "
+        "samples are at that line.",
         evidence=main.stack,
         advice="Check why the loop around that line does not end, or move the work "
         "to a thread or a process. `profile NAME` shows where the time is spent, "

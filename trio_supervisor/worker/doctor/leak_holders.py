@@ -90,7 +90,7 @@ def _lines(one: Holding | Growth) -> tuple[str, ...]:
     if isinstance(one, Growth):
         return (*steps, f"a {one.class_name}, {size(_memory(one))} larger than before")
     what = f"{one.count} {one.class_name}, {size(one.memory)}"
-    return (*steps, f"{what}, of {short_path(one.location)}")
+    return (*steps, f"{what}, attributed to {short_path(one.location)}")
 
 
 def _line(step: Step) -> str:

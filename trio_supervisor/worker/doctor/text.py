@@ -15,8 +15,8 @@ def examined_areas(facts: Facts) -> tuple[str, ...]:
 
 def _areas(facts: Facts) -> Iterator[str]:
     yield from _main(facts.main)
-    deadlocks = len(facts.deadlocks)
-    yield f"locks: {deadlocks or 'no'} deadlock{'' if deadlocks == 1 else 's'}"
+    deadlocks = _plural(len(facts.deadlocks), "deadlock")
+    yield f"locks: {deadlocks}"
     memory = facts.memory
     if memory.resident:
         yield (
@@ -26,15 +26,15 @@ def _areas(facts: Facts) -> Iterator[str]:
     if memory.sampled:
         held = memory.holders[0] if memory.holders else None
         what = (
-            f"most by {held.title} ({size(held.memory + held.grown)})"
+            f"most: {size(held.memory + held.grown)} by {held.title}"
             if held
             else "none"
         )
         yield f"memory retained in {memory.sampled:.1f} s: {what}"
     if (garbage := facts.garbage) is not None:
         yield (
-            f"garbage: {garbage.collections} collections, {garbage.share:.1%} of the "
-            f"time, longest {garbage.longest * 1e3:.1f} ms"
+            f"garbage: {_plural(garbage.collections, 'collection')}, "
+            f"{garbage.share:.1%} of the time, longest {garbage.longest * 1e3:.1f} ms"
         )
     descriptors = facts.descriptors
     limit = f", limit {descriptors.limit}" if descriptors.limit is not None else ""
@@ -53,10 +53,8 @@ def _main(main: MainThreadFacts) -> Iterator[str]:
     if main.loop is None:
         yield "  no event loop: waiting for work and hanging look the same"
     elif main.stalls:
-        yield (
-            f"{main.loop} loop: blocked {main.stalls} times, longest "
-            f"{main.longest:.2f} s"
-        )
+        times = _plural(main.stalls, "time")
+        yield f"{main.loop} loop: blocked {times}, longest {main.longest:.2f} s"
     else:
         yield f"{main.loop} loop: never blocked"
 
@@ -68,3 +66,7 @@ def _counts(counts: Sequence[int]) -> str:
 def _change(series: Sequence[int], unit: int = 1, name: str = "") -> str:
     change = series[-1] - series[0]
     return f"{change / unit:+.1f}{name}" if unit > 1 else f"{change:+d}"
+
+
+def _plural(count: int, word: str) -> str:
+    return f"{count} {word}" if count == 1 else f"{count} {word}s"
