@@ -130,7 +130,7 @@ def test_systemd_is_notified_from_start_to_end() -> None:
         reloading = manager.until("RELOADING")
         again = manager.until("READY")
         assert int(reloading["MONOTONIC_USEC"]) > 0
-        assert again["STATUS"] == "generation 2 serves"
+        assert again["STATUS"] == "generation 2 is running"
         # The same socket is stored only once.
         assert not any("FDSTORE" in news for news in manager.heard[before:])
 
@@ -155,7 +155,7 @@ def test_systemd_is_notified_from_start_to_end() -> None:
         before = len(manager.heard)
         serving.process.send_signal(signal.SIGTERM)
         stopping = manager.until("STOPPING")
-        assert stopping["STATUS"] == "stopping: received SIGTERM"
+        assert stopping["STATUS"] == "received SIGTERM; shutting down"
         extended = manager.until("EXTEND_TIMEOUT_USEC")
         assert int(extended["EXTEND_TIMEOUT_USEC"]) >= 3e6
         assert serving.wait_exit() == 0
@@ -222,7 +222,7 @@ def test_notify_log_has_same_notifications() -> None:
     reloading = {"ready": False, "reloading": True, "status": "Reloading..."}
     assert reloading in news
     assert news.index(reloading) > 0
-    assert news[-1] == {"stopping": True, "status": "stopping: received SIGTERM"}
+    assert news[-1] == {"stopping": True, "status": "received SIGTERM; shutting down"}
 
 
 SLOW = (

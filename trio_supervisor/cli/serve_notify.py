@@ -57,14 +57,16 @@ class EventReporter:
             case ReloadFinished(generation=generation):
                 if self._controller is not None:
                     self.store_sockets(self._controller)
-                manager.reloaded(f"generation {generation} serves")
+                manager.reloaded(f"generation {generation} is running")
             case ReloadFailed(problem=problem):
                 # systemd expects RELOADING=1 first, also if the import has failed.
                 manager.reloading()
-                manager.reloaded(f"the reload failed: {problem}")
+                manager.reloaded(
+                    f"reload failed: {problem}; the previous generation keeps running"
+                )
             case ShutdownStarted(reason=reason):
                 self._is_stopping = True
-                manager.stopping(f"stopping: {reason}")
+                manager.stopping(f"{reason}; shutting down")
                 manager.extend_timeout(self._stop_time())
 
     def store_sockets(self, controller: Controller) -> None:

@@ -29,11 +29,6 @@ class Terminal:
         self._is_open = has_terminal()
         self._closed_at = float("-inf")
 
-    @property
-    def is_open(self) -> bool:
-        """Whether the terminal was open at the last check."""
-        return self._is_open
-
     def has_closed(self) -> bool:
         """Check whether the terminal has closed within the last seconds.
 

@@ -27,7 +27,7 @@ STATE: Final = argument(
 FOLLOW: Final = argument(
     "-f", "--follow", action="store_true", help="keep printing until Ctrl-C"
 )
-_NAME_HELP: Final = "a worker (web.0), or a service for all its workers"
+_NAME_HELP: Final = "a worker (web.0), its pid, or a service for all its workers"
 NAME: Final = argument("name", metavar="NAME", help=_NAME_HELP)
 SOME_NAMES: Final = argument("names", nargs="+", metavar="NAME", help=_NAME_HELP)
 ANY_NAMES: Final = argument("names", nargs="*", metavar="NAME", help=_NAME_HELP)
