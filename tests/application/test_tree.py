@@ -126,7 +126,7 @@ def test_one_for_one_child_may_need_a_later_one() -> None:
             [command("a"), Group([command("b"), command("a")])],
             "services[1].children[1].name",
             "services[0] has the name 'a' already",
-            id="two of one name",
+            id="two services with one name",
         ),
         pytest.param(
             [Group([], name="a"), Group([command("a")])],
@@ -150,13 +150,13 @@ def test_one_for_one_child_may_need_a_later_one() -> None:
             [command("a"), after("b", "b")],
             "services[1].depends_on['b']",
             "cannot depend on itself",
-            id="itself",
+            id="the service itself",
         ),
         pytest.param(
             [command("a"), command("b", depends_on={"a": "exited_ok"})],
             "services[1].depends_on['a']",
             "services[0] has restart='always'",
-            id="the end of what never ends",
+            id="exited_ok of a service that always restarts",
         ),
         pytest.param(
             [Group([after("a", "b"), command("b")], strategy="rest_for_one")],
@@ -187,20 +187,20 @@ def test_unsatisfiable_dependency_is_rejected(
 
 
 @pytest.mark.parametrize(
-    ("services", "circle"),
+    ("services", "cycle"),
     [
         ([after("a", "b"), after("b", "c"), after("c", "b")], "bc"),
         ([after("a", "b", "d"), command("d"), after("b", "c"), after("c", "a")], "abc"),
     ],
 )
 def test_cycle_is_reported_at_one_of_its_services(
-    services: list[Command], circle: str
+    services: list[Command], cycle: str
 ) -> None:
     """Each service depends on the next; the path is that of the first dependency."""
     error = refused(*services)
     told = error.problem.removeprefix("dependency cycle: ").split(" -> ")
     assert "".join(told[:-1]) in {
-        circle[place:] + circle[:place] for place in range(len(circle))
+        cycle[place:] + cycle[:place] for place in range(len(cycle))
     }
     assert told[-1] == told[0]
     place = [service.name for service in services].index(told[0])

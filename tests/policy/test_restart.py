@@ -379,7 +379,7 @@ def _decide_all(rules: RestartRules, times: list[float]) -> list[Decision]:
 @pytest.mark.parametrize(
     ("times", "last"),
     [
-        pytest.param([0, 1, 2], RestartAfter(0.0), id="as many as are borne"),
+        pytest.param([0, 1, 2], RestartAfter(0.0), id="as many as allowed"),
         pytest.param([0, 1, 2, 3], GiveUp(3, 5.0), id="one more"),
         pytest.param([0, 0, 0, 0], GiveUp(3, 5.0), id="all at once"),
         pytest.param([0, 1, 2, 5], GiveUp(3, 5.0), id="the first just in the window"),

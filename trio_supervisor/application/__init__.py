@@ -13,16 +13,15 @@ from trio_supervisor.application.command import Command
 from trio_supervisor.application.facts import facts_of
 from trio_supervisor.application.group import AnyService, Group
 from trio_supervisor.application.listen import Listen
-from trio_supervisor.application.options import FORWARDED, MAX_COUNT, KillMode
+from trio_supervisor.application.options import MAX_COUNT
 from trio_supervisor.application.plain import (
     application_from_plain,
     application_to_plain,
 )
 from trio_supervisor.application.probe import Probe
-from trio_supervisor.application.service import Backend, Service, StartMethod
+from trio_supervisor.application.service import Backend, Service
 
 __all__ = [
-    "FORWARDED",
     "MAX_COUNT",
     "RESERVED_NAMES",
     "SUPERVISOR_NAME",
@@ -31,13 +30,11 @@ __all__ = [
     "Backend",
     "Command",
     "Group",
-    "KillMode",
     "Listen",
     "MonitorLike",
     "MonitorName",
     "Probe",
     "Service",
-    "StartMethod",
     "TargetName",
     "application_from_plain",
     "application_to_plain",

@@ -99,8 +99,8 @@ class ServiceOptions(Checked):
         converter=checks.returncodes,
         metadata=option(
             "Exit codes and signals after which a restart would not help: a worker "
-            "that exits on its own with one of them is not restarted, whatever "
-            "`restart` says."
+            "that exits on its own with one of them is not restarted, regardless of "
+            "`restart`."
         ),
     )
     startup_timeout: float | None = field(

@@ -234,10 +234,10 @@ class RestartHistory:
     ) -> Decision:
         """Return what follows *ending*, and record it.
 
-        A planned restart is immediate whatever the policy, and does not count towards
+        A planned restart is immediate with any policy, and does not count towards
         the restart limit. After a planned stop, or an exit in *give_up_on*, the
         process is not restarted. A start that failed for lack of resources is retried
-        whatever the policy, and does not count either.
+        with any policy, and does not count either.
 
         Args:
             ending: Made by `RestartRules.ending`.
@@ -247,7 +247,7 @@ class RestartHistory:
         if ending.cause is Cause.SHORTAGE:
             self.shortages += 1
             return RestartAfter(_SHORTAGE_BACKOFF.delay(self.shortages, u))
-        # Whatever the cause of the ending: a planned restart may end a stable run, too.
+        # For every cause: a planned restart may end a stable run, too.
         if ending.ready_for is not None and ending.ready_for >= rules.stable_after:
             self.attempt = 0
         if ending.cause in _PLANNED_RESTARTS:
@@ -255,7 +255,7 @@ class RestartHistory:
         if ending.cause in _PLANNED_STOPS:
             return Leave()
         if ending.cause is Cause.NO_CODE:
-            # Not the fault of the process: retry, whatever the policy and the limit.
+            # Not the fault of the process: retry, ignoring the policy and the limit.
             self.attempt += 1
             return RestartAfter(_NO_CODE_DELAY * (1 + u) / 2)
         if not _is_wanted(rules, ending):

@@ -49,8 +49,8 @@ def next_batch(
 ) -> tuple[str, ...]:
     """Return which of *waiting* to restart now, in this order.
 
-    A worker that is unavailable anyway is restarted whatever the state of its
-    siblings, because that does not reduce the number of available workers.
+    A worker that is unavailable anyway is restarted regardless of its siblings,
+    because that does not reduce the number of available workers.
 
     Args:
         waiting: Names of the workers still to be restarted. A name that is not in

@@ -20,7 +20,7 @@ class Amount:
 
 
 @frozen(kw_only=True)
-class Group:
+class ObjectGroup:
     """The objects that have something in common."""
 
     name: str
@@ -99,11 +99,11 @@ class MemoryReport:
     total_allocated: Amount
     """Net: what there is more now than at the start; may be negative."""
     total_retained: Amount
-    by_package: tuple[Group, ...]
-    by_file: tuple[Group, ...]
-    by_location: tuple[Group, ...]
-    by_class: tuple[Group, ...]
-    strings: tuple[Group, ...]
+    by_package: tuple[ObjectGroup, ...]
+    by_file: tuple[ObjectGroup, ...]
+    by_location: tuple[ObjectGroup, ...]
+    by_class: tuple[ObjectGroup, ...]
+    strings: tuple[ObjectGroup, ...]
     """By content, cut short; they add up to the ``str`` of ``by_class``."""
     holders: tuple[Holding, ...]
     """Of the largest groups."""
@@ -149,8 +149,8 @@ class HeapSummary:
     taken_at: float
     """Since 1970 [s]."""
     total: Amount
-    by_type: tuple[Group, ...]
-    by_module: tuple[Group, ...]
+    by_type: tuple[ObjectGroup, ...]
+    by_module: tuple[ObjectGroup, ...]
 
 
 @frozen(kw_only=True)
@@ -163,7 +163,7 @@ class HeapComparison:
 
     data: str = field(validator=_data)
     paths: tuple[str, ...]
-    grown: tuple[Group, ...]
+    grown: tuple[ObjectGroup, ...]
     """By type, the last dump against the first; only what differs, may be negative."""
     new: Amount
     """In the second and not in the first."""
@@ -171,5 +171,5 @@ class HeapComparison:
     """In the first and not in the second."""
     stayed: Amount | None
     """Of the new ones those that are still in the third; None: there are two dumps."""
-    new_by_type: tuple[Group, ...]
-    stayed_by_type: tuple[Group, ...]
+    new_by_type: tuple[ObjectGroup, ...]
+    stayed_by_type: tuple[ObjectGroup, ...]

@@ -19,9 +19,9 @@ from trio_supervisor.wire.codec import parse_result, to_fields
 from trio_supervisor.wire.memory_reports import (
     HEAP_FORMAT,
     Amount,
-    Group,
     HeapComparison,
     HeapSummary,
+    ObjectGroup,
 )
 
 Heap = dict[int, tuple[str, int]]
@@ -58,7 +58,7 @@ def write(path: Path, lines: Iterable[str]) -> str:
     return str(path)
 
 
-def as_dict(groups: tuple[Group, ...]) -> dict[str, tuple[int, int]]:
+def as_dict(groups: tuple[ObjectGroup, ...]) -> dict[str, tuple[int, int]]:
     return {group.name: (group.memory, group.count) for group in groups}
 
 

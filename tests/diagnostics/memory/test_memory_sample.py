@@ -21,7 +21,7 @@ from tests.kits.places import ROOT
 from trio_supervisor.diagnostics.memory.memory_sample import MemorySampling
 from trio_supervisor.errors import BusyError, SnapshotError
 from trio_supervisor.wire.codec import parse_result, to_fields
-from trio_supervisor.wire.memory_reports import Group, Holding, MemoryReport
+from trio_supervisor.wire.memory_reports import Holding, MemoryReport, ObjectGroup
 
 TIME_BOX = 60.0
 PROGRAM = Path(leaking.__file__)
@@ -163,7 +163,7 @@ def test_what_is_found_adds_up(sample: Sample) -> None:
         assert holding.memory <= total.memory
 
 
-def sum_of(groups: tuple[Group, ...]) -> tuple[int, int]:
+def sum_of(groups: tuple[ObjectGroup, ...]) -> tuple[int, int]:
     return sum(g.memory for g in groups), sum(g.count for g in groups)
 
 

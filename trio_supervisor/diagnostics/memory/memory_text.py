@@ -7,12 +7,12 @@ from typing import Final
 
 from trio_supervisor.wire.memory_reports import (
     Amount,
-    Group,
     Growth,
     HeapComparison,
     HeapSummary,
     Holding,
     MemoryReport,
+    ObjectGroup,
 )
 
 _SHOWN: Final = 15
@@ -74,7 +74,7 @@ def describe_comparison(found: HeapComparison) -> str:
     return "\n".join(lines)
 
 
-def amount(one: Amount | Group) -> str:
+def amount(one: Amount | ObjectGroup) -> str:
     """Return memory and a count as text."""
     return f"{size(one.memory)} in {one.count} objects"
 
@@ -108,7 +108,7 @@ def _chain(one: Holding | Growth) -> Iterator[str]:
         yield f"    {step.text}{place}"
 
 
-def _table(groups: Iterable[Group]) -> Iterator[str]:
+def _table(groups: Iterable[ObjectGroup]) -> Iterator[str]:
     shown = list(groups)
     for group in shown[:_SHOWN]:
         yield f"  {size(group.memory):>10} {group.count:>9}  {group.name}"

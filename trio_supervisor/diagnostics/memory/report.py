@@ -19,7 +19,7 @@ from trio_supervisor.diagnostics.memory.sizes import Sizes
 from trio_supervisor.diagnostics.memory.sums import Sums
 from trio_supervisor.diagnostics.stacks.frames import printable
 from trio_supervisor.diagnostics.stacks.values import short, type_name
-from trio_supervisor.wire.memory_reports import Amount, Group, Growth, Holding
+from trio_supervisor.wire.memory_reports import Amount, Growth, Holding, ObjectGroup
 
 _STRINGS: Final = 30
 _HOLDINGS: Final = 12
@@ -130,7 +130,7 @@ class RetainedTotals:
             )
         )
 
-    def string_groups(self) -> tuple[Group, ...]:
+    def string_groups(self) -> tuple[ObjectGroup, ...]:
         """Return the strings, grouped by content."""
         return self.strings.groups(_STRINGS, _cut)
 

@@ -7,7 +7,7 @@ from typing import Any, Final
 
 from attrs import define, field
 
-from trio_supervisor.wire.memory_reports import Amount, Group
+from trio_supervisor.wire.memory_reports import Amount, ObjectGroup
 
 _GROUPS: Final = 50
 """Groups of one grouping; the rest is added up."""
@@ -42,7 +42,7 @@ class Sums:
 
     def groups(
         self, limit: int = _GROUPS, name_of: Callable[[Any], str] = str
-    ) -> tuple[Group, ...]:
+    ) -> tuple[ObjectGroup, ...]:
         """Return the *limit* largest groups, and the rest as one group."""
         ordered = self.largest()
         found = [_group(name_of(key), [amount]) for key, amount in ordered[:limit]]
@@ -51,8 +51,8 @@ class Sums:
         return tuple(found)
 
 
-def _group(name: str, amounts: Sequence[Amount]) -> Group:
-    return Group(
+def _group(name: str, amounts: Sequence[Amount]) -> ObjectGroup:
+    return ObjectGroup(
         name=name,
         memory=sum(amount.memory for amount in amounts),
         count=sum(amount.count for amount in amounts),
