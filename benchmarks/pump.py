@@ -55,7 +55,7 @@ async def run(frame: Frame) -> None:
             taken = await frame.take({_FLOOR: copy, name: pump})
             frame.add(name, taken, unit="MB/s", floor=_FLOOR)
     for what, samples in {"p99": delays.p99, "worst": delays.worst}.items():
-        name = f"pump: delay of the loop meanwhile, {what}"
+        name = f"pump: delay of the event loop, {what}"
         frame.add(name, {name: tuple(samples)}, note="of each run")
 
 

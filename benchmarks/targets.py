@@ -90,7 +90,7 @@ TARGETS: Final[Mapping[str, Target]] = MappingProxyType(
         "memory tick, 1000 workers": Target(median_at_most=25),
         "memory tick, 1000 workers: loop blocked": Target(median_at_most=5),
         "pump: one worker to a file": Target(median_at_least=650),
-        "pump: delay of the loop meanwhile, p99": Target(median_at_most=2),
+        "pump: delay of the event loop, p99": Target(median_at_most=2),
     }
 )
 """Targets by name of the row."""

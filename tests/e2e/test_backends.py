@@ -41,7 +41,7 @@ async def polite(worker: Worker) -> None:
     await worker.stopping.wait()
     with anyio.CancelScope():
         await anyio.sleep(0.3)
-    record(worker, ended="by itself", is_set=worker.stopping.is_set())
+    record(worker, ended="on its own", is_set=worker.stopping.is_set())
 
 def polite_sync(worker: SyncWorker) -> None:
     worker.state["seen"] = worker.index
@@ -52,7 +52,7 @@ def polite_sync(worker: SyncWorker) -> None:
     while not worker.stopping.wait(1000):
         pass
     time.sleep(0.3)
-    record(worker, ended="by itself", is_set=worker.stopping.is_set())
+    record(worker, ended="on its own", is_set=worker.stopping.is_set())
 
 async def unaware(worker: Worker) -> None:
     await worker.ready()
@@ -164,7 +164,7 @@ def test_stop_target_using_stopping_returns_on_its_own(
     serving.call("stop", names=[f"polite-{backend}.0"])
 
     last = records(serving, f"polite-{backend}.0")[-1]
-    assert last == {"ended": "by itself", "is_set": True}
+    assert last == {"ended": "on its own", "is_set": True}
     exited = serving.wait_event(event="exited", name=f"polite-{backend}.0")
     assert exited["returncode"] == 0
 

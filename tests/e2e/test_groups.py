@@ -142,7 +142,7 @@ def ends(name, code, **options):
     arguments = ["sh", "-c", f"read line < tmp/{name}; exit {code}"]
     if code < 0:
         arguments[-1] = f"read line < tmp/{name}; kill {code} $$"
-    with suppress(FileExistsError):  # whoever imports this comes first
+    with suppress(FileExistsError):  # another import may be first
         os.mkfifo(f"tmp/{name}")
     return Command(name, arguments, backoff=None, **options)
 

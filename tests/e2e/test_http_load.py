@@ -214,7 +214,7 @@ def _wait_answers(clients: Sequence[Client], count: int) -> None:
     while answered.acquire(blocking=False):
         pass  # events from before
     for _ in range(count):
-        assert answered.acquire(timeout=PATIENCE), "nobody gets an answer any more"
+        assert answered.acquire(timeout=PATIENCE), "clients get no more answers"
 
 
 def _address(serving: Serving) -> tuple[str, int]:

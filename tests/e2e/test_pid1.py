@@ -45,7 +45,7 @@ import trio
 from trio_supervisor import Application, Command, Service, Worker
 
 async def orphans(worker: Worker) -> None:
-    # Each leaves another one behind, which ends with a code that is nobody's.
+    # Each leaves an orphan behind, which exits with a code that no worker has.
     for code in range(20):
         subprocess.run(["sh", "-c", f"(sleep 0.05; exit {code}) & exit 0"], check=True)
     await worker.ready()
@@ -162,7 +162,7 @@ CAN_RUN_ITSELF = (
 
 somebody_else = pytest.mark.skipif(
     not may_run((*SOMEBODY, sys.executable, "-c", CAN_RUN_ITSELF)),
-    reason="may not be somebody else here, or then not run this interpreter",
+    reason="cannot switch to another user here, or that user cannot run Python",
 )
 
 
