@@ -13,7 +13,7 @@ from trio_supervisor.diagnostics.memory_usage import host_free_memory, read_memo
 
 
 @pytest.mark.parametrize("is_full", [False, True])
-def test_it_says_what_psutil_says(is_full: bool) -> None:
+def test_read_memory_agrees_with_psutil(is_full: bool) -> None:
     found = read_memory(os.getpid(), is_full=is_full)
     assert found is not None
     expected = psutil.Process().memory_full_info()
@@ -25,14 +25,14 @@ def test_it_says_what_psutil_says(is_full: bool) -> None:
         assert found[1] is None
 
 
-def test_a_process_that_is_gone_has_none() -> None:
+def test_read_memory_of_exited_process_is_none() -> None:
     with subprocess.Popen([sys.executable, "-c", ""]) as process:
         process.wait()
     assert read_memory(process.pid, is_full=False) is None
     assert read_memory(process.pid, is_full=True) is None
 
 
-def test_a_zombie_is_no_error() -> None:
+def test_read_memory_of_zombie_is_no_error() -> None:
     process = subprocess.Popen([sys.executable, "-c", ""])
     os.waitid(os.P_PID, process.pid, os.WEXITED | os.WNOWAIT)
     for is_full in (False, True):
@@ -41,5 +41,5 @@ def test_a_zombie_is_no_error() -> None:
     process.wait()
 
 
-def test_the_host_has_some_memory_left() -> None:
+def test_host_free_memory_is_positive() -> None:
     assert 0 < host_free_memory() <= psutil.virtual_memory().total

@@ -78,7 +78,7 @@ def run(before: str, do: str) -> str:
         ),
     ],
 )
-def test_a_signal_at_once_after_the_fork_ends_the_child(
+def test_signal_right_after_fork_terminates_child(
     before: str, do: str, expected: str
 ) -> None:
     assert run(before, do).strip() == expected

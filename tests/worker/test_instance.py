@@ -30,9 +30,7 @@ def ear(directory: Path) -> Iterator[Ear]:
 
 
 @pytest.mark.parametrize("backend", ["trio", "asyncio"])
-def test_an_async_worker_speaks_sd_notify(
-    directory: Path, ear: Ear, backend: str
-) -> None:
+def test_async_worker_speaks_sd_notify(directory: Path, ear: Ear, backend: str) -> None:
     async def main() -> None:
         worker = Worker._create(make_boot(directory), ear.notifier)
         await worker.ready()
@@ -50,7 +48,7 @@ def test_an_async_worker_speaks_sd_notify(
     ]
 
 
-def test_a_sync_worker_speaks_it_too(directory: Path, ear: Ear) -> None:
+def test_sync_worker_speaks_sd_notify(directory: Path, ear: Ear) -> None:
     worker = SyncWorker._create(make_boot(directory), ear.notifier)
     worker.ready()
     worker.status("two\nlines")
@@ -60,9 +58,7 @@ def test_a_sync_worker_speaks_it_too(directory: Path, ear: Ear) -> None:
 
 
 @pytest.mark.parametrize("backend", ["trio", "asyncio"])
-def test_saying_something_is_a_checkpoint(
-    directory: Path, ear: Ear, backend: str
-) -> None:
+def test_notifications_are_checkpoints(directory: Path, ear: Ear, backend: str) -> None:
     """A loop that does nothing else can still be cancelled."""
 
     async def main() -> None:
@@ -77,7 +73,7 @@ def test_saying_something_is_a_checkpoint(
 
 
 @pytest.mark.parametrize("backend", ["trio", "asyncio"])
-def test_what_cannot_be_sent_now_is_sent_later(
+def test_notification_waits_for_full_socket(
     directory: Path, ear: Ear, backend: str
 ) -> None:
     """The receiver's queue is full; nothing is lost, and the loop turns meanwhile."""
@@ -99,7 +95,7 @@ def test_what_cannot_be_sent_now_is_sent_later(
     assert heard == [*(f"STATUS={number}" for number in range(count)), "READY=1"]
 
 
-def test_a_sync_worker_waits_for_room_as_well(directory: Path, ear: Ear) -> None:
+def test_sync_notification_waits_for_full_socket(directory: Path, ear: Ear) -> None:
     worker = SyncWorker._create(make_boot(directory), ear.notifier)
     while ear.notifier.send("STATUS=noise"):
         pass
@@ -113,7 +109,7 @@ def test_a_sync_worker_waits_for_room_as_well(directory: Path, ear: Ear) -> None
     thread.join()
 
 
-async def test_it_knows_who_it_is(directory: Path, ear: Ear) -> None:
+async def test_worker_knows_its_identity(directory: Path, ear: Ear) -> None:
     boot = make_boot(directory)
     for worker in (
         Worker._create(boot, ear.notifier),
@@ -142,7 +138,7 @@ def test_stopping_can_be_polled_and_waited_for(backend: str) -> None:
     anyio.run(main, backend=backend)
 
 
-async def test_looking_at_stopping_is_noticed(directory: Path, ear: Ear) -> None:
+async def test_reading_stopping_is_noticed(directory: Path, ear: Ear) -> None:
     worker = Worker._create(make_boot(directory), ear.notifier)
     assert not worker._stopping.is_noticed
 
@@ -151,7 +147,7 @@ async def test_looking_at_stopping_is_noticed(directory: Path, ear: Ear) -> None
     assert worker._stopping.is_noticed
 
 
-def test_looking_at_stopping_is_a_heartbeat(directory: Path, ear: Ear) -> None:
+def test_checking_sync_stopping_sends_heartbeat(directory: Path, ear: Ear) -> None:
     """Of a sync worker; however often it looks, not more than are needed."""
     worker = SyncWorker._create(make_boot(directory, heartbeat=1000.0), ear.notifier)
     assert not worker._stopping.is_noticed
@@ -163,9 +159,7 @@ def test_looking_at_stopping_is_a_heartbeat(directory: Path, ear: Ear) -> None:
     assert worker._stopping.is_noticed
 
 
-def test_waiting_for_it_gives_heartbeats_all_the_time(
-    directory: Path, ear: Ear
-) -> None:
+def test_sync_stopping_wait_sends_heartbeats(directory: Path, ear: Ear) -> None:
     worker = SyncWorker._create(make_boot(directory, heartbeat=0.01), ear.notifier)
     outcome: list[bool] = []
     thread = threading.Thread(target=lambda: outcome.append(worker.stopping.wait()))
@@ -178,7 +172,7 @@ def test_waiting_for_it_gives_heartbeats_all_the_time(
     assert outcome == [True]
 
 
-def test_a_wait_ends_with_its_time(directory: Path, ear: Ear) -> None:
+def test_sync_stopping_wait_ends_at_timeout(directory: Path, ear: Ear) -> None:
     worker = SyncWorker._create(make_boot(directory, heartbeat=0.01), ear.notifier)
     began = time.monotonic()
 

@@ -14,7 +14,7 @@ from trio_supervisor.worker.registration import Registration
 
 
 @simulated
-async def test_a_supervisor_that_may_not_be_reached_is_named_once(
+async def test_unreachable_supervisor_is_logged_once(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     tries = 0

@@ -68,9 +68,7 @@ def once_ready(ear: Ear, act: Callable[[], None]) -> Iterator[None]:
 
 
 @both
-def test_a_target_that_returns_ends_the_run(
-    directory: Path, ear: Ear, backend: str
-) -> None:
+def test_run_ends_when_target_returns(directory: Path, ear: Ear, backend: str) -> None:
     async def target(worker: Worker) -> None:
         await worker.status("done")
 
@@ -81,7 +79,7 @@ def test_a_target_that_returns_ends_the_run(
 
 @both
 @pytest.mark.parametrize("error", [LookupError("mine"), SystemExit(3)])
-def test_what_a_target_raises_comes_out_as_itself(
+def test_run_raises_target_exception_unwrapped(
     directory: Path, ear: Ear, backend: str, error: BaseException
 ) -> None:
     async def target(worker: Worker) -> None:
@@ -95,7 +93,7 @@ def test_what_a_target_raises_comes_out_as_itself(
 
 
 @both
-def test_one_that_never_looks_is_cancelled(
+def test_target_that_ignores_stopping_is_cancelled(
     directory: Path, ear: Ear, backend: str
 ) -> None:
     steps: list[str] = []
@@ -115,7 +113,7 @@ def test_one_that_never_looks_is_cancelled(
 
 
 @both
-def test_one_that_looks_is_trusted_until_it_is_forced(
+def test_target_that_checks_stopping_is_trusted_until_forced(
     directory: Path, ear: Ear, backend: str
 ) -> None:
     steps: list[str] = []
@@ -145,7 +143,7 @@ def test_one_that_looks_is_trusted_until_it_is_forced(
 
 
 @both
-def test_one_that_is_to_end_before_it_began_is_told_so(
+def test_stop_before_target_starts_is_seen(
     directory: Path, ear: Ear, backend: str
 ) -> None:
     """It runs up to its first checkpoint; one that looks sees it at once."""
@@ -164,9 +162,7 @@ def test_one_that_is_to_end_before_it_began_is_told_so(
 
 
 @both
-def test_heartbeats_come_from_the_loop_by_themselves(
-    directory: Path, ear: Ear, backend: str
-) -> None:
+def test_loop_sends_heartbeats(directory: Path, ear: Ear, backend: str) -> None:
     heard: list[str] = []
 
     async def target(worker: Worker) -> None:
@@ -178,7 +174,7 @@ def test_heartbeats_come_from_the_loop_by_themselves(
 
 
 @both
-def test_without_a_health_check_there_are_none(
+def test_no_heartbeats_without_health_check(
     directory: Path, ear: Ear, backend: str
 ) -> None:
     async def target(worker: Worker) -> None:
@@ -219,7 +215,7 @@ def run_sync(
         runtime.run()
 
 
-def test_a_blocking_one_that_never_looks_is_interrupted(
+def test_sync_target_that_ignores_stopping_is_interrupted(
     directory: Path, ear: Ear, stop_handler: list[SyncRuntime]
 ) -> None:
     """Within its call, by a SystemExit; its finally blocks run."""
@@ -238,7 +234,7 @@ def test_a_blocking_one_that_never_looks_is_interrupted(
     assert (caught.value.code, steps) == (0, ["cleaned up"])
 
 
-def test_its_clean_up_is_not_interrupted_again(
+def test_cleanup_of_sync_target_is_not_interrupted(
     directory: Path, ear: Ear, stop_handler: list[SyncRuntime]
 ) -> None:
     steps: list[str] = []
@@ -257,7 +253,7 @@ def test_its_clean_up_is_not_interrupted_again(
     assert steps == ["cleaned up"]
 
 
-def test_a_blocking_one_that_looks_is_trusted(
+def test_sync_target_that_checks_stopping_is_trusted(
     directory: Path, ear: Ear, stop_handler: list[SyncRuntime]
 ) -> None:
     steps: list[str] = []
@@ -275,7 +271,7 @@ def test_a_blocking_one_that_looks_is_trusted(
     assert steps == ["ended by itself"]
 
 
-def test_a_blocking_one_that_is_overdue_is_interrupted(
+def test_overdue_sync_target_is_interrupted(
     directory: Path, ear: Ear, stop_handler: list[SyncRuntime]
 ) -> None:
     def target(worker: SyncWorker) -> None:
@@ -295,7 +291,7 @@ def test_a_blocking_one_that_is_overdue_is_interrupted(
         run_sync(directory, ear, stop_handler, target, stop_twice)
 
 
-def test_a_signal_before_or_after_the_target_is_no_exit(
+def test_signal_before_or_after_target_raises_no_exit(
     directory: Path, ear: Ear
 ) -> None:
     runtime = SyncRuntime(

@@ -114,7 +114,7 @@ def nothing(_: SupervisedWorker) -> None:
     """Prepare nothing."""
 
 
-def test_a_program_registers_and_answers(
+def test_supervised_worker_registers_and_answers(
     directory: Path, supervisor: Supervisor, run: Run
 ) -> None:
     """Its own operations run in its own loop, sync and async."""
@@ -158,7 +158,7 @@ def test_a_program_registers_and_answers(
     assert agents() == []
 
 
-def test_what_is_added_before_the_block_waits_is_there_in_time(
+def test_operations_added_before_first_wait_exist_when_registered(
     directory: Path,
     supervisor: Supervisor,
     loop: Run,
@@ -183,7 +183,7 @@ def test_what_is_added_before_the_block_waits_is_there_in_time(
     loop(main)
 
 
-def test_a_program_that_never_waits_registers_all_the_same(
+def test_supervised_worker_that_never_waits_registers(
     directory: Path, supervisor: Supervisor, loop: Run
 ) -> None:
     """What a block says before it first waits is there when the program registers."""
@@ -205,7 +205,7 @@ def test_a_program_that_never_waits_registers_all_the_same(
     join()
 
 
-def test_a_program_without_a_name_is_its_pid(
+def test_supervised_worker_without_name_is_its_pid(
     directory: Path, supervisor: Supervisor, loop: Run
 ) -> None:
     states: list[dict[str, Any]] = []
@@ -224,7 +224,7 @@ def test_a_program_without_a_name_is_its_pid(
     assert names == [f"pid-{os.getpid()}"]
 
 
-def test_it_answers_while_its_loop_is_blocked(
+def test_supervised_worker_answers_while_loop_is_blocked(
     directory: Path, supervisor: Supervisor, run: Run
 ) -> None:
     dumped = threading.Event()
@@ -252,7 +252,7 @@ def test_it_answers_while_its_loop_is_blocked(
     assert "stands_still" in dumps[0]
 
 
-def test_it_registers_again_with_all_of_its_state(
+def test_supervised_worker_registers_again_with_its_state(
     directory: Path, supervisor: Supervisor, loop: Run
 ) -> None:
     """For ever: with each supervisor that comes."""
@@ -281,7 +281,7 @@ def test_it_registers_again_with_all_of_its_state(
     assert counts == [0, 1, 2]
 
 
-def test_it_waits_for_a_supervisor_that_comes_later(directory: Path, loop: Run) -> None:
+def test_supervised_worker_waits_for_supervisor(directory: Path, loop: Run) -> None:
     """The block is entered without one; `wait_registered` tells when there is one."""
     seen: list[str | None] = []
 
@@ -308,7 +308,7 @@ def test_it_waits_for_a_supervisor_that_comes_later(directory: Path, loop: Run) 
 
 @pytest.mark.parametrize("is_there", [False, True], ids=["alone", "registered"])
 @pytest.mark.parametrize("how", ["exit", "error", "exit of the process", "cancel"])
-def test_nothing_is_left_however_the_block_ends(
+def test_supervised_worker_leaves_nothing_behind(
     directory: Path, run: Run, how: str, is_there: bool
 ) -> None:
     """No thread, no descriptor; and what was raised comes out as it was."""
@@ -356,7 +356,7 @@ def test_nothing_is_left_however_the_block_ends(
         supervisor.close()
 
 
-def test_a_call_under_way_is_cancelled_at_the_end(
+def test_call_in_progress_is_cancelled_at_block_end(
     directory: Path, supervisor: Supervisor, run: Run
 ) -> None:
     ended: list[str] = []
@@ -388,7 +388,7 @@ def test_a_call_under_way_is_cancelled_at_the_end(
     assert ended == ["long"]
 
 
-def test_two_in_one_process_are_each_their_own(
+def test_two_supervised_workers_in_one_process(
     directory: Path, supervisor: Supervisor, loop: Run
 ) -> None:
     names: set[str] = set()
@@ -412,14 +412,14 @@ def test_two_in_one_process_are_each_their_own(
 
 
 @pytest.mark.parametrize("name", ["", 7, b"x"])
-async def test_a_name_is_a_text(name: Any) -> None:
+async def test_supervised_worker_name_must_be_text(name: Any) -> None:
     with pytest.raises(SpecError, match=r"^name: expected a name"):
         async with supervised_worker("x.ipc", name=name):
             pass
     assert agents() == []
 
 
-def test_a_relative_path_is_meant_where_the_block_is_entered(
+def test_relative_socket_path_is_resolved_on_entry(
     directory: Path, supervisor: Supervisor, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """And the variable where nothing is said."""

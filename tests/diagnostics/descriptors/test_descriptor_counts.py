@@ -42,7 +42,7 @@ linux_only = pytest.mark.skipif(sys.platform != "linux", reason="by names in /pr
 
 
 @linux_only
-def test_every_kind_has_its_name(tmp_path: Path) -> None:
+def test_each_descriptor_kind_is_named(tmp_path: Path) -> None:
     before = count_by_kind()
     read, write = os.pipe()
     made = [read, write, os.eventfd(0), os.memfd_create("cache")]
@@ -68,7 +68,7 @@ def test_every_kind_has_its_name(tmp_path: Path) -> None:
     assert difference(before) == {}
 
 
-def test_sockets_are_told_by_where_they_lead(
+def test_sockets_are_counted_by_target(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)  # the path of a socket must be short
@@ -112,7 +112,7 @@ def test_connection_closed_by_the_peer_is_reported() -> None:
     assert any("closed by the peer" in name for name in names)
 
 
-def test_to_look_at_a_socket_does_not_change_it() -> None:
+def test_counting_does_not_change_sockets() -> None:
     """Even with a default timeout, which makes every socket object non-blocking."""
     before = socket.getdefaulttimeout()
     left, right = socket.socketpair()
@@ -126,7 +126,7 @@ def test_to_look_at_a_socket_does_not_change_it() -> None:
         assert os.get_blocking(right.fileno())
 
 
-def test_totals_are_those_of_the_kinds() -> None:
+def test_total_is_sum_of_kinds() -> None:
     report = count_by_kind().report()
     assert report.total == sum(kind.count for kind in report.kinds)
     counts = [kind.count for kind in report.kinds]
@@ -136,14 +136,14 @@ def test_totals_are_those_of_the_kinds() -> None:
     assert report.limit == resource.getrlimit(resource.RLIMIT_NOFILE)[0]
 
 
-def test_the_census_itself_leaves_nothing_open() -> None:
+def test_counting_leaves_nothing_open() -> None:
     before = count_by_kind()
     for _ in range(3):
         after = count_by_kind()
     assert descriptor_growth(before, after).total == 0
 
 
-def test_many_temporary_files_are_told_as_one() -> None:
+def test_many_temporary_files_are_merged() -> None:
     before = count_by_kind()
     with ExitStack() as stack:
         directory = stack.enter_context(tempfile.TemporaryDirectory())
@@ -157,7 +157,7 @@ def test_many_temporary_files_are_told_as_one() -> None:
 
 
 @linux_only
-def test_without_a_descriptor_left_it_still_counts() -> None:
+def test_counting_needs_no_free_descriptor() -> None:
     """That is when it is asked for. In a process of its own, which has few."""
     program = (
         "import os, resource\n"

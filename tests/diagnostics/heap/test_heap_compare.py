@@ -77,7 +77,7 @@ def total(objects: Iterable[tuple[str, int]]) -> Amount:
 
 @settings(deadline=None)  # it opens many files
 @given(heap=heaps)
-def test_a_summary_adds_up(heap: Heap) -> None:
+def test_heap_summary_adds_up(heap: Heap) -> None:
     with tempfile.TemporaryDirectory() as folder:
         found = summarize_heap(write(Path(folder, "heap"), lines_for(heap)))
     assert found.total == total(heap.values())
@@ -91,7 +91,7 @@ def test_a_summary_adds_up(heap: Heap) -> None:
 
 @settings(deadline=None)  # it opens many files
 @given(st.lists(heaps, min_size=2, max_size=3))
-def test_a_comparison_says_what_sets_say(dumps: list[Heap]) -> None:
+def test_heap_comparison_agrees_with_sets(dumps: list[Heap]) -> None:
     with tempfile.TemporaryDirectory() as folder:
         paths = [
             write(Path(folder, str(number)), lines_for(heap))
@@ -124,9 +124,7 @@ def test_a_comparison_says_what_sets_say(dumps: list[Heap]) -> None:
     st.lists(st.tuples(st.text(max_size=2), st.integers(0, 99), st.integers(0, 9))),
     st.integers(0, 5),
 )
-def test_groups_lose_nothing_however_few_are_shown(
-    added: list[tuple[str, int, int]], limit: int
-) -> None:
+def test_groups_keep_the_total(added: list[tuple[str, int, int]], limit: int) -> None:
     found = Sums()
     for key, memory, count in added:
         found.add(key, memory, count)
@@ -178,7 +176,7 @@ GOOD = lines_for({160: ("dict", 10), 320: ("app.A", 20)})
         ),
     ],
 )
-def test_a_bad_line_is_named(tmp_path: Path, lines: list[str], problem: str) -> None:
+def test_invalid_line_is_named(tmp_path: Path, lines: list[str], problem: str) -> None:
     good = write(tmp_path / "good", GOOD)
     bad = write(tmp_path / "bad", lines)
     for read in (lambda: summarize_heap(bad), lambda: compare_heaps([good, bad])):
@@ -188,19 +186,19 @@ def test_a_bad_line_is_named(tmp_path: Path, lines: list[str], problem: str) -> 
 
 
 @pytest.mark.parametrize("size", range(1, len("\n".join(GOOD)), 7))
-def test_a_dump_that_is_cut_anywhere_is_not_whole(tmp_path: Path, size: int) -> None:
+def test_truncated_dump_is_incomplete(tmp_path: Path, size: int) -> None:
     path = tmp_path / "cut"
     path.write_text("\n".join(GOOD)[:size])
     with pytest.raises(HeapFileError, match="incomplete"):
         summarize_heap(str(path))
 
 
-def test_a_file_that_is_not_there_is_an_error(tmp_path: Path) -> None:
+def test_missing_dump_is_an_error(tmp_path: Path) -> None:
     with pytest.raises(HeapFileError, match="No such file"):
         summarize_heap(str(tmp_path / "nothing"))
 
 
-def test_dumps_of_different_processes_are_not_compared(tmp_path: Path) -> None:
+def test_dumps_of_different_processes_are_refused(tmp_path: Path) -> None:
     """Their addresses have nothing to do with each other."""
     one = write(tmp_path / "one", lines_for({}, process_id=1))
     two = write(tmp_path / "two", lines_for({}, process_id=2))
@@ -209,7 +207,7 @@ def test_dumps_of_different_processes_are_not_compared(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("count", [0, 1, 4])
-def test_two_or_three_can_be_compared(tmp_path: Path, count: int) -> None:
+def test_only_two_or_three_dumps_are_compared(tmp_path: Path, count: int) -> None:
     path = write(tmp_path / "heap", GOOD)
     with pytest.raises(HeapFileError, match=f"two or three .* not {count}"):
         compare_heaps([path] * count)

@@ -23,7 +23,9 @@ def file_system(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch)
     return kind
 
 
-def test_it_has_its_name_when_it_is_finished(tmp_path: Path, file_system: str) -> None:
+def test_unfinished_file_gets_its_name_at_finish(
+    tmp_path: Path, file_system: str
+) -> None:
     path = tmp_path / "file"
     file = UnfinishedFile.create(str(path))
     os.write(file.descriptor, b"whole")
@@ -35,7 +37,7 @@ def test_it_has_its_name_when_it_is_finished(tmp_path: Path, file_system: str) -
     assert path.read_bytes() == b"whole"
 
 
-def test_it_is_its_owners_alone(tmp_path: Path) -> None:
+def test_unfinished_file_is_private(tmp_path: Path) -> None:
     mask = os.umask(0)
     try:
         file = UnfinishedFile.create(str(tmp_path / "file"))
@@ -47,7 +49,7 @@ def test_it_is_its_owners_alone(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("what", ["a file", "a link", "a link to nothing", "a folder"])
 @pytest.mark.parametrize("is_late", [False, True])
-def test_it_never_takes_the_place_of_anything(
+def test_unfinished_file_never_replaces_a_file(
     tmp_path: Path, what: str, is_late: bool
 ) -> None:
     """Of what is there at first, or comes to be there meanwhile."""
@@ -84,14 +86,14 @@ def test_it_never_takes_the_place_of_anything(
         pytest.param("/proc/file", "^/proc/file: ", id="where no file can be made"),
     ],
 )
-def test_a_place_for_no_file_is_an_error(path: str, problem: str) -> None:
+def test_unfinished_file_at_bad_path_is_refused(path: str, problem: str) -> None:
     before = set(os.listdir("/proc/self/fd"))
     with pytest.raises(HeapFileError, match=problem):
         UnfinishedFile.create(path)
     assert set(os.listdir("/proc/self/fd")) == before
 
 
-def test_what_is_discarded_is_gone(tmp_path: Path) -> None:
+def test_discarded_file_is_removed(tmp_path: Path) -> None:
     before = set(os.listdir("/proc/self/fd"))
     file = UnfinishedFile.create(str(tmp_path / "file"))
     file.discard()
@@ -100,7 +102,7 @@ def test_what_is_discarded_is_gone(tmp_path: Path) -> None:
     assert set(os.listdir("/proc/self/fd")) == before
 
 
-def test_it_stays_where_it_was_made(tmp_path: Path) -> None:
+def test_unfinished_file_stays_in_its_directory(tmp_path: Path) -> None:
     """Though its folder has another name by then, and its old one leads elsewhere."""
     folder, elsewhere = tmp_path / "folder", tmp_path / "elsewhere"
     folder.mkdir()

@@ -108,7 +108,7 @@ def waits_of(report: LockReport) -> dict[str, LockWait]:
 
 
 @pytest.mark.parametrize("taker", WAYS)
-def test_two_threads_with_two_locks_are_found(taker: Taker) -> None:
+def test_deadlock_of_two_threads_is_found(taker: Taker) -> None:
     """Both are named, with the lines that they hold their locks since."""
     with deadlocked(taker, [threading.Lock(), threading.Lock()]):
         report = look_until(lock_report, lambda report: report.deadlocks)
@@ -129,7 +129,7 @@ def test_two_threads_with_two_locks_are_found(taker: Taker) -> None:
     assert waits["thief0"].source in report.data
 
 
-def test_a_circle_of_three_is_found_once() -> None:
+def test_deadlock_of_three_threads_is_found_once() -> None:
     with deadlocked(by_with, [threading.Lock() for _ in range(3)]):
         report = look_until(lock_report, lambda report: report.deadlocks)
     (deadlock,) = report.deadlocks
@@ -140,7 +140,7 @@ def test_a_circle_of_three_is_found_once() -> None:
 
 @pytest.mark.parametrize("taker", WAYS)
 @pytest.mark.parametrize("lock", [threading.RLock, threading.Condition])
-def test_an_rlock_knows_its_owner(taker: Taker, lock: Callable[[], Any]) -> None:
+def test_rlock_owner_is_known(taker: Taker, lock: Callable[[], Any]) -> None:
     """Whichever way it was taken; a condition is built upon one."""
     locks = [lock(), lock()]
     held, leave = threading.Event(), threading.Event()
@@ -166,7 +166,7 @@ def test_an_rlock_knows_its_owner(taker: Taker, lock: Callable[[], Any]) -> None
     assert not report.deadlocks
 
 
-def test_an_rlock_knows_its_owner_even_where_no_frame_tells() -> None:
+def test_rlock_owner_is_known_without_frames() -> None:
     """The function that took it has returned; its lock is held on."""
     lock, held, leave = threading.RLock(), threading.Event(), threading.Event()
 
@@ -189,7 +189,7 @@ def test_an_rlock_knows_its_owner_even_where_no_frame_tells() -> None:
     assert "held by holder" in report.data.splitlines()[-1]
 
 
-def test_a_lock_that_nobody_is_seen_to_hold_has_an_unknown_holder() -> None:
+def test_lock_without_visible_owner_has_unknown_owner() -> None:
     """It is not guessed who: the thread that took it has gone on to other things."""
     lock = threading.Lock()
     take = threading.Thread(target=lock.acquire)
@@ -204,7 +204,7 @@ def test_a_lock_that_nobody_is_seen_to_hold_has_an_unknown_holder() -> None:
     assert not report.deadlocks
 
 
-def test_a_thread_that_waits_for_another_to_end_is_part_of_a_circle() -> None:
+def test_thread_join_can_be_part_of_a_deadlock() -> None:
     """The other one waits for the lock that it holds meanwhile."""
     lock = threading.Lock()
     other = threading.Thread(target=take_once, args=(lock,), name="thief", daemon=True)
@@ -227,7 +227,7 @@ def take_once(lock: Any) -> None:
         pass
 
 
-def test_a_lock_taken_twice_by_one_thread_is_a_circle_of_one() -> None:
+def test_lock_acquired_twice_by_one_thread_is_a_deadlock() -> None:
     lock = threading.Lock()
 
     def take_twice() -> None:
@@ -241,7 +241,7 @@ def test_a_lock_taken_twice_by_one_thread_is_a_circle_of_one() -> None:
     assert deadlock.threads == ("thief",)
 
 
-def test_who_waits_for_a_notification_waits_for_nobody() -> None:
+def test_condition_wait_waits_for_no_lock() -> None:
     """It has given back its lock meanwhile, and so holds up nobody either."""
     condition, is_done = threading.Condition(), list[bool]()
 
@@ -260,7 +260,7 @@ def test_who_waits_for_a_notification_waits_for_nobody() -> None:
     assert not [wait for wait in report.waits if wait.thread in ("waiter", "direct")]
 
 
-def test_a_lock_that_was_given_back_for_a_notification_is_not_held() -> None:
+def test_lock_released_by_condition_wait_is_not_held() -> None:
     """Though its thread stands inside of the ``with`` block all the while."""
     lock = threading.Lock()
     condition = threading.Condition(lock)
@@ -282,6 +282,6 @@ def test_a_lock_that_was_given_back_for_a_notification_is_not_held() -> None:
     assert waits_of(report)["thief"].holders == ()
 
 
-def test_who_waits_for_nothing_is_not_in_it() -> None:
+def test_lock_report_omits_threads_that_do_not_wait() -> None:
     report = lock_report()
     assert "MainThread" not in [wait.thread for wait in report.waits]

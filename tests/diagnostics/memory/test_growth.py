@@ -38,11 +38,11 @@ def sizes_of(*objects: object) -> LargeSizes:
         pytest.param(array("d", [0.0]) * 1000, 8000, id="array"),
     ],
 )
-def test_the_size_is_that_of_what_is_in_it(one: object, size: int) -> None:
+def test_size_is_that_of_contents(one: object, size: int) -> None:
     assert sizes_of(one).found == {id(one): size}
 
 
-def test_tables_have_their_own_size() -> None:
+def test_tables_count_with_their_own_size() -> None:
     for one in (
         dict.fromkeys(range(1000)),
         set(range(1000)),
@@ -53,21 +53,21 @@ def test_tables_have_their_own_size() -> None:
         assert all(size >= 8 * len(one) for size in found.values())
 
 
-def test_what_is_small_or_cannot_grow_is_not_noted() -> None:
+def test_small_or_fixed_objects_are_not_recorded() -> None:
     closed = io.BytesIO(bytes(5000))
     closed.close()
     others = (b"." * 9000, "." * 9000, tuple(range(9000)), 3, int, closed)
     assert sizes_of([None], bytearray(SMALL - 1), *others).found == {}
 
 
-def test_what_was_noted_can_be_read_again() -> None:
+def test_recorded_sizes_round_trip() -> None:
     one, other = bytearray(5000), [None] * 1000
     sizes = sizes_of(one, other)
     assert sizes_in(sizes.as_bytes()) == sizes.found
     assert sizes_in(LargeSizes().as_bytes()) == {}
 
 
-def test_those_that_have_grown_come_in_their_order() -> None:
+def test_grown_objects_are_sorted_by_growth() -> None:
     grown, more, same, was_small = [bytearray(5000) for _ in range(4)]
     before = sizes_of(grown, more, same).found
     grown.extend(bytes(SMALL + 1))

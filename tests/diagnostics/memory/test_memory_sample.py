@@ -79,7 +79,7 @@ def sample(request: pytest.FixtureRequest) -> Sample:
         pytest.param(3100, "CLOSURE", "closure variable seen of", id="closure"),
     ],
 )
-def test_a_leak_is_named_by_its_holder(
+def test_leak_is_named_by_its_holder(
     sample: Sample, size: int, mark: str, text: str
 ) -> None:
     """By file and line, both as the location and in the chain from the root."""
@@ -90,7 +90,7 @@ def test_a_leak_is_named_by_its_holder(
     assert (step.file, step.line) == (str(PROGRAM), line_of(mark))
 
 
-def test_a_leak_in_a_local_list_is_named_by_its_task_or_thread(sample: Sample) -> None:
+def test_leak_in_local_list_names_task_or_thread(sample: Sample) -> None:
     """Of a suspended task, or of a frame that runs, which the collector cannot see."""
     step, items = sample.holding_of(7100).chain
     assert step.text.startswith("local variable mine of serve_")
@@ -100,7 +100,7 @@ def test_a_leak_in_a_local_list_is_named_by_its_task_or_thread(sample: Sample) -
     assert items.text == f"a list of {leaking.COUNT}"
 
 
-def test_a_leak_in_instances_is_named_by_class_and_holder(sample: Sample) -> None:
+def test_leak_of_instances_names_class_and_holder(sample: Sample) -> None:
     variable, _, attribute = sample.holding_of(5100).chain
     assert variable.text == "variable SESSIONS of module __main__"
     assert variable.line == line_of("INSTANCES")
@@ -108,7 +108,7 @@ def test_a_leak_in_instances_is_named_by_class_and_holder(sample: Sample) -> Non
     assert LINES[(attribute.line or 0) - 1] == "class Session:"
 
 
-def test_a_leak_in_a_class_attribute_is_named(sample: Sample) -> None:
+def test_leak_in_class_attribute_is_named(sample: Sample) -> None:
     chain = sample.holding_of(2100).chain
     line = LINES.index("class Registry:") + 1
     assert chain[0].text == "variable Registry of module __main__"
@@ -116,7 +116,7 @@ def test_a_leak_in_a_class_attribute_is_named(sample: Sample) -> None:
     assert "at entries" in chain[-2].text
 
 
-def test_a_growing_memory_channel_is_named_by_the_task_that_has_it() -> None:
+def test_growing_memory_channel_names_its_task() -> None:
     """Not just by the line of trio's own that all channels have in common."""
     holding = Sample("trio").holding_of(6100)
     assert holding.is_rooted
@@ -126,7 +126,7 @@ def test_a_growing_memory_channel_is_named_by_the_task_that_has_it() -> None:
     assert holding.chain[-1].text == f"a deque of {leaking.COUNT}"
 
 
-def test_a_string_that_a_running_frame_alone_has_is_found() -> None:
+def test_string_in_running_frame_is_found() -> None:
     """The collector knows nothing of the variables of frames that run."""
     holding = Sample("threads").holding_of(leaking.GROWN, count=1)
     (step,) = holding.chain
@@ -134,7 +134,7 @@ def test_a_string_that_a_running_frame_alone_has_is_found() -> None:
     assert step.file == str(PROGRAM)
 
 
-def test_every_tracked_object_is_found_though_others_of_its_type_died(
+def test_every_tracked_object_is_found(
     sample: Sample,
 ) -> None:
     """In whose place many of the new ones are."""
@@ -143,7 +143,7 @@ def test_every_tracked_object_is_found_though_others_of_its_type_died(
     assert leaking.COUNT <= counts["list"] < leaking.COUNT + 20
 
 
-def test_what_is_found_adds_up(sample: Sample) -> None:
+def test_memory_report_adds_up(sample: Sample) -> None:
     report = sample.report
     total = report.total_retained
     for groups in (
@@ -167,7 +167,7 @@ def sum_of(groups: tuple[ObjectGroup, ...]) -> tuple[int, int]:
     return sum(g.memory for g in groups), sum(g.count for g in groups)
 
 
-def test_what_was_frozen_is_frozen_again(sample: Sample) -> None:
+def test_sample_restores_frozen_objects(sample: Sample) -> None:
     assert_same_frozen(sample)
     assert sample.fields["same_collector"]
 
@@ -180,7 +180,7 @@ def assert_same_frozen(sample: Sample) -> None:
     assert before - died - 20 <= after <= before - died
 
 
-def test_the_report_says_what_its_figures_mean(sample: Sample) -> None:
+def test_memory_report_explains_its_figures(sample: Sample) -> None:
     notes = " ".join(sample.report.notes)
     assert "not the line that allocated them" in notes
     assert "total_allocated is net" in notes
@@ -189,7 +189,7 @@ def test_the_report_says_what_its_figures_mean(sample: Sample) -> None:
     assert sample.report.total_allocated.memory > 0
 
 
-def test_a_collection_by_the_application_itself_is_noted() -> None:
+def test_full_collection_by_application_is_noted() -> None:
     """In a process with a frozen heap it mixes old and new: the rest still holds."""
     sample = Sample("threads", "collecting")
     assert any("a full garbage collection" in note for note in sample.report.notes)
@@ -230,7 +230,7 @@ HOARD = {"buffer": bytearray()}
 
 
 @pytest.mark.usefixtures("nothing_left")
-def test_what_grew_that_was_there_before_is_named() -> None:
+def test_grown_old_objects_are_named() -> None:
     """It is in no total: those are of new objects."""
     sampling = MemorySampling.start(TIME_BOX)
     ARRAY.extend([None] * 60_000)
@@ -271,7 +271,7 @@ def test_old_objects_and_garbage_are_not_retained() -> None:
 
 
 @pytest.mark.usefixtures("nothing_left")
-def test_a_dictionary_that_begins_to_be_tracked_is_not_new() -> None:
+def test_dict_that_becomes_tracked_is_not_new() -> None:
     """One of numbers alone is not tracked; an entry later it is."""
     old: list[dict[str, Any]] = [{"number": n} for n in range(1000)]
     gc.collect()
@@ -314,7 +314,7 @@ KEPT: list[Any] = []
 
 
 @pytest.mark.usefixtures("nothing_left")
-def test_no_code_of_the_application_is_run() -> None:
+def test_sample_runs_no_application_code() -> None:
     sampling = MemorySampling.start(TIME_BOX)
     KEPT.extend([Touchy(), TouchyText("x"), [Touchy()], (TouchyText("y"),)])
     report = sampling.finish(TIME_BOX)
@@ -324,7 +324,7 @@ def test_no_code_of_the_application_is_run() -> None:
 
 
 @pytest.mark.usefixtures("nothing_left")
-def test_strings_in_the_place_of_others_are_found() -> None:
+def test_strings_at_reused_addresses_are_found() -> None:
     """At the same addresses; that an address was in use before tells nothing."""
     doomed = [f"doomed {number:10}" for number in range(20_000)]
     addresses = set(map(id, doomed))
@@ -342,7 +342,7 @@ def test_strings_in_the_place_of_others_are_found() -> None:
 
 
 @pytest.mark.usefixtures("nothing_left")
-def test_a_second_sample_is_told_to_wait() -> None:
+def test_second_sample_is_busy() -> None:
     sampling = MemorySampling.start(TIME_BOX)
     with pytest.raises(
         BusyError, match="a memory sample of this process is already running"
@@ -354,7 +354,7 @@ def test_a_second_sample_is_told_to_wait() -> None:
 
 @pytest.mark.usefixtures("nothing_left")
 @pytest.mark.parametrize("when", ["during the period", "while it is counted"])
-def test_an_aborted_sample_leaves_nothing_behind(when: str) -> None:
+def test_aborted_sample_leaves_nothing_behind(when: str) -> None:
     sampling = MemorySampling.start(TIME_BOX)
     if when == "while it is counted":
         sampling.stop(TIME_BOX)
@@ -363,7 +363,7 @@ def test_an_aborted_sample_leaves_nothing_behind(when: str) -> None:
 
 
 @pytest.mark.usefixtures("nothing_left")
-def test_a_count_that_takes_too_long_is_an_error() -> None:
+def test_sample_past_time_limit_is_an_error() -> None:
     sampling = MemorySampling.start(TIME_BOX)
     with pytest.raises(SnapshotError, match="ran out of time"):
         sampling.finish(0.001)
@@ -371,7 +371,7 @@ def test_a_count_that_takes_too_long_is_an_error() -> None:
 
 
 @pytest.mark.usefixtures("nothing_left")
-def test_without_the_snapshot_of_the_start_there_is_no_report() -> None:
+def test_sample_without_baseline_is_an_error() -> None:
     """There would be no telling which strings are new."""
     sampling = MemorySampling.start(0.001)
     with pytest.raises(SnapshotError, match="snapshot at the start"):

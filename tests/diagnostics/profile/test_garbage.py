@@ -34,7 +34,7 @@ def profile_of(*generations: int) -> GarbageReport:
 
 
 @given(st.lists(st.integers(0, 2), max_size=20))
-def test_every_collection_is_counted_in_its_generation_and_in_one_bucket(
+def test_each_collection_is_in_its_generation_and_one_bucket(
     generations: list[int],
 ) -> None:
     report = profile_of(*generations)
@@ -48,7 +48,7 @@ def test_every_collection_is_counted_in_its_generation_and_in_one_bucket(
     assert [bucket.up_to for bucket in report.histogram] == [*BUCKETS, None]
 
 
-def test_what_was_freed_is_counted() -> None:
+def test_collected_objects_are_counted() -> None:
     profile = GarbageProfiler()
     profile.start()
     for _ in range(100):
@@ -62,7 +62,7 @@ def test_what_was_freed_is_counted() -> None:
     assert report.data.startswith("1 collection in ")
 
 
-def test_a_second_profile_is_told_that_the_first_one_runs() -> None:
+def test_second_garbage_profile_is_busy() -> None:
     first, second = GarbageProfiler(), GarbageProfiler()
     first.start()
     with pytest.raises(BusyError, match="another"):
@@ -72,7 +72,7 @@ def test_a_second_profile_is_told_that_the_first_one_runs() -> None:
     second.stop()
 
 
-def test_to_stop_twice_gives_the_same_report() -> None:
+def test_stop_twice_returns_same_report() -> None:
     profile = GarbageProfiler()
     profile.start()
     report = profile.stop()
@@ -81,12 +81,12 @@ def test_to_stop_twice_gives_the_same_report() -> None:
     assert not any(isinstance(c, type(profile.stop)) for c in gc.callbacks)
 
 
-def test_what_never_began_cannot_be_stopped() -> None:
+def test_stop_without_start_is_refused() -> None:
     with pytest.raises(UnavailableError):
         GarbageProfiler().stop()
 
 
-def test_an_application_that_clears_the_callbacks_does_no_harm() -> None:
+def test_cleared_gc_callbacks_are_tolerated() -> None:
     profile = GarbageProfiler()
     profile.start()
     before = gc.callbacks[:]
@@ -95,7 +95,7 @@ def test_an_application_that_clears_the_callbacks_does_no_harm() -> None:
     gc.callbacks[:] = [c for c in before if c not in gc.callbacks][:-1]
 
 
-def test_a_collection_that_began_before_is_left_out() -> None:
+def test_collection_begun_before_start_is_ignored() -> None:
     profile = GarbageProfiler()
     profile.start()
     (callback,) = gc.callbacks[-1:]
@@ -107,7 +107,7 @@ def collect() -> None:
     gc.collect()
 
 
-def test_a_collection_that_takes_long_is_noted_with_its_stack() -> None:
+def test_long_collection_has_its_stack() -> None:
     profile = GarbageProfiler()
     kept = [[number] for number in range(100_000)]
     profile.start()

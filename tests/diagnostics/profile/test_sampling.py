@@ -98,7 +98,7 @@ def kinds_of(profile: SampledProfile, thread: str) -> set[str]:
     return {stack.kind for stack in profile.stacks if stack.thread == thread}
 
 
-def test_a_thread_that_computes_runs_and_one_that_waits_does_not() -> None:
+def test_computing_thread_is_running_and_blocked_is_waiting() -> None:
     profile = sampled_mostly(
         {"busy": RUNNING, "idle": WAITING, "asleep": WAITING},
         busy=lambda: compute(STOP),
@@ -117,7 +117,7 @@ def nap(stop: threading.Event) -> None:
         time.sleep(0.05)
 
 
-def test_totals_are_samples() -> None:
+def test_profile_totals_match_samples() -> None:
     """Each look sees each thread once, and all of its time goes somewhere."""
     profile = sampled(30, busy=lambda: compute(STOP), idle=STOP.wait)
     assert profile.samples == 30
@@ -129,12 +129,12 @@ def test_totals_are_samples() -> None:
     assert 0 < profile.overhead < 1
 
 
-def test_the_thread_that_looks_is_left_out() -> None:
+def test_profile_omits_sampling_thread() -> None:
     profile = sampled(3, idle=STOP.wait)
     assert kinds_of(profile, "MainThread") == set()
 
 
-def test_there_is_room_for_so_many_stacks_and_the_rest_is_counted() -> None:
+def test_profile_limits_stacks_and_counts_the_rest() -> None:
     """Nothing of the time is lost."""
     profile = sampled(
         50, 1, busy=lambda: compute(STOP), idle=STOP.wait, asleep=lambda: nap(STOP)
@@ -145,7 +145,7 @@ def test_there_is_room_for_so_many_stacks_and_the_rest_is_counted() -> None:
     assert counted >= 150
 
 
-async def test_suspended_tasks_are_seen_as_wall_time() -> None:
+async def test_profile_has_suspended_tasks_as_wall_time() -> None:
     async def pause() -> None:
         await trio.sleep_forever()
 
@@ -168,7 +168,7 @@ async def test_suspended_tasks_are_seen_as_wall_time() -> None:
     assert {stack.kind for stack in waiting} == {WAITING}
 
 
-async def test_many_tasks_are_looked_at_less_often() -> None:
+async def test_many_tasks_are_sampled_less_often() -> None:
     """So that looking stays cheap."""
     async with trio.open_nursery() as nursery:
         for _ in range(500):
@@ -186,7 +186,7 @@ async def test_many_tasks_are_looked_at_less_often() -> None:
     assert report.task_interval > report.interval
 
 
-def test_a_call_that_waits_under_another_name_waits() -> None:
+def test_aliased_blocking_call_is_waiting() -> None:
     """As ``self._read`` does, where that is a file's."""
     read, write = os.pipe()
     with open(read, "rb", buffering=0) as pipe:
@@ -210,7 +210,7 @@ def test_a_call_that_waits_under_another_name_waits() -> None:
     os.close(write)
 
 
-def test_a_join_of_strings_does_not_wait() -> None:
+def test_string_join_is_running() -> None:
     """Other than that of threads."""
     words = ["word"] * 10_000
 
@@ -222,7 +222,7 @@ def test_a_join_of_strings_does_not_wait() -> None:
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="asks the kernel")
-def test_a_thread_that_gets_no_processor_does_not_wait() -> None:
+def test_runnable_thread_without_cpu_is_not_waiting() -> None:
     """It would run if it were let, as on a busy machine."""
     begun = threading.Event()
 
@@ -254,7 +254,7 @@ def test_a_thread_that_gets_no_processor_does_not_wait() -> None:
     assert {stack.kind for stack in seen} == {RUNNING}
 
 
-def test_a_thread_that_waits_for_another_one_to_end_waits() -> None:
+def test_thread_join_is_waiting() -> None:
     other = threading.Thread(target=STOP.wait)
     other.start()
     assert sampled_mostly({"joiner": WAITING}, joiner=other.join).samples
@@ -283,7 +283,7 @@ profiles = st.builds(
 
 
 @given(profiles)
-def test_folded_stacks_keep_the_time(profile: SampledProfile) -> None:
+def test_collapsed_stacks_keep_the_time(profile: SampledProfile) -> None:
     """One line each, whatever stands in the names."""
     found = collapsed(profile).splitlines()
     assert len(found) == len(profile.stacks)
@@ -295,7 +295,7 @@ def test_folded_stacks_keep_the_time(profile: SampledProfile) -> None:
 
 
 @given(profiles)
-def test_speedscope_s_schema_is_kept(profile: SampledProfile) -> None:
+def test_speedscope_follows_its_schema(profile: SampledProfile) -> None:
     """https://www.speedscope.app/file-format-schema.json, by hand."""
     tree = json.loads(speedscope(profile))
     assert tree["$schema"] == "https://www.speedscope.app/file-format-schema.json"
@@ -315,7 +315,7 @@ def test_speedscope_s_schema_is_kept(profile: SampledProfile) -> None:
 
 
 @pytest.mark.parametrize("format_", FORMATS)
-def test_a_report_says_what_it_is(format_: str) -> None:
+def test_profile_report_names_its_format(format_: str) -> None:
     profile = sampled(10, busy=lambda: compute(STOP))
     report = profile_report(profile, format_)
     assert report.format == format_
@@ -324,6 +324,6 @@ def test_a_report_says_what_it_is(format_: str) -> None:
     assert report.overflow == 0
 
 
-def test_a_format_that_does_not_exist_is_refused() -> None:
+def test_profile_report_unknown_format_is_refused() -> None:
     with pytest.raises(BadRequestError, match="speedscope, collapsed"):
         profile_report(sampled(1), "png")

@@ -39,7 +39,7 @@ def written(*stacks: tuple[str, ...]) -> str:
     return "\n".join(lines)
 
 
-def test_the_innermost_frame_comes_first() -> None:
+def test_parse_stacks_innermost_first() -> None:
     (stack,) = parse_stacks(written(MAIN))
     assert stack == FaultStack(
         locations=(
@@ -50,7 +50,7 @@ def test_the_innermost_frame_comes_first() -> None:
 
 
 @pytest.mark.parametrize("text", ["", HEAD, f"{HEAD}\n  <no Python frame>", "rubbish"])
-def test_what_has_no_frames_has_no_stacks(text: str) -> None:
+def test_parse_stacks_without_frames_is_empty(text: str) -> None:
     assert parse_stacks(text) == ()
     assert gil_holder(text) is None
 
@@ -65,7 +65,7 @@ def test_what_has_no_frames_has_no_stacks(text: str) -> None:
         pytest.param([IDLE, RESTING, THREAD], "matches", False, id="another thread"),
     ],
 )
-def test_the_one_that_lets_nobody_run_is_named(
+def test_gil_holder_is_found(
     stacks: list[tuple[str, ...]], function: str, is_main: bool
 ) -> None:
     found = gil_holder(written(*stacks))
@@ -74,5 +74,5 @@ def test_the_one_that_lets_nobody_run_is_named(
 
 
 @pytest.mark.parametrize("stacks", [[IDLE], [AGENT], [IDLE, RESTING, AGENT]])
-def test_nobody_is_named_where_all_wait(stacks: list[tuple[str, ...]]) -> None:
+def test_gil_holder_is_none_if_all_threads_wait(stacks: list[tuple[str, ...]]) -> None:
     assert gil_holder(written(*stacks)) is None

@@ -93,7 +93,7 @@ def test_stacks_are_read_while_c_code_sleeps_with_the_gil() -> None:
         assert process.stdout.readline() == "slept\n"
 
 
-def test_a_thread_that_goes_on_is_read_all_the_same() -> None:
+def test_read_stacks_of_moving_thread() -> None:
     with running(sys.executable, "-c", RUNS) as process:
         for _ in range(20):
             (thread,) = read_stacks(process.pid).threads
@@ -104,25 +104,25 @@ def test_a_thread_that_goes_on_is_read_all_the_same() -> None:
                 ]
 
 
-def test_a_program_that_is_not_this_interpreter_is_refused() -> None:
+def test_read_stacks_of_other_program_is_refused() -> None:
     with running("sh", "-c", "echo ready; read line") as process:
         assert interpreter_shift(process.pid) is None
         with pytest.raises(UnreadableError, match="another interpreter"):
             read_stacks(process.pid)
 
 
-def test_a_process_that_is_gone_is_refused() -> None:
+def test_read_stacks_of_exited_process_is_refused() -> None:
     process = subprocess.Popen([sys.executable, "-c", ""])
     process.wait()
     with pytest.raises(UnreadableError):
         read_stacks(process.pid)
 
 
-def test_the_layout_was_checked_on_this_interpreter() -> None:
+def test_layout_of_this_interpreter_is_known() -> None:
     assert isinstance(checked_layout(), Layout)
 
 
-def test_an_address_without_memory_is_an_error() -> None:
+def test_read_of_unmapped_address_fails() -> None:
     process = subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE)
     with process, MemoryReader(process.pid) as memory:
         for address in (0, 8, 1 << 63):
@@ -139,7 +139,7 @@ def code_objects(code: CodeType) -> Iterator[CodeType]:
 
 
 @pytest.mark.parametrize("module", [asyncio.base_events, snapshot, text_tree, pytest])
-def test_lines_are_those_that_python_tells(module: object) -> None:
+def test_line_at_agrees_with_python(module: object) -> None:
     path = str(module.__file__)  # type: ignore[attr-defined]  # a module has one
     with open(path, encoding="utf-8") as file:
         top = compile(file.read(), path, "exec")

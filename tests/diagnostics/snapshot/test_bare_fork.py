@@ -80,7 +80,7 @@ def count_objects(_: SnapshotReporter) -> Fields:
     return {"count": len(gc.get_objects())}
 
 
-def test_snapshots_beside_matrix_products_do_not_hang() -> None:
+def test_snapshot_beside_matrix_products_does_not_hang() -> None:
     """os.fork would: OpenBLAS joins its threads there, which wait for the GIL."""
     with running(multiply, allocate, come_and_go) as counts:
         for _ in range(8):
@@ -92,7 +92,7 @@ def test_snapshots_beside_matrix_products_do_not_hang() -> None:
         wait_until_more(counts)
 
 
-def test_a_snapshot_that_meets_a_held_lock_is_tried_again(
+def test_snapshot_with_held_lock_is_retried(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """The lock's owner does not exist in the child: it would wait for ever."""
@@ -112,7 +112,7 @@ def test_a_snapshot_that_meets_a_held_lock_is_tried_again(
     assert tries[0] == 3
 
 
-def test_a_snapshot_that_never_begins_is_given_up(
+def test_snapshot_that_never_begins_is_given_up(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     def hang() -> None:
@@ -124,7 +124,7 @@ def test_a_snapshot_that_never_begins_is_given_up(
         fork_snapshot(count_objects, TIME_BOX)
 
 
-def test_a_held_malloc_lock_is_met_in_the_rehearsal() -> None:
+def test_held_malloc_lock_is_detected_by_check_malloc() -> None:
     """Not somewhere in the middle of the work."""
     with running(allocate, allocate, allocate):
         for _ in range(15):
@@ -135,7 +135,7 @@ def test_a_held_malloc_lock_is_met_in_the_rehearsal() -> None:
                 snapshot.close()
 
 
-def test_where_no_system_call_is_known_a_process_without_foreign_threads_is_forked(
+def test_unknown_platform_without_foreign_threads_uses_os_fork(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(bare_fork, "_clone_arguments", lambda: None)
@@ -147,7 +147,7 @@ def test_where_no_system_call_is_known_a_process_without_foreign_threads_is_fork
         snapshot.close()
 
 
-def test_where_no_system_call_is_known_foreign_threads_are_a_reason_to_refuse(
+def test_unknown_platform_with_foreign_threads_is_refused(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(bare_fork, "_clone_arguments", lambda: None)
@@ -156,7 +156,7 @@ def test_where_no_system_call_is_known_foreign_threads_are_a_reason_to_refuse(
         fork_snapshot(count_objects, TIME_BOX)
 
 
-def test_threads_of_libraries_are_told_from_those_of_python() -> None:
+def test_foreign_threads_counts_only_library_threads() -> None:
     program = (
         "import threading, time\n"
         "from trio_supervisor.diagnostics.snapshot.bare_fork import foreign_threads\n"
@@ -176,13 +176,13 @@ def test_threads_of_libraries_are_told_from_those_of_python() -> None:
     assert found.stdout.split() == ["0", "True"]
 
 
-def test_the_signal_mask_is_as_it_was() -> None:
+def test_bare_fork_restores_signal_mask() -> None:
     before = signal.pthread_sigmask(signal.SIG_BLOCK, ())
     fork_snapshot(count_objects, TIME_BOX).close()
     assert signal.pthread_sigmask(signal.SIG_BLOCK, ()) == before
 
 
-def test_a_child_of_another_thread_is_no_snapshot() -> None:
+def test_fork_of_another_thread_is_no_snapshot() -> None:
     """A thread may fork between our preparations and our system call."""
     codes: list[int] = []
 

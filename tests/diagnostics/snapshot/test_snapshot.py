@@ -59,7 +59,7 @@ def is_gone(process_id: int) -> bool:
     return False
 
 
-def test_it_finds_what_was_there_and_the_process_goes_on() -> None:
+def test_snapshot_sees_heap_while_process_continues() -> None:
     kept = ["as it was"]
     snapshot = fork_snapshot(lambda _: {"kept": kept}, TIME_BOX)
     kept.append("later")
@@ -71,7 +71,7 @@ def test_it_finds_what_was_there_and_the_process_goes_on() -> None:
     assert 0 < snapshot.pause < TIME_BOX
 
 
-def test_its_progress_is_told() -> None:
+def test_snapshot_reports_progress() -> None:
     """In the parts of the work that it is said to be of."""
     go, theirs = os.pipe()
 
@@ -94,11 +94,11 @@ def test_its_progress_is_told() -> None:
         os.close(theirs)
 
 
-def test_a_result_may_be_larger_than_a_pipe() -> None:
+def test_snapshot_result_larger_than_a_pipe() -> None:
     assert len(run(lambda _: {"text": "x" * 1_000_000})["text"]) == 1_000_000
 
 
-def test_it_keeps_no_descriptor_of_the_process() -> None:
+def test_snapshot_closes_inherited_descriptors() -> None:
     """But for standard input and output, which lead nowhere, and its pipe."""
 
     def work(_: SnapshotReporter) -> Fields:
@@ -110,7 +110,7 @@ def test_it_keeps_no_descriptor_of_the_process() -> None:
     assert run(work) == {**null, "count": 4}
 
 
-def test_it_takes_no_part_in_anything() -> None:
+def test_snapshot_is_isolated() -> None:
     """Low priority, first to be killed, no signal handlers, nothing collected."""
 
     def work(_: SnapshotReporter) -> Fields:
@@ -217,7 +217,9 @@ class OtherThreads:
         raise ValueError(connection.descriptor)
 
 
-def test_what_other_threads_have_is_not_finalised(goodbyes: tuple[int, int]) -> None:
+def test_snapshot_does_not_finalize_other_threads_data(
+    goodbyes: tuple[int, int],
+) -> None:
     """Nor at the end, by an exit handler or by a destructor."""
     read, write = goodbyes
     atexit.register(os.write, write, b"exit handler")
@@ -232,7 +234,7 @@ def test_what_other_threads_have_is_not_finalised(goodbyes: tuple[int, int]) -> 
         del own
 
 
-def test_a_plain_fork_does_finalise_it(goodbyes: tuple[int, int]) -> None:
+def test_plain_fork_finalizes_other_threads_data(goodbyes: tuple[int, int]) -> None:
     """Or else the test above would prove nothing."""
     read, write = goodbyes
     with OtherThreads(write):
@@ -243,7 +245,7 @@ def test_a_plain_fork_does_finalise_it(goodbyes: tuple[int, int]) -> None:
         assert read_all(read) == b"goodbye goodbye goodbye "
 
 
-def test_no_reference_to_other_threads_is_kept(goodbyes: tuple[int, int]) -> None:
+def test_snapshot_leaks_no_reference_to_threads(goodbyes: tuple[int, int]) -> None:
     """What a thread had is finalised when it ends, snapshots or not."""
     read, write = goodbyes
     for _ in range(3):
@@ -252,7 +254,7 @@ def test_no_reference_to_other_threads_is_kept(goodbyes: tuple[int, int]) -> Non
         assert read_all(read) == b"goodbye goodbye goodbye "
 
 
-def test_it_ends_itself_when_its_time_is_over() -> None:
+def test_snapshot_exits_at_its_deadline() -> None:
     """Even if nobody looks after it."""
     snapshot = fork_snapshot(sleep_forever, 0.05)
     assert snapshot.pidfd is not None
@@ -262,7 +264,7 @@ def test_it_ends_itself_when_its_time_is_over() -> None:
     snapshot.close()
 
 
-def test_waiting_for_it_ends_when_its_time_is_over() -> None:
+def test_snapshot_wait_ends_at_deadline() -> None:
     def be_deaf(_: SnapshotReporter) -> Fields:
         signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())
         return sleep_forever(_)
@@ -274,7 +276,7 @@ def test_waiting_for_it_ends_when_its_time_is_over() -> None:
     assert is_gone(snapshot.process_id)
 
 
-def test_it_ends_when_it_is_closed() -> None:
+def test_snapshot_close_kills_it() -> None:
     snapshot = fork_snapshot(sleep_forever, TIME_BOX)
     began = time.monotonic()
     snapshot.close()
@@ -283,7 +285,7 @@ def test_it_ends_when_it_is_closed() -> None:
     assert time.monotonic() - began < TIME_BOX / 2
 
 
-def test_it_ends_when_the_process_is_gone() -> None:
+def test_snapshot_exits_with_its_parent() -> None:
     """It notices when it would tell how far it is."""
     read, write = os.pipe()
 
@@ -304,7 +306,7 @@ def test_it_ends_when_the_process_is_gone() -> None:
     os.close(read)
 
 
-def test_work_that_fails_says_why() -> None:
+def test_snapshot_failure_has_its_reason() -> None:
     def work(_: SnapshotReporter) -> Fields:
         raise KeyError("nothing of that name")
 
@@ -312,7 +314,7 @@ def test_work_that_fails_says_why() -> None:
         run(work)
 
 
-def test_the_application_does_not_learn_of_it() -> None:
+def test_snapshot_runs_no_fork_handlers() -> None:
     """No SIGCHLD, no child to be waited for, and no hook of os.register_at_fork."""
     learned: list[str] = []
     is_over = False
@@ -347,13 +349,13 @@ def test_the_application_does_not_learn_of_it() -> None:
     assert learned == []
 
 
-def test_no_descriptor_is_left_behind() -> None:
+def test_snapshot_leaves_no_descriptor() -> None:
     before = set(os.listdir("/proc/self/fd"))
     run(lambda _: {})
     assert set(os.listdir("/proc/self/fd")) == before
 
 
-def test_forks_beside_busy_threads_do_not_hang() -> None:
+def test_snapshot_beside_busy_threads_does_not_hang() -> None:
     """Threads that come and go, and log, with locks and thread-local data."""
     leave = threading.Event()
     logger = logging.getLogger(f"{__name__}.busy")
@@ -384,7 +386,7 @@ def test_forks_beside_busy_threads_do_not_hang() -> None:
         logger.handlers.pop().stream.close()  # type: ignore[attr-defined]  # made above
 
 
-def test_python_does_not_warn_of_it() -> None:
+def test_snapshot_emits_no_warning() -> None:
     """Here warnings are errors, and from 3.12 on a fork beside threads is one."""
     leave = threading.Event()
     thread = threading.Thread(target=leave.wait)
@@ -396,7 +398,7 @@ def test_python_does_not_warn_of_it() -> None:
         thread.join()
 
 
-def test_other_warnings_still_come() -> None:
+def test_other_fork_warnings_are_kept() -> None:
     with pytest.raises(DeprecationWarning, match="something else"):
         warnings.warn("something else", DeprecationWarning, stacklevel=1)
 
@@ -404,14 +406,14 @@ def test_other_warnings_still_come() -> None:
 MIB = 1 << 20
 
 
-def test_it_is_refused_where_memory_is_short() -> None:
+def test_snapshot_without_free_memory_is_refused() -> None:
     refuse_if_short(100 * MIB, 200 * MIB)
     with pytest.raises(LowMemoryError, match=r"\(100 MiB\), but only 110 MiB are free"):
         refuse_if_short(100 * MIB, 110 * MIB)
 
 
 @pytest.mark.parametrize(("limit", "free"), [("1000", 250), ("max", None)])
-def test_a_cgroup_that_limits_memory_counts(
+def test_free_memory_respects_cgroup_limit(
     tmp_path: Path, limit: str, free: int | None
 ) -> None:
     (tmp_path / "memory.max").write_text(f"{limit}\n")
@@ -420,5 +422,5 @@ def test_a_cgroup_that_limits_memory_counts(
     assert free_in_group(tmp_path) == free
 
 
-def test_there_is_no_more_memory_than_the_host_has() -> None:
+def test_free_memory_is_at_most_the_hosts() -> None:
     assert free_memory() <= host_free_memory() * 1.05

@@ -43,7 +43,7 @@ def is_lingering(report: ThreadReport) -> bool:
     return any(frame.source == "leave.wait()" for frame in frames)
 
 
-def test_every_thread_is_there_with_its_innermost_line_last() -> None:
+def test_thread_report_has_all_threads_innermost_last() -> None:
     with lingering():
         report = look_until(lambda: thread_report(), is_lingering)
     main, *_ = report.threads
@@ -59,13 +59,13 @@ def test_every_thread_is_there_with_its_innermost_line_last() -> None:
     assert functions.index(frame.function) < functions.index("Event.wait")
 
 
-def test_the_frames_that_take_the_report_are_left_out() -> None:
+def test_thread_report_omits_its_own_frames() -> None:
     report = thread_report()
     main, *_ = report.threads
     assert main.frames[-1].source == "report = thread_report()"
 
 
-def test_the_text_has_every_line_of_every_thread() -> None:
+def test_thread_report_text_has_all_lines() -> None:
     report = thread_report()
     for stack in report.threads:
         assert f"Thread {stack.name} (ident {stack.ident}" in report.data
@@ -73,7 +73,7 @@ def test_the_text_has_every_line_of_every_thread() -> None:
             assert f"{frame.file}:{frame.line} in {frame.function}" in report.data
 
 
-def test_variables_are_told_on_request_only() -> None:
+def test_thread_report_has_variables_on_request() -> None:
     """Cut short, a secret hidden, and no repr of the application's is asked for."""
     with lingering():
         look_until(lambda: thread_report(), is_lingering)
@@ -88,7 +88,7 @@ def test_variables_are_told_on_request_only() -> None:
     assert "      count = 3" in full.data.splitlines()
 
 
-def test_there_is_room_for_so_many_variables_only() -> None:
+def test_thread_report_limits_variables() -> None:
     """A deep recursion does not make a report that no message can carry."""
 
     def descend(depth: int) -> ThreadReport:

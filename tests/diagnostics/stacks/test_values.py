@@ -65,11 +65,11 @@ class Loud(list[int]):
         (len, "<function len>"),
     ],
 )
-def test_builtin_values_are_shown(value: object, text: str) -> None:
+def test_short_shows_builtin_values(value: object, text: str) -> None:
     assert short(value) == text
 
 
-def test_an_application_s_object_is_named_but_not_asked() -> None:
+def test_short_names_objects_without_calling_them() -> None:
     """Neither itself nor its class, nor inside of a container."""
     hostile = Hostile()
     assert short(hostile).startswith(f"<{__name__}.Hostile at 0x")
@@ -78,7 +78,7 @@ def test_an_application_s_object_is_named_but_not_asked() -> None:
     assert "Loud at 0x" in short(Loud([1]))
 
 
-def test_a_huge_value_takes_no_time() -> None:
+def test_short_of_huge_value_is_fast() -> None:
     """The digits of such an int alone would take minutes."""
     huge = 1 << 40_000_000
     began = time.perf_counter()
@@ -87,7 +87,7 @@ def test_a_huge_value_takes_no_time() -> None:
     assert time.perf_counter() - began < 1
 
 
-def test_secrets_are_hidden() -> None:
+def test_short_locals_hides_secrets() -> None:
     """By the name of the variable, and by that of a key."""
     found = short_locals(
         {"password": "hunter2", "headers": {"Authorization": "hunter2"}}, 10
@@ -96,7 +96,7 @@ def test_secrets_are_hidden() -> None:
     assert found["password"] == "<hidden>"
 
 
-def test_modules_are_left_out_and_the_rest_is_counted() -> None:
+def test_short_locals_omits_modules_and_counts_the_rest() -> None:
     found = short_locals({"time": time, "a": 1, "b": 2}, 2)
     assert found == {"a": "1", "...": "1 more"}
 
@@ -108,7 +108,7 @@ anything: Any = st.recursive(
 
 
 @given(anything)
-def test_nothing_is_long(value: object) -> None:
+def test_short_is_at_most_120_characters(value: object) -> None:
     """And everything is text that JSON can carry."""
     text = short(value)
     assert len(text) <= LONGEST

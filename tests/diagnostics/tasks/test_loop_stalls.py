@@ -59,7 +59,7 @@ async def stalled_by(watch: StallWatch, cause: Cause, is_it: IsIt) -> StallRepor
 
 
 @BACKENDS
-def test_a_line_that_blocks_is_found_with_its_task(backend: str) -> None:
+def test_stall_has_blocking_line_and_task(backend: str) -> None:
     async def culprit() -> None:
         time.sleep(0.3)  # noqa: ASYNC251 (what is to be found)
 
@@ -88,7 +88,7 @@ def test_a_line_that_blocks_is_found_with_its_task(backend: str) -> None:
 
 
 @BACKENDS
-def test_a_stall_that_lasts_is_told_while_it_does(backend: str) -> None:
+def test_current_stall_is_reported(backend: str) -> None:
     async def main() -> StallReport:
         with watched() as watch:
             await anyio.sleep(0.03)
@@ -116,7 +116,7 @@ def timed(function: Callable[[], None]) -> float:
 
 
 @BACKENDS
-def test_c_code_that_holds_the_interpreter_is_found(backend: str) -> None:
+def test_stall_by_c_code_that_holds_the_gil_is_found(backend: str) -> None:
     """The first other thread to run afterwards sees that it is still there."""
 
     length = 18
@@ -140,7 +140,7 @@ def test_c_code_that_holds_the_interpreter_is_found(backend: str) -> None:
 
 
 @BACKENDS
-def test_a_loop_that_is_idle_or_busy_with_many_things_is_not_stalled(
+def test_idle_or_busy_loop_has_no_stall(
     backend: str,
 ) -> None:
     async def work() -> None:
@@ -163,7 +163,7 @@ def test_a_loop_that_is_idle_or_busy_with_many_things_is_not_stalled(
     assert report.data.startswith("the event loop was never blocked")
 
 
-def test_an_idle_loop_is_not_even_woken() -> None:
+def test_idle_loop_is_not_woken() -> None:
     """It is left alone as long as it waits for events."""
 
     async def main() -> list[object]:
@@ -186,7 +186,7 @@ def test_an_idle_loop_is_not_even_woken() -> None:
     assert trio.run(main) == []
 
 
-def test_only_the_latest_are_kept_and_all_are_counted() -> None:
+def test_stall_report_keeps_latest_and_counts_all() -> None:
     """With a watch that calls anything a stall."""
 
     async def main() -> StallReport:
@@ -205,7 +205,7 @@ def test_only_the_latest_are_kept_and_all_are_counted() -> None:
 
 
 @pytest.mark.parametrize("main_loop", [MainLoop(), MainLoop(ident=-1)])
-def test_plain_code_has_no_loop_to_stall(main_loop: MainLoop) -> None:
+def test_plain_function_has_no_stalls(main_loop: MainLoop) -> None:
     watch = StallWatch(main_loop)
     watch.look()
     assert watch.report().data == "no event loop"
@@ -213,7 +213,7 @@ def test_plain_code_has_no_loop_to_stall(main_loop: MainLoop) -> None:
 
 
 @BACKENDS
-def test_a_loop_that_has_ended_is_not_asked_any_more(backend: str) -> None:
+def test_ended_loop_gets_no_ping(backend: str) -> None:
     async def main() -> StallWatch:
         return StallWatch(current_main_loop(), threshold=0.0, interval=0.0)
 
@@ -223,7 +223,7 @@ def test_a_loop_that_has_ended_is_not_asked_any_more(backend: str) -> None:
     assert watch.report().count == 0
 
 
-def test_an_asyncio_task_is_named_with_its_function() -> None:
+def test_asyncio_stall_names_task_and_function() -> None:
     async def main() -> StallReport:
         with watched() as watch:
             return await stalled_by(watch, run_task, is_it)

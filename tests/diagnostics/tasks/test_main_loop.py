@@ -13,7 +13,7 @@ from tests.kits.places import ROOT
 
 @pytest.mark.parametrize("stuck", ["spin", "sleep", "deadlock"])
 @pytest.mark.parametrize("backend", ["trio", "asyncio", "sync"])
-def test_the_line_is_named(backend: str, stuck: str) -> None:
+def test_profile_names_hot_line(backend: str, stuck: str) -> None:
     """By the stack, by the running task, and by what waits for what."""
     command = [sys.executable, "-m", "tests.kits.busy_process", backend, stuck]
     with subprocess.Popen(command, stdout=subprocess.PIPE, cwd=ROOT) as process:

@@ -61,7 +61,7 @@ async def listen() -> None:
             nursery.start_soon(wait_outer, name="connection")
 
 
-async def test_a_tree_of_nurseries_is_told_with_what_each_task_waits_in() -> None:
+async def test_trio_report_has_nurseries_and_stacks() -> None:
     async with trio.open_nursery() as nursery:
         nursery.start_soon(listen, name="listener")
         await trio.testing.wait_all_tasks_blocked()
@@ -83,7 +83,7 @@ async def test_a_tree_of_nurseries_is_told_with_what_each_task_waits_in() -> Non
     assert "×3" in report.data  # noqa: RUF001 (as people write it)
 
 
-async def test_each_task_is_told_by_its_own_line() -> None:
+async def test_trio_report_has_each_tasks_own_line() -> None:
     async def first_or_second(is_first: bool) -> None:
         if is_first:
             await trio.sleep_forever()  # the first
@@ -100,17 +100,17 @@ async def test_each_task_is_told_by_its_own_line() -> None:
     assert lines[1] == lines[0] + 1
 
 
-async def test_the_running_task_is_told_down_to_the_function_that_it_calls() -> None:
+async def test_running_trio_task_has_full_stack() -> None:
     report = look()
     (running,) = [task for task in report.tasks if task.state == "running"]
     found = functions(report, running)
     assert found.index("look") < found.index("from_another_thread")
-    name = test_the_running_task_is_told_down_to_the_function_that_it_calls.__name__
+    name = test_running_trio_task_has_full_stack.__name__
     assert found[0] == name or name in found
     assert "▶" in report.data
 
 
-async def test_a_task_that_waits_for_its_turn_is_no_blocked_one() -> None:
+async def test_runnable_trio_task_is_not_blocked() -> None:
     async def turn() -> None:
         await trio.sleep_forever()
 
@@ -124,7 +124,7 @@ async def test_a_task_that_waits_for_its_turn_is_no_blocked_one() -> None:
         assert named(look(), "fresh").is_cancelled
 
 
-async def test_the_loop_s_own_tasks_are_marked() -> None:
+async def test_trio_system_tasks_are_marked() -> None:
     report = look()
     system = [task for task in report.tasks if task.is_system]
     assert "<TrioToken.run_sync_soon task>" in [task.name for task in system]
@@ -132,7 +132,7 @@ async def test_the_loop_s_own_tasks_are_marked() -> None:
     assert "[system]" in report.data
 
 
-async def test_scopes_are_told_with_the_time_that_is_left() -> None:
+async def test_trio_scopes_have_time_left() -> None:
     shield = trio.CancelScope(shield=True)
 
     async def hurry() -> None:
@@ -156,7 +156,7 @@ async def test_scopes_are_told_with_the_time_that_is_left() -> None:
     assert around.scope.deadline == pytest.approx(300, abs=5)
 
 
-async def test_to_look_at_a_scope_whose_time_is_over_does_not_cancel_it() -> None:
+async def test_report_does_not_cancel_expired_scope() -> None:
     """As ``CancelScope.cancel_called`` would, by the clock of whoever asks."""
     async with trio.open_nursery() as nursery:
         nursery.start_soon(wait_inner)
@@ -171,7 +171,7 @@ async def test_to_look_at_a_scope_whose_time_is_over_does_not_cancel_it() -> Non
         nursery.cancel_scope.cancel()
 
 
-async def test_what_an_async_generator_waits_in_is_seen() -> None:
+async def test_stack_includes_async_generator() -> None:
     """Python does not say whom ``asend`` drives."""
 
     async def numbers() -> AsyncIterator[int]:
@@ -191,7 +191,7 @@ async def test_what_an_async_generator_waits_in_is_seen() -> None:
     assert found[:3] == ["consume", "numbers", "wait_inner"]
 
 
-async def test_without_trio_s_private_parts_it_says_less_and_does_not_fail(
+async def test_report_without_private_trio_api_is_shorter(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """Here: names that its next version might not have."""
@@ -289,7 +289,7 @@ def asyncio_report(
         (groups_by_anyio, 1),
     ],
 )
-def test_who_awaits_whom_is_found(
+def test_asyncio_report_has_awaiters(
     function: Callable[[], Coroutine[Any, Any, None]], count: int
 ) -> None:
     """By whichever way one asyncio task waits for others."""
@@ -305,20 +305,20 @@ def test_who_awaits_whom_is_found(
     assert below.strip().startswith("╰─ ⏸ leaf")
 
 
-def test_the_running_asyncio_task_is_marked() -> None:
+def test_running_asyncio_task_is_marked() -> None:
     report = asyncio_report(awaits)
     (running,) = [task for task in report.tasks if task.state == "running"]
     assert functions(report, running)[0] == "main"
     assert "from_another_thread" in functions(report, running)
 
 
-def test_without_a_loop_it_says_so() -> None:
+def test_report_without_loop_says_so() -> None:
     report = scheduler_report(MainLoop())
     assert report == SchedulerReport(data="no event loop")
 
 
 @pytest.mark.parametrize("backend", ["trio", "asyncio"])
-def test_a_loop_that_code_started_by_itself_is_found(backend: str) -> None:
+def test_loop_started_by_target_is_found(backend: str) -> None:
     """By the thread's stack, from another thread."""
     ident = threading.get_ident()
 
@@ -332,7 +332,7 @@ def test_a_loop_that_code_started_by_itself_is_found(backend: str) -> None:
     assert find_main_loop(-1).names == ()
 
 
-def test_deep_nurseries_are_flat_data() -> None:
+def test_deep_nurseries_are_reported_flat() -> None:
     """The protocol limits nesting; text ends where nobody could read it."""
 
     async def descend(depth: int, done: list[SchedulerReport]) -> None:
@@ -351,7 +351,7 @@ def test_deep_nurseries_are_flat_data() -> None:
 
 
 @pytest.mark.parametrize("backend", ["trio", "asyncio"])
-def test_tasks_that_begin_and_end_meanwhile_do_no_harm(backend: str) -> None:
+def test_report_tolerates_tasks_that_start_and_exit(backend: str) -> None:
     """A thread looks all the time while tasks come and go."""
     seen: list[int] = []
     errors: list[BaseException] = []
@@ -389,7 +389,7 @@ def test_tasks_that_begin_and_end_meanwhile_do_no_harm(backend: str) -> None:
 
 @settings(max_examples=20, deadline=None)
 @given(st.recursive(st.just([]), lambda inner: st.lists(inner, max_size=4)))
-def test_every_task_of_any_tree_is_told_once(tree: Any) -> None:
+def test_report_has_every_task_once(tree: Any) -> None:
     """With the parent that it has."""
 
     async def grow(branches: Any) -> None:
@@ -421,7 +421,7 @@ def test_every_task_of_any_tree_is_told_once(tree: Any) -> None:
     assert len({task.id for task in report.tasks}) == len(report.tasks)
 
 
-def test_a_loop_of_another_thread_is_told_from_the_main_one() -> None:
+def test_main_loop_of_another_thread_is_distinguished() -> None:
     """The agent has a loop of its own: only the main one's tasks are told."""
 
     async def agent() -> SchedulerReport:

@@ -252,11 +252,13 @@ def leak(held: HolderFacts = HELD, **changes: Any) -> Facts:
         ),
     ],
 )
-def test_each_fault_is_told_and_nothing_else(facts: Facts, expected: list[str]) -> None:
+def test_diagnose_finds_each_fault_and_nothing_else(
+    facts: Facts, expected: list[str]
+) -> None:
     assert kinds(facts) == expected
 
 
-def test_the_worst_comes_first_and_causes_before_what_comes_of_them() -> None:
+def test_findings_by_severity_causes_before_effects() -> None:
     """A leak that will end in no memory is as bad as that, and told before it."""
     facts = evolve(
         leak(resident=climb(50 * MIB, 2 * MIB), free=2**29),
@@ -268,7 +270,7 @@ def test_the_worst_comes_first_and_causes_before_what_comes_of_them() -> None:
     assert kinds(facts) == ["spinning", "leak", "memory", "garbage", "tasks"]
 
 
-def test_the_time_that_is_left_is_told() -> None:
+def test_memory_finding_has_time_left() -> None:
     """Half of five seconds took 10 MiB; so 512 MiB last for 128 s."""
     facts = with_memory(resident=climb(50 * MIB, 2 * MIB), free=512 * MIB)
     memory, *_ = diagnose(facts)
@@ -276,7 +278,7 @@ def test_the_time_that_is_left_is_told() -> None:
     assert memory.title == "out of memory in 128 s"
 
 
-def test_a_leak_names_its_holder_and_a_stall_its_line() -> None:
+def test_leak_names_holder_and_lag_names_line() -> None:
     (found,) = diagnose(leak())
     (lag,) = diagnose(with_main(longest=0.5, stall_place="app.py:9 in slow"))
 
@@ -284,7 +286,7 @@ def test_a_leak_names_its_holder_and_a_stall_its_line() -> None:
     assert "app.py:9 in slow" in lag.title
 
 
-def test_collections_name_the_line_that_they_began_at() -> None:
+def test_garbage_names_triggering_line() -> None:
     stack = ("app.py:5 in load: gc.collect()", "app.py:9 in work: load()")
     garbage = evolve(
         GARBAGE, share=0.5, place=stack[0], share_of_place=0.9, stack=stack
@@ -297,7 +299,7 @@ def test_collections_name_the_line_that_they_began_at() -> None:
     assert found.evidence == stack
 
 
-def test_a_leak_tells_new_objects_from_what_has_grown() -> None:
+def test_leak_separates_new_objects_from_growth() -> None:
     resident = climb(50 * MIB, 4 * MIB)
     both = evolve(HELD, memory=2 * MIB, grown=3 * MIB)
     (grown,) = diagnose(with_memory(sampled=2.0, holders=(GROWN,), resident=resident))
@@ -310,7 +312,7 @@ def test_a_leak_tells_new_objects_from_what_has_grown() -> None:
     )
 
 
-def test_one_that_gets_no_processor_is_not_told_not_to_block() -> None:
+def test_spinning_without_cpu_gives_no_blocking_advice() -> None:
     (found,) = diagnose(with_main(silent=5, cpu=0.07, queued=1.84, running=1.0))
 
     assert "7% of a CPU, and waited 1.8 s for a CPU" in found.text
@@ -407,7 +409,7 @@ def test_findings_do_not_contradict_each_other(facts: Facts) -> None:
 
 
 @given(any_facts)
-def test_they_are_in_order(facts: Facts) -> None:
+def test_findings_are_sorted(facts: Facts) -> None:
     """No pair of them could be swapped."""
     for one, other in combinations(diagnose(facts), 2):
         severity = list(Severity).index
@@ -420,7 +422,7 @@ def test_they_are_in_order(facts: Facts) -> None:
 
 
 @given(any_facts)
-def test_each_says_what_to_do(facts: Facts) -> None:
+def test_findings_have_advice_with_a_command(facts: Facts) -> None:
     """With a command that shows more, or helps."""
     for finding in diagnose(facts):
         assert finding.kind in KINDS
@@ -430,7 +432,7 @@ def test_each_says_what_to_do(facts: Facts) -> None:
 
 
 @given(any_facts)
-def test_a_worker_of_which_nothing_grows_and_that_gets_on_is_healthy(
+def test_steady_worker_that_makes_progress_is_healthy(
     facts: Facts,
 ) -> None:
     """Whatever else is so: how much it uses, holds, or has open."""
@@ -456,9 +458,7 @@ rising = st.lists(st.integers(0, 3), min_size=2, max_size=12).map(
 @given(
     st.lists(st.integers(0, 20), min_size=2, max_size=12) | rising, st.integers(1, 9)
 )
-def test_growth_against_what_is_too_simple_to_be_wrong(
-    series: list[int], least: int
-) -> None:
+def test_growth_agrees_with_oracle(series: list[int], least: int) -> None:
     fall = max(
         (one - other for one, other in combinations(series, 2) if one > other),
         default=0,
@@ -473,13 +473,13 @@ def test_growth_against_what_is_too_simple_to_be_wrong(
 
 
 @given(st.integers(0, 99), st.integers(0, 9), st.integers(0, 99))
-def test_what_swings_has_not_risen(level: int, swing: int, least: int) -> None:
+def test_fluctuation_has_not_risen(level: int, swing: int, least: int) -> None:
     series = [level, level + swing] * 6
 
     assert not has_risen(series, max(1, least))
 
 
-def test_what_is_seen_from_outside_is_a_standstill_for_sure() -> None:
+def test_findings_from_outside_are_certain_standstills() -> None:
     for finding in (
         stopped("it is stopped, as by SIGSTOP: nothing in it runs", 77),
         held("app.py:7 in work", ("app.py:7 in work",), is_main=True, duration=1.5),
@@ -489,7 +489,7 @@ def test_what_is_seen_from_outside_is_a_standstill_for_sure() -> None:
         assert finding.certainty is Certainty.SURE
 
 
-def test_a_stopped_process_can_be_told_to_go_on() -> None:
+def test_stopped_advises_kill_cont() -> None:
     finding = stopped("it is stopped, as by SIGSTOP: nothing in it runs", 77)
     assert finding.title.startswith("the process is stopped, as by SIGSTOP")
     assert "kill -CONT 77" in finding.advice
@@ -498,9 +498,7 @@ def test_a_stopped_process_can_be_told_to_go_on() -> None:
 @pytest.mark.parametrize(
     ("is_main", "thread"), [(True, "the main thread"), (False, "a thread")]
 )
-def test_one_that_keeps_the_interpreter_is_named_by_its_line(
-    is_main: bool, thread: str
-) -> None:
+def test_held_names_line_that_holds_the_gil(is_main: bool, thread: str) -> None:
     lines = ("re.py:1 in match", "app.py:7 in work")
     finding = held("app.py:7 in work", lines, is_main=is_main, duration=1.5)
     assert finding.title == f"{thread} is blocked at app.py:7 in work"
@@ -509,7 +507,7 @@ def test_one_that_keeps_the_interpreter_is_named_by_its_line(
     assert "1.5 s" in finding.text
 
 
-def test_an_end_that_was_planned_is_no_danger() -> None:
+def test_planned_exit_is_no_danger() -> None:
     planned = ended(
         End(process_id=7, exit="exit code 0", cause="restart", is_planned=True), "Next."
     )
@@ -523,7 +521,7 @@ def test_an_end_that_was_planned_is_no_danger() -> None:
     assert crash.evidence == ("  File a",)
 
 
-def test_what_was_stopped_by_hand_can_be_started() -> None:
+def test_down_of_stopped_worker_advises_start() -> None:
     assert "`start db.0`" in down("db.0", "stopped", "", ()).advice
     broken = down("db.0", "backoff", "Why.", ("same", "same", "other"))
     assert broken.severity is Severity.STANDSTILL

@@ -30,7 +30,7 @@ os.waitpid(rival, 0)
 """
 
 
-def test_a_forked_process_knows_how_long_it_had_to_wait_for_a_processor() -> None:
+def test_thread_clock_measures_cpu_wait_in_forked_process() -> None:
     """Its main thread has another number than that of the process that forked it."""
     done = subprocess.run(
         [sys.executable, "-c", PROGRAM],

@@ -64,7 +64,7 @@ def kinds(diagnosis: Diagnosis) -> list[str]:
 
 @pytest.mark.parametrize("backend", ALL)
 @pytest.mark.parametrize("state", ["idle", "busy"])
-def test_a_healthy_worker_is_found_healthy(backend: str, state: str) -> None:
+def test_examine_healthy_worker_finds_nothing(backend: str, state: str) -> None:
     """And it is said what was looked at."""
     diagnosis = diagnose(backend, state)
 
@@ -76,7 +76,7 @@ def test_a_healthy_worker_is_found_healthy(backend: str, state: str) -> None:
 
 
 @pytest.mark.parametrize("backend", ALL)
-def test_a_leak_is_found_with_who_holds_it(backend: str) -> None:
+def test_examine_leak_names_holder(backend: str) -> None:
     diagnosis = diagnose(backend, "leak")
 
     assert kinds(diagnosis) == ["leak"], diagnosis.data
@@ -93,7 +93,7 @@ def test_a_leak_is_found_with_who_holds_it(backend: str) -> None:
         ("leak_in_context", "context variable CONTEXT of module", "CONTEXT"),
     ],
 )
-def test_a_leak_is_named_by_the_nearest_holder_of_the_application(
+def test_examine_leak_names_nearest_application_holder(
     fault: str, holder: str, mark: str
 ) -> None:
     """Not by the frame of the event loop that the chain begins with."""
@@ -107,7 +107,7 @@ def test_a_leak_is_named_by_the_nearest_holder_of_the_application(
 
 
 @pytest.mark.parametrize("backend", LOOPS)
-def test_a_main_loop_that_waits_is_found_with_the_line(backend: str) -> None:
+def test_examine_blocked_loop_names_line(backend: str) -> None:
     diagnosis = diagnose(backend, "stuck")
 
     assert kinds(diagnosis) == ["stuck"], diagnosis.data
@@ -115,7 +115,7 @@ def test_a_main_loop_that_waits_is_found_with_the_line(backend: str) -> None:
 
 
 @pytest.mark.parametrize("backend", ALL)
-def test_an_endless_loop_is_found_with_its_line(backend: str) -> None:
+def test_examine_endless_loop_names_line(backend: str) -> None:
     """Of a plain function with all doubt."""
     diagnosis = diagnose(backend, "spin")
 
@@ -126,7 +126,7 @@ def test_an_endless_loop_is_found_with_its_line(backend: str) -> None:
 
 
 @pytest.mark.parametrize("backend", LOOPS)
-def test_an_endless_loop_that_hardly_gets_its_turn_does_not_wait(backend: str) -> None:
+def test_examine_endless_loop_among_threads_is_spinning(backend: str) -> None:
     diagnosis = diagnose(backend, "spin_among_many")
 
     # Of the many, the last may be started only now.
@@ -134,7 +134,7 @@ def test_an_endless_loop_that_hardly_gets_its_turn_does_not_wait(backend: str) -
 
 
 @pytest.mark.parametrize("backend", ALL)
-def test_a_lock_that_somebody_keeps_is_found_with_who_does(backend: str) -> None:
+def test_examine_held_lock_names_owner(backend: str) -> None:
     diagnosis = diagnose(backend, "held_lock")
 
     assert kinds(diagnosis) == ["stuck"], diagnosis.data
@@ -146,7 +146,7 @@ def test_a_lock_that_somebody_keeps_is_found_with_who_does(backend: str) -> None
 
 
 @pytest.mark.parametrize("backend", ALL)
-def test_a_deadlock_of_the_main_thread_is_found_and_told_once(backend: str) -> None:
+def test_examine_main_thread_deadlock_is_one_finding(backend: str) -> None:
     """It is stuck, too, but that is no other finding."""
     diagnosis = diagnose(backend, "deadlock")
 
@@ -157,7 +157,7 @@ def test_a_deadlock_of_the_main_thread_is_found_and_told_once(backend: str) -> N
     assert found.severity == "standstill"
 
 
-def test_a_deadlock_of_other_threads_leaves_the_worker_running() -> None:
+def test_examine_deadlock_of_other_threads_is_danger() -> None:
     diagnosis = diagnose("trio", "distant_deadlock")
 
     assert kinds(diagnosis) == ["deadlock"], diagnosis.data
@@ -168,7 +168,7 @@ def test_a_deadlock_of_other_threads_leaves_the_worker_running() -> None:
 
 
 @pytest.mark.parametrize("backend", LOOPS)
-def test_a_loop_that_is_late_is_found_with_the_worst_line(backend: str) -> None:
+def test_examine_lag_names_worst_line(backend: str) -> None:
     diagnosis = diagnose(backend, "lag")
 
     assert kinds(diagnosis) == ["lag"], diagnosis.data
@@ -176,14 +176,14 @@ def test_a_loop_that_is_late_is_found_with_the_worst_line(backend: str) -> None:
 
 
 @pytest.mark.parametrize("backend", ALL)
-def test_descriptors_that_stay_open_are_found_with_what_they_are(backend: str) -> None:
+def test_examine_descriptor_leak_names_target(backend: str) -> None:
     diagnosis = diagnose(backend, "descriptors")
 
     assert kinds(diagnosis)[0] == "descriptors", diagnosis.data
     assert any("/dev/null" in line for line in diagnosis.findings[0].evidence)
 
 
-def test_connections_that_the_peer_has_closed_are_found() -> None:
+def test_examine_connections_closed_by_peer_are_found() -> None:
     diagnosis = diagnose("asyncio", "hung_up")
 
     assert kinds(diagnosis) == ["descriptors"], diagnosis.data
@@ -191,7 +191,7 @@ def test_connections_that_the_peer_has_closed_are_found() -> None:
 
 
 @pytest.mark.parametrize("backend", ALL)
-def test_collections_that_take_the_time_are_found(backend: str) -> None:
+def test_examine_frequent_collections_are_found(backend: str) -> None:
     diagnosis = diagnose(backend, "garbage")
 
     assert kinds(diagnosis)[0] == "garbage", diagnosis.data
@@ -203,7 +203,7 @@ def test_collections_that_take_the_time_are_found(backend: str) -> None:
 
 
 @pytest.mark.parametrize("backend", LOOPS)
-def test_tasks_that_never_end_are_found_with_where_they_wait(backend: str) -> None:
+def test_examine_growing_tasks_name_location(backend: str) -> None:
     diagnosis = diagnose(backend, "tasks")
 
     assert kinds(diagnosis)[0] == "tasks", diagnosis.data
@@ -211,18 +211,18 @@ def test_tasks_that_never_end_are_found_with_where_they_wait(backend: str) -> No
 
 
 @pytest.mark.parametrize("backend", ["trio", "sync"])
-def test_threads_that_never_end_are_found_with_where_they_wait(backend: str) -> None:
+def test_examine_growing_threads_name_location(backend: str) -> None:
     diagnosis = diagnose(backend, "threads")
 
     assert kinds(diagnosis)[0] == "threads", diagnosis.data
     assert line_of("THREADS") in diagnosis.findings[0].evidence[0]
 
 
-def test_the_thread_that_looks_is_not_among_those_that_it_sees() -> None:
+def test_thread_locations_omit_calling_thread() -> None:
     assert not any(location.file == __file__ for location in thread_locations())
 
 
-def test_memory_that_will_not_last_is_found() -> None:
+def test_examine_memory_running_out_is_found() -> None:
     """With the leak that is the reason."""
     diagnosis = diagnose("trio", "memory")
 
@@ -230,13 +230,13 @@ def test_memory_that_will_not_last_is_found() -> None:
     assert {finding.severity for finding in diagnosis.findings} == {"danger"}
 
 
-def test_descriptors_that_the_examination_itself_opens_do_not_count() -> None:
+def test_examine_own_descriptors_do_not_count() -> None:
     diagnosis = diagnose("trio", "idle")
 
     assert len(set(diagnosis.facts["descriptors"]["counts"])) == 1
 
 
-def test_what_somebody_else_looks_at_is_left_out_and_named() -> None:
+def test_examine_busy_profilers_are_left_out() -> None:
     """The rest is looked at all the same."""
     diagnosis = diagnose("trio", "sampled")
 
@@ -247,7 +247,7 @@ def test_what_somebody_else_looks_at_is_left_out_and_named() -> None:
     assert holders in diagnosis.data
 
 
-def test_progress_is_told_up_to_the_end() -> None:
+def test_examine_reports_progress() -> None:
     heard = look_at("trio", "idle")["progress"]
 
     assert heard == sorted(heard)
@@ -256,7 +256,7 @@ def test_progress_is_told_up_to_the_end() -> None:
 
 
 @pytest.mark.parametrize("duration", [20.0, 1.0], ids=["first half", "second half"])
-async def test_a_cancelled_examination_leaves_nothing_behind(duration: float) -> None:
+async def test_cancelled_examination_leaves_nothing_behind(duration: float) -> None:
     """The collector is as it was, nobody has the turn, and no snapshot lives on."""
     callbacks, thresholds = list(gc.callbacks), gc.get_threshold()
     worker = ExaminedWorker(current_main_loop())

@@ -18,21 +18,21 @@ LOOP = Step(text="variable runner", file=trio._core._run.__file__, line=1)
 PACKAGE = Step(text="attribute lock of Lock", file=trio._sync.__file__, line=7)
 
 
-def test_the_nearest_of_the_application_is_the_holder() -> None:
+def test_holder_is_nearest_application_object() -> None:
     assert holder_in([ROOT, CACHE, DICT]) == CACHE
     assert holder_in([ROOT, DICT]) == ROOT
 
 
-def test_what_is_new_is_held_itself() -> None:
+def test_holder_is_never_a_new_object() -> None:
     assert holder_in([CACHE, DICT, SESSION]) == CACHE
     assert holder_in([evolve(ROOT, is_new=True), SESSION]) == evolve(ROOT, is_new=True)
 
 
-def test_the_application_comes_before_a_package_and_that_before_the_loop() -> None:
+def test_holder_prefers_application_to_package_to_loop() -> None:
     assert holder_in([LOOP, CACHE, PACKAGE]) == CACHE
     assert holder_in([LOOP, PACKAGE, DICT]) == PACKAGE
     assert holder_in([LOOP, DICT]) == LOOP
 
 
-def test_where_there_is_no_chain_nobody_is_told() -> None:
+def test_holder_of_empty_chain_is_none() -> None:
     assert holder_in([]) is None
