@@ -30,9 +30,9 @@ def run(server: RubyServer, *words: str) -> int:
 @pytest.mark.parametrize(
     ("words", "reason"),
     [
-        (["restart"], "its own would end the application; use `reload`"),
-        (["restart", NAME], "its own would end the application; use `reload`"),
-        (["restart", str(PID)], "its own would end the application; use `reload`"),
+        (["restart"], "its own `restart` would end the application"),
+        (["restart", NAME], "its own `restart` would end the application"),
+        (["restart", str(PID)], "its own `restart` would end the application"),
         (["restart", "--rolling"], "its own would end the application"),
         (["stop", NAME], "it cannot stop workers"),
         (["start", NAME], "it cannot start workers"),
