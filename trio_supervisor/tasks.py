@@ -25,7 +25,7 @@ Ts = TypeVarTuple("Ts")
 
 
 @frozen(eq=False)
-class Nursery:
+class ProtectedNursery:
     """A `trio.Nursery` whose tasks are protected; made by `open_nursery`."""
 
     _inner: trio.Nursery
@@ -67,8 +67,8 @@ class _NurseryBlock:
     _inner: AbstractAsyncContextManager[trio.Nursery]
 
     @enable_ki_protection
-    async def __aenter__(self) -> Nursery:
-        return Nursery(await self._inner.__aenter__())
+    async def __aenter__(self) -> ProtectedNursery:
+        return ProtectedNursery(await self._inner.__aenter__())
 
     @enable_ki_protection
     async def __aexit__(
@@ -80,7 +80,7 @@ class _NurseryBlock:
         return await self._inner.__aexit__(type_, exc, traceback)
 
 
-def open_nursery() -> AbstractAsyncContextManager[Nursery]:
+def open_nursery() -> AbstractAsyncContextManager[ProtectedNursery]:
     """Open a nursery whose tasks are protected from KeyboardInterrupt."""
     return _NurseryBlock(trio.open_nursery())
 

@@ -47,7 +47,7 @@ from trio_supervisor.process.spawn.fork_server_protocol import StartedServer
 from trio_supervisor.supervisor.monitoring import Monitoring
 from trio_supervisor.supervisor.registry import Registry
 from trio_supervisor.supervisor.server import Server
-from trio_supervisor.tasks import Nursery
+from trio_supervisor.tasks import ProtectedNursery
 from trio_supervisor.testing import FakeProcess
 from trio_supervisor.wire.json_tree import Object
 from trio_supervisor.wire.messages import Forward
@@ -469,7 +469,7 @@ async def open_theatre(
             SocketSet({}),
             None,
             False,
-            Nursery(nursery),
+            ProtectedNursery(nursery),
             theatre=theatre,
         )
         theatre.controller = ControllerWithoutThreads._create(

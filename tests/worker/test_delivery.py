@@ -139,7 +139,7 @@ async def test_no_progress_is_sent_unless_asked_for(asked: object) -> None:
     call = call_of("memory_sample", progress=asked)
     quiet = without_progress(call)
     quiet.progress({"progress": 0.5})
-    assert call.peer._outbox == []
+    assert call.peer._outbox.is_empty
     assert (quiet.do, quiet.arguments) == (call.do, call.arguments)
 
 

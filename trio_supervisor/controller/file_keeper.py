@@ -15,7 +15,7 @@ from attrs import define, field
 
 from trio_supervisor.controller.controller import Controller
 from trio_supervisor.errors import SupervisorError
-from trio_supervisor.link.listener import Listener
+from trio_supervisor.link.listener import ControlSocket
 from trio_supervisor.tasks import open_nursery
 
 logger = logging.getLogger(__name__)
@@ -24,7 +24,7 @@ logger = logging.getLogger(__name__)
 _INTERVAL: Final = 0.5
 
 
-async def keep_files(controller: Controller, listener: Listener) -> None:
+async def keep_files(controller: Controller, listener: ControlSocket) -> None:
     """Look after all files until cancelled."""
     keeper = _Keeper(controller, listener)
     async with open_nursery() as nursery:
@@ -41,7 +41,7 @@ async def keep_files(controller: Controller, listener: Listener) -> None:
 @define(eq=False)
 class _Keeper:
     _controller: Controller
-    _listener: Listener
+    _listener: ControlSocket
     _problems: dict[str, str] = field(factory=dict, init=False)
     """What was said of each kind of file that cannot be made again."""
 

@@ -59,7 +59,7 @@ def check_socket_path(path: str) -> None:
             raise SocketPathError(f"the file at the socket path is no socket: {path}")
 
 
-class Listener:
+class ControlSocket:
     """A listening socket with its file and lock; made by `keep_listener`."""
 
     def __init__(self, path: str, lock: Lock) -> None:
@@ -103,7 +103,7 @@ def open_listener(path: str) -> Iterator[socket.socket]:
 
 
 @contextmanager
-def keep_listener(path: str) -> Iterator[Listener]:
+def keep_listener(path: str) -> Iterator[ControlSocket]:
     """Listen on *path* within the block; remove the file at the end.
 
     A stale socket file, whose server is gone, is replaced. The file has mode 0600,
@@ -117,7 +117,7 @@ def keep_listener(path: str) -> Iterator[Listener]:
     with _locked(path) as lock:
         _remove_stale(path)
         try:
-            listener = Listener(path, lock)
+            listener = ControlSocket(path, lock)
         except OSError as exc:
             raise SocketPathError(f"cannot listen on {path}: {exc}") from exc
         try:

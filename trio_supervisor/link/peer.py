@@ -21,9 +21,10 @@ from trio_supervisor.errors import (
     SupervisorError,
     UnknownOperationError,
 )
+from trio_supervisor.link.outbox import Outbox
 from trio_supervisor.link.slices import Pace, Slices
 from trio_supervisor.link.transport import Transport, transport_of
-from trio_supervisor.tasks import Nursery, combined, open_nursery, single
+from trio_supervisor.tasks import ProtectedNursery, combined, open_nursery, single
 from trio_supervisor.wire.brief import brief, cut
 from trio_supervisor.wire.json_line import encode_object
 from trio_supervisor.wire.json_tree import Object
@@ -64,7 +65,7 @@ class IncomingCall:
         Raises:
             ConnectionLostError: the connection has ended.
         """
-        self.peer._send(self.peer._session.progress(self._id, fields))
+        self.peer._outbox.send(self.peer._session.progress(self._id, fields))
 
     async def stream(self, fields: Fields) -> None:
         """Send an intermediate answer of a stream; wait until the peer has received it.
@@ -132,28 +133,21 @@ class Peer:
     """Why it has ended; None: one side closed it normally."""
     _pending: dict[int, _Pending] = field(factory=dict, init=False)
     _running: dict[int, trio.CancelScope] = field(factory=dict, init=False)
-    _outbox: list[bytes] = field(factory=list, init=False)
-    _queued: int = field(default=0, init=False)
-    _is_gathering: bool = field(default=False, init=False)
-    """Whether answers are queued until everything that was read is processed."""
-    _is_writing: bool = field(default=False, init=False)
-    """Whether the writing task is sending."""
-    _cannot_send: bool = field(default=False, init=False)
-    """Whether the peer accepts no more data; data from it may still arrive."""
-    _sendable: trio.lowlevel.ParkingLot = field(
-        factory=trio.lowlevel.ParkingLot, init=False
-    )
-    """The writing task, while there is nothing to send."""
+    _outbox: Outbox = field(init=False)
     _hung_up: trio.Event = field(factory=trio.Event, init=False)
-    _sent: trio.lowlevel.ParkingLot = field(
-        factory=trio.lowlevel.ParkingLot, init=False
-    )
-    """Tasks that wait until the queue is empty."""
     _scope: trio.CancelScope = field(factory=trio.CancelScope, init=False)
     heard_at: float = field(factory=trio.current_time, init=False)
     """When the last data of the peer arrived [s]."""
     has_called: trio.Event = field(factory=trio.Event, init=False)
     """Set by the peer's first call, or by the end of the connection."""
+
+    def __attrs_post_init__(self) -> None:
+        self._outbox = Outbox(
+            self._transport,
+            self._session.limits.queued,
+            self._handle_overflow,
+            self._handle_broken,
+        )
 
     async def call(
         self,
@@ -188,7 +182,7 @@ class Peer:
         pending = _Pending(task, on_progress, takes_unparsed)
         self._pending[id_] = pending
         try:
-            self._send(line, is_alone=self._session.calls_in_flight == 1)
+            self._outbox.send(line, is_alone=self._session.calls_in_flight == 1)
 
             def abort(_: object) -> trio.lowlevel.Abort:
                 # From here on the task is scheduled: it must not be rescheduled again.
@@ -219,7 +213,7 @@ class Peer:
             raise self._lost(do)
         id_, line = self._session.call(do, arguments)
         self._session.forget(id_)
-        self._send(line)
+        self._outbox.send(line)
 
     async def wait_drained(self) -> None:
         """Wait until the queue is sent, or the connection has ended.
@@ -227,9 +221,7 @@ class Peer:
         Call it between large messages, to stay below the limit of the queue. A
         cancellation has no effect on the queue.
         """
-        await trio.lowlevel.checkpoint()
-        while self._queued and not self.closed.is_set():
-            await self._sent.park()
+        await self._outbox.wait_drained()
 
     def close(self) -> None:
         """End the connection immediately; pending calls raise ConnectionLostError."""
@@ -253,48 +245,15 @@ class Peer:
             self._session.forget(cancel_id)  # its answer is not needed
             self._send_quietly(line)
 
-    def _send(self, line: bytes, *, is_alone: bool = False) -> None:
-        """Send *line*: immediately if it *is_alone*, otherwise together with others."""
-        if self._cannot_send or self.closed.is_set():
-            raise ConnectionLostError("the connection has ended")
-        self._queued += len(line)
-        if self._queued > self._session.limits.queued:
-            # The peer would not read a typed error either.
-            problem = f"the peer is not reading: {self._queued} bytes are queued for it"
-            self._end(LimitExceededError(problem))
-            raise ConnectionLostError("the peer is not reading")
-        self._outbox.append(line)
-        if is_alone and not self._is_gathering:
-            self._flush()
-        else:
-            self._sendable.unpark_all()
+    def _handle_overflow(self, queued: int) -> None:
+        # The peer would not read a typed error either.
+        problem = f"the peer is not reading: {queued} bytes are queued for it"
+        self._end(LimitExceededError(problem))
 
-    def _flush(self) -> None:
-        """Send queued lines, as far as the socket accepts them now."""
-        if not self._outbox:
-            return
-        if self._is_writing:
-            return  # the writing task sends them next
-        data = b"".join(self._outbox)
-        self._outbox.clear()
-        try:
-            sent = self._transport.send_now(data)
-        except (trio.BrokenResourceError, trio.ClosedResourceError) as exc:
-            self._stop_sending(exc)
-            return
-        self._queued -= sent
-        self._sent.unpark_all()
-        if sent < len(data):
-            self._outbox.append(data[sent:] if sent else data)
-            self._sendable.unpark_all()
-
-    def _stop_sending(self, exc: Exception) -> None:
+    def _handle_broken(self, exc: Exception) -> None:
         """Note that the peer accepts no more data. Data from it can still be read."""
-        self._cannot_send = True
         # If it only stopped reading, pending calls must not wait forever.
         self._scope.deadline = trio.current_time() + _FINAL_READ
-        self._queued = 0
-        self._sent.unpark_all()
         if self.error is None:
             self.error = ConnectionLostError(f"the peer closed the connection: {exc}")
 
@@ -308,39 +267,20 @@ class Peer:
         try:
             with self._scope:
                 async with open_nursery() as nursery:
-                    nursery.start_soon(self._write)
+                    nursery.start_soon(self._outbox.run)
                     nursery.start_soon(self._read, nursery)
                     await self._hung_up.wait()
                     await self._drain()
                     nursery.cancel_scope.cancel()
         finally:
             self.closed.set()
-            self._sent.unpark_all()
+            self._outbox.close()
             self.has_called.set()  # end tasks that wait for the first call
             pending, self._pending = self._pending, {}
             for call in pending.values():
                 call.wake()
 
-    async def _write(self) -> None:
-        """Send what could not be sent immediately, until the peer accepts no more."""
-        while not self._cannot_send:
-            if not self._outbox:
-                await self._sendable.park()
-            data = b"".join(self._outbox)
-            self._outbox.clear()
-            if not data:
-                continue
-            self._is_writing = True
-            try:
-                await self._transport.send_all(data)
-            except (trio.BrokenResourceError, trio.ClosedResourceError) as exc:
-                self._stop_sending(exc)
-                return
-            self._is_writing = False
-            self._queued -= len(data)
-            self._sent.unpark_all()
-
-    async def _read(self, nursery: Nursery) -> None:
+    async def _read(self, nursery: ProtectedNursery) -> None:
         try:
             while data := await self._transport.receive():
                 self.heard_at = trio.current_time()
@@ -355,36 +295,36 @@ class Peer:
         # After its end-of-file, the peer may still read, as `nc -N` does.
         self._hung_up.set()
 
-    async def _receive_data(self, data: bytes, nursery: Nursery) -> None:
+    async def _receive_data(self, data: bytes, nursery: ProtectedNursery) -> None:
         pace = self._pace
         try:
             await pace.begin()
-            self._is_gathering = True
+            self._outbox.is_gathering = True
             for event in self._session.receive_data(data):
                 self._receive_event(event, nursery)
                 if pace.is_over or self._has_much_queued:
                     await self._pause(pace)
         finally:
             pace.end()
-            self._is_gathering = False
-            self._flush()
+            self._outbox.is_gathering = False
+            self._outbox.flush()
 
     @property
     def _has_much_queued(self) -> bool:
         most = self._pace.most_queued
-        return most is not None and self._queued > most
+        return most is not None and self._outbox.queued > most
 
     async def _pause(self, pace: Pace) -> None:
         """Let other tasks run, and send the answers so far."""
-        self._is_gathering = False
-        self._flush()
+        self._outbox.is_gathering = False
+        self._outbox.flush()
         pace.end()
         if self._has_much_queued:
             await self.wait_drained()
         else:
             await trio.lowlevel.checkpoint()
         await pace.begin()
-        self._is_gathering = True
+        self._outbox.is_gathering = True
 
     async def _drain(self) -> None:
         """Wait until the queue is sent, for up to 1 s."""
@@ -392,7 +332,9 @@ class Peer:
             await self.wait_drained()
 
     def _receive_event(
-        self, event: CallReceived | AnswerReceived | CallRefused, nursery: Nursery
+        self,
+        event: CallReceived | AnswerReceived | CallRefused,
+        nursery: ProtectedNursery,
     ) -> None:
         match event:
             case AnswerReceived(id, fields, is_last, error):
@@ -424,7 +366,7 @@ class Peer:
                 self._send_quietly(reply)
 
     def _receive_call(
-        self, id_: int, do: str, arguments: Object, nursery: Nursery
+        self, id_: int, do: str, arguments: Object, nursery: ProtectedNursery
     ) -> None:
         call = IncomingCall(do, arguments, self, id_)
         try:
@@ -496,7 +438,7 @@ class Peer:
 
     def _send_quietly(self, line: bytes, *, is_alone: bool = False) -> None:
         try:
-            self._send(line, is_alone=is_alone)
+            self._outbox.send(line, is_alone=is_alone)
         except ConnectionLostError as exc:
             logger.debug("an answer was not sent: %s", exc)
 

@@ -21,7 +21,7 @@ from trio_supervisor.controller.events import Event
 from trio_supervisor.process.child import Process
 from trio_supervisor.process.notify.channel import Channel, open_channel
 from trio_supervisor.process.notify.sd_notify import Notifier, open_notifier
-from trio_supervisor.tasks import Nursery
+from trio_supervisor.tasks import ProtectedNursery
 
 OWN = os.getpgrp()
 
@@ -78,7 +78,7 @@ async def open_office(directory: str, *, is_abstract: bool) -> AsyncIterator[Off
     channel.keep()
     with open_notifier(channel.address, inherited) as notifier:
         async with trio.open_nursery() as nursery:
-            postbox = Postbox(lambda: Nursery(nursery), directory)
+            postbox = Postbox(lambda: ProtectedNursery(nursery), directory)
             yield Office(postbox, nursery, channel, notifier)
             postbox.remove(OWN)
             nursery.cancel_scope.cancel()

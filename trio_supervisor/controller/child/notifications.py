@@ -13,7 +13,7 @@ from attrs import define, field
 
 from trio_supervisor.controller.child.child import Child
 from trio_supervisor.process.notify.channel import Channel, NotificationReceiver
-from trio_supervisor.tasks import Nursery
+from trio_supervisor.tasks import ProtectedNursery
 
 logger = logging.getLogger(__name__)
 
@@ -37,7 +37,7 @@ class _Box:
 class Postbox:
     """Passes on notifications to the child whose process has sent them."""
 
-    _nursery: Callable[[], Nursery]
+    _nursery: Callable[[], ProtectedNursery]
     _directory: str
     _boxes: dict[int, _Box] = field(factory=dict, init=False)
 

@@ -40,7 +40,7 @@ from trio_supervisor.process.spawn.fork_server_protocol import (
     start_fork_server,
 )
 from trio_supervisor.process.threads import run_in_thread
-from trio_supervisor.tasks import Nursery
+from trio_supervisor.tasks import ProtectedNursery
 
 MakeChild = Callable[[ChildPlan, Spawn], Child]
 
@@ -98,7 +98,7 @@ class Workshop:
     """Where the application comes from; None: from the program that embeds us."""
     is_subreaper: bool
     """Whether orphans below us become children of ours: those of a fork server, too."""
-    _nursery: Nursery
+    _nursery: ProtectedNursery
     """Owns the fork servers."""
     import_timeout: float | None = None
     """How long an import may take [s]; None: for ever."""

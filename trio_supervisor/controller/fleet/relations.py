@@ -27,7 +27,7 @@ from trio_supervisor.policy.restart import (
 )
 from trio_supervisor.policy.strategy import GiveUpAll, RestartTogether
 from trio_supervisor.process.child import Process
-from trio_supervisor.tasks import Nursery
+from trio_supervisor.tasks import ProtectedNursery
 
 # What is looked at before a process is ended has to answer within this time [s].
 _EVIDENCE_WITHIN: Final = 2.0
@@ -66,7 +66,7 @@ class Relations:
     """The company of all workers: see `plan.Company`."""
 
     _surgeon: Surgeon
-    _nursery: Callable[[], Nursery]
+    _nursery: Callable[[], ProtectedNursery]
     _homes: dict[Child, Generation] = field(factory=dict, init=False)
     _held: Counter[Child] = field(factory=Counter, init=False)
     """Not to be started until others have ended that are restarted with them."""

@@ -34,7 +34,7 @@ from trio_supervisor.errors import (
 from trio_supervisor.policy.reload import ReloadPlan, application_changes, plan_reload
 from trio_supervisor.process.sockets.sockets import SocketChange
 from trio_supervisor.process.spawn.working_directory import enter
-from trio_supervisor.tasks import Nursery
+from trio_supervisor.tasks import ProtectedNursery
 from trio_supervisor.wire.json_tree import Object
 
 
@@ -44,7 +44,7 @@ class Realm(takeover.Realm, Protocol):
     workshop: Workshop
 
     @property
-    def nursery(self) -> Nursery: ...
+    def nursery(self) -> ProtectedNursery: ...
     def check_open(self) -> None: ...
     def check_capacity(self, more: int) -> None: ...
     def make_child(self, plan: ChildPlan, spawn: Spawn) -> Child: ...

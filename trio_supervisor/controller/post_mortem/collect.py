@@ -34,7 +34,7 @@ from trio_supervisor.process.sockets.listeners import (
     find_listening_process,
 )
 from trio_supervisor.process.threads import run_in_thread
-from trio_supervisor.tasks import Nursery, open_nursery
+from trio_supervisor.tasks import ProtectedNursery, open_nursery
 from trio_supervisor.wire.json_tree import Object
 
 # Of what a process that ended wrote at last, so much goes into the event, and so much
@@ -68,7 +68,7 @@ class Coroner:
     _store: EvidenceStore | None
     _witness: Callable[[], Witness]
     _on_event: Callable[[Event], None]
-    _nursery: Callable[[], Nursery]
+    _nursery: Callable[[], ProtectedNursery]
     boxes: dict[int, BlackBox] = field(factory=dict)
     """By process id."""
     _evidence: dict[int, list[StacksDumped]] = field(factory=dict, init=False)

@@ -25,7 +25,7 @@ from trio_supervisor.process.output.pump import Pump, Sink
 from trio_supervisor.process.output.rendering import Form, renderer_of
 from trio_supervisor.process.output.subscription import Subscription
 from trio_supervisor.process.output.tail import OutputLine, Tail
-from trio_supervisor.tasks import Nursery, open_nursery
+from trio_supervisor.tasks import ProtectedNursery, open_nursery
 
 # How long a blocked destination may delay the controller's exit [s].
 _FLUSH_TIMEOUT: Final = 2.0
@@ -127,7 +127,7 @@ class OutputHub:
 
     _form: Form
     _console: Console
-    _nursery: Nursery
+    _nursery: ProtectedNursery
     _files: OutputFiles = field(factory=OutputFiles, init=False)
     _pipe_enlarger: PipeEnlarger = field(factory=PipeEnlarger, init=False)
     _pumps: set[Pump] = field(factory=set, init=False)

@@ -45,7 +45,7 @@ from trio_supervisor.process.spawn.fork_server_protocol import (
 from trio_supervisor.process.spawn.generation_code import CodeLostError, GenerationCode
 from trio_supervisor.process.spawn.standby_client import StandbyKeeper
 from trio_supervisor.process.threads import run_in_thread
-from trio_supervisor.tasks import Nursery, open_nursery
+from trio_supervisor.tasks import ProtectedNursery, open_nursery
 
 logger = logging.getLogger(__name__)
 
@@ -67,7 +67,7 @@ class ForkServerKeeper:
 
     _plan: ForkServerPlan
     _started: StartedServer | None
-    _nursery: Nursery
+    _nursery: ProtectedNursery
     _code: GenerationCode
     _is_wanted: trio.Event = field(factory=trio.Event, init=False)
     """Set when a server is needed."""

@@ -11,7 +11,7 @@ from attrs import define, field
 
 from trio_supervisor.process.child import ChildProcess
 from trio_supervisor.process.cleanup.stopping import StopPlan, stop
-from trio_supervisor.tasks import Nursery
+from trio_supervisor.tasks import ProtectedNursery
 
 _STOP: Final = StopPlan(timeout=1.0)
 # Delay before another standby is requested for one that could not be received [s].
@@ -55,7 +55,7 @@ class StandbyServer:
 class StandbyKeeper:
     """The current standby of a fork server, if there is one."""
 
-    _nursery: Nursery
+    _nursery: ProtectedNursery
     _request: Callable[[], Awaitable[None]]
     """Requests another standby from the fork server."""
     _current: StandbyServer | None = field(default=None, init=False)
