@@ -160,7 +160,7 @@ def _serve_again(
         signal.signal(signal.SIGTERM, end)
         if signal.SIGHUP not in ignored:
             signal.signal(signal.SIGHUP, end)
-        print("waiting for changes of the code", file=sys.stderr, flush=True)
+        print("waiting for a change", file=sys.stderr, flush=True)
         changed = wait_for_change(source, began)
     except _Terminated as exc:  # before the watch has begun
         sys.exit(exc.exit_code)
