@@ -1,8 +1,8 @@
-"""A process that has the fault which its arguments name; its agent's doctor looks.
+"""Run a process with a planted fault that a doctor in another thread examines.
 
-``python -m tests.kits.faulty_process trio|asyncio|sync FAULT``: prints the diagnosis as
-JSON, and as ``progress`` all that was said meanwhile. The lines at fault have a name in
-a comment, as ``# LEAK``.
+``python -m tests.kits.faulty_process trio|asyncio|sync FAULT`` prints the diagnosis as
+JSON, with the progress reports as ``progress``. Comments name the faulty lines, such as
+``# LEAK``.
 """
 
 from __future__ import annotations
@@ -55,7 +55,7 @@ def idle() -> None:
 
 
 def busy() -> None:
-    """Much to do, and to throw away."""
+    """Much work, and much garbage."""
     rows = [[str(number) * 3, str(number)] for number in range(2_000)]
     rows.sort()
 
@@ -94,7 +94,7 @@ def spin() -> None:
 
 
 def spin_among_many() -> None:
-    """Threads that all want the interpreter's lock."""
+    """Threads that all want the GIL."""
     for _ in range(8):
         start_thread(spin, "another")
     spin()
@@ -186,7 +186,7 @@ def memory() -> None:
 
 
 def sampled() -> None:
-    """Somebody else has the turn to look at the memory, and profiles the collector."""
+    """Another memory sample and garbage profile are running."""
     if not HELD:
         HELD.append(acquire_memory_lock("memory sample"))
         HELD.append(GarbageProfiler())
@@ -198,14 +198,14 @@ WAITS = {held_lock: 1, deadlock: 2, distant_deadlock: 2}
 
 
 class ExaminedWorker:
-    """What the doctor is given in place of the worker."""
+    """Stands in for the worker that the doctor examines."""
 
     def __init__(self, main: MainLoop | None) -> None:
         self._main = main
 
     @property
     def main(self) -> MainLoop:
-        """Found by its stack, where nobody else knows it."""
+        """The given loop, or one that is found by its stack."""
         return self._main if self._main is not None else find_main_loop()
 
     def held(self) -> AbstractContextManager[None]:
@@ -220,18 +220,18 @@ class ExaminedWorker:
 
 
 class Caller:
-    """Hears how far it is."""
+    """Collects progress reports."""
 
     def __init__(self) -> None:
         self.heard: list[object] = []
 
     def progress(self, fields: Mapping[str, object]) -> None:
-        """Keep it."""
+        """Store one report."""
         self.heard.append(fields["progress"])
 
 
 def diagnose(main: MainLoop | None) -> None:
-    """In the doctor's thread: look, print, and end the process."""
+    """Examine, print the diagnosis, and exit; in the doctor's thread."""
     try:
         caller = Caller()
         fields = trio.run(examine, ExaminedWorker(main), caller, DURATION)

@@ -14,7 +14,7 @@ import trio
 from attrs import frozen
 
 from trio_supervisor.diagnostics.diagnosis_text import describe
-from trio_supervisor.policy.doctor.findings import Finding, size
+from trio_supervisor.policy.doctor.findings import Problem, size
 from trio_supervisor.policy.doctor.growth import FULL
 from trio_supervisor.policy.doctor.unresponsive import (
     End,
@@ -195,7 +195,7 @@ def _history(record: WorkerRecord) -> str:
 
 
 def _fields(
-    findings: list[Finding],
+    findings: list[Problem],
     duration: float,
     looked_at: list[str],
     left_out: tuple[str, ...],

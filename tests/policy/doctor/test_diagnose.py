@@ -1,4 +1,4 @@
-"""What a doctor concludes: from made-up facts, against rules that are dumber."""
+"""Test diagnoses of synthetic facts, against simpler rules."""
 
 from __future__ import annotations
 
@@ -63,7 +63,7 @@ def climb(first: int, step: int) -> tuple[int, ...]:
 
 
 def kinds(facts: Facts) -> list[str]:
-    """The kinds of all findings, in their order."""
+    """Return the kinds of all findings, in order."""
     return [finding.kind for finding in diagnose(facts)]
 
 
@@ -294,7 +294,7 @@ def test_garbage_names_triggering_line() -> None:
     (found,) = diagnose(evolve(HEALTHY, garbage=garbage))
 
     assert found.text.endswith(
-        "app.py:5 in load: gc.collect() triggered 90% of the collection time."
+        "90% of the collection time was triggered at app.py:5 in load: gc.collect()."
     )
     assert found.evidence == stack
 

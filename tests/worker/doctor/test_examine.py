@@ -1,4 +1,4 @@
-"""Planted faults in real processes, found by a doctor in a thread of its own."""
+"""Test that the doctor finds planted faults in real processes."""
 
 from __future__ import annotations
 
@@ -38,8 +38,8 @@ def line_of(mark: str) -> str:
     raise LookupError(mark)
 
 
-def look_at(backend: str, fault: str) -> dict[str, Any]:
-    """Run a process that has *fault*; return all that is said of it."""
+def run_process(backend: str, fault: str) -> dict[str, Any]:
+    """Run a process that has *fault*; return its output."""
     process = subprocess.run(
         [sys.executable, "-m", tests.kits.faulty_process.__name__, backend, fault],
         cwd=ROOT,
@@ -54,18 +54,18 @@ def look_at(backend: str, fault: str) -> dict[str, Any]:
 
 def diagnose(backend: str, fault: str) -> Diagnosis:
     """Return the diagnosis of a process that has *fault*."""
-    return parse_result(look_at(backend, fault), Diagnosis)
+    return parse_result(run_process(backend, fault), Diagnosis)
 
 
 def kinds(diagnosis: Diagnosis) -> list[str]:
-    """The kinds of all findings, in their order."""
+    """Return the kinds of all findings, in order."""
     return [finding.kind for finding in diagnosis.findings]
 
 
 @pytest.mark.parametrize("backend", ALL)
 @pytest.mark.parametrize("state", ["idle", "busy"])
 def test_examine_healthy_worker_finds_nothing(backend: str, state: str) -> None:
-    """And it is said what was looked at."""
+    """The areas that were examined are listed."""
     diagnosis = diagnose(backend, state)
 
     assert diagnosis.findings == (), diagnosis.data
@@ -96,7 +96,7 @@ def test_examine_leak_names_holder(backend: str) -> None:
 def test_examine_leak_names_nearest_application_holder(
     fault: str, holder: str, mark: str
 ) -> None:
-    """Not by the frame of the event loop that the chain begins with."""
+    """The title is not the event loop's frame at the start of the chain."""
     diagnosis = diagnose("trio", fault)
 
     assert kinds(diagnosis) == ["leak"], diagnosis.data
@@ -116,7 +116,7 @@ def test_examine_blocked_loop_names_line(backend: str) -> None:
 
 @pytest.mark.parametrize("backend", ALL)
 def test_examine_endless_loop_names_line(backend: str) -> None:
-    """Of a plain function with all doubt."""
+    """In a plain function it is only possible."""
     diagnosis = diagnose(backend, "spin")
 
     assert kinds(diagnosis) == ["spinning"], diagnosis.data
@@ -147,7 +147,7 @@ def test_examine_held_lock_names_owner(backend: str) -> None:
 
 @pytest.mark.parametrize("backend", ALL)
 def test_examine_main_thread_deadlock_is_one_finding(backend: str) -> None:
-    """It is stuck, too, but that is no other finding."""
+    """That the main thread is blocked is no finding of its own."""
     diagnosis = diagnose(backend, "deadlock")
 
     assert kinds(diagnosis) == ["deadlock"], diagnosis.data
@@ -223,7 +223,7 @@ def test_thread_locations_omit_calling_thread() -> None:
 
 
 def test_examine_memory_running_out_is_found() -> None:
-    """With the leak that is the reason."""
+    """The leak that causes it is found too."""
     diagnosis = diagnose("trio", "memory")
 
     assert kinds(diagnosis) == ["leak", "memory"], diagnosis.data
@@ -237,7 +237,7 @@ def test_examine_own_descriptors_do_not_count() -> None:
 
 
 def test_examine_busy_profilers_are_left_out() -> None:
-    """The rest is looked at all the same."""
+    """Everything else is examined."""
     diagnosis = diagnose("trio", "sampled")
 
     assert diagnosis.findings == ()
@@ -248,7 +248,7 @@ def test_examine_busy_profilers_are_left_out() -> None:
 
 
 def test_examine_reports_progress() -> None:
-    heard = look_at("trio", "idle")["progress"]
+    heard = run_process("trio", "idle")["progress"]
 
     assert heard == sorted(heard)
     assert heard[0] < 0.1
@@ -257,7 +257,7 @@ def test_examine_reports_progress() -> None:
 
 @pytest.mark.parametrize("duration", [20.0, 1.0], ids=["first half", "second half"])
 async def test_cancelled_examination_leaves_nothing_behind(duration: float) -> None:
-    """The collector is as it was, nobody has the turn, and no snapshot lives on."""
+    """The collector is restored, the memory lock is free, and no snapshot runs."""
     callbacks, thresholds = list(gc.callbacks), gc.get_threshold()
     worker = ExaminedWorker(current_main_loop())
 

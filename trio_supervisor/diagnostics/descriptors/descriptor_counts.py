@@ -91,7 +91,7 @@ def count_by_kind() -> DescriptorCounts:
 def descriptor_growth(
     before: DescriptorCounts, after: DescriptorCounts
 ) -> DescriptorGrowth:
-    """Return the kinds of which *after* has more, the largest growth first."""
+    """Return the kinds that have grown from *before* to *after*, the largest first."""
     grown = dict[str, Counter[str]]()
     more = dict[str, int]()
     for kind, names in after.counts.items():

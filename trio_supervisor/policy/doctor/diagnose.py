@@ -8,12 +8,12 @@ raises false alarms.
 from __future__ import annotations
 
 from trio_supervisor.policy.doctor.facts import Facts
-from trio_supervisor.policy.doctor.findings import KINDS, Certainty, Finding, Severity
+from trio_supervisor.policy.doctor.findings import KINDS, Certainty, Problem, Severity
 from trio_supervisor.policy.doctor.growth import find_growth
 from trio_supervisor.policy.doctor.stalls import find_standstill
 
 
-def diagnose(facts: Facts) -> tuple[Finding, ...]:
+def diagnose(facts: Facts) -> tuple[Problem, ...]:
     """Return all findings: by severity, then by certainty, then causes before effects.
 
     There is at most one of each kind, except deadlocks. ``stuck``, ``spinning`` and

@@ -31,7 +31,7 @@ class Certainty(Enum):
 
 
 @frozen(kw_only=True)
-class Finding:
+class Problem:
     """One problem of a worker."""
 
     kind: str
