@@ -172,7 +172,7 @@ def test_thread_dump_of_stopped_worker_reports_it(serving: Serving) -> None:
     try:
         report = data(serving, "thread-dump", "plain.1")
         assert report["way"] == "kernel"
-        assert "stopped, as by SIGSTOP" in report["data"]
+        assert "stopped by a signal such as SIGSTOP" in report["data"]
         done = serving.cli("scheduler-dump", "plain.1", "--timeout", "1")
         assert done.returncode == 1
         assert "gave no answer to 'scheduler_dump'" in done.stderr
