@@ -72,7 +72,7 @@ def test_import_that_exits_names_line(source: str, place: str, how: str) -> None
 
         finished = run_cli("serve", "service.py", directory=directory)
 
-        (last,) = [x for x in finished.stderr.splitlines() if "trio_supervisor:" in x]
+        (last,) = [x for x in finished.stderr.splitlines() if "trio-supervisor:" in x]
         assert last.startswith(f"trio-supervisor: service.py, {place}")
         assert how in last
         assert "Traceback" not in finished.stderr
