@@ -111,7 +111,9 @@ def test_memory_limit_below_baseline_restarts_once() -> None:
         report = serving.when_ready()
         assert [w["restarts"] for w in report["workers"]] == [1, 1]
         for name in counts:
-            said = [x for x in serving.lines if f"{name}: the limit of 1.0 MiB" in x]
+            said = [
+                x for x in serving.lines if f"{name}: maximum_size_limit=1.0 MiB" in x
+            ]
             assert len(said) == 1
 
 
