@@ -264,7 +264,7 @@ class Serving:
             except (NoSupervisorError, ConnectionLostError):
                 continue  # a new supervisor is being started, or everything is stopping
             except (CallFailedError, UnavailableError) as exc:
-                if "the controller is" not in str(exc):
+                if "the controller is" not in str(exc) or "shutting down" in str(exc):
                     break  # it has answered, although with a refusal
         else:
             self._reader.join(PATIENCE)
