@@ -58,7 +58,7 @@ class Standstill:
     place: str = ""
     """The application's line. Empty: the kernel is asked, not Python."""
     stack: tuple[str, ...] = ()
-    """The thread that keeps the interpreter to itself, the innermost line first."""
+    """The stack of the thread that holds the GIL, the innermost line first."""
     is_main: bool = True
     """Whether that is the main thread."""
     state: str = ""
@@ -193,7 +193,7 @@ def standstill(before: Object, now: Object, duration: float) -> Standstill | Non
     place = str(application_location(thread.locations))
     return Standstill(
         way=way,
-        text=f"C code keeps its interpreter to itself, called at {place}",
+        text=f"C code called at {place} holds the GIL",
         place=place,
         stack=stack_lines(thread.locations),
         is_main=thread.is_main,

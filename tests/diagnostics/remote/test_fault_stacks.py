@@ -1,4 +1,4 @@
-"""Who keeps the interpreter to itself, by what faulthandler wrote."""
+"""Test which thread holds the GIL, by the output of faulthandler."""
 
 from __future__ import annotations
 

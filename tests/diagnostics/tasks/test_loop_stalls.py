@@ -104,7 +104,7 @@ def test_current_stall_is_reported(backend: str) -> None:
 
 
 def hold(length: int) -> None:
-    """Keep the interpreter to itself: twice as long for each letter more."""
+    """Hold the GIL: twice as long for each additional letter."""
     re.match(r"(a+)+b", "a" * length)
 
 
