@@ -152,6 +152,16 @@ def test_folders_import_in_declared_direction(module: str) -> None:
             assert _folder(name) in FOLDERS[layer][folder] | {"", folder}, name
 
 
+def test_class_names_are_unique() -> None:
+    """One name, one thing: a reader need not ask which Restart is meant."""
+    homes: dict[str, list[str]] = {}
+    for module, path in MODULES.items():
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.ClassDef):
+                homes.setdefault(node.name, []).append(module)
+    assert {name: found for name, found in homes.items() if len(found) > 1} == {}
+
+
 def test_test_files_mirror_modules() -> None:
     """tests/wire/test_codec.py tests wire/codec.py; so does test_codec_bounds.py."""
     unmatched = []

@@ -19,7 +19,11 @@ from attrs import define, frozen
 from trio_supervisor.cli.serve_notify import EventReporter
 from trio_supervisor.cli.terminal import Terminal
 from trio_supervisor.controller.controller import Controller
-from trio_supervisor.controller.open_controller import Options, Prepared, open_prepared
+from trio_supervisor.controller.open_controller import (
+    ControllerOptions,
+    Prepared,
+    open_prepared,
+)
 from trio_supervisor.errors import SupervisorError
 from trio_supervisor.process.imports.declaration import Declared
 from trio_supervisor.process.imports.declaration_wait import wait_declared
@@ -145,7 +149,7 @@ async def _run(
         reporter = EventReporter(settings.manager, application)
         controller = await stack.enter_async_context(
             open_prepared(
-                Options(
+                ControllerOptions(
                     application=application,
                     socket_path=settings.socket_path,
                     source=settings.source,

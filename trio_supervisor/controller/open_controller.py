@@ -131,7 +131,7 @@ def open_controller(
             ignored); or it is a child that imports a main module without ``if __name__
             == "__main__"``.
     """
-    options = Options(
+    options = ControllerOptions(
         application=application,
         socket_path=socket_path,
         source=source,
@@ -146,7 +146,7 @@ def open_controller(
 
 
 @frozen(kw_only=True)
-class Options:
+class ControllerOptions:
     """Arguments of `open_controller`."""
 
     application: Application
@@ -179,7 +179,7 @@ class Prepared:
 @interrupt_safe
 @asynccontextmanager
 async def open_prepared(
-    options: Options, prepared: Prepared
+    options: ControllerOptions, prepared: Prepared
 ) -> AsyncIterator[Controller]:
     """Open a controller as `open_controller` does, with what is there already."""
     application = options.application
@@ -236,9 +236,9 @@ def _leave(controller: Controller) -> None:
 
 @frozen(kw_only=True)
 class _Setup:
-    """Options of a controller, and what follows from them."""
+    """ControllerOptions of a controller, and what follows from them."""
 
-    options: Options
+    options: ControllerOptions
     prepared: Prepared
     base: str | None
     """Directory that relative paths start from; None: it was removed."""
