@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from trio_supervisor.controller.post_mortem.store import EvidenceStore
+from trio_supervisor.controller.post_mortem.store import PostMortemStore
 from trio_supervisor.errors import SocketPathError, SpecError
 from trio_supervisor.link.listener import check_socket_path
 from trio_supervisor.owned_files import check_directory, check_links
@@ -82,7 +82,7 @@ def test_log_file_behind_foreign_link_is_refused(foreign_link: Path) -> None:
 async def test_post_mortem_behind_foreign_link_is_refused(
     foreign_link: Path, below: str, caplog: pytest.LogCaptureFixture
 ) -> None:
-    store = EvidenceStore(str(foreign_link / below))
+    store = PostMortemStore(str(foreign_link / below))
     record = {"name": "web.0", "time": "", "evidence": [], "fault": "", "last_line": ""}
     path = store.path_for("web.0", 1)
     await store.save(path, {**record, "cause": "crash", "returncode": 1})

@@ -9,7 +9,7 @@ import pytest
 import trio
 from attrs import define, evolve
 
-from tests.kits.controller import Theatre, open_theatre, service
+from tests.kits.controller import Simulation, open_simulation, service
 from trio_supervisor.application import Application
 from trio_supervisor.controller.calls import answer
 from trio_supervisor.errors import CallFailedError, SupervisorError
@@ -41,16 +41,16 @@ class Call:
     arguments: dict[str, Any]
 
 
-def give(theatre: Theatre, hub: Hub) -> None:
-    workshop = theatre.controller.workshop
-    workshop.surroundings = evolve(workshop.surroundings, hub=cast(Any, hub))
+def give(sim: Simulation, hub: Hub) -> None:
+    generation_factory = sim.controller.generation_factory
+    generation_factory.context = evolve(generation_factory.context, hub=cast(Any, hub))
 
 
-async def ask(theatre: Theatre, do: str, **arguments: object) -> object:
+async def ask(sim: Simulation, do: str, **arguments: object) -> object:
     """Steer as the supervisor passes it on; return what is answered, or raised."""
     try:
         call = cast(IncomingCall, Call(do, arguments))
-        answered = answer(theatre.controller, call)
+        answered = answer(sim.controller, call)
         return await answered if isinstance(answered, Coroutine) else answered
     except SupervisorError as exc:
         return exc
@@ -72,12 +72,12 @@ async def test_the_log_is_written_before_the_answer(
     do: str, arguments: dict[str, Any]
 ) -> None:
     """Also before the answer that it failed, as this reload does: it has no source."""
-    async with open_theatre(Application([service("web", count=2)])) as theatre:
-        await theatre.controller.wait_ready()
+    async with open_simulation(Application([service("web", count=2)])) as sim:
+        await sim.controller.wait_ready()
         hub = Hub(takes=0.05)
-        give(theatre, hub)
+        give(sim, hub)
 
-        answered = await ask(theatre, do, **arguments)
+        answered = await ask(sim, do, **arguments)
 
         is_refused = do == "reload" or "nobody" in str(arguments)
         assert isinstance(answered, SupervisorError) == is_refused, answered
@@ -87,12 +87,12 @@ async def test_the_log_is_written_before_the_answer(
 
 @simulated
 async def test_a_log_that_nobody_reads_holds_up_no_answer() -> None:
-    async with open_theatre(Application([service("web", count=2)])) as theatre:
-        await theatre.controller.wait_ready()
-        give(theatre, Hub(takes=1000.0))
+    async with open_simulation(Application([service("web", count=2)])) as sim:
+        await sim.controller.wait_ready()
+        give(sim, Hub(takes=1000.0))
         began = trio.current_time()
 
-        answered = await ask(theatre, "start", names=["web"])
+        answered = await ask(sim, "start", names=["web"])
 
         assert answered == {}
         assert trio.current_time() - began == pytest.approx(0.1)

@@ -20,8 +20,8 @@ from tests.kits.controller import (
     NEVER,
     Life,
     Part,
-    Theatre,
-    open_theatre,
+    Simulation,
+    open_simulation,
     service,
 )
 from trio_supervisor.application import Application, Group
@@ -133,11 +133,11 @@ def plays(draw: st.DrawFn) -> Play:
     )
 
 
-async def do(theatre: Theatre, play: Play, deed: Deed) -> None:
+async def do(sim: Simulation, play: Play, deed: Deed) -> None:
     """Do one thing; that it is refused, or fails, is no matter."""
     moment, what, whom = deed
     await trio.sleep_until(moment)
-    controller = theatre.controller
+    controller = sim.controller
     try:
         match what:
             case "stop":
@@ -158,19 +158,19 @@ async def do(theatre: Theatre, play: Play, deed: Deed) -> None:
             case "crash":
                 for child in controller.choose([whom]):
                     if child.process is not None:
-                        theatre.process(child.name).exit(1)
+                        sim.process(child.name).exit(1)
     except SupervisorError:
         return
 
 
-def check_rest(theatre: Theatre, play: Play, child: Child) -> None:
+def check_rest(sim: Simulation, play: Play, child: Child) -> None:
     """Whether *child* is in a state in which it may stay for ever."""
     if not child.is_wanted:
         assert child.state in AT_REST, child.name
     elif child.state is not State.READY:
         # It waits for what is not going to come: stopped, failed, or waiting as well.
         assert child.state is State.WAITING, (child.name, child.state)
-        home = theatre.controller.generation
+        home = sim.controller.generation
         missing = home.unmet(child.plan.service)
         assert missing, f"{child.name} waits for nothing"
         assert child.waiting_for == ", ".join(f"{n} ({c})" for n, c in missing)
@@ -197,11 +197,11 @@ async def test_whatever_happens_the_declaration_is_kept(play: Play) -> None:
         is_job = part.service in play.jobs
         return Life(ready_after=NEVER, exits_after=1.0) if is_job else Life()
 
-    async with open_theatre(play.versions[0], life) as theatre:
+    async with open_simulation(play.versions[0], life) as sim:
         finished: list[Deed] = []
 
         async def run(deed: Deed) -> None:
-            await do(theatre, play, deed)
+            await do(sim, play, deed)
             finished.append(deed)
 
         async with trio.open_nursery() as nursery:
@@ -209,50 +209,50 @@ async def test_whatever_happens_the_declaration_is_kept(play: Play) -> None:
             for deed in play.deeds:
                 nursery.start_soon(run, deed)
         await trio.sleep_until(QUIET)
-        is_stuck = is_reload_stuck(theatre)
+        is_stuck = is_reload_stuck(sim)
         if is_stuck:
-            await theatre.controller.abort_reload()
-            await theatre.settle()
-        if theatre.controller.is_stopping:
-            await theatre.is_over.wait()
-            assert theatre.failure is not None, "nobody asked for it"
+            await sim.controller.abort_reload()
+            await sim.settle()
+        if sim.controller.is_stopping:
+            await sim.is_over.wait()
+            assert sim.failure is not None, "nobody asked for it"
             return
-        for child in theatre.controller.generation.children:
+        for child in sim.controller.generation.children:
             while child.state in MOVING:  # at the end of its lifetime, just now
                 await child.wait_news()
-        for child in theatre.controller.generation.children:
-            check_rest(theatre, play, child)
+        for child in sim.controller.generation.children:
+            check_rest(sim, play, child)
         if not is_stuck:
-            check_finished(theatre, play, finished)
-        theatre.controller.reloading.check_idle()
-        assert not theatre.controller._leaving
-        assert set(theatre.running) == {
+            check_finished(sim, play, finished)
+        sim.controller.reloader.check_idle()
+        assert not sim.controller._leaving
+        assert set(sim.running) == {
             child.name
             if child.plan.generation == 1
             else f"{child.name}/{child.plan.generation}"
-            for child in theatre.controller.generation.children
+            for child in sim.controller.generation.children
             if child.process is not None
         }
-        await theatre.check_picture()
+        await sim.check_picture()
 
 
-def is_reload_stuck(theatre: Theatre) -> bool:
+def is_reload_stuck(sim: Simulation) -> bool:
     """Whether one waits for a job to exit that is ready instead, and stays so."""
-    coming = theatre.controller.reloading.coming
-    return coming is not None and any(
+    incoming = sim.controller.reloader.incoming
+    return incoming is not None and any(
         child.state is State.READY
-        for waiting in coming.children
+        for waiting in incoming.children
         if waiting.state is State.WAITING
-        for name, condition in coming.unmet(waiting.plan.service)
+        for name, condition in incoming.unmet(waiting.plan.service)
         if condition == "exited_ok"
-        for child in coming.units[name].children
+        for child in incoming.units[name].children
     )
 
 
-def check_finished(theatre: Theatre, play: Play, finished: Sequence[Deed]) -> None:
+def check_finished(sim: Simulation, play: Play, finished: Sequence[Deed]) -> None:
     """Who asked for something has an answer, unless it waits for what will not come."""
     is_stuck = any(
-        child.state is State.WAITING for child in theatre.controller.generation.children
+        child.state is State.WAITING for child in sim.controller.generation.children
     )
     if not is_stuck:
         assert sorted(finished, key=repr) == sorted(play.deeds, key=repr)

@@ -7,7 +7,7 @@ import json
 import trio
 from trio.testing import wait_all_tasks_blocked
 
-from trio_supervisor.controller.event_log import Journal
+from trio_supervisor.controller.event_log import EventLog
 from trio_supervisor.controller.events import ServiceScaled
 from trio_supervisor.testing import simulated
 
@@ -18,9 +18,9 @@ def scaled(count: int) -> ServiceScaled:
 
 def test_an_entry_says_when_and_what_in_words_and_fields() -> None:
     """As JSON has it."""
-    journal = Journal()
-    journal.add(scaled(3))
-    [entry] = json.loads(json.dumps(journal.entries))
+    event_log = EventLog()
+    event_log.add(scaled(3))
+    [entry] = json.loads(json.dumps(event_log.entries))
     time = entry.pop("time")
     assert time.endswith("Z")
     assert len(time) == len("2025-01-01T00:00:00.000Z")
@@ -34,33 +34,33 @@ def test_an_entry_says_when_and_what_in_words_and_fields() -> None:
 
 
 def test_the_newest_thousand_are_kept() -> None:
-    journal = Journal()
+    event_log = EventLog()
     for count in range(1500):
-        journal.add(scaled(count))
-    assert [entry["count"] for entry in journal.entries] == list(range(500, 1500))
+        event_log.add(scaled(count))
+    assert [entry["count"] for entry in event_log.entries] == list(range(500, 1500))
 
 
 @simulated
 async def test_a_listener_hears_what_comes_and_not_what_was() -> None:
-    journal = Journal()
-    journal.add(scaled(1))
+    event_log = EventLog()
+    event_log.add(scaled(1))
     heard: list[int] = []
 
-    async def listen() -> None:
-        with journal.listen() as listener:
+    async def subscribe() -> None:
+        with event_log.subscribe() as subscription:
             while True:
-                entries, missed = await listener.receive()
+                entries, missed = await subscription.receive()
                 assert missed == 0
                 heard.extend(entry["count"] for entry in entries)
 
     async with trio.open_nursery() as nursery:
-        nursery.start_soon(listen)
+        nursery.start_soon(subscribe)
         await wait_all_tasks_blocked()
         assert heard == []
         for count in (2, 3):
-            journal.add(scaled(count))
+            event_log.add(scaled(count))
         await wait_all_tasks_blocked()
-        journal.add(scaled(4))
+        event_log.add(scaled(4))
         await wait_all_tasks_blocked()
         assert heard == [2, 3, 4]
         nursery.cancel_scope.cancel()
@@ -69,11 +69,11 @@ async def test_a_listener_hears_what_comes_and_not_what_was() -> None:
 @simulated
 async def test_a_slow_listener_loses_the_oldest_and_is_told_how_many() -> None:
     """Others lose nothing for its sake."""
-    journal = Journal()
-    with journal.listen() as slow, journal.listen() as quick:
+    event_log = EventLog()
+    with event_log.subscribe() as slow, event_log.subscribe() as quick:
         heard: list[int] = []
         for count in range(1250):
-            journal.add(scaled(count))
+            event_log.add(scaled(count))
             heard += [e["count"] for e in (await quick.receive())[0]]
         assert heard == list(range(1250))
 
@@ -88,10 +88,10 @@ async def test_a_slow_listener_loses_the_oldest_and_is_told_how_many() -> None:
 
 @simulated
 async def test_one_that_has_left_hears_nothing() -> None:
-    journal = Journal()
-    with journal.listen() as listener:
+    event_log = EventLog()
+    with event_log.subscribe() as subscription:
         pass
-    journal.add(scaled(1))
+    event_log.add(scaled(1))
     with trio.move_on_after(1) as scope:
-        await listener.receive()
+        await subscription.receive()
     assert scope.cancelled_caught

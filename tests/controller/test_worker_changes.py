@@ -14,8 +14,8 @@ from tests.kits.controller import (
     NEVER,
     Life,
     Part,
-    Theatre,
-    open_theatre,
+    Simulation,
+    open_simulation,
     script,
     service,
 )
@@ -45,107 +45,107 @@ def application(services: str = "ab") -> Application:
     return Application(made)
 
 
-def registry_of(theatre: Theatre) -> Any:
+def registry_of(sim: Simulation) -> Any:
     """Return the registry of the supervisor of the moment."""
-    return theatre.servers[-1].registry
+    return sim.servers[-1].registry
 
 
-def check_truth(theatre: Theatre) -> None:
+def check_truth(sim: Simulation) -> None:
     """All that is known of each worker is what the controller has."""
-    controller = theatre.controller
+    controller = sim.controller
     truth = {
         (child.name, child.plan.generation): record_of(
             child, counts=controller.counts(child)
         )
         for child in controller.everyone()
     }
-    known = registry_of(theatre).all_records
+    known = registry_of(sim).all_records
     assert set(known) == set(truth)
     for key, record in truth.items():
         # The reason is told with the start for which it is.
         assert evolve(known[key], reason="") == evolve(record, reason=""), key
 
 
-async def kill_supervisor(theatre: Theatre) -> None:
+async def kill_supervisor(sim: Simulation) -> None:
     """End the supervisor, and wait until another one knows everything."""
-    process: Any = theatre.controller.supervisor.process
+    process: Any = sim.controller.supervisor.process
     if process is not None:
         process.exit(1)
         await trio.testing.wait_all_tasks_blocked()
-    while not theatre.controller.link.is_connected:
-        await theatre.controller.readiness.wait_news()
+    while not sim.controller.link.is_connected:
+        await sim.controller.readiness.wait_news()
     await trio.sleep(TOLD_WITHIN)
 
 
 @simulated
 async def test_a_failed_reload_in_which_the_supervisor_died_leaves_no_row() -> None:
     lives = script({"a.0/2": [Life(ready_after=NEVER, exits_after=5.0, returncode=1)]})
-    async with open_theatre(application(), lives) as theatre:
+    async with open_simulation(application(), lives) as sim:
         await trio.sleep(5)
         async with trio.open_nursery() as nursery:
 
             async def reload() -> None:
                 with pytest.raises(SupervisorError):
-                    await theatre.controller.reload(application())
+                    await sim.controller.reload(application())
 
             nursery.start_soon(reload)
             await trio.sleep(1)
-            await kill_supervisor(theatre)
-            generations = {key[1] for key in registry_of(theatre).all_records}
+            await kill_supervisor(sim)
+            generations = {key[1] for key in registry_of(sim).all_records}
             assert generations == {1, 2}
         await trio.sleep(TOLD_WITHIN)
-        rows = registry_of(theatre).statuses(0.0)
+        rows = registry_of(sim).statuses(0.0)
         assert [row["name"] for row in rows] == ["a.0", "b.0", "b.1"]
-        check_truth(theatre)
+        check_truth(sim)
 
 
 @simulated
 async def test_a_worker_that_comes_or_goes_is_not_waited_for() -> None:
     lives = script({"c.0/2": [Life(ready_after=NEVER, exits_after=5.0, returncode=1)]})
-    async with open_theatre(application("a"), lives) as theatre:
+    async with open_simulation(application("a"), lives) as sim:
         await trio.sleep(5)
         async with trio.open_nursery() as nursery:
 
             async def reload() -> None:
                 with pytest.raises(SupervisorError):
-                    await theatre.controller.reload(application("ac"))
+                    await sim.controller.reload(application("ac"))
 
             nursery.start_soon(reload)
             await trio.sleep(1)
-            records = registry_of(theatre).all_records
+            records = registry_of(sim).all_records
             counted = {key for key, record in records.items() if record.counts}
             assert counted == {("a.0", 1)}
             assert set(records) == {("a.0", 1), ("a.0", 2), ("c.0", 2)}
         await trio.sleep(TOLD_WITHIN)
-        assert list(registry_of(theatre).all_records) == [("a.0", 1)]
+        assert list(registry_of(sim).all_records) == [("a.0", 1)]
 
 
 @simulated
 async def test_a_worker_scaled_away_and_back_is_shown_until_the_old_one_is_gone() -> (
     None
 ):
-    async with open_theatre(
+    async with open_simulation(
         application("a"), lambda _: Life(stopping_takes=4.0)
-    ) as theatre:
-        await theatre.controller.scale({"a": 2})
-        pid = theatre.process("a.1").pid
+    ) as sim:
+        await sim.controller.scale({"a": 2})
+        pid = sim.process("a.1").pid
         async with trio.open_nursery() as nursery:
-            nursery.start_soon(theatre.controller.scale, {"a": 1})
+            nursery.start_soon(sim.controller.scale, {"a": 1})
             await trio.sleep(1)
-            nursery.start_soon(theatre.controller.scale, {"a": 2})
+            nursery.start_soon(sim.controller.scale, {"a": 2})
             await trio.sleep(1)
-            assert registry_of(theatre).all_records["a.1", 1].process_id == pid
+            assert registry_of(sim).all_records["a.1", 1].process_id == pid
         await trio.sleep(TOLD_WITHIN)
-        assert registry_of(theatre).all_records["a.1", 1].process_id != pid
-        check_truth(theatre)
+        assert registry_of(sim).all_records["a.1", 1].process_id != pid
+        check_truth(sim)
 
 
 @pytest.mark.parametrize("damage", ["lost", "invented", "changed", "unapplied"])
 @simulated
 async def test_a_picture_that_differs_is_restored_and_told_once(damage: str) -> None:
-    async with open_theatre(application()) as theatre:
+    async with open_simulation(application()) as sim:
         await trio.sleep(1)
-        server, registry = theatre.servers[-1], registry_of(theatre)
+        server, registry = sim.servers[-1], registry_of(sim)
         record = registry._all["a.0", 1]
         match damage:
             case "lost":
@@ -157,34 +157,34 @@ async def test_a_picture_that_differs_is_restored_and_told_once(damage: str) -> 
                 registry._all[record.key] = evolve(record, restarts=9)
             case "unapplied":
                 server._updates._sequence = 0
-                theatre.process("b.0").exit(1)
+                sim.process("b.0").exit(1)
                 await trio.sleep(TOLD_WITHIN)
                 assert not registry.is_informed, "what may be wrong is not told"
         await trio.sleep(CHECK_INTERVAL + 1)
         assert registry.is_informed
-        check_truth(theatre)
-        assert len(theatre.events(SupervisorResynchronized)) == 1
+        check_truth(sim)
+        assert len(sim.events(SupervisorResynchronized)) == 1
         await trio.sleep(10 * CHECK_INTERVAL)
-        assert len(theatre.events(SupervisorResynchronized)) == 1
+        assert len(sim.events(SupervisorResynchronized)) == 1
 
 
 @simulated
 async def test_an_unsaid_change_is_told_at_the_next_check() -> None:
-    async with open_theatre(application()) as theatre:
+    async with open_simulation(application()) as sim:
         await trio.sleep(1)
-        theatre.child("a.0").last_line = "printed after all"
+        sim.child("a.0").last_line = "printed after all"
         await trio.sleep(CHECK_INTERVAL)
-        check_truth(theatre)
-        assert not theatre.events(SupervisorResynchronized)
+        check_truth(sim)
+        assert not sim.events(SupervisorResynchronized)
 
 
 @simulated
 async def test_hundreds_of_workers_come_in_parts() -> None:
-    async with open_theatre(Application([service("a", count=450)])) as theatre:
+    async with open_simulation(Application([service("a", count=450)])) as sim:
         await trio.sleep(5)
-        await kill_supervisor(theatre)
-        assert len(registry_of(theatre).all_records) == 450
-        check_truth(theatre)
+        await kill_supervisor(sim)
+        assert len(registry_of(sim).all_records) == 450
+        check_truth(sim)
 
 
 lives = st.builds(
@@ -207,9 +207,9 @@ steps = st.one_of(
 )
 
 
-async def do(theatre: Theatre, step: Step) -> None:
+async def do(sim: Simulation, step: Step) -> None:
     """Begin one thing; that it is refused, or fails, is no matter."""
-    controller, (what, value) = theatre.controller, step
+    controller, (what, value) = sim.controller, step
     try:
         match what:
             case "reload":
@@ -217,7 +217,7 @@ async def do(theatre: Theatre, step: Step) -> None:
             case "crash":
                 for child in controller.choose([value]):
                     if child.process is not None:
-                        theatre.process(child.name).exit(1)
+                        sim.process(child.name).exit(1)
             case "stop":
                 await controller.stop(value)
             case "start":
@@ -242,33 +242,33 @@ async def test_whatever_happens_the_picture_is_the_truth(
     def life(part: Part) -> Life:
         return left.pop() if left and part.generation > 1 else Life()
 
-    async with open_theatre(application(), life) as theatre:
+    async with open_simulation(application(), life) as sim:
         await trio.sleep(1)
         async with trio.open_nursery() as nursery:
             for step in steps:
                 if step[0] == "wait":
                     await trio.sleep(step[1])
                 elif step[0] == "kill_supervisor":
-                    await kill_supervisor(theatre)
+                    await kill_supervisor(sim)
                 else:
-                    nursery.start_soon(do, theatre, step)
+                    nursery.start_soon(do, sim, step)
                 await trio.sleep(TOLD_WITHIN)
-                if theatre.controller.is_stopping:
+                if sim.controller.is_stopping:
                     break
-                if theatre.controller.link.is_connected:
-                    check_settled(theatre)
+                if sim.controller.link.is_connected:
+                    check_settled(sim)
             nursery.cancel_scope.cancel()
-        assert not theatre.events(SupervisorResynchronized)
+        assert not sim.events(SupervisorResynchronized)
 
 
-def check_settled(theatre: Theatre) -> None:
+def check_settled(sim: Simulation) -> None:
     """The same as `check_truth`, of those that nothing has happened to just now."""
-    controller, now = theatre.controller, trio.current_time()
-    if all(moment < now - TOLD_WITHIN for moment, _ in theatre.said[-1:]):
-        check_truth(theatre)
+    controller, now = sim.controller, trio.current_time()
+    if all(moment < now - TOLD_WITHIN for moment, _ in sim.said[-1:]):
+        check_truth(sim)
     waits = any(
         child.state is not State.STOPPED and not child.is_stable
         for child in controller.generation.children
     )
-    registry = registry_of(theatre)
+    registry = registry_of(sim)
     assert not (waits and registry.is_informed and registry._all_ready())

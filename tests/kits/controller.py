@@ -31,8 +31,11 @@ from trio_supervisor.controller.child.child_spec import ChildPlan, Spawn
 from trio_supervisor.controller.controller import Controller
 from trio_supervisor.controller.events import Event, ProcessStopping
 from trio_supervisor.controller.fleet.generation import Generation
-from trio_supervisor.controller.fleet.make_generation import MakeChild, Workshop
-from trio_supervisor.controller.launch.context import Surroundings
+from trio_supervisor.controller.fleet.make_generation import (
+    GenerationFactory,
+    MakeChild,
+)
+from trio_supervisor.controller.launch.context import LaunchContext
 from trio_supervisor.controller.launch.factory import Forkers, Launchers
 from trio_supervisor.controller.launch.launchers import SupervisorLauncher
 from trio_supervisor.controller.supervisor_link import record_of
@@ -115,7 +118,7 @@ def service(name: str, **fields: Any) -> Service:
 
 
 @define(eq=False)
-class Theatre:
+class Simulation:
     """A controller, its fake processes, and all that was seen of them."""
 
     nursery: trio.Nursery
@@ -205,7 +208,7 @@ class Theatre:
         role.process, role.has_started = process, True
         role.is_ready, role.last_exit = not plan.says_ready, None
         self.nursery.start_soon(self._live, plan, role, process, life)
-        self.nursery.start_soon(self._bury, plan, role, process)
+        self.nursery.start_soon(self._reap, plan, role, process)
         return process
 
     async def _live(
@@ -236,7 +239,7 @@ class Theatre:
             if child.plan is plan:
                 child.notified(process.says(f"READY={int(is_ready)}"))
 
-    async def _bury(self, plan: ChildPlan, role: Role, process: FakeProcess) -> None:
+    async def _reap(self, plan: ChildPlan, role: Role, process: FakeProcess) -> None:
         code = await process.wait()
         if role.is_ready:
             role.unready_since = trio.current_time()
@@ -291,7 +294,7 @@ class Theatre:
     def _home(self, plan: ChildPlan) -> Generation:
         for child in self.controller.everyone():
             if child.plan is plan:
-                home = self.controller.relations.home_of(child)
+                home = self.controller.relations.generation_of(child)
                 return home or self.controller.generation
         raise AssertionError(f"{plan.name} is nobody's")
 
@@ -341,10 +344,10 @@ class ControllerWithoutThreads(Controller):
 class FakeLaunchers(Launchers):
     """Starts fake processes."""
 
-    theatre: Theatre
+    sim: Simulation
 
     def worker(self, service: AnyService, index: int, plan: ChildPlan) -> Spawn:
-        return partial(self.theatre.spawn, service.name, index, plan)
+        return partial(self.sim.spawn, service.name, index, plan)
 
 
 @define(eq=False, kw_only=True)
@@ -360,12 +363,12 @@ class ServerWithoutAgents(Server):
 class FakeSupervisors(SupervisorLauncher):
     """Starts servers, each with a process that is none."""
 
-    _theatre: Theatre = field(kw_only=True)
+    _sim: Simulation = field(kw_only=True)
     _streams: list[trio.abc.Stream] = field(factory=list, init=False)
 
     async def __call__(self, incarnation: int) -> Any:
-        theatre = self._theatre
-        process = FakeProcess(pid=next(theatre._pids))
+        sim = self._sim
+        process = FakeProcess(pid=next(sim._pids))
         server = ServerWithoutAgents(
             registry=Registry(),
             monitoring=Monitoring(()),
@@ -374,10 +377,10 @@ class FakeSupervisors(SupervisorLauncher):
             controller_pid=1,
             version="0",
         )
-        theatre.servers.append(server)
+        sim.servers.append(server)
         ours, theirs = memory_stream_pair()
         self._streams.append(ours)
-        theatre.nursery.start_soon(self._serve, server, theirs, process)
+        sim.nursery.start_soon(self._serve, server, theirs, process)
         return process
 
     async def _serve(
@@ -385,7 +388,7 @@ class FakeSupervisors(SupervisorLauncher):
     ) -> None:
         async with trio.open_nursery() as nursery:
             nursery.start_soon(server.serve_controller, stream)
-            self._theatre.controller.supervisor.notified(process.says("READY=1"))
+            self._sim.controller.supervisor.notified(process.says("READY=1"))
             await process.wait()
             nursery.cancel_scope.cancel()
 
@@ -394,10 +397,10 @@ class FakeSupervisors(SupervisorLauncher):
 
 
 @define(eq=False)
-class FakeWorkshop(Workshop):
+class FakeGenerationFactory(GenerationFactory):
     """Makes generations whose processes are none."""
 
-    _theatre: Theatre = field(kw_only=True)
+    _sim: Simulation = field(kw_only=True)
 
     async def check_startable(
         self,
@@ -420,17 +423,17 @@ class FakeWorkshop(Workshop):
     ) -> tuple[Generation, SupervisorLauncher]:
         assert server is None
         await trio.lowlevel.checkpoint()
-        for make in self._theatre.makes:
+        for make in self._sim.makes:
             await make()
         launchers = FakeLaunchers(
             number=number,
             sources={},
-            surroundings=self.surroundings,
+            context=self.context,
             forkers=Forkers(),
             sockets=sockets,
             socket_keys={},
             needs=application.needs(),
-            theatre=self._theatre,
+            sim=self._sim,
         )
 
         def make_worker(service: AnyService, index: int) -> Child:
@@ -440,13 +443,13 @@ class FakeWorkshop(Workshop):
         generation = Generation(number, application, make_worker, launchers, facts)
         supervisors: Any = None
         return generation, FakeSupervisors(
-            supervisors, self.surroundings, supervisors, theatre=self._theatre
+            supervisors, self.context, supervisors, sim=self._sim
         )
 
 
-def _surroundings() -> Surroundings:
+def _context() -> LaunchContext:
     with socket.socket() as nobody:
-        return Surroundings(
+        return LaunchContext(
             socket_path="/nowhere",
             listener=nobody,
             directory="",
@@ -458,56 +461,56 @@ def _surroundings() -> Surroundings:
 
 
 @asynccontextmanager
-async def open_theatre(
+async def open_simulation(
     application: Application, lives: Lives = lambda _: Life()
-) -> AsyncIterator[Theatre]:
+) -> AsyncIterator[Simulation]:
     """Run *application* for the length of the block; see that nothing is left."""
     async with trio.open_nursery() as nursery:
-        theatre = Theatre(nursery, lives)
-        workshop = FakeWorkshop(
-            _surroundings(),
+        sim = Simulation(nursery, lives)
+        generation_factory = FakeGenerationFactory(
+            _context(),
             SocketSet({}),
             None,
             False,
             ProtectedNursery(nursery),
-            theatre=theatre,
+            sim=sim,
         )
-        theatre.controller = ControllerWithoutThreads._create(
+        sim.controller = ControllerWithoutThreads._create(
             "/nowhere",
-            workshop,
+            generation_factory,
             GuardianClient("", ""),
             StopDeadline(),
-            theatre.on_event,
+            sim.on_event,
             answer,
             None,
             owns_process=False,
         )
-        theatre.controller._rng.seed(0)  # the same every time
-        made = await workshop.make(
-            1, application, None, theatre.controller.make_child, workshop.sockets
+        sim.controller._rng.seed(0)  # the same every time
+        made = await generation_factory.make(
+            1, application, None, sim.controller.make_child, generation_factory.sockets
         )
-        theatre.controller.begin(*made)
-        supervisor = theatre.controller.supervisor  # its heart does not beat
+        sim.controller.begin(*made)
+        supervisor = sim.controller.supervisor  # its heart does not beat
         supervisor.plan = evolve(supervisor.plan, health_check_timeout=None)
-        nursery.start_soon(_run, theatre)
+        nursery.start_soon(_run, sim)
         await wait_all_tasks_blocked()
-        yield theatre
-        theatre.controller.shutdown("the end")
+        yield sim
+        sim.controller.shutdown("the end")
         with trio.fail_after(SETTLED):
-            await theatre.is_over.wait()
-        assert theatre.running == []
-        assert not any(process.is_running for process in theatre.processes)
-        assert all(process.is_closed for process in theatre.processes)
+            await sim.is_over.wait()
+        assert sim.running == []
+        assert not any(process.is_running for process in sim.processes)
+        assert all(process.is_closed for process in sim.processes)
         nursery.cancel_scope.cancel()
 
 
-async def _run(theatre: Theatre) -> None:
-    await theatre.controller._run()
+async def _run(sim: Simulation) -> None:
+    await sim.controller._run()
     try:
-        theatre.controller._raise_failure()
+        sim.controller._raise_failure()
     except SupervisorError as exc:
-        theatre.failure = exc
-    theatre.is_over.set()
+        sim.failure = exc
+    sim.is_over.set()
 
 
 def script(lives: Mapping[str, Sequence[Life]]) -> Lives:

@@ -76,7 +76,7 @@ class EventReporter:
         """
         self._controller = controller
         self._application = controller.application
-        sockets = controller.workshop.sockets
+        sockets = controller.generation_factory.sockets
         listens = {
             key: service.sockets[name]
             for service in self._application.services

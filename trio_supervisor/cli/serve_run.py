@@ -260,7 +260,7 @@ class _Reloads:
             return
         self._is_waiting = True
         try:
-            await self._controller.reloading.wait_idle()
+            await self._controller.reloader.wait_idle()
         finally:
             self._is_waiting = False
         try:

@@ -103,7 +103,7 @@ def _restart(controller: Controller, operation: Restart) -> Answer:
     reason = operation.reason
     if operation.incarnation is not None:  # a monitor, which means just this one
         chosen = [c for c in chosen if c.incarnation == operation.incarnation]
-        work = controller.turnover.restart(chosen, reason, Cause.MONITOR)
+        work = controller.planned_restarts.restart(chosen, reason, Cause.MONITOR)
     else:
         limit = operation.max_unavailable if operation.rolling else None
         work = controller.replace(chosen, reason, max_unavailable=limit)
@@ -148,20 +148,20 @@ async def _inspect(controller: Controller, name: str, process_id: int) -> Fields
         process = child.process
         if process is None or process.pid != process_id:
             continue
-        way, data = await controller.coroner.look_from_outside(process)
+        way, data = await controller.post_mortems.look_from_outside(process)
         switches = {str(k): v for k, v in switches_of(process_id).items()}
         if way:
             return {"way": way, "data": data, "switches": switches}
     known: Fields = {"exit": "not known yet, its process group is still being stopped"}
     with trio.move_on_after(_BURIED_WITHIN):
-        known = await controller.coroner.ending_of(process_id)
+        known = await controller.post_mortems.ending_of(process_id)
     return {"way": "ended", "data": f"the process has ended: {known['exit']}", **known}
 
 
 async def _events(controller: Controller, call: IncomingCall, follow: bool) -> Fields:
     """Tell a snapshot, what is kept, and what comes."""
-    with controller.journal.listen() as listener:
-        entries = controller.journal.entries  # what comes next, the listener has
+    with controller.event_log.subscribe() as listener:
+        entries = controller.event_log.entries  # what comes next, the listener has
         # Made only when it is its turn: of many calls that come together, one is.
         async with call.peer.streaming:
             snapshot = [to_fields(record_of(child)) for child in controller.everyone()]

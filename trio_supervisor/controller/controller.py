@@ -27,12 +27,12 @@ from trio_supervisor.controller.child.child import Child
 from trio_supervisor.controller.child.child_spec import (
     SUPERVISOR_PLAN,
     ChildPlan,
-    Obituary,
+    ExitReport,
     Spawn,
 )
 from trio_supervisor.controller.child.exit_messages import lifetime_text
-from trio_supervisor.controller.child.notifications import Postbox
-from trio_supervisor.controller.event_log import Journal
+from trio_supervisor.controller.child.notifications import NotificationRouter
+from trio_supervisor.controller.event_log import EventLog
 from trio_supervisor.controller.events import (
     Event,
     ServiceScaled,
@@ -46,22 +46,22 @@ from trio_supervisor.controller.events import (
 )
 from trio_supervisor.controller.fleet.generation import Generation, Unit
 from trio_supervisor.controller.fleet.health import Readiness
-from trio_supervisor.controller.fleet.make_generation import Workshop
+from trio_supervisor.controller.fleet.make_generation import GenerationFactory
 from trio_supervisor.controller.fleet.ordered_stop import (
     describe_not_permitted,
     stop_all,
     stop_in_order,
     until_ready,
 )
-from trio_supervisor.controller.fleet.overload import Referee
-from trio_supervisor.controller.fleet.planned_restarts import Turnover
+from trio_supervisor.controller.fleet.overload import OverloadControl
+from trio_supervisor.controller.fleet.planned_restarts import PlannedRestarts
 from trio_supervisor.controller.fleet.relations import Relations
-from trio_supervisor.controller.fleet.reload import Reloading
+from trio_supervisor.controller.fleet.reload import Reloader
 from trio_supervisor.controller.fleet.selectors import choose
 from trio_supervisor.controller.fleet.shortages import Shortages
 from trio_supervisor.controller.launch.launchers import SupervisorLauncher
-from trio_supervisor.controller.post_mortem.collect import Coroner
-from trio_supervisor.controller.post_mortem.store import EvidenceStore
+from trio_supervisor.controller.post_mortem.collect import PostMortemCollector
+from trio_supervisor.controller.post_mortem.store import PostMortemStore
 from trio_supervisor.controller.supervisor_link import SupervisorLink, record_of
 from trio_supervisor.errors import (
     CallFailedError,
@@ -119,43 +119,47 @@ class Controller(metaclass=NoPublicConstructor):
     socket_path: str
     supervisor: Child
     generation: Generation
-    reloading: Reloading
+    reloader: Reloader
     """Whatever has to do with new generations."""
 
     def __init__(
         self,
         socket_path: str,
-        workshop: Workshop,
+        generation_factory: GenerationFactory,
         guardian: GuardianClient,
         stop_deadline: StopDeadline,
         on_event: OnEvent,
         answer: Callable[[Controller, IncomingCall], Answer],
-        store: EvidenceStore | None,
+        store: PostMortemStore | None,
         *,
         owns_process: bool,
         machine: Machine | None = None,
     ) -> None:
         self.socket_path = socket_path
-        self.workshop = workshop
-        self.journal = Journal()
+        self.generation_factory = generation_factory
+        self.event_log = EventLog()
         self._guardian = guardian
         self._on_event = on_event
         self._stop_deadline = stop_deadline
         self._rng = random.Random()
         self.relations = Relations(self, lambda: self.nursery)
-        self.turnover = Turnover(self.everyone, self.relations)
-        self.turnover.lost_code = self._lost_code
-        self.reloading = Reloading(self)
+        self.planned_restarts = PlannedRestarts(self.everyone, self.relations)
+        self.planned_restarts.lost_code = self._lost_code
+        self.reloader = Reloader(self)
         self.link = SupervisorLink(self, partial(answer, self), self._on_connected)
-        self.coroner = Coroner(
+        self.post_mortems = PostMortemCollector(
             store,
             lambda: self.link,
             self.on_event,
             lambda: self.nursery,
-            workshop.surroundings.boxes,
+            generation_factory.context.boxes,
         )
-        self.postbox = Postbox(lambda: self.nursery, workshop.surroundings.directory)
-        self.referee = Referee(self.everyone, self.on_event, machine or IdleMachine())
+        self.notifications = NotificationRouter(
+            lambda: self.nursery, generation_factory.context.directory
+        )
+        self.load_control = OverloadControl(
+            self.everyone, self.on_event, machine or IdleMachine()
+        )
         self.readiness = Readiness(self)
         self._orphans = Orphans(is_alone=owns_process)
         self.owns_process = owns_process
@@ -174,7 +178,9 @@ class Controller(metaclass=NoPublicConstructor):
         """Take in the first generation."""
         self.generation = generation
         self.application = generation.application
-        self.turnover.max_concurrently = self.application.max_restarts_concurrently
+        self.planned_restarts.max_concurrently = (
+            self.application.max_restarts_concurrently
+        )
         self._launcher = launcher
         self.supervisor = Child(
             SUPERVISOR_PLAN,
@@ -183,10 +189,10 @@ class Controller(metaclass=NoPublicConstructor):
             self._rng,
             self._stop_deadline,
         )
-        self.supervisor.referee = self.referee
+        self.supervisor.load_control = self.load_control
         for service in self.application.services:
             unit = generation.make_unit(service, service.count)
-            self.relations.settle(unit.children, generation)
+            self.relations.assign(unit.children, generation)
         self.readiness.count_again()
         self._warn_of_stop()
 
@@ -198,9 +204,9 @@ class Controller(metaclass=NoPublicConstructor):
             self,
             self._rng,
             self._stop_deadline,
-            company=self.relations,
+            hooks=self.relations,
         )
-        child.referee = self.referee
+        child.load_control = self.load_control
         return child
 
     # For the program that embeds it. An interrupt of its main task waits for the next
@@ -218,20 +224,20 @@ class Controller(metaclass=NoPublicConstructor):
 
     def everyone(self) -> Iterable[Child]:
         """Return all workers: also those that come, and those that go."""
-        coming = self.reloading.coming
+        incoming = self.reloader.incoming
         every = dict.fromkeys(self.generation.children)
-        if coming is not None:
-            every |= dict.fromkeys(coming.children)
+        if incoming is not None:
+            every |= dict.fromkeys(incoming.children)
         every |= dict.fromkeys(self._leaving)
         yield from filter(self.knows, every)
 
     def knows(self, child: Child) -> bool:
         """Return whether *child* is one of `everyone`."""
-        return self.relations.home_of(child) is not None
+        return self.relations.generation_of(child) is not None
 
     def counts(self, child: Child) -> bool:
         """Return whether *child* is of the generation in charge, and to stay."""
-        home = self.relations.home_of(child)
+        home = self.relations.generation_of(child)
         return home is self.generation and child not in self._leaving
 
     @enable_ki_protection
@@ -284,7 +290,7 @@ class Controller(metaclass=NoPublicConstructor):
         Raises:
             NoSuchWorkerError: a name means nothing; nothing was stopped.
         """
-        self.reloading.check_idle()
+        self.reloader.check_idle()
         chosen = self.choose(names)
         # Of which no worker is left to run, after this.
         whole = {
@@ -299,7 +305,7 @@ class Controller(metaclass=NoPublicConstructor):
         for name in affected:
             unit = self.generation.units[name]
             # Another stop may be on its way: what it ends has to be waited for, too.
-            there = [c for c in unit.children if c.is_wanted or not c.is_at_rest]
+            there = [c for c in unit.children if c.is_wanted or not c.is_down]
             chosen += [child for child in there if child not in chosen]
         stopped: list[str] = []
 
@@ -325,7 +331,7 @@ class Controller(metaclass=NoPublicConstructor):
             UnavailableError: one exited instead, or a service has no workers; whatever
                 this call has started is stopped again.
         """
-        self.reloading.check_idle()
+        self.reloader.check_idle()
         self.check_has_workers(names, "start")
         chosen = self.choose(names)
         absent = [c for c in [*self._missing_needs(chosen), *chosen] if not c.process]
@@ -339,7 +345,7 @@ class Controller(metaclass=NoPublicConstructor):
             child.request_start()
         try:
             for child, incarnation in zip(chosen, since, strict=True):
-                await until_ready(child, incarnation, self.relations.despair_of)
+                await until_ready(child, incarnation, self.relations.failed_needs_of)
         except UnavailableError as exc:
             undone = [child for child in begun if child.is_wanted]
             if not undone or self.is_stopping:
@@ -364,7 +370,7 @@ class Controller(metaclass=NoPublicConstructor):
                 or a new worker exited instead, and the counts are what they were.
             SignalNotPermittedError: a worker that was to end is another user's.
         """
-        self.reloading.check_idle()
+        self.reloader.check_idle()
         self.check_open()
         for name, count in counts.items():
             if name not in self.generation.units:
@@ -377,15 +383,15 @@ class Controller(metaclass=NoPublicConstructor):
         before = {name: len(self.generation.units[name].children) for name in counts}
         growing = [name for name, count in counts.items() if count > before[name]]
         await self.check_startable(growing)
-        self.reloading.check_idle()
+        self.reloader.check_idle()
         self.check_open()
         self.check_capacity(sum(counts[name] - before[name] for name in growing))
-        scaled = dict(self.reloading.scaled)
+        scaled = dict(self.reloader.scaled)
         changes = [self._scale(name, count) for name, count in counts.items()]
         try:
             for begun, leaving in changes:
                 for child in begun:
-                    await until_ready(child, 1, self.relations.despair_of)
+                    await until_ready(child, 1, self.relations.failed_needs_of)
                 await self.wait_forgotten(leaving)
         except UnavailableError as exc:
             units = self.generation.units
@@ -398,13 +404,13 @@ class Controller(metaclass=NoPublicConstructor):
             for name, count in before.items():
                 _, leaving = self._scale(name, count)
                 await self.wait_forgotten(leaving)
-            self.reloading.scaled = scaled
+            self.reloader.scaled = scaled
             again = ", ".join(f"{name}={count}" for name, count in before.items())
             raise UnavailableError(f"{exc}; scaled back to {again}") from exc
         _check_ended(child for _, leaving in changes for child in leaving)
 
     def _scale(self, name: str, count: int) -> tuple[list[Child], list[Child]]:
-        self.reloading.scaled[name] = count
+        self.reloader.scaled[name] = count
         return self.set_count(self.generation, self.generation.units[name], count)
 
     @enable_ki_protection
@@ -432,7 +438,7 @@ class Controller(metaclass=NoPublicConstructor):
                 of the old one goes on, for it belongs to another user.
             UnavailableError: a reload is under way, or everything is being stopped.
         """
-        return await self.reloading.reload(
+        return await self.reloader.reload(
             application, changed_only=changed_only, dry_run=dry_run
         )
 
@@ -445,7 +451,7 @@ class Controller(metaclass=NoPublicConstructor):
         Raises:
             UnavailableError: there is none, or the new generation has taken over.
         """
-        await self.reloading.abort()
+        await self.reloader.abort()
 
     @enable_ki_protection
     def request_restart(self, reason: str = "") -> None:
@@ -463,8 +469,8 @@ class Controller(metaclass=NoPublicConstructor):
         if not self._shutdown.is_set():
             self._reason = reason
             self._shutdown.set()
-            self.turnover.close()
-            self.reloading.tell()
+            self.planned_restarts.close()
+            self.reloader.tell()
             self.readiness.tell()
 
     @enable_ki_protection
@@ -507,8 +513,8 @@ class Controller(metaclass=NoPublicConstructor):
         Args:
             follow: Go on with new events until the block is left.
         """
-        with self.journal.listen() as listener:
-            past = [EntryBatch(entries=self.journal.entries)]
+        with self.event_log.subscribe() as listener:
+            past = [EntryBatch(entries=self.event_log.entries)]
 
             async def receive() -> EntryBatch | None:
                 if past:
@@ -569,7 +575,7 @@ class Controller(metaclass=NoPublicConstructor):
     @property
     def hub(self) -> OutputHub | None:
         """What drains the children's output."""
-        return self.workshop.surroundings.hub
+        return self.generation_factory.context.hub
 
     def captured_output(self) -> OutputHub:
         """Return what keeps the output of workers.
@@ -577,7 +583,7 @@ class Controller(metaclass=NoPublicConstructor):
         Raises:
             UnavailableError: the output of no worker is captured.
         """
-        is_captured = self.workshop.surroundings.is_captured
+        is_captured = self.generation_factory.context.is_captured
         services = self.application.services
         if self.hub is None or not (is_captured or any(s.log_file for s in services)):
             raise UnavailableError(
@@ -590,20 +596,20 @@ class Controller(metaclass=NoPublicConstructor):
         """Return the names of *service*'s sockets, and by which each is kept here."""
         return self.generation.launchers.socket_keys.get(service, {})
 
-    # For its children: see `Watcher`, and `Surgeon` in `relations`.
+    # For its children: see `Watcher`, and `RelationsOwner` in `relations`.
 
     def on_change(self, child: Child) -> None:
         """Keep the supervisor's picture, and the count of those not ready."""
         self._shortages.on_change(child)
         if child is self.supervisor:
             return
-        if self.relations.home_of(child) is self.generation:
+        if self.relations.generation_of(child) is self.generation:
             self.readiness.on_change(child)
-            if child.has_ended_itself and not self.is_stopping:
+            if child.has_exited_for_good and not self.is_stopping:
                 self._check_over()
         self.relations.on_change(child)
-        self.reloading.on_change(child)
-        self.turnover.on_change(child)
+        self.reloader.on_change(child)
+        self.planned_restarts.on_change(child)
         self.link.tell(child)
 
     def on_process(self, child: Child, process: Process, is_running: bool) -> None:
@@ -612,20 +618,20 @@ class Controller(metaclass=NoPublicConstructor):
             self._orphans.watch(process.pid)
             plan = _SUPERVISOR_ALONE if child is self.supervisor else child.plan.stop
             self._guardian.watch(process.pid, plan)
-            channel = self.workshop.surroundings.channels.pop(process.pid, None)
-            self.postbox.add(process.pid, child, channel)
+            channel = self.generation_factory.context.channels.pop(process.pid, None)
+            self.notifications.add(process.pid, child, channel)
         else:
             if child is self.supervisor:
                 self.link.hang_up()
-            self.postbox.remove(process.pid)
-            self.referee.forget(process.pid)
+            self.notifications.remove(process.pid)
+            self.load_control.forget(process.pid)
             self._guardian.forget(process.pid)
-            output = self.workshop.surroundings.outputs.pop(process.pid, None)
-            self.coroner.examine(child, process, output)
+            output = self.generation_factory.context.outputs.pop(process.pid, None)
+            self.post_mortems.examine(child, process, output)
 
     def on_event(self, event: Event) -> None:
         """Pass it on."""
-        self.journal.add(event)
+        self.event_log.add(event)
         self._on_event(event)
         for more in self._shortages.on_event(event):
             self.on_event(more)
@@ -635,7 +641,7 @@ class Controller(metaclass=NoPublicConstructor):
             return ""  # it is to be started anyway, and says so itself
         return self.generation.launchers.forkers.problem_of(child.plan.service)
 
-    def recycle(self, child: Child) -> None:
+    def replace_overdue(self, child: Child) -> None:
         """Replace *child* when there is room."""
         reason = lifetime_text(child.plan.max_lifetime)
         self.nursery.start_soon(self._replace, [child], reason, Cause.LIFETIME)
@@ -646,21 +652,21 @@ class Controller(metaclass=NoPublicConstructor):
         needs = self.generation.needs
         # Else one is on its way down for another reason, which is told of already.
         with suppress(UnavailableError):
-            await self.turnover.restart(children, reason, cause, needs=needs)
+            await self.planned_restarts.restart(children, reason, cause, needs=needs)
 
     async def stop_escaped(self, child: Child) -> None:
         """End what has left the group of the process of *child* that just ended."""
-        if not self.workshop.is_subreaper:
+        if not self.generation_factory.is_subreaper:
             return
         known = {
-            *self.postbox.children,
+            *self.notifications.children,
             self._guardian.process_id,
             *self.generation.launchers.forkers.process_ids,
         }
         marks = [
             f"{PROCESS_VARIABLE}={child.plan.mark(child.incarnation)}",
             # Another controller in this program may have one of the same name.
-            f"{MARKER_VARIABLE}={self.workshop.surroundings.marker}",
+            f"{MARKER_VARIABLE}={self.generation_factory.context.marker}",
         ]
         ended = await stop_escaped(marks, known, child.plan.stop, self._stop_deadline)
         if ended:
@@ -672,30 +678,30 @@ class Controller(metaclass=NoPublicConstructor):
                 )
             )
 
-    async def look_at(self, child: Child, process: Process, cause: str) -> None:
+    async def dump_stacks(self, child: Child, process: Process, cause: str) -> None:
         """Keep where all of *process* stands, before it is ended for *cause*."""
-        await self.coroner.look_at(child, process, cause)
+        await self.post_mortems.dump_stacks(child, process, cause)
 
-    async def investigate(self, child: Child, process: Process) -> None:
+    async def find_cause(self, child: Child, process: Process) -> None:
         """Find out what ended *process* on its own, where what it printed says so."""
-        home = self.relations.home_of(child) or self.generation
+        home = self.relations.generation_of(child) or self.generation
         unit = home.units.get(child.plan.service)
         service = None if unit is None else unit.service
         arguments = service.arguments if isinstance(service, Command) else ()
-        names = {pid: each.name for pid, each in self.postbox.children.items()}
+        names = {pid: each.name for pid, each in self.notifications.children.items()}
         names[os.getpid()] = "the controller"
-        await self.coroner.investigate(child, arguments, names)
+        await self.post_mortems.find_cause(child, arguments, names)
 
-    def obituary_of(self, child: Child, ending: Ending) -> Obituary:
+    def exit_report_of(self, child: Child, ending: Ending) -> ExitReport:
         """Return what is left to say of the process of *child* that just ended."""
-        return self.coroner.obituary_of(child, ending)
+        return self.post_mortems.exit_report_of(child, ending)
 
     # For what changes the set of workers.
 
     def launch(self, children: Iterable[Child]) -> None:
         """Run *children*; each is told of, whatever it waits for."""
         for child in children:
-            if self.relations.home_of(child) is self.generation:
+            if self.relations.generation_of(child) is self.generation:
                 self.readiness.expect(child)
             self.link.tell(child)
             self.nursery.start_soon(self._run_child, child)
@@ -713,7 +719,7 @@ class Controller(metaclass=NoPublicConstructor):
         del unit.children[count:]
         begun = [generation.make_child(unit.service, i) for i in range(before, count)]
         unit.children += begun
-        self.relations.settle(begun, generation)
+        self.relations.assign(begun, generation)
         self.launch(begun)
         self.retire(leaving, Cause.SCALE)
         for child in leaving:
@@ -763,7 +769,9 @@ class Controller(metaclass=NoPublicConstructor):
         news, self._taken_over = self._taken_over, trio.Event()
         news.set()
         self.application = generation.application
-        self.turnover.max_concurrently = self.application.max_restarts_concurrently
+        self.planned_restarts.max_concurrently = (
+            self.application.max_restarts_concurrently
+        )
         self.readiness.count_again()
         self.link.tell_together(self.everyone())
         self._launcher = launcher
@@ -822,7 +830,7 @@ class Controller(metaclass=NoPublicConstructor):
         Raises:
             SpecError: it is; all of it is listed.
         """
-        await self.workshop.check_startable(
+        await self.generation_factory.check_startable(
             self.application, set(services), were_started=True
         )
 
@@ -834,7 +842,7 @@ class Controller(metaclass=NoPublicConstructor):
         """
         check_capacity(
             len(list(self.everyone())) + more,
-            is_captured=self.workshop.surroundings.is_captured,
+            is_captured=self.generation_factory.context.is_captured,
             may_raise=self.owns_process,
             more=more,
         )
@@ -858,7 +866,7 @@ class Controller(metaclass=NoPublicConstructor):
         """Restart *chosen*, and start what they need and is stopped."""
         await self.check_startable(child.plan.service for child in chosen)
         self.check_open()
-        await self.turnover.restart(
+        await self.planned_restarts.restart(
             [*self._missing_needs(chosen), *chosen],
             reason,
             needs=self.generation.needs,
@@ -951,7 +959,7 @@ class Controller(metaclass=NoPublicConstructor):
         unit = generation.units.get(child.plan.service)
         if unit is not None and len(unit.children) <= index:
             keys = self.socket_keys(child.plan.service)
-            self.workshop.sockets.release(keys.values(), index)
+            self.generation_factory.sockets.release(keys.values(), index)
 
     async def _serve_links(self) -> None:
         """Talk to each supervisor in turn."""
@@ -963,13 +971,13 @@ class Controller(metaclass=NoPublicConstructor):
 
     async def _stop_all(self) -> None:
         """End all workers of all generations, then the supervisor."""
-        coming, leaving = self.reloading.coming, list(self._leaving)
-        homes = {self.relations.home_of(child) for child in leaving}
-        old = [g for g in homes if g not in (None, self.generation, coming)]
+        incoming, leaving = self.reloader.incoming, list(self._leaving)
+        homes = {self.relations.generation_of(child) for child in leaving}
+        old = [g for g in homes if g not in (None, self.generation, incoming)]
         generations = [
             *sorted(filter(None, old), key=lambda g: g.number),
             self.generation,
-            *([coming] if coming is not None else []),
+            *([incoming] if incoming is not None else []),
         ]
 
         def ask(child: Child) -> None:
@@ -994,7 +1002,7 @@ class Controller(metaclass=NoPublicConstructor):
         """End the application if a significant service has ended for good."""
         significant = {
             name: bool(unit.children)
-            and all(child.has_ended_itself for child in unit.children)
+            and all(child.has_exited_for_good for child in unit.children)
             for name, unit in self.generation.units.items()
             if unit.service.significant
         }
@@ -1045,7 +1053,7 @@ class Controller(metaclass=NoPublicConstructor):
             await trio.sleep(_REAP_INTERVAL)
             forkers = self.generation.launchers.forkers
             preforked = forkers.preforked
-            self._orphans.reap(self.postbox.children, preforked)
+            self._orphans.reap(self.notifications.children, preforked)
             forkers.keep_spares(preforked)
 
     def _on_connected(self, is_connected: bool, *, is_planned: bool) -> None:

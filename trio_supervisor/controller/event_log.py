@@ -21,37 +21,37 @@ Entry = Mapping[str, Any]
 
 
 @define(eq=False)
-class Journal:
+class EventLog:
     """The events of one controller."""
 
     _entries: deque[Entry] = field(factory=lambda: deque(maxlen=_KEPT), init=False)
-    _listeners: set[Listener] = field(factory=set, init=False)
+    _subscriptions: set[EventSubscription] = field(factory=set, init=False)
 
     def add(self, event: Event) -> None:
         """Take in *event*."""
         stamp = timestamp(time.time())
         entry = {"time": stamp, **event_fields(event), "message": str(event)}
         self._entries.append(entry)
-        for listener in self._listeners:
-            listener.offer(entry)
+        for subscription in self._subscriptions:
+            subscription.offer(entry)
 
     @property
     def entries(self) -> list[Entry]:
         """What is kept, the oldest first."""
         return list(self._entries)
 
-    def listen(self) -> Listener:
+    def subscribe(self) -> EventSubscription:
         """Return what hears all that happens from now on; a context manager."""
-        listener = Listener(self._listeners)
-        self._listeners.add(listener)
-        return listener
+        subscription = EventSubscription(self._subscriptions)
+        self._subscriptions.add(subscription)
+        return subscription
 
 
 @define(eq=False)
-class Listener:
+class EventSubscription:
     """One that listens. It loses the oldest entries if it is too slow."""
 
-    _others: set[Listener]
+    _others: set[EventSubscription]
     _queue: deque[Entry] = field(factory=deque, init=False)
     _missed: int = field(default=0, init=False)
     _news: trio.Event = field(factory=trio.Event, init=False)

@@ -55,9 +55,9 @@ class _Keeper:
 
     def mend_sockets(self) -> set[str]:
         """Make the sockets of services again; return the services."""
-        workshop = self._controller.workshop
-        keys = self._try("a socket of a service", workshop.sockets.restore)
-        addresses = workshop.sockets.addresses
+        generation_factory = self._controller.generation_factory
+        keys = self._try("a socket of a service", generation_factory.sockets.restore)
+        addresses = generation_factory.sockets.addresses
         for key in keys:
             logger.warning("%s was removed; recreated", addresses[key])
         services = self._controller.generation.units

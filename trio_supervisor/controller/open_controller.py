@@ -26,12 +26,12 @@ from trio_supervisor.controller.capacity import check_capacity
 from trio_supervisor.controller.controller import Controller, OnEvent
 from trio_supervisor.controller.events import log_event
 from trio_supervisor.controller.file_keeper import keep_files
-from trio_supervisor.controller.fleet.make_generation import Workshop
-from trio_supervisor.controller.launch.context import Surroundings
+from trio_supervisor.controller.fleet.make_generation import GenerationFactory
+from trio_supervisor.controller.launch.context import LaunchContext
 from trio_supervisor.controller.launch.factory import sources_of
 from trio_supervisor.controller.launch.preflight import check_startable
 from trio_supervisor.controller.launch.socket_keys import socket_keys
-from trio_supervisor.controller.post_mortem.store import EvidenceStore
+from trio_supervisor.controller.post_mortem.store import PostMortemStore
 from trio_supervisor.errors import PlatformError
 from trio_supervisor.link.listener import check_socket_path, keep_listener
 from trio_supervisor.policy.reload import ServiceFacts
@@ -262,7 +262,7 @@ async def _own(setup: _Setup, background: Background[Controller]) -> None:
         sockets = await stack.enter_async_context(
             open_sockets(socket_keys(options.application)[0], prepared.adopted)
         )
-        surroundings = Surroundings(
+        context = LaunchContext(
             socket_path=setup.path,
             listener=kept.socket,
             directory=directory,
@@ -282,7 +282,7 @@ async def _own(setup: _Setup, background: Background[Controller]) -> None:
                 f"{MARKER_VARIABLE}={marker}",
                 directory,
                 unsupervised_environment(os.environ),
-                surroundings.guarded_outputs,
+                context.guarded_outputs,
             )
         )
         stop_deadline = StopDeadline()
@@ -292,8 +292,8 @@ async def _own(setup: _Setup, background: Background[Controller]) -> None:
             _end_strays, options.application, marker, stop_deadline
         )
         async with open_nursery() as nursery:
-            workshop = Workshop(
-                surroundings,
+            generation_factory = GenerationFactory(
+                context,
                 sockets,
                 setup.source,
                 can_fork,
@@ -303,7 +303,7 @@ async def _own(setup: _Setup, background: Background[Controller]) -> None:
             )
             controller = Controller._create(
                 setup.path,
-                workshop,
+                generation_factory,
                 guardian,
                 stop_deadline,
                 options.on_event,
@@ -313,7 +313,7 @@ async def _own(setup: _Setup, background: Background[Controller]) -> None:
                 machine=LinuxMachine(),
             )
             controller.begin(
-                *await workshop.make(
+                *await generation_factory.make(
                     1,
                     options.application,
                     prepared.facts,
@@ -324,7 +324,7 @@ async def _own(setup: _Setup, background: Background[Controller]) -> None:
                 )
             )
             nursery.start_soon(controller._reap)
-            nursery.start_soon(controller.referee.clock.run)
+            nursery.start_soon(controller.load_control.clock.run)
             nursery.start_soon(keep_files, controller, kept)
             background.started(controller)
             if not background.is_ending:
@@ -333,8 +333,8 @@ async def _own(setup: _Setup, background: Background[Controller]) -> None:
     controller._raise_failure()
 
 
-def _store_in(directory: str | None) -> EvidenceStore | None:
-    return None if directory is None else EvidenceStore(directory)
+def _store_in(directory: str | None) -> PostMortemStore | None:
+    return None if directory is None else PostMortemStore(directory)
 
 
 def _open_directory(stack: AsyncExitStack) -> str:

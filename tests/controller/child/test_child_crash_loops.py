@@ -12,7 +12,7 @@ from tests.kits.controller import (
     Life,
     Lives,
     Part,
-    open_theatre,
+    open_simulation,
     script,
     service,
 )
@@ -50,14 +50,14 @@ def crashing(name: str, life: Life = CRASHES, until: int = 1_000_000) -> Lives:
 async def test_one_that_crashes_for_ever_stops_nobody() -> None:
     """An hour of it: it backs off to a minute, and the others run untouched."""
     app = Application([service("bad", backoff=DEFAULT), service("good", count=2)])
-    async with open_theatre(app, crashing("bad")) as theatre:
+    async with open_simulation(app, crashing("bad")) as sim:
         await trio.sleep(3600)
-        assert theatre.states["good.0"] is theatre.states["good.1"] is State.READY
-        assert sorted(n for _, n in theatre.started if n != "bad.0") == [
+        assert sim.states["good.0"] is sim.states["good.1"] is State.READY
+        assert sorted(n for _, n in sim.started if n != "bad.0") == [
             "good.0",
             "good.1",
         ]
-        starts = [moment for moment, name in theatre.started if name == "bad.0"]
+        starts = [moment for moment, name in sim.started if name == "bad.0"]
         pauses = [b - a for a, b in itertools.pairwise(starts)]
         assert pauses[0] == 0.5, "the first restart is immediate"
         assert max(pauses) <= 60.5
@@ -68,16 +68,16 @@ async def test_one_that_crashes_for_ever_stops_nobody() -> None:
 async def test_a_crash_loop_is_logged_at_each_doubling_with_its_count() -> None:
     """All of it is an event; the log leaves the repeats out."""
     app = Application([service("bad", backoff=Backoff(base=1, cap=1))])
-    async with open_theatre(app, crashing("bad")) as theatre:
+    async with open_simulation(app, crashing("bad")) as sim:
         await trio.sleep(150)
-        exits = [e for _, e in theatre.said if isinstance(e, ProcessExited)]
+        exits = [e for _, e in sim.said if isinstance(e, ProcessExited)]
         told = [e.crashes for e in exits if not e.is_repeat]
         assert told[:8] == [1, 2, 3, 4, 5, 8, 16, 32]
         assert [e.crashes for e in exits] == list(range(1, len(exits) + 1))
         for kind in (ProcessStarted, WorkerReady):
             told_of = [
                 not e.is_repeat
-                for _, e in theatre.said
+                for _, e in sim.said
                 if isinstance(e, kind) and e.name == "bad.0"
             ]
             assert told_of[:6] == [True] * 6
@@ -88,17 +88,17 @@ async def test_a_crash_loop_is_logged_at_each_doubling_with_its_count() -> None:
 async def test_a_crash_loop_that_heals_is_over_once_it_ran_well() -> None:
     """The count goes, the log says so, and the next crash is told again."""
     app = Application([service("bad", backoff=DEFAULT)])
-    async with open_theatre(app, crashing("bad", CRASHES, 9)) as theatre:
-        child = theatre.child("bad.0")
+    async with open_simulation(app, crashing("bad", CRASHES, 9)) as sim:
+        child = sim.child("bad.0")
         await child.wait_state(State.READY, since=9)
         ready_at = trio.current_time()
         assert child.crashes == 8
         while child.crashes:
             await child.wait_news()
-        [(moment, words)] = theatre.events(CrashLoopEnded)
+        [(moment, words)] = sim.events(CrashLoopEnded)
         assert moment == ready_at + 10
         assert words.endswith(" after 8 crashes in a row; crash loop over")
-        theatre.process("bad.0").exit(3)
+        sim.process("bad.0").exit(3)
         await child.wait_state(State.READY, since=10)
         assert trio.current_time() == moment + 0.25, "restarted immediately"
 
@@ -109,16 +109,16 @@ async def test_one_that_is_ready_and_hangs_backs_off_as_well() -> None:
     app = Application(
         [service("bad", backoff=Backoff(base=100, cap=100), health_check_timeout=30.0)]
     )
-    async with open_theatre(app, crashing("bad", Life())) as theatre:
-        child = theatre.child("bad.0")
+    async with open_simulation(app, crashing("bad", Life())) as sim:
+        child = sim.child("bad.0")
         await child.wait_state(State.BACKOFF, since=7)
         assert child.crashes == 7
         assert (
             child.trouble
             == "no heartbeat for 30 s (health_check_timeout), 7 times in a row"
         )
-        assert theatre.events(CrashLoopEnded) == []
-        stops = [e for _, e in theatre.said if isinstance(e, ProcessStopping)]
+        assert sim.events(CrashLoopEnded) == []
+        stops = [e for _, e in sim.said if isinstance(e, ProcessStopping)]
         assert [e.is_repeat for e in stops] == [False] * 6 + [True]
 
 
@@ -127,8 +127,8 @@ async def test_start_and_restart_try_immediately_and_fail_with_the_reason() -> N
     """Nobody waits for ever; the worker is tried again all the same."""
     slow = Backoff(base=0.25, cap=1000)
     app = Application([service("bad", backoff=slow), service("good")])
-    async with open_theatre(app, crashing("bad", NEVER_READY)) as theatre:
-        child, controller = theatre.child("bad.0"), theatre.controller
+    async with open_simulation(app, crashing("bad", NEVER_READY)) as sim:
+        child, controller = sim.child("bad.0"), sim.controller
         for verb in (controller.start, controller.restart):
             while not (child.state is State.BACKOFF and child.crashes >= 9):
                 await child.wait_news()
@@ -136,7 +136,7 @@ async def test_start_and_restart_try_immediately_and_fail_with_the_reason() -> N
             with pytest.raises(UnavailableError) as caught:
                 await verb("bad")
             assert str(caught.value) == "bad.0 did not become ready: exit code 3"
-            assert [t for t, n in theatre.started if n == "bad.0"][incarnation] == now
+            assert [t for t, n in sim.started if n == "bad.0"][incarnation] == now
             assert child.crashes <= 2, "the backoff began again"
         with trio.fail_after(1):
             await controller.restart("good")
@@ -148,11 +148,11 @@ async def test_one_in_a_crash_loop_keeps_no_other_from_its_restart() -> None:
     app = Application(
         [service("bad", backoff=DEFAULT), service("good")], max_restarts_concurrently=1
     )
-    async with open_theatre(app, crashing("bad", NEVER_READY)) as theatre:
+    async with open_simulation(app, crashing("bad", NEVER_READY)) as sim:
         with pytest.raises(UnavailableError):
-            await theatre.controller.restart("bad")
+            await sim.controller.restart("bad")
         with trio.fail_after(30):
-            await theatre.controller.restart("good")
+            await sim.controller.restart("good")
 
 
 @simulated
@@ -162,23 +162,23 @@ async def test_what_needs_one_in_a_crash_loop_waits_and_is_not_waited_for() -> N
         [service("bad", backoff=DEFAULT), service("web", depends_on={"bad": "ready"})]
     )
     lives = crashing("bad", NEVER_READY, 9)
-    async with open_theatre(app, lives) as theatre:
-        child = theatre.child("bad.0")
+    async with open_simulation(app, lives) as sim:
+        child = sim.child("bad.0")
         await child.wait_state(State.BACKOFF, since=6)
-        assert theatre.child("web.0").waiting_for == "bad (ready)"
+        assert sim.child("web.0").waiting_for == "bad (ready)"
         with pytest.raises(
             UnavailableError, match=r"web\.0 waits for bad \(ready\), but"
         ):
-            await theatre.controller.start("web")
-        report = theatre.controller.health("readiness")
+            await sim.controller.start("web")
+        report = sim.controller.health("readiness")
         assert (report.is_ok, report.details["not_ready"]) == (False, ["bad", "web"])
         assert report.details["why"] == {
             "bad.0": "backoff, exit code 3, 6 times in a row",
             "web.0": "waits for bad (ready)",
         }
-        await theatre.controller.wait_ready()
-        assert theatre.states["web.0"] is State.READY
-        assert theatre.controller.health("readiness").is_ok
+        await sim.controller.wait_ready()
+        assert sim.states["web.0"] is State.READY
+        assert sim.controller.health("readiness").is_ok
 
 
 @simulated
@@ -189,14 +189,14 @@ async def test_a_reload_fails_with_the_first_crash_of_the_new_generation() -> No
     def lives(part: Part) -> Life:
         return Life() if part.generation == 1 else NEVER_READY
 
-    async with open_theatre(app, lives) as theatre:
-        await theatre.controller.wait_ready()
+    async with open_simulation(app, lives) as sim:
+        await sim.controller.wait_ready()
         with pytest.raises(ReloadError, match=r"web\.0 of the new generation"):
-            await theatre.controller.reload(
+            await sim.controller.reload(
                 Application([service("web", backoff=DEFAULT), service("two")])
             )
-        assert theatre.states == {"web.0": State.READY}
-        assert theatre.child("web.0").incarnation == 1
+        assert sim.states == {"web.0": State.READY}
+        assert sim.child("web.0").incarnation == 1
 
 
 @pytest.mark.parametrize("strategy", STRATEGIES)
@@ -209,14 +209,14 @@ def test_a_group_without_intensity_never_fails(strategy: Strategy) -> None:
             [service("bad", backoff=DEFAULT), service("web")],
             strategy=strategy,
         )
-        async with open_theatre(
+        async with open_simulation(
             Application([group, service("good")]),
             crashing("bad"),
-        ) as theatre:
+        ) as sim:
             await trio.sleep(3600)
-            assert theatre.states["good.0"] is State.READY
-            assert theatre.child("good.0").incarnation == 1
-            webs = theatre.child("web.0").incarnation
+            assert sim.states["good.0"] is State.READY
+            assert sim.child("good.0").incarnation == 1
+            webs = sim.child("web.0").incarnation
             assert webs == 1 if strategy == "one_for_one" else 1 < webs < 200
 
     play()
@@ -229,9 +229,9 @@ async def test_two_that_crash_with_each_other_do_not_crash_at_full_speed() -> No
         [service("a", backoff=DEFAULT), service("b", backoff=DEFAULT)],
         strategy="one_for_all",
     )
-    async with open_theatre(Application([group]), lambda _: CRASHES) as theatre:
+    async with open_simulation(Application([group]), lambda _: CRASHES) as sim:
         await trio.sleep(3600)
-        assert len(theatre.started) < 500
+        assert len(sim.started) < 500
 
 
 @simulated
@@ -239,13 +239,13 @@ async def test_readiness_does_not_flash_in_a_crash_loop() -> None:
     """One that is ready once started, and exits again, is at no time ready."""
     lives = script({"a.0": [Life(exits_after=10.0)] + [Life(exits_after=1.5)] * 999})
     app = Application([service("a", stable_for=2.0, backoff=Backoff())])
-    async with open_theatre(app, lives) as theatre:
+    async with open_simulation(app, lives) as sim:
         await trio.sleep(5)
-        assert theatre.controller.health("readiness").is_ok
+        assert sim.controller.health("readiness").is_ok
         await trio.sleep(6)
         states = set()
         for _ in range(200):
             await trio.sleep(0.25)
-            states.add(theatre.child("a.0").state)
-            assert not theatre.controller.health("readiness").is_ok
+            states.add(sim.child("a.0").state)
+            assert not sim.controller.health("readiness").is_ok
         assert State.READY in states

@@ -156,11 +156,11 @@ def prober(*moves: tuple[float, Callable[[Child], None]]) -> Any:
 
 
 def good(child: Child) -> None:
-    child.seems_ready(True)
+    child.set_probe_readiness(True)
 
 
 def bad(child: Child) -> None:
-    child.seems_ready(False)
+    child.set_probe_readiness(False)
 
 
 @simulated
@@ -199,7 +199,7 @@ FAULT = Fault("liveness probe failed", "liveness.failures")
 @pytest.mark.parametrize("cause", [Cause.UNHEALTHY, Cause.STARTUP_TIMEOUT])
 @simulated
 async def test_one_that_a_probe_finds_sick_is_replaced(cause: Cause) -> None:
-    sick = prober((1, good), (2, lambda child: child.seems_sick(cause, FAULT)))
+    sick = prober((1, good), (2, lambda child: child.fail_probe(cause, FAULT)))
     async with open_stage(notifies=False, prober=sick) as on:
         await trio.sleep(4.5)
         assert on.causes() == [(3, cause.value)]

@@ -11,8 +11,8 @@ from tests.kits.controller import (
     NEVER,
     Life,
     Part,
-    Theatre,
-    open_theatre,
+    Simulation,
+    open_simulation,
     service,
 )
 from trio_supervisor.application import Application, Command
@@ -39,22 +39,22 @@ def dies(after: float, since: int = 1, returncode: int = 3) -> Any:
     return life
 
 
-async def _stop(theatre: Theatre, name: str) -> None:
+async def _stop(sim: Simulation, name: str) -> None:
     with trio.fail_after(100):
-        await theatre.controller.stop(name)
+        await sim.controller.stop(name)
 
 
 @simulated
 async def test_all_ready_waits_until_a_command_has_lived_for_a_moment() -> None:
-    async with open_theatre(Application([command("a")])) as theatre:
-        await theatre.controller.wait_ready()
+    async with open_simulation(Application([command("a")])) as sim:
+        await sim.controller.wait_ready()
         assert trio.current_time() == 1
-        assert theatre.events(WorkerReady) == [
-            (0, theatre.events(WorkerReady)[0][1]),  # the supervisor
-            (1, theatre.events(WorkerReady)[1][1]),
+        assert sim.events(WorkerReady) == [
+            (0, sim.events(WorkerReady)[0][1]),  # the supervisor
+            (1, sim.events(WorkerReady)[1][1]),
         ]
-        assert "a.0: ready in 1000 ms" in theatre.events(WorkerReady)[1][1]
-        ((when, words),) = theatre.events(AllWorkersReady)
+        assert "a.0: ready in 1000 ms" in sim.events(WorkerReady)[1][1]
+        ((when, words),) = sim.events(AllWorkersReady)
         assert (when, words) == (1, "controller: all 1 workers ready after 1000 ms")
 
 
@@ -65,11 +65,11 @@ async def test_a_command_that_exits_at_once_is_never_said_to_be_ready(
 ) -> None:
     """However often it is started, and whatever it exits with."""
     lives = dies(0.5, returncode=returncode)
-    async with open_theatre(Application([command("a")]), lives) as theatre:
+    async with open_simulation(Application([command("a")]), lives) as sim:
         await trio.sleep(200)
-        assert theatre.child("a.0").restarts > 10
-        assert theatre.events(AllWorkersReady) == []
-        assert not [words for _, words in theatre.events(WorkerReady) if "a.0" in words]
+        assert sim.child("a.0").restarts > 10
+        assert sim.events(AllWorkersReady) == []
+        assert not [words for _, words in sim.events(WorkerReady) if "a.0" in words]
 
 
 @simulated
@@ -81,10 +81,10 @@ async def test_jobs_and_what_is_stopped_are_not_counted_as_ready() -> None:
     def lives(part: Part) -> Life:
         return Life(exits_after=0.5 if part.service == "job" else NEVER)
 
-    async with open_theatre(application, lives) as theatre:
-        theatre.child("off.0").request_stop()
-        await theatre.controller.wait_ready()
-        ((_, words),) = theatre.events(AllWorkersReady)
+    async with open_simulation(application, lives) as sim:
+        sim.child("off.0").request_stop()
+        await sim.controller.wait_ready()
+        ((_, words),) = sim.events(AllWorkersReady)
         assert (
             words.partition("; ")[2] == "job.0 (finished, exit code 0), off.0 (stopped)"
         )
@@ -100,19 +100,19 @@ async def test_dependents_and_crash_restarts_do_not_wait_for_it() -> None:
         is_first = part == Part("a", 0, 1, 1)
         return Life(exits_after=5 if is_first else NEVER)
 
-    async with open_theatre(application, lives) as theatre:
+    async with open_simulation(application, lives) as sim:
         await trio.sleep(6)
-        assert theatre.started == [(0, "a.0"), (0, "b.0"), (5, "a.0")]
-        assert theatre.child("a.0").state is State.READY
+        assert sim.started == [(0, "a.0"), (0, "b.0"), (5, "a.0")]
+        assert sim.child("a.0").state is State.READY
 
 
 @simulated
 async def test_start_returns_when_it_has_lived_for_stable_for() -> None:
     application = Application([command("a", stable_for=7)])
-    async with open_theatre(application) as theatre:
-        await _stop(theatre, "a")
+    async with open_simulation(application) as sim:
+        await _stop(sim, "a")
         began = trio.current_time()
-        await theatre.controller.start("a")
+        await sim.controller.start("a")
         assert trio.current_time() - began == 7
 
 
@@ -127,18 +127,18 @@ async def test_a_start_that_fails_is_undone() -> None:
         is_bad = part.service == "a" and part.incarnation > 1
         return Life(exits_after=0.5 if is_bad else NEVER, returncode=3)
 
-    async with open_theatre(application, lives) as theatre:
-        await _stop(theatre, "db")
+    async with open_simulation(application, lives) as sim:
+        await _stop(sim, "db")
         began = trio.current_time()
         with pytest.raises(UnavailableError) as caught:
-            await theatre.controller.start("a")
+            await sim.controller.start("a")
         assert trio.current_time() - began == 0.5
         assert str(caught.value) == (
             "a.0 did not stay up for 1 s (stable_for): exit code 3; "
             "stopped again: db.0, a.0"
         )
-        await theatre.settle()
-        assert theatre.running == ["other.0"]
+        await sim.settle()
+        assert sim.running == ["other.0"]
 
 
 @simulated
@@ -148,11 +148,11 @@ async def test_a_service_that_exits_before_it_is_ready_fails_its_start() -> None
     def lives(part: Part) -> Life:
         return Life(exits_after=0.1 if part.incarnation == 2 else NEVER, returncode=3)
 
-    async with open_theatre(Application([service("web")]), lives) as theatre:
-        await _stop(theatre, "web")
+    async with open_simulation(Application([service("web")]), lives) as sim:
+        await _stop(sim, "web")
         with pytest.raises(UnavailableError, match="did not become ready: exit code 3"):
-            await theatre.controller.start("web")
-        assert theatre.states == {"web.0": State.STOPPED}
+            await sim.controller.start("web")
+        assert sim.states == {"web.0": State.STOPPED}
 
 
 @simulated
@@ -163,35 +163,35 @@ async def test_scaling_to_what_does_not_stay_up_is_undone() -> None:
         is_bad = part.service == "a" and part.index == 2
         return Life(exits_after=0.5 if is_bad else NEVER, returncode=3)
 
-    async with open_theatre(application, lives) as theatre:
-        await theatre.controller.wait_ready()
+    async with open_simulation(application, lives) as sim:
+        await sim.controller.wait_ready()
         with pytest.raises(UnavailableError, match=r"; scaled back to a=1, b=3$"):
-            await theatre.controller.scale({"a": 3, "b": 1})
-        assert list(theatre.states) == ["a.0", "b.0", "b.1", "b.2"]
-        assert theatre.controller.reloading.scaled == {}
-        assert theatre.started.count((0, "a.0")) == 1  # not touched
+            await sim.controller.scale({"a": 3, "b": 1})
+        assert list(sim.states) == ["a.0", "b.0", "b.1", "b.2"]
+        assert sim.controller.reloader.scaled == {}
+        assert sim.started.count((0, "a.0")) == 1  # not touched
 
 
 @simulated
 async def test_a_restart_fails_where_the_new_one_exits_at_once() -> None:
     """It goes on to be restarted as its policy says."""
-    async with open_theatre(Application([command("a")]), dies(0.5, 2)) as theatre:
-        await theatre.controller.wait_ready()
+    async with open_simulation(Application([command("a")]), dies(0.5, 2)) as sim:
+        await sim.controller.wait_ready()
         with pytest.raises(UnavailableError, match="did not stay up for 1 s"):
-            await theatre.controller.restart("a")
-        assert theatre.child("a.0").is_wanted
+            await sim.controller.restart("a")
+        assert sim.child("a.0").is_wanted
 
 
 @simulated
 async def test_a_rolling_restart_goes_no_further_than_what_does_not_stay_up() -> None:
     application = Application([command("a", count=3)])
-    async with open_theatre(application, dies(0.5, 2)) as theatre:
-        await theatre.controller.wait_ready()
+    async with open_simulation(application, dies(0.5, 2)) as sim:
+        await sim.controller.wait_ready()
         with pytest.raises(UnavailableError, match=r"a\.0 did not stay up"):
-            await theatre.controller.restart("a", rolling=True)
-        await theatre.settle()
-        assert theatre.child("a.1").incarnation == 1
-        assert theatre.child("a.2").incarnation == 1
+            await sim.controller.restart("a", rolling=True)
+        await sim.settle()
+        assert sim.child("a.1").incarnation == 1
+        assert sim.child("a.2").incarnation == 1
 
 
 @pytest.mark.parametrize("overlap", [True, False])
@@ -204,14 +204,14 @@ async def test_a_reload_to_what_does_not_stay_up_is_rolled_back(overlap: bool) -
         is_bad = part.generation == 2
         return Life(exits_after=0.5 if is_bad else NEVER, returncode=3)
 
-    async with open_theatre(application, lives) as theatre:
-        await theatre.controller.wait_ready()
+    async with open_simulation(application, lives) as sim:
+        await sim.controller.wait_ready()
         with pytest.raises(
             ReloadError, match=r"did not stay up for 1 s \(stable_for\)"
         ):
-            await theatre.controller.reload(changed)
-        assert theatre.controller.generation.number == 1
-        assert theatre.running == ["a.0"]
+            await sim.controller.reload(changed)
+        assert sim.controller.generation.number == 1
+        assert sim.running == ["a.0"]
 
 
 @simulated
@@ -222,25 +222,25 @@ async def test_a_reload_takes_over_when_the_new_ones_have_lived_for_a_moment() -
         needy = command("b", depends_on={"a": "ready"}, overlap=True, **fields)
         return Application([command("a", overlap=True, **fields), needy])
 
-    async with open_theatre(application()) as theatre:
+    async with open_simulation(application()) as sim:
         await trio.sleep(10)
-        await theatre.controller.reload(application(environment={"A": "1"}))
-        assert theatre.started[2:] == [(10, "a.0/2"), (10, "b.0/2")]
-        assert sorted(theatre.ended)[:2] == [(11, "a.0"), (11, "b.0")]
+        await sim.controller.reload(application(environment={"A": "1"}))
+        assert sim.started[2:] == [(10, "a.0/2"), (10, "b.0/2")]
+        assert sorted(sim.ended)[:2] == [(11, "a.0"), (11, "b.0")]
 
 
 @pytest.mark.parametrize("verb", ["start", "restart"])
 @simulated
 async def test_a_service_without_workers_is_said_to_have_none(verb: str) -> None:
-    async with open_theatre(Application([command("a", count=0)])) as theatre:
+    async with open_simulation(Application([command("a", count=0)])) as sim:
         with pytest.raises(UnavailableError, match=rf"a has no workers to {verb} "):
-            await getattr(theatre.controller, verb)("a")
+            await getattr(sim.controller, verb)("a")
 
 
 @simulated
 async def test_stable_for_of_a_service_counts_from_its_readiness() -> None:
     application = Application([service("web", stable_for=3)])
-    async with open_theatre(application) as theatre:
-        await theatre.controller.wait_ready()
+    async with open_simulation(application) as sim:
+        await sim.controller.wait_ready()
         assert trio.current_time() == 3.25
-        assert any(when == 0.25 for when, _ in theatre.events(WorkerReady))
+        assert any(when == 0.25 for when, _ in sim.events(WorkerReady))

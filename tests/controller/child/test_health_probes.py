@@ -28,16 +28,16 @@ QUICK: dict[str, Any] = {"interval": 0.01, "timeout": 5.0, "failures": 2}
 
 
 @define(eq=False)
-class Patient(Child):
+class ProbedChild(Child):
     """A child that notes what its probes say of it."""
 
     findings: list[object] = field(factory=list, kw_only=True)
     news: trio.Event = field(factory=trio.Event, kw_only=True)
 
-    def seems_ready(self, is_ready: bool) -> None:
+    def set_probe_readiness(self, is_ready: bool) -> None:
         self._note("ready" if is_ready else "not ready")
 
-    def seems_sick(self, cause: Cause, fault: Fault) -> None:
+    def fail_probe(self, cause: Cause, fault: Fault) -> None:
         self._note(cause)
 
     def _note(self, finding: object) -> None:
@@ -65,13 +65,13 @@ class Nobody:
 
 
 @asynccontextmanager
-async def probed(**probes: Any) -> AsyncIterator[Patient]:
+async def probed(**probes: Any) -> AsyncIterator[ProbedChild]:
     """Have a command probed for the length of the block."""
     command = Command("db", ["db"], **probes)
     prober = make_prober(command, ENVIRONMENT)
     assert prober is not None
     plan = ChildPlan(name="db.0", service="db")
-    patient = Patient(plan, spawn, Nobody(), random.Random(0))
+    patient = ProbedChild(plan, spawn, Nobody(), random.Random(0))
     async with trio.open_nursery() as nursery:
         nursery.start_soon(prober, patient, FakeProcess())
         yield patient

@@ -16,7 +16,7 @@ from attrs import define, field
 
 from trio_supervisor.controller.child.child import Child
 from trio_supervisor.controller.child.child_spec import ChildPlan
-from trio_supervisor.controller.child.notifications import Postbox
+from trio_supervisor.controller.child.notifications import NotificationRouter
 from trio_supervisor.controller.events import Event
 from trio_supervisor.process.child import Process
 from trio_supervisor.process.notify.channel import Channel, open_channel
@@ -44,7 +44,7 @@ class Nobody:
 class Office:
     """A postbox, a child, and what its process speaks with."""
 
-    postbox: Postbox
+    router: NotificationRouter
     nursery: trio.Nursery
     channel: Channel
     notifier: Notifier
@@ -78,50 +78,50 @@ async def open_office(directory: str, *, is_abstract: bool) -> AsyncIterator[Off
     channel.keep()
     with open_notifier(channel.address, inherited) as notifier:
         async with trio.open_nursery() as nursery:
-            postbox = Postbox(lambda: ProtectedNursery(nursery), directory)
-            yield Office(postbox, nursery, channel, notifier)
-            postbox.remove(OWN)
+            router = NotificationRouter(lambda: ProtectedNursery(nursery), directory)
+            yield Office(router, nursery, channel, notifier)
+            router.remove(OWN)
             nursery.cancel_scope.cancel()
 
 
 async def test_what_was_said_before_it_is_known_is_heard(directory: str) -> None:
     async with open_office(directory, is_abstract=True) as office:
         office.notifier.send("STATUS=early")
-        office.postbox.add(OWN, office.child, office.channel)
+        office.router.add(OWN, office.child, office.channel)
         await office.wait_status("early")
-        assert list(office.postbox.children) == [OWN]
+        assert list(office.router.children) == [OWN]
 
 
 async def test_a_heartbeat_is_seen_when_it_is_looked_for(directory: str) -> None:
     async with open_office(directory, is_abstract=True) as office:
-        office.postbox.add(OWN, office.child, office.channel)
-        assert office.child._pulse() is None
+        office.router.add(OWN, office.child, office.channel)
+        assert office.child._heartbeat_age() is None
         office.notifier.beat()
-        age = office.child._pulse()
+        age = office.child._heartbeat_age()
         assert age is not None
         assert 0 <= age < 60
 
 
 async def test_at_the_end_nothing_waits_any_more(directory: str) -> None:
     async with open_office(directory, is_abstract=True) as office:
-        office.postbox.add(OWN, office.child, office.channel)
+        office.router.add(OWN, office.child, office.channel)
         await trio.testing.wait_all_tasks_blocked(0.01)
         assert len(office.nursery.child_tasks) == len(office.channel.receivers) == 2
-        office.postbox.remove(OWN)
-        office.postbox.remove(OWN)
+        office.router.remove(OWN)
+        office.router.remove(OWN)
         await trio.testing.wait_all_tasks_blocked(0.01)
         assert not office.nursery.child_tasks
-        assert not office.postbox.children
-        assert office.child._pulse() is None
-        office.child._hear()
+        assert not office.router.children
+        assert office.child._heartbeat_age() is None
+        office.child._read_notifications()
 
 
 async def test_one_that_is_gone_before_it_is_listened_to_breaks_nothing(
     directory: str,
 ) -> None:
     async with open_office(directory, is_abstract=True) as office:
-        office.postbox.add(OWN, office.child, office.channel)
-        office.postbox.remove(OWN)
+        office.router.add(OWN, office.child, office.channel)
+        office.router.remove(OWN)
         await trio.testing.wait_all_tasks_blocked(0.01)
         assert not office.nursery.child_tasks
 
@@ -131,7 +131,7 @@ async def test_a_path_that_was_removed_is_made_again_and_said(
 ) -> None:
     """Where there are no abstract sockets."""
     async with open_office(directory, is_abstract=False) as office:
-        office.postbox.add(OWN, office.child, office.channel)
+        office.router.add(OWN, office.child, office.channel)
         shutil.rmtree(directory)
         with trio.fail_after(60):
             while not os.path.lexists(office.channel.address):  # noqa: ASYNC110, ASYNC240

@@ -7,8 +7,8 @@ import trio
 
 from tests.kits.controller import (
     Life,
-    Theatre,
-    open_theatre,
+    Simulation,
+    open_simulation,
     service,
 )
 from trio_supervisor.application import Application, Group
@@ -23,25 +23,25 @@ SLOW = Life(stopping_takes=2.0)
 STUBBORN = Life(is_stubborn=True)
 
 
-async def shut_down(theatre: Theatre) -> float:
+async def shut_down(sim: Simulation) -> float:
     """Shut everything down; return how long that took [s]."""
     began = trio.current_time()
-    theatre.controller.shutdown()
-    await theatre.is_over.wait()
+    sim.controller.shutdown()
+    await sim.is_over.wait()
     return trio.current_time() - began
 
 
-def ended_after(theatre: Theatre, began: float) -> dict[str, float]:
-    return {name: moment - began for moment, name in theatre.ended}
+def ended_after(sim: Simulation, began: float) -> dict[str, float]:
+    return {name: moment - began for moment, name in sim.ended}
 
 
 @simulated
 async def test_shutdown_stops_independent_services_side_by_side() -> None:
     app = Application([service(name, count=2) for name in "abcdef"])
-    async with open_theatre(app, lambda _: SLOW) as theatre:
+    async with open_simulation(app, lambda _: SLOW) as sim:
         await trio.sleep(10)
-        assert await shut_down(theatre) == 2
-        asked = [e.name for _, e in theatre.said if isinstance(e, ProcessStopping)]
+        assert await shut_down(sim) == 2
+        asked = [e.name for _, e in sim.said if isinstance(e, ProcessStopping)]
         assert asked[-1] == "supervisor"
         assert len(asked) == 13
 
@@ -61,10 +61,10 @@ async def test_shutdown_stops_a_service_once_its_own_dependents_have_ended() -> 
     def lives(part: object) -> Life:
         return Life(stopping_takes=30.0 if "slow" in str(part) else 2.0)
 
-    async with open_theatre(app, lives) as theatre:
+    async with open_simulation(app, lives) as sim:
         await trio.sleep(10)
-        assert await shut_down(theatre) == 10  # the stop_timeout of `slow`
-        assert ended_after(theatre, 10) == {
+        assert await shut_down(sim) == 10  # the stop_timeout of `slow`
+        assert ended_after(sim, 10) == {
             "proxy.0": 2,
             "web.0": 4,
             "db.0": 6,
@@ -76,18 +76,18 @@ async def test_shutdown_stops_a_service_once_its_own_dependents_have_ended() -> 
 async def test_shutdown_follows_the_order_that_rest_for_one_adds() -> None:
     group = Group([service(n) for n in "ab"], strategy="rest_for_one")
     app = Application([group, service("other")])
-    async with open_theatre(app, lambda _: SLOW) as theatre:
+    async with open_simulation(app, lambda _: SLOW) as sim:
         await trio.sleep(10)
-        assert await shut_down(theatre) == 4
-        assert ended_after(theatre, 10) == {"other.0": 2, "b.0": 2, "a.0": 4}
+        assert await shut_down(sim) == 4
+        assert ended_after(sim, 10) == {"other.0": 2, "b.0": 2, "a.0": 4}
 
 
 @simulated
 async def test_stop_ends_several_services_side_by_side() -> None:
     app = Application([service(n) for n in "abc"])
-    async with open_theatre(app, lambda _: SLOW) as theatre:
+    async with open_simulation(app, lambda _: SLOW) as sim:
         await trio.sleep(10)
-        stopped = await theatre.controller.stop("a", "b", "c")
+        stopped = await sim.controller.stop("a", "b", "c")
         assert stopped == ("c.0", "b.0", "a.0")
         assert trio.current_time() == 12
 
@@ -95,9 +95,9 @@ async def test_stop_ends_several_services_side_by_side() -> None:
 @simulated
 async def test_reload_stops_the_old_generation_side_by_side() -> None:
     app = Application([service(n) for n in "abc"])
-    async with open_theatre(app, lambda _: SLOW) as theatre:
+    async with open_simulation(app, lambda _: SLOW) as sim:
         await trio.sleep(10)
-        await theatre.controller.reload(Application([service(n) for n in "abc"]))
+        await sim.controller.reload(Application([service(n) for n in "abc"]))
         assert trio.current_time() == 12.25
 
 
@@ -112,19 +112,19 @@ async def test_shutdown_during_a_reload_stops_both_generations_side_by_side() ->
         is_late = "generation=2" in str(part) and "web" in str(part)
         return Life(stopping_takes=2.0, ready_after=1e6 if is_late else 0.25)
 
-    async with open_theatre(old, lives) as theatre:
+    async with open_simulation(old, lives) as sim:
         await trio.sleep(10)
-        theatre.nursery.start_soon(_reload_in_vain, theatre, new)
+        sim.nursery.start_soon(_reload_in_vain, sim, new)
         await trio.sleep(5)
-        assert theatre.running == ["db.0", "db.0/2", "web.0", "web.0/2"]
-        assert await shut_down(theatre) == 4
-        ended = ended_after(theatre, 15)
+        assert sim.running == ["db.0", "db.0/2", "web.0", "web.0/2"]
+        assert await shut_down(sim) == 4
+        ended = ended_after(sim, 15)
         assert ended == {"web.0": 2, "web.0/2": 2, "db.0": 4, "db.0/2": 4}
 
 
-async def _reload_in_vain(theatre: Theatre, new: Application) -> None:
+async def _reload_in_vain(sim: Simulation, new: Application) -> None:
     with pytest.raises(Exception, match="the controller is shutting down"):
-        await theatre.controller.reload(new)
+        await sim.controller.reload(new)
 
 
 @simulated
@@ -133,14 +133,14 @@ async def test_shutdown_while_the_old_generation_stops_waits_for_it() -> None:
     old = Application([service("db"), service("web", depends_on=needs)])
     new = Application([service("db"), service("web", depends_on=needs)])
 
-    async with open_theatre(old, lambda _: SLOW) as theatre:
+    async with open_simulation(old, lambda _: SLOW) as sim:
         await trio.sleep(10)
-        theatre.nursery.start_soon(theatre.controller.reload, new)
+        sim.nursery.start_soon(sim.controller.reload, new)
         await trio.sleep(1.5)
-        assert theatre.running == ["db.0", "db.0/2", "web.0", "web.0/2"]
-        theatre.controller.shutdown()
-        await theatre.is_over.wait()
-        ended = ended_after(theatre, 10)
+        assert sim.running == ["db.0", "db.0/2", "web.0", "web.0/2"]
+        sim.controller.shutdown()
+        await sim.is_over.wait()
+        ended = ended_after(sim, 10)
         # The old web began to stop at 0.5 s; each db waits for both, for by its name it
         # is the same service.
         assert ended == {"web.0": 2.5, "web.0/2": 3.5, "db.0": 4.5, "db.0/2": 5.5}
@@ -161,31 +161,31 @@ async def test_stop_timeout_kills_what_is_left_in_order() -> None:
     def lives(part: object) -> Life:
         return SLOW if "polite" in str(part) else STUBBORN
 
-    async with open_theatre(app, lives) as theatre:
+    async with open_simulation(app, lives) as sim:
         await trio.sleep(10)
-        assert await shut_down(theatre) == 9
-        assert ended_after(theatre, 10) == {"polite.0": 2, "web.0": 9, "db.0": 9}
-        names = [e.name for _, e in theatre.said if isinstance(e, ProcessExited)]
+        assert await shut_down(sim) == 9
+        assert ended_after(sim, 10) == {"polite.0": 2, "web.0": 9, "db.0": 9}
+        names = [e.name for _, e in sim.said if isinstance(e, ProcessExited)]
         assert names == ["polite.0", "web.0", "db.0", "supervisor"]
-        [(moment, _)] = theatre.events(ShutdownTimedOut)
+        [(moment, _)] = sim.events(ShutdownTimedOut)
         assert moment == 19
 
 
 @simulated
 async def test_stop_timeout_says_nothing_where_all_stop_in_time() -> None:
     app = Application([service("a")], stop_timeout=10)
-    async with open_theatre(app, lambda _: SLOW) as theatre:
+    async with open_simulation(app, lambda _: SLOW) as sim:
         await trio.sleep(10)
-        assert await shut_down(theatre) == 2
-        assert theatre.events(ShutdownTimedOut) == []
+        assert await shut_down(sim) == 2
+        assert sim.events(ShutdownTimedOut) == []
 
 
 @simulated
 async def test_stop_timeout_is_for_a_shutdown_and_not_for_a_stop() -> None:
     app = Application([service("a", stop_timeout=30)], stop_timeout=10)
-    async with open_theatre(app, lambda _: STUBBORN) as theatre:
+    async with open_simulation(app, lambda _: STUBBORN) as sim:
         await trio.sleep(10)
-        await theatre.controller.stop("a")
+        await sim.controller.stop("a")
         assert trio.current_time() == 40
 
 
@@ -194,12 +194,12 @@ async def test_hurry_kills_all_that_is_left_at_once() -> None:
     app = Application(
         [service("db"), service("web", depends_on={"db": "ready"}), service("a")]
     )
-    async with open_theatre(app, lambda _: STUBBORN) as theatre:
+    async with open_simulation(app, lambda _: STUBBORN) as sim:
         await trio.sleep(10)
-        theatre.controller.shutdown()
+        sim.controller.shutdown()
         await trio.sleep(1)
-        theatre.controller.hurry()
-        await theatre.is_over.wait()
+        sim.controller.hurry()
+        await sim.is_over.wait()
         assert trio.current_time() == 11
 
 
@@ -212,7 +212,7 @@ def test_a_stop_timeout_that_cannot_suffice_is_warned_of(
 
     @simulated
     async def run() -> None:
-        async with open_theatre(app):
+        async with open_simulation(app):
             await trio.sleep(1)
 
     run()

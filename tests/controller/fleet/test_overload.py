@@ -16,13 +16,13 @@ from attrs import define, field
 
 from trio_supervisor.controller.child.child import Child
 from trio_supervisor.controller.child.child_spec import (
-    ALONE,
+    NO_HOOKS,
+    ChildHooks,
     ChildPlan,
-    Company,
-    _Alone,
+    _NoHooks,
 )
 from trio_supervisor.controller.events import Event
-from trio_supervisor.controller.fleet.overload import Referee
+from trio_supervisor.controller.fleet.overload import OverloadControl
 from trio_supervisor.controller.loop_lag import TICK, LoopClock
 from trio_supervisor.policy.admission import IDLE, limit_for
 from trio_supervisor.policy.lifecycle import State
@@ -71,7 +71,7 @@ class Ward:
     children: list[Child] = field(factory=list)
     said: list[tuple[float, str, str]] = field(factory=list)
     beating: set[Child] = field(factory=set)
-    referee: Referee = field(init=False)
+    load_control: OverloadControl = field(init=False)
 
     def on_change(self, child: Child) -> None:
         pass
@@ -115,10 +115,12 @@ async def open_ward(
     *,
     is_ready: bool = True,
     says: Pressure | None = None,
-    company: Company[Child] = ALONE,
+    hooks: ChildHooks[Child] = NO_HOOKS,
 ) -> AsyncIterator[Ward]:
     ward = Ward(FakeMachine(says=says or Pressure()))
-    ward.referee = Referee(lambda: ward.children, ward.on_event, ward.machine)
+    ward.load_control = OverloadControl(
+        lambda: ward.children, ward.on_event, ward.machine
+    )
 
     def spawn(number: int) -> Callable[..., object]:
         async def start(incarnation: int) -> FakeProcess:
@@ -137,12 +139,12 @@ async def open_ward(
                 health_check_timeout=HEALTH,
             )
             start: Any = spawn(number)
-            child = Child(plan, start, ward, random.Random(0), company=company)
-            child.referee = ward.referee
+            child = Child(plan, start, ward, random.Random(0), hooks=hooks)
+            child.load_control = ward.load_control
             ward.children.append(child)
             ward.beating.add(child)
             nursery.start_soon(child.run)
-        nursery.start_soon(ward.referee.clock.run)
+        nursery.start_soon(ward.load_control.clock.run)
         await trio.testing.wait_all_tasks_blocked()
         for child in ward.children if is_ready else ():
             be_ready(child)
@@ -313,13 +315,13 @@ async def test_one_that_ends_before_it_is_ready_makes_room() -> None:
         assert len(children(ward, State.STARTING)) == LIMIT
 
 
-class Obstacles(_Alone):
+class Obstacles(_NoHooks):
     """The company of children that wait for others."""
 
     def __init__(self) -> None:
         self.blocked: set[object] = set()
 
-    def obstacle_of(self, child: object) -> str:
+    def missing_needs_of(self, child: object) -> str:
         return "the database" if child in self.blocked else ""
 
 
@@ -328,14 +330,14 @@ async def test_those_that_wait_for_something_else_are_not_queued() -> None:
     """Else nobody behind them could start."""
     obstacles = Obstacles()
     async with open_ward(
-        30, is_ready=False, says=Pressure(cpu=99.0), company=obstacles
+        30, is_ready=False, says=Pressure(cpu=99.0), hooks=obstacles
     ) as ward:
         await trio.testing.wait_all_tasks_blocked()
         starting = children(ward, State.STARTING)
         *blocked, last = children(ward, State.WAITING)
         obstacles.blocked.update(blocked)
         for child in blocked:
-            child.reconsider()
+            child.check_again()
         await trio.testing.wait_all_tasks_blocked()
         be_ready(starting[0])
         await trio.testing.wait_all_tasks_blocked()

@@ -12,7 +12,7 @@ from tests.kits.controller import (
     NEVER,
     Life,
     Part,
-    open_theatre,
+    open_simulation,
     script,
     service,
 )
@@ -41,23 +41,21 @@ def again(started: Sequence[tuple[float, str]], first: int) -> list[tuple[float,
 
 @simulated
 async def test_all_at_once_is_over_when_all_are_ready() -> None:
-    async with open_theatre(WEB, one_second) as theatre:
+    async with open_simulation(WEB, one_second) as sim:
         await trio.sleep(10)
-        await theatre.controller.restart("web")
+        await sim.controller.restart("web")
         assert trio.current_time() == 11
-        assert [moment for moment, _ in again(theatre.started, 4)] == 4 * [10]
+        assert [moment for moment, _ in again(sim.started, 4)] == 4 * [10]
 
 
 @pytest.mark.parametrize("most", [1, 2, 3])
 @simulated
 async def test_a_rolling_restart_waits_for_each_to_be_ready(most: int) -> None:
     """So many are away at once, and no more."""
-    async with open_theatre(WEB, one_second) as theatre:
+    async with open_simulation(WEB, one_second) as sim:
         await trio.sleep(10)
-        await theatre.controller.restart("web", rolling=True, max_unavailable=most)
-        assert again(theatre.started, 4) == [
-            (10 + n // most, f"web.{n}") for n in range(4)
-        ]
+        await sim.controller.restart("web", rolling=True, max_unavailable=most)
+        assert again(sim.started, 4) == [(10 + n // most, f"web.{n}") for n in range(4)]
 
 
 @simulated
@@ -66,12 +64,12 @@ async def test_so_many_planned_restarts_go_on_at_once_in_all() -> None:
     app = Application(
         [service("web", count=3), service("jobs", count=2)], max_restarts_concurrently=2
     )
-    async with open_theatre(app, one_second) as theatre:
+    async with open_simulation(app, one_second) as sim:
         await trio.sleep(10)
         async with trio.open_nursery() as nursery:
-            nursery.start_soon(theatre.controller.restart, "web")
-            nursery.start_soon(theatre.controller.restart, "jobs")
-        times = [moment for moment, _ in again(theatre.started, 5)]
+            nursery.start_soon(sim.controller.restart, "web")
+            nursery.start_soon(sim.controller.restart, "jobs")
+        times = [moment for moment, _ in again(sim.started, 5)]
         assert times == [10, 10, 11, 11, 12]
 
 
@@ -79,12 +77,12 @@ async def test_so_many_planned_restarts_go_on_at_once_in_all() -> None:
 async def test_one_that_does_not_become_ready_leaves_the_rest_alone() -> None:
     app = Application([service("web", count=3, restart="never")])
     lives = script({"web.0": [Life(), Life(exits_after=0.125, returncode=1)]})
-    async with open_theatre(app, lives) as theatre:
+    async with open_simulation(app, lives) as sim:
         await trio.sleep(10)
         with pytest.raises(UnavailableError, match=r"web\.0 is not ready: failed"):
-            await theatre.controller.restart("web", rolling=True)
-        await theatre.settle()
-        assert [c.incarnation for c in theatre.controller.children.values()] == [
+            await sim.controller.restart("web", rolling=True)
+        await sim.settle()
+        assert [c.incarnation for c in sim.controller.children.values()] == [
             2,
             1,
             1,
@@ -94,43 +92,43 @@ async def test_one_that_does_not_become_ready_leaves_the_rest_alone() -> None:
 @simulated
 async def test_a_cancelled_one_goes_no_further() -> None:
     """What has begun goes on, and counts for others until it is over."""
-    async with open_theatre(WEB, one_second) as theatre:
+    async with open_simulation(WEB, one_second) as sim:
         await trio.sleep(10)
         with trio.move_on_after(1.5):
-            await theatre.controller.restart("web", rolling=True)
-        assert again(theatre.started, 4) == [(10, "web.0"), (11, "web.1")]
-        await theatre.controller.restart("web.2", "web.3", rolling=True)
-        assert again(theatre.started, 6) == [(12, "web.2"), (13, "web.3")]
+            await sim.controller.restart("web", rolling=True)
+        assert again(sim.started, 4) == [(10, "web.0"), (11, "web.1")]
+        await sim.controller.restart("web.2", "web.3", rolling=True)
+        assert again(sim.started, 6) == [(12, "web.2"), (13, "web.3")]
 
 
 @simulated
 async def test_one_that_is_away_by_itself_is_waited_for() -> None:
     """A crash takes the place of a planned restart, until it is repaired."""
     lives = script({"web.3": [Life(exits_after=10, returncode=1), Life(ready_after=5)]})
-    async with open_theatre(WEB, lives) as theatre:
+    async with open_simulation(WEB, lives) as sim:
         await trio.sleep(11)
-        await theatre.controller.restart("web.0", rolling=True)
-        assert theatre.started[-1] == (15, "web.0")
+        await sim.controller.restart("web.0", rolling=True)
+        assert sim.started[-1] == (15, "web.0")
 
 
 @simulated
 async def test_a_shutdown_ends_it_and_nothing_is_started_again() -> None:
     """Although all are away then, and one that is away may be restarted."""
     slow = Life(ready_after=SECOND, stopping_takes=2.0)
-    async with open_theatre(WEB, lambda _: slow) as theatre:
+    async with open_simulation(WEB, lambda _: slow) as sim:
         await trio.sleep(10)
         async with trio.open_nursery() as nursery:
 
             async def roll() -> None:
                 with pytest.raises(UnavailableError):
-                    await theatre.controller.restart("web", rolling=True)
+                    await sim.controller.restart("web", rolling=True)
 
             nursery.start_soon(roll)
             await trio.sleep(2.5)
-            theatre.controller.shutdown("now")
+            sim.controller.shutdown("now")
             with trio.fail_after(60):
-                await theatre.is_over.wait()
-        assert again(theatre.started, 4) == [(12, "web.0")]
+                await sim.is_over.wait()
+        assert again(sim.started, 4) == [(12, "web.0")]
 
 
 @simulated
@@ -140,52 +138,50 @@ async def test_a_shutdown_makes_no_room_for_those_that_wait() -> None:
     lives = script(
         {"b.0": [Life(), Life(ready_after=20)], "a.0": [Life(stopping_takes=3)]}
     )
-    async with open_theatre(app, lives) as theatre:
+    async with open_simulation(app, lives) as sim:
         await trio.sleep(10)
 
         async def restart(name: str) -> None:
             with pytest.raises(UnavailableError):
-                await theatre.controller.restart(name)
+                await sim.controller.restart(name)
 
         async with trio.open_nursery() as nursery:
             nursery.start_soon(restart, "b")
             await trio.sleep(1)
             nursery.start_soon(restart, "a")
             await trio.sleep(1)
-            theatre.controller.shutdown("now")
-            await theatre.is_over.wait()
-        assert theatre.started[2:] == [(10, "b.0")]
-        stopped = [
-            words.partition(":")[0] for _, words in theatre.events(ProcessStopping)
-        ]
+            sim.controller.shutdown("now")
+            await sim.is_over.wait()
+        assert sim.started[2:] == [(10, "b.0")]
+        stopped = [words.partition(":")[0] for _, words in sim.events(ProcessStopping)]
         assert stopped[:3] == ["b.0", "b.0", "a.0"]
 
 
 @simulated
 async def test_one_that_is_stopped_while_it_waits_for_its_turn_stays_so() -> None:
-    async with open_theatre(WEB, one_second) as theatre:
+    async with open_simulation(WEB, one_second) as sim:
         await trio.sleep(10)
         async with trio.open_nursery() as nursery:
-            nursery.start_soon(lambda: theatre.controller.restart("web", rolling=True))
+            nursery.start_soon(lambda: sim.controller.restart("web", rolling=True))
             await trio.sleep(0.5)
-            await theatre.controller.stop("web.2")
-        assert again(theatre.started, 4) == [
+            await sim.controller.stop("web.2")
+        assert again(sim.started, 4) == [
             (10, "web.0"),
             (11, "web.1"),
             (12, "web.3"),
         ]
-        assert theatre.child("web.2").state is State.STOPPED
+        assert sim.child("web.2").state is State.STOPPED
 
 
 @simulated
 async def test_one_that_is_scaled_away_meanwhile_is_passed_over() -> None:
-    async with open_theatre(WEB, one_second) as theatre:
+    async with open_simulation(WEB, one_second) as sim:
         await trio.sleep(10)
         async with trio.open_nursery() as nursery:
-            nursery.start_soon(lambda: theatre.controller.restart("web", rolling=True))
+            nursery.start_soon(lambda: sim.controller.restart("web", rolling=True))
             await trio.sleep(0.5)
-            await theatre.controller.scale({"web": 2})
-        assert again(theatre.started, 4) == [(10, "web.0"), (11, "web.1")]
+            await sim.controller.scale({"web": 2})
+        assert again(sim.started, 4) == [(10, "web.0"), (11, "web.1")]
 
 
 @simulated
@@ -194,12 +190,12 @@ async def test_workers_at_the_end_of_their_lifetime_take_turns() -> None:
     app = Application(
         [service("web", count=5, max_lifetime=100)], max_restarts_concurrently=1
     )
-    async with open_theatre(app, lambda _: Life(ready_after=20)) as theatre:
+    async with open_simulation(app, lambda _: Life(ready_after=20)) as sim:
         await trio.sleep(180)
-        moments = [moment for moment, _ in again(theatre.started, 5)]
+        moments = [moment for moment, _ in again(sim.started, 5)]
         assert 90 <= moments[0] <= 100
         assert moments == [moments[0] + 20 * n for n in range(5)]
-        stops = theatre.events(ProcessStopping)
+        stops = sim.events(ProcessStopping)
         assert len(stops) == 5
         assert all("max_lifetime=" in words for _, words in stops)
 
@@ -210,14 +206,14 @@ async def test_one_whose_lifetime_is_over_and_that_is_stopped_stays_so() -> None
     app = Application(
         [service("web", count=2, max_lifetime=100)], max_restarts_concurrently=1
     )
-    async with open_theatre(app, lambda _: Life(ready_after=30)) as theatre:
+    async with open_simulation(app, lambda _: Life(ready_after=30)) as sim:
         await trio.sleep(101)
         [waiting] = [
-            n for n, c in theatre.controller.children.items() if c.incarnation == 1
+            n for n, c in sim.controller.children.items() if c.incarnation == 1
         ]
-        await theatre.controller.stop(waiting)
+        await sim.controller.stop(waiting)
         await trio.sleep(50)
-        assert theatre.child(waiting).state is State.STOPPED
+        assert sim.child(waiting).state is State.STOPPED
 
 
 @simulated
@@ -225,26 +221,26 @@ async def test_one_that_crashed_while_it_waited_for_its_turn_is_young_again() ->
     app = Application(
         [service("web", count=2, max_lifetime=100)], max_restarts_concurrently=1
     )
-    async with open_theatre(app, lambda _: Life(ready_after=30)) as theatre:
+    async with open_simulation(app, lambda _: Life(ready_after=30)) as sim:
         await trio.sleep(101)
         [waiting] = [
-            n for n, c in theatre.controller.children.items() if c.incarnation == 1
+            n for n, c in sim.controller.children.items() if c.incarnation == 1
         ]
-        theatre.process(waiting).exit(1)
+        sim.process(waiting).exit(1)
         await trio.sleep(60)
-        assert theatre.child(waiting).incarnation == 2
+        assert sim.child(waiting).incarnation == 2
 
 
 @simulated
 async def test_a_job_that_does_its_work_again_is_no_failure() -> None:
     app = Application([service("job", restart="on-failure"), service("web")])
     done = Life(ready_after=NEVER, exits_after=3)
-    async with open_theatre(app, script({"job.0": [done, done]})) as theatre:
+    async with open_simulation(app, script({"job.0": [done, done]})) as sim:
         await trio.sleep(10)
-        await theatre.controller.restart("job", "web", rolling=True)
+        await sim.controller.restart("job", "web", rolling=True)
         await wait_all_tasks_blocked()
         assert trio.current_time() == 13
-        assert theatre.states == {"job.0": State.STOPPED, "web.0": State.READY}
+        assert sim.states == {"job.0": State.STOPPED, "web.0": State.READY}
 
 
 # In order.
@@ -267,17 +263,17 @@ def draining(part: Part) -> Life:
 @simulated
 async def test_of_those_restarted_together_nothing_ends_before_what_needs_it() -> None:
     """Nor is anything started before what it needs is there again."""
-    async with open_theatre(STACK, draining) as theatre:
+    async with open_simulation(STACK, draining) as sim:
         await trio.sleep(10)
-        await theatre.controller.restart()
-        assert sorted(theatre.ended) == [
+        await sim.controller.restart()
+        assert sorted(sim.ended) == [
             (11, "alone.0"),
             (11, "page.0"),
             (12, "web.0"),
             (12, "web.1"),
             (13, "db.0"),
         ]
-        assert again(theatre.started, 5) == [
+        assert again(sim.started, 5) == [
             (11, "alone.0"),
             (13, "db.0"),
             (14, "page.0"),
@@ -285,29 +281,29 @@ async def test_of_those_restarted_together_nothing_ends_before_what_needs_it() -
             (14, "web.1"),
         ]
         assert trio.current_time() == 15
-        await theatre.check_picture()
+        await sim.check_picture()
 
 
 @simulated
 async def test_those_that_are_not_restarted_are_left_alone() -> None:
-    async with open_theatre(STACK, draining) as theatre:
+    async with open_simulation(STACK, draining) as sim:
         await trio.sleep(10)
-        await theatre.controller.restart("db", "page")
+        await sim.controller.restart("db", "page")
         # What is between both goes on, and what is needed through it is needed.
-        assert sorted(theatre.ended) == [(11, "page.0"), (12, "db.0")]
-        assert again(theatre.started, 5) == [(12, "db.0"), (12, "page.0")]
+        assert sorted(sim.ended) == [(11, "page.0"), (12, "db.0")]
+        assert again(sim.started, 5) == [(12, "db.0"), (12, "page.0")]
 
 
 @simulated
 async def test_what_was_stopped_is_started_in_order() -> None:
-    async with open_theatre(STACK, draining) as theatre:
+    async with open_simulation(STACK, draining) as sim:
         await trio.sleep(10)
-        await theatre.controller.stop("db")
+        await sim.controller.stop("db")
         await trio.sleep(10)
         began = trio.current_time()
-        await theatre.controller.restart()
+        await sim.controller.restart()
         assert trio.current_time() == began + 2
-        assert set(theatre.states.values()) == {State.READY}
+        assert set(sim.states.values()) == {State.READY}
 
 
 @simulated
@@ -316,63 +312,63 @@ async def test_who_waits_for_one_that_does_not_come_back_waits_as_at_first() -> 
     app = Application(
         [service("db", restart="never"), service("web", depends_on={"db": "ready"})]
     )
-    async with open_theatre(app, lives) as theatre:
+    async with open_simulation(app, lives) as sim:
         await trio.sleep(10)
         with pytest.raises(
             UnavailableError,
             match=r"web\.0 waits for db \(ready\), but db\.0 is failed",
         ):
-            await theatre.controller.restart()
+            await sim.controller.restart()
         await trio.sleep(1)
-        assert theatre.states == {"db.0": State.FAILED, "web.0": State.WAITING}
-        assert theatre.child("web.0").waiting_for == "db (ready)"
+        assert sim.states == {"db.0": State.FAILED, "web.0": State.WAITING}
+        assert sim.child("web.0").waiting_for == "db (ready)"
 
 
 @simulated
 async def test_a_restart_in_order_that_is_cancelled_holds_nobody() -> None:
-    async with open_theatre(STACK, draining) as theatre:
+    async with open_simulation(STACK, draining) as sim:
         await trio.sleep(10)
         with trio.move_on_after(0.5):
-            await theatre.controller.restart()
-        await theatre.settle()
-        assert set(theatre.states.values()) == {State.READY}
-        assert theatre.child("db.0").incarnation == 1
-        assert theatre.child("page.0").incarnation == 2
+            await sim.controller.restart()
+        await sim.settle()
+        assert set(sim.states.values()) == {State.READY}
+        assert sim.child("db.0").incarnation == 1
+        assert sim.child("page.0").incarnation == 2
         # All is well for the next one.
-        await theatre.controller.restart()
-        assert theatre.child("db.0").incarnation == 2
+        await sim.controller.restart()
+        assert sim.child("db.0").incarnation == 2
 
 
 @simulated
 async def test_one_that_is_scaled_away_meanwhile_fails_no_restart() -> None:
     lives = script({"web.3": [Life(), Life(ready_after=50)]})
-    async with open_theatre(WEB, lives) as theatre:
+    async with open_simulation(WEB, lives) as sim:
         await trio.sleep(10)
         async with trio.open_nursery() as nursery:
-            nursery.start_soon(theatre.controller.restart, "web")
+            nursery.start_soon(sim.controller.restart, "web")
             await trio.sleep(1)
-            await theatre.controller.scale({"web": 2})
-        assert theatre.running == ["web.0", "web.1"]
+            await sim.controller.scale({"web": 2})
+        assert sim.running == ["web.0", "web.1"]
         assert trio.current_time() == 11
 
 
 @simulated
 async def test_one_that_is_stopped_before_it_is_started_was_not_late() -> None:
     lives = script({"web.0": [Life(spawn_takes=50)]})
-    async with open_theatre(WEB, lives) as theatre:
+    async with open_simulation(WEB, lives) as sim:
         await trio.sleep(1)
-        await theatre.controller.stop("web.0")
-        assert theatre.child("web.0").last_exit == "start cancelled"
+        await sim.controller.stop("web.0")
+        assert sim.child("web.0").last_exit == "start cancelled"
         assert trio.current_time() == 1
 
 
 @simulated
 async def test_a_rolling_one_replaces_what_is_needed_first() -> None:
     """And waits for it: at no time is more away than of one service."""
-    async with open_theatre(STACK, draining) as theatre:
+    async with open_simulation(STACK, draining) as sim:
         await trio.sleep(10)
-        await theatre.controller.restart(rolling=True)
-        assert again(theatre.started, 5) == [
+        await sim.controller.restart(rolling=True)
+        assert again(sim.started, 5) == [
             (11, "alone.0"),
             (11, "db.0"),
             (13, "web.0"),
@@ -388,10 +384,10 @@ async def test_so_does_one_of_which_only_so_many_go_on_at_once() -> None:
         [service("web", depends_on={"db": "ready"}), service("db")],
         max_restarts_concurrently=2,
     )
-    async with open_theatre(app, draining) as theatre:
+    async with open_simulation(app, draining) as sim:
         await trio.sleep(10)
-        await theatre.controller.restart()
-        assert again(theatre.started, 2) == [(11, "db.0"), (13, "web.0")]
+        await sim.controller.restart()
+        assert again(sim.started, 2) == [(11, "db.0"), (13, "web.0")]
 
 
 @simulated
@@ -408,10 +404,10 @@ async def test_one_that_was_done_and_is_gone_meanwhile_is_waited_for_no_more() -
         }
     )
     app = Application([job], max_restarts_concurrently=1)
-    async with open_theatre(app, lives) as theatre:
+    async with open_simulation(app, lives) as sim:
         await trio.sleep(10)
         async with trio.open_nursery() as nursery:
-            nursery.start_soon(theatre.controller.restart, "job")
+            nursery.start_soon(sim.controller.restart, "job")
             await trio.sleep(1)
-            await theatre.controller.reload(Application([service("web")]))
-        assert theatre.running == ["web.0/2"]
+            await sim.controller.reload(Application([service("web")]))
+        assert sim.running == ["web.0/2"]

@@ -13,8 +13,8 @@ from tests.kits.controller import (
     NEVER,
     Life,
     Part,
-    Theatre,
-    open_theatre,
+    Simulation,
+    open_simulation,
     script,
     service,
 )
@@ -52,21 +52,21 @@ def changed(**web: Any) -> Application:
 
 
 async def fail_to_reload(
-    theatre: Theatre, application: Application, match: str, **how: bool
+    sim: Simulation, application: Application, match: str, **how: bool
 ) -> None:
     """See that a reload fails, and that all is as it was, and told so."""
-    before = {name: c.plan for name, c in theatre.controller.children.items()}
-    generation = theatre.controller.generation
-    failures = len(theatre.events(ReloadFailed))
+    before = {name: c.plan for name, c in sim.controller.children.items()}
+    generation = sim.controller.generation
+    failures = len(sim.events(ReloadFailed))
     with pytest.raises(SupervisorError, match=match), trio.fail_after(600):
-        await theatre.controller.reload(application, **how)
+        await sim.controller.reload(application, **how)
     await trio.sleep(1)
-    assert theatre.controller.generation is generation
-    assert list(theatre.controller.children) == list(before)
-    assert not any("/" in name for name in theatre.running)
-    assert len(theatre.events(ReloadFailed)) == failures + 1
-    theatre.controller.reloading.check_idle()
-    await theatre.check_picture()
+    assert sim.controller.generation is generation
+    assert list(sim.controller.children) == list(before)
+    assert not any("/" in name for name in sim.running)
+    assert len(sim.events(ReloadFailed)) == failures + 1
+    sim.controller.reloader.check_idle()
+    await sim.check_picture()
 
 
 # It succeeds.
@@ -74,36 +74,36 @@ async def fail_to_reload(
 
 @simulated
 async def test_the_new_are_ready_before_the_old_are_stopped() -> None:
-    async with open_theatre(app(), lambda _: Life(ready_after=2.0)) as theatre:
+    async with open_simulation(app(), lambda _: Life(ready_after=2.0)) as sim:
         await trio.sleep(10)
-        plan = await theatre.controller.reload(changed())
+        plan = await sim.controller.reload(changed())
         assert list(plan.lines()) == [
             "= db (unchanged, kept)",
             "~ web: stop_timeout 10.0 -> 9.0",
         ]
-        assert theatre.ended == [(12, "web.0"), (12, "web.1")] or theatre.ended == [
+        assert sim.ended == [(12, "web.0"), (12, "web.1")] or sim.ended == [
             (12, "web.1"),
             (12, "web.0"),
         ]
-        assert theatre.running == ["db.0", "web.0/2", "web.1/2"]
-        assert theatre.controller.generation.number == 2
-        assert [words for _, words in theatre.events(ReloadFinished)] == [
+        assert sim.running == ["db.0", "web.0/2", "web.1/2"]
+        assert sim.controller.generation.number == 2
+        assert [words for _, words in sim.events(ReloadFinished)] == [
             "controller: reload finished: generation 2 took over after 2.00 s"
         ]
-        await theatre.check_picture()
+        await sim.check_picture()
 
 
 @simulated
 async def test_the_same_again_replaces_what_runs_code() -> None:
     """Its code may be new; with `changed_only` it is kept where it is not."""
-    async with open_theatre(app()) as theatre:
-        await theatre.controller.wait_ready()
-        plan = await theatre.controller.reload(app(), changed_only=True)
+    async with open_simulation(app()) as sim:
+        await sim.controller.wait_ready()
+        plan = await sim.controller.reload(app(), changed_only=True)
         assert plan.of("keep") == plan.services
         assert not plan.application
-        assert theatre.running == ["db.0", "web.0", "web.1"]
-        await theatre.controller.reload(app())
-        assert theatre.running == ["db.0", "web.0/3", "web.1/3"]
+        assert sim.running == ["db.0", "web.0", "web.1"]
+        await sim.controller.reload(app())
+        assert sim.running == ["db.0", "web.0/3", "web.1/3"]
 
 
 @simulated
@@ -118,78 +118,78 @@ async def test_what_is_new_comes_and_what_is_gone_goes_in_order() -> None:
     )
     done = Life(ready_after=NEVER, exits_after=3)
     lives = script({"web.0": [Life(stopping_takes=5)], "job.0/2": [done]})
-    async with open_theatre(before, lives) as theatre:
+    async with open_simulation(before, lives) as sim:
         await trio.sleep(10)
-        plan = await theatre.controller.reload(after)
+        plan = await sim.controller.reload(after)
         assert [(s.name, s.action) for s in plan.services] == [
             ("new", "add"),
             ("web", "change"),
             ("job", "add"),
             ("old", "remove"),
         ]
-        assert theatre.started[2:] == [
+        assert sim.started[2:] == [
             (10, "new.0/2"),
             (10.25, "web.0/2"),
             (10.5, "job.0/2"),
         ]
         # The job has done its work, then the old go: what needs others first.
-        assert theatre.ended[1:] == [(18.5, "web.0"), (18.5, "old.0")]
-        assert theatre.child("job.0").state is State.STOPPED
-        await theatre.check_picture()
+        assert sim.ended[1:] == [(18.5, "web.0"), (18.5, "old.0")]
+        assert sim.child("job.0").state is State.STOPPED
+        await sim.check_picture()
 
 
 @simulated
 async def test_one_that_does_not_bear_company_is_stopped_first() -> None:
     lives = script({"web.0": [Life(stopping_takes=3)]})
-    async with open_theatre(app(count=1, overlap=False), lives) as theatre:
+    async with open_simulation(app(count=1, overlap=False), lives) as sim:
         await trio.sleep(10)
-        await theatre.controller.reload(changed(count=1, overlap=False))
-        assert theatre.ended == [(13, "web.0")]
-        assert theatre.started[-1] == (13, "web.0/2")
-        await theatre.check_picture()
+        await sim.controller.reload(changed(count=1, overlap=False))
+        assert sim.ended == [(13, "web.0")]
+        assert sim.started[-1] == (13, "web.0/2")
+        await sim.check_picture()
 
 
 @simulated
 async def test_a_dry_run_only_says_what_it_would_do() -> None:
-    async with open_theatre(app()) as theatre:
-        await theatre.controller.wait_ready()
-        plan = await theatre.controller.reload(changed(count=3), dry_run=True)
+    async with open_simulation(app()) as sim:
+        await sim.controller.wait_ready()
+        plan = await sim.controller.reload(changed(count=3), dry_run=True)
         assert [s.action for s in plan.services] == ["keep", "change"]
-        assert theatre.controller.generation.number == 1
-        assert theatre.events(ReloadStarted, ReloadFailed, ReloadFinished) == []
-        assert len(theatre.started) == 3
+        assert sim.controller.generation.number == 1
+        assert sim.events(ReloadStarted, ReloadFailed, ReloadFinished) == []
+        assert len(sim.started) == 3
 
 
 @simulated
 async def test_a_count_set_by_hand_survives_until_another_is_declared() -> None:
-    async with open_theatre(app()) as theatre:
-        await theatre.controller.wait_ready()
-        await theatre.controller.scale({"web": 4})
-        await theatre.controller.reload(changed())
-        assert len(theatre.controller.children) == 5
-        plan = await theatre.controller.reload(changed(), changed_only=True)
+    async with open_simulation(app()) as sim:
+        await sim.controller.wait_ready()
+        await sim.controller.scale({"web": 4})
+        await sim.controller.reload(changed())
+        assert len(sim.controller.children) == 5
+        plan = await sim.controller.reload(changed(), changed_only=True)
         assert plan.services[1].is_scaled
-        await theatre.controller.reload(changed(count=1), changed_only=True)
-        assert theatre.running == ["db.0", "web.0/2"]
-        assert len(theatre.events(ServiceScaled)) == 2
-        plan = await theatre.controller.reload(changed(count=1))
+        await sim.controller.reload(changed(count=1), changed_only=True)
+        assert sim.running == ["db.0", "web.0/2"]
+        assert len(sim.events(ServiceScaled)) == 2
+        plan = await sim.controller.reload(changed(count=1))
         assert not plan.services[1].is_scaled
-        await theatre.check_picture()
+        await sim.check_picture()
 
 
 @simulated
 async def test_a_kept_worker_goes_on_as_one_of_the_new_generation() -> None:
     """It can be restarted, scaled, stopped, and waits for the new ones."""
-    async with open_theatre(app()) as theatre:
-        await theatre.controller.wait_ready()
-        await theatre.controller.reload(changed())
-        theatre.process("db.0").exit(1)
+    async with open_simulation(app()) as sim:
+        await sim.controller.wait_ready()
+        await sim.controller.reload(changed())
+        sim.process("db.0").exit(1)
         await wait_all_tasks_blocked()
-        assert theatre.child("db.0").incarnation == 2
-        assert await theatre.controller.stop("db") == ("web.0", "web.1", "db.0")
-        await theatre.controller.start("web")
-        assert theatre.running == ["db.0", "web.0/2", "web.1/2"]
-        await theatre.check_picture()
+        assert sim.child("db.0").incarnation == 2
+        assert await sim.controller.stop("db") == ("web.0", "web.1", "db.0")
+        await sim.controller.start("web")
+        assert sim.running == ["db.0", "web.0/2", "web.1/2"]
+        await sim.check_picture()
 
 
 @simulated
@@ -205,12 +205,12 @@ async def test_one_that_waits_and_is_kept_looks_at_the_new_generation() -> None:
         )
 
     lives = script({"db.0": [Life(exits_after=0.125, returncode=1)]})
-    async with open_theatre(both(), lives) as theatre:
+    async with open_simulation(both(), lives) as sim:
         await trio.sleep(5)
-        assert theatre.states == {"db.0": State.FAILED, "web.0": State.WAITING}
-        await theatre.controller.reload(both(stop_timeout=3))
+        assert sim.states == {"db.0": State.FAILED, "web.0": State.WAITING}
+        await sim.controller.reload(both(stop_timeout=3))
         await trio.sleep(5)
-        assert theatre.states == {"db.0": State.READY, "web.0": State.READY}
+        assert sim.states == {"db.0": State.READY, "web.0": State.READY}
 
 
 # It fails, and all is as it was.
@@ -231,16 +231,16 @@ async def test_one_that_waits_and_is_kept_looks_at_the_new_generation() -> None:
 async def test_one_that_does_not_become_ready_leaves_all_as_it_was(
     life: Life, story: str
 ) -> None:
-    async with open_theatre(app(), script({"web.1/2": [life]})) as theatre:
+    async with open_simulation(app(), script({"web.1/2": [life]})) as sim:
         await trio.sleep(10)
-        await fail_to_reload(theatre, changed(), rf"web\.1 of the new .*{story}")
-        assert theatre.ended == [e for e in theatre.ended if "/2" in e[1]]
-        assert theatre.running == ["db.0", "web.0", "web.1"]
-        assert theatre.events(RestartLimitReached) == []
+        await fail_to_reload(sim, changed(), rf"web\.1 of the new .*{story}")
+        assert sim.ended == [e for e in sim.ended if "/2" in e[1]]
+        assert sim.running == ["db.0", "web.0", "web.1"]
+        assert sim.events(RestartLimitReached) == []
         # And the next one may succeed.
-        await theatre.controller.reload(changed())
-        assert theatre.running == ["db.0", "web.0/2", "web.1/2"]
-        await theatre.check_picture()
+        await sim.controller.reload(changed())
+        assert sim.running == ["db.0", "web.0/2", "web.1/2"]
+        await sim.check_picture()
 
 
 @simulated
@@ -252,10 +252,10 @@ async def test_one_that_ends_after_it_was_ready_fails_it_too() -> None:
             "web.1/2": [Life(ready_after=20)],
         }
     )
-    async with open_theatre(app(), lives) as theatre:
+    async with open_simulation(app(), lives) as sim:
         await trio.sleep(10)
-        await fail_to_reload(theatre, changed(), r"web\.0 of the new generation exited")
-        assert theatre.running == ["db.0", "web.0", "web.1"]
+        await fail_to_reload(sim, changed(), r"web\.0 of the new generation exited")
+        assert sim.running == ["db.0", "web.0", "web.1"]
 
 
 @pytest.mark.parametrize(
@@ -266,15 +266,13 @@ async def test_one_that_ends_after_it_was_ready_fails_it_too() -> None:
 @simulated
 async def test_one_that_gave_way_is_brought_back(life: Life) -> None:
     lives = script({"web.0/2": [life], "web.0": [Life(stopping_takes=2)]})
-    async with open_theatre(app(overlap=False, count=1), lives) as theatre:
+    async with open_simulation(app(overlap=False, count=1), lives) as sim:
         await trio.sleep(10)
-        await fail_to_reload(
-            theatre, changed(overlap=False, count=1), r"web\.0 of the new"
-        )
-        assert theatre.running == ["db.0", "web.0"]
-        await theatre.controller.wait_ready()
-        await theatre.controller.restart("web")
-        await theatre.check_picture()
+        await fail_to_reload(sim, changed(overlap=False, count=1), r"web\.0 of the new")
+        assert sim.running == ["db.0", "web.0"]
+        await sim.controller.wait_ready()
+        await sim.controller.restart("web")
+        await sim.check_picture()
 
 
 @pytest.mark.parametrize("is_failing", [True, False])
@@ -285,16 +283,16 @@ async def test_who_hears_the_answer_finds_nothing_left_of_the_others(
     """In `status` of that very moment: not a new one that failed, nor an old one."""
     ready_after = NEVER if is_failing else 0.25
     lives = script({"web.0/2": [Life(ready_after=ready_after)]})
-    async with open_theatre(app(count=1), lives) as theatre:
-        await theatre.controller.wait_ready()
+    async with open_simulation(app(count=1), lives) as sim:
+        await sim.controller.wait_ready()
         await trio.sleep(1)
         with suppress(ReloadError):
-            await theatre.controller.reload(changed(count=1))
+            await sim.controller.reload(changed(count=1))
         now = trio.current_time()
         await wait_all_tasks_blocked()
         assert trio.current_time() == now
-        known = theatre.servers[-1].registry._all
-        assert set(known) == {record.key for record in theatre.controller.workers}
+        known = sim.servers[-1].registry._all
+        assert set(known) == {record.key for record in sim.controller.workers}
 
 
 @simulated
@@ -302,20 +300,20 @@ async def test_one_that_is_brought_back_is_waited_for() -> None:
     """By the reload that failed, and by who waits for all to be ready."""
     web = {"overlap": False, "count": 1}
     lives = script({"web.0/2": [Life(can_spawn=False)]})
-    async with open_theatre(app(**web), lives) as theatre:
+    async with open_simulation(app(**web), lives) as sim:
         await trio.sleep(10)
         async with trio.open_nursery() as nursery:
-            nursery.start_soon(_fail, theatre, changed(**web))
+            nursery.start_soon(_fail, sim, changed(**web))
             await trio.sleep(0.1)
-            await theatre.controller.wait_ready()
+            await sim.controller.wait_ready()
             assert trio.current_time() == 10.25
         assert trio.current_time() == 10.25
-        assert theatre.states["web.0"] is State.READY
+        assert sim.states["web.0"] is State.READY
 
 
-async def _fail(theatre: Theatre, application: Application) -> None:
+async def _fail(sim: Simulation, application: Application) -> None:
     with pytest.raises(ReloadError):
-        await theatre.controller.reload(application)
+        await sim.controller.reload(application)
 
 
 @pytest.mark.parametrize(
@@ -334,11 +332,11 @@ async def test_one_that_does_not_come_back_is_not_waited_for_for_ever(
     lives = script(
         {"web.0/2": [Life(can_spawn=False)], "web.0": [Life(), *[back] * 1000]}
     )
-    async with open_theatre(app(**web), lives) as theatre:
+    async with open_simulation(app(**web), lives) as sim:
         await trio.sleep(10)
-        await _fail(theatre, changed(**web))
+        await _fail(sim, changed(**web))
         assert trio.current_time() == pytest.approx(moment, abs=1)
-        theatre.controller.reloading.check_idle()
+        sim.controller.reloader.check_idle()
 
 
 @simulated
@@ -347,46 +345,46 @@ async def test_everything_may_be_stopped_while_one_is_brought_back() -> None:
     lives = script(
         {"web.0/2": [Life(can_spawn=False)], "web.0": [Life(), Life(ready_after=50)]}
     )
-    async with open_theatre(app(**web), lives) as theatre:
+    async with open_simulation(app(**web), lives) as sim:
         await trio.sleep(10)
         async with trio.open_nursery() as nursery:
-            nursery.start_soon(_fail, theatre, changed(**web))
+            nursery.start_soon(_fail, sim, changed(**web))
             await trio.sleep(1)
-            theatre.controller.shutdown()
-            await theatre.is_over.wait()
+            sim.controller.shutdown()
+            await sim.is_over.wait()
         assert trio.current_time() == 11
 
 
 @simulated
 async def test_what_a_kept_service_lacks_is_ready_before_it_takes_over() -> None:
     life = Life(ready_after=2.0)
-    async with open_theatre(app(), lambda _: life) as theatre:
+    async with open_simulation(app(), lambda _: life) as sim:
         await trio.sleep(10)
-        await theatre.controller.reload(app(count=4), changed_only=True)
+        await sim.controller.reload(app(count=4), changed_only=True)
         assert trio.current_time() == 12
-        assert theatre.running == ["db.0", "web.0", "web.1", "web.2/2", "web.3/2"]
-        assert set(theatre.states.values()) == {State.READY}
-        assert [words for _, words in theatre.events(ServiceScaled)] == [
+        assert sim.running == ["db.0", "web.0", "web.1", "web.2/2", "web.3/2"]
+        assert set(sim.states.values()) == {State.READY}
+        assert [words for _, words in sim.events(ServiceScaled)] == [
             "web: scaled from 2 to 4"
         ]
-        await theatre.controller.reload(app(count=3), changed_only=True)
-        assert theatre.running == ["db.0", "web.0", "web.1", "web.2/2"]
-        assert theatre.child("web.0").incarnation == 1
-        await theatre.check_picture()
+        await sim.controller.reload(app(count=3), changed_only=True)
+        assert sim.running == ["db.0", "web.0", "web.1", "web.2/2"]
+        assert sim.child("web.0").incarnation == 1
+        await sim.check_picture()
 
 
 @simulated
 async def test_and_where_it_does_not_come_all_is_as_it_was() -> None:
     lives = script({"web.3/2": [Life(ready_after=NEVER, exits_after=3, returncode=9)]})
-    async with open_theatre(app(), lives) as theatre:
-        await theatre.controller.wait_ready()
+    async with open_simulation(app(), lives) as sim:
+        await sim.controller.wait_ready()
         with pytest.raises(ReloadError, match=r"web\.3 of the new .* exit code 9"):
-            await theatre.controller.reload(app(count=4), changed_only=True)
-        assert theatre.running == ["db.0", "web.0", "web.1"]
-        assert theatre.events(ServiceScaled) == []
-        await theatre.controller.scale({"web": 3})
-        assert theatre.running == ["db.0", "web.0", "web.1", "web.2"]
-        await theatre.check_picture()
+            await sim.controller.reload(app(count=4), changed_only=True)
+        assert sim.running == ["db.0", "web.0", "web.1"]
+        assert sim.events(ServiceScaled) == []
+        await sim.controller.scale({"web": 3})
+        assert sim.running == ["db.0", "web.0", "web.1", "web.2"]
+        await sim.check_picture()
 
 
 @pytest.mark.parametrize(
@@ -396,15 +394,15 @@ async def test_and_where_it_does_not_come_all_is_as_it_was() -> None:
 async def test_a_generation_that_cannot_be_made_is_a_failed_reload(
     problem: Exception,
 ) -> None:
-    async with open_theatre(app()) as theatre:
-        await theatre.controller.wait_ready()
+    async with open_simulation(app()) as sim:
+        await sim.controller.wait_ready()
 
         async def fail() -> None:
             raise problem
 
-        theatre.makes.append(fail)
-        await fail_to_reload(theatre, changed(), str(problem))
-        assert len(theatre.events(ReloadStarted)) == 1
+        sim.makes.append(fail)
+        await fail_to_reload(sim, changed(), str(problem))
+        assert len(sim.events(ReloadStarted)) == 1
 
 
 @simulated
@@ -412,32 +410,32 @@ async def test_it_fails_where_what_is_needed_is_not_going_to_come() -> None:
     """A command that was stopped by hand is kept, and stays stopped."""
     page = service("page", depends_on={"web": "ready"})
     more = Application([*app().services, page])
-    async with open_theatre(app()) as theatre:
-        await theatre.controller.wait_ready()
-        await theatre.controller.stop("db")
+    async with open_simulation(app()) as sim:
+        await sim.controller.wait_ready()
+        await sim.controller.stop("db")
         with pytest.raises(ReloadError, match=r"page\.0 .*waits for web .* is stopped"):
             with trio.fail_after(600):
-                await theatre.controller.reload(more)
-        assert theatre.running == []
-        theatre.controller.reloading.check_idle()
+                await sim.controller.reload(more)
+        assert sim.running == []
+        sim.controller.reloader.check_idle()
 
 
 @simulated
 async def test_what_was_stopped_by_hand_stays_so_in_the_new_generation() -> None:
     """Whether it is kept or replaced, and also with more workers than before."""
-    async with open_theatre(app()) as theatre:
-        await theatre.controller.wait_ready()
-        await theatre.controller.stop("web.1")
-        await theatre.controller.reload(changed(count=3))
-        assert theatre.running == ["db.0", "web.0/2", "web.2/2"]
-        await theatre.controller.stop("db")
-        await theatre.controller.reload(app(count=4))
-        assert theatre.running == []
-        assert theatre.controller.generation.number == 3
-        await theatre.check_picture()
-        await theatre.controller.start("web")
-        assert theatre.running == ["db.0", *(f"web.{n}/3" for n in range(4))]
-        await theatre.check_picture()
+    async with open_simulation(app()) as sim:
+        await sim.controller.wait_ready()
+        await sim.controller.stop("web.1")
+        await sim.controller.reload(changed(count=3))
+        assert sim.running == ["db.0", "web.0/2", "web.2/2"]
+        await sim.controller.stop("db")
+        await sim.controller.reload(app(count=4))
+        assert sim.running == []
+        assert sim.controller.generation.number == 3
+        await sim.check_picture()
+        await sim.controller.start("web")
+        assert sim.running == ["db.0", *(f"web.{n}/3" for n in range(4))]
+        await sim.check_picture()
 
 
 CHAIN = {"overlap": False, "backoff": None}
@@ -463,16 +461,16 @@ DONE = Life(ready_after=NEVER, exits_after=1)
 async def test_what_bears_no_company_gives_way_in_order() -> None:
     """What needs it and bears none either first; what does bear it goes on."""
     lives = script({"migration.0": [DONE], "migration.0/2": [DONE]})
-    async with open_theatre(chain(), lives) as theatre:
+    async with open_simulation(chain(), lives) as sim:
         await trio.sleep(10)
-        await theatre.controller.reload(chain())
-        names = [name for _, name in theatre.ended]
+        await sim.controller.reload(chain())
+        names = [name for _, name in sim.ended]
         assert names.index("web.0") < names.index("db.0")
         assert names.index("db.0") < names.index("page.0")
-        started = [name for _, name in theatre.started[5:]]
+        started = [name for _, name in sim.started[5:]]
         assert started.index("db.0/2") < started.index("web.0/2")
         assert started.index("web.0/2") < started.index("page.0/2")
-        await theatre.check_picture()
+        await sim.check_picture()
 
 
 @simulated
@@ -485,20 +483,20 @@ async def test_a_failed_reload_brings_back_only_what_it_has_stopped() -> None:
             "mails.0/2": [Life(ready_after=NEVER, exits_after=2, returncode=3)],
         }
     )
-    async with open_theatre(chain(), lives) as theatre:
+    async with open_simulation(chain(), lives) as sim:
         await trio.sleep(10)
-        await theatre.controller.stop("web")
+        await sim.controller.stop("web")
         with pytest.raises(ReloadError, match="exit code 3"):
-            await theatre.controller.reload(chain())
-        await theatre.settle()
-        assert theatre.running == ["db.0", "mails.0"]
-        names = [name for _, name in theatre.started]
+            await sim.controller.reload(chain())
+        await sim.settle()
+        assert sim.running == ["db.0", "mails.0"]
+        names = [name for _, name in sim.started]
         assert names.count("migration.0") == 1
         assert names.count("migration.0/2") == 1
-        assert theatre.states["migration.0"] is State.STOPPED
-        await theatre.controller.start("page")
-        assert theatre.running == ["db.0", "mails.0", "page.0", "web.0"]
-        await theatre.check_picture()
+        assert sim.states["migration.0"] is State.STOPPED
+        await sim.controller.start("page")
+        assert sim.running == ["db.0", "mails.0", "page.0", "web.0"]
+        await sim.check_picture()
 
 
 @simulated
@@ -512,15 +510,15 @@ async def test_an_old_one_that_crashes_meanwhile_needs_the_new_ones() -> None:
             "mails.0/2": [Life(ready_after=50)],
         }
     )
-    async with open_theatre(chain(), lives) as theatre:
+    async with open_simulation(chain(), lives) as sim:
         await trio.sleep(10)
         async with trio.open_nursery() as nursery:
-            nursery.start_soon(theatre.controller.reload, chain())
+            nursery.start_soon(sim.controller.reload, chain())
             await trio.sleep(15)
-            assert "page.0" in theatre.running
-            assert theatre.child("page.0").incarnation == 2
-        assert theatre.controller.generation.number == 2
-        await theatre.check_picture()
+            assert "page.0" in sim.running
+            assert sim.child("page.0").incarnation == 2
+        assert sim.controller.generation.number == 2
+        await sim.check_picture()
 
 
 @simulated
@@ -534,9 +532,9 @@ async def test_a_mistake_of_ours_during_a_reload_hangs_nobody() -> None:
         return Life(ready_after=10 * part.generation, exits_after=exits_after)
 
     async def reload() -> None:
-        async with open_theatre(app(), live) as theatre:
+        async with open_simulation(app(), live) as sim:
             await trio.sleep(30)
-            await theatre.controller.reload(changed())
+            await sim.controller.reload(changed())
 
     with pytest.raises(BaseExceptionGroup) as caught:
         await reload()
@@ -548,14 +546,14 @@ async def test_a_kept_worker_tells_what_it_needs_now() -> None:
     def pair(**web: Any) -> Application:
         return Application([Command("db", ["db"], backoff=None), *_web(**web)])
 
-    async with open_theatre(pair()) as theatre:
-        await theatre.controller.wait_ready()
-        await theatre.controller.reload(
+    async with open_simulation(pair()) as sim:
+        await sim.controller.wait_ready()
+        await sim.controller.reload(
             pair(depends_on={"db": "started"}), changed_only=True
         )
-        needs = {record.name: record.needs for record in theatre.controller.workers}
+        needs = {record.name: record.needs for record in sim.controller.workers}
         assert needs == {"db.0": (), "web.0": ("db (started)",)}
-        await theatre.check_picture()
+        await sim.check_picture()
 
 
 def _web(**fields: Any) -> list[Command]:
@@ -566,19 +564,19 @@ def _web(**fields: Any) -> list[Command]:
 async def test_what_is_needed_and_is_away_for_a_moment_is_waited_for() -> None:
     """Although it belongs to the old generation still."""
     lives = script({"db.0": [Life(exits_after=10, returncode=1), Life(ready_after=5)]})
-    async with open_theatre(app(), lives) as theatre:
+    async with open_simulation(app(), lives) as sim:
         await trio.sleep(11)
         with trio.fail_after(600):
-            await theatre.controller.reload(changed())
-        assert sorted(theatre.started[-2:]) == [(15, "web.0/2"), (15, "web.1/2")]
+            await sim.controller.reload(changed())
+        assert sorted(sim.started[-2:]) == [(15, "web.0/2"), (15, "web.1/2")]
 
 
 @simulated
 async def test_an_application_that_is_embedded_has_no_target_to_import() -> None:
-    async with open_theatre(app()) as theatre:
+    async with open_simulation(app()) as sim:
         with pytest.raises(UnavailableError, match="can pass a new one"):
-            await theatre.controller.reload()
-        assert len(theatre.events(ReloadFailed)) == 1
+            await sim.controller.reload()
+        assert len(sim.events(ReloadFailed)) == 1
 
 
 # While it goes on.
@@ -587,11 +585,11 @@ async def test_an_application_that_is_embedded_has_no_target_to_import() -> None
 @simulated
 async def test_nothing_else_is_changed_during_a_reload() -> None:
     """But a cancelled caller does not end it."""
-    async with open_theatre(app(), lambda _: Life(ready_after=5)) as theatre:
+    async with open_simulation(app(), lambda _: Life(ready_after=5)) as sim:
         await trio.sleep(20)
         with trio.move_on_after(1):
-            await theatre.controller.reload(changed())
-        controller = theatre.controller
+            await sim.controller.reload(changed())
+        controller = sim.controller
         for change in (
             lambda: controller.reload(changed()),
             lambda: controller.scale({"web": 1}),
@@ -601,7 +599,7 @@ async def test_nothing_else_is_changed_during_a_reload() -> None:
             with pytest.raises(UnavailableError, match="a reload is in progress"):
                 await change()
         await trio.sleep(10)
-        assert theatre.running == ["db.0", "web.0/2", "web.1/2"]
+        assert sim.running == ["db.0", "web.0/2", "web.1/2"]
 
 
 @pytest.mark.parametrize("moment", [0.0, 1.0, 2.5, 4.0, 6.5])
@@ -612,43 +610,41 @@ async def test_a_shutdown_during_a_reload_ends_all(
 ) -> None:
     """At every stage; and whoever asked for the reload is told."""
     life = Life(ready_after=2, stopping_takes=2)
-    async with open_theatre(app(overlap=overlap), lambda _: life) as theatre:
+    async with open_simulation(app(overlap=overlap), lambda _: life) as sim:
         await trio.sleep(10)
         outcomes: list[object] = []
 
         async def reload() -> None:
             try:
-                outcomes.append(
-                    await theatre.controller.reload(changed(overlap=overlap))
-                )
+                outcomes.append(await sim.controller.reload(changed(overlap=overlap)))
             except SupervisorError as exc:
                 outcomes.append(exc)
 
         async with trio.open_nursery() as nursery:
             nursery.start_soon(reload)
             await trio.sleep(moment)
-            theatre.controller.shutdown("now")
+            sim.controller.shutdown("now")
             with trio.fail_after(100):
-                await theatre.is_over.wait()
+                await sim.is_over.wait()
         assert len(outcomes) == 1
-        assert all(began <= 10 + moment for began, _ in theatre.started)
+        assert all(began <= 10 + moment for began, _ in sim.started)
 
 
 @simulated
 async def test_a_reload_that_a_shutdown_cuts_off_says_so() -> None:
     """Whatever it was about: here its workers are not even made."""
-    async with open_theatre(app()) as theatre:
-        await theatre.controller.wait_ready()
-        theatre.makes.append(trio.sleep_forever)
+    async with open_simulation(app()) as sim:
+        await sim.controller.wait_ready()
+        sim.makes.append(trio.sleep_forever)
         async with trio.open_nursery() as nursery:
 
             async def reload() -> None:
                 with pytest.raises(UnavailableError, match="the controller shut down"):
-                    await theatre.controller.reload(changed())
+                    await sim.controller.reload(changed())
 
             nursery.start_soon(reload)
             await trio.sleep(1)
-            theatre.controller.shutdown("now")
+            sim.controller.shutdown("now")
 
 
 @simulated
@@ -664,13 +660,13 @@ async def test_an_old_one_that_crashes_while_it_waits_to_be_stopped_stays_so() -
             "web.0": [Life(stopping_takes=8)],
         }
     )
-    async with open_theatre(before, lives) as theatre:
+    async with open_simulation(before, lives) as sim:
         await trio.sleep(10)
-        await theatre.controller.reload(after)
-        assert theatre.running == ["web.0/2"]
-        assert theatre.failure is None
-        assert theatre.controller.reloading.coming is None
-        assert not theatre.controller.is_stopping
+        await sim.controller.reload(after)
+        assert sim.running == ["web.0/2"]
+        assert sim.failure is None
+        assert sim.controller.reloader.incoming is None
+        assert not sim.controller.is_stopping
 
 
 # Scaling.
@@ -680,34 +676,34 @@ async def test_an_old_one_that_crashes_while_it_waits_to_be_stopped_stays_so() -
 async def test_one_that_comes_back_waits_for_the_one_that_goes() -> None:
     """Down and up again while the last one takes its time: never two of a name."""
     lives = script({"web.1": [Life(stopping_takes=8)]})
-    async with open_theatre(app(), lives) as theatre:
+    async with open_simulation(app(), lives) as sim:
         await trio.sleep(10)
         async with trio.open_nursery() as nursery:
-            nursery.start_soon(theatre.controller.scale, {"web": 1})
+            nursery.start_soon(sim.controller.scale, {"web": 1})
             await trio.sleep(1)
-            nursery.start_soon(theatre.controller.scale, {"web": 2})
+            nursery.start_soon(sim.controller.scale, {"web": 2})
         assert trio.current_time() == 18.25
-        assert theatre.started[-1] == (18, "web.1")
-        await theatre.check_picture()
+        assert sim.started[-1] == (18, "web.1")
+        await sim.check_picture()
 
 
 @simulated
 async def test_a_scaled_service_touches_no_survivor() -> None:
-    async with open_theatre(app()) as theatre:
-        await theatre.controller.wait_ready()
-        await theatre.controller.scale({"web": 5})
-        await theatre.controller.scale({"web": 1})
-        await theatre.controller.scale({"web": 0})
-        await theatre.controller.scale({"web": 2})
-        assert theatre.running == ["db.0", "web.0", "web.1"]
-        assert theatre.child("db.0").incarnation == 1
-        assert [words for _, words in theatre.events(ServiceScaled)] == [
+    async with open_simulation(app()) as sim:
+        await sim.controller.wait_ready()
+        await sim.controller.scale({"web": 5})
+        await sim.controller.scale({"web": 1})
+        await sim.controller.scale({"web": 0})
+        await sim.controller.scale({"web": 2})
+        assert sim.running == ["db.0", "web.0", "web.1"]
+        assert sim.child("db.0").incarnation == 1
+        assert [words for _, words in sim.events(ServiceScaled)] == [
             "web: scaled from 2 to 5",
             "web: scaled from 5 to 1",
             "web: scaled from 1 to 0",
             "web: scaled from 0 to 2",
         ]
-        await theatre.check_picture()
+        await sim.check_picture()
 
 
 # It is given up.
@@ -717,51 +713,51 @@ async def test_a_scaled_service_touches_no_survivor() -> None:
 async def test_a_reload_that_does_not_come_to_an_end_can_be_given_up() -> None:
     lives = script({"web.0/2": [Life(ready_after=NEVER)]})
     web = {"count": 1, "startup_timeout": None, "overlap": False}
-    async with open_theatre(app(**web), lives) as theatre:
+    async with open_simulation(app(**web), lives) as sim:
         await trio.sleep(10)
         async with trio.open_nursery() as nursery:
-            nursery.start_soon(_fail, theatre, changed(**web))
+            nursery.start_soon(_fail, sim, changed(**web))
             await trio.sleep(1000)
-            assert theatre.running == ["db.0", "web.0/2"]
-            await theatre.controller.abort_reload()
-        assert theatre.running == ["db.0", "web.0"]
-        assert set(theatre.states.values()) == {State.READY}
-        assert [words for _, words in theatre.events(ReloadFailed)] == [
+            assert sim.running == ["db.0", "web.0/2"]
+            await sim.controller.abort_reload()
+        assert sim.running == ["db.0", "web.0"]
+        assert set(sim.states.values()) == {State.READY}
+        assert [words for _, words in sim.events(ReloadFailed)] == [
             "controller: reload failed; generation 1 keeps running: aborted"
         ]
-        await theatre.check_picture()
-        await theatre.controller.reload(changed(**web))
-        assert theatre.running == ["db.0", "web.0/2"]
+        await sim.check_picture()
+        await sim.controller.reload(changed(**web))
+        assert sim.running == ["db.0", "web.0/2"]
 
 
 @simulated
 async def test_so_can_one_that_waits_for_the_old_to_end() -> None:
     lives = script({"web.0": [Life(is_stubborn=True)]})
     web = {"count": 1, "stop_timeout": 100, "overlap": False}
-    async with open_theatre(app(**web), lives) as theatre:
+    async with open_simulation(app(**web), lives) as sim:
         await trio.sleep(10)
         async with trio.open_nursery() as nursery:
-            nursery.start_soon(_fail, theatre, app(**web, state={"a": 1}))
+            nursery.start_soon(_fail, sim, app(**web, state={"a": 1}))
             await trio.sleep(1)
-            await theatre.controller.abort_reload()
+            await sim.controller.abort_reload()
         assert trio.current_time() == 110.25
-        assert theatre.running == ["db.0", "web.0"]
-        assert theatre.child("web.0").state is State.READY
+        assert sim.running == ["db.0", "web.0"]
+        assert sim.child("web.0").state is State.READY
 
 
 @simulated
 async def test_what_is_over_or_almost_so_cannot_be_given_up() -> None:
     lives = script({"web.0": [Life(stopping_takes=5)]})
-    async with open_theatre(app(count=1), lives) as theatre:
+    async with open_simulation(app(count=1), lives) as sim:
         await trio.sleep(10)
         with pytest.raises(UnavailableError, match="no reload is in progress"):
-            await theatre.controller.abort_reload()
+            await sim.controller.abort_reload()
         async with trio.open_nursery() as nursery:
-            nursery.start_soon(theatre.controller.reload, changed(count=1))
+            nursery.start_soon(sim.controller.reload, changed(count=1))
             await trio.sleep(1)
             with pytest.raises(UnavailableError, match="too late"):
-                await theatre.controller.abort_reload()
-        assert theatre.running == ["db.0", "web.0/2"]
+                await sim.controller.abort_reload()
+        assert sim.running == ["db.0", "web.0/2"]
 
 
 # What failed before may fail.
@@ -784,35 +780,35 @@ def with_bad(**web: Any) -> Application:
 async def test_a_crash_loop_is_not_held_against_the_new_generation() -> None:
     """Nor that something waits for it: the reload that mends others is possible."""
     lives = script({"bad.0": [CRASH] * 999, "bad.0/2": [CRASH] * 999})
-    async with open_theatre(with_bad(), lives) as theatre:
+    async with open_simulation(with_bad(), lives) as sim:
         await trio.sleep(20)
 
-        plan = await theatre.controller.reload(with_bad(stop_timeout=9))
+        plan = await sim.controller.reload(with_bad(stop_timeout=9))
 
         assert plan.not_ready == {
             "bad.0": "exit code 3, 2 times in a row",
             "needs.0": "waits for bad (ready)",
         }
-        assert "web.0/2" in theatre.running
-        assert "web.0" not in theatre.running
-        assert len(theatre.events(WorkerStillFailing)) == 2
+        assert "web.0/2" in sim.running
+        assert "web.0" not in sim.running
+        assert len(sim.events(WorkerStillFailing)) == 2
         await trio.sleep(30)
-        bad = theatre.controller.children["bad.0"]
+        bad = sim.controller.children["bad.0"]
         assert (bad.plan.generation, bad.restarts > 3) == (2, True)
-        await theatre.check_picture()
+        await sim.check_picture()
 
 
 @simulated
 async def test_a_crash_loop_that_the_reload_ends_is_waited_for() -> None:
     lives = script({"bad.0": [CRASH] * 999, "bad.0/2": [Life(ready_after=3)]})
-    async with open_theatre(with_bad(), lives) as theatre:
+    async with open_simulation(with_bad(), lives) as sim:
         await trio.sleep(20)
 
-        plan = await theatre.controller.reload(with_bad(stop_timeout=9))
+        plan = await sim.controller.reload(with_bad(stop_timeout=9))
 
         assert plan.not_ready == {}
-        assert theatre.running == ["bad.0/2", "needs.0/2", "web.0/2"]
-        assert theatre.events(WorkerStillFailing) == []
+        assert sim.running == ["bad.0/2", "needs.0/2", "web.0/2"]
+        assert sim.events(WorkerStillFailing) == []
 
 
 @simulated
@@ -821,19 +817,19 @@ async def test_a_failed_job_is_not_held_against_the_new_generation() -> None:
         return Application([service("job", restart="never"), service("web", **web)])
 
     lives = script({"job.0": [CRASH], "job.0/2": [CRASH]})
-    async with open_theatre(app(), lives) as theatre:
+    async with open_simulation(app(), lives) as sim:
         await trio.sleep(20)
-        plan = await theatre.controller.reload(app(stop_timeout=9))
+        plan = await sim.controller.reload(app(stop_timeout=9))
         assert plan.not_ready == {"job.0": "exit code 3"}
-        assert theatre.running == ["web.0/2"]
+        assert sim.running == ["web.0/2"]
 
 
 @simulated
 async def test_one_crash_before_the_reload_excuses_nothing() -> None:
     lives = script({"bad.0": [CRASH], "bad.0/2": [CRASH]})
-    async with open_theatre(with_bad(), lives) as theatre:
+    async with open_simulation(with_bad(), lives) as sim:
         await trio.sleep(20)
-        await fail_to_reload(theatre, with_bad(stop_timeout=9), "bad.0 of the new")
+        await fail_to_reload(sim, with_bad(stop_timeout=9), "bad.0 of the new")
 
 
 @simulated
@@ -841,11 +837,11 @@ async def test_a_healthy_dependent_of_a_crash_loop_is_not_given_up() -> None:
     """It runs since before that crashed: the new one could not be started."""
     fine = Life(exits_after=15, returncode=3)
     lives = script({"bad.0": [fine, *[CRASH] * 999], "bad.0/2": [CRASH] * 99})
-    async with open_theatre(with_bad(), lives) as theatre:
+    async with open_simulation(with_bad(), lives) as sim:
         await trio.sleep(40)
-        assert "needs.0" in theatre.running
-        await fail_to_reload(theatre, with_bad(stop_timeout=9), "needs.0 .* waits for")
-        assert "needs.0" in theatre.running
+        assert "needs.0" in sim.running
+        await fail_to_reload(sim, with_bad(stop_timeout=9), "needs.0 .* waits for")
+        assert "needs.0" in sim.running
 
 
 @simulated
@@ -856,20 +852,20 @@ async def test_a_limit_that_is_reached_on_probation_fails_the_reload_only() -> N
         return Application([service("bad", **bad), service("web")])
 
     lives = script({"bad.0": [CRASH] * 999, "bad.0/2": [CRASH] * 999})
-    async with open_theatre(limited(), lives) as theatre:
+    async with open_simulation(limited(), lives) as sim:
         await trio.sleep(20)
-        plan = await theatre.controller.reload(limited(intensity=0))
+        plan = await sim.controller.reload(limited(intensity=0))
         assert plan.not_ready == {"bad.0": "exit code 3"}
-        assert "web.0/2" in theatre.running
+        assert "web.0/2" in sim.running
 
 
 @simulated
 async def test_a_reload_says_which_workers_it_kept_are_not_ready() -> None:
     """In a backoff, or waiting for one that is."""
     lives = script({"bad.0": [CRASH] * 999})
-    async with open_theatre(with_bad(), lives) as theatre:
+    async with open_simulation(with_bad(), lives) as sim:
         await trio.sleep(20)
-        plan = await theatre.controller.reload(with_bad(), changed_only=True)
+        plan = await sim.controller.reload(with_bad(), changed_only=True)
         assert set(plan.not_ready) == {"bad.0", "needs.0"}
         assert "exit code 3" in plan.not_ready["bad.0"]
-        assert "bad.0/2" not in theatre.running
+        assert "bad.0/2" not in sim.running

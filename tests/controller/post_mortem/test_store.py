@@ -11,7 +11,7 @@ import trio
 from hypothesis import given
 from hypothesis import strategies as st
 
-from trio_supervisor.controller.post_mortem.store import EvidenceStore, surplus
+from trio_supervisor.controller.post_mortem.store import PostMortemStore, surplus
 
 
 def name_of(worker: str, number: int) -> str:
@@ -57,7 +57,7 @@ def record(**fields: Any) -> dict[str, Any]:
 
 
 def saved(directory: Path, *records: dict[str, Any]) -> list[dict[str, Any]]:
-    store = EvidenceStore(str(directory))
+    store = PostMortemStore(str(directory))
 
     async def save() -> None:
         for number, each in enumerate(records):
@@ -104,7 +104,7 @@ def test_addresses_make_no_difference(tmp_path: Path) -> None:
 
 def test_a_file_that_is_gone_already_is_no_error(tmp_path: Path) -> None:
     """An operator may have removed it."""
-    store = EvidenceStore(str(tmp_path))
+    store = PostMortemStore(str(tmp_path))
 
     async def save() -> None:
         for number in range(2):
@@ -122,7 +122,7 @@ def test_two_that_prune_at_once_blame_nobody(
     """Two workers, and two controllers, that save into one directory."""
     for number in range(100):
         (tmp_path / name_of("web.0", number)).touch()
-    stores = [EvidenceStore(str(tmp_path)) for _ in range(2)]
+    stores = [PostMortemStore(str(tmp_path)) for _ in range(2)]
 
     async def save() -> None:
         async with trio.open_nursery() as nursery:
@@ -143,7 +143,7 @@ def test_what_cannot_be_removed_is_not_said_of_the_one_that_was_saved(
     for number in range(11):
         (tmp_path / name_of("web.1", number)).mkdir()
     saved_path = tmp_path / name_of("web.0", 1)
-    trio.run(EvidenceStore(str(tmp_path)).save, str(saved_path), record())
+    trio.run(PostMortemStore(str(tmp_path)).save, str(saved_path), record())
     assert saved_path.exists()
     assert "cannot remove old post-mortems" in caplog.text
     assert "web.0" not in caplog.text

@@ -11,11 +11,11 @@ import trio
 from attrs import define, field
 
 from trio_supervisor.controller.child.child_spec import (
-    ALONE,
-    PLAIN,
+    NO_HOOKS,
+    NO_LOAD_CONTROL,
+    ChildHooks,
     ChildPlan,
-    Company,
-    Mercy,
+    LoadControl,
     Spawn,
     Watcher,
 )
@@ -27,7 +27,7 @@ from trio_supervisor.controller.child.exit_messages import (
     restart_reason,
     timeout_fault,
 )
-from trio_supervisor.controller.child.process_state import Vitals
+from trio_supervisor.controller.child.process_state import ProcessState
 from trio_supervisor.controller.events import (
     CrashLoopEnded,
     Event,
@@ -67,7 +67,7 @@ from trio_supervisor.tasks import open_nursery
 # Said again this often while the kernel does not let a killed process go.
 _STUCK_INTERVAL: Final = 10.0
 # Before it is ended for one of these, it is looked at.
-_SUSPICIOUS: Final = (Cause.UNHEALTHY, Cause.STARTUP_TIMEOUT, Cause.MONITOR)
+_UNRESPONSIVE: Final = (Cause.UNHEALTHY, Cause.STARTUP_TIMEOUT, Cause.MONITOR)
 # A deadline noticed so much too late says nothing about the process [s].
 _SUSPENDED: Final = 1.0
 
@@ -82,11 +82,11 @@ class Child:
     _watcher: Watcher[Child]
     _rng: random.Random
     stop_deadline: StopDeadline = field(factory=StopDeadline)
-    _hear: Callable[[], None] = field(default=lambda: None)
+    _read_notifications: Callable[[], None] = field(default=lambda: None)
     """Has `notified` called with what was said already, and is still unread."""
-    _pulse: Callable[[], float | None] = field(default=lambda: None, init=False)
+    _heartbeat_age: Callable[[], float | None] = field(default=lambda: None, init=False)
     """Returns how long ago the last heartbeat was, by what the process shares [s]."""
-    _company: Company[Child] = ALONE
+    _hooks: ChildHooks[Child] = NO_HOOKS
     state: State = field(default=State.STOPPED, init=False)
     process: Process | None = field(default=None, init=False)
     incarnation: int = field(default=0, init=False)
@@ -120,7 +120,7 @@ class Child:
     """Whether the owning task looks after a process."""
     _attended: trio.Event = field(factory=trio.Event, init=False)
     """Set whenever it does."""
-    _vitals: Vitals = field(init=False)
+    _observed: ProcessState = field(init=False)
     """Of the last process."""
     _is_due_at: float = field(default=float("inf"), init=False)
     """When it has lived for long enough."""
@@ -139,7 +139,7 @@ class Child:
     _process_id: int = field(default=0, init=False)
     """Of the last process, for what is said once it is gone."""
 
-    referee: Mercy = field(default=PLAIN, init=False)
+    load_control: LoadControl = field(default=NO_LOAD_CONTROL, init=False)
     """Decides when it may start, and how long a silent process is spared."""
     _deadline: float = field(default=0.0, init=False)
     """When a sign of life was due, the last time that there was one."""
@@ -147,7 +147,7 @@ class Child:
     """What it depends on, in words; a reload may change it."""
 
     def __attrs_post_init__(self) -> None:
-        self._vitals = Vitals(self.plan)
+        self._observed = ProcessState(self.plan)
         self.needs = self.plan.needs
 
     @property
@@ -195,36 +195,36 @@ class Child:
         )
 
     @property
-    def is_at_rest(self) -> bool:
+    def is_down(self) -> bool:
         """Whether there is no process, and none follows by itself."""
         return self.state in (State.STOPPED, State.FAILED)
 
     @property
-    def is_resting(self) -> bool:
+    def was_stopped(self) -> bool:
         """Whether somebody has asked it to stop, and not to start again."""
-        return not (self._is_wanted or self.has_ended_itself)
+        return not (self._is_wanted or self.has_exited_for_good)
 
     @property
-    def has_ended_itself(self) -> bool:
+    def has_exited_for_good(self) -> bool:
         """Whether it is at rest, and nobody asked it to be."""
         ending = self.last_ending
-        return self.is_at_rest and ending is not None and not ending.is_planned
+        return self.is_down and ending is not None and not ending.is_planned
 
     @property
     def is_stable(self) -> bool:
         """Whether it is ready, and has been for ``stable_for`` seconds."""
-        return self.state is State.READY and self._vitals.is_stable
+        return self.state is State.READY and self._observed.is_stable
 
     @property
     def standing(self) -> Standing:
         """How far it has come, for those that depend on it."""
-        if not (self._is_wanted or self.is_at_rest):
+        if not (self._is_wanted or self.is_down):
             return Standing.NOT_STARTED  # about to end: nothing is to be started by it
         if self.state is State.READY:
             return Standing.READY
         if self.state is State.FAILED:
             return Standing.FAILED if self._has_started else Standing.NOT_STARTED
-        if self.state is State.STOPPED and not self.has_ended_itself:
+        if self.state is State.STOPPED and not self.has_exited_for_good:
             return Standing.NOT_STARTED
         if self.state is State.STOPPED and not self._is_wanted:
             return Standing.EXITED_OK
@@ -250,7 +250,7 @@ class Child:
         self._is_wanted = False
         self._ask(cause, reason)
 
-    def rest(self) -> None:
+    def stay_stopped(self) -> None:
         """Have it not start, before `run`, until somebody asks for it."""
         self._is_wanted = False
 
@@ -259,13 +259,13 @@ class Child:
         self._is_retired = True
         self.request_stop(reason, cause)
 
-    def reconsider(self) -> None:
+    def check_again(self) -> None:
         """Look again at what keeps it from being started."""
         if self.waiting_for:
             self._changed.set()
             self._wake()
 
-    def begin_afresh(self, *, is_forgiven: bool) -> None:
+    def reset_start(self, *, is_forgiven: bool) -> None:
         """Take part in a restart of several: for the others it was never started.
 
         Args:
@@ -280,8 +280,8 @@ class Child:
 
         In a backoff it is started without the rest of the delay.
         """
-        if not self._is_wanted or self.is_at_rest or self.state is State.BACKOFF:
-            if self.is_at_rest and self.incarnation:
+        if not self._is_wanted or self.is_down or self.state is State.BACKOFF:
+            if self.is_down and self.incarnation:
                 self.why = "start requested"
             self.request_restart("start")
 
@@ -295,46 +295,46 @@ class Child:
             pulse: Returns how long ago its last heartbeat was [s]; None: there was
                 none yet.
         """
-        self._hear, self._pulse = hear, pulse
+        self._read_notifications, self._heartbeat_age = hear, pulse
 
     def notified(self, notification: Notification) -> None:
         """Take in what the process said."""
         if notification.is_heartbeat:
-            is_first = self._vitals.beat(trio.current_time())
+            is_first = self._observed.beat(trio.current_time())
             if is_first or self.crashes:  # the health check begins, a crash loop ends
                 self._changed.set()
         if (status := notification.status) is not None and status != self.status:
             self.status = status
             self._tell()
         if notification.is_ready and self.plan.notifies:
-            self._vitals.says_ready = True
-            self._weigh_readiness()
+            self._observed.says_ready = True
+            self._update_readiness()
         elif notification.is_unready and self.plan.notifies:
-            self._vitals.says_ready = False
-            self._weigh_readiness()
+            self._observed.says_ready = False
+            self._update_readiness()
 
-    def remark(self, text: str) -> None:
+    def set_status(self, text: str) -> None:
         """Show *text* as its status, in place of what it last said of itself."""
         self.status = text
         self._tell()
 
-    def seems_ready(self, is_ready: bool) -> None:
+    def set_probe_readiness(self, is_ready: bool) -> None:
         """Take in what its probes say of its readiness."""
-        self._vitals.seems_ready = is_ready
-        self._weigh_readiness()
+        self._observed.set_probe_readiness = is_ready
+        self._update_readiness()
 
-    def seems_alive(self) -> None:
+    def pass_liveness_probe(self) -> None:
         """Take in that its liveness probe begins, or has succeeded."""
-        self._vitals.alive_at = trio.current_time()
+        self._observed.alive_at = trio.current_time()
         if self.crashes:
             self._changed.set()  # a crash loop may be over
 
-    def seems_sick(self, cause: Cause, fault: Fault) -> None:
+    def fail_probe(self, cause: Cause, fault: Fault) -> None:
         """Have it replaced: a probe says that it did not start, or does not live."""
-        self._vitals.sickness, self._vitals.fault = cause, fault
+        self._observed.probe_failure, self._observed.fault = cause, fault
         self._changed.set()
 
-    def is_ending(self) -> None:
+    def mark_stopping(self) -> None:
         """Take in that its process has ended, and that it takes a moment to say why."""
         if self.state is not State.STOPPING:
             self._step(Step.STOP)
@@ -389,7 +389,7 @@ class Child:
                 try:
                     ending, problem = await self._live()
                 finally:
-                    self.referee.started(self)
+                    self.load_control.started(self)
                 self.last_ending = ending
                 if self.not_permitted:
                     self._leave_running()
@@ -406,7 +406,7 @@ class Child:
         self.incarnation += 1
         self.not_permitted = ""
         self.status, self.ready_at = "", None
-        self._vitals = Vitals(self.plan)
+        self._observed = ProcessState(self.plan)
         self._fault = None
         self._step(Step.SPAWN)
         try:
@@ -436,18 +436,18 @@ class Child:
         try:
             self._begin(process)
             cause = await self._watch(process)
-            if cause in _SUSPICIOUS:
-                self._sicken(cause)
-                self._vitals.was_looked_at = True
-                await self._company.take_evidence(self, process, cause.value)
+            if cause in _UNRESPONSIVE:
+                self._mark_unhealthy(cause)
+                self._observed.was_dumped = True
+                await self._hooks.dump_stacks(self, process, cause.value)
             self._announce_stop(process, cause)
         finally:
             with trio.CancelScope(shield=True):
                 await self._end(process)
         ended_at = trio.current_time()
         if cause is Cause.EXIT and process.returncode not in self.plan.rules.success:
-            await self._company.investigate(self, process)
-        ready_for = self._vitals.well_for(ended_at, has_hung=cause is Cause.UNHEALTHY)
+            await self._hooks.find_cause(self, process)
+        ready_for = self._observed.well_for(ended_at, has_hung=cause is Cause.UNHEALTHY)
         if self._request is not None:  # asked for while it ended: planned, then
             cause = self._request
         return self.plan.rules.ending(cause, process.returncode, ready_for), ""
@@ -470,7 +470,7 @@ class Child:
         self.process = process
         self._process_id = process.pid
         now = trio.current_time()
-        self._vitals.begin(now)
+        self._observed.begin(now)
         self.started_at = time.monotonic()
         self._has_started = True
         self._history.started()
@@ -487,7 +487,7 @@ class Child:
         )
         self._tell()
         self._watcher.on_process(self, process, True)
-        self._weigh_readiness()
+        self._update_readiness()
 
     async def _watch(self, process: Process) -> Cause:
         """Wait until the process ended, or is to be ended; return why."""
@@ -509,7 +509,7 @@ class Child:
 
     async def _await_exit(self, process: Process) -> None:
         await process.wait()
-        self._hear()  # its last words count
+        self._read_notifications()  # its last words count
         self._changed.set()
 
     async def _await_cause(self, process: Process) -> Cause:
@@ -520,47 +520,50 @@ class Child:
                 return self._request or Cause.EXIT
             if self._request is not None:
                 return self._request
-            if self._vitals.sickness is not None:
-                self._fault = self._vitals.fault
-                return self._vitals.sickness
+            if self._observed.probe_failure is not None:
+                self._fault = self._observed.fault
+                return self._observed.probe_failure
             if trio.current_time() >= self._is_due_at:
                 self._is_due_at = float("inf")
-                self._company.on_overdue(self)
+                self._hooks.on_lifetime_over(self)
                 continue
-            if trio.current_time() >= self._vitals.stable_at():
+            if trio.current_time() >= self._observed.stable_at():
                 self._become_stable()
-            deadline, cause = self._listen_closely(process)
-            well_at = self._look_for_recovery(process)
+            deadline, cause = self._next_deadline(process)
+            well_at = self._check_crash_loop(process)
             now = trio.current_time()
             if now >= deadline:
-                if now - wake_at > _SUSPENDED and self._vitals.may_sleep:
+                if now - wake_at > _SUSPENDED and self._observed.may_sleep:
                     # It was us who slept (SIGSTOP, a suspended host): what the process
                     # had to say meanwhile is still unread. The whole time runs again.
-                    self._vitals.awake(now)
+                    self._observed.awake(now)
                     continue
-                timeout = self._vitals.timeout(cause)
-                left = self.referee.spare(process.pid, deadline - timeout, timeout)
+                timeout = self._observed.timeout(cause)
+                left = self.load_control.extra_time(
+                    process.pid, deadline - timeout, timeout
+                )
                 if left <= 0:
                     self._fault = timeout_fault(cause, timeout)
                     return cause
                 deadline = now + left
             self._changed = trio.Event()
-            look = now + self._vitals.look_again
-            stable = self._vitals.stable_at()
+            look = now + self._observed.look_again
+            stable = self._observed.stable_at()
             wake_at = min(deadline, self._is_due_at, stable, well_at, look)
             with trio.move_on_at(wake_at):
                 await self._changed.wait()
 
-    def _listen_closely(self, process: Process) -> tuple[float, Cause]:
+    def _next_deadline(self, process: Process) -> tuple[float, Cause]:
         """Return when a sign of life is due, after all that were given."""
-        self._feel_pulse()
-        deadline, cause = self._vitals.deadline()
+        self._read_heartbeat()
+        deadline, cause = self._observed.deadline()
         if trio.current_time() >= deadline:
-            self._hear()  # it may have said so, and we have not come to read it
-            deadline, cause = self._vitals.deadline()
-        if deadline != self._deadline and self._vitals.first_ready is not None:
+            # It may have sent one that this task has not read yet.
+            self._read_notifications()
+            deadline, cause = self._observed.deadline()
+        if deadline != self._deadline and self._observed.first_ready is not None:
             self._deadline = deadline
-            self.referee.saw(process.pid)
+            self.load_control.heard_from(process.pid)
         return deadline, cause
 
     @property
@@ -572,21 +575,21 @@ class Child:
         """Return its silence as a part of its timeout; None: nothing is due of it."""
         if not self._is_watching:
             return None
-        self._feel_pulse()
-        deadline, cause = self._vitals.deadline()
+        self._read_heartbeat()
+        deadline, cause = self._observed.deadline()
         if deadline == float("inf"):
             return None
-        timeout = self._vitals.timeout(cause)
+        timeout = self._observed.timeout(cause)
         return 1 - (deadline - trio.current_time()) / timeout
 
-    def _feel_pulse(self) -> None:
-        if (age := self._pulse()) is not None:
-            self._vitals.beat(trio.current_time() - age)
+    def _read_heartbeat(self) -> None:
+        if (age := self._heartbeat_age()) is not None:
+            self._observed.beat(trio.current_time() - age)
 
-    def _look_for_recovery(self, process: Process) -> float:
+    def _check_crash_loop(self, process: Process) -> float:
         """End the crash loop, if it is over; return when to look again."""
         now, stable_after = trio.current_time(), self.plan.rules.stable_after
-        well_for = self._vitals.well_for(now, has_hung=True)
+        well_for = self._observed.well_for(now, has_hung=True)
         if not self.crashes or well_for is None:
             return float("inf")
         if well_for < stable_after:  # later than that, what it shows wakes us
@@ -623,7 +626,7 @@ class Child:
             )
         )
 
-    def _sicken(self, cause: Cause) -> None:
+    def _mark_unhealthy(self, cause: Cause) -> None:
         if cause is Cause.UNHEALTHY and self.state in (State.READY, State.UNREADY):
             self._step(Step.SICKEN)
 
@@ -639,7 +642,7 @@ class Child:
                 self._before_kill,
             )
             if self.plan.stop.kill_mode == "group":
-                await self._company.stop_escaped(self)
+                await self._hooks.stop_escaped(self)
             nursery.cancel_scope.cancel()
         self.not_permitted = ", ".join(map(str, left))
         self.last_exit = self.not_permitted or describe_exit(process.returncode)
@@ -650,9 +653,9 @@ class Child:
         process.close()
 
     async def _before_kill(self, process: Process) -> None:
-        is_news = process.returncode is None and not self._vitals.was_looked_at
+        is_news = process.returncode is None and not self._observed.was_dumped
         if is_news and not self.stop_deadline.has_expired:
-            await self._company.take_evidence(self, process, "stop_timeout")
+            await self._hooks.dump_stacks(self, process, "stop_timeout")
 
     async def _complain(self, process: Process) -> None:
         began = trio.current_time()
@@ -686,7 +689,7 @@ class Child:
             self.plan.rules, ending, now=trio.current_time(), u=self._rng.random()
         )
         if not ending.is_planned and ending.cause is not Cause.NO_CODE:
-            decision = self._company.judge(self, ending, decision)
+            decision = self._hooks.review(self, ending, decision)
             if (
                 isinstance(decision, RestartAfter)
                 and ending.cause is not Cause.SHORTAGE
@@ -709,7 +712,7 @@ class Child:
                     await self._until_asked()
                 self.next_try_at = None
                 if not self._is_wanted:
-                    self._give_in()
+                    self._settle_down()
             case Leave():
                 self._is_wanted = False
                 self._step(Step.FAIL if ending.is_failure else Step.END)
@@ -740,9 +743,9 @@ class Child:
                 is_shortage=is_short,
                 is_cancelled=problem == START_CANCELLED,
             )
-        obituary = self._company.obituary_of(self, ending)
-        self.last_line = obituary.last_line
-        self.problem = obituary.problem
+        report = self._hooks.exit_report_of(self, ending)
+        self.last_line = report.last_line
+        self.problem = report.problem
         return ProcessExited(
             name=self.name,
             process_id=self._process_id,
@@ -750,24 +753,24 @@ class Child:
             is_planned=ending.is_planned,
             is_failure=ending.is_failure,
             next_step=next_step,
-            last_lines=obituary.last_lines,
-            last_line=obituary.last_line,
-            post_mortem=obituary.post_mortem,
+            last_lines=report.last_lines,
+            last_line=report.last_line,
+            post_mortem=report.post_mortem,
             crashes=crashes,
-            problem=obituary.problem,
+            problem=report.problem,
             is_repeat=is_repeat,
         )
 
-    def _weigh_readiness(self) -> None:
+    def _update_readiness(self) -> None:
         """Become ready, or unready, as what it says and what its probes say."""
         if self.process is None:
             return
-        is_ready = self._vitals.is_ready
+        is_ready = self._observed.is_ready
         if is_ready and self.state in (State.STARTING, State.UNREADY):
             self._become_ready()
         elif not is_ready and self.state is State.READY:
             self.ready_at = None
-            self._vitals.unready_since = trio.current_time()
+            self._observed.unready_since = trio.current_time()
             event = WorkerUnready(
                 name=self.name, process_id=self.process.pid, reason=self.status
             )
@@ -777,23 +780,23 @@ class Child:
     def _become_ready(self) -> None:
         assert self.process is not None
         now = trio.current_time()
-        since = self._vitals.unready_since
-        if self._vitals.first_ready is None:
-            self._vitals.first_ready, since = now, self._vitals.began
-            self.referee.started(self)
+        since = self._observed.unready_since
+        if self._observed.first_ready is None:
+            self._observed.first_ready, since = now, self._observed.began
+            self.load_control.started(self)
         elif since is not None:  # what it said of its trouble is over, too
             self.status = ""
         self.ready_at = time.monotonic()
         if self.plan.says_ready or not self.plan.stable_for:
             self._say_ready(0.0 if since is None else now - since)
-        self._vitals.is_stable |= not self.plan.stable_for
+        self._observed.is_stable |= not self.plan.stable_for
         self._step(Step.READY)
         self._changed.set()
 
     def _become_stable(self) -> None:
-        self._vitals.is_stable = True
+        self._observed.is_stable = True
         if not self.plan.says_ready:
-            self._say_ready(trio.current_time() - self._vitals.began)
+            self._say_ready(trio.current_time() - self._observed.began)
         self._tell()
 
     def _say_ready(self, seconds: float) -> None:
@@ -820,15 +823,15 @@ class Child:
             await self._changed.wait()
         self.waiting_for = ""
         if not self._is_wanted:
-            self.referee.started(self)
+            self.load_control.started(self)
             if self.state is State.WAITING:
-                self._give_in()
+                self._settle_down()
 
     def _obstacle(self) -> str:
-        if obstacle := self._company.obstacle_of(self):
-            self.referee.started(self)  # none is to queue behind it
+        if obstacle := self._hooks.missing_needs_of(self):
+            self.load_control.started(self)  # none is to queue behind it
             return obstacle
-        return self.referee.admit(self)
+        return self.load_control.admit(self)
 
     async def _until_asked(self) -> None:
         self._request = None
@@ -836,9 +839,9 @@ class Child:
             self._changed = trio.Event()
             await self._changed.wait()
         if not self._is_wanted and self.state is State.FAILED:
-            self._give_in()
+            self._settle_down()
 
-    def _give_in(self) -> None:
+    def _settle_down(self) -> None:
         """Come to rest for a stop: whatever it did before, its work is not done."""
         self.last_ending = None
         self._step(Step.END)

@@ -71,7 +71,7 @@ class ChildPlan:
 
 
 @frozen(kw_only=True)
-class Obituary:
+class ExitReport:
     """What is left to say of a process that ended."""
 
     last_lines: tuple[str, ...] = ()
@@ -100,21 +100,21 @@ class Watcher(Protocol[C_contra]):
         ...
 
 
-class Company(Protocol[C_contra]):
+class ChildHooks(Protocol[C_contra]):
     """What a child asks about the others, and of those around it."""
 
-    def obstacle_of(self, child: C_contra) -> str:
+    def missing_needs_of(self, child: C_contra) -> str:
         """Return what keeps *child* from being started, in words; empty: nothing.
 
-        `Child.reconsider` has it asked again.
+        `Child.check_again` has it asked again.
         """
         ...
 
-    def judge(self, child: C_contra, ending: Ending, decision: Decision) -> Decision:
+    def review(self, child: C_contra, ending: Ending, decision: Decision) -> Decision:
         """Return what is really done after an unplanned *ending*."""
         ...
 
-    def on_overdue(self, child: C_contra) -> None:
+    def on_lifetime_over(self, child: C_contra) -> None:
         """*child* has lived for as long as it may."""
         ...
 
@@ -122,36 +122,34 @@ class Company(Protocol[C_contra]):
         """End what has left the group of the process of *child* that just ended."""
         ...
 
-    async def take_evidence(
-        self, child: C_contra, process: Process, cause: str
-    ) -> None:
+    async def dump_stacks(self, child: C_contra, process: Process, cause: str) -> None:
         """Look at a process that is about to be ended for *cause*; takes little."""
         ...
 
-    async def investigate(self, child: C_contra, process: Process) -> None:
+    async def find_cause(self, child: C_contra, process: Process) -> None:
         """Find out what ended *process* on its own, where what it printed says so."""
         ...
 
-    def obituary_of(self, child: C_contra, ending: Ending) -> Obituary:
+    def exit_report_of(self, child: C_contra, ending: Ending) -> ExitReport:
         """Return what is left to say of the process of *child* that just ended."""
         ...
 
 
-class Mercy(Protocol):
+class LoadControl(Protocol):
     """What a child asks before it has a process started, or a silent one stopped."""
 
-    def saw(self, process_id: int) -> None:
+    def heard_from(self, process_id: int) -> None:
         """Say that the process has given a sign of life."""
         ...
 
-    def spare(self, process_id: int, since: float, timeout: float) -> float:
+    def extra_time(self, process_id: int, since: float, timeout: float) -> float:
         """Return how long to wait yet for a sign of life [s]; 0: stop the process."""
         ...
 
     def admit(self, child: Any) -> str:
         """Return why *child* may not start yet, in words; empty: it may, now.
 
-        `Child.reconsider` has it asked again.
+        `Child.check_again` has it asked again.
         """
         ...
 
@@ -167,13 +165,13 @@ class Mercy(Protocol):
         ...
 
 
-class _Plain:
+class _NoLoadControl:
     """A timeout is a timeout."""
 
-    def saw(self, process_id: int) -> None:
+    def heard_from(self, process_id: int) -> None:
         return
 
-    def spare(self, process_id: int, since: float, timeout: float) -> float:
+    def extra_time(self, process_id: int, since: float, timeout: float) -> float:
         return 0.0
 
     def admit(self, child: object) -> str:
@@ -186,36 +184,36 @@ class _Plain:
         return lambda timeout: 0.0
 
 
-PLAIN: Final = _Plain()
+NO_LOAD_CONTROL: Final = _NoLoadControl()
 
 
-class _Alone:
+class _NoHooks:
     """The company of a child that depends on nobody."""
 
-    def obstacle_of(self, child: object) -> str:
+    def missing_needs_of(self, child: object) -> str:
         return ""
 
-    def judge(self, child: object, ending: Ending, decision: Decision) -> Decision:
+    def review(self, child: object, ending: Ending, decision: Decision) -> Decision:
         return decision
 
-    def on_overdue(self, child: Any) -> None:
+    def on_lifetime_over(self, child: Any) -> None:
         reason = lifetime_text(child.plan.max_lifetime)
         child.request_restart(reason, Cause.LIFETIME)
 
     async def stop_escaped(self, child: object) -> None:
         return
 
-    async def take_evidence(self, child: object, process: Process, cause: str) -> None:
+    async def dump_stacks(self, child: object, process: Process, cause: str) -> None:
         return
 
-    async def investigate(self, child: object, process: Process) -> None:
+    async def find_cause(self, child: object, process: Process) -> None:
         return
 
-    def obituary_of(self, child: object, ending: Ending) -> Obituary:
-        return Obituary()
+    def exit_report_of(self, child: object, ending: Ending) -> ExitReport:
+        return ExitReport()
 
 
-ALONE: Final = _Alone()
+NO_HOOKS: Final = _NoHooks()
 
 
 # A supervisor that was ready and died was most likely killed: the next is immediate.

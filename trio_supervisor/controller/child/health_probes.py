@@ -64,10 +64,10 @@ class _Target:
     def __attrs_post_init__(self) -> None:
         self.trouble = RepeatedFailures(logger, f"{self.child.name}: probes run")
 
-    def spare(self) -> float:
+    def extra_time(self) -> float:
         """Return how long it is spared although it did not answer [s]."""
         now = trio.current_time()
-        return self.child.referee.spare(self.process.pid, now, 0.0)
+        return self.child.load_control.extra_time(self.process.pid, now, 0.0)
 
 
 @define(eq=False)
@@ -84,7 +84,7 @@ class _Prober:
             await self._until_started(target, command.startup)
         async with open_nursery() as nursery:
             if command.readiness is None:
-                child.seems_ready(True)
+                child.set_probe_readiness(True)
             else:
                 nursery.start_soon(self._watch_readiness, target, command.readiness)
             if command.liveness is not None:
@@ -101,7 +101,7 @@ class _Prober:
                 if await self._is_spared(target, probe):
                     return
                 fault = _fault_of(probe, "startup")
-                target.child.seems_sick(Cause.STARTUP_TIMEOUT, fault)
+                target.child.fail_probe(Cause.STARTUP_TIMEOUT, fault)
                 await trio.sleep_forever()
             if health is ProbeHealth.HEALTHY:
                 return
@@ -113,25 +113,25 @@ class _Prober:
         while True:
             health = await self._count(target, probe, counter)
             if health is not None:
-                target.child.seems_ready(health is ProbeHealth.HEALTHY)
+                target.child.set_probe_readiness(health is ProbeHealth.HEALTHY)
             await trio.sleep(probe.interval)
 
     async def _watch_liveness(self, target: _Target, probe: Probe) -> None:
         counter = ProbeCounter(probe.failures, probe.successes, ProbeHealth.HEALTHY)
-        target.child.seems_alive()
+        target.child.pass_liveness_probe()
         await trio.sleep(probe.delay)
         while True:
             is_alive = await self._ask(target, probe)
             if is_alive:
-                target.child.seems_alive()
+                target.child.pass_liveness_probe()
             if is_alive is None:
                 pass  # nobody could ask it
             elif counter.add(is_alive) is ProbeHealth.UNHEALTHY:
                 if not await self._is_spared(target, probe):
                     fault = _fault_of(probe, "liveness")
-                    target.child.seems_sick(Cause.UNHEALTHY, fault)
+                    target.child.fail_probe(Cause.UNHEALTHY, fault)
                     await trio.sleep_forever()
-                target.child.seems_alive()
+                target.child.pass_liveness_probe()
                 counter = ProbeCounter(
                     probe.failures, probe.successes, ProbeHealth.HEALTHY
                 )
@@ -146,7 +146,7 @@ class _Prober:
 
     async def _is_spared(self, target: _Target, probe: Probe) -> bool:
         """Ask again for as long as nothing is stopped: until it answers, or is."""
-        while (wait := target.spare()) > 0:
+        while (wait := target.extra_time()) > 0:
             await trio.sleep(wait)
             if await self._ask(target, probe):
                 return True
@@ -178,7 +178,7 @@ class _Prober:
         taken the answer in.
         """
         is_good = False
-        left = target.child.referee.measure(target.process.pid)
+        left = target.child.load_control.measure(target.process.pid)
 
         async def ask(scope: trio.CancelScope) -> None:
             nonlocal is_good
@@ -206,7 +206,9 @@ class _Prober:
             )
         if stranger != target.stranger:
             target.stranger = stranger
-            target.child.remark(stranger and f"probe {probe} is answered by {stranger}")
+            target.child.set_status(
+                stranger and f"probe {probe} is answered by {stranger}"
+            )
             if stranger:
                 logger.warning(
                     "%s: probe %s is answered by %s, not by this worker "

@@ -24,7 +24,7 @@ _CHECK: Final = 0.5
 
 
 @define(eq=False)
-class _Box:
+class _Route:
     """One child, and the channel of its process."""
 
     child: Child
@@ -34,44 +34,44 @@ class _Box:
 
 
 @define(eq=False)
-class Postbox:
+class NotificationRouter:
     """Passes on notifications to the child whose process has sent them."""
 
     _nursery: Callable[[], ProtectedNursery]
     _directory: str
-    _boxes: dict[int, _Box] = field(factory=dict, init=False)
+    _routes: dict[int, _Route] = field(factory=dict, init=False)
 
     @property
     def children(self) -> Mapping[int, Child]:
         """Those that have a process, by its id."""
-        return {process_id: box.child for process_id, box in self._boxes.items()}
+        return {process_id: route.child for process_id, route in self._routes.items()}
 
     def add(self, process_id: int, child: Child, channel: Channel | None) -> None:
         """Have *child* hear what its process says, and what it has said before."""
-        box = self._boxes[process_id] = _Box(child, channel)
+        route = self._routes[process_id] = _Route(child, channel)
         if channel is None:
             return
         child.listen(
-            partial(_hear, box, process_id),
+            partial(_read_notifications, route, process_id),
             channel.heartbeat.age if channel.heartbeat is not None else _silent,
         )
         for receiver in channel.receivers:
-            box.scopes.append(scope := trio.CancelScope())
-            self._nursery().start_soon(self._listen, box, process_id, receiver, scope)
+            route.scopes.append(scope := trio.CancelScope())
+            self._nursery().start_soon(self._listen, route, process_id, receiver, scope)
 
     def remove(self, process_id: int) -> None:
         """Say that the process has ended, and was heard to the end."""
-        if (box := self._boxes.pop(process_id, None)) is None:
+        if (route := self._routes.pop(process_id, None)) is None:
             return
-        for scope in box.scopes:
+        for scope in route.scopes:
             scope.cancel()
-        if box.channel is not None:
-            box.channel.close()
-            box.channel = None
+        if route.channel is not None:
+            route.channel.close()
+            route.channel = None
 
     async def _listen(
         self,
-        box: _Box,
+        route: _Route,
         process_id: int,
         receiver: NotificationReceiver,
         scope: trio.CancelScope,
@@ -82,40 +82,40 @@ class Postbox:
                 await trio.lowlevel.checkpoint_if_cancelled()
                 with trio.move_on_after(_CHECK if receiver.has_file else math.inf):
                     await trio.lowlevel.wait_readable(receiver.socket)
-                    if _pass_on(box, process_id, receiver):
+                    if _pass_on(route, process_id, receiver):
                         await trio.sleep(_BREATH)
                 if receiver.has_file:
-                    _pass_on(box, process_id, receiver)
-                    self._mend(box, receiver)
+                    _pass_on(route, process_id, receiver)
+                    self._mend(route, receiver)
 
-    def _mend(self, box: _Box, receiver: NotificationReceiver) -> None:
+    def _mend(self, route: _Route, receiver: NotificationReceiver) -> None:
         try:
             is_restored = receiver.restore(self._directory)
         except OSError as exc:
             logger.error(
                 "%s: cannot recreate its notification socket: %s; retrying",
-                box.child.name,
+                route.child.name,
                 exc,
             )
             return
         if is_restored:
             logger.warning(
-                "%s: its notification socket was removed; recreated", box.child.name
+                "%s: its notification socket was removed; recreated", route.child.name
             )
 
 
-def _hear(box: _Box, process_id: int) -> None:
+def _read_notifications(route: _Route, process_id: int) -> None:
     """Pass on what is there already, without waiting."""
-    if box.channel is not None:
-        for receiver in box.channel.receivers:
-            _pass_on(box, process_id, receiver)
+    if route.channel is not None:
+        for receiver in route.channel.receivers:
+            _pass_on(route, process_id, receiver)
 
 
-def _pass_on(box: _Box, process_id: int, receiver: NotificationReceiver) -> bool:
+def _pass_on(route: _Route, process_id: int, receiver: NotificationReceiver) -> bool:
     """Pass on a batch; say whether there may be more."""
     found, is_more = receiver.receive_now(process_id)
     for notification in found:
-        box.child.notified(notification)
+        route.child.notified(notification)
     return is_more
 
 

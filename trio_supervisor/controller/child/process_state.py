@@ -17,7 +17,7 @@ _NAPS: Final = 5
 
 
 @define(eq=False)
-class Vitals:
+class ProcessState:
     """Of one process. All moments are by the loop's clock [s]."""
 
     _plan: ChildPlan
@@ -26,17 +26,17 @@ class Vitals:
     unready_since: float | None = field(default=None, init=False)
     """When it was unready last, once it had been ready."""
     says_ready: bool = field(default=False, init=False)
-    seems_ready: bool = field(default=False, init=False)
+    set_probe_readiness: bool = field(default=False, init=False)
     """What its probes say."""
     is_stable: bool = field(default=False, init=False)
     """Whether it has been ready for ``stable_for`` seconds."""
-    sickness: Cause | None = field(default=None, init=False)
+    probe_failure: Cause | None = field(default=None, init=False)
     """What a probe says of it that is a reason to end it."""
     fault: Fault | None = field(default=None, init=False)
     """The same in words."""
     alive_at: float | None = field(default=None, init=False)
     """When its liveness probe succeeded last; None: it has none."""
-    was_looked_at: bool = field(default=False, init=False)
+    was_dumped: bool = field(default=False, init=False)
     """Whether its evidence was taken."""
     _starting_since: float = field(default=0.0, init=False)
     """From when on the startup timeout counts."""
@@ -52,7 +52,7 @@ class Vitals:
     def is_ready(self) -> bool:
         """Whether it is ready, by all that it says and that its probes say."""
         has_said = self.says_ready or not self._plan.notifies
-        return has_said and (self.seems_ready or self._plan.prober is None)
+        return has_said and (self.set_probe_readiness or self._plan.prober is None)
 
     def stable_at(self) -> float:
         """Return when it becomes stable; infinity where it is, or is not ready."""

@@ -19,7 +19,7 @@ from trio_supervisor.policy.order import Standing
 _ALONE_FOR: Final = 60.0
 
 
-class Realm(Protocol):
+class ReadinessOwner(Protocol):
     """What is asked of the controller."""
 
     generation: Generation
@@ -34,7 +34,7 @@ class Realm(Protocol):
 class Readiness:
     """Which workers of the generation in charge are not ready."""
 
-    _realm: Realm
+    _owner: ReadinessOwner
     _missing: set[Child] = field(factory=set, init=False)
     _has_been: bool = field(default=False, init=False)
     """Whether all were ready once."""
@@ -54,7 +54,7 @@ class Readiness:
 
     def count_again(self) -> None:
         """Look at the workers of a generation that has just taken over."""
-        children = self._realm.generation.children
+        children = self._owner.generation.children
         self._missing = {child for child in children if not _is_settled(child)}
 
     def on_change(self, child: Child) -> None:
@@ -76,14 +76,14 @@ class Readiness:
         """Have everybody who waits look again."""
         news, self._news = self._news, trio.Event()
         news.set()
-        if self._has_been or self._missing or not self._realm.link.is_connected:
+        if self._has_been or self._missing or not self._owner.link.is_connected:
             return
-        if self._realm.is_stopping:
+        if self._owner.is_stopping:
             return  # what is stopped is not waited for, and is not ready
         self._has_been = True
-        children = list(self._realm.generation.children)
+        children = list(self._owner.generation.children)
         absent = [child for child in children if not child.is_stable]
-        self._realm.on_event(
+        self._owner.on_event(
             AllWorkersReady(
                 name="controller",
                 workers=len(children) - len(absent),
@@ -98,7 +98,7 @@ class Readiness:
 
     async def wait(self) -> None:
         """See `Controller.wait_ready`."""
-        while self._missing or not self._realm.link.is_connected:
+        while self._missing or not self._owner.link.is_connected:
             for child in self._missing:
                 if child.state is State.FAILED:
                     raise UnavailableError(f"{child.name} failed: {child.last_exit}")
@@ -119,15 +119,15 @@ class Readiness:
             return is_alive, {"without_supervisor": round(alone, 3)}
         missing = [
             name
-            for name, unit in self._realm.generation.units.items()
+            for name, unit in self._owner.generation.units.items()
             if any(child.is_wanted for child in unit.children)
             and not any(map(_is_serving, unit.children))
         ]
-        is_stopping = self._realm.is_stopping
+        is_stopping = self._owner.is_stopping
         is_ready = self._has_been and not missing and not is_stopping
         details = {"not_ready": missing, "stopping": is_stopping}
         if missing:
-            units = self._realm.generation.units
+            units = self._owner.generation.units
             details["why"] = {
                 child.name: _why(child)
                 for name in missing

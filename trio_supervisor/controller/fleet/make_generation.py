@@ -14,7 +14,7 @@ from trio_supervisor.application import AnyService, Application
 from trio_supervisor.controller.child.child import Child
 from trio_supervisor.controller.child.child_spec import ChildPlan, Spawn
 from trio_supervisor.controller.fleet.generation import Generation
-from trio_supervisor.controller.launch.context import Surroundings
+from trio_supervisor.controller.launch.context import LaunchContext
 from trio_supervisor.controller.launch.factory import (
     Forkers,
     Launchers,
@@ -89,10 +89,10 @@ class Imported:
 
 
 @define(eq=False)
-class Workshop:
+class GenerationFactory:
     """Makes the generations of one controller."""
 
-    surroundings: Surroundings
+    context: LaunchContext
     sockets: SocketSet
     source: Reference | None
     """Where the application comes from; None: from the program that embeds us."""
@@ -118,7 +118,7 @@ class Workshop:
         Raises:
             SpecError: something is missing; all of it is listed.
         """
-        environment = self.surroundings.environment
+        environment = self.context.environment
         await check_startable(
             application, names, environment, were_started=were_started
         )
@@ -132,11 +132,11 @@ class Workshop:
             TargetError, SpecError, PlatformError: as for `wait_declared`.
             OSError: no process can be started.
         """
-        environment = self.surroundings.child_environment({})
+        environment = self.context.child_environment({})
         timeout = self.import_timeout
         if not (IS_LINUX and self.is_subreaper):
             return Imported(await declare(source, environment, timeout))
-        plan = fork_server_plan(self.surroundings.title, [source], environment)
+        plan = fork_server_plan(self.context.title, [source], environment)
         server = await run_in_thread(start_fork_server, plan)
         return Imported(await wait_declared(server, source.target, timeout), server)
 
@@ -161,7 +161,7 @@ class Workshop:
             SpecError: something cannot be pickled.
         """
         sources = sources_of(application, self.source)
-        plans = fork_plans(application, sources, self.surroundings)
+        plans = fork_plans(application, sources, self.context)
         forkers, scope = Forkers(), trio.CancelScope()
         if plans and self.is_subreaper:
             forkers = await self._nursery.start(
@@ -173,7 +173,7 @@ class Workshop:
         launchers = Launchers(
             number=number,
             sources=sources,
-            surroundings=self.surroundings,
+            context=self.context,
             forkers=forkers,
             sockets=sockets,
             socket_keys=socket_keys(application)[1],

@@ -105,7 +105,7 @@ async def _end_group(children: Sequence[Child], ask: Callable[[Child], None]) ->
     for child in children:
         ask(child)
     for child in children:
-        while not (child.is_at_rest or child.is_wanted):
+        while not (child.is_down or child.is_wanted):
             await child.wait_news()
 
 
@@ -126,30 +126,30 @@ def crash_of(child: Child) -> str:
 
 
 async def until_ready(
-    child: Child, since: int, despair_of: Callable[[Child], str]
+    child: Child, since: int, failed_needs_of: Callable[[Child], str]
 ) -> None:
     """Wait until incarnation *since* of *child*, or a later one, is up.
 
     That is: ready for ``stable_for`` seconds, or a job that has exited with success.
 
     Args:
-        despair_of: Returns why it waits for others in vain, if so.
+        failed_needs_of: Returns why it waits for others in vain, if so.
 
     Raises:
         UnavailableError: it exited instead, or something that it needs did.
     """
     # At rest and not wanted: a stop has overtaken us.
-    while not (child.incarnation >= since and (child.is_stable or child.is_at_rest)):
-        if not child.is_wanted and child.is_at_rest:
+    while not (child.incarnation >= since and (child.is_stable or child.is_down)):
+        if not child.is_wanted and child.is_down:
             break
         if child.last_crash >= since:
             raise UnavailableError(crash_of(child))
         if child.incarnation >= since and child.is_in_crash_loop:
             raise UnavailableError(f"{child.name} failed to start: {child.last_exit}")
-        if problem := despair_of(child):
+        if problem := failed_needs_of(child):
             raise UnavailableError(f"{child.name} {problem}")
         await child.wait_news()
-    if child.state is not State.READY and not child.has_ended_itself:
+    if child.state is not State.READY and not child.has_exited_for_good:
         raise UnavailableError(
             f"{child.name} is not ready: {child.state.value} ({child.trouble})"
         )

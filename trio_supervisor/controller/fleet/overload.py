@@ -29,7 +29,7 @@ _LATEST: Final = 1.0
 _REVIEW: Final = 0.2
 
 
-class Patient(Hashable, Protocol):
+class WatchedChild(Hashable, Protocol):
     """What is looked at of each child."""
 
     @property
@@ -41,7 +41,7 @@ class Patient(Hashable, Protocol):
         """Return its silence as a part of its timeout; None: nothing is due."""
         ...
 
-    def reconsider(self) -> None:
+    def check_again(self) -> None:
         """Have it ask again whether it may start."""
         ...
 
@@ -58,15 +58,15 @@ _BORN: Final = _Baseline({}, 0.0)
 
 
 @define(eq=False)
-class Referee:
+class OverloadControl:
     """One for all processes of a controller."""
 
-    _patients: Callable[[], Iterable[Patient]]
+    _children: Callable[[], Iterable[WatchedChild]]
     _on_event: Callable[[Event], None]
     _machine: Machine
     clock: LoopClock = field(init=False)
     _triage: Triage = field(factory=Triage, init=False)
-    _admission: Admission[Patient] = field(init=False)
+    _admission: Admission[WatchedChild] = field(init=False)
     _pressed_at: float = field(default=-math.inf, init=False)
     _was_pressed: bool = field(default=False, init=False)
     _reviewed_at: float = field(default=-math.inf, init=False)
@@ -76,7 +76,7 @@ class Referee:
         self.clock = LoopClock(self._tick)
         self._admission = Admission(limit_for(self._machine.cores))
 
-    def saw(self, process_id: int) -> None:
+    def heard_from(self, process_id: int) -> None:
         """Say that the process has given a sign of life."""
         self._baselines[process_id] = self._waited(process_id)
 
@@ -84,7 +84,7 @@ class Referee:
         """Say that the process is gone."""
         self._baselines.pop(process_id, None)
 
-    def spare(self, process_id: int, since: float, timeout: float) -> float:
+    def extra_time(self, process_id: int, since: float, timeout: float) -> float:
         """Return how long to wait yet for a sign of life [s]; 0: stop the process.
 
         Args:
@@ -102,7 +102,7 @@ class Referee:
             is_certain=is_certain(gap, timeout) or self._machine.is_stopped(process_id),
         )
 
-    def admit(self, child: Patient) -> str:
+    def admit(self, child: WatchedChild) -> str:
         """Return why *child* may not start yet, in words; empty: it may, now."""
         now = trio.current_time()
         is_pressed = self._is_pressed(now)
@@ -110,7 +110,7 @@ class Referee:
             return ""
         return "other workers to start first (machine under pressure)"
 
-    def started(self, child: Patient) -> None:
+    def started(self, child: WatchedChild) -> None:
         """Say that *child* is ready, has ended, or is not to start any more."""
         self._admission.done(child)
         self._admit_next(trio.current_time())
@@ -119,7 +119,7 @@ class Referee:
         if self._admission.is_idle:
             return
         for child in self._admission.next(is_pressed=self._is_pressed(now)):
-            child.reconsider()
+            child.check_again()
 
     def _is_pressed(self, now: float) -> bool:
         """Whether the machine is under pressure; looked up now and then."""
@@ -173,8 +173,8 @@ class Referee:
             return
         self._reviewed_at = now
         late = watched = 0
-        for patient in self._patients():
-            process_id, lateness = patient.process_id, patient.lateness()
+        for child in self._children():
+            process_id, lateness = child.process_id, child.lateness()
             if process_id is None or lateness is None:
                 continue
             watched += 1

@@ -17,7 +17,7 @@ from trio_supervisor.policy.restart import Cause
 from trio_supervisor.policy.rolling import RollingLimits, WorkerFacts, next_batch
 
 
-class Holder(Protocol):
+class StartGate(Protocol):
     """What is asked of the relations between workers."""
 
     def hold(self, child: Child) -> None:
@@ -28,17 +28,17 @@ class Holder(Protocol):
         """Do so no more."""
         ...
 
-    def despair_of(self, child: Child) -> str:
+    def failed_needs_of(self, child: Child) -> str:
         """Return why *child* waits for others in vain, if so."""
         ...
 
 
 @define(eq=False)
-class Turnover:
+class PlannedRestarts:
     """Replaces workers; all who want that share what may be away at once."""
 
     _everyone: Callable[[], Iterable[Child]]
-    _holder: Holder
+    _gate: StartGate
     max_concurrently: int | None = None
     """So many planned restarts in all; None: any number."""
     lost_code: Callable[[Child], str] = field(default=lambda _: "", init=False)
@@ -91,7 +91,7 @@ class Turnover:
         limits = RollingLimits(
             max_unavailable=max_unavailable, max_concurrently=self.max_concurrently
         )
-        order = _Order(children, needs or {}, self._holder, limits.are_any)
+        order = _Order(children, needs or {}, self._gate, limits.are_any)
         try:
             await self._restart(children, reason, cause, limits, order)
         finally:
@@ -119,7 +119,7 @@ class Turnover:
                 elif child.last_crash >= since:
                     # It stays under way: no other goes before it is back.
                     raise UnavailableError(crash_of(child))
-                elif problem := self._holder.despair_of(child):
+                elif problem := self._gate.failed_needs_of(child):
                     self._under_way.pop(child, None)
                     raise UnavailableError(f"{child.name} {problem}")
             for child in list(waiting.values()):
@@ -160,7 +160,7 @@ class _Order:
 
     _children: Sequence[Child]
     _needs: Needs
-    _holder: Holder
+    _gate: StartGate
     _is_gradual: bool
     """Whether one service after the other is replaced, those that are needed first."""
     _before: dict[Child, int] = field(init=False)
@@ -197,7 +197,7 @@ class _Order:
         for child in list(self._held):
             if self._ahead[child.plan.service].isdisjoint(self._present):
                 self._held.discard(child)
-                self._holder.release(child)
+                self._gate.release(child)
         return [
             name
             for name, child in waiting.items()
@@ -209,15 +209,15 @@ class _Order:
         if self._is_gradual:
             return
         if self._behind[child.plan.service]:
-            child.begin_afresh(is_forgiven=False)
+            child.reset_start(is_forgiven=False)
         if not self._ahead[child.plan.service].isdisjoint(self._present):
             self._held.add(child)
-            self._holder.hold(child)
+            self._gate.hold(child)
 
     def close(self) -> None:
         """Hold nobody any more."""
         while self._held:
-            self._holder.release(self._held.pop())
+            self._gate.release(self._held.pop())
 
     def _has_ended(self, child: Child) -> bool:
         return child.incarnation > self._before[child] or not child.has_process
@@ -229,11 +229,11 @@ def _facts_of(child: Child) -> WorkerFacts:
 
 
 def _is_over(child: Child, since: int) -> bool:
-    if not child.is_wanted and child.is_at_rest:
+    if not child.is_wanted and child.is_down:
         return True  # a stop has overtaken us, or it ended for good
     if child.incarnation >= since and child.is_in_crash_loop:
         return True  # it is tried again, and the others do not wait for that
-    is_settled = child.is_stable or child.is_at_rest
+    is_settled = child.is_stable or child.is_down
     return child.incarnation >= since and is_settled
 
 

@@ -11,7 +11,7 @@ import trio
 from attrs import define, field
 
 from trio_supervisor.controller.child.child import Child
-from trio_supervisor.controller.child.child_spec import Obituary
+from trio_supervisor.controller.child.child_spec import ExitReport
 from trio_supervisor.controller.events import Event, GroupFailed
 from trio_supervisor.controller.fleet.generation import Generation
 from trio_supervisor.controller.fleet.ordered_stop import end_each
@@ -33,10 +33,10 @@ from trio_supervisor.tasks import ProtectedNursery
 _EVIDENCE_WITHIN: Final = 2.0
 
 
-class Surgeon(Protocol):
+class RelationsOwner(Protocol):
     """What relations ask of the controller."""
 
-    def recycle(self, child: Child) -> None:
+    def replace_overdue(self, child: Child) -> None:
         """Have *child*, which lived for long enough, replaced when there is room."""
         ...
 
@@ -44,15 +44,15 @@ class Surgeon(Protocol):
         """End what has left the group of the process of *child* that just ended."""
         ...
 
-    async def look_at(self, child: Child, process: Process, cause: str) -> None:
+    async def dump_stacks(self, child: Child, process: Process, cause: str) -> None:
         """Keep where all of *process* stands, before it is ended for *cause*."""
         ...
 
-    async def investigate(self, child: Child, process: Process) -> None:
+    async def find_cause(self, child: Child, process: Process) -> None:
         """Find out what ended *process* on its own, where what it printed says so."""
         ...
 
-    def obituary_of(self, child: Child, ending: Ending) -> Obituary:
+    def exit_report_of(self, child: Child, ending: Ending) -> ExitReport:
         """Return what is left to say of the process of *child* that just ended."""
         ...
 
@@ -63,42 +63,42 @@ class Surgeon(Protocol):
 
 @define(eq=False)
 class Relations:
-    """The company of all workers: see `plan.Company`."""
+    """The company of all workers: see `plan.ChildHooks`."""
 
-    _surgeon: Surgeon
+    _owner: RelationsOwner
     _nursery: Callable[[], ProtectedNursery]
-    _homes: dict[Child, Generation] = field(factory=dict, init=False)
+    _generations: dict[Child, Generation] = field(factory=dict, init=False)
     _held: Counter[Child] = field(factory=Counter, init=False)
     """Not to be started until others have ended that are restarted with them."""
     _dismissed: set[Child] = field(factory=set, init=False)
     """Never to be started again: others are in their place, or none are to be."""
-    _probation: Generation | None = field(default=None, init=False)
+    _on_trial: Generation | None = field(default=None, init=False)
     """The generation of which no worker may fail, for it is not in charge yet."""
-    _excused: Collection[Child] = field(default=(), init=False)
+    _may_fail: Collection[Child] = field(default=(), init=False)
     """Of that generation: those that may fail, for those before them failed, too."""
-    _rivals: tuple[Generation, ...] = field(default=(), init=False)
+    _both_generations: tuple[Generation, ...] = field(default=(), init=False)
     """That one and the one in charge: workers of each may wait for those of the other,
     for what is kept, and for what has taken the place of what gave way."""
 
-    def begin_probation(
-        self, old: Generation, new: Generation, excused: Collection[Child]
+    def begin_trial(
+        self, old: Generation, new: Generation, may_fail: Collection[Child]
     ) -> None:
         """Say that *new* tries to take the place of *old*.
 
         Args:
             excused: Workers of *new* that are restarted if they crash.
         """
-        self._probation, self._rivals = new, (old, new)
-        self._excused = excused
+        self._on_trial, self._both_generations = new, (old, new)
+        self._may_fail = may_fail
 
-    def end_probation(self) -> None:
+    def end_trial(self) -> None:
         """Say that it has, or has failed."""
-        self._probation, self._rivals, self._excused = None, (), ()
+        self._on_trial, self._both_generations, self._may_fail = None, (), ()
 
-    def settle(self, children: Iterable[Child], home: Generation) -> None:
+    def assign(self, children: Iterable[Child], home: Generation) -> None:
         """Say that *children* belong to *home* from now on."""
         for child in children:
-            self._homes[child] = home
+            self._generations[child] = home
 
     def dismiss(self, children: Iterable[Child]) -> None:
         """Say that *children* are about to be ended: a crash of theirs is their end."""
@@ -108,40 +108,40 @@ class Relations:
         """Say that *children* are gone for good."""
         for child in children:
             self._dismissed.discard(child)
-            self._homes.pop(child, None)
+            self._generations.pop(child, None)
             self._held.pop(child, None)
 
-    def home_of(self, child: Child) -> Generation | None:
+    def generation_of(self, child: Child) -> Generation | None:
         """Return the generation that *child* belongs to."""
-        return self._homes.get(child)
+        return self._generations.get(child)
 
     def on_change(self, child: Child) -> None:
         """Have those look again who wait for *child*."""
-        for home in {self._homes.get(child), *self._rivals}:
+        for home in {self._generations.get(child), *self._both_generations}:
             if home is None:
                 continue
             for name in home.waiting.get(child.plan.service, ()):
                 unit = home.units.get(name)
                 for other in unit.children if unit else ():
-                    other.reconsider()
+                    other.check_again()
 
     # What a child asks.
 
-    def obstacle_of(self, child: Child) -> str:
+    def missing_needs_of(self, child: Child) -> str:
         """Return what keeps *child* from being started, in words."""
         if self._held[child]:
             return "the other workers of its group to exit"
-        home = self._homes.get(child)
+        home = self._generations.get(child)
         missing = home.unmet(child.plan.service) if home else ()
         return ", ".join(f"{name} ({condition})" for name, condition in missing)
 
-    def despair_of(self, child: Child) -> str:
+    def failed_needs_of(self, child: Child) -> str:
         """Return why to wait for *child* no more: what it needs is not there.
 
         That has come to rest, or is in a crash loop. Empty if *child* does not wait, or
         what it needs is on its way.
         """
-        home = self._homes.get(child)
+        home = self._generations.get(child)
         if home is None or child.state is not State.WAITING or self._held[child]:
             return ""
         for name, condition in home.unmet(child.plan.service):
@@ -154,20 +154,20 @@ class Relations:
         """Return why *child* will not be there for those that need it, if so."""
         if child.is_in_crash_loop:
             return f"is in backoff ({child.trouble})"
-        if child.is_wanted or not child.is_at_rest:
-            return self.despair_of(child)
+        if child.is_wanted or not child.is_down:
+            return self.failed_needs_of(child)
         is_done = child.standing is Standing.EXITED_OK
         return "" if is_done else f"is {child.state.value}"
 
-    def judge(self, child: Child, ending: Ending, decision: Decision) -> Decision:
+    def review(self, child: Child, ending: Ending, decision: Decision) -> Decision:
         """Count a crash against the groups around it, and act for them."""
-        home = self._homes.get(child)
+        home = self._generations.get(child)
         if home is None or isinstance(decision, Leave):
             return decision
         if child in self._dismissed:
             return Leave()
-        if home is self._probation:
-            if child in self._excused and isinstance(decision, RestartAfter):
+        if home is self._on_trial:
+            if child in self._may_fail and isinstance(decision, RestartAfter):
                 return decision
             return Leave()  # its generation does not come to power
         if ending.cause is Cause.SHORTAGE:
@@ -191,7 +191,7 @@ class Relations:
                     event = GroupFailed(
                         name=failure.group, problem=str(failure), services=services
                     )
-                    self._surgeon.on_event(event)
+                    self._owner.on_event(event)
                 if services:
                     # Where a group failed, also the one that crashed begins afresh.
                     self._restart_together(home, child, services, bool(failures))
@@ -199,28 +199,28 @@ class Relations:
                     return RestartAfter(decision.delay)
                 return decision
 
-    def on_overdue(self, child: Child) -> None:
+    def on_lifetime_over(self, child: Child) -> None:
         """Have *child* replaced when there is room."""
-        self._surgeon.recycle(child)
+        self._owner.replace_overdue(child)
 
     async def stop_escaped(self, child: Child) -> None:
         """End what has left the group of the process of *child* that just ended."""
-        await self._surgeon.stop_escaped(child)
+        await self._owner.stop_escaped(child)
 
-    async def take_evidence(self, child: Child, process: Process, cause: str) -> None:
+    async def dump_stacks(self, child: Child, process: Process, cause: str) -> None:
         """Ask it where it stands, before it is ended for its state."""
         # It is ended whether or not there are descriptors to look at it.
         with suppress(OSError), trio.move_on_after(_EVIDENCE_WITHIN):
-            await self._surgeon.look_at(child, process, cause)
+            await self._owner.dump_stacks(child, process, cause)
 
-    async def investigate(self, child: Child, process: Process) -> None:
+    async def find_cause(self, child: Child, process: Process) -> None:
         """Find out what ended *process* on its own, where what it printed says so."""
         with suppress(OSError):
-            await self._surgeon.investigate(child, process)
+            await self._owner.find_cause(child, process)
 
-    def obituary_of(self, child: Child, ending: Ending) -> Obituary:
+    def exit_report_of(self, child: Child, ending: Ending) -> ExitReport:
         """Return what is left to say of the process of *child* that just ended."""
-        return self._surgeon.obituary_of(child, ending)
+        return self._owner.exit_report_of(child, ending)
 
     def hold(self, child: Child) -> None:
         """Keep *child* from being started, until as many `release` it."""
@@ -229,7 +229,7 @@ class Relations:
     def release(self, child: Child) -> None:
         """Hold *child* no more."""
         self._held[child] = max(0, self._held[child] - 1)
-        child.reconsider()
+        child.check_again()
 
     # Groups.
 
@@ -272,6 +272,6 @@ class Relations:
             await end_each(leaving, home.needs, home.rank, end)
         finally:
             for child, is_forgiven in held.items():
-                child.begin_afresh(is_forgiven=is_forgiven)
+                child.reset_start(is_forgiven=is_forgiven)
             for child in held:
                 self.release(child)

@@ -16,11 +16,10 @@ from trio_supervisor.controller import events
 from trio_supervisor.controller.capacity import added_by
 from trio_supervisor.controller.child.child import Child
 from trio_supervisor.controller.child.child_spec import ChildPlan, Spawn
-from trio_supervisor.controller.fleet import takeover
 from trio_supervisor.controller.fleet.generation import Generation
 from trio_supervisor.controller.fleet.loaded_code import modified_code
-from trio_supervisor.controller.fleet.make_generation import Imported, Workshop
-from trio_supervisor.controller.fleet.takeover import Takeover
+from trio_supervisor.controller.fleet.make_generation import GenerationFactory, Imported
+from trio_supervisor.controller.fleet.takeover import Takeover, TakeoverOwner
 from trio_supervisor.controller.launch.launchers import SupervisorLauncher
 from trio_supervisor.controller.launch.socket_keys import socket_keys
 from trio_supervisor.errors import (
@@ -38,10 +37,10 @@ from trio_supervisor.tasks import ProtectedNursery
 from trio_supervisor.wire.json_tree import Object
 
 
-class Realm(takeover.Realm, Protocol):
+class ReloadOwner(TakeoverOwner, Protocol):
     """What a reload asks of the controller."""
 
-    workshop: Workshop
+    generation_factory: GenerationFactory
 
     @property
     def nursery(self) -> ProtectedNursery: ...
@@ -58,13 +57,13 @@ class Realm(takeover.Realm, Protocol):
 
 
 @define(eq=False)
-class Reloading:
+class Reloader:
     """The reloads of one controller, one at a time."""
 
-    _realm: Realm
+    _owner: ReloadOwner
     scaled: dict[str, int] = field(factory=dict, init=False)
     """The counts that were set by hand."""
-    coming: Generation | None = field(default=None, init=False)
+    incoming: Generation | None = field(default=None, init=False)
     """The generation that is being made."""
     _is_under_way: bool = field(default=False, init=False)
     _abortable: trio.CancelScope | None = field(default=None, init=False)
@@ -114,11 +113,11 @@ class Reloading:
         self, application: Application | None, *, changed_only: bool, dry_run: bool
     ) -> ReloadPlan:
         """See `Controller.reload`. A cancellation leaves the reload going on."""
-        self._realm.check_open()
+        self._owner.check_open()
         self.check_idle()
         self._is_under_way = True
         outcome = _Outcome()
-        self._realm.nursery.start_soon(
+        self._owner.nursery.start_soon(
             self._run, outcome, application, changed_only, dry_run
         )
         await outcome.is_known.wait()
@@ -140,7 +139,7 @@ class Reloading:
                 self._left_running = ""
                 outcome.plan = await self._reload(application, changed_only, dry_run)
                 if self._left_running:
-                    number = self._realm.generation.number
+                    number = self._owner.generation.number
                     outcome.error = SignalNotPermittedError(
                         f"generation {number} took over, but {self._left_running}"
                     )
@@ -148,26 +147,26 @@ class Reloading:
                 outcome.error = exc
             except OSError as exc:
                 outcome.error = ReloadError(str(exc))
-            await self._realm.publish()
+            await self._owner.publish()
         finally:
             self._is_under_way = False
             self.tell()
             outcome.is_known.set()
         # Not before: it is the one through which whoever asked hears of it.
         if outcome.plan is not None and not dry_run:
-            self._realm.renew_supervisor()
+            self._owner.renew_supervisor()
 
     async def _reload(
         self, application: Application | None, changed_only: bool, dry_run: bool
     ) -> ReloadPlan:
-        realm = self._realm
+        owner = self._owner
         began = trio.current_time()
-        with enter(realm.workshop.directory) as directory:
+        with enter(owner.generation_factory.directory) as directory:
             try:
                 with self._may_be_aborted():
                     new = await self._declare(application)
             except SupervisorError as exc:
-                self._fail(realm.generation.number + 1, str(exc))
+                self._fail(owner.generation.number + 1, str(exc))
                 raise
             with new:
                 plan = await self._apply(new, changed_only, dry_run, began)
@@ -178,90 +177,90 @@ class Reloading:
     async def _apply(
         self, new: Imported, changed_only: bool, dry_run: bool, began: float
     ) -> ReloadPlan:
-        realm = self._realm
-        number = realm.generation.number + 1
+        owner = self._owner
+        number = owner.generation.number + 1
         plan_for = partial(
             plan_reload,
-            list(realm.generation.learn_facts().values()),
+            list(owner.generation.learn_facts().values()),
             list(new.facts.values()),
             changed_only=changed_only,
             scaled=self.scaled,
         )
         plan = plan_for()
         if kept := {service.name for service in plan.of("keep")}:
-            children = [c for c in realm.generation.children if c.plan.service in kept]
-            plan = plan_for(modified=await modified_code(children, realm.ask))
-        before, after = realm.generation.application, new.application
+            children = [c for c in owner.generation.children if c.plan.service in kept]
+            plan = plan_for(modified=await modified_code(children, owner.ask))
+        before, after = owner.generation.application, new.application
         changes = application_changes(
             application_facts(before), application_facts(after)
         )
         plan = evolve(plan, application=changes)
         try:
-            await realm.workshop.check_startable(after, _started_by(plan))
-            realm.check_capacity(added_by(plan))
+            await owner.generation_factory.check_startable(after, _started_by(plan))
+            owner.check_capacity(added_by(plan))
         except (SpecError, PlatformError) as exc:
             self._fail(number, str(exc))
             raise
         if dry_run:
             return plan
-        realm.check_open()
+        owner.check_open()
         lines = tuple(plan.lines())
-        realm.on_event(
+        owner.on_event(
             events.ReloadStarted(name="controller", generation=number, plan=lines)
         )
         try:
             listens, _ = socket_keys(new.application)
-            async with realm.workshop.sockets.change(listens) as change:
+            async with owner.generation_factory.sockets.change(listens) as change:
                 taking = await self._replace(number, new, plan, change)
         except (SupervisorError, OSError) as exc:
             self._fail(number, str(exc))
             raise
         self.scaled = {p.name: p.count for p in plan.services if p.is_scaled}
         seconds = trio.current_time() - began
-        realm.on_event(
+        owner.on_event(
             events.ReloadFinished(name="controller", generation=number, seconds=seconds)
         )
         self._left_running = taking.left_running
         return evolve(plan, not_ready=taking.still_failing())
 
     def _fail(self, number: int, problem: str) -> None:
-        self._realm.on_event(
+        self._owner.on_event(
             events.ReloadFailed(name="controller", generation=number, problem=problem)
         )
 
     async def _declare(self, application: Application | None) -> Imported:
-        workshop = self._realm.workshop
+        generation_factory = self._owner.generation_factory
         if application is not None:
             from trio_supervisor.process.imports.declaration_answer import declared
 
             return Imported(declared(application))
-        if workshop.source is None:
+        if generation_factory.source is None:
             raise UnavailableError(
                 "cannot import the application again: it was not loaded from a target "
                 "(source); the embedding program can pass a new one to "
                 "Controller.reload"
             )
-        return await workshop.import_again(workshop.source)
+        return await generation_factory.import_again(generation_factory.source)
 
     async def _replace(
         self, number: int, new: Imported, plan: ReloadPlan, change: SocketChange
     ) -> Takeover:
-        realm = self._realm
-        generation, launcher = await realm.workshop.make(
+        owner = self._owner
+        generation, launcher = await owner.generation_factory.make(
             number,
             new.application,
             new.facts,
-            realm.make_child,
+            owner.make_child,
             change.sockets,
             new.adopt(),
             new.files,
         )
         plans = {service.name: service for service in plan.services}
-        taking = Takeover(realm, generation, plans, self._wait_news)
+        taking = Takeover(owner, generation, plans, self._wait_news)
         taking.prepare()
-        self.coming = generation
-        realm.announce(generation.children)
-        realm.relations.begin_probation(realm.generation, generation, taking.excused)
+        self.incoming = generation
+        owner.announce(generation.children)
+        owner.relations.begin_trial(owner.generation, generation, taking.may_fail)
         try:
             with self._may_be_aborted():
                 await taking.start_new()
@@ -273,11 +272,11 @@ class Reloading:
                 generation.close()
             raise
         finally:
-            self.coming = None
-            realm.relations.end_probation()
+            self.incoming = None
+            owner.relations.end_trial()
         change.commit()
         taking.adopt_kept()
-        realm.take_over(generation, launcher)
+        owner.take_over(generation, launcher)
         await taking.stop_old()
         return taking
 

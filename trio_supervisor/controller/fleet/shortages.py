@@ -51,5 +51,5 @@ class Shortages:
 
     def on_change(self, child: Child) -> None:
         """Wait for *child* no more when it is not to be started: nothing is known."""
-        if child.is_at_rest or child.is_retired:
+        if child.is_down or child.is_retired:
             self._short.discard(child.name)

@@ -23,7 +23,7 @@ from trio_supervisor.policy.reload import ServicePlan
 from trio_supervisor.policy.restart import Cause, RestartPolicy
 
 
-class Realm(Protocol):
+class TakeoverOwner(Protocol):
     """What a takeover asks of the controller."""
 
     relations: Relations
@@ -48,26 +48,26 @@ class Realm(Protocol):
 class Takeover:
     """Starts the new workers, and ends the old ones, or the other way round."""
 
-    _realm: Realm
+    _owner: TakeoverOwner
     _new: Generation
     _plans: dict[str, ServicePlan]
     _wait_news: Callable[[], Awaitable[None]]
     """Returns when something about workers of the new generation has changed."""
     _old: Generation = field(init=False)
-    _fresh: dict[str, list[Child]] = field(factory=dict, init=False)
+    _to_start: dict[str, list[Child]] = field(factory=dict, init=False)
     """What is to be started, by service: of one that is kept, what it lacks."""
     _launched: list[Child] = field(factory=list, init=False)
-    _swapped: set[str] = field(factory=set, init=False)
+    _stopped_services: set[str] = field(factory=set, init=False)
     """Services that bear no company: their old workers are ended first."""
-    _gave_way: dict[Child, bool] = field(factory=dict, init=False)
+    _stopped_first: dict[Child, bool] = field(factory=dict, init=False)
     """Old workers of these that were ended, and whether they were about to stay so."""
-    excused: set[Child] = field(factory=set, init=False)
+    may_fail: set[Child] = field(factory=set, init=False)
     """New workers in the place of those that failed already: they may fail, too."""
     left_running: str = field(default="", init=False)
     """Which old workers could not be ended, for they are another user's."""
 
     def __attrs_post_init__(self) -> None:
-        self._old = self._realm.generation
+        self._old = self._owner.generation
 
     def prepare(self) -> None:
         """Make the new workers, which do not run yet.
@@ -77,7 +77,7 @@ class Takeover:
         for service in self._new.application.services:
             before = self._old.units.get(service.name)
             old = before.children if before else []
-            if self._is_fresh(service.name):
+            if self._is_started(service.name):
                 kept: list[Child] = []
                 new = self._make(service, old, 0)
                 for child in new if old else []:
@@ -86,8 +86,8 @@ class Takeover:
                 kept, new = old, self._make(service, old, len(old))
             self._new.units[service.name] = Unit(service, [*kept, *new])
             if new:
-                self._fresh[service.name] = new
-                self._realm.relations.settle(new, self._new)
+                self._to_start[service.name] = new
+                self._owner.relations.assign(new, self._new)
 
     async def start_new(self) -> None:
         """Start the new workers in the order of their dependencies.
@@ -95,18 +95,18 @@ class Takeover:
         Raises:
             ReloadError: one came to another end than to be ready.
         """
-        for wave in start_waves(self._fresh, self._new.needs):
-            for name, children in self._fresh.items():
+        for wave in start_waves(self._to_start, self._new.needs):
+            for name, children in self._to_start.items():
                 if name in wave:
-                    if self._is_swapped(name):
+                    if self._stops_first(name):
                         await self._stop_before(name)
                     self._launched += children
-                    self._realm.launch(children)
+                    self._owner.launch(children)
             await self._until(_is_settled)
         # Those that depend on them did not wait for it; what gives way to them does.
         await self._until(_is_stable)
         for name, trouble in self.still_failing().items():
-            self._realm.on_event(WorkerStillFailing(name=name, problem=trouble))
+            self._owner.on_event(WorkerStillFailing(name=name, problem=trouble))
 
     def still_failing(self) -> dict[str, str]:
         """Return which workers fail as before the reload, and how.
@@ -117,71 +117,71 @@ class Takeover:
         return {
             child.name: _trouble_of(child) or child.state.value
             for child in self._new.children
-            if not (child.is_resting or _is_stable(child))
+            if not (child.was_stopped or _is_stable(child))
             and (child not in launched or self._is_excused(child))
         }
 
     async def give_up(self) -> None:
         """End what was started, and bring back what was stopped."""
-        realm, old = self._realm, self._old
+        owner, old = self._owner, self._old
         await stop_in_order(self._new, self._launched, self._dismisser("reload failed"))
-        for children in self._fresh.values():
-            realm.forget(c for c in children if c not in self._launched)
-        await realm.wait_forgotten(self._launched)
+        for children in self._to_start.values():
+            owner.forget(c for c in children if c not in self._launched)
+        await owner.wait_forgotten(self._launched)
         self._new.close()
         old.successors.clear()
-        if realm.is_stopping:
+        if owner.is_stopping:
             return
         back: list[Child] = []
-        for name in self._swapped:
+        for name in self._stopped_services:
             unit = old.units[name]
             for index, child in enumerate(unit.children):
-                if child in self._gave_way:
+                if child in self._stopped_first:
                     again = unit.children[index] = old.make_child(unit.service, index)
                     again.why = "reload failed"
                     again.not_permitted = again.last_exit = child.not_permitted
-                    if self._gave_way[child] or child.not_permitted:
-                        again.rest()
+                    if self._stopped_first[child] or child.not_permitted:
+                        again.stay_stopped()
                     back.append(again)
-        realm.relations.settle(back, old)
-        realm.launch(back)
+        owner.relations.assign(back, old)
+        owner.launch(back)
         for child in back:
             await _until_back(child)
 
     def adopt_kept(self) -> None:
         """Take over the workers that go on."""
         for service in self._new.application.services:
-            if self._is_fresh(service.name):
+            if self._is_started(service.name):
                 continue
             unit, plan = self._new.units[service.name], self._plans[service.name]
             self._new.adopt(unit, service)
-            if (more := self._fresh.get(service.name)) is not None:
+            if (more := self._to_start.get(service.name)) is not None:
                 before = plan.count - len(more)
-                self._realm.on_event(
+                self._owner.on_event(
                     ServiceScaled(name=service.name, before=before, count=plan.count)
                 )
-            self._realm.relations.settle(unit.children, self._new)
+            self._owner.relations.assign(unit.children, self._new)
 
     async def stop_old(self) -> None:
         """End the workers whose place was taken, or is no more."""
-        realm = self._realm
+        owner = self._owner
         leaving = [
             child
             for name, unit in self._old.units.items()
-            if name not in self._new.units or self._is_fresh(name)
+            if name not in self._new.units or self._is_started(name)
             for child in unit.children
-            if child not in self._gave_way
+            if child not in self._stopped_first
         ]
-        realm.dismiss(leaving)
+        owner.dismiss(leaving)
         surplus: list[Child] = []
         for name, unit in list(self._new.units.items()):
             count = self._plans[name].count
-            if not self._is_fresh(name) and len(unit.children) > count:
-                surplus += realm.set_count(self._new, unit, count)[1]
+            if not self._is_started(name) and len(unit.children) > count:
+                surplus += owner.set_count(self._new, unit, count)[1]
         await stop_in_order(
             self._old, leaving, self._dismisser("replaced by the new generation")
         )
-        await realm.wait_forgotten([*leaving, *surplus])
+        await owner.wait_forgotten([*leaving, *surplus])
         self.left_running = describe_not_permitted([*leaving, *surplus])
         self._old.close()
 
@@ -190,14 +190,14 @@ class Takeover:
     ) -> list[Child]:
         """Make the workers of *service* from number *first* on."""
         made = []
-        are_all_resting = bool(old) and all(child.is_resting for child in old)
+        were_all_stopped = bool(old) and all(child.was_stopped for child in old)
         for index in range(first, self._plans[service.name].count):
             child = self._new.make_child(service, index)
-            if old[index].is_resting if index < len(old) else are_all_resting:
-                child.rest()
+            if old[index].was_stopped if index < len(old) else were_all_stopped:
+                child.stay_stopped()
             before = old[index : index + 1] or old
             if before and all(map(self._is_down, before)):
-                self.excused.add(child)
+                self.may_fail.add(child)
             made.append(child)
         return made
 
@@ -207,15 +207,15 @@ class Takeover:
         Those that need them go first, if they cannot either: the others will bear it.
         """
         others = dependents({name}, self._old.needs)
-        names = {name, *filter(self._is_swapped, others)} - self._swapped
+        names = {name, *filter(self._stops_first, others)} - self._stopped_services
         leaving = [
             child
             for each in names
             for child in self._old.units[each].children
-            if child.is_wanted or not child.is_at_rest
+            if child.is_wanted or not child.is_down
         ]
-        self._swapped |= names
-        self._gave_way |= {child: child.is_resting for child in leaving}
+        self._stopped_services |= names
+        self._stopped_first |= {child: child.was_stopped for child in leaving}
         for each in names:  # who depends on it goes by the new ones from now on
             self._old.successors[each] = self._new.units[each]
         await stop_in_order(
@@ -236,27 +236,27 @@ class Takeover:
 
     def _is_excused(self, child: Child) -> bool:
         """Whether *child* fails as the one before it did: not to be waited for."""
-        if child not in self.excused:
+        if child not in self.may_fail:
             return False
         if child.state is not State.WAITING:
             return bool(child.last_crash) or child.is_failing
         needs = self._new.unmet(child.plan.service)
-        return bool(self._realm.relations.despair_of(child)) or any(
+        return bool(self._owner.relations.failed_needs_of(child)) or any(
             self._is_excused(other)
             for name, _ in needs
             for other in self._new.unit_of(name).children
         )
 
-    def _is_fresh(self, name: str) -> bool:
+    def _is_started(self, name: str) -> bool:
         plan = self._plans[name]
         return plan.action == "add" or plan.is_replaced
 
-    def _is_swapped(self, name: str) -> bool:
+    def _stops_first(self, name: str) -> bool:
         plan = self._plans.get(name)
         return plan is not None and plan.is_replaced and not plan.overlap
 
     def _dismisser(self, reason: str) -> Callable[[Child], None]:
-        return lambda child: self._realm.retire([child], Cause.RELOAD, reason)
+        return lambda child: self._owner.retire([child], Cause.RELOAD, reason)
 
     async def _until(self, is_true: Callable[[Child], bool]) -> None:
         """Wait until *is_true* of each child that was launched, or is excused.
@@ -265,16 +265,16 @@ class Takeover:
             ReloadError: one exited instead.
         """
         while True:
-            children = [child for child in self._launched if not child.is_resting]
-            if self._realm.is_stopping:
+            children = [child for child in self._launched if not child.was_stopped]
+            if self._owner.is_stopping:
                 raise ReloadError("the controller is shutting down")
             awaited = [child for child in children if not self._is_excused(child)]
             for child in awaited:
-                if child.is_at_rest and not _has_done_its_work(child):
+                if child.is_down and not _has_done_its_work(child):
                     if child.incarnation == 0 and child.is_wanted:
                         continue  # not even begun
                     raise ReloadError(_failure_text(child))
-                if problem := self._realm.relations.despair_of(child):
+                if problem := self._owner.relations.failed_needs_of(child):
                     name = f"{child.name} of the new generation"
                     raise ReloadError(f"{name} {problem}")
             if all(map(is_true, awaited)):
@@ -285,7 +285,7 @@ class Takeover:
 async def _until_back(child: Child) -> None:
     """Wait until *child*, which ran before, is ready again, or is not at once."""
     while child.incarnation < 2 and not _is_settled(child):
-        has_ended = child.is_at_rest and (child.incarnation or not child.is_wanted)
+        has_ended = child.is_down and (child.incarnation or not child.is_wanted)
         if has_ended or child.state is State.WAITING:
             return
         await child.wait_news()

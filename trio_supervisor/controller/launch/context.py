@@ -24,7 +24,7 @@ from trio_supervisor.process.spawn.environment import (
 
 
 @frozen(kw_only=True)
-class Surroundings:
+class LaunchContext:
     """Made once, and handed to whatever starts a child."""
 
     socket_path: str

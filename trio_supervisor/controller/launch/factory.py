@@ -16,7 +16,7 @@ from trio_supervisor.application import (
 from trio_supervisor.controller.child.child_spec import ChildPlan, Prober, Spawn
 from trio_supervisor.controller.child.health_probes import make_prober
 from trio_supervisor.controller.child.pre_stop import PreStopCommand
-from trio_supervisor.controller.launch.context import Surroundings
+from trio_supervisor.controller.launch.context import LaunchContext
 from trio_supervisor.controller.launch.launchers import (
     CommandLauncher,
     PythonLauncher,
@@ -111,7 +111,7 @@ class Launchers:
 
     number: int
     sources: Mapping[str, Reference | Pickled]
-    surroundings: Surroundings
+    context: LaunchContext
     forkers: Forkers
     sockets: SocketSet
     socket_keys: Mapping[str, Mapping[str, str]]
@@ -157,11 +157,11 @@ class Launchers:
         keys = self.socket_keys.get(service.name, {})
         if isinstance(service, Command):
             return CommandLauncher(
-                service, index, plan, self.surroundings, keys, self.sockets
+                service, index, plan, self.context, keys, self.sockets
             )
         python = PythonLauncher(
             "trio_supervisor.worker",
-            f"{plan.name} ({self.surroundings.title})",
+            f"{plan.name} ({self.context.title})",
             self.forkers.by_service.get(service.name),
             self.files,
         )
@@ -170,7 +170,7 @@ class Launchers:
             index,
             plan,
             self.sources[service.name],
-            self.surroundings,
+            self.context,
             python,
             keys,
             self.sockets,
@@ -178,7 +178,7 @@ class Launchers:
 
     def supervisor(self) -> SupervisorLauncher:
         """Return what starts the supervisor."""
-        title = f"{SUPERVISOR_NAME} ({self.surroundings.title})"
+        title = f"{SUPERVISOR_NAME} ({self.context.title})"
         python = PythonLauncher(
             "trio_supervisor.supervisor",
             title,
@@ -186,18 +186,18 @@ class Launchers:
             self.files,
         )
         source = self.sources[SUPERVISOR_NAME]
-        return SupervisorLauncher(source, self.surroundings, python)
+        return SupervisorLauncher(source, self.context, python)
 
     def _prober(self, service: AnyService) -> Prober | None:
         if not isinstance(service, Command):
             return None
-        environment = self.surroundings.child_environment(service.environment)
+        environment = self.context.child_environment(service.environment)
         return make_prober(service, environment)
 
     def _pre_stop(self, service: AnyService, index: int) -> PreStop | None:
         if service.pre_stop is None:
             return None
-        environment = self.surroundings.child_environment(
+        environment = self.context.child_environment(
             {NAME_VARIABLE: f"{service.name}.{index}", **service.environment}
         )
         return PreStopCommand(service.pre_stop, environment, service.directory)
@@ -216,7 +216,7 @@ class ServerPlan:
 def fork_plans(
     application: Application,
     sources: Mapping[str, Reference | Pickled],
-    surroundings: Surroundings,
+    context: LaunchContext,
 ) -> list[ServerPlan]:
     """Return the fork servers that *application* needs, the supervisor's first.
 
@@ -225,20 +225,20 @@ def fork_plans(
     """
     if not IS_LINUX:
         return []  # its children would not be ours: no subreapers elsewhere
-    common = surroundings.child_environment({})
+    common = context.child_environment({})
     by_environment: dict[tuple[tuple[str, str], ...], list[Service]] = {
         tuple(sorted(common.items())): []
     }
     for service in application.services:
         if isinstance(service, Service) and service.start_method == "fork_server":
-            environment = surroundings.child_environment(service.environment)
+            environment = context.child_environment(service.environment)
             by_environment.setdefault(tuple(sorted(environment.items())), []).append(
                 service
             )
     if not any(by_environment.values()):
         return []
     return [
-        _server_plan(services, dict(environment), sources, surroundings, number > 0)
+        _server_plan(services, dict(environment), sources, context, number > 0)
         for number, (environment, services) in enumerate(by_environment.items())
     ]
 
@@ -247,7 +247,7 @@ def _server_plan(
     services: list[Service],
     environment: Mapping[str, str],
     sources: Mapping[str, Reference | Pickled],
-    surroundings: Surroundings,
+    context: LaunchContext,
     is_lazy: bool,
 ) -> ServerPlan:
     names = tuple(service.name for service in services)
@@ -255,7 +255,7 @@ def _server_plan(
     if not is_lazy and isinstance(source := sources[SUPERVISOR_NAME], Reference):
         wanted.append(source)
     unique = [source for i, source in enumerate(wanted) if source not in wanted[:i]]
-    title = surroundings.title
+    title = context.title
     if is_lazy:
         title = f"{title}: {', '.join(names)}"
     return ServerPlan(

@@ -18,7 +18,7 @@ from trio_supervisor.application import (
     Service,
 )
 from trio_supervisor.controller.child.child_spec import SUPERVISOR_PLAN, ChildPlan
-from trio_supervisor.controller.launch.context import Surroundings
+from trio_supervisor.controller.launch.context import LaunchContext
 from trio_supervisor.controller.launch.socket_keys import socket_descriptors
 from trio_supervisor.process.child import ChildProcess
 from trio_supervisor.process.code.code_files import changed_file
@@ -58,13 +58,13 @@ class CommandLauncher:
     _command: Command
     _index: int
     _plan: ChildPlan
-    _surroundings: Surroundings
+    _context: LaunchContext
     _sockets: Mapping[str, str]
     _socket_set: SocketSet
 
     async def __call__(self, incarnation: int) -> ChildProcess:
         """Start one."""
-        command, surroundings = self._command, self._surroundings
+        command, context = self._command, self._context
         additions = {
             NAME_VARIABLE: self._plan.name,
             PROCESS_VARIABLE: self._plan.mark(incarnation),
@@ -74,28 +74,28 @@ class CommandLauncher:
         with ExitStack() as stack:
             channel = None
             if command.notify:
-                channel = stack.enter_context(surroundings.open_channel(is_ours=False))
+                channel = stack.enter_context(context.open_channel(is_ours=False))
                 additions["NOTIFY_SOCKET"] = channel.address
                 if command.health_check_timeout is not None:
                     additions["WATCHDOG_USEC"] = str(
                         int(command.health_check_timeout * 1e6)
                     )
-            output = surroundings.open_output(command, self._plan.name)
+            output = context.open_output(command, self._plan.name)
             if output is not None:
                 stack.enter_context(output)
             stdout, stderr = output.descriptors if output else (None, None)
             process = await spawn_exec(
                 command.arguments,
-                environment=surroundings.child_environment(additions),
+                environment=context.child_environment(additions),
                 directory=command.directory,
                 listen=listen,
                 stdout=stdout,
                 stderr=stderr,
                 prepare=_prioritize(command.nice),
             )
-            surroundings.started(output, process, self._plan, incarnation)
+            context.started(output, process, self._plan, incarnation)
             if channel is not None:
-                surroundings.listen(process, channel)
+                context.listen(process, channel)
             stack.pop_all()
             return process
 
@@ -200,18 +200,18 @@ class WorkerLauncher:
     _index: int
     _plan: ChildPlan
     _source: Reference | Pickled
-    _surroundings: Surroundings
+    _context: LaunchContext
     _python: PythonLauncher
     _sockets: Mapping[str, str]
     _socket_set: SocketSet
 
     async def __call__(self, incarnation: int) -> ChildProcess:
         """Start one."""
-        service, surroundings = self._service, self._surroundings
+        service, context = self._service, self._context
         name = self._plan.name
         listen = socket_descriptors(self._sockets, self._socket_set, self._index)
         with ExitStack() as stack:
-            channel = stack.enter_context(surroundings.open_channel(is_ours=True))
+            channel = stack.enter_context(context.open_channel(is_ours=True))
             boot = self._boot(incarnation, channel.address, tuple(listen))
             additions = {
                 NAME_VARIABLE: name,
@@ -219,27 +219,27 @@ class WorkerLauncher:
                 "NOTIFY_SOCKET": channel.address,
                 **service.environment,
             }
-            environment = surroundings.child_environment(additions)
-            if (output := surroundings.open_output(service, name)) is not None:
+            environment = context.child_environment(additions)
+            if (output := context.open_output(service, name)) is not None:
                 stack.enter_context(output)
-            descriptors = [surroundings.lifeline, *channel.descriptors]
+            descriptors = [context.lifeline, *channel.descriptors]
             if (box := open_black_box()) is not None:
                 descriptors.append(stack.enter_context(box).descriptor)
             descriptors += listen.values()
             process = await self._python.start(
                 boot, environment, descriptors, output, service.nice
             )
-            surroundings.started(output, process, self._plan, incarnation)
-            surroundings.listen(process, channel)
+            context.started(output, process, self._plan, incarnation)
+            context.listen(process, channel)
             if box is not None:
-                surroundings.boxes[process.pid] = box
+                context.boxes[process.pid] = box
             stack.pop_all()
             return process
 
     def _boot(
         self, incarnation: int, address: str, sockets: tuple[str, ...]
     ) -> WorkerBoot:
-        service, surroundings = self._service, self._surroundings
+        service, context = self._service, self._context
         return WorkerBoot(
             source=self._source,
             name=self._plan.name,
@@ -252,7 +252,7 @@ class WorkerLauncher:
             # Relative to the controller's, wherever the import has gone.
             directory=service.directory and os.path.abspath(service.directory),
             started_in=_directory(),
-            socket_path=surroundings.socket_path,
+            socket_path=context.socket_path,
             notify_path=address,
             stop_signal=service.stop_signal,
             stop_timeout=service.stop_timeout,
@@ -270,41 +270,41 @@ class SupervisorLauncher:
     """Starts supervisor processes, each with a stream to us of its own."""
 
     _source: Reference | Pickled
-    _surroundings: Surroundings
+    _context: LaunchContext
     _python: PythonLauncher
     _control: trio.SocketStream | None = field(default=None, init=False)
 
     async def __call__(self, incarnation: int) -> ChildProcess:
         """Start one."""
-        surroundings = self._surroundings
+        context = self._context
         if (unused := self.take_control()) is not None:
             await trio.aclose_forcefully(unused)
         with ExitStack() as stack:
-            channel = stack.enter_context(surroundings.open_channel(is_ours=True))
+            channel = stack.enter_context(context.open_channel(is_ours=True))
             boot = SupervisorBoot(
                 source=self._source,
                 incarnation=incarnation,
                 notify_path=channel.address,
                 heartbeat=_interval(SUPERVISOR_PLAN.health_check_timeout),
                 controller_pid=os.getpid(),
-                log_format=surroundings.log_format,
+                log_format=context.log_format,
                 has_channel=True,
-                owns_process=surroundings.owns_process,
+                owns_process=context.owns_process,
             )
             ours, theirs = trio.socket.socketpair()
             stack.enter_context(ours)
             with theirs:
                 process = await self._python.start(
                     boot,
-                    surroundings.child_environment({}),
+                    context.child_environment({}),
                     [
-                        surroundings.lifeline,
-                        surroundings.listener.fileno(),
+                        context.lifeline,
+                        context.listener.fileno(),
                         theirs.fileno(),
                         *channel.descriptors,
                     ],
                 )
-            surroundings.listen(process, channel)
+            context.listen(process, channel)
             self._control = trio.SocketStream(ours)
             stack.pop_all()
             return process

@@ -12,9 +12,9 @@ import trio
 from attrs import define, field
 
 from trio_supervisor.controller.child.child import Child
-from trio_supervisor.controller.child.child_spec import Obituary
+from trio_supervisor.controller.child.child_spec import ExitReport
 from trio_supervisor.controller.events import Event, StacksDumped
-from trio_supervisor.controller.post_mortem.store import EvidenceStore
+from trio_supervisor.controller.post_mortem.store import PostMortemStore
 from trio_supervisor.errors import (
     CallFailedError,
     ConnectionLostError,
@@ -62,10 +62,10 @@ class Witness(Protocol):
 
 
 @define(eq=False)
-class Coroner:
+class PostMortemCollector:
     """What the controller knows of the end of its processes."""
 
-    _store: EvidenceStore | None
+    _store: PostMortemStore | None
     _witness: Callable[[], Witness]
     _on_event: Callable[[Event], None]
     _nursery: Callable[[], ProtectedNursery]
@@ -78,7 +78,7 @@ class Coroner:
     """What is known of those that ended lately, by process id."""
     _news: trio.Event = field(factory=trio.Event, init=False)
 
-    async def look_at(self, child: Child, process: Process, cause: str) -> None:
+    async def dump_stacks(self, child: Child, process: Process, cause: str) -> None:
         """Keep where threads and tasks of *process* are, and tell it as an event."""
         if stacks := await self.stacks_of(child, process):
             event = StacksDumped(
@@ -153,7 +153,7 @@ class Coroner:
         remains["evidence"] = self._evidence.pop(process.pid, [])
         self._remains[child] = remains
 
-    async def investigate(
+    async def find_cause(
         self, child: Child, arguments: Sequence[str], names: Mapping[int, str]
     ) -> None:
         """Say who holds the port that the process of *child* wanted, if that is it.
@@ -165,13 +165,13 @@ class Coroner:
         remains = self._remains.get(child, {})
         lines = remains.get("last_lines", [])[-_SEARCHED:]
         if ports := wanted_ports(lines, arguments):
-            child.is_ending()
+            child.mark_stopping()
             with trio.move_on_after(_SEARCH_WITHIN):
                 found = await run_in_thread(
                     find_listening_process, ports, set(names), abandon_on_cancel=True
                 )
                 if found is not None:
-                    remains["problem"] = _holder(found, names)
+                    remains["problem"] = _gate(found, names)
 
     async def ending_of(self, process_id: int) -> Object:
         """Wait until a process has ended; return what is known of that."""
@@ -188,7 +188,7 @@ class Coroner:
         self._news.set()
         self._news = trio.Event()
 
-    def obituary_of(self, child: Child, ending: Ending) -> Obituary:
+    def exit_report_of(self, child: Child, ending: Ending) -> ExitReport:
         """Return what is left to say, and have all that is known saved."""
         remains = self._remains.pop(child, {})
         lines: list[str] = remains.get("last_lines", [])
@@ -224,7 +224,7 @@ class Coroner:
             "post_mortem": path,
         }
         self._remember(remains.get("process_id", 0), known)
-        return Obituary(
+        return ExitReport(
             last_lines=tuple(lines[-_IN_EVENT:]),
             last_line=remains.get("last_line", ""),
             post_mortem=path,
@@ -232,7 +232,7 @@ class Coroner:
         )
 
 
-def _holder(found: ListeningProcess, names: Mapping[int, str]) -> str:
+def _gate(found: ListeningProcess, names: Mapping[int, str]) -> str:
     if found.process_id is None:
         return f"port {found.port} is in use by a process of user {found.name}"
     name = names.get(found.process_id) or names.get(found.group) or found.name

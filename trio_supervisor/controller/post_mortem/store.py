@@ -64,7 +64,7 @@ class _Run:
 
 
 @define(eq=False)
-class EvidenceStore:
+class PostMortemStore:
     """A directory with a file for each bad end; made when there is one.
 
     Of ends of a worker that are the same, in a row, the newest has a file, with their
