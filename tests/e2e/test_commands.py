@@ -169,7 +169,7 @@ def test_command_that_cannot_start_is_logged_and_retried(
     assert problem in failures[0]["problem"]
     assert failures[0]["message"].startswith("failed to start: ")
     assert failures[0]["level"] == "error"
-    assert failures[0]["next_step"] == "restarting"
-    assert failures[-1]["next_step"].startswith("restarting in ")
+    assert failures[0]["next_step"] == "retrying"
+    assert failures[-1]["next_step"].startswith("retrying in ")
     worker = serving.wait_worker(name, state="backoff", process_id=None)
     assert problem in worker["last_exit"]
