@@ -97,7 +97,9 @@ def delays(serving: Serving, name: str) -> list[int]:
     """Return the delays that were logged before each restart [ms]."""
     found = []
     for exited in serving.wait_events(5, event="exited", name=name):
-        delay = re.fullmatch(r"restarting(?: in (\d+) ms \(backoff\))?", exited["next_step"])
+        delay = re.fullmatch(
+            r"restarting(?: in (\d+) ms \(backoff\))?", exited["next_step"]
+        )
         assert delay
         found.append(int(delay[1] or 0))
     return found
