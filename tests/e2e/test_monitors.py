@@ -84,7 +84,7 @@ def test_memory_monitor_restarts_only_leaking_worker() -> None:
 
 def test_failing_monitor_is_shown_in_status() -> None:
     with open_serving(LEAKING, is_ready=False) as serving:
-        serving.wait_line("monitor broken failed in run_once()")
+        serving.wait_line("monitor broken: run_once() failed")
         serving.wait_events(2, event="ready", name="leak.0")  # the other monitor works
 
         text = serving.cli("status").stdout

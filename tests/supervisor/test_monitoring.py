@@ -109,7 +109,9 @@ def test_the_same_failure_is_logged_once(caplog: Log) -> None:
 
     (record,) = caplog.records
     assert record.levelno == logging.ERROR
-    assert record.getMessage() == "monitor counting failed in run_once()"
+    assert record.getMessage() == (
+        "monitor counting: run_once() failed; other monitors continue"
+    )
     assert record.exc_info is not None
 
 

@@ -1,1 +1,1 @@
-"""Layer 2: the process that knows all workers, watches them, and answers people."""
+"""The supervisor process: knows all workers, monitors them and answers clients."""

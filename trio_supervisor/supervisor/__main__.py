@@ -1,4 +1,4 @@
-"""``python -m trio_supervisor.supervisor``: how a controller starts a supervisor."""
+"""Run a supervisor that the controller starts with ``python -m``."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Share the event loop among clients, however much one of them sends."""
+"""Share the event loop fairly among clients, however much one of them sends."""
 
 from __future__ import annotations
 
@@ -15,23 +15,23 @@ from trio_supervisor.link.slices import SLICE
 
 T = TypeVar("T")
 
-# Half of the loop's time, in the long run, before a client has to queue.
+# Part of the loop's time that a client may use, on average, before it has to queue.
 _RATE: Final = 0.5
 _ALLOWANCE: Final = 2 * SLICE
 _LATELY: Final = 0.05
 MAX_CONNECTIONS: Final = 256
 """Connections of one process."""
 MAX_WAITING: Final = 256
-"""Calls of one process that wait for a worker or for the controller."""
+"""Calls of one process that wait for a worker or the controller."""
 MAX_STREAMS: Final = 32
-"""Calls of one process that are answered with a stream, as ``logs``."""
-# One answer may be larger.
+"""Calls of one process that are answered with a stream, such as ``logs``."""
+# [bytes]; a single answer may be larger.
 _MOST_QUEUED: Final = 1024 * 1024
 
 
 @define(eq=False)
 class Account:
-    """What one process has had done; all its connections share it."""
+    """The work done for one process; all its connections share it."""
 
     process_id: int | None
     connections: int = field(default=0, init=False)
@@ -41,12 +41,12 @@ class Account:
     _at: float = field(default=0.0, init=False)
 
     def charge(self, seconds: float, now: float) -> None:
-        """Note that so much work was done [s]."""
+        """Add work that was done [s]."""
         self._debt = self._debt_at(now) + seconds
         self._at = now
 
     def is_spent(self, now: float) -> bool:
-        """Whether this process has had more than its share lately."""
+        """Return whether this process has recently used more than its share."""
         return self._debt_at(now) > _ALLOWANCE
 
     def _debt_at(self, now: float) -> float:
@@ -55,16 +55,16 @@ class Account:
     def counted(
         self, work: Coroutine[Any, Any, T], *, is_stream: bool
     ) -> Coroutine[Any, Any, T]:
-        """Return *work*, which counts against the limits until it ends.
+        """Return *work*, counted against the limits until it ends.
 
         Raises:
-            LimitExceededError: too much of this process is under way.
+            LimitExceededError: this process has too many calls in progress.
         """
         if self.waiting >= MAX_WAITING or (is_stream and self.streams >= MAX_STREAMS):
             work.close()
             what = f"{self.streams} streams" if is_stream else f"{self.waiting} calls"
             raise LimitExceededError(
-                f"process {self.process_id} has {what} under way already"
+                f"process {self.process_id} already has {what} in progress"
             )
         self.waiting += 1
         self.streams += is_stream
@@ -80,10 +80,10 @@ class Account:
 
 @define(eq=False)
 class FairShare:
-    """Whose turn it is.
+    """Decides whose turn it is.
 
-    A process that asks for little is served as soon as it asks. One that has had more
-    than its share queues: of all of those together one slice of work is done in each
+    A process that makes few calls is served immediately. Processes that have used more
+    than their share queue: for all of them together, one slice of work is done in each
     turn of the event loop.
     """
 
@@ -91,36 +91,36 @@ class FairShare:
     """[s]"""
     _accounts: dict[int | None, Account] = field(factory=dict, init=False)
     queue: trio.StrictFIFOLock = field(factory=trio.StrictFIFOLock, init=False)
-    """Held while work is done for a process that has had more than its share."""
+    """Held while work is done for a process that has used more than its share."""
 
     _last: Turns | None = field(default=None, init=False)
-    """Who had a turn last, of those that had more than their share."""
+    """The last connection above its share that had a turn."""
     _last_at: float = field(default=0.0, init=False)
 
     def has_rivals(self, turns: Turns, now: float) -> bool:
-        """Whether another connection has had more than its share, too, lately.
+        """Return whether another connection has recently been above its share as well.
 
-        One that is alone need not queue: that would cost it a turn of the loop.
+        A connection that is alone need not queue: that would cost a turn of the loop.
         """
         if self.queue.locked():
             return True
         return self._last not in (None, turns) and now - self._last_at < _LATELY
 
     def note_turn(self, turns: Turns, now: float) -> None:
-        """Note that *turns* has one."""
+        """Record that *turns* has a turn."""
         self._last, self._last_at = turns, now
 
     @contextmanager
     def open(self, process_id: int | None) -> Iterator[Turns]:
-        """Have a connection of that process for the length of the block.
+        """Count a connection of that process for the length of the block.
 
         Raises:
-            LimitExceededError: it has too many.
+            LimitExceededError: the process has too many connections.
         """
         account = self._accounts.setdefault(process_id, Account(process_id))
         if account.connections >= MAX_CONNECTIONS:
             raise LimitExceededError(
-                f"process {process_id} has {account.connections} connections already"
+                f"process {process_id} already has {account.connections} connections"
             )
         account.connections += 1
         try:
@@ -133,7 +133,7 @@ class FairShare:
 
 @define(eq=False)
 class Turns:
-    """The pace of one connection."""
+    """The turns of one connection."""
 
     share: FairShare
     account: Account
@@ -154,12 +154,12 @@ class Turns:
 
     @property
     def is_over(self) -> bool:
-        """Whether others are to get their turn."""
+        """Whether it is time to let other connections have a turn."""
         assert self._began is not None
         return self.share.clock() - self._began >= SLICE
 
     def end(self) -> None:
-        """Charge what was done, and let the next one in the queue go on."""
+        """Charge the work done, and let the next connection in the queue continue."""
         if self._began is not None:
             now = self.share.clock()
             self.account.charge(now - self._began, now)

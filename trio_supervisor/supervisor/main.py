@@ -1,4 +1,4 @@
-"""The supervisor process, from its first line to its last."""
+"""Run the supervisor process."""
 
 from __future__ import annotations
 
@@ -29,41 +29,41 @@ logger = logging.getLogger(__name__)
 
 
 def run_supervisor(boot: SupervisorBoot, descriptors: Sequence[int]) -> None:
-    """Be the supervisor until the controller says stop, or is gone.
+    """Run the supervisor until the controller stops it or exits.
 
     Args:
         descriptors: The lifeline, the listening socket, the stream to the controller,
-            then what *boot* says.
+            then those that *boot* names.
     """
     configure_logging(boot.log_format)
     _raise_limits()
-    # The controller decides when this ends, not a Ctrl-C that reaches all.
+    # The controller stops this process, not a Ctrl-C to the whole process group.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     trio.run(_main, boot, descriptors, _load_monitors(boot))
 
 
 run_forked = run_supervisor
-"""The entry of a child of the fork server."""
+"""Entry point of a child of the fork server."""
 
 
 def _raise_limits() -> None:
-    """Have as many descriptors as may be: each worker connects with one."""
+    """Raise the limit of open descriptors: each worker's connection takes one."""
     limit, most = resource.getrlimit(resource.RLIMIT_NOFILE)
     if limit < most:
-        with suppress(ValueError, OSError):  # macOS has a limit of its own below it
+        with suppress(ValueError, OSError):  # macOS has another, lower limit
             resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
 
 
 def _load_monitors(boot: SupervisorBoot) -> Sequence[MonitorLike]:
-    """Import the monitors; without them the workers can still be seen and steered."""
+    """Import the monitors; if that fails, run without them."""
     try:
         source = load_source(boot.source)
     except SupervisorError as exc:
-        logger.error("the supervisor runs without monitors: %s", exc)
+        logger.error("cannot load the monitors; running without them: %s", exc)
     except Exception:
-        logger.exception("the supervisor runs without monitors")
+        logger.exception("cannot load the monitors; running without them")
     else:
-        # The application as a whole, or its monitors alone.
+        # Either an application, or only its monitors.
         monitors: Sequence[MonitorLike] = getattr(source, "monitors", source)
         return monitors
     return ()
@@ -109,7 +109,7 @@ async def _serve_controller(
     server: Server, control: trio.abc.Stream, nursery: trio.Nursery
 ) -> None:
     await server.serve_controller(control)
-    nursery.cancel_scope.cancel()  # without a controller there is nothing to do
+    nursery.cancel_scope.cancel()  # the controller has exited
 
 
 async def _watch_lifeline(lifeline: int, nursery: trio.Nursery) -> None:

@@ -1,4 +1,4 @@
-"""Runs the monitors, and bears whatever they do."""
+"""Run the monitors; log their exceptions."""
 
 from __future__ import annotations
 
@@ -26,10 +26,10 @@ class Monitoring:
 
     monitors: Sequence[MonitorLike]
     _problems: dict[int, str] = field(factory=dict, init=False)
-    """The last failure of the monitor at that index, until it runs well again."""
+    """The last failure of the monitor at that index, until it succeeds again."""
 
     def register(self, worker: MonitoredWorker) -> None:
-        """Tell every monitor of *worker*."""
+        """Call `Monitor.register` of every monitor."""
         for index, monitor in enumerate(self.monitors):
             try:
                 monitor.register(worker)
@@ -37,7 +37,7 @@ class Monitoring:
                 self._report(index, f"register({worker.name})", exc)
 
     def remove(self, worker: MonitoredWorker) -> None:
-        """Tell every monitor that *worker* is gone."""
+        """Call `Monitor.remove` of every monitor."""
         for index, monitor in enumerate(self.monitors):
             try:
                 monitor.remove(worker)
@@ -45,7 +45,7 @@ class Monitoring:
                 self._report(index, f"remove({worker.name})", exc)
 
     def statuses(self) -> dict[str, Mapping[str, object]]:
-        """Return the status of each monitor, by name; a failure in place of one."""
+        """Return the status of each monitor by name, with ``problem`` if it failed."""
         found: dict[str, Mapping[str, object]] = {}
         for index, monitor in enumerate(self.monitors):
             name = monitor_name(monitor)
@@ -79,6 +79,11 @@ class Monitoring:
     def _report(self, index: int, what: str, exc: Exception) -> None:
         name = monitor_name(self.monitors[index])
         problem = f"{what}: {type(exc).__name__}: {exc}"
-        if self._problems.get(index) != problem:  # said once, not at every interval
-            logger.error("monitor %s failed in %s", name, what, exc_info=exc)
+        if self._problems.get(index) != problem:  # logged once, not at every interval
+            logger.error(
+                "monitor %s: %s failed; other monitors continue",
+                name,
+                what,
+                exc_info=exc,
+            )
         self._problems[index] = problem

@@ -1,1 +1,1 @@
-"""What watches the workers."""
+"""Monitors, which watch workers and restart unhealthy ones."""

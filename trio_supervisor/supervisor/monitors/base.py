@@ -1,4 +1,4 @@
-"""The base of all monitors, and what a monitor gets to see of a worker."""
+"""Define the base class of monitors, and a worker as monitors see it."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ class MonitoredWorker(Protocol):
     def process_id(self) -> int: ...
     @property
     def state(self) -> Mapping[str, Any]:
-        """What the worker said of itself when it registered."""
+        """The state that the worker registered with."""
         ...
 
     @property
@@ -31,39 +31,54 @@ class MonitoredWorker(Protocol):
 
     @property
     def is_managed(self) -> bool:
-        """Whether it is the controller's, and so can be restarted."""
+        """Whether the controller started it, and so can restart it."""
         ...
 
     @property
     def uptime(self) -> float | None:
-        """Since its process was started [s]; None: not known."""
+        """Time since its process was started [s]; None: unknown."""
         ...
 
     async def call(self, do: str, **arguments: Any) -> dict[str, Any]:
-        """Run an operation in the worker; raises `SupervisorError`."""
+        """Run an operation in the worker; return its answer.
+
+        Raises:
+            SupervisorError: the worker could not answer.
+        """
         ...
 
     async def restart(self, reason: str) -> None:
-        """Have the controller replace the worker gracefully; wait for the new one.
+        """Restart the worker gracefully; return when its replacement is ready.
 
-        Does nothing where it was replaced already. Raises `SupervisorError`.
+        Does nothing if it was already replaced.
+
+        Raises:
+            SupervisorError: the restart failed.
         """
         ...
 
 
 class Monitor:
-    """Watches workers and has unhealthy ones replaced. Subclass it.
+    """Base class of monitors, which watch workers and restart unhealthy ones.
 
-    Runs in the supervisor process, so a subclass has to be importable there. The
-    supervisor calls `register` and `remove` as workers come and go, and `run_once`
-    every `interval` seconds; whatever these raise is logged, and never ends the
-    supervisor or another monitor.
+    A monitor runs in the supervisor process, where its class must be importable. The
+    supervisor calls `register` and `remove` when workers connect and disconnect, and
+    `run_once` every *interval* seconds. It logs exceptions of these methods; they stop
+    neither the supervisor nor other monitors.
+
+    Example::
+
+        class AgeMonitor(Monitor):
+            async def run_once(self) -> None:
+                for worker in self.workers:
+                    if worker.is_ready and (worker.uptime or 0) > 3600:
+                        await worker.restart("older than an hour")
 
     Args:
         interval: Time between two runs [s].
 
     Raises:
-        SpecError: *interval* is no positive number.
+        SpecError: *interval* is not a positive number.
     """
 
     def __init__(self, *, interval: float = 10.0) -> None:
@@ -76,18 +91,18 @@ class Monitor:
 
     @property
     def name(self) -> str:
-        """The key of its status: the class's name, as ``memory_monitor``."""
+        """Key of its status: the class name, such as ``memory_monitor``."""
         return re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "_", type(self).__name__).lower()
 
     def register(self, worker: MonitoredWorker) -> None:
-        """A worker connected."""
+        """Called when *worker* has connected."""
 
     def remove(self, worker: MonitoredWorker) -> None:
-        """Its connection ended."""
+        """Called when the connection of *worker* has ended."""
 
     async def run_once(self) -> None:
-        """Look at the workers, and act."""
+        """Check the workers once, and act."""
 
     def status(self) -> Mapping[str, object]:
-        """Return what ``status`` is to show; JSON values only."""
+        """Return what ``status --json`` shows: JSON values only."""
         return {}

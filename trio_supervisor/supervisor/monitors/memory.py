@@ -1,4 +1,4 @@
-"""Restarts workers that use too much memory, or leak."""
+"""Restart workers that use too much memory, or leak."""
 
 from __future__ import annotations
 
@@ -26,52 +26,59 @@ from trio_supervisor.supervisor.monitors.base import Monitor, MonitoredWorker
 
 logger = logging.getLogger(__name__)
 
-# So many are sampled, about 1 ms, before others have their turn.
+# Workers sampled in one turn of the event loop, which takes about 1 ms.
 _AT_ONCE: Final = 50
-
-
-# In so many samples a replacement shows what it needs anyway.
+# Samples after which the memory that a replacement needs from its start is known.
 _BASELINE_SAMPLES: Final = 2
 
 
 @define(eq=False)
 class _Watched:
+    """A worker with the history of its memory."""
+
     worker: MonitoredWorker
     history: MemoryHistory
     needs: int | None = None
-    """What a replacement needed right after its start [bytes]."""
+    """Memory of a replacement right after its start [bytes]."""
 
     def add(self, use: MemoryUse, *, is_replacement: bool) -> Verdict:
-        """Take in a sample; return what is wrong with the process, if anything."""
+        """Add a sample; return what is wrong with the process, if anything."""
         is_new = self.history.sample_count < _BASELINE_SAMPLES
         if is_replacement and is_new:
             self.needs = use.size
         return self.history.add(use, was_futile=is_replacement and is_new)
 
     def has_grown(self, use: MemoryUse) -> bool:
-        """Whether a restart could help: not where a replacement is as it began."""
+        """Return whether a restart could help: only if it has grown since its start."""
         return self.needs is None or use.size > self.needs + self.history.threshold_size
 
 
 class MemoryMonitor(Monitor):
-    """Samples the memory of all workers; has those over a limit restarted gracefully.
+    """Samples the memory of all workers; gracefully restarts those over a limit.
 
-    A replacement is waited for before anything else is restarted. Where it is over the
-    limit as well, in one of its first two samples, the limit is below the baseline:
-    that is said once, and it is restarted only if it grows by ``threshold_size`` more.
+    Only one worker is restarted at a time. If its replacement exceeds the limit in one
+    of its first two samples, the limit is below the baseline: the monitor logs that
+    once, and restarts the worker again only after it has grown by ``threshold_size``.
+
+    Example::
+
+        Application(
+            [Service("web", "app:serve")],
+            monitors=[MemoryMonitor(maximum_size_limit=512 * 1024**2)],
+        )
 
     Args:
         interval: Time between two samples [s].
-        maximum_size_limit: For each process: resident memory (rss) [bytes].
-        total_size_limit: For all together, the largest shared part plus the sum of the
-            private ones [bytes]; beyond it the one with the largest private memory
-            goes first.
-        free_size_minimum: What the host is to have left [bytes]; the same.
+        maximum_size_limit: Maximum resident memory (rss) of each process [bytes].
+        total_size_limit: Maximum of all workers together: the largest shared part plus
+            the sum of the private parts [bytes]. Above it, the worker with the largest
+            private memory is restarted.
+        free_size_minimum: Minimum free memory of the host [bytes]; below it, likewise.
         threshold_size: Growth beyond the high-water mark that counts [bytes].
-        increase_limit: So many times it may grow like that before it counts as leaking.
+        increase_limit: Number of such increases after which a worker is leaking.
 
     Raises:
-        SpecError: an argument does not fit; the message names it.
+        SpecError: an argument is invalid; the message names it.
     """
 
     def __init__(
@@ -92,9 +99,9 @@ class MemoryMonitor(Monitor):
         self.increase_limit = _size("increase_limit", increase_limit)
         self._watched: dict[str, _Watched] = {}
         self._restarted: set[str] = set()
-        """Names of which one was restarted for its memory."""
+        """Names of workers that were restarted for their memory."""
         self._total_size: int | None = None
-        self._is_helpless = False
+        self._has_warned = False
 
     def register(self, worker: MonitoredWorker) -> None:
         """Begin a history for *worker*."""
@@ -121,15 +128,15 @@ class MemoryMonitor(Monitor):
             if use is not None and key in self._watched:
                 uses[key] = use
         self._total_size = total_size(uses.values())
-        # All are judged before the first is restarted: that takes its time, after
-        # which nobody could tell what a replacement began with.
+        # Judge all before the first restart, which takes a while: the first samples of
+        # a replacement must be recorded as such.
         for worker, reason in self._judge(uses):
             if await self._restart(worker, reason):
-                return  # the others are sampled afresh next time
-        await self._judge_all(uses)
+                return  # sample the others again next time
+        await self._check_host(uses)
 
     def status(self) -> Mapping[str, object]:
-        """Return the figures of the last samples [bytes], by process id."""
+        """Return the last samples of each process id [bytes]."""
         return {
             "total_size": self._total_size,
             "total_size_limit": self.total_size_limit,
@@ -150,18 +157,18 @@ class MemoryMonitor(Monitor):
                 return None
             return MemoryUse(size=found[0], private=found[1])
 
-        # A process that maps memory just now holds the lock that this read needs.
+        # Reading blocks while the process maps memory: both take its mmap lock.
         return await trio.to_thread.run_sync(read) if is_full else read()
 
     def _judge(
         self, uses: Mapping[str, MemoryUse]
     ) -> list[tuple[MonitoredWorker, str]]:
-        """Take in a sample of each; return who is to be restarted, and why."""
+        """Add a sample of each worker; return those to restart, and why."""
         found = []
         for key, use in uses.items():
             if (watched := self._watched.get(key)) is None:
-                continue  # it went away while the others were sampled
-            # Not known when it registered: the restart was still under way.
+                continue  # it disconnected while the others were sampled
+            # Only now: when it registered, the restart was still in progress.
             is_replacement = watched.worker.name in self._restarted
             verdict = watched.add(use, is_replacement=is_replacement)
             if isinstance(verdict, BelowBaseline):
@@ -170,7 +177,7 @@ class MemoryMonitor(Monitor):
                 found.append((watched.worker, str(verdict)))
         return found
 
-    async def _judge_all(self, uses: Mapping[str, MemoryUse]) -> None:
+    async def _check_host(self, uses: Mapping[str, MemoryUse]) -> None:
         assert self._total_size is not None
         limit, minimum = self.total_size_limit, self.free_size_minimum
         verdict: TotalTooLarge | HostShort | None = None
@@ -179,7 +186,7 @@ class MemoryMonitor(Monitor):
         elif minimum is not None and (free := host_free_memory()) < minimum:
             verdict = HostShort(free=free, minimum=minimum)
         if verdict is None:
-            self._is_helpless = False
+            self._has_warned = False
             return
         candidates = {
             key: use
@@ -190,17 +197,17 @@ class MemoryMonitor(Monitor):
         }
         if (key := largest(candidates)) is not None:
             await self._restart(self._watched[key].worker, str(verdict))
-        elif not self._is_helpless:
-            self._is_helpless = True
-            logger.warning("no worker is left whose restart would help: %s", verdict)
+        elif not self._has_warned:
+            self._has_warned = True
+            logger.warning("%s; no restart of a worker would help", verdict)
 
     async def _restart(self, worker: MonitoredWorker, reason: str) -> bool:
-        name = worker.name  # of its successor, once that is there
-        logger.warning("%s is restarted: %s", name, reason)
+        name = worker.name  # later it is the name of the replacement
+        logger.warning("%s: %s; restarting", name, reason)
         try:
             await worker.restart(reason)
         except SupervisorError as exc:
-            logger.error("%s was not restarted: %s", name, exc)
+            logger.error("%s: restart failed: %s", name, exc)
             return False
         self._restarted.add(name)
         return True
