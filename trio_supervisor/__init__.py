@@ -59,14 +59,10 @@ EXPORTS: Final[Mapping[str, tuple[str, ...]]] = {
     "process.spawn.load": ("load_application",),
     "supervisor.monitors.base": ("Monitor", "MonitoredWorker"),
     "supervisor.monitors.memory": ("MemoryMonitor",),
-    "wire.messages": (
-        "HealthReport",
-        "ReloadReport",
-        "StatusReport",
-        "WorkerRecord",
-        "WorkerStatus",
-    ),
+    "wire.controller_messages": ("HealthReport", "ReloadReport"),
+    "wire.messages": ("StatusReport",),
     "wire.reports": ("ThreadReport",),
+    "wire.workers": ("WorkerRecord", "WorkerStatus"),
     "worker.instance": ("Stopping", "SyncStopping", "SyncWorker", "Worker"),
     "worker.standalone": ("SupervisedWorker", "supervised_worker"),
 }

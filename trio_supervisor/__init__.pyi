@@ -55,12 +55,12 @@ from trio_supervisor.process.spawn.load import load_application as load_applicat
 from trio_supervisor.supervisor.monitors.base import Monitor as Monitor
 from trio_supervisor.supervisor.monitors.base import MonitoredWorker as MonitoredWorker
 from trio_supervisor.supervisor.monitors.memory import MemoryMonitor as MemoryMonitor
-from trio_supervisor.wire.messages import HealthReport as HealthReport
-from trio_supervisor.wire.messages import ReloadReport as ReloadReport
+from trio_supervisor.wire.controller_messages import HealthReport as HealthReport
+from trio_supervisor.wire.controller_messages import ReloadReport as ReloadReport
 from trio_supervisor.wire.messages import StatusReport as StatusReport
-from trio_supervisor.wire.messages import WorkerRecord as WorkerRecord
-from trio_supervisor.wire.messages import WorkerStatus as WorkerStatus
 from trio_supervisor.wire.reports import ThreadReport as ThreadReport
+from trio_supervisor.wire.workers import WorkerRecord as WorkerRecord
+from trio_supervisor.wire.workers import WorkerStatus as WorkerStatus
 from trio_supervisor.worker.instance import Stopping as Stopping
 from trio_supervisor.worker.instance import SyncStopping as SyncStopping
 from trio_supervisor.worker.instance import SyncWorker as SyncWorker

@@ -270,7 +270,9 @@ def check_whole(world: World, controller: Controller) -> None:
     assert list(registry.records.values()) == [
         record_of(child) for child in controller.children.values()
     ]
-    statuses = parse_result(world.server.status(is_full=True), StatusReport).workers
+    statuses = parse_result(
+        world.server.calls.status_fields(is_full=True), StatusReport
+    ).workers
     assert [status.name for status in statuses] == list(NAMES)
     assert all(status.connected and status.is_managed for status in statuses)
     assert {status.state for status in statuses} == {"ready"}
@@ -381,7 +383,7 @@ async def test_a_worker_that_goes_away_fails_the_calls_to_it_only() -> None:
                 for _ in range(3):
                     callers.start_soon(call)
                 await trio.testing.wait_all_tasks_blocked()
-                world.server.registry.find(None, "web.0").peer.close()
+                world.server.calls.names.find(None, "web.0").peer.close()
             assert ends == 3 * ["ConnectionLost"]
             assert await forward(peer, "web.1", 0) == {"name": "web.1"}
 

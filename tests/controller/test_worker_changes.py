@@ -24,6 +24,7 @@ from trio_supervisor.controller.events import SupervisorResynchronized
 from trio_supervisor.controller.supervisor_link import CHECK_INTERVAL, record_of
 from trio_supervisor.errors import SupervisorError
 from trio_supervisor.policy.lifecycle import State
+from trio_supervisor.supervisor.status_rows import StatusRows
 from trio_supervisor.testing import simulated
 
 Step: TypeAlias = tuple[str, Any]
@@ -94,7 +95,7 @@ async def test_a_failed_reload_in_which_the_supervisor_died_leaves_no_row() -> N
             generations = {key[1] for key in registry_of(sim).all_records}
             assert generations == {1, 2}
         await trio.sleep(TOLD_WITHIN)
-        rows = registry_of(sim).statuses(0.0)
+        rows = StatusRows(registry_of(sim)).statuses(0.0)
         assert [row["name"] for row in rows] == ["a.0", "b.0", "b.1"]
         check_truth(sim)
 
@@ -156,7 +157,7 @@ async def test_a_picture_that_differs_is_restored_and_told_once(damage: str) -> 
             case "changed":
                 registry._all[record.key] = evolve(record, restarts=9)
             case "unapplied":
-                server._updates._sequence = 0
+                server._controller_calls._updates._sequence = 0
                 sim.process("b.0").exit(1)
                 await trio.sleep(TOLD_WITHIN)
                 assert not registry.is_informed, "what may be wrong is not told"

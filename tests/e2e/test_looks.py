@@ -203,7 +203,7 @@ def test_doctor_worker_exits_during_examination_is_reported(serving: Serving) ->
             pass
     report = answer
     (finding,) = report["findings"]
-    assert "ended before it answered 'end': exit code 3" in ended
+    assert "exited before it answered 'end': exit code 3" in ended
     assert (report["way"], finding["kind"]) == ("ended", "ended")
     assert f"(pid {process_id}) exited during the examination" in finding["title"]
     assert "exit code 3" in finding["title"]

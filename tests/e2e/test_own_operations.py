@@ -95,7 +95,7 @@ def test_operation_that_exits_fails(
     serving: Serving, service: str, operation: str, exception: str
 ) -> None:
     said = failure(serving, service, operation)
-    assert f"'{operation}' failed ({exception}); see the log" in said
+    assert f"'{operation}' failed ({exception}); see the worker's log" in said
 
 
 def test_operation_that_exits_in_nursery_fails(serving: Serving) -> None:

@@ -9,9 +9,12 @@ from typing import Any
 
 import attrs
 
+from trio_supervisor.wire import controller_messages as c
 from trio_supervisor.wire import messages as m
 from trio_supervisor.wire import reports as r
-from trio_supervisor.wire.messages import OPERATIONS
+from trio_supervisor.wire import worker_messages as w
+from trio_supervisor.wire import workers as info
+from trio_supervisor.wire.protocol import MODULES, Operation
 
 FRAME = r.Frame(
     file="jobs.py",
@@ -27,7 +30,7 @@ THREAD = r.ThreadStack(
     is_main=True,
     frames=(r.Frame(file="main.py", line=1, function="<module>"), FRAME),
 )
-RECORD = m.WorkerRecord(
+RECORD = info.WorkerRecord(
     name="web.0",
     service="web",
     state="ready",
@@ -51,7 +54,7 @@ RECORD = m.WorkerRecord(
     counts=False,
     may=("status", "restart"),
 )
-WORKER = m.WorkerStatus(
+WORKER = info.WorkerStatus(
     name="web.0",
     service="web",
     process_id=4711,
@@ -74,8 +77,8 @@ WORKER = m.WorkerStatus(
     last_line="boom",
     problem="port 80 is held by nginx, pid 7",
 )
-GONE = m.Gone(name="web.0", generation=1)
-CONNECTION = m.Connection(
+GONE = info.Gone(name="web.0", generation=1)
+CONNECTION = m.ConnectionStatus(
     connection_id="7f0e6a52",
     process_id=4711,
     state={"process_id": 4711, "name": "web.0"},
@@ -83,7 +86,7 @@ CONNECTION = m.Connection(
 SUPERVISOR = m.SupervisorStatus(process_id=4710, incarnation=1, uptime=99.0)
 CONTROLLER = m.ControllerStatus(process_id=4709, version="0.1.0")
 
-CALLS: tuple[m.Operation, ...] = (
+CALLS: tuple[Operation, ...] = (
     m.Ping(),
     m.Register(state={"process_id": 4711, "name": "web.0", "tags": ["a", {"b": None}]}),
     m.Status(),
@@ -96,7 +99,7 @@ CALLS: tuple[m.Operation, ...] = (
         timeout=15.5,
     ),
     m.Forward(operation={"do": "thread_dump"}),
-    m.Restart(
+    c.Restart(
         names=("web.0", "jobs"),
         signal="HUP",
         reason="leaks",
@@ -104,20 +107,20 @@ CALLS: tuple[m.Operation, ...] = (
         rolling=True,
         max_unavailable=2,
     ),
-    m.Restart(),
-    m.Reload(changed_only=True, dry_run=True),
-    m.Reload(),
-    m.AbortReload(),
-    m.Scale(counts={"web": 8, "jobs": 0}),
-    m.Health(kind="readiness"),
-    m.Events(follow=True),
-    m.Events(),
-    m.Logs(names=("web.0", "jobs"), tail=0, follow=True),
-    m.Logs(),
-    m.Stop(names=("web.0", "jobs")),
-    m.Start(names=("jobs",)),
-    m.Shutdown(),
-    m.Shutdown(wait=True),
+    c.Restart(),
+    c.Reload(changed_only=True, dry_run=True),
+    c.Reload(),
+    c.AbortReload(),
+    c.Scale(counts={"web": 8, "jobs": 0}),
+    c.Health(kind="readiness"),
+    c.Events(follow=True),
+    c.Events(),
+    c.Logs(names=("web.0", "jobs"), tail=0, follow=True),
+    c.Logs(),
+    c.Stop(names=("web.0", "jobs")),
+    c.Start(names=("jobs",)),
+    c.Shutdown(),
+    c.Shutdown(wait=True),
     m.Cancel(call=8),
     m.Update(
         workers=(RECORD,),
@@ -130,38 +133,42 @@ CALLS: tuple[m.Operation, ...] = (
         digest="1-00000000deadbeef",
     ),
     m.Update(workers=()),
-    m.ThreadDump(locals=True),
-    m.ThreadDump(),
-    m.Inspect(name="web.0", process_id=4711),
-    m.Denied(name="web.0", process_id=4711, operation="stop", needed="stop", count=2),
-    m.Denied(name="pid-4711", process_id=4711, operation="status", needed="status"),
-    m.SchedulerDump(),
-    m.LockDump(),
-    m.Descriptors(),
-    m.SlowTasks(),
-    m.LoadedCode(),
-    m.MemorySample(duration=60.5, engine="memray"),
-    m.MemorySample(),
-    m.AllocationTraceStart(),
-    m.AllocationTraceStop(),
-    m.MemoryDump(path="/srv/heap.jsonl", values=True),
-    m.MemoryDump(),
-    m.GarbageProfile(duration=60.5),
-    m.GarbageProfile(),
-    m.GarbageProfileStart(),
-    m.GarbageProfileStop(),
-    m.Profile(duration=60.5, interval=0.5, format="svg"),
-    m.Profile(),
-    m.Doctor(duration=60.5),
-    m.Doctor(),
-    m.ListOperations(),
+    w.ThreadDump(locals=True),
+    w.ThreadDump(),
+    c.Inspect(name="web.0", process_id=4711),
+    c.ReportDenial(
+        name="web.0", process_id=4711, operation="stop", needed="stop", count=2
+    ),
+    c.ReportDenial(
+        name="pid-4711", process_id=4711, operation="status", needed="status"
+    ),
+    w.SchedulerDump(),
+    w.LockDump(),
+    w.DescriptorDump(),
+    w.SlowTasks(),
+    w.LoadedCode(),
+    w.MemorySample(duration=60.5, engine="memray"),
+    w.MemorySample(),
+    w.AllocationTraceStart(),
+    w.AllocationTraceStop(),
+    w.MemoryDump(path="/srv/heap.jsonl", values=True),
+    w.MemoryDump(),
+    w.GarbageProfile(duration=60.5),
+    w.GarbageProfile(),
+    w.GarbageProfileStart(),
+    w.GarbageProfileStop(),
+    w.Profile(duration=60.5, interval=0.5, format="svg"),
+    w.Profile(),
+    w.Doctor(duration=60.5),
+    w.Doctor(),
+    w.ListOperations(),
 )
 
 RESULTS: tuple[attrs.AttrsInstance, ...] = (
-    m.Registered(connection_id="7f0e6a52"),
+    m.RegisterReport(connection_id="7f0e6a52"),
     CONNECTION,
     RECORD,
-    m.WorkerRecord(
+    info.WorkerRecord(
         name="jobs.0",
         service="jobs",
         state="backoff",
@@ -171,7 +178,7 @@ RESULTS: tuple[attrs.AttrsInstance, ...] = (
         started_at=None,
     ),
     WORKER,
-    m.WorkerStatus(
+    info.WorkerStatus(
         name="4712",
         service=None,
         process_id=None,
@@ -197,7 +204,7 @@ RESULTS: tuple[attrs.AttrsInstance, ...] = (
     m.StatusReport(supervisor=SUPERVISOR, controller=CONTROLLER),
     m.StatusReport(connections=(CONNECTION,)),
     GONE,
-    m.ReloadReport(
+    c.ReloadReport(
         generation=2,
         lines=("~ web: count 4 -> 8",),
         services=(
@@ -214,9 +221,9 @@ RESULTS: tuple[attrs.AttrsInstance, ...] = (
         ),
         not_ready={"web.1": "in backoff (exit code 1)"},
     ),
-    m.ReloadReport(generation=1, lines=()),
-    m.HealthReport(is_ok=False, details={"not_ready": ["web"], "stopping": False}),
-    m.HealthReport(is_ok=True),
+    c.ReloadReport(generation=1, lines=()),
+    c.HealthReport(is_ok=False, details={"not_ready": ["web"], "stopping": False}),
+    c.HealthReport(is_ok=True),
     FRAME,
     r.Frame(file="main.py", line=1, function="<module>"),
     THREAD,
@@ -227,16 +234,16 @@ RESULTS: tuple[attrs.AttrsInstance, ...] = (
 THREADS = (r.Frame, r.ThreadStack, r.ThreadReport)
 TYPES: tuple[type[attrs.AttrsInstance], ...] = tuple(
     value
-    for value in (*vars(m).values(), *THREADS)
-    if value in THREADS or getattr(value, "__module__", "") == m.__name__
-    if isinstance(value, type) and attrs.has(value)
+    for module in (*MODULES, info, r)
+    for value in vars(module).values()
+    if value in THREADS
+    or (getattr(value, "__module__", "") == module.__name__ != r.__name__)
+    if isinstance(value, type) and attrs.has(value) and value is not info.WorkerInfo
 )
 """Every message type of protocol 1, in one order whoever runs the tests.
 
 What a worker says of itself but for its threads has tests beside what looks at it.
 """
-
-OPERATION_TYPES = frozenset(OPERATIONS.values())
 
 
 def default_of(field: attrs.Attribute[Any]) -> Any:

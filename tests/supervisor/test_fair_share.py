@@ -27,9 +27,9 @@ from tests.supervisor.test_server import (
 from trio_supervisor.link.peer import Answer, IncomingCall
 from trio_supervisor.supervisor import fair_share
 from trio_supervisor.supervisor.fair_share import FairShare, Turns
-from trio_supervisor.supervisor.registry import MAX_STATES, MAX_STRANGERS
+from trio_supervisor.supervisor.registry import MAX_STATES, MAX_UNMANAGED
 from trio_supervisor.wire.limits import DEFAULT_LIMITS, MAX_STATE
-from trio_supervisor.wire.messages import OPERATIONS
+from trio_supervisor.wire.protocol import OPERATIONS
 
 MIB = 1024 * 1024
 # Processor time, not the clock's: it is the same on a machine with load, nearly.
@@ -384,7 +384,7 @@ async def test_strangers_are_counted() -> None:
         registry = house.server.registry
         registry.check_room(MAX_STATES)
         registry.connections.update(
-            {str(number): None for number in range(MAX_STRANGERS + 2)}  # type: ignore[misc]
+            {str(number): None for number in range(MAX_UNMANAGED + 2)}  # type: ignore[misc]
         )
         with expect("LimitExceeded", "are registered already"):
             await register(stranger, 9)
@@ -415,7 +415,7 @@ async def test_streams_of_one_process_are_counted() -> None:
         for _ in range(fair_share.MAX_STREAMS):
             nursery.start_soon(greedy.call, "events", {"follow": True})
         await wait_all_tasks_blocked()
-        with expect("LimitExceeded", "process 9 has 32 streams under way already"):
+        with expect("LimitExceeded", "process 9 already has 32 streams in progress"):
             await greedy_too.call("events", {})
         nursery.start_soon(other.call, "events", {"follow": True})
         await other.call("restart", {})
@@ -441,7 +441,7 @@ async def test_connections_of_one_process_are_counted() -> None:
 
     (refusal,) = refusals
     assert refusal["error"]["class"] == "LimitExceeded"
-    assert "256 connections already" in refusal["error"]["message"]
+    assert "already has 256 connections" in refusal["error"]["message"]
 
 
 @define(eq=False)

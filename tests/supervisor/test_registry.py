@@ -15,10 +15,13 @@ from trio_supervisor.errors import (
 )
 from trio_supervisor.link.peer import Peer, refuse_calls
 from trio_supervisor.link.transport import transport_of
-from trio_supervisor.supervisor.registry import Registered, Registry
+from trio_supervisor.supervisor.registry import Registry
+from trio_supervisor.supervisor.status_rows import StatusRows
+from trio_supervisor.supervisor.worker_connection import WorkerConnection
+from trio_supervisor.supervisor.worker_names import WorkerNames
 from trio_supervisor.testing import simulated
-from trio_supervisor.wire.messages import Gone, WorkerRecord
 from trio_supervisor.wire.session import Session
+from trio_supervisor.wire.workers import Gone, WorkerRecord
 
 
 def record(name: str, process_id: int | None = 100, **fields: Any) -> WorkerRecord:
@@ -35,16 +38,16 @@ def record(name: str, process_id: int | None = 100, **fields: Any) -> WorkerReco
     return WorkerRecord(name=name, service=service, process_id=process_id, **settings)
 
 
-def connection(process_id: int, **state: Any) -> Registered:
+def connection(process_id: int, **state: Any) -> WorkerConnection:
     """A connection that registered."""
     stream, _ = memory_stream_pair()
     peer = Peer(transport_of(stream), Session(is_connecting=False), refuse_calls)
-    return Registered(peer, process_id, {"process_id": process_id, **state})
+    return WorkerConnection(peer, process_id, {"process_id": process_id, **state})
 
 
 def names(registry: Registry) -> list[tuple[str, bool, bool]]:
     """Of each worker: its name, and whether it is connected, and the controller's."""
-    statuses = registry.statuses(now=20.0)
+    statuses = StatusRows(registry).statuses(now=20.0)
     return [(s["name"], s["connected"], s["is_managed"]) for s in statuses]
 
 
@@ -62,7 +65,7 @@ def test_its_age_is_counted_from_what_the_controller_says() -> None:
     registry = Registry()
     registry.update([record("web.0"), record("web.1", None, started_at=None)], 0)
 
-    first, second = registry.statuses(now=25.5)
+    first, second = StatusRows(registry).statuses(now=25.5)
 
     assert (first["uptime"], first["ready_for"]) == (15.5, 13.5)
     assert second["uptime"] is None
@@ -72,6 +75,7 @@ def test_its_age_is_counted_from_what_the_controller_says() -> None:
 async def test_a_stranger_cannot_take_the_name_of_a_worker() -> None:
     """Not even of one that is not connected, or not running."""
     registry = Registry()
+    find = WorkerNames(registry).find
     registry.update([record("web.0", 100), record("web.1", None)], 0)
     registry.add(connection(666, name="web.0"))
     registry.add(connection(667, name="web.1"))
@@ -82,9 +86,11 @@ async def test_a_stranger_cannot_take_the_name_of_a_worker() -> None:
         ("pid-666", True, False),
         ("pid-667", True, False),
     ]
-    with pytest.raises(NotConnectedError, match=r"^web\.0 is not connected; it is re"):
-        registry.find(None, "web.0")
-    assert registry.find(None, "pid-666").process_id == 666
+    with pytest.raises(
+        NotConnectedError, match=r"^web\.0 is not connected \(state: re"
+    ):
+        find(None, "web.0")
+    assert find(None, "pid-666").process_id == 666
 
 
 @simulated
@@ -101,6 +107,7 @@ async def test_a_stranger_keeps_a_name_that_is_free() -> None:
 async def test_the_former_process_of_a_worker_is_a_stranger() -> None:
     """It may linger for as long as it stops."""
     registry = Registry()
+    find = WorkerNames(registry).find
     registry.update([record("web.0", 100)], 0)
     old = connection(100, name="web.0")
     registry.add(old)
@@ -108,7 +115,7 @@ async def test_the_former_process_of_a_worker_is_a_stranger() -> None:
     registry.update([record("web.0", 200, incarnation=2)], 0)
     registry.add(connection(200, name="web.0"))
 
-    assert registry.find(None, "web.0").process_id == 200
+    assert find(None, "web.0").process_id == 200
     assert registry.record_of(old) is None
     assert names(registry) == [("web.0", True, True), ("pid-100", True, False)]
 
@@ -116,16 +123,17 @@ async def test_the_former_process_of_a_worker_is_a_stranger() -> None:
 @simulated
 async def test_the_newest_connection_of_a_worker_counts() -> None:
     registry = Registry()
+    find = WorkerNames(registry).find
     registry.update([record("web.0", 100)], 0)
     first, second = connection(100, name="web.0"), connection(100, name="web.0")
     registry.add(first)
     registry.add(second)
-    assert registry.find(None, "web.0") is second
+    assert find(None, "web.0") is second
 
     registry.remove(second)
     registry.remove(second)
 
-    assert registry.find(None, "web.0") is first
+    assert find(None, "web.0") is first
 
 
 @simulated
@@ -147,41 +155,44 @@ async def test_what_a_worker_says_of_itself_later_replaces_what_it_said() -> Non
 async def test_what_is_said_of_a_worker_keeps_up_with_the_controller() -> None:
     """Rows are kept from call to call; none may be stale."""
     registry = Registry()
+    statuses = StatusRows(registry).statuses
     registry.update([record("web.0", 100)], 0)
     worker = connection(100, name="web.0")
     registry.add(worker)
-    assert registry.statuses(20.0)[0]["connection_id"] == worker.connection_id
-    assert registry.statuses(30.0)[0]["uptime"] == 20.0
+    assert statuses(20.0)[0]["connection_id"] == worker.connection_id
+    assert statuses(30.0)[0]["uptime"] == 20.0
 
     registry.update([record("web.0", 100, status="busy", restarts=3)], 0)
-    (row,) = registry.statuses(20.0)
+    (row,) = statuses(20.0)
     assert (row["status"], row["restarts"], row["connected"]) == ("busy", 3, True)
 
     registry.remove(worker)
-    (row,) = registry.statuses(20.0)
+    (row,) = statuses(20.0)
     assert (row["connected"], row["connection_id"]) == (False, None)
 
 
 @simulated
 async def test_a_connection_is_found_by_its_id_alone() -> None:
     registry = Registry()
+    find = WorkerNames(registry).find
     worker = connection(100, name="web.0")
     registry.add(worker)
 
-    assert registry.find(worker.connection_id, None) is worker
+    assert find(worker.connection_id, None) is worker
     with pytest.raises(NoSuchWorkerError, match="no connection has the id 'nope'"):
-        registry.find("nope", None)
+        find("nope", None)
 
 
 def test_a_name_that_means_nothing_is_answered_with_those_that_do() -> None:
     registry = Registry()
+    find = WorkerNames(registry).find
     registry.update([record("web.0"), record("jobs.0")], 0)
 
     with pytest.raises(
         NoSuchWorkerError,
         match=r"^no worker has the name 'web'; there are: jobs\.0, web\.0$",
     ):
-        registry.find(None, "web")
+        find(None, "web")
 
 
 @simulated
@@ -264,7 +275,7 @@ async def test_a_wait_ends_when_the_last_one_connects() -> None:
 
 def generations(registry: Registry) -> list[tuple[str, int, str]]:
     """Of each worker: its name, its generation, its state."""
-    statuses = registry.statuses(now=20.0)
+    statuses = StatusRows(registry).statuses(now=20.0)
     return [(s["name"], s["generation"], s["state"]) for s in statuses]
 
 
@@ -291,16 +302,17 @@ async def test_both_generations_are_shown_while_one_takes_over() -> None:
 @simulated
 async def test_the_name_means_the_newest_that_is_ready() -> None:
     registry = Registry()
+    find = WorkerNames(registry).find
     old, new = connection(100, name="web.0"), connection(200, name="web.0")
     registry.update([record("web.0", 100)], 0)
     registry.add(old)
     registry.add(new)
     registry.update([record("web.0", 200, generation=2, state="starting")], 0)
-    assert registry.find(None, "web.0") is old
+    assert find(None, "web.0") is old
     registry.update([record("web.0", 200, generation=2)], 0)
-    assert registry.find(None, "web.0") is new
+    assert find(None, "web.0") is new
     registry.update([record("web.0", 100, state="stopping")], 0)
-    assert registry.find(None, "web.0") is new
+    assert find(None, "web.0") is new
 
 
 def test_news_of_either_leaves_the_other_alone() -> None:
@@ -314,6 +326,7 @@ def test_news_of_either_leaves_the_other_alone() -> None:
 def test_one_that_is_gone_leaves_the_name_to_the_other(gone: int) -> None:
     """Whether the reload succeeded, or failed."""
     registry = Registry()
+    find = WorkerNames(registry).find
     registry.update([record("web.0", 100), record("web.0", 200, generation=2)], 0)
     registry.update([], 0, [Gone(name="web.0", generation=gone)])
     [(_, left, _)] = generations(registry)
@@ -323,7 +336,7 @@ def test_one_that_is_gone_leaves_the_name_to_the_other(gone: int) -> None:
     assert generations(registry) == []
     assert registry.records == {}
     with pytest.raises(NoSuchWorkerError):
-        registry.find(None, "web.0")
+        find(None, "web.0")
 
 
 def test_one_that_comes_in_the_place_of_one_that_is_gone_is_kept() -> None:

@@ -18,7 +18,7 @@ from trio_supervisor.policy.roles import GRANTS, missing_grant
 from trio_supervisor.process.cleanup.ancestry import Ancestry
 from trio_supervisor.supervisor.registry import Registry
 from trio_supervisor.supervisor.roles import Denials, Gatekeeper
-from trio_supervisor.wire.messages import OPERATIONS
+from trio_supervisor.wire.protocol import OPERATIONS
 from trio_supervisor.wire.session import Session
 
 CONTROLLER, WEB, JOB, SHELL = 40, 100, 200, 900

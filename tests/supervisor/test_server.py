@@ -34,8 +34,9 @@ from trio_supervisor.supervisor.server import Server
 from trio_supervisor.testing import simulated
 from trio_supervisor.wire.codec import unparse_operation
 from trio_supervisor.wire.limits import DEFAULT_LIMITS, Limits
-from trio_supervisor.wire.messages import Update, WorkerRecord
+from trio_supervisor.wire.messages import Update
 from trio_supervisor.wire.session import Session
+from trio_supervisor.wire.workers import WorkerRecord
 
 ROOT = 0
 NOBODY = 65534
@@ -241,7 +242,7 @@ async def test_a_stranger_does_not_get_a_workers_calls() -> None:
         answer = await client.call("forward", {"name": "web.0", "operation": operation})
 
         assert answer == {"asked": "who", "arguments": {"loud": True}}
-        find = house.server.registry.find
+        find = house.server.calls.names.find
         assert find(None, "web.0").process_id == 100
         assert find(None, "pid-666").process_id == 666
 
@@ -280,7 +281,7 @@ async def test_a_forwarded_call_streams_its_progress() -> None:
         pytest.param(
             {"name": "web.1"},
             "NotConnected",
-            "web.1 is not connected; it is backoff",
+            "web.1 is not connected (state: backoff)",
             id="not connected",
         ),
         pytest.param({}, "BadRequest", "either connection_id or name", id="nobody"),
@@ -299,13 +300,13 @@ async def test_a_forwarded_call_streams_its_progress() -> None:
         pytest.param(
             {"name": "web.0", "operation": {"do": "cancel", "call": 2}},
             "BadRequest",
-            "cancel is not forwarded",
+            "cancel cannot be forwarded",
             id="a cancel within",
         ),
         pytest.param(
             {"name": "web.0", "operation": {"do": "x", "id": 3, "failed": True}},
             "BadRequest",
-            "not the name of an argument: failed, id",
+            "reserved argument names: failed, id",
             id="an envelope within",
         ),
         pytest.param(
@@ -361,7 +362,7 @@ async def test_a_worker_that_does_not_answer_costs_the_timeout() -> None:
         await register(worker, 7, name="Falcon")
         arguments = {"name": "Falcon", "operation": {"do": "x"}, "timeout": 5}
 
-        with expect("DeadlineExceeded", "Falcon (pid 7) gave no answer to 'x' wit"):
+        with expect("DeadlineExceeded", "Falcon (pid 7) did not answer 'x' within"):
             await client.call("forward", arguments)
 
         assert trio.current_time() == 5
@@ -403,8 +404,8 @@ async def test_a_worker_that_cannot_answer_costs_no_more_than_seconds() -> None:
         await register_stopped(house, 100, "web.0")
         arguments: dict[str, Any] = {"name": "web.0", "timeout": 90}
 
-        text = "web.0 (pid 100) gave no answer to 'x' within 4.5 s, and was last heard "
-        with expect("DeadlineExceeded", f"{text}of 4.5 s ago; it is stopped, as by S"):
+        text = "web.0 (pid 100) did not answer 'x' within 4.5 s; last message 4.5 s ago"
+        with expect("DeadlineExceeded", f"{text}; it is stopped, as by S"):
             await client.call("forward", {**arguments, "operation": {"do": "x"}})
         assert trio.current_time() == 4.5
 
@@ -425,7 +426,7 @@ async def test_a_deadline_that_is_shorter_is_kept() -> None:
     ):
         await register_stopped(house, 100, "web.0")
         operation = {"do": "doctor"}
-        with expect("DeadlineExceeded", "within 2 s, and was last heard of 2.0 s ago"):
+        with expect("DeadlineExceeded", "within 2 s; last message 2.0 s ago"):
             await client.call(
                 "forward", {"name": "web.0", "timeout": 2, "operation": operation}
             )
@@ -464,7 +465,7 @@ async def test_a_fault_in_a_look_from_outside_is_shown() -> None:
         house.connect() as client,
         house.control(fail),
     ):
-        with expect("NotConnected", "web.0 is not connected; it is ready; the look"):
+        with expect("NotConnected", "web.0 is not connected (state: ready); inspect"):
             await client.call("forward", dump)
 
 
@@ -476,12 +477,12 @@ async def test_a_doctor_sees_a_worker_that_could_not_connect() -> None:
         house.connect() as client,
         house.control(see(STOPPED)),
     ):
-        with expect("NotConnected", "web.0 is not connected; it is ready"):
+        with expect("NotConnected", "web.0 is not connected (state: ready)"):
             await client.call("forward", {**doctor, "operation": {"do": "x"}})
         assert trio.current_time() == 0
         report = await client.call("forward", doctor)
         assert [finding["kind"] for finding in report["findings"]] == ["stopped"]
-        assert "it is not connected" in report["data"]
+        assert "within 1.5 s, not connected" in report["data"]
         assert trio.current_time() == 1.5
 
 
@@ -566,7 +567,7 @@ async def test_of_a_worker_that_ends_during_a_call_it_is_said_how(do: str) -> No
         await stream.aclose()
     (answer,) = answers
     if do == "x":
-        assert "web.0 (pid 100) ended before it answered 'x': exit code 3" in answer
+        assert "web.0 (pid 100) exited before it answered 'x': exit code 3" in answer
         assert "post-mortem: /state/web.0.json" in answer
         return
     (finding,) = answer["findings"]
@@ -895,7 +896,7 @@ async def test_a_monitor_restarts_the_incarnation_that_it_saw() -> None:
 
         assert managed.is_ready
         await managed.restart("too large")
-        with pytest.raises(NoSuchWorkerError, match="Falcon is no child of the co"):
+        with pytest.raises(NoSuchWorkerError, match="Falcon was not started by the co"):
             await unmanaged.restart("too large")
 
     (arguments,) = asked
@@ -1067,9 +1068,11 @@ async def test_a_picture_that_nobody_confirms_says_how_old_it_is(
     letter: str, seconds: float, shown: tuple[str, float | None]
 ) -> None:
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("trio_supervisor.supervisor.server.state_of", lambda _: letter)
+        patch.setattr(
+            "trio_supervisor.supervisor.controller_link.state_of", lambda _: letter
+        )
         async with open_house() as house, house.control(refuse_calls) as controller:
             await controller.call("ping", {})
             await trio.sleep(seconds)
-            told = house.server.status(is_full=False)["controller"]
+            told = house.server.calls.status_fields(is_full=False)["controller"]
     assert (told["state"], told["silent_for"]) == shown

@@ -12,16 +12,16 @@ from attrs import define, field
 
 from trio_supervisor.errors import UnknownOperationError
 from trio_supervisor.supervisor.unresponsive import (
-    PATIENCE,
-    Look,
-    diagnosis_of,
-    look_twice,
-    standstill,
-    wait_standstill,
+    ANSWER_WITHIN,
+    InspectWorker,
+    diagnose_blockage,
+    find_blockage,
+    inspect_twice,
+    wait_blocked,
 )
 from trio_supervisor.testing import simulated
 from trio_supervisor.wire.codec import parse_result
-from trio_supervisor.wire.diagnosis import Diagnosis
+from trio_supervisor.wire.diagnosis import Certainty, Diagnosis, Severity
 from trio_supervisor.wire.json_tree import Object
 
 STACKS = (
@@ -62,7 +62,7 @@ class Worker:
         return {}
 
 
-def looking(see: Callable[[int], Object]) -> tuple[Look, list[float]]:
+def looking(see: Callable[[int], Object]) -> tuple[InspectWorker, list[float]]:
     """What looks from outside, and when it did; the n-th look sees ``see(n)``."""
     looks: list[float] = []
     numbers: Iterator[int] = count()
@@ -80,24 +80,24 @@ async def test_a_stopped_worker_is_given_up_after_a_ping_and_two_looks() -> None
     worker = Worker()
     look, looks = looking(lambda number: STOPPED)
 
-    found = await wait_standstill(worker, look)
+    found = await wait_blocked(worker, look)
 
     assert (found.way, found.text) == ("kernel", STOPPED["data"])
-    assert worker.pings == [PATIENCE]
-    assert looks == [2 * PATIENCE, 3 * PATIENCE]
-    assert trio.current_time() == 3 * PATIENCE
+    assert worker.pings == [ANSWER_WITHIN]
+    assert looks == [2 * ANSWER_WITHIN, 3 * ANSWER_WITHIN]
+    assert trio.current_time() == 3 * ANSWER_WITHIN
 
 
 @simulated
 async def test_one_that_keeps_the_interpreter_to_itself_is_given_up() -> None:
     look, _ = looking(lambda number: held(1000 * number))
 
-    found = await wait_standstill(Worker(), look)
+    found = await wait_blocked(Worker(), look)
 
     assert found.way == "faulthandler"
     assert found.place == "/app/service.py:9 in work"
-    assert (found.is_main, found.duration) == (True, PATIENCE)
-    assert trio.current_time() == 3 * PATIENCE
+    assert (found.is_main, found.duration) == (True, ANSWER_WITHIN)
+    assert trio.current_time() == 3 * ANSWER_WITHIN
 
 
 @pytest.mark.parametrize("refuses", [False, True])
@@ -107,7 +107,7 @@ async def test_one_that_answers_pings_is_never_looked_at(refuses: bool) -> None:
     look, looks = looking(lambda number: STOPPED)
 
     with trio.move_on_after(1000):
-        await wait_standstill(worker, look)
+        await wait_blocked(worker, look)
 
     assert trio.current_time() == 1000
     assert looks == []
@@ -127,7 +127,7 @@ async def test_one_that_speaks_is_not_even_asked() -> None:
     async with trio.open_nursery() as nursery:
         nursery.start_soon(speak)
         with trio.move_on_after(1000):
-            await wait_standstill(worker, look)
+            await wait_blocked(worker, look)
         nursery.cancel_scope.cancel()
 
     assert (worker.pings, looks) == ([], [])
@@ -138,7 +138,7 @@ async def test_one_that_only_lacks_the_processor_is_left_alone_more_and_more() -
     look, looks = looking(lambda number: held(number))
 
     with trio.move_on_after(100):
-        await wait_standstill(Worker(), look)
+        await wait_blocked(Worker(), look)
 
     assert trio.current_time() == 100
     assert looks == [3, 4.5, 9, 10.5, 16.5, 18, 27, 28.5, 43.5, 45, 72, 73.5]
@@ -155,7 +155,7 @@ async def test_one_that_speaks_between_two_looks_is_none_that_cannot() -> None:
 
     look, looks = looking(see)
 
-    await wait_standstill(worker, look)
+    await wait_blocked(worker, look)
 
     assert len(looks) == 4
 
@@ -163,7 +163,7 @@ async def test_one_that_speaks_between_two_looks_is_none_that_cannot() -> None:
 @simulated
 async def test_a_worker_that_comes_between_two_looks_is_looked_at_once() -> None:
     look, looks = looking(lambda number: STOPPED)
-    assert await look_twice(look, lambda: False) is None
+    assert await inspect_twice(look, lambda: False) is None
     assert len(looks) == 1
 
 
@@ -189,12 +189,12 @@ async def test_a_worker_that_comes_between_two_looks_is_looked_at_once() -> None
 def test_what_may_go_on_is_not_said_to_stand_still(
     before: dict[str, Any], now: dict[str, Any]
 ) -> None:
-    assert standstill(before, now, 2.0) is None
+    assert find_blockage(before, now, 2.0) is None
 
 
 def test_two_looks_that_are_the_same_are_sure() -> None:
-    assert standstill(STOPPED, STOPPED, 2.0) is not None
-    assert standstill(held(0), held(100), 2.0) is not None
+    assert find_blockage(STOPPED, STOPPED, 2.0) is not None
+    assert find_blockage(held(0), held(100), 2.0) is not None
 
 
 @pytest.mark.parametrize(
@@ -207,16 +207,16 @@ def test_two_looks_that_are_the_same_are_sure() -> None:
 def test_a_diagnosis_of_it_has_its_types(
     now: dict[str, Any], kind: str, title: str
 ) -> None:
-    seen = standstill({**now, "switches": {"8": 0}}, now, 1.5)
+    seen = find_blockage({**now, "switches": {"8": 0}}, now, 1.5)
     assert seen is not None
 
-    fields = diagnosis_of(seen, 77, 4.5, "last heard of 9.0 s ago")
+    fields = diagnose_blockage(seen, 77, 4.5, "last message 9.0 s ago")
 
     diagnosis = parse_result(fields, Diagnosis)
     (finding,) = diagnosis.findings
-    assert (finding.kind, finding.severity) == (kind, "standstill")
-    assert finding.certainty == "sure"
+    assert (finding.kind, finding.severity) == (kind, Severity.STANDSTILL)
+    assert finding.certainty is Certainty.SURE
     assert title in finding.title
     assert finding.title in diagnosis.data
-    assert "no answer in 4.5 s, last heard of 9.0 s ago" in diagnosis.data
+    assert "no answer within 4.5 s, last message 9.0 s ago" in diagnosis.data
     assert (diagnosis.way, diagnosis.duration) == (now["way"], 4.5)

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from tests.kits.wire_examples import CALLS, OPERATION_TYPES, RESULTS, TYPES, default_of
+from tests.kits.wire_examples import CALLS, RESULTS, TYPES, default_of
 from tests.kits.wire_strategies import (
     finite,
     ints,
@@ -26,8 +26,11 @@ from trio_supervisor.errors import (
     UnknownOperationError,
 )
 from trio_supervisor.wire import codec
+from trio_supervisor.wire import controller_messages as c
 from trio_supervisor.wire import messages as m
-from trio_supervisor.wire.messages import NAMES, OPERATIONS
+from trio_supervisor.wire import worker_messages as w
+from trio_supervisor.wire import workers as info
+from trio_supervisor.wire.protocol import MODULES, OPERATIONS, Operation
 from trio_supervisor.wire.session import CallReceived, Session
 
 T = TypeVar("T")
@@ -67,16 +70,21 @@ def _kinds(type_: Any) -> set[str]:
     }[type_]
 
 
+def _hints(type_: type[attrs.AttrsInstance]) -> dict[str, Any]:
+    hints = get_type_hints(type_)
+    return {field.name: hints[field.name] for field in attrs.fields(type_)}
+
+
 def _parse(type_: type[attrs.AttrsInstance], fields: dict[str, Any]) -> object:
-    if type_ in OPERATION_TYPES:
-        return codec.parse_operation(NAMES[type_], fields)
+    if issubclass(type_, Operation):
+        return codec.parse_operation(type_.spec.do, fields)
     return codec.parse_result(fields, type_)
 
 
 FIELDS = [
     pytest.param(type_, name, hint, id=f"{type_.__name__}.{name}")
     for type_ in sorted(TYPES, key=lambda type_: type_.__name__)
-    for name, hint in get_type_hints(type_).items()
+    for name, hint in _hints(type_).items()
 ]
 
 
@@ -92,7 +100,7 @@ def test_a_wrong_type_is_refused_and_the_message_names_the_field(
         with pytest.raises((BadRequestError, RemoteProtocolError)) as caught:
             _parse(type_, good | {name: value})
         assert f"$.{name}" in str(caught.value), kind
-        is_operation = type_ in OPERATION_TYPES
+        is_operation = issubclass(type_, Operation)
         assert isinstance(caught.value, BadRequestError) == is_operation
 
 
@@ -188,13 +196,13 @@ def test_a_worker_record_counts_from_zero() -> None:
     """Of incarnations and of restarts there is no negative number; generations
     count from one.
     """
-    fields = codec.to_fields(EXAMPLES[m.WorkerRecord]) | {"generation": 0}
+    fields = codec.to_fields(EXAMPLES[info.WorkerRecord]) | {"generation": 0}
     with pytest.raises(RemoteProtocolError, match="'generation' must be >= 1"):
-        codec.parse_result(fields, m.WorkerRecord)
+        codec.parse_result(fields, info.WorkerRecord)
     for name in ("incarnation", "restarts"):
-        fields = codec.to_fields(EXAMPLES[m.WorkerRecord]) | {name: -1}
+        fields = codec.to_fields(EXAMPLES[info.WorkerRecord]) | {name: -1}
         with pytest.raises(RemoteProtocolError, match=f"'{name}' must be >= 0"):
-            codec.parse_result(fields, m.WorkerRecord)
+            codec.parse_result(fields, info.WorkerRecord)
 
 
 def test_what_is_wrong_is_quoted_and_not_repeated() -> None:
@@ -207,15 +215,23 @@ def test_what_is_wrong_is_quoted_and_not_repeated() -> None:
 @pytest.mark.parametrize("do", ["", "Ping", "import_orders", "__class__", "x" * 10_000])
 def test_an_operation_that_nobody_knows_is_refused_by_name(do: str) -> None:
     """What a service registered itself is not for this table."""
-    with pytest.raises(UnknownOperationError, match=f"no operation '{do[:50]}") as e:
+    with pytest.raises(
+        UnknownOperationError, match=f"unknown operation '{do[:50]}"
+    ) as e:
         codec.parse_operation(do, {})
     assert len(str(e.value)) < 200
 
 
 def test_every_operation_has_one_name() -> None:
     """And every name one operation."""
-    assert {NAMES[type_]: type_ for type_ in OPERATIONS.values()} == OPERATIONS
-    assert set(get_args(m.Operation)) == set(OPERATIONS.values())
+    assert {type_.spec.do: type_ for type_ in OPERATIONS.values()} == OPERATIONS
+    declared = {
+        value
+        for module in MODULES
+        for value in vars(module).values()
+        if isinstance(value, type) and issubclass(value, Operation)
+    }
+    assert declared - {Operation} == set(OPERATIONS.values())
 
 
 def test_a_number_may_come_without_its_point() -> None:
@@ -235,26 +251,26 @@ STRATEGIES: dict[Any, st.SearchStrategy[Any]] = {
     int: counts,
     float: finite,
     str: texts,
-    m.Names: names,
+    c.Names: names,
     dict[str, Any]: objects,
     dict[str, str]: st.dictionaries(texts, texts, max_size=4),
     dict[str, int]: st.dictionaries(texts, counts, max_size=4),
 }
 BOUNDS: dict[tuple[type, str], st.SearchStrategy[Any]] = {
     (m.Forward, "timeout"): st.floats(0, 86_400, exclude_min=True),
-    (m.Restart, "max_unavailable"): st.integers(1, 2**63 - 1),
-    (m.Denied, "count"): st.integers(1, 2**63 - 1),
-    (m.Health, "kind"): st.sampled_from(["startup", "readiness", "liveness"]),
-    (m.Logs, "tail"): st.integers(0, 10_000),
-    (m.MemoryDump, "path"): st.none()
+    (c.Restart, "max_unavailable"): st.integers(1, 2**63 - 1),
+    (c.ReportDenial, "count"): st.integers(1, 2**63 - 1),
+    (c.Health, "kind"): st.sampled_from(["startup", "readiness", "liveness"]),
+    (c.Logs, "tail"): st.integers(0, 10_000),
+    (w.MemoryDump, "path"): st.none()
     | texts.filter(bool).filter(lambda path: "\0" not in path),
-    (m.MemorySample, "engine"): st.sampled_from(["snapshots", "memray"]),
-    (m.Profile, "interval"): st.floats(0.001, 10),
+    (w.MemorySample, "engine"): st.sampled_from(["snapshots", "memray"]),
+    (w.Profile, "interval"): st.floats(0.001, 10),
     **{
         (type_, "duration"): st.floats(0, 3600, exclude_min=True)
-        for type_ in (m.MemorySample, m.GarbageProfile, m.Profile, m.Doctor)
+        for type_ in (w.MemorySample, w.GarbageProfile, w.Profile, w.Doctor)
     },
-    (m.WorkerRecord, "generation"): st.integers(1, 2**63 - 1),
+    (info.WorkerRecord, "generation"): st.integers(1, 2**63 - 1),
 }
 
 
@@ -264,7 +280,7 @@ def _values(type_: Any) -> st.SearchStrategy[Any]:
     if attrs.has(type_):
         fields = {
             name: BOUNDS.get((type_, name), _values(hint))
-            for name, hint in get_type_hints(type_).items()
+            for name, hint in _hints(type_).items()
         }
         return st.builds(type_, **fields)
     if get_origin(type_) is tuple:
@@ -273,7 +289,7 @@ def _values(type_: Any) -> st.SearchStrategy[Any]:
 
 
 @given(st.one_of([_values(type_) for type_ in OPERATIONS.values()]))
-def test_every_operation_survives_the_wire(operation: m.Operation) -> None:
+def test_every_operation_survives_the_wire(operation: Operation) -> None:
     """Through both sessions, as bytes."""
     do, arguments = codec.unparse_operation(operation)
     _, line = Session(is_connecting=True).call(do, arguments)
@@ -282,7 +298,7 @@ def test_every_operation_survives_the_wire(operation: m.Operation) -> None:
     assert codec.parse_operation(event.do, event.arguments) == operation
 
 
-RESULT_TYPES = [type_ for type_ in TYPES if type_ not in OPERATION_TYPES]
+RESULT_TYPES = [type_ for type_ in TYPES if not issubclass(type_, Operation)]
 
 
 @given(st.one_of([_values(type_) for type_ in RESULT_TYPES]))
@@ -292,7 +308,7 @@ def test_every_result_survives_json(result: attrs.AttrsInstance) -> None:
     assert codec.parse_result(fields, type(result)) == result
 
 
-argument_names = sorted({name for t in TYPES for name in get_type_hints(t)})
+argument_names = sorted({name for t in TYPES for name in _hints(t)})
 arguments = st.dictionaries(st.sampled_from(argument_names), json_values | ints)
 
 
@@ -307,7 +323,7 @@ def test_any_arguments_are_an_operation_or_a_bad_request(
         operation = codec.parse_operation(do, arguments)
     except (BadRequestError, UnknownOperationError):
         return
-    assert NAMES[type(operation)] == do
+    assert operation.spec.do == do
 
 
 @pytest.mark.parametrize(

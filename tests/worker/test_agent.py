@@ -20,7 +20,7 @@ import pytest
 from tests.kits.serving import PATIENCE, short_directory
 from tests.kits.worker import make_boot
 from trio_supervisor.worker.agent import FORCE_AFTER, Agent
-from trio_supervisor.worker.diagnostics import Looking
+from trio_supervisor.worker.diagnostics import WorkerDiagnostics
 from trio_supervisor.worker.handlers import Handlers
 from trio_supervisor.worker.operations import Operations
 
@@ -97,7 +97,7 @@ class Running:
     def __init__(self, directory: Path, lifeline: int, **settings: Any) -> None:
         self.state: dict[str, Any] = {"counter": 1}
         self.stops: queue.Queue[bool] = queue.Queue()
-        looking = Looking("web.3")
+        looking = WorkerDiagnostics("web.3")
         self.agent = Agent(
             make_boot(directory, **{"stop_timeout": 1000.0, **settings}),
             lifeline,

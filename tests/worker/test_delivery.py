@@ -117,7 +117,7 @@ async def test_a_log_gets_the_text_below_its_title(
 @pytest.mark.parametrize("value", [7, "", ["x"], {}, True])
 @pytest.mark.parametrize("name", ["path", "log"])
 async def test_a_way_that_is_no_text_is_refused(name: str, value: object) -> None:
-    with pytest.raises(BadRequestError, match=f"^{name}: expected a text"):
+    with pytest.raises(BadRequestError, match=f"^{name}: expected a nonempty text"):
         check_delivery(call_of("thread_dump", **{name: value}))
 
 

@@ -17,7 +17,7 @@ from trio_supervisor.errors import (
     SpecError,
     UnknownOperationError,
 )
-from trio_supervisor.worker.handlers import Handlers, result_fields
+from trio_supervisor.worker.handlers import Handlers, to_result
 
 
 @frozen
@@ -167,7 +167,7 @@ def test_what_cannot_be_called_by_name_is_refused() -> None:
     def options(**values: int) -> None: ...
 
     for function in (positional, rest, options):
-        with pytest.raises(SpecError, match="cannot be given by its name"):
+        with pytest.raises(SpecError, match="cannot be passed by name"):
             Handlers().add("call", function)
     with pytest.raises(SpecError, match="expected a function"):
         Handlers().add("call", 3)  # type: ignore[arg-type]
@@ -214,9 +214,9 @@ def test_a_partial_function_is_described_as_what_it_calls() -> None:
 
 
 def test_what_does_not_tell_its_parameters_is_refused() -> None:
-    with pytest.raises(SpecError, match=r"does not tell its parameters|by its name"):
+    with pytest.raises(SpecError, match=r"does not declare its parameters|by name"):
         Handlers().add("call", int)
-    with pytest.raises(SpecError, match=r"function: .* does not tell its parameters"):
+    with pytest.raises(SpecError, match=r"function: .* does not declare"):
         Handlers().add("call", Secretive())
 
 
@@ -249,7 +249,7 @@ def test_the_same_name_again_replaces_what_was_there() -> None:
     ],
 )
 def test_a_result_is_made_json(result: object, data: object) -> None:
-    assert result_fields("stats", result) == {"data": data}
+    assert to_result("stats", result) == {"data": data}
 
 
 def itself() -> list[Any]:
@@ -267,16 +267,16 @@ def itself() -> list[Any]:
         ((1, -(2**63) - 1), "[1] is an integer of more than 64 bits"),
         (object(), " is of type object"),
         ({"all": (n for n in "ab")}, ".all is of type generator"),
-        (itself(), " nests too deep, or in itself"),
+        (itself(), " is nested too deeply, or in itself"),
     ],
 )
 def test_a_result_that_json_does_not_have_is_named(
     result: object, problem: str
 ) -> None:
     with pytest.raises(OperationFailedError) as caught:
-        result_fields("stats", result)
+        to_result("stats", result)
     assert str(caught.value) == (
-        f"'stats' returned what is not JSON: its result{problem}"
+        f"'stats' returned what JSON cannot represent: its result{problem}"
     )
 
 

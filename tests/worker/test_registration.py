@@ -31,6 +31,6 @@ async def test_unreachable_supervisor_is_logged_once(
         await Registration("/run/s.ipc", "web.0", dict, lambda call: {}).run()
     assert tries > 5
     assert caplog.messages == [
-        "web.0 is not registered: not permitted to connect to /run/s.ipc as user 1000 "
-        "(Permission denied); trying again"
+        "web.0 is not registered: user 1000 cannot connect to /run/s.ipc "
+        "(Permission denied); retrying"
     ]

@@ -6,6 +6,7 @@ from collections.abc import Coroutine, Mapping, Sequence
 from typing import Any, Final
 
 import trio
+from attrs import frozen
 
 from trio_supervisor.controller import events
 from trio_supervisor.controller.controller import Controller
@@ -15,20 +16,21 @@ from trio_supervisor.errors import (
     UnavailableError,
     UnknownOperationError,
 )
+from trio_supervisor.link.answers import answers, find_answer
 from trio_supervisor.link.peer import Answer, Fields, IncomingCall
 from trio_supervisor.policy.restart import Cause
 from trio_supervisor.process.inspection.black_box import switches_of
 from trio_supervisor.wire.brief import brief
 from trio_supervisor.wire.codec import parse_operation, to_fields
-from trio_supervisor.wire.messages import (
+from trio_supervisor.wire.controller_messages import (
     AbortReload,
-    Denied,
     Events,
     Health,
     Inspect,
     Logs,
     Reload,
     ReloadReport,
+    ReportDenial,
     Restart,
     Scale,
     Shutdown,
@@ -42,45 +44,78 @@ _BURIED_WITHIN: Final = 1.2
 
 
 def answer(controller: Controller, call: IncomingCall) -> Answer:
-    """Answer *call*, or return what does."""
-    match parse_operation(call.do, call.arguments):
-        case Restart() as operation:
-            return _restart(controller, operation)
-        case Stop(names=names):
-            controller.choose(names)
-            return _stop(controller, names)
-        case Start(names=names):
-            controller.choose(names)
-            return _done(controller, controller.start(*names))
-        case Scale(counts=counts):
-            return _scale(controller, counts)
-        case Reload() as operation:
-            return _reload(controller, operation)
-        case AbortReload():
-            return _done(controller, controller.abort_reload())
-        case Health(kind=kind):
-            return to_fields(controller.health(kind))
-        case Inspect(name=name, process_id=process_id):
-            return _inspect(controller, name, process_id)
-        case Denied() as denied:
-            controller.on_event(
-                events.CallDenied(
-                    name=denied.name,
-                    process_id=denied.process_id,
-                    operation=denied.operation,
-                    needed=denied.needed,
-                    count=denied.count,
-                )
+    """Answer *call*, or return the coroutine that does."""
+    operation = parse_operation(call.do, call.arguments)
+    if (method := find_answer(PassedOnCalls(controller), operation)) is None:
+        raise UnknownOperationError(f"the controller has no operation {brief(call.do)}")
+    return method(operation, call)
+
+
+@frozen
+class PassedOnCalls:
+    """Carries out the calls that the supervisor makes or passes on."""
+
+    _controller: Controller
+
+    @answers(Restart)
+    def restart(self, operation: Restart, call: IncomingCall) -> Answer:
+        return _restart(self._controller, operation)
+
+    @answers(Stop)
+    def stop(self, operation: Stop, call: IncomingCall) -> Answer:
+        self._controller.choose(operation.names)
+        return _stop(self._controller, operation.names)
+
+    @answers(Start)
+    def start(self, operation: Start, call: IncomingCall) -> Answer:
+        self._controller.choose(operation.names)
+        return _done(self._controller, self._controller.start(*operation.names))
+
+    @answers(Scale)
+    def scale(self, operation: Scale, call: IncomingCall) -> Answer:
+        return _scale(self._controller, operation.counts)
+
+    @answers(Reload)
+    def reload(self, operation: Reload, call: IncomingCall) -> Answer:
+        return _reload(self._controller, operation)
+
+    @answers(AbortReload)
+    def abort_reload(self, operation: AbortReload, call: IncomingCall) -> Answer:
+        return _done(self._controller, self._controller.abort_reload())
+
+    @answers(Health)
+    def health(self, operation: Health, call: IncomingCall) -> Answer:
+        return to_fields(self._controller.health(operation.kind))
+
+    @answers(Inspect)
+    def inspect(self, operation: Inspect, call: IncomingCall) -> Answer:
+        return _inspect(self._controller, operation.name, operation.process_id)
+
+    @answers(ReportDenial)
+    def report_denial(self, operation: ReportDenial, call: IncomingCall) -> Answer:
+        self._controller.on_event(
+            events.CallDenied(
+                name=operation.name,
+                process_id=operation.process_id,
+                operation=operation.operation,
+                needed=operation.needed,
+                count=operation.count,
             )
-            return {}
-        case Events(follow=follow):
-            return _events(controller, call, follow)
-        case Logs() as operation:
-            return _logs(controller, call, operation)
-        case Shutdown(wait=wait):
-            controller.shutdown("shutdown requested by a client")
-            return _until_stopped(controller, call) if wait else {}
-    raise UnknownOperationError(f"the controller has no operation {brief(call.do)}")
+        )
+        return {}
+
+    @answers(Events)
+    def events(self, operation: Events, call: IncomingCall) -> Answer:
+        return _events(self._controller, call, operation.follow)
+
+    @answers(Logs)
+    def logs(self, operation: Logs, call: IncomingCall) -> Answer:
+        return _logs(self._controller, call, operation)
+
+    @answers(Shutdown)
+    def shutdown(self, operation: Shutdown, call: IncomingCall) -> Answer:
+        self._controller.shutdown("shutdown requested by a client")
+        return _until_stopped(self._controller, call) if operation.wait else {}
 
 
 async def _done(controller: Controller, work: Coroutine[Any, Any, None]) -> Fields:

@@ -90,8 +90,9 @@ from trio_supervisor.process.output.hub import OutputHub
 from trio_supervisor.process.spawn.environment import MARKER_VARIABLE, PROCESS_VARIABLE
 from trio_supervisor.process.threads import run_in_thread
 from trio_supervisor.tasks import open_nursery
+from trio_supervisor.wire.controller_messages import HealthReport
 from trio_supervisor.wire.json_tree import Object
-from trio_supervisor.wire.messages import HealthReport, WorkerRecord
+from trio_supervisor.wire.workers import WorkerRecord
 
 logger = logging.getLogger(__name__)
 

@@ -23,8 +23,9 @@ from trio_supervisor.tasks import open_nursery
 from trio_supervisor.wire.codec import parse_result, unparse_operation
 from trio_supervisor.wire.json_tree import Object
 from trio_supervisor.wire.limits import TRUSTED_LIMITS
-from trio_supervisor.wire.messages import Update, UpdateReport, WorkerRecord
+from trio_supervisor.wire.messages import Update, UpdateReport
 from trio_supervisor.wire.session import Session
+from trio_supervisor.wire.workers import WorkerRecord
 
 logger = logging.getLogger(__name__)
 

@@ -7,8 +7,8 @@ from collections.abc import Callable, Iterable
 from attrs import define, field
 
 from trio_supervisor.controller.child.child import Child
-from trio_supervisor.wire.messages import Gone, WorkerRecord
-from trio_supervisor.wire.workers_digest import Key, PictureDigest
+from trio_supervisor.wire.workers import Gone, WorkerRecord
+from trio_supervisor.wire.workers_digest import Key, RecordsDigest
 
 
 @define(eq=False)
@@ -34,7 +34,7 @@ class Roster:
     _workers: dict[Key, list[Child]] = field(factory=dict, init=False)
     _keys: dict[Child, Key] = field(factory=dict, init=False)
     _dirty: dict[Key, None] = field(factory=dict, init=False)
-    _digest: PictureDigest = field(factory=PictureDigest, init=False)
+    _digest: RecordsDigest = field(factory=RecordsDigest, init=False)
 
     def __bool__(self) -> bool:
         return bool(self._dirty)

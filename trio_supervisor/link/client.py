@@ -18,30 +18,26 @@ from trio_supervisor.link.foreign_server import PROBE, conversation, is_foreign
 from trio_supervisor.link.peer import OnProgress, Peer, open_peer
 from trio_supervisor.tasks import combined, interrupt_safe, open_nursery, single
 from trio_supervisor.wire.codec import parse_result, unparse_operation
-from trio_supervisor.wire.json_tree import Object
-from trio_supervisor.wire.messages import (
+from trio_supervisor.wire.controller_messages import (
     AbortReload,
     Events,
-    Forward,
     Health,
     HealthReport,
     Logs,
-    Operation,
-    Ping,
     Reload,
     ReloadReport,
     Restart,
     Scale,
     Shutdown,
     Start,
-    Status,
-    StatusReport,
     Stop,
-    Workers,
-    WorkerStatus,
 )
+from trio_supervisor.wire.json_tree import Object
+from trio_supervisor.wire.messages import Forward, Ping, Status, StatusReport, Workers
+from trio_supervisor.wire.operation import Operation
 from trio_supervisor.wire.reports import ThreadReport
 from trio_supervisor.wire.session import Session
+from trio_supervisor.wire.workers import WorkerStatus
 
 
 @define(eq=False)

@@ -6,23 +6,18 @@ from collections.abc import Collection
 from types import MappingProxyType
 from typing import Final
 
+from trio_supervisor.wire.protocol import OPERATIONS
+
+_NEEDED: Final = {
+    do: type_.spec.may for do, type_ in OPERATIONS.items() if type_.spec.may
+}
 GRANTS: Final = MappingProxyType(
     {
-        "status": ("status", "workers"),
-        "health": ("health",),
-        "events": ("events",),
-        "logs": ("logs",),
-        "forward": ("forward",),
-        "start": ("start",),
-        "stop": ("stop",),
-        "restart": ("restart",),
-        "scale": ("scale",),
-        "reload": ("reload", "abort_reload"),
-        "shutdown": ("shutdown",),
+        grant: tuple(do for do, needed in _NEEDED.items() if needed == grant)
+        for grant in dict.fromkeys(_NEEDED.values())
     }
 )
 """Values of the option ``may``, with the operations that each permits."""
-_NEEDED: Final = {do: name for name, allowed in GRANTS.items() for do in allowed}
 
 
 def missing_grant(

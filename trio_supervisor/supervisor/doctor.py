@@ -14,7 +14,7 @@ import trio
 from attrs import frozen
 
 from trio_supervisor.diagnostics.diagnosis_text import describe
-from trio_supervisor.policy.doctor.findings import Problem, size
+from trio_supervisor.policy.doctor.findings import size
 from trio_supervisor.policy.doctor.growth import FULL
 from trio_supervisor.policy.doctor.unresponsive import (
     End,
@@ -25,19 +25,19 @@ from trio_supervisor.policy.doctor.unresponsive import (
 )
 from trio_supervisor.process.inspection.inspection import FROZEN
 from trio_supervisor.process.inspection.kernel_threads import ThreadView, view_threads
-from trio_supervisor.wire import diagnosis as wire
 from trio_supervisor.wire.codec import to_fields
+from trio_supervisor.wire.diagnosis import Diagnosis, Finding
 from trio_supervisor.wire.json_tree import Object
-from trio_supervisor.wire.messages import WorkerRecord
+from trio_supervisor.wire.workers import WorkerRecord
 
 _SHOWN: Final = 5
 """Threads and children shown."""
-_LAST: Final = 3
+_LAST_LINES: Final = 3
 """Lines of output shown."""
 
 
 @frozen(kw_only=True)
-class Sample:
+class ProcessSample:
     """What the system reports of a process at one moment."""
 
     at: float
@@ -51,8 +51,8 @@ class Sample:
     children: tuple[str, ...]
 
     @classmethod
-    def take(cls, process_id: int) -> Sample | None:
-        """Sample a process; None: it has exited, or access is denied."""
+    def take(cls, process_id: int) -> ProcessSample | None:
+        """ProcessSample a process; None: it has exited, or access is denied."""
         import psutil
 
         try:
@@ -92,7 +92,7 @@ async def examine_from_outside(
     last_lines: tuple[str, ...],
     problem: str = "",
 ) -> Object | None:
-    """Return the fields of a `Diagnosis` of a process without an agent that answers.
+    """Return the fields of a `Diagnosis` of a process whose agent does not answer.
 
     Return None if the process exits during the examination. A cancellation leaves
     nothing behind.
@@ -107,17 +107,17 @@ async def examine_from_outside(
         text = " ".join(word for word in why if word)
         finding = down(record.name, record.state, text, last_lines)
         return _fields([finding], 0.0, [_history(record)], _WITHOUT_PROCESS)
-    first = await trio.to_thread.run_sync(Sample.take, record.process_id)
+    first = await trio.to_thread.run_sync(ProcessSample.take, record.process_id)
     await trio.sleep(duration)
-    last = await trio.to_thread.run_sync(Sample.take, record.process_id)
+    last = await trio.to_thread.run_sync(ProcessSample.take, record.process_id)
     if first is None or last is None or not last.threads:
         return None
     state = FROZEN.get(last.threads[0].state)
     findings = [] if state is None else [stopped(state, record.process_id)]
     if last.limit is not None and (last.descriptors or 0) >= FULL * last.limit:
         findings.append(out_of_descriptors(last.descriptors or 0, last.limit))
-    lines = [*_looked_at(first, last), _history(record)]
-    lines += [f"last output: {line}" for line in last_lines[-_LAST:]]
+    lines = [*_describe_samples(first, last), _history(record)]
+    lines += [f"last output: {line}" for line in last_lines[-_LAST_LINES:]]
     left_out = _COMMAND if not record.connects else _NOT_CONNECTED
     if problem:
         left_out = (f"its Python code: {problem}",)
@@ -146,13 +146,13 @@ def diagnose_end(
         ),
         _successor(record, now),
     )
-    return _fields([finding], duration, [_history(now or record)], _ENDED, "ended")
+    return _fields([finding], duration, [_history(now or record)], _EXITED, "ended")
 
 
 _COMMAND: Final = ("its code: a command has no agent",)
 _NOT_CONNECTED: Final = ("its Python code: its agent is not connected",)
 _WITHOUT_PROCESS: Final = ("its process: it has none",)
-_ENDED: Final = ("everything else: the process has exited",)
+_EXITED: Final = ("everything else: the process has exited",)
 
 
 def _successor(record: WorkerRecord, now: WorkerRecord | None) -> str:
@@ -165,7 +165,7 @@ def _successor(record: WorkerRecord, now: WorkerRecord | None) -> str:
     return f"pid {now.process_id} replaces it ({now.state})."
 
 
-def _looked_at(first: Sample, last: Sample) -> list[str]:
+def _describe_samples(first: ProcessSample, last: ProcessSample) -> list[str]:
     main, *others = last.threads
     passed = max(1e-9, last.at - first.at)
     used = max(0.0, last.processor - first.processor) / passed
@@ -195,16 +195,16 @@ def _history(record: WorkerRecord) -> str:
 
 
 def _fields(
-    findings: list[Problem],
+    findings: list[Finding],
     duration: float,
     looked_at: list[str],
     left_out: tuple[str, ...],
     way: str = "outside",
 ) -> Object:
-    found = wire.Diagnosis(
+    found = Diagnosis(
         data="",
         duration=duration,
-        findings=tuple(wire.Finding(**finding.as_plain()) for finding in findings),
+        findings=tuple(findings),
         looked_at=tuple(looked_at),
         left_out=left_out,
         overhead=0.0,

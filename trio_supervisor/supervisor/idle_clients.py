@@ -1,4 +1,4 @@
-"""Clients that connect, and make no call: told once, then left alone."""
+"""Limit the clients that connect and make no call."""
 
 from __future__ import annotations
 
@@ -8,42 +8,43 @@ from typing import Final
 
 from attrs import define, field
 
-# Each holds a descriptor, and a buffer or two.
-_KEPT: Final = 64
+# Each of them costs a descriptor and some buffers.
+_MAX_IDLE: Final = 64
 _REMEMBERED: Final = 1024
 
 
 @define(eq=False)
-class QuietClients:
-    """Which processes have been told that their connection made no call.
+class IdleClients:
+    """Idle connections that may stay open.
 
-    A Ruby client that only waits connects again as soon as it is hung up on. It is told
-    the first time; its next connection stays open, within a bound on such connections.
+    A Ruby client that only waits reconnects as soon as its connection is closed. The
+    first idle connection of a process is therefore closed with an error; later ones
+    stay open, at most 64 of all processes together.
     """
 
-    _told: dict[int, None] = field(factory=dict, init=False)
-    """Process ids, the oldest first."""
-    _kept: int = field(default=0, init=False)
+    _warned: dict[int, None] = field(factory=dict, init=False)
+    """Process ids whose first idle connection was closed, oldest first."""
+    _idle: int = field(default=0, init=False)
 
-    def tolerates(self, process_id: int | None) -> bool:
-        """Say whether a quiet connection of that process may stay open.
+    def may_stay(self, process_id: int | None) -> bool:
+        """Return whether an idle connection of that process may stay open.
 
-        If not, the caller tells the process and hangs up.
+        If it may not, the caller reports the error to the process and hangs up.
         """
         if process_id is None:
             return False
-        if process_id in self._told:
-            return self._kept < _KEPT
-        self._told[process_id] = None
-        if len(self._told) > _REMEMBERED:
-            del self._told[next(iter(self._told))]
+        if process_id in self._warned:
+            return self._idle < _MAX_IDLE
+        self._warned[process_id] = None
+        if len(self._warned) > _REMEMBERED:
+            del self._warned[next(iter(self._warned))]
         return False
 
     @contextmanager
-    def one_more(self) -> Iterator[None]:
-        """Count a quiet connection for the length of the block."""
-        self._kept += 1
+    def counted(self) -> Iterator[None]:
+        """Count an idle connection for the length of the block."""
+        self._idle += 1
         try:
             yield
         finally:
-            self._kept -= 1
+            self._idle -= 1

@@ -1,4 +1,4 @@
-"""Tell operators from workers, and what a worker may ask."""
+"""Distinguish operators from workers, and decide what a worker may call."""
 
 from __future__ import annotations
 
@@ -12,8 +12,9 @@ from trio_supervisor.link.peer import IncomingCall
 from trio_supervisor.policy.roles import missing_grant
 from trio_supervisor.process.cleanup.ancestry import Ancestry
 from trio_supervisor.supervisor.registry import Registry
+from trio_supervisor.wire.controller_messages import ReportDenial
 from trio_supervisor.wire.json_tree import Object
-from trio_supervisor.wire.messages import Denied, WorkerRecord
+from trio_supervisor.wire.workers import WorkerRecord
 
 _FREE: Final = frozenset({"ping", "register"})
 _REMEMBERED: Final = 1024
@@ -21,20 +22,20 @@ _REMEMBERED: Final = 1024
 
 @define(eq=False)
 class Denials:
-    """Tells of calls that were denied: the first of a kind, and then each doubling."""
+    """Reports denied calls: the first of a kind, then whenever their number doubles."""
 
-    _tell: Callable[[Denied], None]
+    _report: Callable[[ReportDenial], None]
     _counts: dict[tuple[str, str], int] = field(factory=dict, init=False)
 
     def note(self, who: str, process_id: int | None, do: str, needed: str) -> None:
-        """Count one more."""
+        """Count a denied call; report it if its count is a power of two."""
         key = (who, do)
         if key not in self._counts and len(self._counts) >= _REMEMBERED:
             del self._counts[next(iter(self._counts))]
         count = self._counts[key] = self._counts.get(key, 0) + 1
         if count & (count - 1) == 0:
-            self._tell(
-                Denied(
+            self._report(
+                ReportDenial(
                     name=who,
                     process_id=process_id,
                     operation=do,
@@ -46,27 +47,27 @@ class Denials:
 
 @frozen(kw_only=True)
 class Role:
-    """Who is at the other end of a connection that may not do everything."""
+    """The process at the other end of a connection with limited permissions."""
 
     record: WorkerRecord | None
-    """The worker that it is, or descends from; None: not known, or a stranger."""
+    """The worker that it is, or descends from; None: unknown or unmanaged."""
     process_ids: tuple[int, ...]
-    """It itself, and what it descends from."""
+    """Its own, then those of its ancestors."""
 
     @property
     def name(self) -> str:
-        """What it is called in a message."""
+        """Name for messages."""
         if self.record is not None:
             return self.record.name
         return f"pid-{self.process_ids[0]}" if self.process_ids else "unknown"
 
     @property
     def may(self) -> tuple[str, ...]:
-        """What its service grants it."""
+        """``may`` of its service."""
         return self.record.may if self.record is not None else ()
 
     def own(self, status: Object) -> Object:
-        """Return of a `StatusReport` what is about itself."""
+        """Return the part of a `StatusReport` that is about this process."""
         pids = set(self.process_ids)
         if self.record is not None and self.record.process_id is not None:
             pids = {self.record.process_id}
@@ -82,10 +83,10 @@ class Role:
 
 
 def is_free(call: IncomingCall) -> bool:
-    """Whether every connection may make *call*.
+    """Return whether every connection may make *call*.
 
-    A ``cancel`` comes to nobody: it ends calls of the connection itself. A ``forward``
-    to the connection without an id is how our clients find out whose server it is.
+    ``cancel`` never arrives here: it ends calls of the connection itself. With a
+    ``forward`` to an empty connection id, clients find out which server answers.
     """
     if call.do == "forward":
         return call.arguments.get("connection_id") == ""
@@ -93,7 +94,7 @@ def is_free(call: IncomingCall) -> bool:
 
 
 def is_own_status(call: IncomingCall, role: Role) -> bool:
-    """Whether *call* is for a status of which *role* may see only its own part."""
+    """Return whether *role* gets only its own part of the status for *call*."""
     if missing_grant(call.do, role.may) != "status":
         return False
     return call.do == "status" or call.arguments.get("wait_ready", False) is False
@@ -101,7 +102,7 @@ def is_own_status(call: IncomingCall, role: Role) -> bool:
 
 @define(eq=False, kw_only=True)
 class Gatekeeper:
-    """Decides for the connections of one supervisor."""
+    """Decides what the connections of one supervisor may do."""
 
     registry: Registry
     controller_pid: int
@@ -110,10 +111,10 @@ class Gatekeeper:
     denials: Denials
 
     def role_of(self, origin: Ancestry | None, registered: int | None) -> Role | None:
-        """Return what a connection is; None: an operator's, who may do everything.
+        """Return the role of a connection; None: an operator's, without limits.
 
         Args:
-            origin: Where its process comes from; None: this system does not tell.
+            origin: Ancestors of its process; None: this system does not tell.
             registered: The process id that it registered with; None: it has not.
         """
         by_pid = {
@@ -136,10 +137,10 @@ class Gatekeeper:
         return None
 
     def check(self, call: IncomingCall, role: Role) -> None:
-        """Check that *role* permits *call*.
+        """Check that *role* may make *call*.
 
         Raises:
-            NotPermittedError: it does not; the message names the option to set.
+            NotPermittedError: it may not; the message names the option to set.
         """
         is_reload = call.do == "restart" and call.arguments.get("signal") == "HUP"
         needed = missing_grant(call.do, role.may, is_reload=is_reload)
@@ -150,11 +151,11 @@ class Gatekeeper:
         if role.record is None:
             raise NotPermittedError(
                 f"{call.do!r} is for operators: process {pid} belongs to no running "
-                f"worker whose service may ask for it"
+                f'worker with may=("{needed}",)'
             )
         raise NotPermittedError(
             f"{role.name} may not call {call.do!r}; its service "
-            f'{role.record.service!r} needs may=("{needed}",) for that'
+            f'{role.record.service!r} needs may=("{needed}",)'
         )
 
     def _below_controller(self, origin: Ancestry) -> tuple[int, ...]:

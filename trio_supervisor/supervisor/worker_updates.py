@@ -1,4 +1,4 @@
-"""What the controller says of its workers, taken in in sequence."""
+"""Apply the controller's updates of its workers in sequence."""
 
 from __future__ import annotations
 
@@ -9,35 +9,40 @@ from attrs import define, field
 from trio_supervisor.supervisor.registry import Registry
 from trio_supervisor.wire.codec import to_fields
 from trio_supervisor.wire.json_tree import Object
-from trio_supervisor.wire.messages import Update, UpdateReport, WorkerRecord
-from trio_supervisor.wire.workers_digest import PictureDigest
+from trio_supervisor.wire.messages import Update, UpdateReport
+from trio_supervisor.wire.workers import WorkerRecord
+from trio_supervisor.wire.workers_digest import RecordsDigest
 
 logger = logging.getLogger(__name__)
 
 
 @define(eq=False)
 class Updates:
-    """Applies updates to a registry, each only after the one before it.
+    """Applies updates to a registry, each only after the previous one.
 
-    After a gap the registry counts as not informed until the next snapshot, which the
-    controller sends when it compares the two pictures.
+    After a gap the registry is outdated until the next snapshot, which the controller
+    sends when it next compares the digests.
     """
 
     _registry: Registry
     _sequence: int | None = field(default=None, init=False)
-    """Of the last update that was applied; None: a snapshot has to come first."""
+    """Sequence number of the last applied update; None: only a snapshot is accepted."""
     _parts: list[WorkerRecord] | None = field(default=None, init=False)
-    """What has come of a snapshot so far."""
-    _digest: PictureDigest = field(factory=PictureDigest, init=False)
+    """Records of the snapshot that has arrived in part."""
+    _digest: RecordsDigest = field(factory=RecordsDigest, init=False)
 
     def take(self, update: Update) -> Object:
         """Apply *update*; return the answer to it."""
         if update.is_snapshot:
             self._parts = []
         elif self._sequence is None or update.sequence != self._sequence + 1:
-            logger.debug("update %d after %s", update.sequence, self._sequence)
+            logger.debug(
+                "update %d follows %s; waiting for a snapshot",
+                update.sequence,
+                self._sequence,
+            )
             self._sequence = self._parts = None
-            self._registry.doubt()
+            self._registry.mark_outdated()
             return self._answer(update)
         self._sequence = update.sequence
         if self._parts is None:

@@ -19,7 +19,7 @@ from attrs import define, field
 from trio_supervisor.process.notify.sd_notify import Notifier
 from trio_supervisor.process.spawn.boot import WorkerBoot
 from trio_supervisor.process.spawn.code_source import Pickled
-from trio_supervisor.worker.handlers import Handlers, result_fields
+from trio_supervisor.worker.handlers import Handlers, to_result
 from trio_supervisor.worker.instance import SyncWorker, Worker
 
 AnyWorker = TypeVar("AnyWorker", Worker, SyncWorker)
@@ -79,7 +79,7 @@ class RunningWorker(Generic[AnyWorker]):
             result = await anyio.to_thread.run_sync(run)
         elif inspect.isawaitable(result := run()):
             result = await result
-        return result_fields(name, result)["data"]
+        return to_result(name, result)["data"]
 
     def _hear(self, text: str) -> None:
         """Take in a notification, in the thread of the event loop."""

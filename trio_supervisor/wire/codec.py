@@ -1,4 +1,4 @@
-"""Operations and results to the fields of a message and back, typed by cattrs."""
+"""Convert operations and results to the fields of a message and back, with cattrs."""
 
 from __future__ import annotations
 
@@ -21,32 +21,30 @@ from trio_supervisor.wire.brief import brief, cut
 from trio_supervisor.wire.json_tree import Object
 from trio_supervisor.wire.limits import MAX_ITEMS, MAX_NAME
 from trio_supervisor.wire.messages import (
-    NAMES,
-    OPERATIONS,
     Forward,
-    Operation,
     Ping,
     Register,
-    Registered,
+    RegisterReport,
     Status,
     StatusReport,
     Update,
     Workers,
 )
+from trio_supervisor.wire.protocol import OPERATIONS, Operation
 
 T = TypeVar("T")
 
 
 def _exactly(value: object, type_: type) -> object:
     # By default cattrs *converts* primitives: "false" becomes True and 3.7 becomes 3.
-    # On a wire, the wrong type is the peer's bug: say so.
+    # On the wire a wrong type is a bug of the peer: report it.
     if type(value) is not type_:
         raise TypeError(f"expected {type_.__name__}, got {brief(value)}")
     return value
 
 
 def _number(value: object, _: type) -> float:
-    # A peer in another language may write 3.0 as 3. A bool is no number.
+    # A peer in another language may write 3.0 as 3. To Python, bool is an int.
     if isinstance(value, bool) or not isinstance(value, int | float):
         raise TypeError(f"expected a number, got {brief(value)}")
     return float(value)
@@ -75,8 +73,8 @@ def _array_hook(
             raise TypeError(f"expected an array, got {brief(value)}")
         _check_size(value, limit)
         items = []
-        # At the first bad one it is over: cattrs itself keeps an error for each, of
-        # which a megabyte of numbers makes 1.7 GB.
+        # Stop at the first bad item: cattrs itself keeps an error for each, which takes
+        # 1.7 GB for a megabyte of numbers.
         for index, item in enumerate(value):
             try:
                 items.append(structure_item(item, item_type))
@@ -88,7 +86,7 @@ def _array_hook(
 
 
 def _numbers(value: object, type_: type) -> dict[str, int]:
-    """Return an object of whole numbers; the first that is none is the error."""
+    """Return an object of integers; raise for the first value that is not one."""
     found = _object(value, type_)
     _check_size(found, MAX_ITEMS)
     for key, item in found.items():
@@ -109,9 +107,9 @@ def _check_size(value: Sized, limit: int | None) -> None:
 def _at(
     exc: Exception, index: int | str, type_: type, item_type: type
 ) -> cattrs.IterableValidationError:
-    """Return *exc* as cattrs' error of the one element that it is about."""
+    """Wrap *exc* in cattrs' error for the element at *index*."""
     note = f"Structuring {type_} @ index {index!r}"
-    # As cattrs does it: notes are appended as they are.
+    # Like cattrs: `add_note` would accept only strings.
     notes = [
         *getattr(exc, "__notes__", ()),
         IterableValidationNote(note, index, item_type),
@@ -125,7 +123,7 @@ def _is_literal(type_: object) -> bool:
 
 
 def _literal(value: object, type_: type) -> object:
-    # To Python, True is a 1. And cattrs raises here what names no argument.
+    # To Python, True == 1; and the error of cattrs does not name the argument.
     choices = {
         repr(plain := one.value if isinstance(one, Enum) else one): (plain, one)
         for one in get_args(type_)
@@ -152,8 +150,8 @@ def _base64(value: bytes | bytearray) -> str:
 def make_strict_converter() -> cattrs.Converter:
     """Return a converter that refuses wrong types and ignores unknown fields.
 
-    Bytes are strings in base64: by default cattrs has them in base85, which few can
-    read, and takes nearly every string for that.
+    Bytes are base64 strings. By default cattrs uses base85, which few peers can read,
+    and accepts nearly every string as such.
     """
     converter = make_converter()
     for primitive in (str, int, bool):
@@ -170,54 +168,57 @@ def make_strict_converter() -> cattrs.Converter:
 
 
 _converter = make_strict_converter()
-_HURRIED = (Ping, Register, Registered, Forward, Update, Status, Workers, StatusReport)
+_URGENT = (
+    *(Ping, Register, RegisterReport, Forward, Update),
+    *(Status, Workers, StatusReport),
+)
 
 
 def prepare() -> None:
-    """Build now what is built at the first message of each type: of those in a hurry.
+    """Build the converters of the messages that a start waits for.
 
-    A worker that has just begun is waited for; who looks into one has time.
+    cattrs builds a converter at the first message of its type; diagnostics can wait.
     """
-    for type_ in _HURRIED:
+    for type_ in _URGENT:
         _converter.get_structure_hook(type_)
         _converter.get_unstructure_hook(type_)
 
 
 def parse_operation(do: str, arguments: Mapping[str, object]) -> Operation:
-    """Give a call its type.
+    """Return the operation *do* with *arguments*.
 
     Raises:
         UnknownOperationError: the protocol has no operation *do*.
-        BadRequestError: *arguments* do not fit it; the message names each bad field.
+        BadRequestError: *arguments* are invalid; the message names each bad field.
     """
     if (type_ := OPERATIONS.get(do)) is None:
-        raise UnknownOperationError(f"there is no operation {brief(do)}")
+        raise UnknownOperationError(f"unknown operation {brief(do)}")
     return _structure(arguments, type_, BadRequestError)
 
 
 def unparse_operation(operation: Operation) -> tuple[str, Object]:
     """Return the ``do`` and the arguments of *operation*."""
-    return NAMES[type(operation)], to_fields(operation)
+    return operation.spec.do, to_fields(operation)
 
 
 def to_fields(value: object) -> Object:
-    """Return the fields of the attrs object *value*, down to what JSON has."""
+    """Return the fields of the attrs object *value* as JSON values."""
     fields: Object = _converter.unstructure(value)
     return fields
 
 
 def parse_result(fields: Mapping[str, object], type_: type[T]) -> T:
-    """Give the fields of an answer their type.
+    """Return the fields of an answer as an object of *type_*.
 
     Raises:
-        RemoteProtocolError: they do not fit; the message names each bad field.
+        RemoteProtocolError: *fields* are invalid; the message names each bad field.
     """
     return _structure(fields, type_, RemoteProtocolError)
 
 
-def in_words(exc: BaseException, type_: type | None) -> str:
-    """Return one error of many as text, for `cattrs.transform_error`."""
-    # What our hooks and attrs' validators say is better than "invalid value".
+def describe_error(exc: BaseException, type_: type | None) -> str:
+    """Return the text of one error, for `cattrs.transform_error`."""
+    # Our hooks and attrs' validators are more precise than "invalid value".
     if type(exc) in (TypeError, ValueError) and exc.args:
         return cut(str(exc.args[0]))
     return cut(format_exception(exc, type_))
@@ -229,7 +230,7 @@ def _structure(
     try:
         return _converter.structure(fields, type_)
     except cattrs.BaseValidationError as exc:
-        problems = cattrs.transform_error(exc, format_exception=in_words)
+        problems = cattrs.transform_error(exc, format_exception=describe_error)
         raise error(cut("; ".join(problems))) from None
     except (ValueError, KeyError, TypeError, RecursionError) as exc:
         raise error(cut(f"{type(exc).__name__}: {exc}")) from None

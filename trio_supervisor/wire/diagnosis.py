@@ -1,7 +1,8 @@
-"""What a doctor says of a worker, as data."""
+"""What the doctor reports about a worker, as data."""
 
 from __future__ import annotations
 
+from enum import Enum
 from typing import Any
 
 from attrs import field, frozen
@@ -10,26 +11,41 @@ from attrs.validators import instance_of
 _data = instance_of(str)
 
 
+class Severity(Enum):
+    """Effect of a finding on the worker, the worst first."""
+
+    STANDSTILL = "standstill"
+    """It does not make progress."""
+    DANGER = "danger"
+    """It will soon fail or stop making progress."""
+    TROUBLE = "trouble"
+    """It works, but worse than it could or than it did before."""
+
+
+class Certainty(Enum):
+    """Reliability of a finding, the most certain first."""
+
+    SURE = "sure"
+    LIKELY = "likely"
+    POSSIBLE = "possible"
+    """It may be intended."""
+
+
 @frozen(kw_only=True)
 class Finding:
-    """Something that is wrong, in plain words."""
+    """One problem of a worker."""
 
     kind: str
-    """``ended``, ``down``, ``stopped``, ``deadlock``, ``stuck``, ``spinning``,
-    ``garbage``, ``lag``, ``tasks``, ``threads``, ``descriptors``, ``leak`` or
-    ``memory``."""
+    """One of `trio_supervisor.policy.doctor.findings.KINDS`."""
     title: str
-    """In one line: what, and where."""
+    """What and where, in one line."""
     text: str
     evidence: tuple[str, ...]
-    """Lines: a stack, who holds what, what there is more of."""
+    """Lines such as a stack, the holders of objects, or what has grown."""
     advice: str
     """What to do, and which commands show more."""
-    severity: str
-    """``standstill``: it does not get on; ``danger``: it soon will not; ``trouble``: it
-    does so worse than it could."""
-    certainty: str
-    """``sure``, ``likely``, or ``possible``: it may be meant so."""
+    severity: Severity
+    certainty: Certainty
 
 
 @frozen(kw_only=True)
@@ -37,22 +53,23 @@ class Diagnosis:
     """The answer to `Doctor`."""
 
     data: str = field(validator=_data)
-    """The whole as text."""
+    """All of it as text."""
     duration: float
-    """For how long the worker was looked at [s]."""
+    """How long the worker was examined [s]."""
     findings: tuple[Finding, ...]
-    """The worst first, then the most certain, then the cause before what comes of it.
-    Empty: nothing was found."""
+    """The worst first, then the most certain, then causes before effects. Empty: no
+    problem was found."""
     looked_at: tuple[str, ...]
-    """What was looked at and what was seen there, a line each."""
+    """What was examined and what was seen there, one line each."""
     left_out: tuple[str, ...]
-    """What could not be looked at, and why."""
+    """What could not be examined, and why."""
     overhead: float
-    """Processors that the agent used meanwhile, from 0 to 1."""
+    """Processors that the agent used during the examination, from 0 to 1."""
     pause: float
-    """How long the process stood still for it, in all [s]."""
+    """How long the process was stopped for the examination, in total [s]."""
     facts: dict[str, Any]
-    """The figures of which the findings were made."""
+    """The figures that the findings are derived from."""
     way: str = ""
-    """Who told it of a worker that does not answer: ``memory`` (its own, read from
-    outside), ``faulthandler``, or ``kernel``. Empty: the worker did."""
+    """How a worker that does not answer was examined: ``memory`` (its memory, read from
+    outside), ``faulthandler``, ``kernel``, ``outside`` or ``ended``. Empty: by its own
+    agent."""

@@ -1,4 +1,4 @@
-"""A digest of what is known of all workers, to compare two copies of it."""
+"""Compute a digest of the records of all workers, to compare two copies of them."""
 
 from __future__ import annotations
 
@@ -7,15 +7,15 @@ from hashlib import blake2b
 
 from attrs import define, field
 
-from trio_supervisor.wire.messages import WorkerRecord
+from trio_supervisor.wire.workers import WorkerRecord
 
 Key = tuple[str, int]
 """Name and generation: `WorkerRecord.key`."""
 
 
 @define(eq=False)
-class PictureDigest:
-    """Computes digests of one picture again and again; unchanged records cost little.
+class RecordsDigest:
+    """Computes digests repeatedly; records that have not changed cost little.
 
     The digest is independent of the order of the records.
     """

@@ -1,8 +1,7 @@
-"""The agent: a thread with a trio loop of its own, beside whatever the worker runs.
+"""Run the agent: a thread with its own trio loop, beside the worker's target.
 
-It keeps the connection to the supervisor, answers calls while the main thread is busy
-or stuck, and notices when the worker is to end: by a signal, or because the controller
-is gone.
+The agent stays connected to the supervisor, answers calls while the main thread is busy
+or blocked, and stops the worker on a signal or when the controller has exited.
 """
 
 from __future__ import annotations
@@ -27,22 +26,22 @@ from trio_supervisor.worker.registration import Registration
 logger = logging.getLogger(__name__)
 
 FORCE_AFTER: Final = 0.8
-"""The part of the stop timeout after which a target that should return is cancelled."""
-# Python's: where the import has set another one, it knows why.
+"""Part of ``stop_timeout`` after which a target that has not returned is cancelled."""
+# Python's own; an application that has set another one keeps it.
 _DEFAULT_SWITCH_INTERVAL: Final = 0.005
 
 
 @define(eq=False)
 class Agent:
-    """Runs from `start` to `stop`; both are called by the main thread.
+    """The agent of one worker; the main thread calls `start` and `stop`.
 
     Args:
-        lifeline: Descriptor that reads end-of-file when the controller is gone.
-        read_state: Returns what is sent on registering.
-        on_stop: Called in the agent's thread when the worker is to end, with False;
-            and with True if it still runs after `FORCE_AFTER` of its time.
+        lifeline: Descriptor that reads end-of-file when the controller has exited.
+        read_state: Returns the state to register with.
+        on_stop: Called in the agent's thread with False when the worker should stop,
+            and with True if it still runs after `FORCE_AFTER` of ``stop_timeout``.
         dispatch: Answers calls, in the agent's loop.
-        beside: Runs in the agent's loop, too.
+        beside: Runs in the agent's loop as well.
     """
 
     _boot: WorkerBoot
@@ -59,49 +58,50 @@ class Agent:
     _wake_write: int = field(init=False)
 
     def __attrs_post_init__(self) -> None:
-        # There before the thread is: a signal that comes in between is kept for it.
+        # Created before the thread starts: no signal in between is lost.
         self._wake_read, self._wake_write = os.pipe()
         os.set_blocking(self._wake_write, False)
 
     def start(self) -> None:
-        """Start the thread. Returns at once: the worker's own code need not wait."""
+        """Start the thread, and return without waiting for it."""
         self._thread = threading.Thread(
             target=self._run, name="trio_supervisor agent", daemon=True
         )
         self._thread.start()
 
     def request_stop(self) -> None:
-        """Have the worker end; for signal handlers: only writes to a pipe."""
-        with suppress(OSError):  # it was asked often enough, or has ended already
+        """Stop the worker. Safe in signal handlers: only writes to a pipe."""
+        with suppress(OSError):  # the pipe is full, or closed
             os.write(self._wake_write, b"\0")
 
     def stop(self) -> None:
-        """End the thread."""
+        """Stop the thread; wait for it up to 2 s."""
         assert self._thread is not None
         self._has_started.wait()
         if self._token is not None:
             with suppress(trio.RunFinishedError):
                 self._token.run_sync_soon(self._scope.cancel)
-        # It has no work of its own that could take long; if it is stuck all the same
-        # it is a daemon, and the process ends without it.
+        # Nothing that the agent does takes long. If it is blocked anyway, the process
+        # exits without it: it is a daemon thread.
         self._thread.join(2.0)
 
     def _run(self) -> None:
-        # Its loop takes 3 ms to begin, which would be so many that the worker's own
-        # code is ready later.
+        # Starting its loop takes 3 ms, by which the worker's own code would be delayed.
         time.sleep(self._boot.head_start)
-        # Signals are the main thread's.
+        # Signals are handled in the main thread.
         signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())
         is_default = sys.getswitchinterval() == _DEFAULT_SWITCH_INTERVAL
         if self._boot.switch_interval is not None and is_default:
-            # A main loop that goes from system call to system call would starve us: the
-            # waiter's 5 ms begin anew at each. Not set before we run, so that the main
-            # thread has these 5 ms for itself when it begins.
+            # A main loop that makes many short system calls would starve this thread:
+            # the switch interval starts again after each. Set only now, so that the
+            # main thread is not interrupted while it starts.
             sys.setswitchinterval(self._boot.switch_interval)
         try:
             trio.run(self._main)
         except BaseException:
-            logger.exception("the agent failed: this worker is on its own")
+            logger.exception(
+                "%s: the agent failed; the worker continues without it", self._boot.name
+            )
         finally:
             self._has_started.set()
 
@@ -138,9 +138,9 @@ class Agent:
 
     async def _watch_lifeline(self) -> None:
         await trio.lowlevel.wait_readable(self._lifeline)
-        logger.warning("%s: the controller is gone; stopping", self._boot.name)
+        logger.warning("%s: the controller has exited; stopping", self._boot.name)
         self.request_stop()
         await trio.sleep(self._boot.stop_timeout)
-        # The guardian does the same, unless it was killed, too.
+        # In case the guardian, which does the same, was killed as well.
         if os.getpgrp() == os.getpid():
             os.killpg(os.getpgrp(), signal.SIGKILL)

@@ -1,6 +1,6 @@
-"""Where the answer to a look goes: back to the caller, into a file, or into the log.
+"""Deliver a report to the caller, into a file or into the worker's log.
 
-Ruby's workers take ``path`` and ``log`` with their dumps; so do ours.
+Ruby's workers accept ``path`` and ``log`` as arguments of their dumps; so do ours.
 """
 
 from __future__ import annotations
@@ -18,40 +18,34 @@ from trio_supervisor.errors import BadRequestError
 from trio_supervisor.link.peer import Answer, Fields, IncomingCall
 from trio_supervisor.wire.brief import brief
 from trio_supervisor.wire.json_tree import Object
+from trio_supervisor.wire.protocol import OPERATIONS
 
 logger = logging.getLogger(__name__)
 
-# What a caller may say of an answer's way, beside the arguments of the operation.
+# An argument of every operation: whether to send intermediate answers.
 PROGRESS: Final = "progress"
-_DELIVERED: Final = frozenset(
-    {
-        *("thread_dump", "scheduler_dump", "lock_dump", "descriptors", "slow_tasks"),
-        *("memory_sample", "allocation_trace_stop", "profile", "doctor"),
-        *("garbage_profile", "garbage_profile_stop"),
-    }
-)
 
 
 @define(eq=False)
 class QuietCall(IncomingCall):
-    """A call whose caller did not ask for intermediate answers."""
+    """A call whose caller did not request intermediate answers."""
 
     def progress(self, fields: Fields) -> None:
-        """Send nothing: Ruby's clients take each answer for a part of the last."""
+        """Send nothing: Ruby's clients treat each answer as part of the last one."""
 
 
 def without_progress(call: IncomingCall) -> IncomingCall:
-    """Return *call*, or one that sends no progress where none was asked for."""
+    """Return *call*, or one that sends no progress if none was requested."""
     if call.arguments.get(PROGRESS) is True:
         return call
     return QuietCall(call.do, call.arguments, call.peer, call._id)
 
 
 def check_delivery(call: IncomingCall) -> None:
-    """Refuse at once what could not be done with the answer.
+    """Check the arguments of *call* that concern the delivery of the report.
 
     Raises:
-        BadRequestError: ``path`` or ``log`` is no text, or empty; or the format is
+        BadRequestError: ``path`` or ``log`` is empty or not a string, or the format is
             unknown.
     """
     if call.do == "memory_sample":
@@ -63,18 +57,21 @@ def check_delivery(call: IncomingCall) -> None:
     for name in ("path", "log"):
         value = call.arguments.get(name)
         if value is not None and (not isinstance(value, str) or not value):
-            raise BadRequestError(f"{name}: expected a text, got {brief(value)}")
+            raise BadRequestError(
+                f"{name}: expected a nonempty text, got {brief(value)}"
+            )
 
 
 def deliver(call: IncomingCall, answer: Answer) -> Answer:
-    """Have the ``data`` of *answer* go where *call* wants it.
+    """Deliver the ``data`` of *answer* as the arguments of *call* say.
 
-    With ``path`` it is written to that file, which must be new: it is made by the
-    worker's user, for that user alone, and never through a link or over anything. With
-    ``log`` it goes to the worker's log, below that text.
+    With ``path`` it is written to that file, which must not exist: it is created with
+    the worker's user as owner and mode 0600, and no symbolic link is followed. With
+    ``log`` it is written to the worker's log, below that title.
     """
     path, title = call.arguments.get("path"), call.arguments.get("log")
-    if call.do not in _DELIVERED or (path is None and title is None):
+    has_report = OPERATIONS[call.do].spec.has_report
+    if not has_report or (path is None and title is None):
         return answer
     if path is not None:
         return _write(path, answer)
@@ -84,7 +81,7 @@ def deliver(call: IncomingCall, answer: Answer) -> Answer:
 async def _write(path: str, answer: Answer) -> Fields:
     from trio_supervisor.diagnostics.heap.unfinished_file import UnfinishedFile
 
-    # Before the look: where nothing can be written, nobody waits for it.
+    # Created first: an error is reported before the sampling, not after it.
     try:
         file = UnfinishedFile.create(path)
     except BaseException:
@@ -105,7 +102,7 @@ def _fill(descriptor: int, data: str) -> None:
 
 async def _log(title: str, answer: Answer) -> Fields:
     data = _data(await _fields_of(answer))
-    # A warning is shown also where the application has configured no log.
+    # Without a logging configuration, Python prints warnings and errors only.
     logger.warning("%s\n%s", " ".join(title.split()), data.rstrip())
     return {}
 
@@ -126,9 +123,9 @@ def _data(fields: Fields) -> str:
 
 
 def as_ruby_report(fields: Mapping[str, object]) -> str:
-    """Return the report of a memory sample as JSON, as Ruby's clients expect it.
+    """Return the report of a memory sample as the JSON that Ruby's clients expect.
 
-    It has the totals and aggregates of Ruby's own, and all that ours tells beside.
+    It has the totals and aggregates of Ruby's report, and all other fields of ours.
     """
     report: Object = {name: value for name, value in fields.items() if name != "data"}
     totals = {

@@ -1,4 +1,4 @@
-"""Operations that a service adds itself: ``worker.handle("cache_stats", function)``."""
+"""Keep the operations that a service adds with ``worker.handle(name, function)``."""
 
 from __future__ import annotations
 
@@ -20,16 +20,16 @@ from trio_supervisor.errors import (
     SpecError,
     UnknownOperationError,
 )
-from trio_supervisor.wire.codec import in_words, make_strict_converter
+from trio_supervisor.wire.codec import describe_error, make_strict_converter
 from trio_supervisor.wire.json_tree import Object
-from trio_supervisor.wire.messages import OPERATIONS
+from trio_supervisor.wire.protocol import OPERATIONS
 
 _NAME: Final = re.compile(r"[a-z][a-z0-9_]{0,63}")
 
 
 @frozen(kw_only=True)
-class Handler:
-    """One function, and how it is called."""
+class OperationHandler:
+    """A function that answers an operation, and its parameters."""
 
     name: str
     function: Callable[..., Any]
@@ -37,21 +37,21 @@ class Handler:
     hints: Mapping[str, Any]
 
     def describe(self) -> Object:
-        """Return what there is to know for who wants to call it."""
+        """Return its name, parameters and docstring, for callers."""
         return {
             "name": self.name,
             "parameters": {
-                name: _in_words(parameter, self.hints.get(name))
+                name: _describe(parameter, self.hints.get(name))
                 for name, parameter in self.parameters.items()
             },
             "description": inspect.getdoc(_described(self.function)) or "",
         }
 
     def bind(self, arguments: Mapping[str, object]) -> dict[str, Any]:
-        """Give *arguments* the types that the function declares.
+        """Convert *arguments* to the types that the function declares.
 
         Raises:
-            BadRequestError: they do not fit; the message names each bad one.
+            BadRequestError: they do not fit; the message names each bad argument.
         """
         problems = [f"{name}: unknown" for name in arguments.keys() - self.parameters]
         bound = {}
@@ -71,72 +71,93 @@ class Handler:
 
 @define(eq=False)
 class Handlers:
-    """All that one worker has."""
+    """The handlers of one worker."""
 
-    _by_name: dict[str, Handler] = field(factory=dict, init=False)
+    _by_name: dict[str, OperationHandler] = field(factory=dict, init=False)
 
     def add(self, name: str, function: Callable[..., Any]) -> None:
-        """Have *function* answer calls of *name*; see `Worker.handle`."""
-        if not isinstance(name, str) or not _NAME.fullmatch(name):
-            raise SpecError(
-                "name", f"expected small letters, digits and '_', got {name!r:.80}"
-            )
-        if name in OPERATIONS:
-            raise SpecError("name", f"{name!r} is an operation that every worker has")
+        """Answer calls of *name* with *function*; see `Worker.handle`.
+
+        Raises:
+            SpecError: the name or the function cannot be used.
+        """
+        _check_name(name)
         if not callable(function):
             raise SpecError("function", f"expected a function, got {function!r:.80}")
-        try:
-            parameters = dict(inspect.signature(function).parameters)
-        except (TypeError, ValueError):  # as of much that is written in C
-            problem = f"{function!r:.80} does not tell its parameters: wrap it"
-            raise SpecError("function", problem) from None
-        for parameter in parameters.values():
-            if parameter.kind in (
-                inspect.Parameter.POSITIONAL_ONLY,
-                inspect.Parameter.VAR_POSITIONAL,
-                inspect.Parameter.VAR_KEYWORD,
-            ):
-                problem = f"{parameter} cannot be given by its name"
-                raise SpecError("function", problem)
-        try:
-            hints = get_type_hints(_annotated(function))
-        except Exception as exc:  # an annotation may be any expression
-            raise SpecError("function", f"its annotations are bad: {exc}") from exc
-        self._by_name[name] = Handler(
-            name=name, function=function, parameters=parameters, hints=hints
+        self._by_name[name] = OperationHandler(
+            name=name,
+            function=function,
+            parameters=_parameters_of(function),
+            hints=_hints_of(function),
         )
 
-    def find(self, name: str) -> Handler:
+    def find(self, name: str) -> OperationHandler:
         """Return the handler of *name*.
 
         Raises:
-            UnknownOperationError: there is none.
+            UnknownOperationError: there is no handler of that name.
         """
         if (handler := self._by_name.get(name)) is None:
-            raise UnknownOperationError(f"a worker does not answer {name!r:.80}")
+            raise UnknownOperationError(
+                f"a worker does not answer {name!r:.80}; no handler has that name"
+            )
         return handler
 
     def describe(self) -> list[Object]:
-        """Return what there is to know of each."""
+        """Return the description of each handler."""
         return [handler.describe() for handler in self._by_name.values()]
 
 
+def _check_name(name: object) -> None:
+    if not isinstance(name, str) or not _NAME.fullmatch(name):
+        raise SpecError(
+            "name", f"expected lowercase letters, digits and '_', got {name!r:.80}"
+        )
+    if name in OPERATIONS:
+        raise SpecError("name", f"{name!r} is a built-in operation")
+
+
+def _parameters_of(function: Callable[..., Any]) -> dict[str, inspect.Parameter]:
+    try:
+        parameters = dict(inspect.signature(function).parameters)
+    except (TypeError, ValueError):  # for example of many functions written in C
+        problem = f"{function!r:.80} does not declare its parameters; wrap it"
+        raise SpecError("function", problem) from None
+    for parameter in parameters.values():
+        if parameter.kind in (
+            inspect.Parameter.POSITIONAL_ONLY,
+            inspect.Parameter.VAR_POSITIONAL,
+            inspect.Parameter.VAR_KEYWORD,
+        ):
+            problem = f"parameter {parameter} cannot be passed by name"
+            raise SpecError("function", problem)
+    return parameters
+
+
+def _hints_of(function: Callable[..., Any]) -> dict[str, Any]:
+    try:
+        return get_type_hints(_annotated(function))
+    except Exception as exc:  # an annotation may be any expression
+        problem = f"cannot evaluate its annotations: {exc}"
+        raise SpecError("function", problem) from exc
+
+
 def _described(function: Callable[..., Any]) -> Callable[..., Any]:
-    """Return what has the docstring of *function*."""
+    """Return the function inside partials, which has the docstring."""
     while isinstance(function, partial):
         function = function.func
     return function
 
 
 def _annotated(function: Callable[..., Any]) -> Callable[..., Any]:
-    """Return what has the annotations of the parameters of *function*."""
+    """Return the function that has the annotations of the parameters of *function*."""
     function = _described(function)
     if inspect.isroutine(function):
         return function
     found: Any = type(function).__call__
     if isinstance(function, type):
-        found = function.__init__  # type: ignore[misc]  # its own, as it is here
-    return found  # type: ignore[no-any-return]  # it is called in place of it
+        found = function.__init__  # type: ignore[misc]  # of this class, no subclass
+    return found  # type: ignore[no-any-return]  # a callable in any case
 
 
 _converter: Final = make_strict_converter()
@@ -148,34 +169,36 @@ def _structure(value: object, type_: Any) -> Any:
     try:
         return _converter.structure(value, type_)
     except cattrs.BaseValidationError as exc:
-        problems = cattrs.transform_error(exc, format_exception=in_words)
+        problems = cattrs.transform_error(exc, format_exception=describe_error)
         raise BadRequestError("; ".join(problems)) from None
     except cattrs.StructureHandlerNotFoundError as exc:
-        problem = f"no JSON value becomes {exc.type_}"
+        problem = f"cannot convert a JSON value to {exc.type_}"
         raise BadRequestError(problem) from None
     except Exception as exc:  # a type of the application may raise anything
-        raise BadRequestError(in_words(exc, type_)) from None
+        raise BadRequestError(describe_error(exc, type_)) from None
 
 
-def result_fields(name: str, result: object) -> Object:
-    """Return what the handler of *name* returned as the fields of an answer.
+def to_result(name: str, result: object) -> Object:
+    """Return the fields of the answer for what the handler of *name* returned.
 
     Raises:
-        OperationFailedError: JSON has no such value; the message says which, and where.
+        OperationFailedError: JSON has no such value; the message says where it is.
     """
     try:
         plain = _converter.unstructure(result)
         misfit = _misfit(plain)
     except RecursionError:
-        misfit = " nests too deep, or in itself"
+        misfit = " is nested too deeply, or in itself"
     if misfit is not None:
-        problem = f"{name!r} returned what is not JSON: its result{misfit}"
+        problem = (
+            f"{name!r} returned a value that JSON does not have: its result{misfit}"
+        )
         raise OperationFailedError(problem)
     return {"data": plain}
 
 
 def _misfit(value: object) -> str | None:
-    """Return where the first value is that JSON does not have, and what it is."""
+    """Return where the first value without JSON equivalent is, and what it is."""
     if value is None or isinstance(value, str | bool):
         return None
     if isinstance(value, dict):
@@ -187,7 +210,7 @@ def _misfit(value: object) -> str | None:
             if (found := _misfit(item)) is not None:
                 return f"[{number}]{found}"
     elif type(value) is float:
-        # It would go off as null, which looks as if there was nothing to tell.
+        # It would be sent as null, which means "no value".
         return None if math.isfinite(value) else f" is {value}"
     elif type(value) is int and not -(2**63) <= value < 2**64:
         return " is an integer of more than 64 bits"
@@ -199,7 +222,7 @@ def _misfit(value: object) -> str | None:
     return None
 
 
-def _in_words(parameter: inspect.Parameter, hint: Any) -> str:
+def _describe(parameter: inspect.Parameter, hint: Any) -> str:
     type_ = "any" if hint is None else getattr(hint, "__name__", None) or str(hint)
     if parameter.default is inspect.Parameter.empty:
         return type_

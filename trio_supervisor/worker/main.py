@@ -29,7 +29,7 @@ from trio_supervisor.process.spawn.boot import WorkerBoot
 from trio_supervisor.process.spawn.preload import load_source
 from trio_supervisor.process.spawn.process_exit import call_excepthook
 from trio_supervisor.worker.agent import Agent
-from trio_supervisor.worker.diagnostics import Looking
+from trio_supervisor.worker.diagnostics import WorkerDiagnostics
 from trio_supervisor.worker.forked_children import end_forked_children_by
 from trio_supervisor.worker.handlers import Handlers
 from trio_supervisor.worker.instance import SyncWorker, Worker
@@ -108,7 +108,7 @@ class _Main:
         self._runtime: Runtime | None = None
         self._read_state: Callable[[], dict[str, Any]] = lambda: boot.state
         self._is_stopped = False
-        self._looking = Looking(boot.name, notifier.held)
+        self._looking = WorkerDiagnostics(boot.name, notifier.held)
         self._handlers = Handlers()
         self._agent = Agent(
             boot,

@@ -1,4 +1,4 @@
-"""What a worker answers."""
+"""Dispatch the calls that a worker answers: built-in operations and handlers."""
 
 from __future__ import annotations
 
@@ -18,36 +18,21 @@ from trio_supervisor.errors import (
     OperationFailedError,
     UnavailableError,
 )
+from trio_supervisor.link.answers import answers, find_answer
 from trio_supervisor.link.peer import Answer, Fields, IncomingCall
 from trio_supervisor.wire.codec import parse_operation
-from trio_supervisor.wire.messages import (
-    OPERATIONS,
-    AllocationTraceStart,
-    AllocationTraceStop,
-    Descriptors,
-    Doctor,
-    GarbageProfile,
-    GarbageProfileStart,
-    GarbageProfileStop,
-    ListOperations,
-    LoadedCode,
-    LockDump,
-    MemoryDump,
-    MemorySample,
-    Ping,
-    Profile,
-    SchedulerDump,
-    SlowTasks,
-    ThreadDump,
-)
+from trio_supervisor.wire.messages import Ping
+from trio_supervisor.wire.operation import Side, operations_of
+from trio_supervisor.wire.protocol import OPERATIONS
+from trio_supervisor.wire.worker_messages import ListOperations
 from trio_supervisor.worker.delivery import (
     PROGRESS,
     check_delivery,
     deliver,
     without_progress,
 )
-from trio_supervisor.worker.diagnostics import Looking
-from trio_supervisor.worker.handlers import Handler, Handlers, result_fields
+from trio_supervisor.worker.diagnostics import WorkerDiagnostics
+from trio_supervisor.worker.handlers import Handlers, OperationHandler, to_result
 
 logger = logging.getLogger(__name__)
 
@@ -56,37 +41,18 @@ Run = Callable[[Callable[..., Any], dict[str, Any]], Awaitable[Any]]
 
 _EXHAUSTED: Final = (errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.EAGAIN)
 
-_BUILT_IN = (
-    "ping",
-    "thread_dump",
-    "scheduler_dump",
-    "lock_dump",
-    "descriptors",
-    "slow_tasks",
-    "loaded_code",
-    "memory_sample",
-    "allocation_trace_start",
-    "allocation_trace_stop",
-    "memory_dump",
-    "garbage_profile",
-    "garbage_profile_start",
-    "garbage_profile_stop",
-    "profile",
-    "doctor",
-    "operations",
-)
-
 
 @contextmanager
-def _naming_what_is_missing() -> Iterator[None]:
+def _naming_exhausted_resource() -> Iterator[None]:
+    """Raise ExhaustedError with the name of the resource that the worker is out of."""
     try:
         yield
     except MemoryError as exc:
-        raise ExhaustedError("the worker can get no memory for it") from exc
+        raise ExhaustedError("the worker is out of memory") from exc
     except RecursionError as exc:
         limit = sys.getrecursionlimit()
         raise ExhaustedError(
-            f"the worker has set too low a recursion limit for it ({limit})"
+            f"the worker's recursion limit is too low (sys.setrecursionlimit({limit}))"
         ) from exc
     except OSError as exc:
         if exc.errno not in _EXHAUSTED:
@@ -94,76 +60,50 @@ def _naming_what_is_missing() -> Iterator[None]:
         raise ExhaustedError(f"in the worker: {os.strerror(exc.errno)}") from exc
 
 
-async def _in_time(answer: Awaitable[Fields]) -> Fields:
-    with _naming_what_is_missing():
+async def _await_named(answer: Awaitable[Fields]) -> Fields:
+    with _naming_exhausted_resource():
         return await answer
 
 
 @define(eq=False)
 class Operations:
-    """Answers the calls that come to one worker, in its agent's thread."""
+    """Answers the calls that arrive at one worker, in its agent's thread."""
 
-    _looking: Looking
+    _diagnostics: WorkerDiagnostics
     _handlers: Handlers
     _run: Callable[[], Run | None]
     """Returns what runs functions beside the target; None: it does not run yet."""
 
     def dispatch(self, call: IncomingCall) -> Answer:
-        """Answer *call*, or return what does."""
+        """Answer *call*, or return the coroutine that does."""
         if call.do not in OPERATIONS:
             return self._handle(call)
         check_delivery(call)
-        return deliver(call, self._try_to_look(without_progress(call)))
+        return deliver(call, self._answer_named(without_progress(call)))
 
-    def _try_to_look(self, call: IncomingCall) -> Answer:
-        """Answer *call*; a process that has run out of something is told by name."""
-        with _naming_what_is_missing():
-            answer = self._look(call)
-        return _in_time(answer) if isinstance(answer, Awaitable) else answer
+    def _answer_named(self, call: IncomingCall) -> Answer:
+        """Answer *call*; name the resource if the process is out of one."""
+        with _naming_exhausted_resource():
+            answer = self._answer(call)
+        return _await_named(answer) if isinstance(answer, Awaitable) else answer
 
-    def _look(self, call: IncomingCall) -> Answer:
-        looking = self._looking
-        match parse_operation(call.do, call.arguments):
-            case Ping():
-                return {}
-            case ThreadDump() as operation:
-                return looking.threads(operation)
-            case SchedulerDump():
-                return looking.scheduler()
-            case LockDump():
-                return looking.locks()
-            case Descriptors():
-                return looking.descriptors()
-            case SlowTasks():
-                return looking.slow_tasks()
-            case LoadedCode():
-                return looking.loaded_code()
-            case MemorySample(engine="memray") as operation:
-                return looking.allocations(call, operation)
-            case AllocationTraceStart():
-                return looking.trace_start()
-            case AllocationTraceStop():
-                return looking.trace_stop()
-            case MemorySample() as operation:
-                return looking.memory_sample(call, operation)
-            case MemoryDump() as operation:
-                return looking.memory_dump(call, operation)
-            case GarbageProfile() as operation:
-                return looking.garbage_profile(call, operation)
-            case GarbageProfileStart():
-                return looking.garbage_start()
-            case GarbageProfileStop():
-                return looking.garbage_stop()
-            case Profile() as operation:
-                return looking.profile(call, operation)
-            case Doctor() as operation:
-                return looking.doctor(call, operation)
-            case ListOperations():
-                return {
-                    "operations": list(_BUILT_IN),
-                    "handlers": self._handlers.describe(),
-                }
+    def _answer(self, call: IncomingCall) -> Answer:
+        operation = parse_operation(call.do, call.arguments)
+        for answerer in (self._diagnostics, self):
+            if (method := find_answer(answerer, operation)) is not None:
+                return method(operation, call)
         return self._handle(call)
+
+    @answers(Ping)
+    def ping(self, operation: Ping, call: IncomingCall) -> Fields:
+        return {}
+
+    @answers(ListOperations)
+    def list_operations(self, operation: ListOperations, call: IncomingCall) -> Fields:
+        return {
+            "operations": [*operations_of(Side.WORKER)],
+            "handlers": self._handlers.describe(),
+        }
 
     def _handle(self, call: IncomingCall) -> Answer:
         handler = self._handlers.find(call.do)
@@ -173,22 +113,24 @@ class Operations:
         arguments = handler.bind(given)
         run = self._run()
         if run is None:
-            raise UnavailableError("the worker does not run yet: try again")
-        return _answer(run, handler, arguments)
+            raise UnavailableError("the worker's target has not started yet; try again")
+        return _run_handler(run, handler, arguments)
 
 
-async def _answer(run: Run, handler: Handler, arguments: dict[str, Any]) -> Fields:
+async def _run_handler(
+    run: Run, handler: OperationHandler, arguments: dict[str, Any]
+) -> Fields:
     try:
         result = await run(handler.function, arguments)
     except (Exception, trio.Cancelled):
         raise
     except BaseException as exc:
-        # SystemExit, KeyboardInterrupt, or a group of them: it is for that one call to
-        # fail, and not for the worker to end.
-        logger.error("%r failed", handler.name, exc_info=exc)
-        problem = f"{handler.name!r} failed ({_name_of(exc)}); see the log"
+        # SystemExit, KeyboardInterrupt, or a group of them: this call fails, but the
+        # worker continues.
+        logger.error("handler %r failed", handler.name, exc_info=exc)
+        problem = f"{handler.name!r} failed ({_name_of(exc)}); see the worker's log"
         raise OperationFailedError(problem) from None
-    return result_fields(handler.name, result)
+    return to_result(handler.name, result)
 
 
 def _name_of(exc: BaseException) -> str:

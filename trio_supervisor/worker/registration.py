@@ -1,4 +1,4 @@
-"""Stay registered at a supervisor, through any number of supervisors."""
+"""Stay registered with the supervisor, across restarts of it."""
 
 from __future__ import annotations
 
@@ -23,18 +23,19 @@ _REGISTER_TIMEOUT: Final = 10.0
 
 
 def ignore(_: str | None) -> None:
-    """Take no notice of a registration."""
+    """Ignore a change of the registration."""
 
 
 @define(eq=False)
 class Registration:
-    """One process's place at the supervisor whose socket is at a path.
+    """The registration of this process with the supervisor at a socket.
 
     Args:
-        name: For the log.
-        read_state: Returns what is sent on registering.
+        socket_path: The supervisor's socket.
+        name: Name of the worker in the log.
+        read_state: Returns the state to register with.
         dispatch: Answers the supervisor's calls.
-        on_change: Called with the connection id, and with None when that is over.
+        on_change: Called with the connection id, and with None when that ends.
     """
 
     _socket_path: str
@@ -42,10 +43,10 @@ class Registration:
     _read_state: Callable[[], Mapping[str, Any]]
     _dispatch: Dispatch
     _on_change: Callable[[str | None], None] = ignore
-    _has_complained: bool = field(default=False, init=False)
+    _has_warned: bool = field(default=False, init=False)
 
     async def run(self) -> NoReturn:
-        """Connect, register, answer calls, and connect again, until cancelled."""
+        """Connect, register, answer calls and reconnect, until cancelled."""
         await keep_connected(
             self._connect,
             self._session,
@@ -57,14 +58,13 @@ class Registration:
         try:
             return await connect_unix(self._socket_path)
         except PermissionError as exc:  # after a setuid(), for example
-            if not self._has_complained:
-                self._has_complained = True
+            if not self._has_warned:
+                self._has_warned = True
                 logger.warning(
-                    "%s is not registered: not permitted to connect to %s as user %d "
-                    "(%s); trying again",
+                    "%s is not registered: user %d cannot connect to %s (%s); retrying",
                     self._name,
-                    self._socket_path,
                     os.geteuid(),
+                    self._socket_path,
                     exc.strerror,
                 )
             raise
@@ -78,11 +78,15 @@ class Registration:
                         "register", {"state": dict(self._read_state())}
                     )
             except trio.TooSlowError:
-                raise DeadlineExceededError("no answer to register") from None
+                raise DeadlineExceededError(
+                    f"no answer to register within {_REGISTER_TIMEOUT:g} s"
+                ) from None
             except SupervisorError as exc:
-                if not self._has_complained:
-                    self._has_complained = True
-                    logger.warning("%s is not registered: %s", self._name, exc)
+                if not self._has_warned:
+                    self._has_warned = True
+                    logger.warning(
+                        "%s is not registered: %s; retrying", self._name, exc
+                    )
                 raise
             self._on_change(str(answer.get("connection_id", "")))
             try:

@@ -20,7 +20,7 @@ from trio_supervisor.diagnostics.tasks.main_loop import current_main_loop
 from trio_supervisor.errors import SocketPathError, SpecError
 from trio_supervisor.process.spawn.environment import DEFAULT_SOCKET, SOCKET_VARIABLE
 from trio_supervisor.tasks import interrupt_safe
-from trio_supervisor.worker.diagnostics import Looking
+from trio_supervisor.worker.diagnostics import WorkerDiagnostics
 from trio_supervisor.worker.handlers import Handlers
 from trio_supervisor.worker.loop_calls import LoopCaller, Soon, soon_in_a_task
 from trio_supervisor.worker.operations import Operations
@@ -155,9 +155,9 @@ def _absolute(socket: str | os.PathLike[str] | None) -> str:
         raise SocketPathError(f"{path}: the current directory was removed") from None
 
 
-def _looking(name: str) -> Looking:
-    # The name becomes part of a file name.
-    looking = Looking(re.sub(r"[^\w.-]", "_", name)[:100])
+def _looking(name: str) -> WorkerDiagnostics:
+    # The name becomes a part of that of a file.
+    looking = WorkerDiagnostics(re.sub(r"[^\w.-]", "_", name)[:100])
     looking.begin(current_main_loop())
     return looking
 
@@ -171,7 +171,7 @@ class _AgentThread:
     _worker: SupervisedWorker
     _loop_caller: LoopCaller
     _soon: Soon
-    _looking: Looking
+    _looking: WorkerDiagnostics
     _may_begin: threading.Event = field(factory=threading.Event, init=False)
     _is_over: anyio.Event = field(factory=anyio.Event, init=False)
     _is_stopped: bool = field(default=False, init=False)

@@ -25,8 +25,9 @@ from trio_supervisor.policy.doctor.facts import (
     has_risen,
     largest_fall,
 )
-from trio_supervisor.policy.doctor.findings import KINDS, Certainty, Severity
+from trio_supervisor.policy.doctor.findings import KINDS
 from trio_supervisor.policy.doctor.unresponsive import End, down, ended, held, stopped
+from trio_supervisor.wire.diagnosis import Certainty, Severity
 
 MIB = 2**20
 MAIN = MainThreadFacts(loop="trio", running=0.3, cpu=0.3, place="app.py:7 in work")

@@ -122,7 +122,7 @@ def test_examine_endless_loop_names_line(backend: str) -> None:
     assert kinds(diagnosis) == ["spinning"], diagnosis.data
     (found,) = diagnosis.findings
     assert "in spin" in found.title
-    assert found.certainty == ("possible" if backend == "sync" else "sure")
+    assert found.certainty.value == ("possible" if backend == "sync" else "sure")
 
 
 @pytest.mark.parametrize("backend", LOOPS)
@@ -154,7 +154,7 @@ def test_examine_main_thread_deadlock_is_one_finding(backend: str) -> None:
     (found,) = diagnosis.findings
     assert "MainThread waits for other, which waits for MainThread" in found.text
     assert any(line_of("DEADLOCK") in line for line in found.evidence)
-    assert found.severity == "standstill"
+    assert found.severity.value == "standstill"
 
 
 def test_examine_deadlock_of_other_threads_is_danger() -> None:
@@ -164,7 +164,7 @@ def test_examine_deadlock_of_other_threads_is_danger() -> None:
     assert {"left", "right"} <= set(
         diagnosis.findings[0].title.replace(",", "").split()
     )
-    assert diagnosis.findings[0].severity == "danger"
+    assert diagnosis.findings[0].severity.value == "danger"
 
 
 @pytest.mark.parametrize("backend", LOOPS)
@@ -227,7 +227,7 @@ def test_examine_memory_running_out_is_found() -> None:
     diagnosis = diagnose("trio", "memory")
 
     assert kinds(diagnosis) == ["leak", "memory"], diagnosis.data
-    assert {finding.severity for finding in diagnosis.findings} == {"danger"}
+    assert {finding.severity.value for finding in diagnosis.findings} == {"danger"}
 
 
 def test_examine_own_descriptors_do_not_count() -> None:

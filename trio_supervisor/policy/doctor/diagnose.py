@@ -8,12 +8,13 @@ raises false alarms.
 from __future__ import annotations
 
 from trio_supervisor.policy.doctor.facts import Facts
-from trio_supervisor.policy.doctor.findings import KINDS, Certainty, Problem, Severity
+from trio_supervisor.policy.doctor.findings import KINDS
 from trio_supervisor.policy.doctor.growth import find_growth
 from trio_supervisor.policy.doctor.stalls import find_standstill
+from trio_supervisor.wire.diagnosis import Certainty, Finding, Severity
 
 
-def diagnose(facts: Facts) -> tuple[Problem, ...]:
+def diagnose(facts: Facts) -> tuple[Finding, ...]:
     """Return all findings: by severity, then by certainty, then causes before effects.
 
     There is at most one of each kind, except deadlocks. ``stuck``, ``spinning`` and

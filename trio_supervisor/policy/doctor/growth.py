@@ -12,7 +12,8 @@ from trio_supervisor.policy.doctor.facts import (
     growth,
     has_risen,
 )
-from trio_supervisor.policy.doctor.findings import Certainty, Problem, Severity, size
+from trio_supervisor.policy.doctor.findings import size
+from trio_supervisor.wire.diagnosis import Certainty, Finding, Severity
 
 LEAK = 64 * 1024
 """New and retained [bytes]: requests in progress in a healthy worker retain less."""
@@ -41,7 +42,7 @@ THREADS = 8
 """Additional threads: a thread pool that warms up starts fewer."""
 
 
-def find_growth(facts: Facts) -> Iterator[Problem]:
+def find_growth(facts: Facts) -> Iterator[Finding]:
     """Return what grows, or is running out."""
     yield from _tasks(facts)
     yield from _threads(facts)
@@ -50,7 +51,7 @@ def find_growth(facts: Facts) -> Iterator[Problem]:
     yield from _memory(facts)
 
 
-def _tasks(facts: Facts) -> Iterator[Problem]:
+def _tasks(facts: Facts) -> Iterator[Finding]:
     if has_risen(facts.tasks.counts, TASKS):
         yield _growing(
             facts,
@@ -61,7 +62,7 @@ def _tasks(facts: Facts) -> Iterator[Problem]:
         )
 
 
-def _threads(facts: Facts) -> Iterator[Problem]:
+def _threads(facts: Facts) -> Iterator[Finding]:
     if has_risen(facts.threads.counts, THREADS):
         yield _growing(
             facts,
@@ -72,9 +73,9 @@ def _threads(facts: Facts) -> Iterator[Problem]:
         )
 
 
-def _growing(facts: Facts, kind: str, found: GrowthFacts, advice: str) -> Problem:
+def _growing(facts: Facts, kind: str, found: GrowthFacts, advice: str) -> Finding:
     first, *_, last = found.counts
-    return Problem(
+    return Finding(
         kind=kind,
         title=f"the number of {kind} keeps growing: {last} now",
         text=f"{last - first} more in {facts.duration:.1f} s: they start faster than "
@@ -111,14 +112,14 @@ def _is_backed(memory: MemoryFacts, holder: HolderFacts) -> bool:
     )
 
 
-def _leak(facts: Facts) -> Iterator[Problem]:
+def _leak(facts: Facts) -> Iterator[Finding]:
     memory = facts.memory
     grown = memory.resident[-1] - memory.resident[0] if memory.resident else 0
     resident = f"resident memory {grown / 2**20:+.1f} MiB in {facts.duration:.1f} s"
     severity = Severity.DANGER if time_left(facts) is not None else Severity.TROUBLE
     if (holder := leaking(facts)) is not None:
         rate = round((holder.memory + holder.grown) / memory.sampled)
-        yield Problem(
+        yield Finding(
             kind="leak",
             title=f"memory leak: {holder.title}" if holder.is_known else "memory leak",
             text=f"In {memory.sampled:.1f} s it retained {_amounts(holder)}: "
@@ -131,7 +132,7 @@ def _leak(facts: Facts) -> Iterator[Problem]:
             certainty=Certainty.LIKELY,
         )
     elif has_risen(memory.resident, RESIDENT):
-        yield Problem(
+        yield Finding(
             kind="leak",
             title="memory grows, but no new Python objects account for it",
             text="C code may leak or keep freed memory, or existing objects have grown "
@@ -154,7 +155,7 @@ def _amounts(holder: HolderFacts) -> str:
     return " and ".join(text for text, is_there in found if is_there) or "nothing"
 
 
-def _descriptors(facts: Facts) -> Iterator[Problem]:
+def _descriptors(facts: Facts) -> Iterator[Finding]:
     found = facts.descriptors
     total = found.counts[-1] if found.counts else 0
     is_full = found.limit is not None and total >= FULL * found.limit
@@ -172,7 +173,7 @@ def _descriptors(facts: Facts) -> Iterator[Problem]:
             "examination began."
         )
     leaks = has_grown or found.hung_up >= HUNG_UP
-    yield Problem(
+    yield Finding(
         kind="descriptors",
         title="file descriptor leak" if leaks else "almost out of file descriptors",
         text=text,
@@ -195,11 +196,11 @@ def time_left(facts: Facts) -> float | None:
     return left if left < SOON else None
 
 
-def _memory(facts: Facts) -> Iterator[Problem]:
+def _memory(facts: Facts) -> Iterator[Finding]:
     memory = facts.memory
     if (left := time_left(facts)) is None:
         return
-    yield Problem(
+    yield Finding(
         kind="memory",
         title=f"out of memory in {left:.0f} s" if left else "almost out of memory",
         text=f"Only {size(memory.free)} more can be allocated, on the host and within "

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from trio_supervisor.policy.doctor.facts import DeadlockFacts, Facts, MainThreadFacts
-from trio_supervisor.policy.doctor.findings import Certainty, Problem, Severity
+from trio_supervisor.wire.diagnosis import Certainty, Finding, Severity
 
 STUCK = 1.0
 """An event loop that is blocked for so long serves no client [s]."""
@@ -27,16 +27,16 @@ GARBAGE = 0.2
 """Share of the time in garbage collection: programs that allocate much need a tenth."""
 
 
-def find_standstill(facts: Facts) -> Iterator[Problem]:
+def find_standstill(facts: Facts) -> Iterator[Finding]:
     """Return what keeps the worker from making progress."""
     yield from _deadlocks(facts)
     yield from _main_thread(facts)
     yield from _garbage(facts)
 
 
-def _deadlocks(facts: Facts) -> Iterator[Problem]:
+def _deadlocks(facts: Facts) -> Iterator[Finding]:
     for one in facts.deadlocks:
-        yield Problem(
+        yield Finding(
             kind="deadlock",
             title=f"deadlock of {', '.join(one.threads)}",
             text=_deadlock_text(one),
@@ -58,7 +58,7 @@ def _deadlock_text(one: DeadlockFacts) -> str:
     return text
 
 
-def _main_thread(facts: Facts) -> Iterator[Problem]:
+def _main_thread(facts: Facts) -> Iterator[Finding]:
     main = facts.main
     if any(one.has_main for one in facts.deadlocks):
         return  # the deadlock is the cause
@@ -75,7 +75,7 @@ def _main_thread(facts: Facts) -> Iterator[Problem]:
         yield _lag(facts)
 
 
-def _plain_function(facts: Facts) -> Iterator[Problem]:
+def _plain_function(facts: Facts) -> Iterator[Finding]:
     # Without an event loop there is nothing that should run regularly: a long wait or a
     # long computation may be the function's purpose.
     main = facts.main
@@ -105,8 +105,8 @@ def works(facts: Facts) -> bool:
     return wanted >= BUSY or (main.running >= ALWAYS and main.cpu >= SOME)
 
 
-def _stuck(main: MainThreadFacts, what: str) -> Problem:
-    return Problem(
+def _stuck(main: MainThreadFacts, what: str) -> Finding:
+    return Finding(
         kind="stuck",
         title=f"the main thread is blocked {_at(main.place)}",
         text=f"{what} The main thread waits there; nothing else can run in it.",
@@ -119,11 +119,11 @@ def _stuck(main: MainThreadFacts, what: str) -> Problem:
     )
 
 
-def _spinning(main: MainThreadFacts, what: str, certainty: Certainty) -> Problem:
+def _spinning(main: MainThreadFacts, what: str, certainty: Certainty) -> Finding:
     used = "" if main.cpu is None else f", using {main.cpu:.0%} of a CPU"
     if main.queued >= QUEUED:
         used += f", and waited {main.queued:.1f} s for a CPU"
-    return Problem(
+    return Finding(
         kind="spinning",
         title=f"the main thread is busy {_at(main.place)}",
         text=f"{what} The main thread is computing{used}; {main.share:.0%} of the "
@@ -137,7 +137,7 @@ def _spinning(main: MainThreadFacts, what: str, certainty: Certainty) -> Problem
     )
 
 
-def _lag(facts: Facts) -> Problem:
+def _lag(facts: Facts) -> Finding:
     main = facts.main
     held = " C code held the GIL; no other Python thread could run either."
     still = (
@@ -146,7 +146,7 @@ def _lag(facts: Facts) -> Problem:
         else ""
     )
     times = "once" if main.stalls == 1 else f"{main.stalls} times"
-    return Problem(
+    return Finding(
         kind="lag",
         title=f"the event loop lags, longest {_at(main.stall_place)}",
         text=f"The event loop was blocked {times} in {facts.duration:.1f} s (longest "
@@ -161,7 +161,7 @@ def _lag(facts: Facts) -> Problem:
     )
 
 
-def _garbage(facts: Facts) -> Iterator[Problem]:
+def _garbage(facts: Facts) -> Iterator[Finding]:
     garbage = facts.garbage
     if garbage is None or garbage.share < GARBAGE:
         return
@@ -171,7 +171,7 @@ def _garbage(facts: Facts) -> Iterator[Problem]:
         if garbage.place
         else ""
     )
-    yield Problem(
+    yield Finding(
         kind="garbage",
         title=f"garbage collection takes {garbage.share:.0%} of the time",
         text=f"{garbage.collections} collections, longest pause "

@@ -7,18 +7,18 @@ from typing import Final
 from attrs import frozen
 
 from trio_supervisor.policy.doctor.facts import Lines
-from trio_supervisor.policy.doctor.findings import Certainty, Problem, Severity
+from trio_supervisor.wire.diagnosis import Certainty, Finding, Severity
 
 _STACK_LINES: Final = 20
 
 
-def stopped(state: str, process_id: int) -> Problem:
+def stopped(state: str, process_id: int) -> Finding:
     """Return the finding for a process in which the kernel lets nothing run.
 
     Args:
         state: What the kernel reports, such as ``it is stopped``.
     """
-    return Problem(
+    return Finding(
         kind="stopped",
         title=f"the process {state.removeprefix('it ')}",
         text="That is the kernel's process state. The worker does nothing until it "
@@ -32,7 +32,7 @@ def stopped(state: str, process_id: int) -> Problem:
     )
 
 
-def held(place: str, stack: Lines, *, is_main: bool, duration: float) -> Problem:
+def held(place: str, stack: Lines, *, is_main: bool, duration: float) -> Finding:
     """Return the finding for a process in which one thread holds the GIL.
 
     Args:
@@ -40,7 +40,7 @@ def held(place: str, stack: Lines, *, is_main: bool, duration: float) -> Problem
         duration: How long no thread moved [s].
     """
     thread = "the main thread" if is_main else "a thread"
-    return Problem(
+    return Finding(
         kind="stuck",
         title=f"{thread} is blocked at {place}",
         text=f"C code called at {_file_and_line(place)} holds the GIL; no other "
@@ -61,9 +61,9 @@ def _file_and_line(place: str) -> str:
     return place.partition(" in ")[0]
 
 
-def out_of_descriptors(open_now: int, limit: int) -> Problem:
+def out_of_descriptors(open_now: int, limit: int) -> Finding:
     """Return the finding for a process that is almost out of file descriptors."""
-    return Problem(
+    return Finding(
         kind="descriptors",
         title="almost out of file descriptors",
         text=f"{open_now} file descriptors are open (limit {limit}, RLIMIT_NOFILE).",
@@ -93,7 +93,7 @@ class End:
     """Path of the post-mortem file; empty: there is none."""
 
 
-def ended(end: End, successor: str) -> Problem:
+def ended(end: End, successor: str) -> Finding:
     """Return the finding for a process that exited during the examination.
 
     Args:
@@ -104,7 +104,7 @@ def ended(end: End, successor: str) -> Problem:
     advice = f"`post-mortem {end.post_mortem}` shows the full report."
     if not end.post_mortem:
         advice = "`logs NAME` shows its output, `events` what happened."
-    return Problem(
+    return Finding(
         kind="ended",
         title=f"the process (pid {end.process_id}) exited during the examination: "
         f"{end.exit}{why}",
@@ -116,7 +116,7 @@ def ended(end: End, successor: str) -> Problem:
     )
 
 
-def down(name: str, state: str, why: str, last_lines: Lines) -> Problem:
+def down(name: str, state: str, why: str, last_lines: Lines) -> Finding:
     """Return the finding for a worker without a process.
 
     Args:
@@ -125,7 +125,7 @@ def down(name: str, state: str, why: str, last_lines: Lines) -> Problem:
     """
     is_meant = state == "stopped"
     different = tuple(dict.fromkeys(last_lines))
-    return Problem(
+    return Finding(
         kind="down",
         title=f"{name} is not running (state: {state})",
         text=why,

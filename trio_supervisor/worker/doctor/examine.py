@@ -36,7 +36,7 @@ from trio_supervisor.policy.doctor.facts import (
     MemoryFacts,
 )
 from trio_supervisor.wire.codec import parse_result, to_fields
-from trio_supervisor.wire.diagnosis import Diagnosis, Finding
+from trio_supervisor.wire.diagnosis import Diagnosis
 from trio_supervisor.wire.json_tree import Object
 from trio_supervisor.wire.memory_reports import MemoryReport
 from trio_supervisor.wire.reports import GarbageReport, StallReport
@@ -240,7 +240,7 @@ async def examine(
     diagnosis = Diagnosis(
         data="",
         duration=duration,
-        findings=tuple(Finding(**found.as_plain()) for found in diagnose(facts)),
+        findings=diagnose(facts),
         looked_at=examined_areas(facts),
         left_out=tuple(examination.left_out),
         overhead=overhead,
