@@ -207,5 +207,5 @@ def _cycle() -> list[object]:
 )
 def test_what_json_has_not_is_a_bug_here(value: object, other: str) -> None:
     """With this error and no other, whatever else is in the object."""
-    with pytest.raises(LocalProtocolError, match="not to be encoded as JSON"):
+    with pytest.raises(LocalProtocolError, match="cannot be encoded as JSON"):
         encode_object({"other": other, "value": value})

@@ -18,15 +18,14 @@ from trio_supervisor.errors import (
     SupervisorError,
     UnavailableError,
 )
+from trio_supervisor.wire.envelope import MAX_ID, failure
 from trio_supervisor.wire.limits import Limits
 from trio_supervisor.wire.session import (
-    MAX_ID,
     AnswerReceived,
     CallReceived,
     CallRefused,
     Event,
     Session,
-    failure,
 )
 
 

@@ -25,13 +25,13 @@ from trio_supervisor.errors import (
     RemoteProtocolError,
     UnavailableError,
 )
+from trio_supervisor.wire.envelope import failure
 from trio_supervisor.wire.limits import Limits
 from trio_supervisor.wire.session import (
     AnswerReceived,
     CallReceived,
     Event,
     Session,
-    failure,
 )
 
 

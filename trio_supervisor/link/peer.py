@@ -26,6 +26,7 @@ from trio_supervisor.link.slices import Pace, Slices
 from trio_supervisor.link.transport import Transport, transport_of
 from trio_supervisor.tasks import ProtectedNursery, combined, open_nursery, single
 from trio_supervisor.wire.brief import brief, cut
+from trio_supervisor.wire.envelope import failure
 from trio_supervisor.wire.json_line import encode_object
 from trio_supervisor.wire.json_tree import Object
 from trio_supervisor.wire.session import (
@@ -34,7 +35,6 @@ from trio_supervisor.wire.session import (
     CallRefused,
     Session,
     Unparsed,
-    failure,
 )
 
 logger = logging.getLogger(__name__)

@@ -29,9 +29,9 @@ from trio_supervisor.supervisor.unresponsive import (
 from trio_supervisor.supervisor.worker_connection import WorkerConnection
 from trio_supervisor.supervisor.worker_names import WorkerNames
 from trio_supervisor.wire.brief import brief
+from trio_supervisor.wire.envelope import PlainFailure
 from trio_supervisor.wire.json_tree import Object
 from trio_supervisor.wire.messages import Forward
-from trio_supervisor.wire.session import PlainFailure
 
 # The supervisor reads the end of a connection within one turn of its event loop [s].
 _CLOSED_WITHIN: Final = 0.05

@@ -36,9 +36,10 @@ from trio_supervisor.supervisor.registry import Registry
 from trio_supervisor.supervisor.roles import Denials, Gatekeeper
 from trio_supervisor.supervisor.unresponsive import CallWatch
 from trio_supervisor.supervisor.worker_names import WorkerNames
+from trio_supervisor.wire.envelope import failure
 from trio_supervisor.wire.json_line import encode_object
 from trio_supervisor.wire.limits import DEFAULT_LIMITS, TRUSTED_LIMITS, Limits
-from trio_supervisor.wire.session import Session, failure
+from trio_supervisor.wire.session import Session
 
 logger = logging.getLogger(__name__)
 

@@ -1,6 +1,8 @@
-"""Protocol 1: lines of JSON, calls and answers, limits. Bytes in, events out; no I/O.
+"""Protocol 1: JSON lines, calls, answers and limits. Bytes in, events out; no I/O.
 
-`framing` cuts lines, `json_line` turns one into an object and back, `session` knows
-calls and answers, `messages` and `codec` give them types. The first three load nothing
-but a JSON library, so that a short command can speak the protocol within milliseconds.
+`framing` splits lines, `json_line` encodes and decodes them, `session` tracks calls and
+answers. These import only a JSON library, so that a short command can use the protocol
+within milliseconds. `operation` declares typed operations; `messages`,
+`controller_messages` and `worker_messages` are those that the supervisor, the
+controller and a worker answer; `codec` converts them.
 """

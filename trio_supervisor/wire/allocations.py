@@ -1,4 +1,4 @@
-"""Where memory was allocated, exactly, as data: what memray traces."""
+"""Report of an allocation trace by memray, as data."""
 
 from __future__ import annotations
 
@@ -11,25 +11,25 @@ from trio_supervisor.wire.reports import Frame
 
 @frozen(kw_only=True)
 class AllocationSite:
-    """The allocations of one stack that were not freed by the end."""
+    """Allocations of one stack that were not freed by the end of the period."""
 
     memory: int
     """[bytes]"""
     count: int
     frames: tuple[Frame, ...]
-    """The innermost first. Empty: none of Python's."""
+    """Innermost first. Empty: no Python frame."""
 
 
 @frozen(kw_only=True)
 class AllocationReport:
-    """What was allocated in a period and not freed by its end, by place."""
+    """Memory allocated in a period and not freed by its end, by call stack."""
 
     data: str = field(validator=instance_of(str))
-    """The whole as text."""
+    """All of it as text."""
     duration: float
     """[s]"""
     total_allocated: int
-    """Allocations in the period, freed or not."""
+    """Number of allocations in the period, including freed ones."""
     total_retained: Amount
     sites: tuple[AllocationSite, ...]
-    """The largest first; what there is no room for is left out."""
+    """The largest first; small ones may be omitted."""

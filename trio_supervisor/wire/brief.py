@@ -1,4 +1,4 @@
-"""Values of peers in messages and logs: short, and made in time that is bounded."""
+"""Shorten values of peers for messages and logs, in bounded time."""
 
 from __future__ import annotations
 
@@ -9,15 +9,15 @@ from typing import Final
 _LENGTH: Final = 80
 _ITEMS: Final = 8
 _LEVELS: Final = 3
-# Longer ones cannot be written in decimal, by default.
+# By default, Python refuses to convert longer integers to decimal.
 _BITS: Final = 4096
 _TEXT: Final = 4000
 
 
 def brief(value: object, levels: int = _LEVELS) -> str:
-    """Return the beginning of ``repr(value)`` for a value of JSON, 80 characters.
+    """Return the first 80 characters of ``repr(value)`` of a JSON value.
 
-    Reads no more of *value* than it shows: ``repr`` itself would take 0.2 s for
+    Reads only the part of *value* that it shows: ``repr`` itself would take 0.2 s for
     a megabyte of short arrays.
     """
     match value:
@@ -42,7 +42,7 @@ def brief(value: object, levels: int = _LEVELS) -> str:
 
 
 def cut(text: str, length: int = _TEXT) -> str:
-    """Return *text*, or its beginning and how much more there was."""
+    """Return *text*, or its beginning and the number of characters omitted."""
     if len(text) <= length:
         return text
     return f"{text[:length]}… ({len(text) - length} more characters)"

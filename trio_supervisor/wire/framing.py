@@ -1,4 +1,4 @@
-"""Bytes to lines: the part of the wire that sees partial reads."""
+"""Split received bytes into lines."""
 
 from __future__ import annotations
 
@@ -8,22 +8,22 @@ from typing import Final
 from trio_supervisor.errors import LimitExceededError, RemoteProtocolError
 from trio_supervisor.wire.limits import DEFAULT_LIMITS
 
-# Holds the id and the operation of any message, which come first.
+# Long enough for the id and the operation of any message, which come first [bytes].
 _HEAD: Final = 512
 
 
 class LineBuffer:
-    """Splits a byte stream into lines, however the bytes were cut on the way.
+    """Splits a byte stream into lines, wherever partial reads cut it.
 
     Args:
-        max_line: The longest line accepted, its newline excluded [bytes].
-        max_skipped: The longest line that is skipped [bytes].
-        on_overlong: Called with the beginning of a line longer than *max_line*, as soon
-            as it is that long. If it returns, the line is skipped up to its newline,
-            and none of it is kept. If it is not given, such a line is an error.
-        max_short: The longest line accepted without asking *may_be_long* [bytes].
-        may_be_long: Says of the beginning of a line whether it may be longer than
-            that, up to *max_line*.
+        max_line: Longest line that is accepted, without its newline [bytes].
+        max_skipped: Longest line that is skipped [bytes].
+        on_overlong: Called with the beginning of a line as soon as the line is longer
+            than *max_line*. If it returns, the line is skipped up to its newline and
+            not kept. Without it, such a line is an error.
+        max_short: Longest line that is accepted without *may_be_long* [bytes].
+        may_be_long: Returns whether a line with the given beginning may be longer than
+            *max_short*, up to *max_line*.
     """
 
     __slots__ = (
@@ -51,16 +51,16 @@ class LineBuffer:
         self._may_be_long = may_be_long
         self._max_skipped = max_skipped
         self._on_overlong = on_overlong
-        # It grows by a part of its length, so a line in many pieces stays linear.
+        # A bytearray over-allocates, so appending many pieces takes linear time.
         self._tail = bytearray()
-        # Bytes of the present line, once it is skipped.
+        # Bytes of the current line if it is being skipped.
         self._skipped: int | None = None
 
     def receive_data(self, data: bytes | bytearray) -> Iterator[bytes]:
         """Yield the lines that *data* completes, without their newlines.
 
-        To be exhausted before the next call: what is bad about *data* is raised
-        after the good lines before it.
+        Exhaust it before the next call: an error in *data* is raised after the valid
+        lines before it.
 
         Raises:
             LimitExceededError: a line is longer than ``max_line`` and cannot be
@@ -85,10 +85,10 @@ class LineBuffer:
             self._tail += rest
 
     def receive_eof(self) -> None:
-        """Say that the stream ended.
+        """Check that the stream may end here.
 
         Raises:
-            RemoteProtocolError: it ended inside a line.
+            RemoteProtocolError: it ends inside a line.
         """
         if self._tail or self._skipped is not None:
             raise RemoteProtocolError("the stream ended inside a line")

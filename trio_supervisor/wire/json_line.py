@@ -1,4 +1,4 @@
-"""One JSON object to one line and back."""
+"""Encode a JSON object as one line, and decode it, with orjson."""
 
 from __future__ import annotations
 
@@ -13,22 +13,22 @@ from trio_supervisor.wire.json_tree import Object, check_object, excerpt
 def encode_object(tree: Mapping[str, object]) -> bytes:
     """Encode *tree* as one line, its newline included.
 
-    A float that is not finite becomes null, as in JavaScript; a lone surrogate, as in
-    the name of a file that is not UTF-8, becomes a question mark.
+    A float that is not finite becomes null, as in JavaScript. A lone surrogate, such as
+    in the name of a file that is not UTF-8, becomes a question mark.
 
     Raises:
-        LocalProtocolError: JSON has no such value: the message says which.
+        LocalProtocolError: a value has no JSON equivalent; the message names it.
     """
     try:
         return orjson.dumps(tree, option=orjson.OPT_APPEND_NEWLINE)
     except TypeError as exc:
         if "surrogates" not in str(exc):
-            raise LocalProtocolError(f"not to be encoded as JSON: {exc}") from exc
+            raise LocalProtocolError(f"cannot be encoded as JSON: {exc}") from exc
     try:
         clean = _without_surrogates(tree)
         return orjson.dumps(clean, option=orjson.OPT_APPEND_NEWLINE)
     except (TypeError, RecursionError) as exc:
-        raise LocalProtocolError(f"not to be encoded as JSON: {exc}") from exc
+        raise LocalProtocolError(f"cannot be encoded as JSON: {exc}") from exc
 
 
 def decode_object(line: bytes, max_depth: int) -> Object:

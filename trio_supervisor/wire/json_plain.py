@@ -1,6 +1,6 @@
-"""One JSON object to one line and back, by the standard library.
+"""Encode a JSON object as one line, and decode it, with the standard library.
 
-For commands that make one call and end: to load orjson takes longer than the call.
+Used by commands that make one call: importing orjson takes longer than the call.
 """
 
 from __future__ import annotations
@@ -16,18 +16,18 @@ from trio_supervisor.wire.json_tree import Object, check_object, excerpt
 def encode_object(tree: Mapping[str, object]) -> bytes:
     """Encode *tree* as one line, its newline included.
 
-    A lone surrogate, as in an argument that is not UTF-8, becomes a question mark:
-    no strict reader of JSON takes it.
+    A lone surrogate, such as in an argument that is not UTF-8, becomes a question mark:
+    strict JSON readers refuse it.
 
     Raises:
-        LocalProtocolError: JSON has no such value: the message says which.
+        LocalProtocolError: a value has no JSON equivalent; the message names it.
     """
     try:
         text = json.dumps(
             tree, allow_nan=False, ensure_ascii=False, separators=(",", ":")
         )
     except (TypeError, ValueError, RecursionError) as exc:
-        raise LocalProtocolError(f"not to be encoded as JSON: {exc}") from exc
+        raise LocalProtocolError(f"cannot be encoded as JSON: {exc}") from exc
     return text.encode("utf-8", "replace") + b"\n"
 
 

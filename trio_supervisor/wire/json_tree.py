@@ -1,4 +1,4 @@
-"""What holds for JSON objects, whichever library reads them. Standard library only."""
+"""Check JSON objects, whichever library decodes them. Standard library only."""
 
 from __future__ import annotations
 
@@ -17,18 +17,18 @@ _STRING: Final = re.compile(rb'"[^"]*"')
 
 
 class JsonLines(Protocol):
-    """What turns objects into lines and back: `json_line`, or `json_plain`."""
+    """A module that encodes and decodes lines: `json_line` or `json_plain`."""
 
     def encode_object(self, tree: Mapping[str, object]) -> bytes: ...
     def decode_object(self, line: bytes, max_depth: int) -> Object: ...
 
 
 def check_object(line: bytes, tree: object, max_depth: int) -> Object:
-    """Return *tree*, which *line* encodes, if it is an object.
+    """Return *tree*, decoded from *line*, if it is an object.
 
     Raises:
         LimitExceededError: it nests deeper than *max_depth*.
-        RemoteProtocolError: it is none.
+        RemoteProtocolError: it is not an object.
     """
     if type(tree) is not dict:
         raise RemoteProtocolError(f"not a JSON object: {excerpt(line)}")
@@ -38,9 +38,9 @@ def check_object(line: bytes, tree: object, max_depth: int) -> Object:
 
 
 def has_more_containers(line: bytes, limit: int) -> bool:
-    """Say whether *line* has more than *limit* arrays and objects, without parsing it.
+    """Return whether *line* has more than *limit* arrays and objects, without parsing.
 
-    Of a line that is not JSON, what comes before the mistake counts rightly.
+    In a line that is not JSON, those before the mistake are counted correctly.
     """
     if line.count(b"[") + line.count(b"{") <= limit:
         return False
@@ -48,12 +48,12 @@ def has_more_containers(line: bytes, limit: int) -> bool:
 
 
 def is_deeper(line: bytes, max_depth: int) -> bool:
-    """Say whether what *line* encodes, valid JSON in UTF-8, nests deeper than that.
+    """Return whether *line*, valid JSON in UTF-8, nests deeper than *max_depth*.
 
-    Reads the line, not the objects made of it: of a thousand workers' status that
-    takes a sixth of the time.
+    Reads the line, not the decoded objects: that takes a sixth of the time for the
+    status of a thousand workers.
     """
-    # Fewer brackets than levels, as in nearly all lines: no need to look.
+    # Nearly all lines have fewer brackets than allowed levels.
     if line.count(b"[") + line.count(b"{") <= max_depth:
         return False
     marks = _brackets(line)
@@ -66,9 +66,9 @@ def is_deeper(line: bytes, max_depth: int) -> bool:
 
 def _brackets(line: bytes) -> bytes:
     """Return the brackets of *line* that are not within strings, as ``[`` and ``]``."""
-    if b"\\" in line:  # then a quote may be a part of a string
+    if b"\\" in line:  # a quote may be part of a string
         line = line.replace(b"\\\\", b"").replace(b'\\"', b"")
-    # Quotes in pairs are whole strings; what is left of them has brackets within.
+    # Adjacent quotes are strings without brackets; the remaining strings have some.
     marks = line.translate(_ONE_KIND, _NO_MARKS).replace(b'""', b"")
     return _STRING.sub(b"", marks) if b'"' in marks else marks
 

@@ -1,15 +1,14 @@
-"""Calls and answers over one connection, as a state machine without I/O.
+"""Keep track of calls and answers over one connection: a state machine without I/O.
 
 The connecting side numbers its calls 2, 4, 6 …, the accepting side 3, 5, 7 …; both may
-call. What comes in under an id that is in flight here is an answer; under another id
-with ``do`` it is a call; without ``do`` it is a late answer and is dropped.
+call. A message whose id is in flight here is an answer; another one with ``do`` is a
+call, and without ``do`` it is a late answer, which is dropped.
 """
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator, Mapping
-from typing import Any, Final, NamedTuple, TypeAlias
+from typing import Any, NamedTuple, TypeAlias
 
 from trio_supervisor.errors import (
     CallFailedError,
@@ -19,7 +18,17 @@ from trio_supervisor.errors import (
     SupervisorError,
     UnavailableError,
 )
-from trio_supervisor.wire.brief import brief, cut
+from trio_supervisor.wire.brief import brief
+from trio_supervisor.wire.envelope import (
+    ENVELOPE,
+    MAX_ID,
+    check_names,
+    failure,
+    read_failure,
+    read_flag,
+    read_head,
+    split_answer,
+)
 from trio_supervisor.wire.framing import LineBuffer
 from trio_supervisor.wire.json_tree import (
     JsonLines,
@@ -27,24 +36,11 @@ from trio_supervisor.wire.json_tree import (
     has_more_containers,
     is_deeper,
 )
-from trio_supervisor.wire.limits import DEFAULT_LIMITS, MAX_NAME, Limits
-
-# What fits a signed 64-bit integer, which is what peers in other languages have.
-MAX_ID = 2**63 - 1
-# How a message begins, as all known peers write it.
-_HEAD: Final = re.compile(
-    rb'\s*\{\s*"id"\s*:\s*(0|[1-9][0-9]{0,18})\s*,'
-    rb'(?:\s*"do"\s*:\s*"([^"\\]{1,80})")?'
-)
-_LARGE: Final = re.compile(
-    rb'\s*\{\s*"id"\s*:\s*(0|[1-9][0-9]{0,18})\s*,'
-    rb'(?:\s*"finished"\s*:\s*(true|false)\s*,)?(?!\s*"do"\s*:)'
-)
-_ENVELOPE = frozenset({"id", "do", "finished", "failed", "error"})
+from trio_supervisor.wire.limits import DEFAULT_LIMITS, Limits
 
 
 class Unparsed(dict[str, Any]):
-    """The fields of a large answer, as they came: for passing on, not for reading.
+    """The fields of a large answer, unparsed: to pass on, not to read.
 
     As a dictionary it is empty.
     """
@@ -56,7 +52,7 @@ class Unparsed(dict[str, Any]):
 
 
 class CallReceived(NamedTuple):
-    """The peer calls; `Session.answer` or `Session.fail` is due."""
+    """The peer made a call, to be answered by `Session.answer` or `Session.fail`."""
 
     id: int
     do: str
@@ -64,7 +60,7 @@ class CallReceived(NamedTuple):
 
 
 class AnswerReceived(NamedTuple):
-    """The peer answered one of our calls; exactly one answer of a call is the last."""
+    """The peer answered a call of this side; each call has exactly one last answer."""
 
     id: int
     fields: Object
@@ -73,7 +69,7 @@ class AnswerReceived(NamedTuple):
 
 
 class CallRefused(NamedTuple):
-    """The peer called in a way that is answered at once with *reply*, and not run."""
+    """The peer made a call that is not run but answered with *reply*."""
 
     reply: bytes
 
@@ -86,10 +82,10 @@ class Session:
 
     Args:
         is_connecting: Whether this side connected, rather than accepted.
-        limits: What the peer may ask of this side.
-        json: What reads and writes lines; `json_line` if none is given.
-        parses_large: Whether answers are parsed that are larger than a call may be;
-            else their fields are `Unparsed`.
+        limits: Limits for what the peer sends.
+        json: Reads and writes lines; by default `json_line`.
+        parses_large: Whether to parse answers that are larger than a call may be;
+            otherwise their fields are `Unparsed`.
     """
 
     __slots__ = (
@@ -115,7 +111,7 @@ class Session:
     ) -> None:
         self.limits = limits
         if json is None:
-            # Only now: a short command does without it.
+            # Imported late: short commands use `json_plain`.
             from trio_supervisor.wire import json_line
 
             json = json_line
@@ -132,31 +128,35 @@ class Session:
         self._overlong: list[Event] = []
         self._next_id = 2 if is_connecting else 3
         self._outgoing: set[int] = set()
-        # The peer still runs these: they count against what it may bear.
+        # Calls that were given up: the peer still runs them, so they count as well.
         self._forgotten: set[int] = set()
         self._incoming: set[int] = set()
 
     @property
     def calls_in_flight(self) -> int:
-        """How many calls of this side wait for their last answer."""
+        """Number of calls of this side that wait for their last answer."""
         return len(self._outgoing)
 
     def call(self, do: str, arguments: Mapping[str, object]) -> tuple[int, bytes]:
         """Begin a call; return its id and the line to send.
 
         Raises:
-            LocalProtocolError: *arguments* have a field of the envelope, a value that
-                JSON has not, or more than a line holds; or no id is left.
-            UnavailableError: as many calls are in flight as the peer may bear, those
-                given up included.
+            LocalProtocolError: *arguments* has a field of the envelope or a value
+                without JSON equivalent, or is too long for a line; or no id is left.
+            UnavailableError: as many calls are in flight as the peer accepts,
+                including those that were given up.
         """
         if self._is_full(len(self._outgoing) + len(self._forgotten), do):
-            raise UnavailableError(f"{self.limits.calls} calls are in flight already")
-        _check_names(arguments)
-        while self._next_id in self._incoming:  # a peer that counts wrongly
+            raise UnavailableError(
+                f"{self.limits.calls} calls are already in flight (limit: calls)"
+            )
+        check_names(arguments)
+        while (
+            self._next_id in self._incoming
+        ):  # if the peer does not number its calls as it should
             self._next_id += 2
         if self._next_id > MAX_ID:
-            raise LocalProtocolError("no call ids are left: connect again")
+            raise LocalProtocolError("no call ids are left; connect again")
         line = self._encode({"id": self._next_id, "do": do, **arguments})
         self._check_call(do, line)
         id_ = self._next_id
@@ -165,7 +165,7 @@ class Session:
         return id_, line
 
     def forget(self, id_: int) -> None:
-        """Give up call *id_*: its answers are late ones from now on."""
+        """Give up call *id_*: drop its answers from now on."""
         if id_ in self._outgoing:
             self._outgoing.discard(id_)
             self._forgotten.add(id_)
@@ -179,20 +179,20 @@ class Session:
         self._check_incoming(id_)
         if isinstance(fields, Unparsed):
             return self._splice(id_, fields, b"")
-        _check_names(fields)
+        check_names(fields)
         return self._encode({"id": id_, **fields})
 
     def answer(self, id_: int, fields: Mapping[str, object]) -> bytes:
         """Return the last answer to the peer's call *id_*.
 
         Raises:
-            LocalProtocolError: as for `call`; the call is still to be answered.
+            LocalProtocolError: as for `call`; the call still has to be answered.
         """
         self._check_incoming(id_)
         if isinstance(fields, Unparsed):
             line = self._splice(id_, fields, b',"finished":true')
         else:
-            _check_names(fields)
+            check_names(fields)
             line = self._encode({"id": id_, "finished": True, **fields})
         self._incoming.discard(id_)
         return line
@@ -203,23 +203,23 @@ class Session:
         error: SupervisorError,
         fields: Mapping[str, object] | None = None,
     ) -> bytes:
-        """Return a last answer that says that the peer's call *id_* failed.
+        """Return the last answer to the peer's call *id_*, which failed with *error*.
 
         Raises:
-            LocalProtocolError: as for `call`; the call is still to be answered.
+            LocalProtocolError: as for `call`; the call still has to be answered.
         """
         self._check_incoming(id_)
-        _check_names(fields or {})
+        check_names(fields or {})
         line = self._encode({"id": id_, **failure(error), **(fields or {})})
         self._incoming.discard(id_)
         return line
 
     def receive_data(self, data: bytes | bytearray) -> Iterator[Event]:
-        """Yield what *data* completes. To be exhausted before the next call.
+        """Yield the events that *data* completes. Exhaust it before the next call.
 
         Raises:
-            RemoteProtocolError: the peer broke the protocol, after all that was good.
-                The session is over.
+            RemoteProtocolError: the peer violated the protocol; raised after the
+                events before that. The session is over.
         """
         for line in self._lines.receive_data(data):
             if self._overlong:
@@ -230,10 +230,10 @@ class Session:
             yield from self._take_overlong()
 
     def receive_eof(self) -> None:
-        """Say that the stream ended.
+        """Check that the stream may end here.
 
         Raises:
-            RemoteProtocolError: it ended inside a line.
+            RemoteProtocolError: it ends inside a line.
         """
         self._lines.receive_eof()
 
@@ -241,36 +241,36 @@ class Session:
         events, self._overlong = self._overlong, []
         return events
 
-    def _receive_overlong(self, head: bytes) -> None:
-        """Fail the one call that a line past the limit belongs to.
+    def _receive_overlong(self, line: bytes) -> None:
+        """Fail only the call that a line past the limit belongs to.
 
         Raises:
-            LimitExceededError: it does not tell in time which call that is.
+            LimitExceededError: the beginning of the line does not name that call.
         """
-        limit = self.limits.line if self._is_expected(head) else self._longest_call
+        limit = self.limits.line if self._is_expected(line) else self._longest_call
         problem = f"longer than {limit} bytes"
-        found = _HEAD.match(head)
-        if found is None or (id_ := int(found[1])) > MAX_ID:
+        if (head := read_head(line)) is None:
             raise LimitExceededError(f"a line is {problem}")
-        if id_ in self._outgoing:
-            self._outgoing.discard(id_)
+        if head.id in self._outgoing:
+            self._outgoing.discard(head.id)
             error = CallFailedError("LimitExceeded", f"the answer is {problem}")
-            self._overlong.append(AnswerReceived(id_, {}, True, error))
-        elif id_ in self._forgotten:
-            self._forgotten.discard(id_)
-        elif found[2] is not None:
-            name = found[2].decode("utf-8", "replace")
-            refusal = LimitExceededError(f"the call of {brief(name)} is {problem}")
-            reply = {"id": id_, **failure(refusal)}
-            self._overlong.append(CallRefused(self._json.encode_object(reply)))
+            self._overlong.append(AnswerReceived(head.id, {}, True, error))
+        elif head.id in self._forgotten:
+            self._forgotten.discard(head.id)
+        elif head.do is not None:
+            problem = f"the call of {brief(head.do)} is {problem}"
+            self._overlong.append(self._refuse(head.id, LimitExceededError(problem)))
         else:
             raise LimitExceededError(f"a line is {problem}")
 
-    def _is_expected(self, head: bytes) -> bool:
-        """Whether a line that begins so is an answer to a call of this side."""
-        found = _HEAD.match(head)
-        return found is not None and (
-            (id_ := int(found[1])) in self._outgoing or id_ in self._forgotten
+    def _refuse(self, id_: int, error: SupervisorError) -> CallRefused:
+        return CallRefused(self._json.encode_object({"id": id_, **failure(error)}))
+
+    def _is_expected(self, line: bytes) -> bool:
+        """Return whether *line* begins like an answer to a call of this side."""
+        head = read_head(line)
+        return head is not None and (
+            head.id in self._outgoing or head.id in self._forgotten
         )
 
     def _receive_line(self, line: bytes) -> Event | None:
@@ -287,7 +287,7 @@ class Session:
             raise
         id_ = tree.get("id")
         if id_ is None and tree.get("failed") is True:
-            raise RemoteProtocolError(f"the peer hung up: {_failure_of(tree)}")
+            raise RemoteProtocolError(f"the peer hung up: {read_failure(tree)}")
         if type(id_) is not int or not 0 <= id_ <= MAX_ID:
             raise RemoteProtocolError(f"id: expected a call's number, got {brief(id_)}")
         if id_ in self._outgoing:
@@ -299,49 +299,45 @@ class Session:
         return self._receive_call(id_, tree)
 
     def _receive_large(self, line: bytes) -> Event | None:
-        """Take a line that would keep everybody waiting if it were parsed here."""
+        """Receive a line without parsing it, which would block the event loop."""
         problem = f"larger than {self.limits.containers} arrays and objects"
-        found = _HEAD.match(line)
-        if found is None or (id_ := int(found[1])) > MAX_ID:
+        if (head := read_head(line)) is None:
             raise LimitExceededError(f"a line is {problem}")
         if not self._is_expected(line):
-            if found[2] is None:
+            if head.do is None:
                 return None  # a late answer
-            refusal = LimitExceededError(f"the call is {problem}")
-            reply = {"id": id_, **failure(refusal)}
-            return CallRefused(self._json.encode_object(reply))
-        if (large := _LARGE.match(line)) is None or not line.rstrip().endswith(b"}"):
+            return self._refuse(head.id, LimitExceededError(f"the call is {problem}"))
+        if (answer := split_answer(line)) is None:
             raise LimitExceededError("a large answer does not begin with its id")
-        is_last = large[2] == b"true"
-        if id_ in self._forgotten:
+        is_last, body = answer
+        if head.id in self._forgotten:
             if is_last:
-                self._forgotten.discard(id_)
+                self._forgotten.discard(head.id)
             return None
         if is_last:
-            self._outgoing.discard(id_)
-        fields = Unparsed(line[large.end() :].rstrip()[:-1])
-        return AnswerReceived(id_, fields, is_last, None)
+            self._outgoing.discard(head.id)
+        return AnswerReceived(head.id, Unparsed(body), is_last, None)
 
     def _receive_malformed(
         self, line: bytes, exc: RemoteProtocolError
     ) -> AnswerReceived | None:
-        """Fail the one call that a line belongs to; None: it does not tell which.
+        """Fail only the call that a line belongs to; None if it does not name one.
 
-        A supervisor passes large answers on without reading them: a worker that writes
-        nonsense costs the caller that one call, and not the connection.
+        A supervisor passes large answers on without parsing them: a worker that sends
+        invalid JSON fails that one call, and the connection continues.
         """
-        found = _HEAD.match(line)
-        if found is None or (id_ := int(found[1])) not in self._outgoing:
+        head = read_head(line)
+        if head is None or head.id not in self._outgoing:
             return None
-        self._outgoing.discard(id_)
-        self._forgotten.add(id_)
+        self._outgoing.discard(head.id)
+        self._forgotten.add(head.id)
         error = CallFailedError(exc.wire_name, f"the answer is malformed: {exc}")
-        return AnswerReceived(id_, {}, True, error)
+        return AnswerReceived(head.id, {}, True, error)
 
     def _splice(self, id_: int, fields: Unparsed, end: bytes) -> bytes:
         head, body = b'"id":%d%s' % (id_, end), fields.body
-        # Of fields with the same name the last one counts: the answer of one worker
-        # is not to pass for that of another.
+        # Of fields with the same name the last one counts. Repeat the envelope, so that
+        # the answer of one worker cannot pass as that of another.
         again = b'"id"' in body or b'"finished"' in body or b"\\u00" in body
         line = b"{%s,%s%s}\n" % (head, body, b"," + head if again else b"")
         if len(line) - 1 > self.limits.line:
@@ -354,8 +350,8 @@ class Session:
     def _check_call(self, do: str, line: bytes) -> None:
         if len(line) - 1 > self._longest_call:
             raise LocalProtocolError(
-                f"the call of {brief(do)} has {len(line)} bytes; a call has at most "
-                f"{self._longest_call}"
+                f"the call of {brief(do)} has {len(line)} bytes; at most "
+                f"{self._longest_call} are accepted"
             )
         if has_more_containers(line, self.limits.containers):
             raise LocalProtocolError(
@@ -364,11 +360,11 @@ class Session:
             )
 
     def _receive_answer(self, id_: int, tree: Object) -> AnswerReceived:
-        is_last = _flag(tree, "finished")
-        error = _failure_of(tree) if _flag(tree, "failed") else None
+        is_last = read_flag(tree, "finished")
+        error = read_failure(tree) if read_flag(tree, "failed") else None
         if is_last:
             self._outgoing.discard(id_)
-        fields = {k: v for k, v in tree.items() if k not in _ENVELOPE}
+        fields = {k: v for k, v in tree.items() if k not in ENVELOPE}
         return AnswerReceived(id_, fields, is_last, error if is_last else None)
 
     def _receive_call(self, id_: int, tree: Object) -> Event:
@@ -377,8 +373,7 @@ class Session:
             raise RemoteProtocolError(f"do: expected a name, got {brief(do)}")
         if id_ in self._incoming:
             problem = f"call {id_} is in flight: its id cannot be used again yet"
-            reply = {"id": id_, **failure(RemoteProtocolError(problem))}
-            return CallRefused(self._json.encode_object(reply))
+            return self._refuse(id_, RemoteProtocolError(problem))
         if self._is_full(len(self._incoming), do):
             raise LimitExceededError(f"more than {self.limits.calls} calls in flight")
         self._incoming.add(id_)
@@ -386,7 +381,7 @@ class Session:
         return CallReceived(id_, do, arguments)
 
     def _is_full(self, in_flight: int, do: str) -> bool:
-        # There is room for a cancel of each call, or a full connection stays full.
+        # Reserve room for a cancel of each call, or a full connection would stay full.
         return in_flight >= self.limits.calls * (2 if do == "cancel" else 1)
 
     def _check_incoming(self, id_: int) -> None:
@@ -405,52 +400,3 @@ class Session:
                 f"a message is nested deeper than the protocol's {self.limits.depth}"
             )
         return line
-
-
-class PlainFailure(SupervisorError):  # noqa: N818 (a form on the wire, not an error)
-    """A failure in the form of Ruby's server: a text, with fields beside it."""
-
-    def __init__(self, message: str, **fields: object) -> None:
-        super().__init__(message)
-        self.fields = fields
-
-
-def failure(error: SupervisorError) -> Object:
-    """Return the fields that say *error*, without an id."""
-    if isinstance(error, PlainFailure):
-        plain = {"finished": True, "failed": True, "error": str(error)}
-        return {**plain, **error.fields}
-    message = error.message if isinstance(error, CallFailedError) else str(error)
-    return {
-        "finished": True,
-        "failed": True,
-        "error": {"class": error.wire_name, "message": message},
-    }
-
-
-def _check_names(fields: Mapping[str, object]) -> None:
-    if not _ENVELOPE.isdisjoint(fields):
-        names = ", ".join(sorted(_ENVELOPE.intersection(fields)))
-        raise LocalProtocolError(f"not the name of an argument or result: {names}")
-
-
-def _flag(tree: Object, name: str) -> bool:
-    value = tree.get(name, False)
-    if type(value) is not bool:
-        raise RemoteProtocolError(f"{name}: expected true or false, got {brief(value)}")
-    return value
-
-
-def _failure_of(tree: Object) -> CallFailedError:
-    """Return the error in a failed answer: an object, or a plain string (Ruby)."""
-    match tree.get("error"):
-        case {"class": str(name), "message": str(message)}:
-            return CallFailedError(name[:MAX_NAME], cut(message))
-        case {"message": str(message), **others} if others.get("class") is None:
-            return CallFailedError("", cut(message))
-        case {"class": str(name)}:
-            return CallFailedError(name[:MAX_NAME], "the peer gave no reason")
-        case str(message):
-            return CallFailedError("", cut(message))
-        case error:
-            return CallFailedError("", f"the peer gave no reason: {brief(error)}")
