@@ -6,13 +6,22 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Final
 
-from trio_supervisor.reference import options, public_names, schema, verbs
+from trio_supervisor.reference import (
+    operations,
+    options,
+    protocol,
+    public_names,
+    schema,
+    verbs,
+)
 
 PAGES: Final[Mapping[str, Callable[[], str]]] = {
     "reference/options.md": options.page,
     "reference/verbs.md": verbs.verbs_page,
     "reference/exit-codes.md": verbs.exit_codes_page,
+    "reference/operations.md": operations.page,
     "schema/application.schema.json": schema.page,
+    "schema/protocol.schema.json": protocol.page,
     "../trio_supervisor/__init__.pyi": public_names.stub,
 }
 """The generated files: path below docs/, and the function that returns the text.

@@ -120,15 +120,20 @@ def operations_of(side: Side) -> tuple[str, ...]:
     )
 
 
-def sized(what: str, most: int, least: int = 0) -> Any:
-    """Return a validator for the length of a text, whose message omits the text."""
+@frozen
+class _Sized:
+    what: str
+    lengths: tuple[int, int]
 
-    def check(_: object, attribute: Any, value: str) -> None:
+    def __call__(self, _: object, attribute: Any, value: str) -> None:
+        least, most = self.lengths
         if not least <= len(value) <= most:
             raise ValueError(
-                f"{attribute.name!r}: expected {what} of {least} to {most} characters, "
-                f"got {len(value)}"
+                f"{attribute.name!r}: expected {self.what} of {least} to {most} "
+                f"characters, got {len(value)}"
             )
 
-    check.__doc__ = f"{least} to {most} characters" if least else f"≤ {most} characters"
-    return check
+
+def sized(what: str, most: int, least: int = 0) -> Any:
+    """Return a validator for the length of a text, whose message omits the text."""
+    return _Sized(what, (least, most))
