@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import inspect
+import itertools
 import re
 import textwrap
 import types
@@ -114,7 +115,7 @@ def _meanings(type_: type) -> dict[str, str]:
 
 def _docstrings(tree: ast.AST) -> Iterator[tuple[str, str]]:
     (body,) = (node.body for node in ast.walk(tree) if isinstance(node, ast.ClassDef))
-    for node, after in zip(body, body[1:], strict=False):
+    for node, after in itertools.pairwise(body):
         match node, after:
             case (
                 ast.AnnAssign(target=ast.Name(id=name)),

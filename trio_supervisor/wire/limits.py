@@ -20,8 +20,8 @@ class Limits(NamedTuple):
     # A longer call or answer fails alone. Past this limit the connection is closed.
     skipped: int = 64 * 1024 * 1024
     """Longest line that is skipped instead of closing the connection [bytes]."""
-    # Our messages need a few levels, because trees are sent as lists. Code that recurses
-    # into 64 levels stays below Python's recursion limit.
+    # Our messages need a few levels, because trees are sent as lists. Code that
+    # recurses into 64 levels stays below Python's recursion limit.
     depth: int = 64
     """Deepest nesting of arrays and objects."""
     calls: int = 1024
