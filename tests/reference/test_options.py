@@ -67,7 +67,7 @@ def test_choices_are_shown_as_the_type() -> None:
 
 
 def test_choices_of_a_list_are_shown_with_the_meaning() -> None:
-    assert 'Any of `"status"`, `"health"`,' in section("Service and Command")["may"]
+    assert 'Any of `"restart"`, `"reload"`,' in section("Service and Command")["may"]
 
 
 def test_an_option_that_a_command_declares_again_is_in_its_own_table() -> None:

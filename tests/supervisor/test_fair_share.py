@@ -375,7 +375,7 @@ async def test_status_fits_a_line_whatever_strangers_say_of_themselves() -> None
     assert len(states) == 101
     assert states["web.0"]["mood"] == "good"
     assert states["s7"]["process_id"] == 1007
-    assert "bytes left out" in states["s7"]["note"]
+    assert "bytes omitted" in states["s7"]["note"]
 
 
 async def test_strangers_are_counted() -> None:
@@ -386,7 +386,7 @@ async def test_strangers_are_counted() -> None:
         registry.connections.update(
             {str(number): None for number in range(MAX_UNMANAGED + 2)}  # type: ignore[misc]
         )
-        with expect("LimitExceeded", "are registered already"):
+        with expect("LimitExceeded", "registered; at most"):
             await register(stranger, 9)
         registry.connections.clear()
 

@@ -434,7 +434,7 @@ def test_this_side_does_not_ask_for_more_than_the_peer_bears() -> None:
     client = connecting(calls=2)
     client.call("a", {})
     client.call("b", {})
-    with pytest.raises(UnavailableError, match="2 calls are in flight"):
+    with pytest.raises(UnavailableError, match="2 calls are already in flight"):
         client.call("c", {})
     receive(client, line(id=2))
     with pytest.raises(UnavailableError):

@@ -276,7 +276,7 @@ def test_a_result_that_json_does_not_have_is_named(
     with pytest.raises(OperationFailedError) as caught:
         to_result("stats", result)
     assert str(caught.value) == (
-        f"'stats' returned what JSON cannot represent: its result{problem}"
+        f"'stats' returned a value that JSON cannot represent: its result{problem}"
     )
 
 

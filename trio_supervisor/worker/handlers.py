@@ -191,7 +191,7 @@ def to_result(name: str, result: object) -> Object:
         misfit = " is nested too deeply, or in itself"
     if misfit is not None:
         problem = (
-            f"{name!r} returned a value that JSON does not have: its result{misfit}"
+            f"{name!r} returned a value that JSON cannot represent: its result{misfit}"
         )
         raise OperationFailedError(problem)
     return {"data": plain}
