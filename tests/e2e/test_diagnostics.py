@@ -163,7 +163,7 @@ def test_thread_dump_with_gil_held_is_read_from_memory(serving: Serving) -> None
     report = data(serving, "thread-dump", "holds")
     assert report["way"] == "memory"
     assert "in c_code" in report["data"]
-    assert "did not answer" in text(serving, "thread-dump", "holds")
+    assert "no answer from the worker" in text(serving, "thread-dump", "holds")
 
 
 def test_thread_dump_of_stopped_worker_reports_it(serving: Serving) -> None:

@@ -19,6 +19,7 @@ from typing import Final
 
 import trio
 from attrs import frozen
+from trio.lowlevel import enable_ki_protection
 
 from trio_supervisor.application import Application
 from trio_supervisor.controller.calls import answer
@@ -73,6 +74,7 @@ logger = logging.getLogger(__name__)
 _MOST_NAMED: Final = 10
 
 
+@enable_ki_protection
 def open_controller(
     application: Application,
     *,
