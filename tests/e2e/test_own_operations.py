@@ -106,7 +106,7 @@ def test_operation_that_exits_in_nursery_fails(serving: Serving) -> None:
 
 def test_operation_with_result_not_in_json_fails(serving: Serving) -> None:
     said = failure(serving, "on_trio", "has_no_number")
-    assert "OperationFailed: 'has_no_number' returned what is not JSON" in said
+    assert "OperationFailed: 'has_no_number' returned a value that JSON" in said
     assert "its result.mean is nan" in said
 
 
