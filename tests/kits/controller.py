@@ -47,9 +47,11 @@ from trio_supervisor.process.cleanup.guardian_client import GuardianClient
 from trio_supervisor.process.cleanup.stopping import StopDeadline
 from trio_supervisor.process.sockets.sockets import SocketSet
 from trio_supervisor.process.spawn.fork_server_protocol import StartedServer
+from trio_supervisor.supervisor.forwarding import Forwarding
 from trio_supervisor.supervisor.monitoring import Monitoring
 from trio_supervisor.supervisor.registry import Registry
 from trio_supervisor.supervisor.server import Server
+from trio_supervisor.supervisor.worker_names import WorkerNames
 from trio_supervisor.tasks import ProtectedNursery
 from trio_supervisor.testing import FakeProcess
 from trio_supervisor.wire.json_tree import Object
@@ -350,13 +352,23 @@ class FakeLaunchers(Launchers):
         return partial(self.sim.spawn, service.name, index, plan)
 
 
-@define(eq=False, kw_only=True)
-class ServerWithoutAgents(Server):
-    """Knows that no fake worker connects: it need not be looked at from outside."""
+class ForwardingWithoutAgents(Forwarding):
+    """Refuses all calls to workers, without an inspection from outside."""
 
     async def forward(self, call: IncomingCall, forward: Forward) -> Object:
         await trio.lowlevel.checkpoint()
         raise NotConnectedError(f"{forward.name} is not connected")
+
+
+@define(eq=False, kw_only=True)
+class ServerWithoutAgents(Server):
+    """A supervisor whose workers are fake, and so never connect."""
+
+    def __attrs_post_init__(self) -> None:
+        super().__attrs_post_init__()
+        self._controller_calls._forwarding = ForwardingWithoutAgents(
+            self.registry, WorkerNames(self.registry), self._controller
+        )
 
 
 @define(eq=False)

@@ -113,7 +113,7 @@ def test_leak_in_class_attribute_is_named(sample: Sample) -> None:
     line = LINES.index("class Registry:") + 1
     assert chain[0].text == "variable Registry of module __main__"
     assert (chain[0].file, chain[0].line) == (str(PROGRAM), line)
-    assert "at entries" in chain[-2].text
+    assert "at key entries" in chain[-2].text
 
 
 def test_growing_memory_channel_names_its_task() -> None:
