@@ -1,4 +1,4 @@
-"""The calls that the supervisor passes on to the controller."""
+"""Handle the calls that the supervisor forwards to the controller."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""See that there are file descriptors for so many workers, before any is started."""
+"""Check that there are enough file descriptors before workers are started."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ _SPARE: Final = 16
 def check_capacity(
     workers: int, *, is_captured: bool, may_raise: bool, more: int | None = None
 ) -> None:
-    """See that *workers* may run at the same time; raise the limit if need be.
+    """Check that *workers* can run at the same time; raise the limit if needed.
 
     Args:
         is_captured: Whether what they print passes through this process.
@@ -57,7 +57,7 @@ def check_capacity(
 
 
 def added_by(plan: ReloadPlan) -> int:
-    """Return how many workers a reload adds to those that run, at most at a time."""
+    """Return the maximum number of extra workers during a reload."""
     return sum(
         service.count
         if service.is_replaced and service.overlap

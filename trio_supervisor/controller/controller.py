@@ -1,4 +1,4 @@
-"""Layer 1: owns the supervisor and all workers, and tells the one of the others."""
+"""Start, watch and stop the supervisor process and all workers."""
 
 from __future__ import annotations
 
@@ -96,13 +96,13 @@ from trio_supervisor.wire.workers import WorkerRecord
 
 logger = logging.getLogger(__name__)
 
-# Twice this long a zombie that is nobody's may wait [s].
+# An unknown zombie is reaped after at most twice this interval [s].
 _REAP_INTERVAL: Final = 1.0
-# A supervisor without a controller has nothing to finish.
+# A supervisor without a controller has no work to finish, so no grace period.
 _SUPERVISOR_ALONE: Final = StopPlan(timeout=0.0)
-# Whoever asked for a reload hears of it from the supervisor that is replaced then [s].
+# Time for the old supervisor to send the reload's result before it is replaced [s].
 _LAST_WORD: Final = 0.05
-# An answer is not held up longer by whoever does not read the log [s].
+# Longest delay of an answer when the reader of the log is slow [s].
 _LOG_PATIENCE: Final = 0.1
 OnEvent: TypeAlias = Callable[[Event], None]
 
@@ -110,18 +110,18 @@ OnEvent: TypeAlias = Callable[[Event], None]
 class Controller(metaclass=NoPublicConstructor):
     """A running application; made by `open_controller`.
 
-    Its methods are named as those of `Client`. None has a timeout: put
-    `trio.fail_after` around it. A method that is cancelled stops waiting; what it
-    began goes on.
+    Its methods have the same names as those of `Client`. None has a timeout: use
+    `trio.fail_after`. Cancelling a method stops the wait, not the operation that it
+    started.
     """
 
     application: Application
-    """As the newest import declares it; its functions may be names only."""
+    """Declaration from the latest import; functions may be names only."""
     socket_path: str
     supervisor: Child
     generation: Generation
     reloader: Reloader
-    """Whatever has to do with new generations."""
+    """Reloads: replaces one generation with the next."""
 
     def __init__(
         self,
@@ -171,12 +171,12 @@ class Controller(metaclass=NoPublicConstructor):
         self._shutdown = trio.Event()
         self._workers_stopped = trio.Event()
         self._are_awaiting_stop = False
-        """Whether a client waits for the end, and has to be told before it."""
+        """Whether a client waits for the shutdown and must be answered first."""
         self._reason = ""
         self._failure: SupervisorError | None = None
 
     def begin(self, generation: Generation, launcher: SupervisorLauncher) -> None:
-        """Take in the first generation."""
+        """Install the first generation."""
         self.generation = generation
         self.application = generation.application
         self.planned_restarts.max_concurrently = (
@@ -198,7 +198,7 @@ class Controller(metaclass=NoPublicConstructor):
         self._warn_of_stop()
 
     def make_child(self, plan: ChildPlan, spawn: Spawn) -> Child:
-        """Return a worker that does not run yet."""
+        """Return a worker that is not running yet."""
         child = Child(
             plan,
             spawn,
@@ -210,21 +210,21 @@ class Controller(metaclass=NoPublicConstructor):
         child.load_control = self.load_control
         return child
 
-    # For the program that embeds it. An interrupt of its main task waits for the next
-    # checkpoint of these.
+    # API for the embedding program. A KeyboardInterrupt in its main task is delivered
+    # at the next checkpoint of these methods.
 
     @property
     def workers(self) -> tuple[WorkerRecord, ...]:
-        """What is known of each worker, in the order of declaration."""
+        """Records of all workers, in the order of declaration."""
         return tuple(record_of(child) for child in self.generation.children)
 
     @property
     def children(self) -> Mapping[str, Child]:
-        """The workers of the generation in charge, by name."""
+        """Workers of the current generation, by name."""
         return {child.name: child for child in self.generation.children}
 
     def everyone(self) -> Iterable[Child]:
-        """Return all workers: also those that come, and those that go."""
+        """Return all workers, including those of a reload and those being stopped."""
         incoming = self.reloader.incoming
         every = dict.fromkeys(self.generation.children)
         if incoming is not None:
@@ -237,16 +237,16 @@ class Controller(metaclass=NoPublicConstructor):
         return self.relations.generation_of(child) is not None
 
     def counts(self, child: Child) -> bool:
-        """Return whether *child* is of the generation in charge, and to stay."""
+        """Return whether *child* is in the current generation and not being removed."""
         home = self.relations.generation_of(child)
         return home is self.generation and child not in self._leaving
 
     @enable_ki_protection
     async def wait_ready(self) -> None:
-        """Wait until the supervisor and all workers are ready at once.
+        """Wait until the supervisor and all workers are ready at the same time.
 
-        There is no timeout: put `trio.fail_after` around it. Should the application
-        fail, the block of `open_controller` is cancelled, and this with it.
+        There is no timeout: use `trio.fail_after`. If the application fails, the block
+        of `open_controller` is cancelled, including this wait.
 
         Raises:
             UnavailableError: a worker failed for good; the message names it.
@@ -261,19 +261,20 @@ class Controller(metaclass=NoPublicConstructor):
         rolling: bool = False,
         max_unavailable: int = 1,
     ) -> None:
-        """Replace workers gracefully: *names* (``web.0``, or ``web``), or all.
+        """Restart workers gracefully: *names* (``web.0`` or ``web``), or all.
 
-        Returns when the new ones are ready. A cancellation leaves the restart going on;
-        a rolling one goes no further.
+        Returns when the new workers are ready. If cancelled, the restart continues; a
+        rolling restart starts no further batch.
 
         Args:
-            rolling: A few at a time, each batch when the one before is ready.
-            max_unavailable: With *rolling*: so many workers of a service at once.
+            rolling: Restart in batches; each waits until the one before is ready.
+            max_unavailable: With *rolling*: maximum number of workers per service
+                restarted at once.
 
         Raises:
-            NoSuchWorkerError: a name means nothing; nothing was restarted.
-            SpecError: something that they need is not there; nothing was stopped.
-            UnavailableError: one ended for good instead.
+            NoSuchWorkerError: a name is unknown; nothing was restarted.
+            SpecError: something the workers need is missing; nothing was stopped.
+            UnavailableError: a worker exited for good instead.
         """
         chosen = self.choose(names or None)
         self.check_has_workers(names, "restart")
@@ -282,18 +283,18 @@ class Controller(metaclass=NoPublicConstructor):
 
     @enable_ki_protection
     async def stop(self, *names: str, reason: str = "") -> tuple[str, ...]:
-        """End workers, and leave them ended, with those that depend on them.
+        """Stop workers and their dependents, and keep them stopped.
 
-        Returns the names of all that were stopped, when nothing of them is left: first
-        those that need others. A worker of several is stopped alone. One that another
-        call has started again meanwhile is not among them.
+        Returns the names of all stopped workers, dependents first, once their processes
+        are gone. Dependents are stopped only if no worker of the service keeps running.
+        A worker that another call has started again is left out.
 
         Raises:
-            NoSuchWorkerError: a name means nothing; nothing was stopped.
+            NoSuchWorkerError: a name is unknown; nothing was stopped.
         """
         self.reloader.check_idle()
         chosen = self.choose(names)
-        # Of which no worker is left to run, after this.
+        # Services that have no running worker after this stop.
         whole = {
             name
             for name in {child.plan.service for child in chosen}
@@ -305,7 +306,7 @@ class Controller(metaclass=NoPublicConstructor):
         affected = dependents(whole, self.generation.needs)
         for name in affected:
             unit = self.generation.units[name]
-            # Another stop may be on its way: what it ends has to be waited for, too.
+            # Wait as well for workers that a concurrent stop is stopping.
             there = [c for c in unit.children if c.is_wanted or not c.is_down]
             chosen += [child for child in there if child not in chosen]
         stopped: list[str] = []
@@ -321,16 +322,16 @@ class Controller(metaclass=NoPublicConstructor):
 
     @enable_ki_protection
     async def start(self, *names: str) -> None:
-        """Start those of *names* that do not run, and all that they depend on.
+        """Start the stopped workers among *names*, and their dependencies.
 
-        Returns when they are up: ready for ``stable_for`` seconds. A job that has done
-        its work is not run again for the sake of those that depend on it.
+        Returns when all have been ready for ``stable_for`` seconds. A finished one-shot
+        job is not run again for its dependents.
 
         Raises:
-            NoSuchWorkerError: a name means nothing; nothing was started.
-            SpecError: something that they need is not there; nothing was started.
-            UnavailableError: one exited instead, or a service has no workers; whatever
-                this call has started is stopped again.
+            NoSuchWorkerError: a name is unknown; nothing was started.
+            SpecError: something the workers need is missing; nothing was started.
+            UnavailableError: a worker exited instead, or a service has no workers; all
+                workers that this call started are stopped again.
         """
         self.reloader.check_idle()
         self.check_has_workers(names, "start")
@@ -357,19 +358,19 @@ class Controller(metaclass=NoPublicConstructor):
 
     @enable_ki_protection
     async def scale(self, counts: Mapping[str, int]) -> None:
-        """Give services another number of workers; no survivor is touched.
+        """Change the number of workers of services; the remaining ones keep running.
 
-        Returns when the new ones are up (ready for ``stable_for`` seconds) and the
-        others gone: those with the highest numbers. A reload keeps the count, unless it
-        declares another one.
+        Returns when the new workers have been ready for ``stable_for`` seconds and the
+        surplus ones, those with the highest numbers, have exited. A reload keeps the
+        count unless the new application declares a different one.
 
         Raises:
-            NoSuchWorkerError: there is no such service; nothing was changed.
-            SpecError: something that they need is not there; nothing was changed.
+            NoSuchWorkerError: a service is unknown; nothing was changed.
+            SpecError: something the workers need is missing; nothing was changed.
             PlatformError: there are too few file descriptors; nothing was changed.
-            UnavailableError: a count is out of range, or everything is being stopped;
-                or a new worker exited instead, and the counts are what they were.
-            SignalNotPermittedError: a worker that was to end is another user's.
+            UnavailableError: a count is out of range, or a shutdown is in progress; or
+                a new worker exited instead, and the previous counts were restored.
+            SignalNotPermittedError: a worker to stop runs as another user.
         """
         self.reloader.check_idle()
         self.check_open()
@@ -396,7 +397,7 @@ class Controller(metaclass=NoPublicConstructor):
                 await self.wait_forgotten(leaving)
         except UnavailableError as exc:
             units = self.generation.units
-            # What another call, or a reload, has changed since is left alone.
+            # Keep changes that another call or a reload has made since.
             if self.is_stopping or any(
                 name not in units or len(units[name].children) != count
                 for name, count in counts.items()
@@ -422,22 +423,23 @@ class Controller(metaclass=NoPublicConstructor):
         changed_only: bool = False,
         dry_run: bool = False,
     ) -> ReloadPlan:
-        """Import the application afresh, and let a new generation take over.
+        """Import the application again and replace all workers with a new generation.
 
-        The new workers are started beside the old ones; these are stopped once all
-        those are ready. If one does not become ready, all is as it was.
+        The new workers start beside the old ones, which are stopped once all new ones
+        are ready. If one does not become ready, the reload is rolled back and the
+        previous generation keeps running.
 
         Args:
-            application: The new one, where it does not come from a target.
-            changed_only: Keep the workers whose declaration and code are as they were.
-            dry_run: Only return what would be done.
+            application: New declaration, if it does not come from a target.
+            changed_only: Keep the workers whose declaration and code are unchanged.
+            dry_run: Only return what the reload would do.
 
         Raises:
-            TargetError: it cannot be imported; nothing was changed.
-            ReloadError: it did not become ready; the message says why.
-            SignalNotPermittedError: the new generation has taken over, and a worker
-                of the old one goes on, for it belongs to another user.
-            UnavailableError: a reload is under way, or everything is being stopped.
+            TargetError: the import failed; nothing was changed.
+            ReloadError: the new generation did not become ready; the message says why.
+            SignalNotPermittedError: the reload succeeded, but an old worker that runs
+                as another user could not be stopped.
+            UnavailableError: a reload or a shutdown is in progress.
         """
         return await self.reloader.reload(
             application, changed_only=changed_only, dry_run=dry_run
@@ -445,20 +447,20 @@ class Controller(metaclass=NoPublicConstructor):
 
     @enable_ki_protection
     async def abort_reload(self) -> None:
-        """Give up the reload that is under way; return when all is as it was.
+        """Abort the reload in progress; return when it has been rolled back.
 
-        Whoever asked for it gets a `ReloadError`.
+        The caller of the reload gets a `ReloadError`.
 
         Raises:
-            UnavailableError: there is none, or the new generation has taken over.
+            UnavailableError: no reload is in progress, or it can no longer be aborted.
         """
         await self.reloader.abort()
 
     @enable_ki_protection
     def request_restart(self, reason: str = "") -> None:
-        """Have all workers replaced that run, or are to; return at once.
+        """Request a restart of all workers that should run; return immediately.
 
-        Does nothing once everything is being stopped.
+        Does nothing during a shutdown.
         """
         if not self._shutdown.is_set():
             wanted = [child for child in self.generation.children if child.is_wanted]
@@ -466,7 +468,7 @@ class Controller(metaclass=NoPublicConstructor):
 
     @enable_ki_protection
     def shutdown(self, reason: str = "asked to") -> None:
-        """Begin to stop everything in order; the block is cancelled when it is done."""
+        """Begin an ordered shutdown; the block is cancelled when it is complete."""
         if not self._shutdown.is_set():
             self._reason = reason
             self._shutdown.set()
@@ -476,12 +478,12 @@ class Controller(metaclass=NoPublicConstructor):
 
     @enable_ki_protection
     def hurry(self) -> None:
-        """Kill whatever does not end by itself at once, instead of waiting for it."""
+        """Cut the shutdown short: kill the remaining processes immediately."""
         self._stop_deadline.expire()
 
     @enable_ki_protection
     def forward_signal(self, number: int) -> None:
-        """Send a signal to the processes of the services that want it."""
+        """Forward a signal to the processes of the services that subscribe to it."""
         for unit in self.generation.units.values():
             if number in unit.service.forward_signals:
                 for child in unit.children:
@@ -490,19 +492,19 @@ class Controller(metaclass=NoPublicConstructor):
 
     @enable_ki_protection
     def health(self, kind: str) -> HealthReport:
-        """Return the health of the application, and what it is based on.
+        """Return the health of the application and the reasons for it.
 
         Args:
-            kind: ``"startup"``: all workers were ready once. ``"readiness"``: every
-                service that is to run has a worker that is ready. ``"liveness"``: the
-                controller answers, and is not without a supervisor for long.
+            kind: ``"startup"``: all workers have been ready once. ``"readiness"``:
+                every service that should run has a ready worker. ``"liveness"``: the
+                controller responds and has not been without a supervisor for long.
         """
         is_ok, details = self.readiness.health(kind)
         return HealthReport(is_ok=is_ok, details=details)
 
     @asynccontextmanager
     async def events(self, *, follow: bool = False) -> AsyncIterator[Entries]:
-        """Iterate over events: those that are kept, oldest first, then new ones.
+        """Iterate over events: the stored ones, oldest first, then new ones.
 
         Each is a mapping with the fields that ``events --json`` prints, such as
         ``event``, ``time`` and ``message``. Example::
@@ -531,7 +533,7 @@ class Controller(metaclass=NoPublicConstructor):
     async def logs(
         self, *names: str, tail: int = 100, follow: bool = False
     ) -> AsyncIterator[Entries]:
-        """Iterate over lines that workers have printed, as `events` does over events.
+        """Iterate over the workers' output lines; see `events`.
 
         Args:
             names: Workers (``web.0``) or services (``web``); none: all.
@@ -560,9 +562,9 @@ class Controller(metaclass=NoPublicConstructor):
 
     @enable_ki_protection
     async def attend(self) -> None:
-        """Make one full pass of supervision: have every child looked after once.
+        """Make one full pass of supervision: wait until each child's task has run once.
 
-        What hangs here hangs for good: a watchdog above us is to know.
+        Feeds the watchdog of the service manager: if this hangs, supervision hangs.
         """
         async with open_nursery() as nursery:
             for child in (*self.everyone(), self.supervisor):
@@ -570,16 +572,16 @@ class Controller(metaclass=NoPublicConstructor):
 
     @property
     def is_stopping(self) -> bool:
-        """Whether everything is being stopped."""
+        """Whether a shutdown is in progress."""
         return self._shutdown.is_set()
 
     @property
     def hub(self) -> OutputHub | None:
-        """What drains the children's output."""
+        """Hub that drains the children's output; None: output is not captured."""
         return self.generation_factory.context.hub
 
     def captured_output(self) -> OutputHub:
-        """Return what keeps the output of workers.
+        """Return the hub that stores the output of workers.
 
         Raises:
             UnavailableError: the output of no worker is captured.
@@ -594,13 +596,13 @@ class Controller(metaclass=NoPublicConstructor):
         return self.hub
 
     def socket_keys(self, service: str) -> Mapping[str, str]:
-        """Return the names of *service*'s sockets, and by which each is kept here."""
+        """Return a mapping from *service*'s socket names to their keys here."""
         return self.generation.launchers.socket_keys.get(service, {})
 
-    # For its children: see `Watcher`, and `RelationsOwner` in `relations`.
+    # Callbacks of the children: see `Watcher`, and `RelationsOwner` in `relations`.
 
     def on_change(self, child: Child) -> None:
-        """Keep the supervisor's picture, and the count of those not ready."""
+        """Update the supervisor's copy and the number of workers not ready."""
         self._shortages.on_change(child)
         if child is self.supervisor:
             return
@@ -614,7 +616,7 @@ class Controller(metaclass=NoPublicConstructor):
         self.link.tell(child)
 
     def on_process(self, child: Child, process: Process, is_running: bool) -> None:
-        """Route what the process says to *child*, and have it guarded."""
+        """Route the notifications of *process* to *child*; tell the guardian of it."""
         if is_running:
             self._orphans.watch(process.pid)
             plan = _SUPERVISOR_ALONE if child is self.supervisor else child.plan.stop
@@ -631,7 +633,7 @@ class Controller(metaclass=NoPublicConstructor):
             self.post_mortems.examine(child, process, output)
 
     def on_event(self, event: Event) -> None:
-        """Pass it on."""
+        """Log *event* and pass it to the callback."""
         self.event_log.add(event)
         self._on_event(event)
         for more in self._shortages.on_event(event):
@@ -639,11 +641,11 @@ class Controller(metaclass=NoPublicConstructor):
 
     def _lost_code(self, child: Child) -> str:
         if child.process is None:
-            return ""  # it is to be started anyway, and says so itself
+            return ""  # about to be started anyway, and reports the error itself
         return self.generation.launchers.forkers.problem_of(child.plan.service)
 
     def replace_overdue(self, child: Child) -> None:
-        """Replace *child* when there is room."""
+        """Restart *child* when the concurrency limit permits it."""
         reason = lifetime_text(child.plan.max_lifetime)
         self.nursery.start_soon(self._replace, [child], reason, Cause.LIFETIME)
 
@@ -651,12 +653,12 @@ class Controller(metaclass=NoPublicConstructor):
         self, children: Sequence[Child], reason: str, cause: Cause
     ) -> None:
         needs = self.generation.needs
-        # Else one is on its way down for another reason, which is told of already.
+        # Otherwise the worker is being stopped for another reason, already reported.
         with suppress(UnavailableError):
             await self.planned_restarts.restart(children, reason, cause, needs=needs)
 
     async def stop_escaped(self, child: Child) -> None:
-        """End what has left the group of the process of *child* that just ended."""
+        """Stop descendants of *child*'s exited process that left its process group."""
         if not self.generation_factory.is_subreaper:
             return
         known = {
@@ -666,7 +668,7 @@ class Controller(metaclass=NoPublicConstructor):
         }
         marks = [
             f"{PROCESS_VARIABLE}={child.plan.mark(child.incarnation)}",
-            # Another controller in this program may have one of the same name.
+            # Another controller in this program may have a worker of the same name.
             f"{MARKER_VARIABLE}={self.generation_factory.context.marker}",
         ]
         ended = await stop_escaped(marks, known, child.plan.stop, self._stop_deadline)
@@ -680,11 +682,11 @@ class Controller(metaclass=NoPublicConstructor):
             )
 
     async def dump_stacks(self, child: Child, process: Process, cause: str) -> None:
-        """Keep where all of *process* stands, before it is ended for *cause*."""
+        """Save a stack dump of *process* before it is stopped for *cause*."""
         await self.post_mortems.dump_stacks(child, process, cause)
 
     async def find_cause(self, child: Child, process: Process) -> None:
-        """Find out what ended *process* on its own, where what it printed says so."""
+        """Find the cause of an unplanned exit of *process* from its output."""
         home = self.relations.generation_of(child) or self.generation
         unit = home.units.get(child.plan.service)
         service = None if unit is None else unit.service
@@ -694,13 +696,13 @@ class Controller(metaclass=NoPublicConstructor):
         await self.post_mortems.find_cause(child, arguments, names)
 
     def exit_report_of(self, child: Child, ending: Ending) -> ExitReport:
-        """Return what is left to say of the process of *child* that just ended."""
+        """Return the exit report of *child*'s last process."""
         return self.post_mortems.exit_report_of(child, ending)
 
-    # For what changes the set of workers.
+    # Changes to the set of workers.
 
     def launch(self, children: Iterable[Child]) -> None:
-        """Run *children*; each is told of, whatever it waits for."""
+        """Run *children*; report each, even while it waits for its dependencies."""
         for child in children:
             if self.relations.generation_of(child) is self.generation:
                 self.readiness.expect(child)
@@ -710,7 +712,7 @@ class Controller(metaclass=NoPublicConstructor):
     def set_count(
         self, generation: Generation, unit: Unit, count: int
     ) -> tuple[list[Child], list[Child]]:
-        """Have *unit* grow or shrink; return who comes and who goes."""
+        """Resize *unit*; return the workers to start and the workers to stop."""
         before = len(unit.children)
         if count == before:
             return [], []
@@ -724,20 +726,20 @@ class Controller(metaclass=NoPublicConstructor):
         self.launch(begun)
         self.retire(leaving, Cause.SCALE)
         for child in leaving:
-            self.relations.on_change(child)  # nobody waits for it any more
+            self.relations.on_change(child)  # wake its dependents
             index = int(child.name.rpartition(".")[2])
             self.nursery.start_soon(self._release_sockets, generation, child, index)
         return begun, leaving
 
     def retire(self, children: Iterable[Child], cause: Cause, reason: str = "") -> None:
-        """Have *children* end for good; they are forgotten when they have."""
+        """Stop *children* for good; forget them when they have exited."""
         leaving = list(children)
         self.dismiss(leaving)
         for child in leaving:
             child.retire(cause, reason)
 
     def dismiss(self, children: Collection[Child]) -> None:
-        """Count *children* no more: they are about to be ended for good."""
+        """Exclude *children* from readiness; they are about to be stopped for good."""
         self._leaving.update(children)
         self.relations.dismiss(children)
         for child in children:
@@ -746,26 +748,26 @@ class Controller(metaclass=NoPublicConstructor):
         self.link.tell_together(children)
 
     def announce(self, children: Iterable[Child]) -> None:
-        """Have *children*, which do not run yet, seen by `status`."""
+        """Show *children*, which are not running yet, in `status`."""
         self.link.tell_together(children)
 
     def forget(self, children: Iterable[Child]) -> None:
-        """Have *children*, of which no process is left, in no picture any more."""
+        """Remove *children*, whose processes are gone, from `status`."""
         for child in children:
             self.relations.forget([child])
             self.link.tell_gone(child)
 
     async def wait_forgotten(self, children: Collection[Child]) -> None:
-        """Wait until *children*, which are ended for good, are in no picture any more.
+        """Wait until *children*, which were retired, have been removed from `status`.
 
-        Whoever is told next that they have ended finds them gone from `status`, too.
+        A client that is then told of their exit no longer finds them in `status`.
         """
         while any(child in self._leaving for child in children):
             await self.readiness.wait_news()
         self.link.flush()
 
     def take_over(self, generation: Generation, launcher: SupervisorLauncher) -> None:
-        """Let *generation* be in charge."""
+        """Make *generation* the current one."""
         self.generation = generation
         news, self._taken_over = self._taken_over, trio.Event()
         news.set()
@@ -780,13 +782,13 @@ class Controller(metaclass=NoPublicConstructor):
         self._warn_of_stop()
 
     async def wait_take_over(self) -> None:
-        """Wait until another generation is in charge."""
+        """Wait until another generation has taken over."""
         await self._taken_over.wait()
 
     async def publish(self) -> None:
-        """Have status and the log tell what was done: whoever asked may look at once.
+        """Flush status and log, so that the client sees the result immediately.
 
-        A log that nobody reads is waited for a moment only.
+        If the reader of the log is slow, the wait is short.
         """
         self.link.flush()
         if self.hub is not None:
@@ -798,15 +800,15 @@ class Controller(metaclass=NoPublicConstructor):
         return await self.link.ask(do, arguments)
 
     def renew_supervisor(self, reason: str = "reload") -> None:
-        """Have the supervisor replaced, once it has told what is done so far."""
+        """Restart the supervisor once it has sent the results of finished calls."""
         self.link.retire()
         self.nursery.start_soon(self._renew_supervisor, reason)
 
     def choose(self, names: Iterable[str] | None) -> list[Child]:
-        """Return what *names* mean; None: all but those that have done their work.
+        """Return the workers of *names*; None: all except finished one-shot jobs.
 
         Raises:
-            NoSuchWorkerError: one of them means nothing.
+            NoSuchWorkerError: a name is unknown.
         """
         if names is None:
             every = self.generation.children
@@ -815,7 +817,7 @@ class Controller(metaclass=NoPublicConstructor):
         return choose(names, self.children, services)
 
     def not_ready(self, services: Iterable[str]) -> dict[str, str]:
-        """Return which workers of *services* are not ready, and what they are."""
+        """Return the workers of *services* that are not ready, with their states."""
         units = self.generation.units
         return {
             child.name: child.state.value
@@ -826,17 +828,17 @@ class Controller(metaclass=NoPublicConstructor):
         }
 
     async def check_startable(self, services: Iterable[str]) -> None:
-        """Refuse to start processes of *services* where something they need is missing.
+        """Check that everything that processes of *services* need is present.
 
         Raises:
-            SpecError: it is; all of it is listed.
+            SpecError: something is missing; the message lists all of it.
         """
         await self.generation_factory.check_startable(
             self.application, set(services), were_started=True
         )
 
     def check_capacity(self, more: int) -> None:
-        """Refuse to start *more* workers than there are file descriptors for.
+        """Check that there are file descriptors for *more* workers.
 
         Raises:
             PlatformError: there are too few.
@@ -849,10 +851,10 @@ class Controller(metaclass=NoPublicConstructor):
         )
 
     def check_has_workers(self, names: Iterable[str], verb: str) -> None:
-        """Refuse to do what *verb* says to a service that has no workers.
+        """Check that each service in *names* has workers to *verb*.
 
         Raises:
-            UnavailableError: one of *names* is such a service.
+            UnavailableError: one of the services has no workers.
         """
         for name in names:
             unit = self.generation.units.get(name)
@@ -864,7 +866,7 @@ class Controller(metaclass=NoPublicConstructor):
     async def replace(
         self, chosen: Sequence[Child], reason: str, *, max_unavailable: int | None
     ) -> None:
-        """Restart *chosen*, and start what they need and is stopped."""
+        """Restart *chosen*, and start their stopped dependencies."""
         await self.check_startable(child.plan.service for child in chosen)
         self.check_open()
         await self.planned_restarts.restart(
@@ -875,7 +877,7 @@ class Controller(metaclass=NoPublicConstructor):
         )
 
     def _missing_needs(self, chosen: Sequence[Child]) -> list[Child]:
-        """Return what *chosen* depend on, and is neither to run nor done."""
+        """Return the stopped dependencies of *chosen*, except finished jobs."""
         needed = needs_of({c.plan.service for c in chosen}, self.generation.needs)
         return [
             child
@@ -886,18 +888,18 @@ class Controller(metaclass=NoPublicConstructor):
         ]
 
     def check_open(self) -> None:
-        """Refuse what makes no sense any more.
+        """Check that no shutdown is in progress.
 
         Raises:
-            UnavailableError: everything is being stopped.
+            UnavailableError: a shutdown is in progress.
         """
         if self._shutdown.is_set():
             raise UnavailableError("the controller is shutting down")
 
-    # Its tasks.
+    # Tasks of the controller.
 
     async def _run(self) -> None:
-        """Own all children, and end them, dependents first."""
+        """Run all children; at shutdown stop them, dependents first."""
         self.on_event(
             ServingStarted(
                 name="controller", process_id=os.getpid(), socket=self.socket_path
@@ -919,7 +921,7 @@ class Controller(metaclass=NoPublicConstructor):
         self.on_event(ShutdownFinished(name="controller", seconds=seconds))
 
     async def _limit_stop(self, began: float) -> None:
-        """Kill what has not stopped in time to end within the whole `stop_timeout`."""
+        """Kill the remaining processes in time to keep the overall `stop_timeout`."""
         if (timeout := self.application.stop_timeout) is None:
             return
         self._stop_deadline.limit(began + kill_after(timeout))
@@ -963,7 +965,7 @@ class Controller(metaclass=NoPublicConstructor):
             self.generation_factory.sockets.release(keys.values(), index)
 
     async def _serve_links(self) -> None:
-        """Talk to each supervisor in turn."""
+        """Serve the connection to each supervisor in turn."""
         while True:
             if (control := self._launcher.take_control()) is not None:
                 await self.link.serve(control)
@@ -971,7 +973,7 @@ class Controller(metaclass=NoPublicConstructor):
                 await self.supervisor.wait_news()
 
     async def _stop_all(self) -> None:
-        """End all workers of all generations, then the supervisor."""
+        """Stop all workers of all generations, then the supervisor."""
         incoming, leaving = self.reloader.incoming, list(self._leaving)
         homes = {self.relations.generation_of(child) for child in leaving}
         old = [g for g in homes if g not in (None, self.generation, incoming)]
@@ -1000,7 +1002,7 @@ class Controller(metaclass=NoPublicConstructor):
         await self.supervisor.wait_state(State.STOPPED)
 
     def _check_over(self) -> None:
-        """End the application if a significant service has ended for good."""
+        """Shut down the application if a significant service has exited for good."""
         significant = {
             name: bool(unit.children)
             and all(child.has_exited_for_good for child in unit.children)
@@ -1028,7 +1030,7 @@ class Controller(metaclass=NoPublicConstructor):
         """Wait until all workers have stopped, after `shutdown`.
 
         Raises:
-            SignalNotPermittedError: one could not be ended.
+            SignalNotPermittedError: a worker could not be stopped.
         """
         self._are_awaiting_stop = True
         await self._workers_stopped.wait()
@@ -1036,10 +1038,10 @@ class Controller(metaclass=NoPublicConstructor):
             raise self._failure
 
     async def _wait_passed_on(self) -> None:
-        """Wait until the supervisor has passed on what was answered; not for long."""
+        """Wait briefly until the supervisor has forwarded the answers sent so far."""
         await trio.sleep(_LAST_WORD)
         with trio.move_on_after(_LAST_WORD):
-            # Where it is gone by itself, there is nobody to wait for.
+            # If the supervisor has exited on its own, there is nothing to wait for.
             with suppress(UnavailableError, CallFailedError, ConnectionLostError):
                 await self.link.ask("ping", {})
 
@@ -1049,7 +1051,7 @@ class Controller(metaclass=NoPublicConstructor):
             self.supervisor.request_restart(reason)
 
     async def _reap(self) -> None:
-        """Bury what was orphaned and came to us, being a subreaper."""
+        """Reap orphans that were reparented to this process (child subreaper)."""
         while True:
             await trio.sleep(_REAP_INTERVAL)
             forkers = self.generation.launchers.forkers
@@ -1070,9 +1072,9 @@ class Controller(metaclass=NoPublicConstructor):
         self.readiness.on_connected(is_connected=is_connected)
 
     async def _learn_facts(self) -> None:
-        """Look at the code while its files are still what was imported.
+        """Record the state of the code while its files are still those imported.
 
-        Not at the very start, where it would have the workers ready later.
+        Runs after start-up, so that it does not delay the readiness of workers.
         """
         await run_in_thread(self.generation.learn_facts, abandon_on_cancel=True)
 
@@ -1084,10 +1086,10 @@ def _is_namesake(child: Child, other: Child) -> bool:
 
 
 def _check_ended(children: Iterable[Child]) -> None:
-    """Say which of *children* could not be ended.
+    """Check that all of *children* have been stopped.
 
     Raises:
-        SignalNotPermittedError: there is one.
+        SignalNotPermittedError: some could not be; the message lists them.
     """
     if problems := describe_not_permitted(children):
         raise SignalNotPermittedError(problems)

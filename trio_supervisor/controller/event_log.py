@@ -1,4 +1,4 @@
-"""What happened lately, for those that come and ask, and those that listen."""
+"""Keep recent events for queries and pass new ones to subscribers."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ Entry = Mapping[str, Any]
 
 @define(eq=False)
 class EventLog:
-    """The events of one controller."""
+    """Recent events of one controller, and their subscribers."""
 
     _entries: deque[Entry] = field(factory=lambda: deque(maxlen=_KEPT), init=False)
     _subscriptions: set[EventSubscription] = field(factory=set, init=False)

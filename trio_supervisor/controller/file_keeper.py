@@ -1,7 +1,7 @@
-"""Makes files of ours again that were removed while we run, and says so.
+"""Recreate sockets and output files that were removed at run time, and log it.
 
-A cleaner of temporary files, or ``rm -r`` of a run directory, must not leave an
-application that nobody can reach any more.
+After a cleaner of temporary files, or ``rm -r`` of a run directory, clients must still
+be able to reach the application.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ _INTERVAL: Final = 0.5
 
 
 async def keep_files(controller: Controller, listener: ControlSocket) -> None:
-    """Look after all files until cancelled."""
+    """Check and recreate all files until cancelled."""
     keeper = _Keeper(controller, listener)
     async with open_nursery() as nursery:
         while True:
@@ -43,10 +43,10 @@ class _Keeper:
     _controller: Controller
     _listener: ControlSocket
     _problems: dict[str, str] = field(factory=dict, init=False)
-    """What was said of each kind of file that cannot be made again."""
+    """Problem last logged for each kind of file that cannot be recreated."""
 
     def mend_listener(self) -> None:
-        """Have the supervisor listen where clients look for it."""
+        """Recreate the control socket if it was removed."""
         paths = self._try("the control socket", self._listener.restore)
         for path in paths:
             logger.warning("%s was removed; recreated", path)
@@ -54,7 +54,7 @@ class _Keeper:
             self._controller.renew_supervisor("control socket recreated")
 
     def mend_sockets(self) -> set[str]:
-        """Make the sockets of services again; return the services."""
+        """Recreate removed sockets of services; return these services."""
         generation_factory = self._controller.generation_factory
         keys = self._try("a socket of a service", generation_factory.sockets.restore)
         addresses = generation_factory.sockets.addresses
@@ -68,14 +68,14 @@ class _Keeper:
         }
 
     def mend_output(self) -> None:
-        """Have output go to files that somebody can read."""
+        """Recreate log files that were removed."""
         hub = self._controller.hub
         if hub is not None:
             for path in self._try("a log file", hub.restore):
                 logger.warning("%s was removed; recreated", path)
 
     async def renew(self, services: Collection[str]) -> None:
-        """Have the workers of *services* inherit the new sockets."""
+        """Restart the workers of *services* so that they inherit the new sockets."""
         try:
             await self._controller.restart(
                 *services, reason="socket recreated", rolling=True

@@ -1,4 +1,4 @@
-"""The controller's word to the supervisor: the picture of its workers, kept fresh."""
+"""Keep the supervisor's copy of the worker records up to date."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ from trio_supervisor.wire.workers import WorkerRecord
 logger = logging.getLogger(__name__)
 
 _AT_REST: Final = frozenset({State.READY, State.STOPPED, State.FAILED})
-# How long changes are gathered before the supervisor is told [s].
+# Interval over which changes are batched before they are sent [s].
 _GATHER: Final = 0.005
 # How often the supervisor's picture is compared with ours [s].
 CHECK_INTERVAL: Final = 5.0
@@ -56,12 +56,12 @@ class HasChildren(Protocol):
         ...
 
     def on_event(self, event: Event) -> None:
-        """Something happened that a person may want to know."""
+        """Report an event that an operator may want to know."""
         ...
 
 
 class OnConnected(Protocol):
-    """Hears of each supervisor that comes and goes."""
+    """Callback for each connection and disconnection of a supervisor."""
 
     def __call__(self, is_connected: bool, *, is_planned: bool) -> None:
         """One is connected, or not any more: as planned, if it was retired."""
@@ -69,7 +69,7 @@ class OnConnected(Protocol):
 
 
 def record_of(child: Child, *, counts: bool = True) -> WorkerRecord:
-    """Return what is told of *child*."""
+    """Return the record of *child* for the supervisor."""
     return WorkerRecord(
         name=child.name,
         service=child.plan.service,
@@ -98,14 +98,14 @@ def record_of(child: Child, *, counts: bool = True) -> WorkerRecord:
 
 @define(eq=False)
 class SupervisorLink:
-    """Tells one supervisor after another of every change, and takes its calls."""
+    """Link to the current supervisor: sends every change and serves its calls."""
 
     _owner: HasChildren
     _dispatch: Dispatch
     _on_connected: OnConnected
     _roster: Roster = field(init=False)
     _sequence: int = field(default=0, init=False)
-    """Of the last update."""
+    """Sequence number of the last update."""
     _is_told: bool = field(default=False, init=False)
     """Whether changes may be told: not in the middle of a snapshot."""
     _was_different: bool = field(default=False, init=False)
@@ -113,7 +113,7 @@ class SupervisorLink:
     _wake: trio.Event = field(factory=trio.Event, init=False)
     _serving: Peer | None = field(default=None, init=False)
     _peer: Peer | None = field(default=None, init=False)
-    """The same, once the supervisor knows everything."""
+    """The same peer, once the supervisor has the whole snapshot."""
     is_connected: bool = field(default=False, init=False)
     _is_retired: bool = field(default=False, init=False)
     """Whether the one of now is to be replaced."""
@@ -134,19 +134,19 @@ class SupervisorLink:
             self._wake.set()
 
     def tell_together(self, children: Iterable[Child]) -> None:
-        """Have the supervisor told of *children* in one piece."""
+        """Send the changes of *children* in one update."""
         for child in children:
             if self._owner.knows(child):
                 self._roster.note(child)
         self._wake.set()
 
     def tell_gone(self, child: Child) -> None:
-        """Have the supervisor forget *child*."""
+        """Remove *child* from the supervisor's copy."""
         self._roster.drop(child)
         self._wake.set()
 
     def flush(self) -> None:
-        """Tell what is known now, ahead of whatever is said next."""
+        """Send pending changes now, before any later message."""
         if self._peer is None or not self._is_told or not self._roster:
             return
         try:
@@ -156,10 +156,10 @@ class SupervisorLink:
             self._peer.close()  # the next one is told everything
 
     def retire(self) -> None:
-        """Have the supervisor accept nobody any more: another one comes at once.
+        """Make the supervisor accept no more clients; its replacement follows.
 
-        Else those who heard from it that a reload is done, and connect again, would
-        find one that ends.
+        Otherwise clients that reconnect after a reload would reach a supervisor that is
+        about to exit.
         """
         if self._peer is not None:
             self._is_retired = True
@@ -170,9 +170,9 @@ class SupervisorLink:
                 self._post(self._peer, update)
 
     def hang_up(self) -> None:
-        """End the connection to a supervisor that is gone.
+        """Close the connection to a supervisor that has exited.
 
-        It ends by itself, unless somebody has a copy of the other end.
+        It closes on its own unless another process holds a copy of the other end.
         """
         if self._serving is not None:
             self._serving.close()
@@ -268,7 +268,7 @@ class SupervisorLink:
             self._was_different = False
             return
         await self._send_snapshot(peer)
-        if not self._was_different:  # one that cannot be mended is said once
+        if not self._was_different:  # log a lasting difference only once
             self._owner.on_event(
                 SupervisorResynchronized(
                     name="supervisor", workers=expected, known=report.workers

@@ -1,4 +1,4 @@
-"""Which workers the supervisor has to be told of, and what it was told last."""
+"""Track the changes of workers that the supervisor has not received yet."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from trio_supervisor.wire.workers_digest import Key, RecordsDigest
 
 @define(eq=False)
 class Changes:
-    """What is to be told."""
+    """Changes to send to the supervisor."""
 
     records: list[WorkerRecord] = field(factory=list)
     gone: list[Gone] = field(factory=list)
@@ -21,16 +21,16 @@ class Changes:
 
 @define(eq=False)
 class Roster:
-    """The workers by name and generation, and which of them changed.
+    """Workers by name and generation, and which of them have changed.
 
-    A worker that is being stopped and the one that takes its place may share a name and
-    a generation, as when a service is scaled down and up again. The former, which has
-    the process, is told of until it is gone.
+    A worker that is being stopped and its replacement may share a name and generation,
+    such as when a service is scaled down and up again. The former, which has the
+    process, is reported until it has exited.
     """
 
     _record_of: Callable[[Child], WorkerRecord]
     told: dict[Key, WorkerRecord] = field(factory=dict, init=False)
-    """What the supervisor was told, by name and generation."""
+    """Records sent to the supervisor, by name and generation."""
     _workers: dict[Key, list[Child]] = field(factory=dict, init=False)
     _keys: dict[Child, Key] = field(factory=dict, init=False)
     _dirty: dict[Key, None] = field(factory=dict, init=False)
@@ -40,7 +40,7 @@ class Roster:
         return bool(self._dirty)
 
     def note(self, worker: Child) -> None:
-        """Have *worker*, which is new or has changed, told of."""
+        """Mark *worker* as new or changed."""
         key = worker.name, worker.plan.generation
         if worker not in self._keys:
             self._keys[worker] = key
@@ -48,7 +48,7 @@ class Roster:
         self._dirty[key] = None
 
     def drop(self, worker: Child) -> None:
-        """Have the supervisor told that *worker* is gone."""
+        """Mark *worker* as removed."""
         if (key := self._keys.pop(worker, None)) is None:
             return
         namesakes = self._workers[key]
@@ -58,7 +58,7 @@ class Roster:
         self._dirty[key] = None
 
     def take(self) -> Changes:
-        """Return what is to be told, and count it as told."""
+        """Return the pending changes, and mark them as sent."""
         changes = Changes()
         dirty, self._dirty = self._dirty, {}
         for key in dirty:
@@ -71,14 +71,14 @@ class Roster:
         return changes
 
     def restart(self, workers: Iterable[Child]) -> Changes:
-        """Return what a supervisor that knows nothing is to be told: all *workers*."""
+        """Return all *workers* as changes, for a newly connected supervisor."""
         self.told, self._workers, self._keys, self._dirty = {}, {}, {}, {}
         for worker in workers:
             self.note(worker)
         return self.take()
 
     def audit(self, workers: Iterable[Child]) -> Changes:
-        """Return what was not told of *workers*, all there are; count it as told."""
+        """Return changes missed among *workers* (all workers); mark them as sent."""
         present = dict.fromkeys(workers)
         for worker in [known for known in self._keys if known not in present]:
             self.drop(worker)

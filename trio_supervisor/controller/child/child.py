@@ -1,4 +1,4 @@
-"""One task that owns one child: start it, watch it, end it, decide, start it again."""
+"""Start, watch, stop and restart one child, in one task that owns it."""
 
 from __future__ import annotations
 
@@ -64,87 +64,87 @@ from trio_supervisor.process.shortage import shortage_of, text_of
 from trio_supervisor.process.spawn.generation_code import CodeLostError
 from trio_supervisor.tasks import open_nursery
 
-# Said again this often while the kernel does not let a killed process go.
+# Interval of the warning while a killed process does not exit (D state) [s].
 _STUCK_INTERVAL: Final = 10.0
-# Before it is ended for one of these, it is looked at.
+# Causes for which a stack dump is taken before the process is stopped.
 _UNRESPONSIVE: Final = (Cause.UNHEALTHY, Cause.STARTUP_TIMEOUT, Cause.MONITOR)
-# A deadline noticed so much too late says nothing about the process [s].
+# A deadline noticed this late means that the controller itself was suspended [s].
 _SUSPENDED: Final = 1.0
 
 
 @define(eq=False)
 class Child:
-    """One child over all of its incarnations; `run` is the task that owns it."""
+    """A child across all its incarnations; `run` is the task that owns it."""
 
     plan: ChildPlan
     spawn: Spawn
-    """Another one may take its place: it is used for the next incarnation."""
+    """Starts the process; if replaced, the next incarnation uses the new one."""
     _watcher: Watcher[Child]
     _rng: random.Random
     stop_deadline: StopDeadline = field(factory=StopDeadline)
     _read_notifications: Callable[[], None] = field(default=lambda: None)
-    """Has `notified` called with what was said already, and is still unread."""
+    """Reads pending notifications and calls `notified` with each."""
     _heartbeat_age: Callable[[], float | None] = field(default=lambda: None, init=False)
-    """Returns how long ago the last heartbeat was, by what the process shares [s]."""
+    """Returns the age of the last heartbeat, from shared memory [s]."""
     _hooks: ChildHooks[Child] = NO_HOOKS
     state: State = field(default=State.STOPPED, init=False)
     process: Process | None = field(default=None, init=False)
     incarnation: int = field(default=0, init=False)
     started_at: float | None = field(default=None, init=False)
-    """By the system's monotonic clock [s]."""
+    """Time on the system's monotonic clock [s]."""
     ready_at: float | None = field(default=None, init=False)
-    """By the system's monotonic clock [s]."""
+    """Time on the system's monotonic clock [s]."""
     status: str = field(default="", init=False)
     last_exit: str = field(default="", init=False)
     last_line: str = field(default="", init=False)
-    """What its last incarnation printed last."""
+    """Last output line of the previous incarnation."""
     problem: str = field(default="", init=False)
-    """What is known to have ended that."""
+    """Known cause of the previous incarnation's exit."""
     next_try_at: float | None = field(default=None, init=False)
-    """When it is started again, by the system's monotonic clock [s]."""
+    """Time of the next restart, on the system's monotonic clock [s]."""
     waiting_for: str = field(default="", init=False)
-    """What keeps it from being started, in words."""
+    """Description of what the start is waiting for."""
     why: str = field(default="", init=False)
-    """Why this incarnation was started in place of the one before; may be empty."""
+    """Reason for the last restart; may be empty."""
     not_permitted: str = field(default="", init=False)
-    """What of the last process could not be ended, for it is another user's."""
+    """Processes that could not be stopped because they run as another user."""
     last_ending: Ending | None = field(default=None, init=False)
     last_crash: int = field(default=0, init=False)
-    """The newest incarnation that ended unasked and is restarted; 0: none."""
+    """Number of the latest incarnation that crashed and was restarted; 0: none."""
     _has_started: bool = field(default=False, init=False)
-    """Whether it was started since it, or its group, began afresh."""
+    """Whether it has been started since it, or its group, was last reset."""
     _is_retired: bool = field(default=False, init=False)
     _is_gone: bool = field(default=False, init=False)
-    """It was retired, and has come to its end: it is not told of any more."""
+    """Whether it was retired and has exited; it is no longer reported."""
     _is_watching: bool = field(default=False, init=False)
-    """Whether the owning task looks after a process."""
+    """Whether the owning task is watching a process."""
     _attended: trio.Event = field(factory=trio.Event, init=False)
-    """Set whenever it does."""
+    """Set each time the owning task has checked the process."""
     _observed: ProcessState = field(init=False)
-    """Of the last process."""
+    """Observed state of the last process."""
     _is_due_at: float = field(default=float("inf"), init=False)
-    """When it has lived for long enough."""
+    """Time at which the process exceeds its maximum lifetime."""
     _is_wanted: bool = field(default=True, init=False)
     _request: Cause | None = field(default=None, init=False)
     _reason: str = field(default="", init=False)
     _fault: Fault | None = field(default=None, init=False)
-    """Why the process is stopped, if that was not requested."""
+    """Why the process is being stopped, if no stop was requested."""
     _changed: trio.Event = field(factory=trio.Event, init=False)
     """Wakes the owning task."""
     _news: trio.Event = field(factory=trio.Event, init=False)
-    """Wakes those who wait for a state."""
+    """Wakes the tasks that wait for a state."""
     _history: RestartHistory = field(factory=RestartHistory, init=False)
     _starting: trio.CancelScope | None = field(default=None, init=False)
-    """Around the start of a process, while it lasts."""
+    """Cancel scope of the start in progress."""
     _process_id: int = field(default=0, init=False)
-    """Of the last process, for what is said once it is gone."""
+    """PID of the last process, for events after its exit."""
 
     load_control: LoadControl = field(default=NO_LOAD_CONTROL, init=False)
-    """Decides when it may start, and how long a silent process is spared."""
+    """Decides when it may start and how far a missed deadline is extended."""
     _deadline: float = field(default=0.0, init=False)
-    """When a sign of life was due, the last time that there was one."""
+    """Deadline that followed the latest heartbeat."""
     needs: tuple[str, ...] = field(init=False)
-    """What it depends on, in words; a reload may change it."""
+    """Names of its dependencies; a reload may change them."""
 
     def __attrs_post_init__(self) -> None:
         self._observed = ProcessState(self.plan)
@@ -152,74 +152,74 @@ class Child:
 
     @property
     def name(self) -> str:
-        """``service.index``."""
+        """Name of the worker: ``service.index``."""
         return self.plan.name
 
     @property
     def is_wanted(self) -> bool:
-        """Whether it is to run, whatever it does at the moment."""
+        """Whether it should run, regardless of its current state."""
         return self._is_wanted
 
     @property
     def restarts(self) -> int:
-        """Incarnations after the first."""
+        """Number of restarts: incarnations after the first."""
         return max(0, self.incarnation - 1)
 
     @property
     def crashes(self) -> int:
-        """How often it has ended in a row, since it ran well last."""
+        """Number of consecutive crashes since it last ran stably."""
         return self._history.attempt
 
     @property
     def is_repeating(self) -> bool:
-        """Whether it has ended so often in a row that the log does not tell it all."""
+        """Whether it has crashed so often in a row that the log omits repeats."""
         return self.crashes > CRASH_LOOP
 
     @property
     def is_in_crash_loop(self) -> bool:
-        """Whether to wait for it no more, though it is tried again."""
+        """Whether dependents stop waiting for it, although it is retried."""
         tries = max(self.crashes, self._history.shortages)
         return tries >= CRASH_LOOP and self.state is State.BACKOFF
 
     @property
     def is_failing(self) -> bool:
-        """Whether it is in a crash loop, also while it runs, or has failed for good."""
+        """Whether it is in a crash loop (even while running) or failed for good."""
         has_failed = self.state is State.FAILED and not self.not_permitted
         return has_failed or self.crashes >= CRASH_LOOP
 
     @property
     def trouble(self) -> str:
-        """How it ended, and how often in a row, in words."""
+        """Description of the last exit and of the number of crashes in a row."""
         return describe_crashes(
             crashes=self.crashes, last_exit=self.last_exit, reason=self.why
         )
 
     @property
     def is_down(self) -> bool:
-        """Whether there is no process, and none follows by itself."""
+        """Whether it has no process and is not going to start one on its own."""
         return self.state in (State.STOPPED, State.FAILED)
 
     @property
     def was_stopped(self) -> bool:
-        """Whether somebody has asked it to stop, and not to start again."""
+        """Whether a stop was requested, and no start since."""
         return not (self._is_wanted or self.has_exited_for_good)
 
     @property
     def has_exited_for_good(self) -> bool:
-        """Whether it is at rest, and nobody asked it to be."""
+        """Whether it exited without a stop request and is not restarted."""
         ending = self.last_ending
         return self.is_down and ending is not None and not ending.is_planned
 
     @property
     def is_stable(self) -> bool:
-        """Whether it is ready, and has been for ``stable_for`` seconds."""
+        """Whether it has been ready for ``stable_for`` seconds."""
         return self.state is State.READY and self._observed.is_stable
 
     @property
     def standing(self) -> Standing:
-        """How far it has come, for those that depend on it."""
+        """Progress of its start, as its dependents see it."""
         if not (self._is_wanted or self.is_down):
-            return Standing.NOT_STARTED  # about to end: nothing is to be started by it
+            return Standing.NOT_STARTED  # exiting: dependents must not start
         if self.state is State.READY:
             return Standing.READY
         if self.state is State.FAILED:
@@ -232,13 +232,13 @@ class Child:
 
     @property
     def is_retired(self) -> bool:
-        """Whether it is never started again: another one has its place, or none."""
+        """Whether it was replaced or removed, and is never started again."""
         return self._is_retired
 
-    # What others ask of it. All return at once.
+    # Requests from other tasks. All return immediately.
 
     def request_restart(self, reason: str = "", cause: Cause = Cause.RESTART) -> None:
-        """Have the process replaced gracefully, or started if there is none."""
+        """Request a graceful restart, or a start if there is no process."""
         if not self._is_retired:
             if cause is Cause.RESTART:  # by hand
                 self._history.end_crash_loop()
@@ -246,39 +246,39 @@ class Child:
             self._ask(cause, reason)
 
     def request_stop(self, reason: str = "", cause: Cause = Cause.STOP) -> None:
-        """Have it ended, and stay so."""
+        """Request a stop; do not restart afterwards."""
         self._is_wanted = False
         self._ask(cause, reason)
 
     def stay_stopped(self) -> None:
-        """Have it not start, before `run`, until somebody asks for it."""
+        """Keep it stopped when `run` begins, until a start is requested."""
         self._is_wanted = False
 
     def retire(self, cause: Cause, reason: str = "") -> None:
-        """Have it ended, and `run` with it: it is never started again."""
+        """Stop it for good; `run` returns once the process has exited."""
         self._is_retired = True
         self.request_stop(reason, cause)
 
     def check_again(self) -> None:
-        """Look again at what keeps it from being started."""
+        """Check again whether it may start."""
         if self.waiting_for:
             self._changed.set()
             self._wake()
 
     def reset_start(self, *, is_forgiven: bool) -> None:
-        """Take part in a restart of several: for the others it was never started.
+        """Reset it for a group restart, as if it had never been started.
 
         Args:
-            is_forgiven: Whether to forget as well how often it ended.
+            is_forgiven: Whether to reset its crash count as well.
         """
         if is_forgiven:
             self._history.reset_limit()
         self._has_started = False
 
     def request_start(self) -> None:
-        """Have it started, if it is stopped, failed, or on its way there.
+        """Request a start if it is stopped, failed, or being stopped.
 
-        In a backoff it is started without the rest of the delay.
+        During a backoff it starts immediately.
         """
         if not self._is_wanted or self.is_down or self.state is State.BACKOFF:
             if self.is_down and self.incarnation:
@@ -288,17 +288,16 @@ class Child:
     def listen(
         self, hear: Callable[[], None], pulse: Callable[[], float | None]
     ) -> None:
-        """Say how the present process is heard.
+        """Set how the current process is monitored.
 
         Args:
-            hear: Has `notified` called with what it said already, and is still unread.
-            pulse: Returns how long ago its last heartbeat was [s]; None: there was
-                none yet.
+            hear: Reads pending notifications and calls `notified` with each.
+            pulse: Returns the age of the last heartbeat [s]; None: no heartbeat yet.
         """
         self._read_notifications, self._heartbeat_age = hear, pulse
 
     def notified(self, notification: Notification) -> None:
-        """Take in what the process said."""
+        """Handle a notification of the process."""
         if notification.is_heartbeat:
             is_first = self._observed.beat(trio.current_time())
             if is_first or self.crashes:  # the health check begins, a crash loop ends
@@ -314,28 +313,28 @@ class Child:
             self._update_readiness()
 
     def set_status(self, text: str) -> None:
-        """Show *text* as its status, in place of what it last said of itself."""
+        """Set the status text, replacing the one that the process last sent."""
         self.status = text
         self._tell()
 
     def set_probe_readiness(self, is_ready: bool) -> None:
-        """Take in what its probes say of its readiness."""
+        """Handle a result of its readiness probe."""
         self._observed.set_probe_readiness = is_ready
         self._update_readiness()
 
     def pass_liveness_probe(self) -> None:
-        """Take in that its liveness probe begins, or has succeeded."""
+        """Note that its liveness probe has begun or succeeded."""
         self._observed.alive_at = trio.current_time()
         if self.crashes:
             self._changed.set()  # a crash loop may be over
 
     def fail_probe(self, cause: Cause, fault: Fault) -> None:
-        """Have it replaced: a probe says that it did not start, or does not live."""
+        """Restart it because its startup or liveness probe failed."""
         self._observed.probe_failure, self._observed.fault = cause, fault
         self._changed.set()
 
     def mark_stopping(self) -> None:
-        """Take in that its process has ended, and that it takes a moment to say why."""
+        """Show it as stopping: its process has exited; the cause follows shortly."""
         if self.state is not State.STOPPING:
             self._step(Step.STOP)
 
@@ -346,9 +345,9 @@ class Child:
         return self.state
 
     async def wait_attended(self) -> None:
-        """Wait until the owning task has looked after the process, if there is one.
+        """Wait until the owning task has checked the process, if there is one.
 
-        It is woken for that: one that does not come round hangs.
+        Wakes that task; if this call does not return, the task hangs.
         """
         await trio.lowlevel.checkpoint()
         if self._is_watching:
@@ -358,7 +357,7 @@ class Child:
 
     @property
     def has_process(self) -> bool:
-        """Whether there is one, or one is about to be there."""
+        """Whether it has a process or is about to have one."""
         return self.process is not None or self._starting is not None
 
     async def wait_no_process(self) -> None:
@@ -367,19 +366,19 @@ class Child:
             await self._news.wait()
 
     async def wait_news(self) -> None:
-        """Wait until anything that can be read off it changes."""
+        """Wait until any of its public attributes changes."""
         await self._news.wait()
 
-    # The task.
+    # The owning task.
 
     async def run(self) -> None:
-        """Run the process, again and again as its rules say.
+        """Run the process and restart it according to its restart rules.
 
-        If cancelled, stops the process as its plan says before `trio.Cancelled` goes
-        on: no process outlives the nursery that runs this task.
+        If cancelled, stops the process according to its plan before `trio.Cancelled`
+        propagates: no process outlives the nursery that runs this task.
 
         Raises:
-            RestartLimitError: it ended too often.
+            RestartLimitError: the restart limit was reached.
         """
         while True:
             if self._is_wanted:
@@ -402,7 +401,7 @@ class Child:
                 await self._until_asked()
 
     async def _live(self) -> tuple[Ending, str]:
-        """Run one incarnation to its end."""
+        """Run one incarnation until its process has exited."""
         self.incarnation += 1
         self.not_permitted = ""
         self.status, self.ready_at = "", None
@@ -414,7 +413,7 @@ class Child:
         except (OSError, RuntimeError, MemoryError) as exc:
             if (short := shortage_of(exc)) is None and not isinstance(exc, OSError):
                 raise
-            # What was asked for meanwhile is done at once, not after a backoff.
+            # Serve a request made during the stop immediately, without a backoff.
             is_lost = isinstance(exc, CodeLostError)
             cause = self._request or (
                 Cause.NO_CODE if is_lost else Cause.SHORTAGE if short else Cause.SPAWN
@@ -448,14 +447,14 @@ class Child:
         if cause is Cause.EXIT and process.returncode not in self.plan.rules.success:
             await self._hooks.find_cause(self, process)
         ready_for = self._observed.well_for(ended_at, has_hung=cause is Cause.UNHEALTHY)
-        if self._request is not None:  # asked for while it ended: planned, then
+        if self._request is not None:  # requested during the exit, so planned
             cause = self._request
         return self.plan.rules.ending(cause, process.returncode, ready_for), ""
 
     async def _start(self) -> Process | None:
-        """Start the process; None: it took too long, or a stop was asked for.
+        """Start the process; return None after a timeout or a stop request.
 
-        A fork server that imports the application for ever must not keep us.
+        A fork server whose import never finishes must not block this task.
         """
         timeout = self.plan.startup_timeout
         with trio.move_on_after(float("inf") if timeout is None else timeout) as scope:
@@ -490,7 +489,7 @@ class Child:
         self._update_readiness()
 
     async def _watch(self, process: Process) -> Cause:
-        """Wait until the process ended, or is to be ended; return why."""
+        """Wait until the process has exited or must be stopped; return the cause."""
         self._is_watching = True
         try:
             return await self._watch_over(process)
@@ -509,7 +508,7 @@ class Child:
 
     async def _await_exit(self, process: Process) -> None:
         await process.wait()
-        self._read_notifications()  # its last words count
+        self._read_notifications()  # include notifications sent just before exit
         self._changed.set()
 
     async def _await_cause(self, process: Process) -> Cause:
@@ -534,8 +533,8 @@ class Child:
             now = trio.current_time()
             if now >= deadline:
                 if now - wake_at > _SUSPENDED and self._observed.may_sleep:
-                    # It was us who slept (SIGSTOP, a suspended host): what the process
-                    # had to say meanwhile is still unread. The whole time runs again.
+                    # The controller was suspended (SIGSTOP, host suspend): heartbeats
+                    # sent in that time are still unread. Restart the full timeout.
                     self._observed.awake(now)
                     continue
                 timeout = self._observed.timeout(cause)
@@ -554,11 +553,11 @@ class Child:
                 await self._changed.wait()
 
     def _next_deadline(self, process: Process) -> tuple[float, Cause]:
-        """Return when a sign of life is due, after all that were given."""
+        """Return the next deadline of the process, and the cause if it is missed."""
         self._read_heartbeat()
         deadline, cause = self._observed.deadline()
         if trio.current_time() >= deadline:
-            # It may have sent one that this task has not read yet.
+            # A heartbeat may be in the socket, still unread.
             self._read_notifications()
             deadline, cause = self._observed.deadline()
         if deadline != self._deadline and self._observed.first_ready is not None:
@@ -568,11 +567,11 @@ class Child:
 
     @property
     def process_id(self) -> int | None:
-        """Of the process; None: there is none."""
+        """PID of the process; None: there is none."""
         return None if self.process is None else self.process.pid
 
     def lateness(self) -> float | None:
-        """Return its silence as a part of its timeout; None: nothing is due of it."""
+        """Return the elapsed fraction of its timeout; None: no deadline is set."""
         if not self._is_watching:
             return None
         self._read_heartbeat()
@@ -587,12 +586,12 @@ class Child:
             self._observed.beat(trio.current_time() - age)
 
     def _check_crash_loop(self, process: Process) -> float:
-        """End the crash loop, if it is over; return when to look again."""
+        """Mark a crash loop as ended if it is; return when to check again."""
         now, stable_after = trio.current_time(), self.plan.rules.stable_after
         well_for = self._observed.well_for(now, has_hung=True)
         if not self.crashes or well_for is None:
             return float("inf")
-        if well_for < stable_after:  # later than that, what it shows wakes us
+        if well_for < stable_after:  # later, its notifications wake this task
             stable_at = now - well_for + stable_after
             return stable_at if stable_at > now else float("inf")
         if self.is_repeating:
@@ -609,7 +608,7 @@ class Child:
 
     def _announce_stop(self, process: Process, cause: Cause) -> None:
         if process.returncode is not None:
-            if not process.is_gone:  # what is left of its group is ended first
+            if not process.is_gone:  # the rest of its process group is stopped first
                 self._step(Step.STOP)
             return
         self._step(Step.STOP)
@@ -631,7 +630,7 @@ class Child:
             self._step(Step.SICKEN)
 
     async def _end(self, process: Process) -> None:
-        """End what is left of the process and its group, and reap it."""
+        """Stop the rest of the process and its process group, and reap it."""
         async with open_nursery() as nursery:
             nursery.start_soon(self._complain, process)
             left = await stop(
@@ -672,7 +671,7 @@ class Child:
             self._watcher.on_event(event)
 
     def _leave_running(self) -> None:
-        """Come to rest, though the process goes on: nothing is started beside it."""
+        """Mark it as failed although its process still runs; start no second one."""
         self._is_wanted = False
         self._watcher.on_event(
             SignalNotPermitted(
@@ -684,7 +683,7 @@ class Child:
         self._step(Step.FAIL)
 
     async def _follow(self, ending: Ending, problem: str) -> None:
-        """Decide what follows *ending*, say so, and wait for as long as it takes."""
+        """Decide what follows *ending*, report it, and wait for the backoff."""
         by_rules = decision = self._history.decide(
             self.plan.rules, ending, now=trio.current_time(), u=self._rng.random()
         )
@@ -762,7 +761,7 @@ class Child:
         )
 
     def _update_readiness(self) -> None:
-        """Become ready, or unready, as what it says and what its probes say."""
+        """Update the readiness from its notifications and probes."""
         if self.process is None:
             return
         is_ready = self._observed.is_ready
@@ -784,7 +783,7 @@ class Child:
         if self._observed.first_ready is None:
             self._observed.first_ready, since = now, self._observed.began
             self.load_control.started(self)
-        elif since is not None:  # what it said of its trouble is over, too
+        elif since is not None:  # clear the status text of the unready phase
             self.status = ""
         self.ready_at = time.monotonic()
         if self.plan.says_ready or not self.plan.stable_for:
@@ -811,7 +810,7 @@ class Child:
         self._watcher.on_event(event)
 
     async def _until_allowed(self) -> None:
-        """Wait while something that it needs is not there, and it is wanted."""
+        """Wait until its dependencies are available or it is no longer wanted."""
         while self._is_wanted and (obstacle := self._obstacle()):
             if self.state is not State.WAITING:
                 self.waiting_for = obstacle
@@ -829,7 +828,7 @@ class Child:
 
     def _obstacle(self) -> str:
         if obstacle := self._hooks.missing_needs_of(self):
-            self.load_control.started(self)  # none is to queue behind it
+            self.load_control.started(self)  # others must not queue behind it
             return obstacle
         return self.load_control.admit(self)
 
@@ -842,18 +841,18 @@ class Child:
             self._settle_down()
 
     def _settle_down(self) -> None:
-        """Come to rest for a stop: whatever it did before, its work is not done."""
+        """Mark it as stopped; forget its last exit, so a job does not count as done."""
         self.last_ending = None
         self._step(Step.END)
 
     def _ask(self, cause: Cause, reason: str) -> None:
-        if self._is_gone:  # somebody still had it on a list
+        if self._is_gone:  # a caller may hold a stale reference
             return
         self._request, self._reason = cause, reason
         if not self._is_wanted and self._starting is not None:
             self._starting.cancel()
         self._changed.set()
-        self._tell()  # whether it is wanted is news by itself
+        self._tell()  # is_wanted is part of the status
 
     def _step(self, step: Step) -> None:
         self.state = advance(self.state, step)

@@ -1,4 +1,4 @@
-"""What a child is, and who is told of it and asked about it."""
+"""Define the plan of a child and the protocols of its hooks and watchers."""
 
 from __future__ import annotations
 
@@ -22,15 +22,15 @@ from trio_supervisor.process.cleanup.stopping import PreStop, StopPlan
 from trio_supervisor.process.spawn.environment import process_mark
 
 Spawn: TypeAlias = Callable[[int], Awaitable[Process]]
-"""Starts the incarnation of that number, or raises OSError."""
+"""Function that starts the incarnation of that number, or raises OSError."""
 Prober: TypeAlias = Callable[[Any, Process], Awaitable[None]]
-"""Asks a process from outside how it is, until cancelled, and tells its child."""
+"""Function that probes a process until cancelled and reports to its child."""
 C_contra = TypeVar("C_contra", contravariant=True)
 
 
 @frozen(kw_only=True)
 class ChildPlan:
-    """What a child is, and what is done with it."""
+    """Settings of a child: how it is started, watched, restarted and stopped."""
 
     name: str
     service: str
@@ -38,7 +38,7 @@ class ChildPlan:
     rules: RestartRules = field(factory=RestartRules)
     stop: StopPlan = field(factory=StopPlan)
     pre_stop: PreStop | None = None
-    """What is done before it is asked to end."""
+    """Hook that runs before the stop signal."""
     startup_timeout: float | None = 60.0
     """[s]"""
     health_check_timeout: float | None = None
@@ -46,127 +46,127 @@ class ChildPlan:
     max_lifetime: float | None = None
     """[s]"""
     stable_for: float = 0.0
-    """How long it has to be ready before a caller is told that it is up [s]."""
+    """How long it must be ready before a caller is told that it is up [s]."""
     notifies: bool = True
-    """Whether it says when it is ready; else it is ready once started, or probed."""
+    """Whether it notifies readiness; if not, it is ready once started or probed."""
     prober: Prober | None = None
-    """What else has to find it ready, and alive."""
+    """Health probes that must succeed as well."""
     connects: bool = True
     """Whether it connects to the supervisor."""
     beats_from_ready: bool = True
     """Whether heartbeats are due from READY on, or only once the first one came."""
     needs: tuple[str, ...] = ()
-    """What its service depends on, in words."""
+    """Names of the dependencies of its service."""
     may: tuple[str, ...] = ()
-    """What it may ask of the supervisor."""
+    """Operations that it may request from the supervisor."""
 
     @property
     def says_ready(self) -> bool:
-        """Whether anything but its start tells that it is ready."""
+        """Whether its readiness is notified or probed."""
         return self.notifies or self.prober is not None
 
     def mark(self, incarnation: int) -> str:
-        """Return by which descendants of that process can be told from all others."""
+        """Return the marker that identifies descendants of that process."""
         return process_mark(self.name, self.generation, incarnation)
 
 
 @frozen(kw_only=True)
 class ExitReport:
-    """What is left to say of a process that ended."""
+    """Details of the exit of a process."""
 
     last_lines: tuple[str, ...] = ()
-    """What it wrote at last."""
+    """Last lines of its output."""
     last_line: str = ""
-    """Of these, the one that most likely says why."""
+    """Line that most likely states the cause."""
     post_mortem: str = ""
-    """The file with more of it; empty: there is none."""
+    """Path of the post-mortem file; empty: there is none."""
     problem: str = ""
-    """What is known to have ended it."""
+    """Known cause of the exit."""
 
 
 class Watcher(Protocol[C_contra]):
-    """What a child tells to the one that owns it."""
+    """Callbacks of a child to its owner."""
 
     def on_change(self, child: C_contra) -> None:
-        """Something of what can be read off *child* changed."""
+        """Handle a change of a public attribute of *child*."""
         ...
 
     def on_process(self, child: C_contra, process: Process, is_running: bool) -> None:
-        """A process of *child* was started, or is gone with all of its group."""
+        """Handle the start of a process of *child*, or the exit of its group."""
         ...
 
     def on_event(self, event: Event) -> None:
-        """Something happened that a person may want to know."""
+        """Report an event that an operator may want to know."""
         ...
 
 
 class ChildHooks(Protocol[C_contra]):
-    """What a child asks about the others, and of those around it."""
+    """Hooks through which a child depends on other children."""
 
     def missing_needs_of(self, child: C_contra) -> str:
-        """Return what keeps *child* from being started, in words; empty: nothing.
+        """Describe the missing dependencies of *child*; empty: none.
 
-        `Child.check_again` has it asked again.
+        `Child.check_again` makes the child call this again.
         """
         ...
 
     def review(self, child: C_contra, ending: Ending, decision: Decision) -> Decision:
-        """Return what is really done after an unplanned *ending*."""
+        """Return the final decision after an unplanned *ending*."""
         ...
 
     def on_lifetime_over(self, child: C_contra) -> None:
-        """*child* has lived for as long as it may."""
+        """Handle that *child* reached its maximum lifetime."""
         ...
 
     async def stop_escaped(self, child: C_contra) -> None:
-        """End what has left the group of the process of *child* that just ended."""
+        """Stop descendants of *child*'s exited process that left its process group."""
         ...
 
     async def dump_stacks(self, child: C_contra, process: Process, cause: str) -> None:
-        """Look at a process that is about to be ended for *cause*; takes little."""
+        """Save a stack dump of *process* before it is stopped for *cause*; be quick."""
         ...
 
     async def find_cause(self, child: C_contra, process: Process) -> None:
-        """Find out what ended *process* on its own, where what it printed says so."""
+        """Find the cause of an unplanned exit of *process* from its output."""
         ...
 
     def exit_report_of(self, child: C_contra, ending: Ending) -> ExitReport:
-        """Return what is left to say of the process of *child* that just ended."""
+        """Return the exit report of *child*'s last process."""
         ...
 
 
 class LoadControl(Protocol):
-    """What a child asks before it has a process started, or a silent one stopped."""
+    """Hooks that may delay a start or the stop of an unresponsive process."""
 
     def heard_from(self, process_id: int) -> None:
-        """Say that the process has given a sign of life."""
+        """Note a heartbeat of the process."""
         ...
 
     def extra_time(self, process_id: int, since: float, timeout: float) -> float:
-        """Return how long to wait yet for a sign of life [s]; 0: stop the process."""
+        """Return by how much to extend the deadline [s]; 0: stop the process."""
         ...
 
     def admit(self, child: Any) -> str:
-        """Return why *child* may not start yet, in words; empty: it may, now.
+        """Return why *child* may not start yet; empty: it may start now.
 
-        `Child.check_again` has it asked again.
+        `Child.check_again` makes the child call this again.
         """
         ...
 
     def started(self, child: Any) -> None:
-        """Say that *child* is ready, has ended, or is not to start any more."""
+        """Note that *child* is ready, has exited, or should not start any more."""
         ...
 
     def measure(self, process_id: int) -> Callable[[float], float]:
-        """Measure from now on what the process could have done.
+        """Start to measure the time in which the process could run.
 
-        Returns what is called with a timeout [s], and returns what is left of it.
+        Returns a function that takes a timeout [s] and returns what is left of it.
         """
         ...
 
 
 class _NoLoadControl:
-    """A timeout is a timeout."""
+    """Load control that never extends a timeout or delays a start."""
 
     def heard_from(self, process_id: int) -> None:
         return
@@ -188,7 +188,7 @@ NO_LOAD_CONTROL: Final = _NoLoadControl()
 
 
 class _NoHooks:
-    """The company of a child that depends on nobody."""
+    """Hooks of a child without dependencies."""
 
     def missing_needs_of(self, child: object) -> str:
         return ""
@@ -216,9 +216,9 @@ class _NoHooks:
 NO_HOOKS: Final = _NoHooks()
 
 
-# A supervisor that was ready and died was most likely killed: the next is immediate.
-# One that never becomes ready is tried for ever, ever more slowly: its failing must
-# not take healthy workers down.
+# A supervisor that was ready and died was most likely killed: restart it immediately.
+# One that never becomes ready is retried for ever with a growing backoff: its failure
+# must not take healthy workers down.
 _SUPERVISOR_RULES: Final = RestartRules(
     backoff=Backoff(base=0.1, cap=30.0, stable_after=0.0), intensity=None
 )

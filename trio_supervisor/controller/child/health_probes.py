@@ -1,4 +1,4 @@
-"""Ask a command from outside how it is: by HTTP, a connection, another command."""
+"""Probe the health of a command by HTTP, a TCP connection or another command."""
 
 from __future__ import annotations
 
@@ -28,14 +28,14 @@ from trio_supervisor.tasks import open_nursery
 
 logger = logging.getLogger(__name__)
 
-# Of an answer only the first line counts: HTTP/1.1 200 OK.
+# Only the status line of a response is read: HTTP/1.1 200 OK.
 _STATUS_LINE: Final = 1024
-# Between two looks at how much of a timeout is left [s].
+# Interval of checking how much of a timeout is left [s].
 _SOONEST: Final = 0.05
 
 
 def make_prober(command: Command, environment: Mapping[str, str]) -> Prober | None:
-    """Return what asks processes of *command* how they are; None: nothing does."""
+    """Return the prober of *command*; None: it declares no probes."""
     probes = (command.startup, command.readiness, command.liveness)
     if not any(probes):
         return None
@@ -43,36 +43,36 @@ def make_prober(command: Command, environment: Mapping[str, str]) -> Prober | No
 
 
 Place: TypeAlias = tuple[str, int]
-"""An address of this machine."""
+"""Address and port on this machine."""
 
 
 @define(eq=False)
 class _Target:
-    """What is asked."""
+    """Process to probe."""
 
     child: Child
     process: Process
     must_own: bool
-    """Whether the answer has to come from the process, or what belongs to it."""
+    """Whether the process or one of its descendants must send the response."""
     place: Place | None = None
-    """Where the last answer came from; None: from elsewhere, or nobody knows."""
+    """Local address of the last response; None: another machine or unknown."""
     stranger: str = ""
-    """Who else answered last, in words."""
+    """Description of the foreign process that responded last."""
     trouble: RepeatedFailures = field(init=False)
-    """Why it cannot be asked."""
+    """Failures to send a probe."""
 
     def __attrs_post_init__(self) -> None:
         self.trouble = RepeatedFailures(logger, f"{self.child.name}: probes run")
 
     def extra_time(self) -> float:
-        """Return how long it is spared although it did not answer [s]."""
+        """Return by how much the probe timeout is extended [s]."""
         now = trio.current_time()
         return self.child.load_control.extra_time(self.process.pid, now, 0.0)
 
 
 @define(eq=False)
 class _Prober:
-    """As in Kubernetes: startup comes first, then readiness and liveness together."""
+    """Prober as in Kubernetes: startup first, then readiness and liveness."""
 
     _command: Command
     _environment: Mapping[str, str]
@@ -88,7 +88,7 @@ class _Prober:
             else:
                 nursery.start_soon(self._watch_readiness, target, command.readiness)
             if command.liveness is not None:
-                # A port that others hold is no reason to end it.
+                # A port held by another process is no reason to stop this one.
                 asked = _Target(child, process, must_own=False)
                 nursery.start_soon(self._watch_liveness, asked, command.liveness)
 
@@ -125,7 +125,7 @@ class _Prober:
             if is_alive:
                 target.child.pass_liveness_probe()
             if is_alive is None:
-                pass  # nobody could ask it
+                pass  # the probe could not be sent
             elif counter.add(is_alive) is ProbeHealth.UNHEALTHY:
                 if not await self._is_spared(target, probe):
                     fault = _fault_of(probe, "liveness")
@@ -140,12 +140,12 @@ class _Prober:
     async def _count(
         self, target: _Target, probe: Probe, counter: ProbeCounter
     ) -> ProbeHealth | None:
-        """Ask once; what could not be asked does not count."""
+        """Probe once; a probe that could not be sent does not count."""
         is_good = await self._ask(target, probe)
         return None if is_good is None else counter.add(is_good)
 
     async def _is_spared(self, target: _Target, probe: Probe) -> bool:
-        """Ask again for as long as nothing is stopped: until it answers, or is."""
+        """Probe again while stops are suspended; return whether it responded."""
         while (wait := target.extra_time()) > 0:
             await trio.sleep(wait)
             if await self._ask(target, probe):
@@ -153,10 +153,10 @@ class _Prober:
         return False
 
     async def _ask(self, target: _Target, probe: Probe) -> bool | None:
-        """Return whether the answer is good, and came in time.
+        """Return whether the probe succeeded within its timeout.
 
-        None: it cannot be asked, for lack of descriptors, processes or memory of ours;
-        that is logged once.
+        None: it could not be sent, because this process lacks file descriptors,
+        processes or memory; this is logged once.
         """
         try:
             is_good = await self._ask_now(target, probe)
@@ -172,10 +172,10 @@ class _Prober:
         return is_good
 
     async def _ask_now(self, target: _Target, probe: Probe) -> bool:
-        """Ask it.
+        """Probe it.
 
-        The time counts in which the process could have answered, and we could have
-        taken the answer in.
+        Only the time in which both the process and this one could run counts against
+        the timeout.
         """
         is_good = False
         left = target.child.load_control.measure(target.process.pid)
@@ -194,7 +194,7 @@ class _Prober:
         return is_good and not await self._is_strangers(target, probe)
 
     async def _is_strangers(self, target: _Target, probe: Probe) -> bool:
-        """Whether another process gave the good answer; say who, once."""
+        """Return whether a foreign process responded; log which one, once."""
         stranger = ""
         is_anyones = probe.answered_by == "anyone" or not target.must_own
         if target.place is not None and not is_anyones:
@@ -246,7 +246,7 @@ async def _run(target: _Target, probe: Probe, environment: Mapping[str, str]) ->
 
 
 def _raise_shortage(exc: OSError) -> None:
-    """Raise what keeps us from asking; return where *exc* is an answer."""
+    """Raise if *exc* is a local shortage; return if it is a probe result."""
     if (short := shortage_of(exc)) is not None:
         raise short from exc
 
@@ -263,7 +263,7 @@ async def _connect(target: _Target, host: str, port: int) -> bool:
 
 
 async def _get(target: _Target, host: str, port: int, path: str) -> bool:
-    """Return whether the answer's status is 200 to 399, as Kubernetes has it."""
+    """Return whether the response status is 200 to 399, as in Kubernetes."""
     try:
         stream = await trio.open_tcp_stream(host, port)
     except OSError as exc:
@@ -288,13 +288,13 @@ async def _get(target: _Target, host: str, port: int, path: str) -> bool:
 
 
 def _place(stream: trio.SocketStream) -> Place | None:
-    """Return where *stream* leads; None: to another machine, or nobody knows."""
+    """Return the local peer of *stream*; None: another machine or unknown."""
     if not IS_LINUX:
         return None
     try:
         host, port = stream.socket.getpeername()[:2]
         is_here = stream.socket.getsockname()[0] == host
-    except OSError:  # it was closed at once
+    except OSError:  # closed immediately
         return None
     is_here |= ip_address(host.partition("%")[0]).is_loopback
     return (host, port) if is_here else None

@@ -1,4 +1,4 @@
-"""What processes say of themselves, and whose it is."""
+"""Route the notifications of processes to their children."""
 
 from __future__ import annotations
 

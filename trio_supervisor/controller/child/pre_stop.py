@@ -1,4 +1,4 @@
-"""The command that is run before a process is asked to end."""
+"""Run the pre-stop command of a process."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ logger = logging.getLogger(__name__)
 
 @frozen
 class PreStopCommand:
-    """Runs a command before a process is asked to end; its failing changes nothing."""
+    """Command to run before the stop signal; its failure is not fatal."""
 
     _arguments: tuple[str, ...]
     _environment: Mapping[str, str]
     _directory: str | None
 
     async def __call__(self, process: Process) -> None:
-        """Run it to its end. A cancellation ends it."""
+        """Run the command until it exits; if cancelled, stop it."""
         environment = {**self._environment, "MAINPID": str(process.pid)}
         try:
             async with open_helper(
@@ -38,7 +38,7 @@ class PreStopCommand:
 
     async def _run(self, process: Process, helper: Process) -> None:
         async with open_nursery() as nursery:
-            # There is no need to go on once the process has ended by itself.
+            # Stop the command once the process has exited on its own.
             nursery.start_soon(_cancel_after, process, nursery.cancel_scope)
             if (code := await helper.wait()) != 0:
                 how = describe_exit(code)

@@ -1,4 +1,4 @@
-"""What one process has shown of itself, and by when it has to show more."""
+"""Track the observed state of a process and its next deadline."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Makes generations: a fork server for each, and what starts its workers."""
+"""Make generations: the fork server and launchers of each."""
 
 from __future__ import annotations
 
@@ -47,9 +47,9 @@ MakeChild = Callable[[ChildPlan, Spawn], Child]
 
 @define(eq=False)
 class Imported:
-    """What an import declares, and the fork server that holds its code.
+    """Application declared by an import, and the fork server that holds its code.
 
-    Leaving it as a context manager ends the server, where nobody has adopted it.
+    Leaving it as a context manager stops the server unless it was adopted.
     """
 
     _declared: Declared
@@ -57,21 +57,21 @@ class Imported:
 
     @property
     def application(self) -> Application:
-        """What is declared; its functions may be names only."""
+        """Declared application; its functions may be names only."""
         return self._declared.application
 
     @property
     def facts(self) -> Mapping[str, ServiceFacts]:
-        """What a reload compares."""
+        """Facts about each service that a reload compares."""
         return self._declared.facts
 
     @property
     def files(self) -> Mapping[str, str] | None:
-        """Those that were imported; None: not known."""
+        """Imported files; None: unknown."""
         return self._declared.files
 
     def adopt(self) -> StartedServer | None:
-        """Return the server, once; it is the caller's to end and to reap."""
+        """Return the server, once; the caller must stop and reap it."""
         server, self._server = self._server, None
         return server
 
@@ -90,21 +90,21 @@ class Imported:
 
 @define(eq=False)
 class GenerationFactory:
-    """Makes the generations of one controller."""
+    """Factory of the generations of one controller."""
 
     context: LaunchContext
     sockets: SocketSet
     source: Reference | None
-    """Where the application comes from; None: from the program that embeds us."""
+    """Target of the application; None: passed in by the embedding program."""
     is_subreaper: bool
-    """Whether orphans below us become children of ours: those of a fork server, too."""
+    """Whether orphans, also of fork servers, are reparented to this process."""
     _nursery: ProtectedNursery
-    """Owns the fork servers."""
+    """Nursery that owns the fork servers."""
     import_timeout: float | None = None
-    """How long an import may take [s]; None: for ever."""
+    """Timeout of an import [s]; None: no timeout."""
     directory: str | None = None
-    """Where each new generation is to work; None: where this process does, which is
-    not ours to move."""
+    """Working directory of each new generation; None: that of this process, which the
+    embedding program controls."""
 
     async def check_startable(
         self,
@@ -113,7 +113,7 @@ class GenerationFactory:
         *,
         were_started: bool = False,
     ) -> None:
-        """See that what the services *names* need is there: see `preflight`.
+        """Check that everything the services *names* need is present; see `preflight`.
 
         Raises:
             SpecError: something is missing; all of it is listed.
@@ -126,7 +126,7 @@ class GenerationFactory:
     async def import_again(self, source: Reference) -> Imported:
         """Import *source* in a new process; return what it declares now.
 
-        A cancellation ends that process.
+        If cancelled, stops that process.
 
         Raises:
             TargetError, SpecError, PlatformError: as for `wait_declared`.
@@ -153,12 +153,12 @@ class GenerationFactory:
         """Make a generation without workers.
 
         Args:
-            server: A fork server that has imported *application*; it is ours from now
-                on. None: another one begins to import now.
-            files: Those of its code: see `code_files`. None: not known.
+            server: A fork server that has imported *application*; the generation takes
+                ownership. None: a new one starts the import now.
+            files: Its code files; see `code_files`. None: unknown.
 
         Raises:
-            SpecError: something cannot be pickled.
+            SpecError: an object cannot be pickled.
         """
         sources = sources_of(application, self.source)
         plans = fork_plans(application, sources, self.context)
@@ -204,7 +204,7 @@ async def _own_forkers(
     *,
     task_status: trio.TaskStatus[Forkers],
 ) -> None:
-    """Own the fork servers of one generation, of which *server* is the first."""
+    """Own the fork servers of one generation, beginning with *server*."""
     async with AsyncExitStack() as stack:
         stack.enter_context(scope)
         first: ForkClient | None = None

@@ -1,4 +1,4 @@
-"""Ending workers in the order of their dependencies, and waiting for new ones."""
+"""Stop workers in the order of their dependencies, and wait for new ones."""
 
 from __future__ import annotations
 
@@ -20,14 +20,14 @@ async def stop_in_order(
     ask: Callable[[Child], None],
     whole: frozenset[str] = frozenset(),
 ) -> None:
-    """End *children*, those of independent services side by side.
+    """Stop *children*, those of independent services concurrently.
 
-    Nothing is asked to end before all that need it have ended; one that is started
-    again before it has ended is not waited for.
+    A worker stops only after all its dependents have exited. A dependent that is
+    started again before it has exited is not waited for.
 
     Args:
-        whole: Services of which nothing is to be left: whatever is started while
-            this goes on, and needs one of them, is ended before that is.
+        whole: Services that are stopped entirely: dependents that start during this
+            call are stopped before them.
     """
 
     def late(name: str) -> list[Child]:
@@ -51,10 +51,10 @@ async def stop_all(
     children: Sequence[Child],
     ask: Callable[[Child], None],
 ) -> None:
-    """End *children* of several generations as `stop_in_order` does.
+    """Stop *children* of several generations as `stop_in_order` does.
 
     Args:
-        generations: The oldest first.
+        generations: All generations, the oldest first.
     """
     needs: Needs = {}
     rank: dict[str, int] = {}
@@ -74,10 +74,10 @@ async def end_each(
     rank: Mapping[str, int],
     end: Callable[[str, Sequence[Child]], Awaitable[None]],
 ) -> None:
-    """Run *end* for the children of each service, once those that need it have ended.
+    """Run *end* for the children of each service once its dependents have exited.
 
-    Of what may end at the same time, the last in the order of declaration, which is
-    *rank*, is begun first.
+    Services that may stop at the same time begin in reverse order of declaration,
+    which is *rank*.
     """
     groups: dict[str, list[Child]] = {}
     for child in sorted(children, key=lambda c: -rank.get(c.plan.service, 0)):
@@ -95,7 +95,7 @@ async def end_each(
         while waiting:
             for name in [n for n, before in waiting.items() if not before & left]:
                 del waiting[name]
-                # Begun in this order: a nursery's tasks begin in any.
+                # Begin here to keep this order: a nursery starts its tasks in any.
                 await nursery.start(end_one, name)
             if waiting:
                 left.discard(await has_ended.receive())
@@ -110,14 +110,14 @@ async def _end_group(children: Sequence[Child], ask: Callable[[Child], None]) ->
 
 
 def describe_not_permitted(children: Iterable[Child]) -> str:
-    """Return which of *children* could not be ended, in words; empty: none."""
+    """Describe which of *children* could not be stopped; empty: none."""
     return "; ".join(
         f"{c.name}: {c.not_permitted}" for c in children if c.not_permitted
     )
 
 
 def crash_of(child: Child) -> str:
-    """Return in words that *child* exited before it was up."""
+    """Describe the exit of *child* before it was ready."""
     ending = child.last_ending
     what = "did not become ready"
     if ending is not None and ending.ready_for is not None:
@@ -130,15 +130,16 @@ async def until_ready(
 ) -> None:
     """Wait until incarnation *since* of *child*, or a later one, is up.
 
-    That is: ready for ``stable_for`` seconds, or a job that has exited with success.
+    It is up when it has been ready for ``stable_for`` seconds, or is a one-shot job
+    that has exited successfully.
 
     Args:
-        failed_needs_of: Returns why it waits for others in vain, if so.
+        failed_needs_of: Describes the failed dependencies of a child; empty: none.
 
     Raises:
-        UnavailableError: it exited instead, or something that it needs did.
+        UnavailableError: the child or one of its dependencies exited instead.
     """
-    # At rest and not wanted: a stop has overtaken us.
+    # Stopped and not wanted: another request stopped it in the meantime.
     while not (child.incarnation >= since and (child.is_stable or child.is_down)):
         if not child.is_wanted and child.is_down:
             break

@@ -1,4 +1,4 @@
-"""Decides for how long silent processes are spared, and when others may start."""
+"""Extend health deadlines and delay starts while the machine is overloaded."""
 
 from __future__ import annotations
 
@@ -22,33 +22,33 @@ from trio_supervisor.policy.overload import (
 )
 from trio_supervisor.process.inspection.machine_load import Machine
 
-# What a process has still to wait is not known before it has: look again soon [s].
+# Interval of sampling the CPU wait of a process past its deadline [s].
 _SOONEST: Final = 0.05
 _LATEST: Final = 1.0
-# All workers are looked at no more often than that [s].
+# Minimum interval between samples of all workers [s].
 _REVIEW: Final = 0.2
 
 
 class WatchedChild(Hashable, Protocol):
-    """What is looked at of each child."""
+    """The part of a child that overload control uses."""
 
     @property
     def process_id(self) -> int | None:
-        """Of its process; None: there is none."""
+        """PID of its process; None: there is none."""
         ...
 
     def lateness(self) -> float | None:
-        """Return its silence as a part of its timeout; None: nothing is due."""
+        """Return the elapsed fraction of its timeout; None: no deadline is set."""
         ...
 
     def check_again(self) -> None:
-        """Have it ask again whether it may start."""
+        """Check again whether it may start."""
         ...
 
 
 @frozen
 class _Baseline:
-    """What a process had waited for when it gave its last sign of life."""
+    """Wait times of a process at its last heartbeat."""
 
     queued: Mapping[int, float]
     stalled: float
@@ -59,7 +59,7 @@ _BORN: Final = _Baseline({}, 0.0)
 
 @define(eq=False)
 class OverloadControl:
-    """One for all processes of a controller."""
+    """Overload control for all processes of a controller."""
 
     _children: Callable[[], Iterable[WatchedChild]]
     _on_event: Callable[[Event], None]
@@ -77,18 +77,18 @@ class OverloadControl:
         self._admission = Admission(limit_for(self._machine.cores))
 
     def heard_from(self, process_id: int) -> None:
-        """Say that the process has given a sign of life."""
+        """Note a heartbeat of the process."""
         self._baselines[process_id] = self._waited(process_id)
 
     def forget(self, process_id: int) -> None:
-        """Say that the process is gone."""
+        """Forget the process, which has exited."""
         self._baselines.pop(process_id, None)
 
     def extra_time(self, process_id: int, since: float, timeout: float) -> float:
-        """Return how long to wait yet for a sign of life [s]; 0: stop the process.
+        """Return by how much to extend the deadline [s]; 0: stop the process.
 
         Args:
-            since: When the last sign of life came, or the process was started.
+            since: Time of the last heartbeat, or of the start of the process.
         """
         now = trio.current_time()
         gap = self._gap(process_id, since, self._baselines.get(process_id))
@@ -103,7 +103,7 @@ class OverloadControl:
         )
 
     def admit(self, child: WatchedChild) -> str:
-        """Return why *child* may not start yet, in words; empty: it may, now."""
+        """Return why *child* may not start yet; empty: it may start now."""
         now = trio.current_time()
         is_pressed = self._is_pressed(now)
         if self._admission.admit(child, now, is_pressed=is_pressed):
@@ -111,7 +111,7 @@ class OverloadControl:
         return "other workers to start first (machine under pressure)"
 
     def started(self, child: WatchedChild) -> None:
-        """Say that *child* is ready, has ended, or is not to start any more."""
+        """Note that *child* is ready, has exited, or should not start any more."""
         self._admission.done(child)
         self._admit_next(trio.current_time())
 
@@ -122,14 +122,14 @@ class OverloadControl:
             child.check_again()
 
     def _is_pressed(self, now: float) -> bool:
-        """Whether the machine is under pressure; looked up now and then."""
+        """Return whether the machine is under pressure, sampled at intervals."""
         if now >= self._pressed_at + _REVIEW:
             self._pressed_at = now
             self._was_pressed = self._pressure(now).is_high
         return self._was_pressed
 
     def measure(self, process_id: int) -> Callable[[float], float]:
-        """Return what tells how much is left of a timeout that begins now [s]."""
+        """Return a function that returns how much is left of a timeout [s]."""
         since, base = trio.current_time(), self._waited(process_id)
 
         def left(timeout: float) -> float:
@@ -153,13 +153,13 @@ class OverloadControl:
 
     def _queued(self, process_id: int, base: _Baseline) -> float:
         waited = self._machine.queued(process_id)
-        # Of the thread that waited most: with the GIL held by one that waits, the
-        # others wait for that one.
+        # Use the thread that waited most: if it holds the GIL, all others wait
+        # for it.
         queued = max(
             (time - base.queued.get(thread, 0.0) for thread, time in waited.items()),
             default=0.0,
         )
-        if base is _BORN:  # what others waited for before it was there is not its own
+        if base is _BORN:  # do not count wait times from before it started
             return queued
         return queued + max(0.0, self._machine.stalled(process_id) - base.stalled)
 

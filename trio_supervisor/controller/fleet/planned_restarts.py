@@ -1,4 +1,4 @@
-"""Planned restarts, of which only so many may go on at once."""
+"""Run planned restarts within the limits on concurrent ones."""
 
 from __future__ import annotations
 
@@ -18,45 +18,45 @@ from trio_supervisor.policy.rolling import RollingLimits, WorkerFacts, next_batc
 
 
 class StartGate(Protocol):
-    """What is asked of the relations between workers."""
+    """Callbacks to the relations between workers."""
 
     def hold(self, child: Child) -> None:
-        """Keep *child* from being started."""
+        """Hold back the start of *child*."""
         ...
 
     def release(self, child: Child) -> None:
-        """Do so no more."""
+        """Release *child* again."""
         ...
 
     def failed_needs_of(self, child: Child) -> str:
-        """Return why *child* waits for others in vain, if so."""
+        """Describe the failed dependencies of *child*; empty: none."""
         ...
 
 
 @define(eq=False)
 class PlannedRestarts:
-    """Replaces workers; all who want that share what may be away at once."""
+    """Planned restarts of all callers, sharing one limit on concurrent ones."""
 
     _everyone: Callable[[], Iterable[Child]]
     _gate: StartGate
     max_concurrently: int | None = None
-    """So many planned restarts in all; None: any number."""
+    """Maximum number of planned restarts at once; None: no limit."""
     lost_code: Callable[[Child], str] = field(default=lambda _: "", init=False)
-    """Why *child* could not be started again, once ended; empty: it could."""
+    """Returns why *child* could not start again after a stop; empty: it could."""
     _under_way: dict[Child, int] = field(factory=dict, init=False)
-    """Whose restart has begun, and from which incarnation on it is over."""
+    """Restarts in progress: the incarnation with which each is complete."""
     _news: trio.Event = field(factory=trio.Event, init=False)
     _is_closed: bool = field(default=False, init=False)
 
     def on_change(self, child: Child) -> None:
-        """Note how far *child* has come, and wake those that wait for room."""
+        """Note the progress of *child*, and wake restarts that wait for a slot."""
         since = self._under_way.get(child)
         if since is not None and _is_over(child, since):
             del self._under_way[child]
         self._tell()
 
     def close(self) -> None:
-        """Begin no more restarts: those that wait for room fail."""
+        """Begin no more restarts; those waiting for a slot fail."""
         self._is_closed = True
         self._tell()
 
@@ -69,21 +69,22 @@ class PlannedRestarts:
         needs: Needs | None = None,
         max_unavailable: int | None = None,
     ) -> None:
-        """Replace *children*; return when the new ones are ready.
+        """Restart *children*; return when the new processes are ready.
 
-        A cancellation leaves those going on that have begun, and the others untouched.
+        If cancelled, restarts in progress continue and no further one begins.
 
         Args:
-            needs: What depends on what: of *children*, none is then ended before all
-                that need it have ended, nor started before all that it needs have.
-                Where only so many may be away, what is needed is replaced first, and
-                ready again, before those that need it are ended.
-            max_unavailable: So many workers of one service may be away; the next one
-                is replaced when the one before is ready. None: any number.
+            needs: Dependencies between services. Dependents stop before the workers
+                that they need, and start after them. With *max_unavailable*,
+                dependencies are restarted first and are ready again before their
+                dependents stop.
+            max_unavailable: Maximum number of workers per service restarted at once;
+                the next restart begins when the one before is ready. None: no limit.
 
         Raises:
-            UnavailableError: one ended for good instead, or everything is being
-                stopped, and the rest was left alone; or none could be started again.
+            UnavailableError: a worker exited for good instead, or a shutdown began,
+                and the remaining workers were not restarted; or the workers could
+                not have started again.
         """
         for child in children:
             if problem := self.lost_code(child):
@@ -117,7 +118,7 @@ class PlannedRestarts:
                     self._under_way.pop(child, None)
                     _check_ready(child)
                 elif child.last_crash >= since:
-                    # It stays under way: no other goes before it is back.
+                    # It keeps its slot: no other restart begins before it is ready.
                     raise UnavailableError(crash_of(child))
                 elif problem := self._gate.failed_needs_of(child):
                     self._under_way.pop(child, None)
@@ -125,12 +126,12 @@ class PlannedRestarts:
             for child in list(waiting.values()):
                 incarnation, was_wanted = before[child]
                 is_stopped = was_wanted and not child.is_wanted
-                if is_stopped or child.is_retired:  # or gone, meanwhile
+                if is_stopped or child.is_retired:  # or removed while waiting
                     del waiting[child.name]
-                elif child.incarnation > incarnation:  # another one took its place
+                elif child.incarnation > incarnation:  # already restarted
                     begun[waiting.pop(child.name)] = child.incarnation
             under_way = [child.name for child in self._under_way]
-            # Who is not to run would be waited for in vain.
+            # A stopped worker never becomes ready; do not wait for it.
             everyone = self._everyone()
             present = [c for c in everyone if c.is_wanted or c.name in waiting]
             facts = [_facts_of(child) for child in present]
@@ -142,7 +143,7 @@ class PlannedRestarts:
                 order.begin(child)
                 child.request_restart(reason, cause)
             if batch:
-                continue  # where one of them had no process, it is the next one's turn
+                continue  # a worker without a process frees its slot immediately
             if not (waiting or begun):
                 return
             if not any(_is_over(child, since) for child, since in begun.items()):
@@ -156,20 +157,20 @@ class PlannedRestarts:
 
 @define(eq=False)
 class _Order:
-    """Who of those that are replaced together has to end before whom."""
+    """Stop and start order of the workers that are restarted together."""
 
     _children: Sequence[Child]
     _needs: Needs
     _gate: StartGate
     _is_gradual: bool
-    """Whether one service after the other is replaced, those that are needed first."""
+    """Whether services are restarted one after the other, dependencies first."""
     _before: dict[Child, int] = field(init=False)
     _behind: dict[str, frozenset[str]] = field(init=False)
-    """By service: those that have to end before it does."""
+    """Services that must stop before a service does, by name."""
     _ahead: dict[str, frozenset[str]] = field(init=False)
-    """By service: those that have to end before it is started again."""
+    """Services that must stop before a service starts again, by name."""
     _present: set[str] = field(factory=set, init=False)
-    """Services of which a worker has not ended yet."""
+    """Services that still have a running worker."""
     _held: set[Child] = field(factory=set, init=False)
 
     def __attrs_post_init__(self) -> None:
@@ -181,7 +182,7 @@ class _Order:
     def update(
         self, waiting: Mapping[str, Child], begun: Collection[Child]
     ) -> list[str]:
-        """Look who has ended; return the names of *waiting* whose turn it is."""
+        """Update which services have stopped; return the names that may go next."""
         if self._is_gradual:
             busy = {child.plan.service for child in (*waiting.values(), *begun)}
             return [
@@ -205,7 +206,7 @@ class _Order:
         ]
 
     def begin(self, child: Child) -> None:
-        """Have *child*, which is about to be ended, started at its turn."""
+        """Hold back *child*, which is about to be stopped, until its turn to start."""
         if self._is_gradual:
             return
         if self._behind[child.plan.service]:
@@ -215,7 +216,7 @@ class _Order:
             self._gate.hold(child)
 
     def close(self) -> None:
-        """Hold nobody any more."""
+        """Release all workers."""
         while self._held:
             self._gate.release(self._held.pop())
 
@@ -230,16 +231,16 @@ def _facts_of(child: Child) -> WorkerFacts:
 
 def _is_over(child: Child, since: int) -> bool:
     if not child.is_wanted and child.is_down:
-        return True  # a stop has overtaken us, or it ended for good
+        return True  # stopped by another request, or exited for good
     if child.incarnation >= since and child.is_in_crash_loop:
-        return True  # it is tried again, and the others do not wait for that
+        return True  # it is retried; the others do not wait for it
     is_settled = child.is_stable or child.is_down
     return child.incarnation >= since and is_settled
 
 
 def _check_ready(child: Child) -> None:
     if child.is_retired:
-        return  # scaled away, or replaced by a reload: nobody misses it
+        return  # removed by a scale-down or a reload
     if child.state is not State.READY and child.standing is not Standing.EXITED_OK:
         raise UnavailableError(
             f"{child.name} is not ready: {child.state.value} ({child.trouble})"

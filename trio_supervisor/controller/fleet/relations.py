@@ -1,4 +1,4 @@
-"""What workers are to each other: who waits for whom, who is restarted with whom."""
+"""Track dependencies and restart groups of workers, and act on crashes in them."""
 
 from __future__ import annotations
 
@@ -29,61 +29,61 @@ from trio_supervisor.policy.strategy import GiveUpAll, RestartTogether
 from trio_supervisor.process.child import Process
 from trio_supervisor.tasks import ProtectedNursery
 
-# What is looked at before a process is ended has to answer within this time [s].
+# Timeout of a stack dump taken before a process is stopped [s].
 _EVIDENCE_WITHIN: Final = 2.0
 
 
 class RelationsOwner(Protocol):
-    """What relations ask of the controller."""
+    """Callbacks of `Relations` to the controller."""
 
     def replace_overdue(self, child: Child) -> None:
-        """Have *child*, which lived for long enough, replaced when there is room."""
+        """Restart *child*, which reached its maximum lifetime, when permitted."""
         ...
 
     async def stop_escaped(self, child: Child) -> None:
-        """End what has left the group of the process of *child* that just ended."""
+        """Stop descendants of *child*'s exited process that left its process group."""
         ...
 
     async def dump_stacks(self, child: Child, process: Process, cause: str) -> None:
-        """Keep where all of *process* stands, before it is ended for *cause*."""
+        """Save a stack dump of *process* before it is stopped for *cause*."""
         ...
 
     async def find_cause(self, child: Child, process: Process) -> None:
-        """Find out what ended *process* on its own, where what it printed says so."""
+        """Find the cause of an unplanned exit of *process* from its output."""
         ...
 
     def exit_report_of(self, child: Child, ending: Ending) -> ExitReport:
-        """Return what is left to say of the process of *child* that just ended."""
+        """Return the exit report of *child*'s last process."""
         ...
 
     def on_event(self, event: Event) -> None:
-        """Something happened that a person may want to know."""
+        """Report an event that an operator may want to know."""
         ...
 
 
 @define(eq=False)
 class Relations:
-    """The company of all workers: see `plan.ChildHooks`."""
+    """Dependencies and restart groups of all workers; see `child_spec.ChildHooks`."""
 
     _owner: RelationsOwner
     _nursery: Callable[[], ProtectedNursery]
     _generations: dict[Child, Generation] = field(factory=dict, init=False)
     _held: Counter[Child] = field(factory=Counter, init=False)
-    """Not to be started until others have ended that are restarted with them."""
+    """Workers held back until the others of their restart group have exited."""
     _dismissed: set[Child] = field(factory=set, init=False)
-    """Never to be started again: others are in their place, or none are to be."""
+    """Workers that were replaced or removed and are never started again."""
     _on_trial: Generation | None = field(default=None, init=False)
-    """The generation of which no worker may fail, for it is not in charge yet."""
+    """New generation that has not taken over: a worker's crash fails the reload."""
     _may_fail: Collection[Child] = field(default=(), init=False)
-    """Of that generation: those that may fail, for those before them failed, too."""
+    """Workers of that generation that may fail, as their predecessors did."""
     _both_generations: tuple[Generation, ...] = field(default=(), init=False)
-    """That one and the one in charge: workers of each may wait for those of the other,
-    for what is kept, and for what has taken the place of what gave way."""
+    """That generation and the current one. Workers of each may wait for workers of the
+    other: for kept ones, and for those that replaced a service stopped first."""
 
     def begin_trial(
         self, old: Generation, new: Generation, may_fail: Collection[Child]
     ) -> None:
-        """Say that *new* tries to take the place of *old*.
+        """Begin the trial of *new*, which is to replace *old*.
 
         Args:
             excused: Workers of *new* that are restarted if they crash.
@@ -92,20 +92,20 @@ class Relations:
         self._may_fail = may_fail
 
     def end_trial(self) -> None:
-        """Say that it has, or has failed."""
+        """End the trial, whether it succeeded or failed."""
         self._on_trial, self._both_generations, self._may_fail = None, (), ()
 
     def assign(self, children: Iterable[Child], home: Generation) -> None:
-        """Say that *children* belong to *home* from now on."""
+        """Assign *children* to the generation *home*."""
         for child in children:
             self._generations[child] = home
 
     def dismiss(self, children: Iterable[Child]) -> None:
-        """Say that *children* are about to be ended: a crash of theirs is their end."""
+        """Note that *children* are about to be stopped: do not restart them."""
         self._dismissed.update(children)
 
     def forget(self, children: Iterable[Child]) -> None:
-        """Say that *children* are gone for good."""
+        """Forget *children*, which have exited for good."""
         for child in children:
             self._dismissed.discard(child)
             self._generations.pop(child, None)
@@ -116,7 +116,7 @@ class Relations:
         return self._generations.get(child)
 
     def on_change(self, child: Child) -> None:
-        """Have those look again who wait for *child*."""
+        """Wake the workers that wait for *child*."""
         for home in {self._generations.get(child), *self._both_generations}:
             if home is None:
                 continue
@@ -125,10 +125,10 @@ class Relations:
                 for other in unit.children if unit else ():
                     other.check_again()
 
-    # What a child asks.
+    # Hooks called by a child.
 
     def missing_needs_of(self, child: Child) -> str:
-        """Return what keeps *child* from being started, in words."""
+        """Describe the missing dependencies of *child*; empty: none."""
         if self._held[child]:
             return "the other workers of its group to exit"
         home = self._generations.get(child)
@@ -136,10 +136,10 @@ class Relations:
         return ", ".join(f"{name} ({condition})" for name, condition in missing)
 
     def failed_needs_of(self, child: Child) -> str:
-        """Return why to wait for *child* no more: what it needs is not there.
+        """Describe the failed dependencies of *child*: waiting for them is pointless.
 
-        That has come to rest, or is in a crash loop. Empty if *child* does not wait, or
-        what it needs is on its way.
+        They have exited for good or are in a crash loop. Empty if *child* is not
+        waiting, or its dependencies are starting.
         """
         home = self._generations.get(child)
         if home is None or child.state is not State.WAITING or self._held[child]:
@@ -151,7 +151,7 @@ class Relations:
         return ""
 
     def _absence_of(self, child: Child) -> str:
-        """Return why *child* will not be there for those that need it, if so."""
+        """Return why *child* is unavailable to its dependents; empty: it is not."""
         if child.is_in_crash_loop:
             return f"is in backoff ({child.trouble})"
         if child.is_wanted or not child.is_down:
@@ -160,7 +160,7 @@ class Relations:
         return "" if is_done else f"is {child.state.value}"
 
     def review(self, child: Child, ending: Ending, decision: Decision) -> Decision:
-        """Count a crash against the groups around it, and act for them."""
+        """Count a crash against the restart groups of *child*, and act for them."""
         home = self._generations.get(child)
         if home is None or isinstance(decision, Leave):
             return decision
@@ -169,11 +169,11 @@ class Relations:
         if home is self._on_trial:
             if child in self._may_fail and isinstance(decision, RestartAfter):
                 return decision
-            return Leave()  # its generation does not come to power
+            return Leave()  # its generation does not take over
         if ending.cause is Cause.SHORTAGE:
-            return decision  # no fault of the worker, nor of its group
+            return decision  # caused neither by the worker nor by its group
         if self._held[child] and isinstance(decision, RestartAfter):
-            # It was about to be ended with its group: no failure of that by itself.
+            # It was to be stopped with its group, so this is no failure of the group.
             return RestartAfter(0.0)
         outcome = home.tree.failed(
             child.plan.service,
@@ -193,45 +193,45 @@ class Relations:
                     )
                     self._owner.on_event(event)
                 if services:
-                    # Where a group failed, also the one that crashed begins afresh.
+                    # If a group failed, the crashed worker is reset as well.
                     self._restart_together(home, child, services, bool(failures))
                 if isinstance(decision, GiveUp):
                     return RestartAfter(decision.delay)
                 return decision
 
     def on_lifetime_over(self, child: Child) -> None:
-        """Have *child* replaced when there is room."""
+        """Restart *child* when the concurrency limit permits it."""
         self._owner.replace_overdue(child)
 
     async def stop_escaped(self, child: Child) -> None:
-        """End what has left the group of the process of *child* that just ended."""
+        """Stop descendants of *child*'s exited process that left its process group."""
         await self._owner.stop_escaped(child)
 
     async def dump_stacks(self, child: Child, process: Process, cause: str) -> None:
-        """Ask it where it stands, before it is ended for its state."""
-        # It is ended whether or not there are descriptors to look at it.
+        """Save a stack dump of *process* before it is stopped as unresponsive."""
+        # It is stopped even if there are no file descriptors left for the dump.
         with suppress(OSError), trio.move_on_after(_EVIDENCE_WITHIN):
             await self._owner.dump_stacks(child, process, cause)
 
     async def find_cause(self, child: Child, process: Process) -> None:
-        """Find out what ended *process* on its own, where what it printed says so."""
+        """Find the cause of an unplanned exit of *process* from its output."""
         with suppress(OSError):
             await self._owner.find_cause(child, process)
 
     def exit_report_of(self, child: Child, ending: Ending) -> ExitReport:
-        """Return what is left to say of the process of *child* that just ended."""
+        """Return the exit report of *child*'s last process."""
         return self._owner.exit_report_of(child, ending)
 
     def hold(self, child: Child) -> None:
-        """Keep *child* from being started, until as many `release` it."""
+        """Hold *child* back until `release` has been called as often."""
         self._held[child] += 1
 
     def release(self, child: Child) -> None:
-        """Hold *child* no more."""
+        """Undo one `hold` of *child*."""
         self._held[child] = max(0, self._held[child] - 1)
         child.check_again()
 
-    # Groups.
+    # Restart groups.
 
     def _restart_together(
         self,
@@ -240,9 +240,9 @@ class Relations:
         services: Sequence[str],
         is_forgiven: bool,
     ) -> None:
-        """End all workers of *services*, then let them begin afresh.
+        """Stop all workers of *services*, then start them again.
 
-        As in OTP nothing of a group is started before all that is to end has ended.
+        As in OTP, no worker of a group starts before all of them have stopped.
         """
         units = [home.units[name] for name in services if name in home.units]
         children = [c for unit in units for c in unit.children if c.is_wanted]
@@ -260,8 +260,8 @@ class Relations:
     ) -> None:
         async def end(_: str, group: Sequence[Child]) -> None:
             for child in group:
-                # One that is in a backoff stays there: two that crash and are
-                # restarted with each other would crash at full speed.
+                # A worker in a backoff stays in it: otherwise two crashing workers
+                # that restart each other would do so without any delay.
                 if child.is_wanted and child.state is not State.BACKOFF:
                     child.request_restart(f"{crashed.name} crashed", Cause.GROUP)
             for child in group:

@@ -1,4 +1,4 @@
-"""Letting a new generation take over: all of it, or nothing."""
+"""Reload the application atomically: take over completely or roll back."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ from trio_supervisor.wire.json_tree import Object
 
 
 class ReloadOwner(TakeoverOwner, Protocol):
-    """What a reload asks of the controller."""
+    """Callbacks of `Reloader` to the controller."""
 
     generation_factory: GenerationFactory
 
@@ -58,25 +58,25 @@ class ReloadOwner(TakeoverOwner, Protocol):
 
 @define(eq=False)
 class Reloader:
-    """The reloads of one controller, one at a time."""
+    """Reloads of one controller, one at a time."""
 
     _owner: ReloadOwner
     scaled: dict[str, int] = field(factory=dict, init=False)
-    """The counts that were set by hand."""
+    """Worker counts set by `scale`, by service."""
     incoming: Generation | None = field(default=None, init=False)
-    """The generation that is being made."""
+    """Generation of the reload in progress."""
     _is_under_way: bool = field(default=False, init=False)
     _abortable: trio.CancelScope | None = field(default=None, init=False)
-    """Around what can be given up, while it lasts."""
+    """Cancel scope of the part of a reload that can be aborted."""
     _left_running: str = field(default="", init=False)
-    """What the last reload could not end."""
+    """Workers that the last reload could not stop."""
     _news: trio.Event = field(factory=trio.Event, init=False)
 
     def check_idle(self) -> None:
-        """Refuse what cannot be done during a reload.
+        """Check that no reload is in progress.
 
         Raises:
-            UnavailableError: there is one.
+            UnavailableError: a reload is in progress.
         """
         if self._is_under_way:
             raise UnavailableError(
@@ -84,12 +84,12 @@ class Reloader:
             )
 
     async def wait_idle(self) -> None:
-        """Wait until no reload is under way."""
+        """Wait until no reload is in progress."""
         while self._is_under_way:
             await self._news.wait()
 
     async def abort(self) -> None:
-        """See `Controller.abort_reload`."""
+        """Abort the reload; see `Controller.abort_reload`."""
         if not self._is_under_way:
             raise UnavailableError("no reload is in progress")
         if self._abortable is None:
@@ -100,19 +100,19 @@ class Reloader:
         await self.wait_idle()
 
     def on_change(self, child: Child) -> None:
-        """Look at the new ones again."""
+        """Wake a reload that waits for *child*."""
         if self._is_under_way:
             self.tell()
 
     def tell(self) -> None:
-        """Have a reload look again at what it waits for."""
+        """Wake a reload to check its condition again."""
         news, self._news = self._news, trio.Event()
         news.set()
 
     async def reload(
         self, application: Application | None, *, changed_only: bool, dry_run: bool
     ) -> ReloadPlan:
-        """See `Controller.reload`. A cancellation leaves the reload going on."""
+        """Reload; see `Controller.reload`. If cancelled, the reload continues."""
         self._owner.check_open()
         self.check_idle()
         self._is_under_way = True
@@ -152,7 +152,7 @@ class Reloader:
             self._is_under_way = False
             self.tell()
             outcome.is_known.set()
-        # Not before: it is the one through which whoever asked hears of it.
+        # Not earlier: the old supervisor delivers the answer to the client.
         if outcome.plan is not None and not dry_run:
             self._owner.renew_supervisor()
 
@@ -265,7 +265,7 @@ class Reloader:
             with self._may_be_aborted():
                 await taking.start_new()
         except BaseException:
-            # Cancelled, all ends, and nobody is left to wait for.
+            # If cancelled, the whole application stops; there is nothing to wait for.
             try:
                 await taking.give_up()
             finally:
@@ -295,7 +295,7 @@ class Reloader:
 
 
 def _started_by(plan: ReloadPlan) -> set[str]:
-    """Return the services of which *plan* starts a process."""
+    """Return the services for which *plan* starts a process."""
     return {
         service.name
         for service in plan.services

@@ -1,4 +1,4 @@
-"""One generation on its way to take the place of another."""
+"""Replace one generation with another, or roll back."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from trio_supervisor.policy.restart import Cause, RestartPolicy
 
 
 class TakeoverOwner(Protocol):
-    """What a takeover asks of the controller."""
+    """Callbacks of `Takeover` to the controller."""
 
     relations: Relations
     generation: Generation
@@ -46,33 +46,33 @@ class TakeoverOwner(Protocol):
 
 @define(eq=False)
 class Takeover:
-    """Starts the new workers, and ends the old ones, or the other way round."""
+    """Takeover by a new generation: starts new workers, stops old ones."""
 
     _owner: TakeoverOwner
     _new: Generation
     _plans: dict[str, ServicePlan]
     _wait_news: Callable[[], Awaitable[None]]
-    """Returns when something about workers of the new generation has changed."""
+    """Waits for a change of any worker of the new generation."""
     _old: Generation = field(init=False)
     _to_start: dict[str, list[Child]] = field(factory=dict, init=False)
-    """What is to be started, by service: of one that is kept, what it lacks."""
+    """Workers to start, by service; for a kept service, the missing ones."""
     _launched: list[Child] = field(factory=list, init=False)
     _stopped_services: set[str] = field(factory=set, init=False)
-    """Services that bear no company: their old workers are ended first."""
+    """Services whose old workers must stop before the new ones start."""
     _stopped_first: dict[Child, bool] = field(factory=dict, init=False)
-    """Old workers of these that were ended, and whether they were about to stay so."""
+    """Stopped old workers of these services, and whether a rollback leaves them so."""
     may_fail: set[Child] = field(factory=set, init=False)
-    """New workers in the place of those that failed already: they may fail, too."""
+    """New workers whose predecessors were failing: they may fail as well."""
     left_running: str = field(default="", init=False)
-    """Which old workers could not be ended, for they are another user's."""
+    """Old workers that could not be stopped because they run as another user."""
 
     def __attrs_post_init__(self) -> None:
         self._old = self._owner.generation
 
     def prepare(self) -> None:
-        """Make the new workers, which do not run yet.
+        """Create the new workers without starting them.
 
-        What was stopped by hand stays so.
+        Workers that the operator stopped stay stopped.
         """
         for service in self._new.application.services:
             before = self._old.units.get(service.name)
@@ -93,7 +93,7 @@ class Takeover:
         """Start the new workers in the order of their dependencies.
 
         Raises:
-            ReloadError: one came to another end than to be ready.
+            ReloadError: a worker exited before it was ready.
         """
         for wave in start_waves(self._to_start, self._new.needs):
             for name, children in self._to_start.items():
@@ -103,15 +103,15 @@ class Takeover:
                     self._launched += children
                     self._owner.launch(children)
             await self._until(_is_settled)
-        # Those that depend on them did not wait for it; what gives way to them does.
+        # Dependents did not wait for `stable_for`; the stop of the old workers does.
         await self._until(_is_stable)
         for name, trouble in self.still_failing().items():
             self._owner.on_event(WorkerStillFailing(name=name, problem=trouble))
 
     def still_failing(self) -> dict[str, str]:
-        """Return which workers fail as before the reload, and how.
+        """Return the workers that fail as they did before the reload, and how.
 
-        New ones that fail as those before them did, and those that were kept.
+        These are new workers whose predecessors were failing, and kept workers.
         """
         launched = set(self._launched)
         return {
@@ -122,7 +122,7 @@ class Takeover:
         }
 
     async def give_up(self) -> None:
-        """End what was started, and bring back what was stopped."""
+        """Roll back: stop the new workers and restart the stopped old ones."""
         owner, old = self._owner, self._old
         await stop_in_order(self._new, self._launched, self._dismisser("reload failed"))
         for children in self._to_start.values():
@@ -149,7 +149,7 @@ class Takeover:
             await _until_back(child)
 
     def adopt_kept(self) -> None:
-        """Take over the workers that go on."""
+        """Move the kept workers to the new generation."""
         for service in self._new.application.services:
             if self._is_started(service.name):
                 continue
@@ -163,7 +163,7 @@ class Takeover:
             self._owner.relations.assign(unit.children, self._new)
 
     async def stop_old(self) -> None:
-        """End the workers whose place was taken, or is no more."""
+        """Stop the old workers that were replaced or removed."""
         owner = self._owner
         leaving = [
             child
@@ -188,7 +188,7 @@ class Takeover:
     def _make(
         self, service: AnyService, old: Sequence[Child], first: int
     ) -> list[Child]:
-        """Make the workers of *service* from number *first* on."""
+        """Create the workers of *service*, numbered from *first*."""
         made = []
         were_all_stopped = bool(old) and all(child.was_stopped for child in old)
         for index in range(first, self._plans[service.name].count):
@@ -202,9 +202,9 @@ class Takeover:
         return made
 
     async def _stop_before(self, name: str) -> None:
-        """End the old workers of a service of which two cannot run at once.
+        """Stop the old workers of a service that cannot run beside its new ones.
 
-        Those that need them go first, if they cannot either: the others will bear it.
+        Dependents with the same restriction are stopped first; others keep running.
         """
         others = dependents({name}, self._old.needs)
         names = {name, *filter(self._stops_first, others)} - self._stopped_services
@@ -216,7 +216,7 @@ class Takeover:
         ]
         self._stopped_services |= names
         self._stopped_first |= {child: child.was_stopped for child in leaving}
-        for each in names:  # who depends on it goes by the new ones from now on
+        for each in names:  # dependents wait for the new workers from now on
             self._old.successors[each] = self._new.units[each]
         await stop_in_order(
             self._old, leaving, self._dismisser("stopped before its replacement starts")
@@ -225,7 +225,7 @@ class Takeover:
             raise ReloadError(problem)
 
     def _is_down(self, child: Child) -> bool:
-        """Whether an old worker fails, or waits for what does."""
+        """Return whether an old worker fails or waits for a failing one."""
         if child.state is not State.WAITING:
             return child.is_failing
         return any(
@@ -235,7 +235,7 @@ class Takeover:
         )
 
     def _is_excused(self, child: Child) -> bool:
-        """Whether *child* fails as the one before it did: not to be waited for."""
+        """Return whether *child* fails as its predecessor did; do not wait for it."""
         if child not in self.may_fail:
             return False
         if child.state is not State.WAITING:
@@ -259,10 +259,10 @@ class Takeover:
         return lambda child: self._owner.retire([child], Cause.RELOAD, reason)
 
     async def _until(self, is_true: Callable[[Child], bool]) -> None:
-        """Wait until *is_true* of each child that was launched, or is excused.
+        """Wait until each launched child satisfies *is_true* or is excused.
 
         Raises:
-            ReloadError: one exited instead.
+            ReloadError: a child exited instead.
         """
         while True:
             children = [child for child in self._launched if not child.was_stopped]
@@ -272,7 +272,7 @@ class Takeover:
             for child in awaited:
                 if child.is_down and not _has_done_its_work(child):
                     if child.incarnation == 0 and child.is_wanted:
-                        continue  # not even begun
+                        continue  # not launched yet
                     raise ReloadError(_failure_text(child))
                 if problem := self._owner.relations.failed_needs_of(child):
                     name = f"{child.name} of the new generation"
@@ -283,7 +283,7 @@ class Takeover:
 
 
 async def _until_back(child: Child) -> None:
-    """Wait until *child*, which ran before, is ready again, or is not at once."""
+    """Wait until *child*, restarted by a rollback, is ready, exits or waits."""
     while child.incarnation < 2 and not _is_settled(child):
         has_ended = child.is_down and (child.incarnation or not child.is_wanted)
         if has_ended or child.state is State.WAITING:
@@ -300,9 +300,9 @@ def _is_stable(child: Child) -> bool:
 
 
 def _has_done_its_work(child: Child) -> bool:
-    """Whether it has ended for good, as it was to.
+    """Return whether *child* is a one-shot job that has finished.
 
-    One that is to run for ever has not, whatever it exits with.
+    A worker that should run for ever never counts, regardless of its exit code.
     """
     if child.standing is not Standing.EXITED_OK or child.last_ending is None:
         return False
@@ -316,7 +316,7 @@ def _trouble_of(child: Child) -> str:
 
 
 def _failure_text(child: Child) -> str:
-    """Return why the reload fails: *child*, a new worker, exited."""
+    """Return why the reload fails: the new worker *child* exited."""
     name, ending = f"{child.name} of the new generation", child.last_ending
     if ending is not None and ending.cause is Cause.STARTUP_TIMEOUT:
         return f"{name} failed: {child.why}"

@@ -1,4 +1,4 @@
-"""Looks at processes before they are killed, and at what is left of them after."""
+"""Collect stack dumps before a stop and post-mortems after an exit."""
 
 from __future__ import annotations
 
@@ -37,24 +37,24 @@ from trio_supervisor.process.threads import run_in_thread
 from trio_supervisor.tasks import ProtectedNursery, open_nursery
 from trio_supervisor.wire.json_tree import Object
 
-# Of what a process that ended wrote at last, so much goes into the event, and so much
-# into the file.
+# Number of last output lines of an exited process in the event, and in the
+# post-mortem file.
 _IN_EVENT: Final = 10
 _IN_FILE: Final = 200
-# What was read so soon before the last line was written together with it [s].
+# Lines read this shortly before the last one belong to the same message [s].
 _TOGETHER: Final = 0.2
-# In so many of the last lines a program says that its port is taken.
+# Number of last lines searched for an "address in use" error.
 _SEARCHED: Final = 20
-# A restart is not held up for longer by the search for who holds a port [s].
+# Longest delay of a restart by the search for the process holding a port [s].
 _SEARCH_WITHIN: Final = 0.5
-# Processes that ended: whoever looked at one asks within seconds.
+# Number of exited processes kept: clients ask about an exit within seconds.
 _REMEMBERED: Final = 100
-# An agent that can answer at all does so much sooner [s].
+# Timeout of the agent; a responsive one answers much sooner [s].
 _AGENT_WITHIN: Final = 1.0
 
 
 class Witness(Protocol):
-    """Who can ask a worker."""
+    """Link through which a worker can be queried."""
 
     async def ask(self, do: str, arguments: Object) -> Object:
         """Call the supervisor."""
@@ -63,23 +63,23 @@ class Witness(Protocol):
 
 @define(eq=False)
 class PostMortemCollector:
-    """What the controller knows of the end of its processes."""
+    """Collector of what is known about the exit of each process."""
 
     _store: PostMortemStore | None
     _witness: Callable[[], Witness]
     _on_event: Callable[[Event], None]
     _nursery: Callable[[], ProtectedNursery]
     boxes: dict[int, BlackBox] = field(factory=dict)
-    """By process id."""
+    """Black boxes, by process id."""
     _evidence: dict[int, list[StacksDumped]] = field(factory=dict, init=False)
     _remains: dict[Child, dict[str, Any]] = field(factory=dict, init=False)
-    """What was found when the process ended, until its obituary."""
+    """Evidence found at exit, until the exit report is made."""
     _ended: dict[int, Object] = field(factory=dict, init=False)
-    """What is known of those that ended lately, by process id."""
+    """Reports of recently exited processes, by process id."""
     _news: trio.Event = field(factory=trio.Event, init=False)
 
     async def dump_stacks(self, child: Child, process: Process, cause: str) -> None:
-        """Keep where threads and tasks of *process* are, and tell it as an event."""
+        """Save the stacks of threads and tasks of *process*, and report an event."""
         if stacks := await self.stacks_of(child, process):
             event = StacksDumped(
                 name=child.name,
@@ -92,9 +92,9 @@ class PostMortemCollector:
             self._on_event(event)
 
     async def stacks_of(self, child: Child, process: Process) -> str:
-        """Return where the threads and tasks of *process* are, as text.
+        """Return the stacks of the threads and tasks of *process* as text.
 
-        Where no agent answers, what `look_from_outside` tells.
+        If no agent answers, return the result of `look_from_outside`.
         """
         can_answer = child.plan.connects and _frozen_state(process) is None
         if can_answer and (text := await self._ask_agent(child)):
@@ -103,9 +103,9 @@ class PostMortemCollector:
         return text
 
     async def look_from_outside(self, process: Process) -> tuple[str, str]:
-        """Return where its threads are without the help of any Python in it.
+        """Return the stacks of its threads without running Python code in it.
 
-        First how it was learnt (`inspection.Inspection.way`); both are empty where
+        The first item is the method (`inspection.Inspection.way`); both are empty if
         nothing is known.
         """
         box = self.boxes.get(process.pid)
@@ -116,7 +116,7 @@ class PostMortemCollector:
         return seen.way, seen.text
 
     async def _ask_agent(self, child: Child) -> str:
-        """Return what its agent says in time of its threads, then of its tasks."""
+        """Return the stacks of threads, then tasks, that its agent reports in time."""
         answers: dict[str, Object] = {}
 
         async def ask(do: str) -> None:
@@ -139,7 +139,7 @@ class PostMortemCollector:
     def examine(
         self, child: Child, process: Process, output: ChildOutput | None
     ) -> None:
-        """Take what is left of a process that has ended."""
+        """Collect the evidence of a process that has exited."""
         remains: dict[str, Any] = {"process_id": process.pid}
         if output is not None:
             output.finish()
@@ -156,11 +156,11 @@ class PostMortemCollector:
     async def find_cause(
         self, child: Child, arguments: Sequence[str], names: Mapping[int, str]
     ) -> None:
-        """Say who holds the port that the process of *child* wanted, if that is it.
+        """Report the process that holds the port that *child* failed to bind, if any.
 
         Args:
-            arguments: Of the program that ended.
-            names: Of our own processes, by their numbers.
+            arguments: Command line of the exited program.
+            names: Names of this application's processes, by process id.
         """
         remains = self._remains.get(child, {})
         lines = remains.get("last_lines", [])[-_SEARCHED:]
@@ -174,7 +174,7 @@ class PostMortemCollector:
                     remains["problem"] = _gate(found, names)
 
     async def ending_of(self, process_id: int) -> Object:
-        """Wait until a process has ended; return what is known of that."""
+        """Wait until a process has exited; return what is known about the exit."""
         await trio.lowlevel.checkpoint()
         while process_id not in self._ended:
             await self._news.wait()
@@ -189,7 +189,7 @@ class PostMortemCollector:
         self._news = trio.Event()
 
     def exit_report_of(self, child: Child, ending: Ending) -> ExitReport:
-        """Return what is left to say, and have all that is known saved."""
+        """Return the exit report, and save the post-mortem."""
         remains = self._remains.pop(child, {})
         lines: list[str] = remains.get("last_lines", [])
         evidence: list[StacksDumped] = remains.get("evidence", [])
@@ -240,9 +240,9 @@ def _gate(found: ListeningProcess, names: Mapping[int, str]) -> str:
 
 
 def _last_line(lines: Sequence[OutputLine]) -> str:
-    """Return the last of *lines*: of standard error, where it wrote there at last.
+    """Return the last of *lines*, from standard error if it was written to last.
 
-    Of two streams nobody knows which was written to last, but by when each was read.
+    The order of writes to two streams is unknown; the read times approximate it.
     """
     newest = max((line.time for line in lines), default=0.0)
     errors = [
@@ -254,7 +254,7 @@ def _last_line(lines: Sequence[OutputLine]) -> str:
 
 
 def _frozen_state(process: Process) -> str | None:
-    """Return in words why nothing in *process* can run; None: it can."""
+    """Return why no thread of *process* can run; None: it can."""
     stat = read_stat(process.pid)
     return None if stat is None else FROZEN.get(stat[0])
 

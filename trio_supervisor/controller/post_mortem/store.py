@@ -1,4 +1,4 @@
-"""What is kept of processes that came to a bad end, for whoever looks later."""
+"""Store post-mortems of processes that crashed or were killed."""
 
 from __future__ import annotations
 
@@ -19,18 +19,18 @@ from trio_supervisor.process.threads import run_in_thread
 
 logger = logging.getLogger(__name__)
 
-# A crash loop of one worker does not push out what is known of the others.
+# Per worker, so that a crash loop does not evict the post-mortems of others.
 _KEPT_PER_WORKER: Final = 10
 _KEPT: Final = 500
 _SUFFIX: Final = ".json"
 _FILE: Final = re.compile(r"\d{8}T\d{9}Z-(.+)-\d+\.json")
-# What differs between two ends that are the same: addresses, and numbers in a line.
+# Parts that differ between equal crashes: addresses, and numbers in a line.
 _ADDRESS: Final = re.compile(r"0x[0-9a-fA-F]+")
 _NUMBER: Final = re.compile(r"\d+")
 
 
 def surplus(names: Iterable[str]) -> list[str]:
-    """Return which of the files *names* to remove: the oldest of those with most."""
+    """Return the files to remove: the oldest of the workers with the most."""
     by_worker: dict[str, list[str]] = {}
     for name in sorted(names):
         if (match := _FILE.fullmatch(name)) is not None:
@@ -46,7 +46,7 @@ def surplus(names: Iterable[str]) -> list[str]:
 
 
 def signature_of(record: Mapping[str, Any]) -> str:
-    """Return what two records have in common whose workers ended in the same way."""
+    """Return the signature of a record: equal for crashes of the same kind."""
     stacks = [_ADDRESS.sub("0x", str(e["stacks"])) for e in record["evidence"]]
     fault = _ADDRESS.sub("0x", str(record["fault"]))
     last = _NUMBER.sub("0", str(record["last_line"]))
@@ -55,7 +55,7 @@ def signature_of(record: Mapping[str, Any]) -> str:
 
 @define
 class _Run:
-    """Ends of one worker in a row that are the same."""
+    """Consecutive equal crashes of one worker."""
 
     signature: str
     since: str
@@ -65,27 +65,28 @@ class _Run:
 
 @define(eq=False)
 class PostMortemStore:
-    """A directory with a file for each bad end; made when there is one.
+    """Directory of post-mortem files; created with the first one.
 
-    Of ends of a worker that are the same, in a row, the newest has a file, with their
-    number. Ten files are kept for a worker, and 500 in all.
+    For consecutive equal crashes of a worker only the newest file is kept, with their
+    number. At most 10 files are kept per worker, and 500 in all.
     """
 
     directory: str
     _runs: dict[str, _Run] = field(factory=dict, init=False)
-    """By the name of the worker: the newest."""
+    """Latest run of equal crashes, by worker name."""
     _has_saved: bool = field(default=False, init=False)
 
     def path_for(self, name: str, process_id: int) -> str:
-        """Return the path of the file of a process that ends now."""
+        """Return the path of the post-mortem of a process that exits now."""
         moment = datetime.fromtimestamp(time.time(), UTC)
         stamp = moment.strftime("%Y%m%dT%H%M%S") + f"{moment.microsecond // 1000:03}Z"
         return os.path.join(self.directory, f"{stamp}-{name}-{process_id}{_SUFFIX}")
 
     async def save(self, path: str, record: Mapping[str, Any]) -> None:
-        """Write *record*; what cannot be written is logged, and nothing else happens.
+        """Write *record*; log a failure instead of raising it.
 
-        Shielded, as it is quick; on a disk that hangs it is a thread that waits.
+        Shielded from cancellation, since it is quick; a disk that hangs blocks only a
+        thread.
         """
         record, superseded = self._fold(path, record)
         try:
@@ -120,7 +121,7 @@ class PostMortemStore:
                 logger.warning("%s was removed; recreated", self.directory)
         self._has_saved = True
         check_directory(self.directory)
-        # Under another name first: who lists them sees whole ones only.
+        # Write to a temporary name first, so that a listing shows complete files only.
         temporary = f"{path}.{os.getpid()}"
         flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
         descriptor = os.open(temporary, flags, 0o600)
@@ -135,7 +136,7 @@ class PostMortemStore:
         self._prune(superseded)
 
     def _prune(self, superseded: str | None) -> None:
-        """Remove what is too much; another controller may do so at the same time."""
+        """Remove surplus files; another controller may do so at the same time."""
         try:
             self._remove(superseded)
         except OSError as exc:  # which is no fault of the one that was just saved
@@ -144,7 +145,7 @@ class PostMortemStore:
     def _remove(self, superseded: str | None) -> None:
         leaving = [os.path.join(self.directory, n) for n in self._surplus()]
         for each in filter(None, [superseded, *leaving]):
-            with suppress(FileNotFoundError):  # another one was quicker, or an operator
+            with suppress(FileNotFoundError):  # already removed
                 os.unlink(each)
 
     def _surplus(self) -> list[str]:
