@@ -118,7 +118,7 @@ async def open_both(dispatch: Dispatch) -> AsyncIterator[Client]:
         ),
     ],
 )
-async def test_a_method_is_one_call_after_the_first(
+async def test_method_makes_one_call(
     use: Callable[[Client], Coroutine[Any, Any, object]], expected: Fields
 ) -> None:
     calls: list[Fields] = []
@@ -134,7 +134,7 @@ async def test_a_method_is_one_call_after_the_first(
     assert calls == [probe, expected, expected], "who is there is asked once"
 
 
-async def test_a_status_has_its_types_and_its_monitors_one_by_one() -> None:
+async def test_status_has_its_types_and_monitors() -> None:
     def dispatch(call: IncomingCall) -> Answer:
         if call.do == "status":
             call.progress({"memory_monitor": {"total": 7}})
@@ -149,20 +149,20 @@ async def test_a_status_has_its_types_and_its_monitors_one_by_one() -> None:
     assert monitors == [{"memory_monitor": {"total": 7}}, {"other": {}}]
 
 
-async def test_a_thread_dump_has_its_types() -> None:
+async def test_thread_dump_has_its_types() -> None:
     async with open_both(lambda call: to_fields(THREADS)) as client:
         assert await client.thread_dump("web.0") == THREADS
 
 
-async def test_an_answer_of_the_wrong_types_is_the_peers_mistake() -> None:
-    """The message names the field; the client goes on."""
+async def test_answer_of_wrong_types_is_remote_error() -> None:
+    """The message names the field; the client stays usable."""
     async with open_both(lambda call: {"supervisor": 7, "workers": []}) as client:
         with pytest.raises(RemoteProtocolError, match="supervisor"):
             await client.status()
         await client.ping()
 
 
-async def test_a_failure_keeps_its_name() -> None:
+async def test_failure_keeps_its_name() -> None:
     def dispatch(call: IncomingCall) -> Answer:
         raise NoSuchWorkerError("no worker has the name 'x'")
 
@@ -172,7 +172,7 @@ async def test_a_failure_keeps_its_name() -> None:
         assert caught.value.error_class == "NoSuchWorker"
 
 
-async def test_a_supervisor_that_goes_away_is_a_connection_lost() -> None:
+async def test_supervisor_exit_raises_connection_lost() -> None:
     async def go_away(call: IncomingCall) -> Fields:
         call.peer.close()
         await trio.sleep_forever()
@@ -191,7 +191,7 @@ async def read(opened: AbstractAsyncContextManager[Entries]) -> list[Entry]:
         return [entry async for entry in entries]
 
 
-async def test_events_iterate_over_the_entries_of_all_answers() -> None:
+async def test_events_iterate_over_all_answers() -> None:
     calls: list[Fields] = []
 
     def dispatch(call: IncomingCall) -> Answer:
@@ -215,8 +215,8 @@ async def test_events_iterate_over_the_entries_of_all_answers() -> None:
     ]
 
 
-async def test_events_that_are_followed_end_with_the_block() -> None:
-    """The server is told that nobody reads any more, and the client can go on."""
+async def test_followed_events_end_with_block() -> None:
+    """The call is cancelled at the server, and the client stays usable."""
     cancelled = trio.Event()
 
     async def stream(call: IncomingCall) -> Fields:
@@ -242,7 +242,7 @@ async def test_events_that_are_followed_end_with_the_block() -> None:
         await client.ping()
 
 
-async def test_events_that_fail_raise_in_the_loop() -> None:
+async def test_failed_events_raise_in_loop() -> None:
     async def fail(call: IncomingCall) -> Fields:
         call.progress({"entries": [{"n": 1}]})
         raise UnavailableError("no output is captured")
@@ -257,7 +257,7 @@ async def test_events_that_fail_raise_in_the_loop() -> None:
 
 
 @pytest.mark.parametrize("answer", [{"entries": 7}, {"missed": "3"}, {"missed": True}])
-async def test_events_of_the_wrong_types_are_the_peers_mistake(answer: Fields) -> None:
+async def test_events_of_wrong_types_are_remote_error(answer: Fields) -> None:
     def dispatch(call: IncomingCall) -> Answer:
         if call.do == "events":
             call.progress(answer)
@@ -269,21 +269,21 @@ async def test_events_of_the_wrong_types_are_the_peers_mistake(answer: Fields) -
         await client.ping()
 
 
-async def test_an_error_in_the_block_of_events_comes_out_alone() -> None:
-    """Not in a group: how the block runs the call is its own affair."""
+async def test_error_in_events_block_is_not_grouped() -> None:
+    """The task group of the call is an implementation detail."""
     async with open_both(lambda call: {}) as client:
         with pytest.raises(KeyError, match="mine"):
             async with client.events(follow=True):
                 raise KeyError("mine")
 
 
-def test_a_client_is_not_constructed_by_hand() -> None:
+def test_client_constructor_is_private() -> None:
     with pytest.raises(TypeError, match="Client has no public constructor"):
         Client()  # type: ignore[call-arg]  # as a user would
 
 
 @pytest.mark.parametrize("kind", ["nothing", "file"])
-async def test_no_supervisor_is_said_with_its_path(tmp_path: Path, kind: str) -> None:
+async def test_missing_supervisor_error_has_path(tmp_path: Path, kind: str) -> None:
     path = tmp_path / "s.ipc"
     if kind == "file":
         path.touch()
@@ -292,8 +292,8 @@ async def test_no_supervisor_is_said_with_its_path(tmp_path: Path, kind: str) ->
             pytest.fail("there is nobody")
 
 
-async def test_ten_thousand_lines_of_progress_arrive_in_order() -> None:
-    """More than a socket holds at a time, in both directions of the wait."""
+async def test_many_progress_lines_arrive_in_order() -> None:
+    """More than a socket buffer holds, in both directions."""
 
     async def count(call: IncomingCall) -> Fields:
         for number in range(10_000):
@@ -308,8 +308,8 @@ async def test_ten_thousand_lines_of_progress_arrive_in_order() -> None:
     assert numbers == list(range(10_000))
 
 
-async def test_a_long_argument_arrives_whole_and_so_does_its_answer() -> None:
-    """More than a socket takes at once."""
+async def test_long_argument_and_answer_arrive_whole() -> None:
+    """More than a socket accepts in one write."""
     text = 250_000 * "x"
 
     def echo(call: IncomingCall) -> Answer:
@@ -348,7 +348,7 @@ async def open_at_ruby() -> AsyncIterator[tuple[Client, RubyServer]]:
         lambda c: read(c.logs("web")),
     ],
 )
-async def test_what_a_foreign_server_cannot_do_is_not_sent(
+async def test_foreign_server_unsupported_call_is_not_sent(
     use: Callable[[Client], Coroutine[Any, Any, object]],
 ) -> None:
     async with open_at_ruby() as (client, server):
@@ -357,7 +357,7 @@ async def test_what_a_foreign_server_cannot_do_is_not_sent(
         assert server.operations == []
 
 
-async def test_what_a_foreign_server_can_do_is_done() -> None:
+async def test_foreign_server_supported_calls_work() -> None:
     async with open_at_ruby() as (client, server):
         server.answers["thread_dump"] = {"data": "#<Thread>"}
 

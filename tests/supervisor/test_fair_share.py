@@ -1,4 +1,4 @@
-"""One client's cost: whatever it sends, the others are served within milliseconds."""
+"""One client cannot delay the others by more than milliseconds."""
 
 from __future__ import annotations
 
@@ -95,7 +95,7 @@ async def send(attacker: trio.abc.Stream, data: bytes) -> None:
 
 
 def attack(data: bytes) -> None:
-    """Send *data* to a server; nobody waits for it."""
+    """Send *data* to a server; wait for no answer."""
 
     async def scene() -> None:
         async with open_scene() as (_, attacker):
@@ -169,8 +169,8 @@ HOSTILE: dict[str, Callable[[int], bytes]] = {
 
 @pytest.mark.parametrize("size", SIZES, ids=["short", "long"])
 @pytest.mark.parametrize("kind", HOSTILE)
-def test_no_input_blocks_the_loop(kind: str, size: int) -> None:
-    """And the victim is served after it, by the supervisor and by a worker."""
+def test_any_input_never_blocks_event_loop(kind: str, size: int) -> None:
+    """The supervisor and a worker answer the victim after it."""
     attack(HOSTILE[kind](size))
 
 
@@ -188,7 +188,9 @@ def test_no_input_blocks_the_loop(kind: str, size: int) -> None:
     repeats=st.sampled_from([1, 100, 10_000, 300_000]),
 )
 @example(do="restart", name="names", item=1, repeats=1_000_000)
-def test_no_json_blocks_the_loop(do: str, name: str, item: Any, repeats: int) -> None:
+def test_any_json_never_blocks_event_loop(
+    do: str, name: str, item: Any, repeats: int
+) -> None:
     """Any value, any number of times, for any argument of any operation."""
     text = json.dumps(item)
     size = min(2 * MIB, repeats * (len(text) + 1))
@@ -197,12 +199,12 @@ def test_no_json_blocks_the_loop(do: str, name: str, item: Any, repeats: int) ->
 
 @settings(max_examples=30, deadline=None)
 @given(piece=st.binary(min_size=1, max_size=40), repeats=st.integers(1, 20_000))
-def test_no_bytes_block_the_loop(piece: bytes, repeats: int) -> None:
+def test_any_bytes_never_block_event_loop(piece: bytes, repeats: int) -> None:
     attack(piece * repeats)
 
 
-async def test_a_refusal_is_short_and_names_the_first_mistake() -> None:
-    """Of a hundred thousand mistakes one is told."""
+async def test_refusal_names_only_first_problem() -> None:
+    """One of a hundred thousand problems is reported."""
     async with open_house() as house, house.control(echo), house.connect() as client:
         with expect("BadRequest", "expected str, got 1 @ $.names[0]") as caught:
             await client.call("restart", {"names": [1] * 9_000})
@@ -210,8 +212,8 @@ async def test_a_refusal_is_short_and_names_the_first_mistake() -> None:
     assert len(str(caught.value)) < 200
 
 
-async def test_a_call_that_is_too_long_fails_alone() -> None:
-    """The connection stays, and so does everybody else's."""
+async def test_overlong_call_fails_alone() -> None:
+    """This connection and all others stay open."""
     async with open_house() as house, house.control(echo):
         stream = house.connect_stream(9)
         await stream.send_all(HOSTILE["numbers as names"](2 * MIB))
@@ -231,7 +233,7 @@ async def test_a_call_that_is_too_long_fails_alone() -> None:
 # What a worker answers.
 
 
-async def test_a_large_answer_is_passed_on_unread() -> None:
+async def test_large_answer_is_forwarded_unparsed() -> None:
     """With the caller's own id; its fields are as the worker wrote them."""
     tree = {"rows": [[1, "[", {"id": 9}]] * 20_000}
 
@@ -264,10 +266,10 @@ async def test_a_large_answer_is_passed_on_unread() -> None:
         pytest.param(b'"a":[%s0],"b":"}', "not JSON", id="within a string"),
     ],
 )
-async def test_a_large_answer_that_is_malformed_fails_its_call_alone(
+async def test_malformed_large_answer_fails_only_its_call(
     rest: bytes, problem: str
 ) -> None:
-    """The caller's other calls over the same connection go on."""
+    """The caller's other calls over the same connection continue."""
     async with (
         open_house() as house,
         house.control(echo),
@@ -291,8 +293,8 @@ async def test_a_large_answer_that_is_malformed_fails_its_call_alone(
         await client.call("ping", {})
 
 
-async def test_a_large_answer_cannot_pass_for_that_of_another_call() -> None:
-    """An id further on in it does not count."""
+async def test_large_answer_keeps_its_first_id() -> None:
+    """A later id in the same line does not count."""
     async with (
         open_house() as house,
         house.control(echo),
@@ -337,7 +339,7 @@ async def test_a_large_answer_cannot_pass_for_that_of_another_call() -> None:
 # What strangers say of themselves.
 
 
-async def test_a_state_that_is_too_large_is_refused() -> None:
+async def test_too_large_state_is_refused() -> None:
     async with open_house() as house, house.connect(9) as stranger:
         with expect("LimitExceeded", f"at most {MAX_STATE} are accepted"):
             await register(stranger, 9, data="x" * MAX_STATE)
@@ -348,8 +350,8 @@ async def test_a_state_that_is_too_large_is_refused() -> None:
         await register(stranger, 9, name="x" * 200, data="x" * (MAX_STATE - 1000))
 
 
-async def test_status_fits_a_line_whatever_strangers_say_of_themselves() -> None:
-    """The states of the controller's workers are shown; of the others the names."""
+async def test_status_fits_line_for_any_stranger_state() -> None:
+    """States of the controller's workers are shown; of strangers only the names."""
     async with (
         open_house() as house,
         house.control(echo),
@@ -378,8 +380,8 @@ async def test_status_fits_a_line_whatever_strangers_say_of_themselves() -> None
     assert "bytes omitted" in states["s7"]["note"]
 
 
-async def test_strangers_are_counted() -> None:
-    """Their number, and the size of their states; a worker finds room all the same."""
+async def test_strangers_are_limited() -> None:
+    """By number and by size of their states; a worker can still connect."""
     async with open_house() as house, house.control(echo), house.connect(9) as stranger:
         registry = house.server.registry
         registry.check_room(MAX_STATES)
@@ -394,8 +396,8 @@ async def test_strangers_are_counted() -> None:
 # Who shares what.
 
 
-async def test_streams_of_one_process_are_counted() -> None:
-    """No client has all the calls that the controller bears."""
+async def test_streams_per_process_are_limited() -> None:
+    """No client can use all calls that the controller allows."""
 
     async def follow(call: IncomingCall) -> dict[str, Any]:
         await trio.sleep_forever()
@@ -422,7 +424,7 @@ async def test_streams_of_one_process_are_counted() -> None:
         nursery.cancel_scope.cancel()
 
 
-async def test_connections_of_one_process_are_counted() -> None:
+async def test_connections_per_process_are_limited() -> None:
     async with open_house() as house:
         streams = [
             house.connect_stream(9) for _ in range(fair_share.MAX_CONNECTIONS + 1)
@@ -462,10 +464,8 @@ async def work(turns: Turns, clock: Clock, name: str, done: list[str]) -> None:
     turns.end()
 
 
-async def test_one_that_asks_for_little_is_served_before_those_that_ask_for_much() -> (
-    None
-):
-    """Of these one has a turn at a time."""
+async def test_light_caller_precedes_heavy_callers() -> None:
+    """Heavy callers take turns, one at a time."""
     clock = Clock()
     share = FairShare(clock)
     done: list[str] = []
@@ -486,7 +486,7 @@ async def test_one_that_asks_for_little_is_served_before_those_that_ask_for_much
     assert done == ["modest", "first", "second"]
 
 
-async def test_a_debt_is_forgotten_with_time() -> None:
+async def test_debt_expires() -> None:
     clock = Clock()
     with FairShare(clock).open(1) as turns:
         turns.account.charge(1.0, 0.0)
@@ -494,13 +494,13 @@ async def test_a_debt_is_forgotten_with_time() -> None:
         assert not turns.account.is_spent(2.0)
 
 
-def test_the_limits_bound_what_a_connection_may_hold() -> None:
-    """A line that is no answer, and what was answered and is not read."""
+def test_connection_memory_is_bounded() -> None:
+    """Lines that are no answers, and answers not yet read."""
     assert DEFAULT_LIMITS.call == 256 * 1024
 
 
-async def test_one_that_is_alone_in_asking_for_much_does_not_queue() -> None:
-    """It would cost it a turn of the loop each time."""
+async def test_single_heavy_caller_does_not_queue() -> None:
+    """Queueing would cost it one loop iteration each time."""
     clock = Clock()
     share = FairShare(clock)
     with share.open(1) as alone, share.open(2) as rival:

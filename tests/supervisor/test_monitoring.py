@@ -1,4 +1,4 @@
-"""Monitors that fail, and what the supervisor makes of it. In virtual time."""
+"""Monitors that fail, and how the supervisor reacts (virtual time)."""
 
 from __future__ import annotations
 
@@ -65,7 +65,7 @@ async def run_for(monitoring: Monitoring, seconds: float) -> None:
 
 
 @simulated
-async def test_each_runs_at_its_own_interval() -> None:
+async def test_monitors_run_at_own_intervals() -> None:
     often, seldom = Counting(2), Counting(5)
 
     await run_for(Monitoring([often, seldom]), 11)
@@ -75,7 +75,7 @@ async def test_each_runs_at_its_own_interval() -> None:
 
 
 @simulated
-async def test_one_that_fails_runs_on_and_nobody_else_minds() -> None:
+async def test_failing_monitor_continues_alone() -> None:
     failing, well = Counting(2, fails_in=range(1, 100)), Counting(2)
 
     await run_for(Monitoring([failing, Hostile(interval=1), well]), 7)
@@ -84,7 +84,7 @@ async def test_one_that_fails_runs_on_and_nobody_else_minds() -> None:
 
 
 @simulated
-async def test_a_failure_is_a_problem_until_it_runs_well_again() -> None:
+async def test_failure_is_problem_until_next_success() -> None:
     failing = Counting(2, fails_in=range(2, 4))
     monitoring = Monitoring([failing])
     async with trio.open_nursery() as nursery:
@@ -100,7 +100,7 @@ async def test_a_failure_is_a_problem_until_it_runs_well_again() -> None:
         nursery.cancel_scope.cancel()
 
 
-def test_the_same_failure_is_logged_once(caplog: Log) -> None:
+def test_repeated_failure_is_logged_once(caplog: Log) -> None:
     @simulated
     async def run() -> None:
         await run_for(Monitoring([Counting(1, fails_in=range(1, 100))]), 10)
@@ -115,7 +115,7 @@ def test_the_same_failure_is_logged_once(caplog: Log) -> None:
     assert record.exc_info is not None
 
 
-def test_workers_come_and_go_in_spite_of_a_hostile_one() -> None:
+def test_failing_monitor_keeps_worker_updates() -> None:
     counting = Counting(1)
     monitoring = Monitoring([Hostile(), counting])
     worker = FakeWorker(name="web.7")
@@ -128,7 +128,7 @@ def test_workers_come_and_go_in_spite_of_a_hostile_one() -> None:
     assert counting.names == []
 
 
-def test_two_of_a_kind_are_told_apart() -> None:
+def test_same_class_monitors_have_distinct_names() -> None:
     monitoring = Monitoring([Counting(1), Counting(2), Hostile()])
 
     assert list(monitoring.statuses()) == ["counting", "counting_1", "hostile"]

@@ -1,4 +1,4 @@
-"""The picture made of what the controller says and of who is connected."""
+"""The registry: the controller's records combined with connections."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ def names(registry: Registry) -> list[tuple[str, bool, bool]]:
 
 
 @simulated
-async def test_a_worker_is_connected_by_name_and_process_id() -> None:
+async def test_worker_matches_by_name_and_pid() -> None:
     registry = Registry()
     registry.update([record("web.0", 100), record("web.1", 101)], restarts=0)
 
@@ -61,7 +61,7 @@ async def test_a_worker_is_connected_by_name_and_process_id() -> None:
     assert names(registry) == [("web.0", False, True), ("web.1", True, True)]
 
 
-def test_its_age_is_counted_from_what_the_controller_says() -> None:
+def test_age_counts_from_controller_record() -> None:
     registry = Registry()
     registry.update([record("web.0"), record("web.1", None, started_at=None)], 0)
 
@@ -72,8 +72,8 @@ def test_its_age_is_counted_from_what_the_controller_says() -> None:
 
 
 @simulated
-async def test_a_stranger_cannot_take_the_name_of_a_worker() -> None:
-    """Not even of one that is not connected, or not running."""
+async def test_stranger_cannot_take_worker_name() -> None:
+    """Even if the worker is not connected or not running."""
     registry = Registry()
     find = WorkerNames(registry).find
     registry.update([record("web.0", 100), record("web.1", None)], 0)
@@ -94,7 +94,7 @@ async def test_a_stranger_cannot_take_the_name_of_a_worker() -> None:
 
 
 @simulated
-async def test_a_stranger_keeps_a_name_that_is_free() -> None:
+async def test_stranger_keeps_free_name() -> None:
     registry = Registry()
     registry.add(connection(1, name="Falcon"))
     registry.add(connection(2, name=7))
@@ -104,8 +104,8 @@ async def test_a_stranger_keeps_a_name_that_is_free() -> None:
 
 
 @simulated
-async def test_the_former_process_of_a_worker_is_a_stranger() -> None:
-    """It may linger for as long as it stops."""
+async def test_former_process_is_stranger() -> None:
+    """It may stay connected while it stops."""
     registry = Registry()
     find = WorkerNames(registry).find
     registry.update([record("web.0", 100)], 0)
@@ -121,7 +121,7 @@ async def test_the_former_process_of_a_worker_is_a_stranger() -> None:
 
 
 @simulated
-async def test_the_newest_connection_of_a_worker_counts() -> None:
+async def test_newest_connection_counts() -> None:
     registry = Registry()
     find = WorkerNames(registry).find
     registry.update([record("web.0", 100)], 0)
@@ -137,7 +137,7 @@ async def test_the_newest_connection_of_a_worker_counts() -> None:
 
 
 @simulated
-async def test_what_a_worker_says_of_itself_later_replaces_what_it_said() -> None:
+async def test_later_state_replaces_earlier() -> None:
     registry = Registry()
     worker = connection(100, name="Falcon")
     registry.add(worker)
@@ -152,8 +152,8 @@ async def test_what_a_worker_says_of_itself_later_replaces_what_it_said() -> Non
 
 
 @simulated
-async def test_what_is_said_of_a_worker_keeps_up_with_the_controller() -> None:
-    """Rows are kept from call to call; none may be stale."""
+async def test_rows_follow_controller_updates() -> None:
+    """Rows are cached between calls; none may be stale."""
     registry = Registry()
     statuses = StatusRows(registry).statuses
     registry.update([record("web.0", 100)], 0)
@@ -172,7 +172,7 @@ async def test_what_is_said_of_a_worker_keeps_up_with_the_controller() -> None:
 
 
 @simulated
-async def test_a_connection_is_found_by_its_id_alone() -> None:
+async def test_find_by_connection_id() -> None:
     registry = Registry()
     find = WorkerNames(registry).find
     worker = connection(100, name="web.0")
@@ -183,7 +183,7 @@ async def test_a_connection_is_found_by_its_id_alone() -> None:
         find("nope", None)
 
 
-def test_a_name_that_means_nothing_is_answered_with_those_that_do() -> None:
+def test_unknown_name_error_lists_known_names() -> None:
     registry = Registry()
     find = WorkerNames(registry).find
     registry.update([record("web.0"), record("jobs.0")], 0)
@@ -196,7 +196,7 @@ def test_a_name_that_means_nothing_is_answered_with_those_that_do() -> None:
 
 
 @simulated
-async def test_what_ruby_clients_get_has_the_id_inside_as_well() -> None:
+async def test_ruby_status_contains_id() -> None:
     worker = connection(100, name="web.0", role="x")
 
     shown = worker.to_connection()
@@ -218,7 +218,7 @@ async def is_ready(registry: Registry) -> bool:
 
 
 @simulated
-async def test_ready_means_all_are_ready_and_connected() -> None:
+async def test_ready_when_all_ready_and_connected() -> None:
     registry = Registry()
     assert not await is_ready(registry)  # nobody said anything yet
 
@@ -237,14 +237,14 @@ async def test_ready_means_all_are_ready_and_connected() -> None:
 
 
 @simulated
-async def test_an_application_without_workers_is_ready() -> None:
+async def test_ready_without_workers() -> None:
     registry = Registry()
     registry.update([], 0)
     assert await is_ready(registry)
 
 
 @simulated
-async def test_one_that_failed_for_good_ends_the_wait() -> None:
+async def test_permanent_failure_ends_ready_wait() -> None:
     registry = Registry()
     registry.update([record("web.0", state="starting")], 0)
     async with trio.open_nursery() as nursery:
@@ -260,7 +260,7 @@ async def test_one_that_failed_for_good_ends_the_wait() -> None:
 
 
 @simulated
-async def test_a_wait_ends_when_the_last_one_connects() -> None:
+async def test_ready_wait_ends_with_last_connection() -> None:
     registry = Registry()
     registry.update([record("web.0", 100)], 0)
     async with trio.open_nursery() as nursery:
@@ -280,7 +280,7 @@ def generations(registry: Registry) -> list[tuple[str, int, str]]:
 
 
 @simulated
-async def test_both_generations_are_shown_while_one_takes_over() -> None:
+async def test_both_generations_are_listed_during_reload() -> None:
     """Each with the connection of its own process."""
     registry = Registry()
     registry.update([record("web.0", 100), record("web.1", 101)], 0)
@@ -300,7 +300,7 @@ async def test_both_generations_are_shown_while_one_takes_over() -> None:
 
 
 @simulated
-async def test_the_name_means_the_newest_that_is_ready() -> None:
+async def test_name_means_newest_ready_generation() -> None:
     registry = Registry()
     find = WorkerNames(registry).find
     old, new = connection(100, name="web.0"), connection(200, name="web.0")
@@ -315,7 +315,7 @@ async def test_the_name_means_the_newest_that_is_ready() -> None:
     assert find(None, "web.0") is new
 
 
-def test_news_of_either_leaves_the_other_alone() -> None:
+def test_generation_update_keeps_the_other() -> None:
     registry = Registry()
     registry.update([record("web.0", 100), record("web.0", 200, generation=2)], 0)
     registry.update([record("web.0", 100, state="stopping")], 0)
@@ -323,8 +323,8 @@ def test_news_of_either_leaves_the_other_alone() -> None:
 
 
 @pytest.mark.parametrize("gone", [1, 2])
-def test_one_that_is_gone_leaves_the_name_to_the_other(gone: int) -> None:
-    """Whether the reload succeeded, or failed."""
+def test_removed_generation_leaves_name_to_other(gone: int) -> None:
+    """After a successful or failed reload."""
     registry = Registry()
     find = WorkerNames(registry).find
     registry.update([record("web.0", 100), record("web.0", 200, generation=2)], 0)
@@ -339,8 +339,8 @@ def test_one_that_is_gone_leaves_the_name_to_the_other(gone: int) -> None:
         find(None, "web.0")
 
 
-def test_one_that_comes_in_the_place_of_one_that_is_gone_is_kept() -> None:
-    """Told in one breath: the same name, and the same generation."""
+def test_replacement_of_removed_worker_is_kept() -> None:
+    """In one update: the same name and generation."""
     registry = Registry()
     registry.update([record("web.0", 100)], 0)
     registry.update([record("web.0", 300)], 0, [Gone(name="web.0", generation=1)])
@@ -349,8 +349,8 @@ def test_one_that_comes_in_the_place_of_one_that_is_gone_is_kept() -> None:
 
 
 @simulated
-async def test_the_ones_that_come_and_go_are_not_waited_for() -> None:
-    """Whoever waits for all to be ready means those that do the work."""
+async def test_ready_ignores_temporary_workers() -> None:
+    """wait_ready() waits for permanent workers only."""
     registry = Registry()
     registry.update([record("web.0", 100)], 0)
     registry.add(connection(100, name="web.0"))

@@ -1,4 +1,4 @@
-"""A stream of answers, passed on to a reader that may be slow: in virtual time."""
+"""Relay a stream of answers to a slow reader (virtual time)."""
 
 from __future__ import annotations
 
@@ -40,14 +40,14 @@ async def pass_on(batches: list[Fields]) -> list[dict[str, Any]]:
 
 
 @simulated
-async def test_all_is_passed_on_in_order_and_before_the_last_answer() -> None:
+async def test_relay_keeps_order_before_last_answer() -> None:
     batches: list[Fields] = [{"entries": [n]} for n in range(10)]
     assert await pass_on(batches) == batches
 
 
 @simulated
-async def test_a_slow_reader_loses_the_oldest_and_is_told_how_many() -> None:
-    """Offered in one instant: 64 wait, and the hundred before are counted."""
+async def test_slow_reader_loses_oldest_and_gets_count() -> None:
+    """In one batch: 64 are queued, and the hundred before them are counted."""
     batches: list[Fields] = [{"entries": [n, n], "missed": n % 2} for n in range(164)]
     heard = await pass_on(batches)
     assert heard[0]["entries"] == [100, 100]
@@ -58,8 +58,8 @@ async def test_a_slow_reader_loses_the_oldest_and_is_told_how_many() -> None:
 
 
 @simulated
-async def test_events_are_relayed_through_the_server() -> None:
-    """What the controller tells, then its answer."""
+async def test_events_are_relayed_through_server() -> None:
+    """The controller's events come before its answer."""
 
     async def tell(call: IncomingCall) -> Fields:
         call.progress({"snapshot": {"workers": []}})
@@ -91,7 +91,7 @@ async def test_events_are_relayed_through_the_server() -> None:
 
 
 @simulated
-async def test_a_relayed_failure_keeps_its_name_and_what_was_told_before() -> None:
+async def test_relayed_failure_keeps_name_and_progress() -> None:
     async def fail(call: IncomingCall) -> Fields:
         call.progress({"entries": [1]})
         raise LookupError("no such thing")
@@ -108,8 +108,8 @@ async def test_a_relayed_failure_keeps_its_name_and_what_was_told_before() -> No
 
 
 @simulated
-async def test_a_caller_that_goes_away_ends_what_the_controller_tells() -> None:
-    """Its call there is cancelled: nobody goes on telling nobody."""
+async def test_disconnected_caller_cancels_controller_call() -> None:
+    """Otherwise the controller would send to a caller that is gone."""
     ended: list[float] = []
 
     async def tell(call: IncomingCall) -> Fields:

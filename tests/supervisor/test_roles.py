@@ -62,34 +62,34 @@ def origin(*ancestors: int, groups: tuple[int, ...] = (), marked: bool = False) 
         pytest.param(Ancestry(process_id=7), "pid-7", id="gone before it was seen"),
     ],
 )
-def test_operators_are_told_from_workers(whence: Ancestry | None, name: str) -> None:
-    """By what the kernel says of their processes."""
+def test_role_depends_on_process_ancestry(whence: Ancestry | None, name: str) -> None:
+    """The kernel's parent processes decide."""
     role = gatekeeper().role_of(whence, None)
     assert (role.name if role else None) == name
 
 
-def test_a_group_grants_nothing() -> None:
-    """A process can choose its group, and not its parent."""
+def test_process_group_grants_nothing() -> None:
+    """A process can choose its group, but not its parent."""
     role = gatekeeper().role_of(origin(7, 1, groups=(WEB,)), None)
     assert role is not None
     assert role.may == ()
 
 
-def test_a_program_that_embeds_has_children_of_its_own() -> None:
-    """These are operators."""
+def test_children_of_embedding_program_are_operators() -> None:
+    """They are not workers."""
     assert gatekeeper(owns_process=False).role_of(origin(7, CONTROLLER), None) is None
 
 
-def test_what_has_registered_is_a_worker() -> None:
-    """Whoever started it."""
+def test_registered_process_is_worker() -> None:
+    """For any parent process."""
     role = gatekeeper().role_of(origin(SHELL, 1), SHELL)
     assert role is not None
     assert (role.name, role.may) == (f"pid-{SHELL}", ())
 
 
 @pytest.mark.parametrize("do", sorted(OPERATIONS))
-def test_every_operation_that_is_for_operators_needs_a_grant(do: str) -> None:
-    """Of those that the listening socket answers."""
+def test_operator_operations_need_grant(do: str) -> None:
+    """Those that the listening socket answers."""
     others = {"ping", "register", "cancel"}
     granted = {each for allowed in GRANTS.values() for each in allowed}
     assert (missing_grant(do, ()) is not None) == (do in granted)
@@ -97,12 +97,12 @@ def test_every_operation_that_is_for_operators_needs_a_grant(do: str) -> None:
     assert others.isdisjoint(granted)
 
 
-def test_a_reload_by_another_name_needs_the_grant_for_a_reload() -> None:
-    """Ruby's clients ask for a restart with a signal."""
+def test_restart_with_signal_needs_reload_grant() -> None:
+    """Ruby's clients request a reload in this form."""
     assert missing_grant("restart", ("restart",), is_reload=True) == "reload"
 
 
-def test_denials_are_told_at_each_doubling() -> None:
+def test_denials_are_reported_at_each_doubling() -> None:
     told: list[int] = []
     denials = Denials(lambda denied: told.append(denied.count))
     for _ in range(100):
@@ -111,7 +111,7 @@ def test_denials_are_told_at_each_doubling() -> None:
 
 
 @pytest.mark.parametrize("may", ["status", ["everything"], [1], ["ping"]])
-def test_a_grant_that_does_not_exist_is_refused_when_it_is_declared(may: Any) -> None:
+def test_unknown_grant_is_refused_at_declaration(may: Any) -> None:
     with pytest.raises(SpecError, match=r"^may"):
         Command("web", ["true"], may=may)
 
@@ -138,8 +138,8 @@ async def connect(
     return opened[0]
 
 
-async def test_a_worker_sees_itself_and_steers_nobody() -> None:
-    """Each denial is told to the controller, and names the option."""
+async def test_worker_without_grant_sees_only_itself() -> None:
+    """Each denial is reported to the controller, with the option's name."""
     asked: list[tuple[str, Any]] = []
 
     def control(call: IncomingCall) -> Answer:

@@ -43,7 +43,7 @@ NOBODY = 65534
 
 
 class Watching(Monitor):
-    """Remembers whom it was given."""
+    """A monitor that records its workers."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -60,7 +60,7 @@ class Watching(Monitor):
 
 
 class House:
-    """A server, and whoever connects to it."""
+    """A server and its connections."""
 
     def __init__(self, nursery: trio.Nursery, limits: Limits) -> None:
         self.monitor = Watching()
@@ -154,7 +154,7 @@ def echo(call: IncomingCall) -> Answer:
 
 
 @simulated
-async def test_status_tells_monitors_first_then_everything() -> None:
+async def test_status_monitors_precede_workers() -> None:
     progress: list[Any] = []
     async with (
         open_house() as house,
@@ -183,7 +183,7 @@ async def test_status_tells_monitors_first_then_everything() -> None:
 
 
 @simulated
-async def test_a_worker_is_forgotten_when_it_hangs_up() -> None:
+async def test_worker_is_forgotten_after_disconnect() -> None:
     async with open_house() as house, house.control(echo):
         async with house.connect(100) as worker:
             await register(worker, 100, name="web.0")
@@ -195,7 +195,7 @@ async def test_a_worker_is_forgotten_when_it_hangs_up() -> None:
 
 
 @simulated
-async def test_a_client_that_never_registered_is_no_worker() -> None:
+async def test_unregistered_client_is_no_worker() -> None:
     async with open_house() as house:
         async with house.connect() as client:
             await client.call("ping", {})
@@ -204,7 +204,7 @@ async def test_a_client_that_never_registered_is_no_worker() -> None:
 
 
 @simulated
-async def test_nobody_registers_as_another_process() -> None:
+async def test_register_as_other_process_is_refused() -> None:
     async with open_house() as house, house.connect(666) as peer:
         with expect("NotPermitted", "process 666 may not register as process 100"):
             await register(peer, 100, name="web.0")
@@ -215,7 +215,7 @@ async def test_nobody_registers_as_another_process() -> None:
 
 
 @simulated
-async def test_registering_again_is_news_of_the_same_worker() -> None:
+async def test_register_again_updates_worker() -> None:
     async with open_house() as house, house.connect(7) as worker:
         first = await register(worker, 7, name="Falcon")
         second = await register(worker, 7, name="Puma", mood="good")
@@ -227,7 +227,7 @@ async def test_registering_again_is_news_of_the_same_worker() -> None:
 
 
 @simulated
-async def test_a_stranger_does_not_get_a_workers_calls() -> None:
+async def test_stranger_gets_no_worker_calls() -> None:
     async with (
         open_house() as house,
         house.control(echo),
@@ -248,7 +248,7 @@ async def test_a_stranger_does_not_get_a_workers_calls() -> None:
 
 
 @simulated
-async def test_a_forwarded_call_streams_its_progress() -> None:
+async def test_forwarded_call_streams_progress() -> None:
     def count(call: IncomingCall) -> Answer:
         for number in range(3):
             call.progress({"number": number})
@@ -324,7 +324,7 @@ async def test_a_forwarded_call_streams_its_progress() -> None:
     ],
 )
 @simulated
-async def test_a_call_that_cannot_be_forwarded_says_why(
+async def test_unforwardable_call_error_has_reason(
     arguments: dict[str, object], name: str, text: str
 ) -> None:
     def sulk(call: IncomingCall) -> Answer:
@@ -343,8 +343,8 @@ async def test_a_call_that_cannot_be_forwarded_says_why(
 
 
 @simulated
-async def test_a_worker_that_does_not_answer_costs_the_timeout() -> None:
-    """The worker is told that nobody waits any more."""
+async def test_silent_worker_call_times_out() -> None:
+    """The worker receives the cancellation."""
     is_given_up = trio.Event()
 
     async def think() -> dict[str, object]:
@@ -394,8 +394,8 @@ def see(seen: Mapping[str, object]) -> Dispatch:
 
 
 @simulated
-async def test_a_worker_that_cannot_answer_costs_no_more_than_seconds() -> None:
-    """And the doctor says of it what is wrong."""
+async def test_unresponsive_worker_call_fails_in_seconds() -> None:
+    """The doctor reports the cause."""
     async with (
         open_house() as house,
         house.control(see(STOPPED)),
@@ -418,7 +418,7 @@ async def test_a_worker_that_cannot_answer_costs_no_more_than_seconds() -> None:
 
 
 @simulated
-async def test_a_deadline_that_is_shorter_is_kept() -> None:
+async def test_shorter_deadline_is_respected() -> None:
     async with (
         open_house() as house,
         house.control(see(STOPPED)),
@@ -434,7 +434,7 @@ async def test_a_deadline_that_is_shorter_is_kept() -> None:
 
 
 @simulated
-async def test_a_slow_worker_that_answers_pings_has_all_of_its_time() -> None:
+async def test_slow_worker_answering_pings_has_full_timeout() -> None:
     async def think() -> dict[str, object]:
         await trio.sleep(80)
         return {"thought": True}
@@ -455,7 +455,7 @@ async def test_a_slow_worker_that_answers_pings_has_all_of_its_time() -> None:
 
 
 @simulated
-async def test_a_fault_in_a_look_from_outside_is_shown() -> None:
+async def test_outside_sample_error_is_reported() -> None:
     def fail(call: IncomingCall) -> Answer:
         raise ZeroDivisionError
 
@@ -470,7 +470,7 @@ async def test_a_fault_in_a_look_from_outside_is_shown() -> None:
 
 
 @simulated
-async def test_a_doctor_sees_a_worker_that_could_not_connect() -> None:
+async def test_doctor_examines_unconnected_worker() -> None:
     doctor = {"name": "web.0", "operation": {"do": "doctor"}}
     async with (
         open_house() as house,
@@ -487,7 +487,7 @@ async def test_a_doctor_sees_a_worker_that_could_not_connect() -> None:
 
 
 @simulated
-async def test_a_worker_that_connects_at_last_is_asked_itself() -> None:
+async def test_late_connected_worker_is_asked_directly() -> None:
     async with (
         open_house() as house,
         house.control(see(STOPPED)),
@@ -506,7 +506,7 @@ async def test_a_worker_that_connects_at_last_is_asked_itself() -> None:
 
 
 @simulated
-async def test_a_worker_that_hangs_up_during_a_call_fails_it_at_once() -> None:
+async def test_worker_disconnect_fails_call_immediately() -> None:
     async with open_house() as house, house.connect() as client:
         async with trio.open_nursery() as nursery:
             stream = house.connect_stream(7)
@@ -540,8 +540,8 @@ ENDED = {
 
 @pytest.mark.parametrize("do", ["x", "doctor"])
 @simulated
-async def test_of_a_worker_that_ends_during_a_call_it_is_said_how(do: str) -> None:
-    """A doctor shows it as a finding, any other call fails with it."""
+async def test_worker_exit_during_call_is_reported(do: str) -> None:
+    """The doctor reports it as a finding; any other call fails with it."""
     answers: list[Any] = []
     async with (
         open_house() as house,
@@ -581,8 +581,8 @@ async def test_of_a_worker_that_ends_during_a_call_it_is_said_how(do: str) -> No
 
 
 @simulated
-async def test_a_peer_that_never_calls_is_cut_in_time() -> None:
-    """With the reason; one that calls once may stay as long as it likes."""
+async def test_peer_without_call_is_disconnected() -> None:
+    """The reason is sent; a peer that called once stays connected."""
     async with open_house() as house:
         silent, quiet = house.connect_stream(7), house.connect_stream(8)
         await quiet.send_all(b'{"id": 2, "do": "ping"}\n')
@@ -602,8 +602,8 @@ async def test_a_peer_that_never_calls_is_cut_in_time() -> None:
 
 
 @simulated
-async def test_a_quiet_client_that_reconnects_is_told_once() -> None:
-    """A Ruby client that waits connects again when it is hung up on."""
+async def test_idle_client_reconnecting_is_told_once() -> None:
+    """A waiting Ruby client reconnects after a disconnect."""
     async with open_house() as house:
         first = house.connect_stream(7)
         assert b"no call within" in await first.receive_some()
@@ -618,8 +618,8 @@ async def test_a_quiet_client_that_reconnects_is_told_once() -> None:
 
 
 @simulated
-async def test_only_so_many_quiet_connections_are_kept() -> None:
-    """Each costs a descriptor: past 64 of them, the next is closed as before."""
+async def test_idle_connections_are_limited() -> None:
+    """Each costs a descriptor: beyond 64, the next one is closed."""
     async with open_house() as house:
         first = house.connect_stream(7)
         await first.receive_some()
@@ -636,8 +636,8 @@ async def test_only_so_many_quiet_connections_are_kept() -> None:
 
 
 @simulated
-async def test_an_unknown_connection_is_answered_in_the_form_of_ruby() -> None:
-    """To a call in Ruby's form: no time, and no name."""
+async def test_unknown_connection_error_has_ruby_form() -> None:
+    """For a call in Ruby's form: without time or name."""
     async with open_house() as house:
         stream = house.connect_stream(7)
         call = {"do": "forward", "connection_id": "nope", "operation": {"do": "x"}}
@@ -656,10 +656,10 @@ async def test_an_unknown_connection_is_answered_in_the_form_of_ruby() -> None:
     "arguments", [{"state": None}, {}, {"state": {}}], ids=["null", "none", "empty"]
 )
 @simulated
-async def test_a_worker_may_register_without_a_state(
+async def test_register_without_state(
     arguments: dict[str, object],
 ) -> None:
-    """Ruby's workers have none by default: the kernel says who it is."""
+    """Ruby's workers send none by default; the kernel identifies the process."""
     async with open_house() as house, house.connect(7) as worker:
         id_ = (await worker.call("register", arguments))["connection_id"]
 
@@ -672,7 +672,7 @@ async def test_a_worker_may_register_without_a_state(
 
 
 @simulated
-async def test_workers_that_share_a_name_are_told_apart() -> None:
+async def test_shared_worker_name_is_ambiguous() -> None:
     async with (
         open_house() as house,
         house.connect(7, lambda _: {"pid": 7}) as one,
@@ -699,8 +699,8 @@ async def test_workers_that_share_a_name_are_told_apart() -> None:
 
 
 @simulated
-async def test_a_worker_that_just_hung_up_makes_no_name_ambiguous() -> None:
-    """Its end may be read a moment after the call that follows it."""
+async def test_disconnected_worker_makes_no_name_ambiguous() -> None:
+    """Its end of file may be read just after the next call."""
     async with (
         open_house() as house,
         house.connect() as client,
@@ -725,8 +725,8 @@ async def test_a_worker_that_just_hung_up_makes_no_name_ambiguous() -> None:
 
 @pytest.mark.parametrize("do", ["restart", "stop", "start"])
 @simulated
-async def test_steering_takes_connection_ids_and_pids(do: str) -> None:
-    """The controller hears the names; it is no one's to steer who came on its own."""
+async def test_control_accepts_connection_ids_and_pids(do: str) -> None:
+    """The controller receives names; workers it did not start cannot be controlled."""
     asked: list[object] = []
 
     def controller(call: IncomingCall) -> Answer:
@@ -752,8 +752,8 @@ async def test_steering_takes_connection_ids_and_pids(do: str) -> None:
 
 
 @simulated
-async def test_one_that_hangs_up_without_a_call_is_let_go_at_once() -> None:
-    """Its descriptor is not kept until the time for a first call is over."""
+async def test_disconnect_without_call_is_released_immediately() -> None:
+    """Its descriptor is not kept until the first-call timeout."""
     async with open_house() as house:
         stream = house.connect_stream(7)
         await wait_all_tasks_blocked()
@@ -765,7 +765,7 @@ async def test_one_that_hangs_up_without_a_call_is_let_go_at_once() -> None:
 
 
 @simulated
-async def test_a_peer_past_a_limit_is_cut_and_the_others_are_not() -> None:
+async def test_peer_over_limit_is_disconnected_alone() -> None:
     limits = DEFAULT_LIMITS._replace(line=100, calls=2)
     async with (
         open_house(limits) as house,
@@ -789,7 +789,7 @@ async def test_a_peer_past_a_limit_is_cut_and_the_others_are_not() -> None:
 
 
 @simulated
-async def test_another_user_hears_that_it_may_not_and_no_more() -> None:
+async def test_other_user_is_refused_without_details() -> None:
     async with open_house() as house:
         stream = house.connect_stream(7, user_id=NOBODY)
         await stream.send_all(b'{"id": 2, "do": "ping"}\n')
@@ -822,10 +822,10 @@ async def test_another_user_hears_that_it_may_not_and_no_more() -> None:
     ],
 )
 @simulated
-async def test_steering_is_the_controllers(
+async def test_control_is_forwarded_to_controller(
     do: str, arguments: dict[str, object]
 ) -> None:
-    """Its answer, and its failures, are passed on."""
+    """Its answers and failures are forwarded."""
     asked: list[tuple[str, dict[str, Any]]] = []
 
     def controller(call: IncomingCall) -> Answer:
@@ -850,8 +850,8 @@ async def test_steering_is_the_controllers(
 
 
 @simulated
-async def test_a_client_that_names_hup_has_the_application_reloaded() -> None:
-    """As Ruby's clients do: it is what the signal means to `serve`."""
+async def test_hup_reloads_application() -> None:
+    """As for Ruby's clients: `serve` reloads on SIGHUP."""
     asked: list[tuple[str, dict[str, Any]]] = []
 
     def controller(call: IncomingCall) -> Answer:
@@ -870,14 +870,14 @@ async def test_a_client_that_names_hup_has_the_application_reloaded() -> None:
 
 @pytest.mark.parametrize("signal", ["KILL", "SIGHUP", "", "hup"])
 @simulated
-async def test_no_signal_is_sent_because_a_peer_named_it(signal: str) -> None:
+async def test_signal_named_by_peer_is_not_sent(signal: str) -> None:
     async with open_house() as house, house.control(echo), house.connect() as client:
         with expect("BadRequest", "signal: expected HUP, INT or TERM, got"):
             await client.call("restart", {"signal": signal})
 
 
 @simulated
-async def test_a_monitor_restarts_the_incarnation_that_it_saw() -> None:
+async def test_monitor_restarts_only_seen_incarnation() -> None:
     asked: list[dict[str, Any]] = []
 
     def controller(call: IncomingCall) -> Answer:
@@ -905,7 +905,7 @@ async def test_a_monitor_restarts_the_incarnation_that_it_saw() -> None:
 
 
 @simulated
-async def test_a_monitor_can_call_its_worker() -> None:
+async def test_monitor_calls_its_worker() -> None:
     async with open_house() as house, house.connect(7, echo) as worker:
         await register(worker, 7, name="Falcon")
         (handle,) = house.monitor.workers
@@ -918,7 +918,7 @@ async def test_a_monitor_can_call_its_worker() -> None:
 
 
 @simulated
-async def test_what_it_cannot_do_is_said() -> None:
+async def test_monitor_unsupported_call_is_refused() -> None:
     async with (
         open_house() as house,
         house.control(echo) as controller,
@@ -937,7 +937,7 @@ async def test_what_it_cannot_do_is_said() -> None:
 
 
 @simulated
-async def test_a_wait_for_readiness_is_answered_when_it_comes() -> None:
+async def test_wait_ready_is_answered_when_ready() -> None:
     async with open_house() as house, house.connect() as client:
         with trio.move_on_after(3):
             await client.call("workers", {"wait_ready": True})
@@ -957,14 +957,14 @@ async def test_a_wait_for_readiness_is_answered_when_it_comes() -> None:
         assert trio.current_time() == 5
 
 
-def test_the_fake_worker_is_what_monitors_expect() -> None:
+def test_fake_worker_satisfies_monitor_protocol() -> None:
     worker: MonitoredWorker = FakeWorker()
     assert worker.is_ready
 
 
 @simulated
-async def test_an_answer_is_not_forgotten_behind_one_that_is_being_sent() -> None:
-    """As to a client that reads slowly."""
+async def test_answer_queued_behind_slow_send_is_kept() -> None:
+    """As with a client that reads slowly."""
     ours, theirs = memory_stream_pair()
     reads_on = trio.Event()
 
@@ -998,8 +998,8 @@ async def test_an_answer_is_not_forgotten_behind_one_that_is_being_sent() -> Non
 
 @pytest.mark.parametrize("do", ["status", "workers"])
 @simulated
-async def test_a_new_supervisor_waits_for_what_the_controller_knows(do: str) -> None:
-    """Else it would take workers that registered quickly for strangers."""
+async def test_new_supervisor_waits_for_controller_state(do: str) -> None:
+    """Otherwise workers that registered early would be strangers."""
     async with open_house() as house, house.connect() as client:
         found: list[dict[str, Any]] = []
 
@@ -1018,7 +1018,7 @@ async def test_a_new_supervisor_waits_for_what_the_controller_knows(do: str) -> 
 
 
 @simulated
-async def test_a_controller_that_says_nothing_keeps_nobody_waiting_for_long() -> None:
+async def test_silent_controller_delays_only_briefly() -> None:
     async with open_house() as house, house.connect() as client:
         report = await client.call("status", {})
         assert report["workers"] == []
@@ -1026,8 +1026,8 @@ async def test_a_controller_that_says_nothing_keeps_nobody_waiting_for_long() ->
 
 
 @simulated
-async def test_the_connection_of_a_killed_worker_ends_though_a_child_holds_it() -> None:
-    """Its process is gone, and another one is in its place."""
+async def test_killed_worker_connection_ends_despite_child() -> None:
+    """A child holds the connection, but the process was replaced."""
     gone = 2**22 + 1  # above the highest process id of Linux
     async with open_house() as house, house.control(refuse_calls) as controller:
         update = Update(workers=(record("web.0", gone),), is_snapshot=True, sequence=1)
@@ -1041,7 +1041,7 @@ async def test_the_connection_of_a_killed_worker_ends_though_a_child_holds_it() 
 
 
 @simulated
-async def test_the_connection_of_a_worker_that_still_ends_goes_on() -> None:
+async def test_stopping_worker_connection_stays_open() -> None:
     async with open_house() as house, house.control(refuse_calls) as controller:
         mine = os.getpid()
         update = Update(workers=(record("web.0", mine),), is_snapshot=True, sequence=1)
@@ -1064,7 +1064,7 @@ async def test_the_connection_of_a_worker_that_still_ends_goes_on() -> None:
     ],
 )
 @simulated
-async def test_a_picture_that_nobody_confirms_says_how_old_it_is(
+async def test_stale_state_reports_its_age(
     letter: str, seconds: float, shown: tuple[str, float | None]
 ) -> None:
     with pytest.MonkeyPatch.context() as patch:

@@ -1,4 +1,4 @@
-"""Which silent workers are given up, and when: in virtual time."""
+"""When unresponsive workers are given up (virtual time)."""
 
 from __future__ import annotations
 
@@ -76,7 +76,7 @@ def looking(see: Callable[[int], Object]) -> tuple[InspectWorker, list[float]]:
 
 
 @simulated
-async def test_a_stopped_worker_is_given_up_after_a_ping_and_two_looks() -> None:
+async def test_stopped_worker_fails_after_ping_and_two_samples() -> None:
     worker = Worker()
     look, looks = looking(lambda number: STOPPED)
 
@@ -89,7 +89,7 @@ async def test_a_stopped_worker_is_given_up_after_a_ping_and_two_looks() -> None
 
 
 @simulated
-async def test_one_that_keeps_the_interpreter_to_itself_is_given_up() -> None:
+async def test_worker_holding_gil_fails() -> None:
     look, _ = looking(lambda number: held(1000 * number))
 
     found = await wait_blocked(Worker(), look)
@@ -102,7 +102,7 @@ async def test_one_that_keeps_the_interpreter_to_itself_is_given_up() -> None:
 
 @pytest.mark.parametrize("refuses", [False, True])
 @simulated
-async def test_one_that_answers_pings_is_never_looked_at(refuses: bool) -> None:
+async def test_worker_answering_pings_is_not_sampled(refuses: bool) -> None:
     worker = Worker(answers_after=1.4, refuses=refuses)
     look, looks = looking(lambda number: STOPPED)
 
@@ -115,7 +115,7 @@ async def test_one_that_answers_pings_is_never_looked_at(refuses: bool) -> None:
 
 
 @simulated
-async def test_one_that_speaks_is_not_even_asked() -> None:
+async def test_worker_sending_data_is_not_pinged() -> None:
     worker = Worker()
     look, looks = looking(lambda number: STOPPED)
 
@@ -134,7 +134,7 @@ async def test_one_that_speaks_is_not_even_asked() -> None:
 
 
 @simulated
-async def test_one_that_only_lacks_the_processor_is_left_alone_more_and_more() -> None:
+async def test_throttled_worker_is_sampled_less_often() -> None:
     look, looks = looking(lambda number: held(number))
 
     with trio.move_on_after(100):
@@ -145,7 +145,7 @@ async def test_one_that_only_lacks_the_processor_is_left_alone_more_and_more() -
 
 
 @simulated
-async def test_one_that_speaks_between_two_looks_is_none_that_cannot() -> None:
+async def test_worker_sending_between_samples_is_responsive() -> None:
     worker = Worker()
 
     def see(number: int) -> Object:
@@ -161,7 +161,7 @@ async def test_one_that_speaks_between_two_looks_is_none_that_cannot() -> None:
 
 
 @simulated
-async def test_a_worker_that_comes_between_two_looks_is_looked_at_once() -> None:
+async def test_worker_added_between_samples_is_sampled_once() -> None:
     look, looks = looking(lambda number: STOPPED)
     assert await inspect_twice(look, lambda: False) is None
     assert len(looks) == 1
@@ -186,13 +186,13 @@ async def test_a_worker_that_comes_between_two_looks_is_looked_at_once() -> None
         ),
     ],
 )
-def test_what_may_go_on_is_not_said_to_stand_still(
+def test_runnable_worker_is_not_reported_stopped(
     before: dict[str, Any], now: dict[str, Any]
 ) -> None:
     assert find_blockage(before, now, 2.0) is None
 
 
-def test_two_looks_that_are_the_same_are_sure() -> None:
+def test_two_equal_samples_are_certain() -> None:
     assert find_blockage(STOPPED, STOPPED, 2.0) is not None
     assert find_blockage(held(0), held(100), 2.0) is not None
 
@@ -204,9 +204,7 @@ def test_two_looks_that_are_the_same_are_sure() -> None:
         pytest.param(held(500), "stuck", "at /app/service.py:9 in work", id="stuck"),
     ],
 )
-def test_a_diagnosis_of_it_has_its_types(
-    now: dict[str, Any], kind: str, title: str
-) -> None:
+def test_diagnosis_has_its_types(now: dict[str, Any], kind: str, title: str) -> None:
     seen = find_blockage({**now, "switches": {"8": 0}}, now, 1.5)
     assert seen is not None
 

@@ -1,4 +1,4 @@
-"""Fields to typed objects and back; what does not fit is refused by name."""
+"""Fields to typed objects and back; invalid values are refused by name."""
 
 from __future__ import annotations
 
@@ -89,10 +89,10 @@ FIELDS = [
 
 
 @pytest.mark.parametrize(("type_", "name", "hint"), FIELDS)
-def test_a_wrong_type_is_refused_and_the_message_names_the_field(
+def test_wrong_type_is_refused_by_field(
     type_: type[attrs.AttrsInstance], name: str, hint: Any
 ) -> None:
-    """Never converted: "true" is no bool, 7.5 no int, "web" no list of names."""
+    """Values are never converted: "true" is not a bool, 7.5 not an int."""
     good = codec.to_fields(EXAMPLES[type_])
     for kind, value in SAMPLES.items():
         if kind in _kinds(hint):
@@ -105,10 +105,10 @@ def test_a_wrong_type_is_refused_and_the_message_names_the_field(
 
 
 @pytest.mark.parametrize(("type_", "name", "hint"), FIELDS)
-def test_a_field_without_a_default_is_required(
+def test_field_without_default_is_required(
     type_: type[attrs.AttrsInstance], name: str, hint: Any
 ) -> None:
-    """One with a default is not: older peers do not send it."""
+    """A field with a default is optional: older peers do not send it."""
     fields = codec.to_fields(EXAMPLES[type_])
     del fields[name]
     default = default_of(getattr(attrs.fields(type_), name))
@@ -130,8 +130,8 @@ def test_unknown_fields_are_ignored(type_: type[attrs.AttrsInstance]) -> None:
     assert _parse(type_, fields | {"new_in_2": [1, {"a": None}]}) == example
 
 
-def test_every_problem_is_named_with_its_path() -> None:
-    """All at once: a client is not corrected one field at a time."""
+def test_all_problems_are_named_with_path() -> None:
+    """All at once: a client need not fix one field per call."""
     (status,) = (r for r in RESULTS if isinstance(r, m.StatusReport) and r.workers)
     fields = codec.to_fields(status)
     fields["workers"][0]["restarts"] = "2"
@@ -184,10 +184,10 @@ def test_every_problem_is_named_with_its_path() -> None:
         ("update", {"workers": {}}, r"expected an array, got {} @ \$\.workers"),
     ],
 )
-def test_an_argument_out_of_bounds_is_refused_by_name(
+def test_argument_out_of_bounds_is_refused_by_name(
     do: str, arguments: dict[str, Any], complaint: str
 ) -> None:
-    """As a bad request: the connection goes on."""
+    """As a bad request; the connection stays open."""
     with pytest.raises(BadRequestError, match=complaint):
         codec.parse_operation(do, {"operation": {}} | arguments)
 
@@ -205,16 +205,16 @@ def test_a_worker_record_counts_from_zero() -> None:
             codec.parse_result(fields, info.WorkerRecord)
 
 
-def test_what_is_wrong_is_quoted_and_not_repeated() -> None:
-    """However long it is."""
+def test_invalid_value_is_truncated() -> None:
+    """For values of any length."""
     with pytest.raises(BadRequestError) as caught:
         codec.parse_operation("restart", {"reason": ["x" * 10_000]})
     assert len(str(caught.value)) < 200
 
 
 @pytest.mark.parametrize("do", ["", "Ping", "import_orders", "__class__", "x" * 10_000])
-def test_an_operation_that_nobody_knows_is_refused_by_name(do: str) -> None:
-    """What a service registered itself is not for this table."""
+def test_unknown_operation_is_refused_by_name(do: str) -> None:
+    """Operations that a service registers are not in this table."""
     with pytest.raises(
         UnknownOperationError, match=f"unknown operation '{do[:50]}"
     ) as e:
@@ -222,8 +222,8 @@ def test_an_operation_that_nobody_knows_is_refused_by_name(do: str) -> None:
     assert len(str(e.value)) < 200
 
 
-def test_every_operation_has_one_name() -> None:
-    """And every name one operation."""
+def test_operation_names_are_unique() -> None:
+    """Each name stands for exactly one operation."""
     assert {type_.spec.do: type_ for type_ in OPERATIONS.values()} == OPERATIONS
     declared = {
         value
@@ -234,8 +234,8 @@ def test_every_operation_has_one_name() -> None:
     assert declared - {Operation} == set(OPERATIONS.values())
 
 
-def test_a_number_may_come_without_its_point() -> None:
-    """JavaScript and Ruby write 60.0 as they like; it is a float here."""
+def test_float_without_point_is_accepted() -> None:
+    """JavaScript and Ruby may write 60.0 as 60; it is a float here."""
     forward = codec.parse_operation("forward", {"operation": {}, "timeout": 60})
     assert isinstance(forward, m.Forward)
     assert type(forward.timeout) is float
@@ -289,7 +289,7 @@ def _values(type_: Any) -> st.SearchStrategy[Any]:
 
 
 @given(st.one_of([_values(type_) for type_ in OPERATIONS.values()]))
-def test_every_operation_survives_the_wire(operation: Operation) -> None:
+def test_operation_round_trip(operation: Operation) -> None:
     """Through both sessions, as bytes."""
     do, arguments = codec.unparse_operation(operation)
     _, line = Session(is_connecting=True).call(do, arguments)
@@ -302,7 +302,7 @@ RESULT_TYPES = [type_ for type_ in TYPES if not issubclass(type_, Operation)]
 
 
 @given(st.one_of([_values(type_) for type_ in RESULT_TYPES]))
-def test_every_result_survives_json(result: attrs.AttrsInstance) -> None:
+def test_result_round_trip(result: attrs.AttrsInstance) -> None:
     """As another JSON library writes and reads it."""
     fields = json.loads(json.dumps(codec.to_fields(result)))
     assert codec.parse_result(fields, type(result)) == result
@@ -315,7 +315,7 @@ arguments = st.dictionaries(st.sampled_from(argument_names), json_values | ints)
 @given(st.sampled_from(sorted(OPERATIONS)) | st.text(), arguments)
 @example("cancel", {"call": "\ud800"})
 @example("\ud800", {})
-def test_any_arguments_are_an_operation_or_a_bad_request(
+def test_any_arguments_are_operation_or_bad_request(
     do: str, arguments: dict[str, Any]
 ) -> None:
     """Never another exception."""
@@ -335,16 +335,14 @@ def test_any_arguments_are_an_operation_or_a_bad_request(
         pytest.param("forward", {"timeout": 10**5_000}, id="past all floats"),
     ],
 )
-def test_what_is_too_much_to_be_quoted_is_refused_all_the_same(
-    do: str, arguments: dict[str, Any]
-) -> None:
-    """The message is about an object whose repr() raises an error of its own."""
+def test_unquotable_value_is_refused(do: str, arguments: dict[str, Any]) -> None:
+    """The message is about an object whose repr() raises an error."""
     with pytest.raises(BadRequestError):
         codec.parse_operation(do, arguments)
 
 
 @given(st.sampled_from(RESULT_TYPES), arguments)
-def test_any_fields_are_a_result_or_a_remote_error(
+def test_any_fields_are_result_or_remote_error(
     type_: type[attrs.AttrsInstance], fields: dict[str, Any]
 ) -> None:
     """Never another exception."""

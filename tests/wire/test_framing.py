@@ -1,4 +1,4 @@
-"""Bytes to lines, however the bytes were cut."""
+"""Split a byte stream into lines, for any split of the bytes."""
 
 from __future__ import annotations
 
@@ -26,17 +26,15 @@ def _feed(buffer: LineBuffer, pieces: list[bytes], lines: list[bytes]) -> None:
 
 
 @given(streams, st.data())
-def test_lines_survive_any_cut_of_the_stream(
-    stream: bytes, data: st.DataObject
-) -> None:
-    """The oracle: put it all together, then split."""
+def test_lines_any_split_of_stream(stream: bytes, data: st.DataObject) -> None:
+    """Oracle: join all bytes, then split at newlines."""
     lines: list[bytes] = []
     _feed(LineBuffer(), data.draw(chopped(stream)), lines)
     assert b"\n".join([*lines, b""]) == stream[: stream.rfind(b"\n") + 1]
 
 
 @pytest.mark.parametrize("size", [1, 2, 3, 100])
-def test_a_line_comes_as_soon_as_its_newline_does(size: int) -> None:
+def test_line_arrives_with_its_newline(size: int) -> None:
     """No line waits for the bytes after it."""
     stream, buffer, seen = b"one\ntwo\n\nthr", LineBuffer(), b""
     for start in range(0, len(stream), size):
@@ -47,8 +45,8 @@ def test_a_line_comes_as_soon_as_its_newline_does(size: int) -> None:
     assert seen == b"one\ntwo\n\n"
 
 
-def test_a_bytearray_that_is_used_again_does_no_harm() -> None:
-    """What is kept is a copy: a reader may have one buffer for all reads."""
+def test_bytearray_reused_is_safe() -> None:
+    """Buffered bytes are copied: a reader may reuse one buffer."""
     buffer, data = LineBuffer(), bytearray(b"half")
     assert list(buffer.receive_data(data)) == []
     data[:] = b"XXXX"
@@ -57,17 +55,15 @@ def test_a_bytearray_that_is_used_again_does_no_harm() -> None:
     assert type(line) is bytes
 
 
-def test_only_a_newline_ends_a_line() -> None:
-    """Not what str.splitlines() takes for one."""
+def test_only_newline_ends_line() -> None:
+    """Other separators of str.splitlines() do not."""
     line = b"a\rb\x0bc\x0cd\x1ce\xc2\x85f\xe2\x80\xa8g\r"
     assert list(LineBuffer().receive_data(line + b"\n")) == [line]
 
 
 @given(st.data(), st.integers(0, 20))
-def test_a_line_of_the_limit_is_accepted_and_one_byte_more_is_not(
-    data: st.DataObject, limit: int
-) -> None:
-    """However they are cut; the good lines before the long one still come."""
+def test_line_limit_is_exact(data: st.DataObject, limit: int) -> None:
+    """For any split; lines before the overlong one arrive."""
     lines: list[bytes] = []
     good = [b"", b"x" * limit]
     stream = b"\n".join([*good, b"y" * (limit + 1), b""])
@@ -77,10 +73,8 @@ def test_a_line_of_the_limit_is_accepted_and_one_byte_more_is_not(
 
 
 @given(st.lists(st.binary(max_size=8).map(_without_newlines)), st.data())
-def test_overlong_lines_are_skipped_however_they_are_cut(
-    sent: list[bytes], data: st.DataObject
-) -> None:
-    """Each is told once, by its beginning; all others come whole."""
+def test_overlong_lines_are_skipped(sent: list[bytes], data: st.DataObject) -> None:
+    """Each is reported once, by its beginning; all others arrive intact."""
     told: list[bytes] = []
     lines: list[bytes] = []
     buffer = LineBuffer(4, 100, told.append)
@@ -97,8 +91,8 @@ def test_overlong_lines_are_skipped_however_they_are_cut(
     buffer.receive_eof()
 
 
-def test_of_a_line_that_is_skipped_nothing_is_kept() -> None:
-    """Its beginning holds the id; the rest may be of any size."""
+def test_overlong_line_is_not_buffered() -> None:
+    """Only its beginning is kept, which holds the id."""
     told: list[bytes] = []
     buffer = LineBuffer(1000, 10_000, told.append)
     for _ in range(10):
@@ -113,10 +107,10 @@ def test_of_a_line_that_is_skipped_nothing_is_kept() -> None:
 
 @given(streams, st.integers(0, 4), st.data())
 @example(b"12345", 4, None)
-def test_a_limit_is_noticed_without_waiting_for_the_newline(
+def test_overlong_line_is_reported_before_newline(
     stream: bytes, limit: int, data: st.DataObject | None
 ) -> None:
-    """A peer that never ends its line is not kept in memory for long."""
+    """A line without an end does not stay in memory."""
     buffer, start = LineBuffer(limit), 0
     for piece in data.draw(chopped(stream)) if data else [stream]:
         start += len(piece)
@@ -129,16 +123,16 @@ def test_a_limit_is_noticed_without_waiting_for_the_newline(
         assert not is_too_long
 
 
-def test_each_line_is_measured_by_itself() -> None:
-    """However many pieces the lines before it came in."""
+def test_line_limit_applies_per_line() -> None:
+    """For any split of the lines before it."""
     buffer = LineBuffer(3)
     stream = b"abc\n" * 100
     lines = [line for n in stream for line in buffer.receive_data(bytes([n]))]
     assert lines == [b"abc"] * 100
 
 
-def test_the_longest_line_by_default_is_that_of_the_protocol() -> None:
-    """8 MiB, and in one piece or two, it makes no difference."""
+def test_line_limit_default_is_protocol_limit() -> None:
+    """8 MiB, in one piece or two."""
     line = b"x" * DEFAULT_LIMITS.line
     assert list(LineBuffer().receive_data(line + b"\n")) == [line]
     buffer = LineBuffer()
@@ -148,16 +142,16 @@ def test_the_longest_line_by_default_is_that_of_the_protocol() -> None:
 
 
 @pytest.mark.parametrize("stream", [b"", b"\n", b"a line\n", b"two\nlines\n"])
-def test_a_stream_may_end_between_lines(stream: bytes) -> None:
-    """That is how a peer says goodbye."""
+def test_end_of_stream_between_lines(stream: bytes) -> None:
+    """This is how a peer disconnects."""
     buffer = LineBuffer()
     list(buffer.receive_data(stream))
     buffer.receive_eof()
 
 
 @pytest.mark.parametrize("stream", [b" ", b"a line\nhalf", b"half a line"])
-def test_a_stream_that_ends_inside_a_line_broke_the_protocol(stream: bytes) -> None:
-    """The peer died while it wrote."""
+def test_end_of_stream_inside_line_is_refused(stream: bytes) -> None:
+    """The peer died while writing."""
     buffer = LineBuffer()
     list(buffer.receive_data(stream))
     with pytest.raises(RemoteProtocolError, match="inside a line"):

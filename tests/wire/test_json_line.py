@@ -23,7 +23,7 @@ DEPTH = 64
 
 
 @given(objects)
-def test_an_object_survives_the_wire(tree: dict[str, Any]) -> None:
+def test_object_round_trip(tree: dict[str, Any]) -> None:
     """As one line, which other JSON libraries read alike."""
     line = encode_object(tree)
     assert line.endswith(b"\n")
@@ -33,8 +33,8 @@ def test_an_object_survives_the_wire(tree: dict[str, Any]) -> None:
 
 
 @given(json_values)
-def test_only_an_object_is_a_message(value: object) -> None:
-    """Whatever else JSON has."""
+def test_non_object_is_refused(value: object) -> None:
+    """Every other JSON type is refused."""
     line = json.dumps(value).encode()
     if isinstance(value, dict):
         assert decode_object(line, DEPTH) == value
@@ -66,8 +66,8 @@ HOSTILE = [
 
 
 @pytest.mark.parametrize("line", HOSTILE)
-def test_what_is_no_json_object_is_refused(line: bytes) -> None:
-    """With this error and no other; the message quotes the start of the line."""
+def test_invalid_line_is_refused(line: bytes) -> None:
+    """Only RemoteError is raised; its message quotes the start of the line."""
     with pytest.raises(
         RemoteProtocolError, match=r"^not (JSON|a JSON object)"
     ) as caught:
@@ -79,8 +79,8 @@ def test_what_is_no_json_object_is_refused(line: bytes) -> None:
 @given(st.binary(max_size=40))
 @example(b'{"":{}}')
 @example(b'{"a": 1, "a": 2}')
-def test_any_line_is_an_object_or_a_remote_error(line: bytes) -> None:
-    """And what is accepted, the standard library understands in the same way."""
+def test_any_line_is_object_or_remote_error(line: bytes) -> None:
+    """The standard library reads accepted lines alike."""
     try:
         tree = decode_object(line, DEPTH)
     except RemoteProtocolError:
@@ -88,13 +88,13 @@ def test_any_line_is_an_object_or_a_remote_error(line: bytes) -> None:
     assert tree == json.loads(line)
 
 
-def test_of_duplicate_keys_the_last_wins() -> None:
-    """As in json of Python, Ruby and JavaScript: no two readers must disagree."""
+def test_duplicate_keys_last_wins() -> None:
+    """As in the JSON libraries of Python, Ruby and JavaScript."""
     assert decode_object(b'{"id":2,"id":4}', DEPTH) == {"id": 4}
 
 
-def test_whole_numbers_and_floats_stay_what_they_are() -> None:
-    """An id of 2.0 is no id, and True is no 1."""
+def test_number_types_are_kept() -> None:
+    """2.0 is not a valid id, and True is not 1."""
     tree = decode_object(b'{"a":2,"b":2.0,"c":2e0,"d":true,"e":-0}', DEPTH)
     assert list(map(type, tree.values())) == [int, float, float, bool, int]
 
@@ -108,9 +108,7 @@ def test_whole_numbers_and_floats_stay_what_they_are() -> None:
     ],
 )
 @pytest.mark.parametrize("depth", [6, 64])
-def test_a_line_may_nest_as_deep_as_the_limit_and_no_deeper(
-    wrap: Any, depth: int
-) -> None:
+def test_depth_limit_is_exact(wrap: Any, depth: int) -> None:
     """The outermost object is level 1."""
     at_the_limit, deeper = wrap(depth), wrap(depth + 1)
     assert decode_object(json.dumps(at_the_limit).encode(), depth) == at_the_limit
@@ -140,8 +138,8 @@ marked = st.recursive(
 
 
 @given(st.dictionaries(marks, marked, max_size=4), st.integers(1, 8))
-def test_what_strings_say_is_no_depth(tree: dict[str, Any], limit: int) -> None:
-    """Brackets, quotes and backslashes in keys and values count for nothing."""
+def test_depth_ignores_string_contents(tree: dict[str, Any], limit: int) -> None:
+    """Brackets, quotes and backslashes in keys and values do not count."""
     line = encode_object(tree)
     assert is_deeper(line, limit) is (depth_of(tree) > limit)
     assert is_deeper(json.dumps(tree, indent=1).encode(), limit) is (
@@ -149,21 +147,21 @@ def test_what_strings_say_is_no_depth(tree: dict[str, Any], limit: int) -> None:
     )
 
 
-def test_an_object_alone_has_depth_one() -> None:
-    """The smallest limit that lets anything pass."""
+def test_depth_of_flat_object_is_one() -> None:
+    """The smallest limit that accepts an object."""
     assert decode_object(b'{"a":"[[[{{{"}', 1) == {"a": "[[[{{{"}
     with pytest.raises(LimitExceededError):
         decode_object(b'{"a":[]}', 1)
 
 
-def test_brackets_beside_or_inside_text_are_no_depth() -> None:
-    """Many arrays next to each other are as good as one."""
+def test_depth_ignores_adjacent_brackets() -> None:
+    """Adjacent arrays do not add levels."""
     tree = {"a": [[] for _ in range(1_000)], "b": "[{" * 1_000}
     assert decode_object(encode_object(tree)[:-1], 3) == tree
 
 
-def test_a_float_that_is_not_finite_becomes_null() -> None:
-    """As JSON.stringify does it."""
+def test_non_finite_float_becomes_null() -> None:
+    """As in JSON.stringify."""
     values = [math.inf, -math.inf, math.nan]
     assert encode_object({"a": values}) == b'{"a":[null,null,null]}\n'
 
@@ -177,10 +175,10 @@ def test_a_float_that_is_not_finite_becomes_null() -> None:
         ({"a": "é\udce9"}, '{"a":"é?"}\n'.encode()),
     ],
 )
-def test_a_lone_surrogate_becomes_a_question_mark(
+def test_lone_surrogate_becomes_question_mark(
     tree: dict[str, object], line: bytes
 ) -> None:
-    """File names that are not UTF-8 have them, and must not end a connection."""
+    """File names that are not UTF-8 contain them; the connection stays open."""
     assert encode_object(tree) == line
 
 
@@ -205,7 +203,7 @@ def _cycle() -> list[object]:
         pytest.param(nested(10_000), id="10,000 arrays"),
     ],
 )
-def test_what_json_has_not_is_a_bug_here(value: object, other: str) -> None:
-    """With this error and no other, whatever else is in the object."""
+def test_unsendable_value_raises(value: object, other: str) -> None:
+    """Only this error, for any other contents of the object."""
     with pytest.raises(LocalProtocolError, match="cannot be encoded as JSON"):
         encode_object({"other": other, "value": value})

@@ -27,14 +27,14 @@ trees = st.dictionaries(
 
 
 @given(trees)
-def test_each_reads_what_the_other_wrote(tree: dict[str, object]) -> None:
+def test_codecs_read_each_other(tree: dict[str, object]) -> None:
     plain, quick = json_plain.encode_object(tree), json_line.encode_object(tree)
     assert json_line.decode_object(plain[:-1], 64) == tree
     assert json_plain.decode_object(quick[:-1], 64) == tree
 
 
 @given(st.binary())
-def test_any_line_is_an_object_or_the_peers_fault(line: bytes) -> None:
+def test_any_line_is_object_or_remote_error(line: bytes) -> None:
     try:
         assert isinstance(json_plain.decode_object(line, 64), dict)
     except RemoteProtocolError:
@@ -42,7 +42,7 @@ def test_any_line_is_an_object_or_the_peers_fault(line: bytes) -> None:
 
 
 @pytest.mark.parametrize("line", [b'{"a":NaN}', b'{"a":-Infinity}', b"[", b"[]", b"1"])
-def test_what_orjson_refuses_is_refused(line: bytes) -> None:
+def test_line_refused_by_orjson_is_refused(line: bytes) -> None:
     for library in (json_line, json_plain):
         with pytest.raises(RemoteProtocolError):
             library.decode_object(line, 64)
@@ -57,12 +57,12 @@ def test_depth_is_limited() -> None:
 
 
 @pytest.mark.parametrize("value", [float("nan"), object(), {1, 2}])
-def test_what_json_has_not_is_our_fault(value: object) -> None:
+def test_unsendable_value_raises(value: object) -> None:
     with pytest.raises(LocalProtocolError):
         json_plain.encode_object({"a": value})
 
 
-def test_a_lone_surrogate_becomes_a_question_mark() -> None:
+def test_lone_surrogate_becomes_question_mark() -> None:
     """A strict reader takes the line, and refuses the name that is in it."""
     line = json_plain.encode_object({"name": "caf\udcff"})
     assert json_line.decode_object(line[:-1], 64) == {"name": "caf?"}

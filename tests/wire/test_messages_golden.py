@@ -64,17 +64,17 @@ def _calling() -> Session:
 
 
 @pytest.mark.parametrize("type_", TYPES, ids=lambda type_: type_.__name__)
-def test_every_message_type_has_a_golden_line(type_: type[attrs.AttrsInstance]) -> None:
+def test_message_types_have_golden_lines(type_: type[attrs.AttrsInstance]) -> None:
     """A new one needs an example in examples.py and its line in golden/."""
     examples = CALLS if issubclass(type_, Operation) else RESULTS
     assert any(type(example) is type_ for example in examples)
 
 
 @pytest.mark.parametrize("type_", TYPES, ids=lambda type_: type_.__name__)
-def test_every_field_is_seen_at_its_default_and_not_at_it(
+def test_fields_have_default_and_other_values(
     type_: type[attrs.AttrsInstance],
 ) -> None:
-    """Else a golden line would not notice a default that changed."""
+    """Otherwise a golden line would not show a changed default."""
     examples = [e for e in (*CALLS, *RESULTS) if type(e) is type_]
     for field in attrs.fields(type_):
         if (default := default_of(field)) is not attrs.NOTHING:
@@ -83,8 +83,8 @@ def test_every_field_is_seen_at_its_default_and_not_at_it(
 
 
 @pytest.mark.parametrize(("operation", "line"), _pairs(CALLS, "operations"), ids=_name)
-def test_an_operation_looks_as_it_did(operation: Operation, line: bytes) -> None:
-    """To the byte; and the line gives the object back."""
+def test_operation_matches_golden_line(operation: Operation, line: bytes) -> None:
+    """Byte for byte; decoding the line returns the object."""
     _, sent = Session(is_connecting=True).call(*codec.unparse_operation(operation))
     assert sent == line
     (event,) = Session(is_connecting=False).receive_data(line)
@@ -93,8 +93,8 @@ def test_an_operation_looks_as_it_did(operation: Operation, line: bytes) -> None
 
 
 @pytest.mark.parametrize(("result", "line"), _pairs(RESULTS, "results"), ids=_name)
-def test_a_result_looks_as_it_did(result: attrs.AttrsInstance, line: bytes) -> None:
-    """To the byte; and the line gives the object back."""
+def test_result_matches_golden_line(result: attrs.AttrsInstance, line: bytes) -> None:
+    """Byte for byte; decoding the line returns the object."""
     assert _called().answer(2, codec.to_fields(result)) == line
     (event,) = _calling().receive_data(line)
     assert isinstance(event, AnswerReceived)
@@ -124,8 +124,8 @@ def _error(type_: type[SupervisorError]) -> SupervisorError:
     _pairs(ERRORS, "failures"),
     ids=lambda value: getattr(value, "__name__", ""),
 )
-def test_a_failure_looks_as_it_did(type_: type[SupervisorError], line: bytes) -> None:
-    """The names of errors are what clients tell them apart by."""
+def test_failure_matches_golden_line(type_: type[SupervisorError], line: bytes) -> None:
+    """Clients distinguish errors by name."""
     error = _error(type_)
     assert _called().fail(2, error) == line
     (event,) = _calling().receive_data(line)
@@ -140,7 +140,7 @@ def test_a_failure_looks_as_it_did(type_: type[SupervisorError], line: bytes) ->
     [(CALLS, "operations"), (RESULTS, "results"), (ERRORS, "failures")],
     ids=["operations", "results", "failures"],
 )
-def test_every_example_has_its_line_and_every_line_its_example(
+def test_examples_match_golden_lines_one_to_one(
     examples: Sequence[object], name: str
 ) -> None:
     """In the same order; a new error needs a line as well."""
@@ -148,7 +148,7 @@ def test_every_example_has_its_line_and_every_line_its_example(
 
 
 def test_exit_codes_are_frozen() -> None:
-    """Scripts look at them: docs/cli.md has the table."""
+    """Scripts depend on them: docs/cli.md has the table."""
     assert {t.__name__: t.exit_code for t in ERRORS if t.exit_code != 1} == {
         "NoSupervisorError": 3,
         "DeadlineExceededError": 4,
@@ -233,8 +233,8 @@ def _replay(name: str) -> list[Event]:
 
 
 @pytest.mark.parametrize("name", DIALOGUES)
-def test_a_dialogue_with_ruby_could_be_ours_on_both_sides(name: str) -> None:
-    """Each side says what was said, in the form of ours, and hears what was sent."""
+def test_ruby_dialogue_matches_both_sides(name: str) -> None:
+    """Each side sends equivalent messages and receives the recorded ones."""
     sides = {is_: Session(is_connecting=is_) for is_ in (True, False)}
     for sender, message in _dialogue(name):
         is_connecting = sender == CONNECTING[name]
@@ -246,7 +246,7 @@ def test_a_dialogue_with_ruby_could_be_ours_on_both_sides(name: str) -> None:
     assert [side.calls_in_flight for side in sides.values()] == [0, 0]
 
 
-def test_we_understand_the_ruby_server() -> None:
+def test_ruby_server_is_understood() -> None:
     """Monitors first, then the connections; failures as objects and as strings."""
     answers = _replay("server")
     by_id: dict[int, list[AnswerReceived]] = {}
@@ -291,8 +291,8 @@ def test_we_understand_the_ruby_server() -> None:
     assert registered.connection_id == "b256ce64-b62a-4fbb-bb5d-4c0fc9a6e318"
 
 
-def test_we_understand_the_ruby_worker() -> None:
-    """It registers with no more than its pid, and answers what we ask it."""
+def test_ruby_worker_is_understood() -> None:
+    """It registers only its pid, and answers calls."""
     register, *answers = _replay("worker")
     assert isinstance(register, CallReceived)
     operation = codec.parse_operation(register.do, register.arguments)
@@ -313,8 +313,8 @@ def test_we_understand_the_ruby_worker() -> None:
     ]
 
 
-def test_we_understand_the_ruby_client() -> None:
-    """It asks for the status, and restarts everything by naming a signal."""
+def test_ruby_client_is_understood() -> None:
+    """It requests the status, and restarts everything by naming a signal."""
     operations = []
     for event in _replay("client"):
         assert isinstance(event, CallReceived)

@@ -44,13 +44,13 @@ async def make_reports() -> list[object]:
     ]
 
 
-async def test_every_report_comes_back_as_it_was() -> None:
+async def test_report_round_trip() -> None:
     for report in await make_reports():
         line = orjson.dumps(to_fields(report))
         assert parse_result(orjson.loads(line), type(report)) == report
 
 
-async def test_none_nests_deeply() -> None:
+async def test_report_depth_is_small() -> None:
     """The protocol allows 64 levels; these need six."""
 
     def depth(tree: object) -> int:

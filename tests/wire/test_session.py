@@ -49,8 +49,8 @@ def receive(session: Session, data: bytes) -> list[Event]:
 # What a message looks like.
 
 
-def test_the_connecting_side_counts_even_and_the_accepting_side_odd() -> None:
-    """From 2 and from 3, and the line says just what was asked."""
+def test_call_ids_connecting_even_accepting_odd() -> None:
+    """Call ids start at 2 and 3; the line holds exactly the call."""
     for session, ids in [(connecting(), (2, 4, 6)), (accepting(), (3, 5, 7))]:
         for id_ in ids:
             expected = {"id": id_, "do": "forward", "name": "web.0"}
@@ -60,8 +60,8 @@ def test_the_connecting_side_counts_even_and_the_accepting_side_odd() -> None:
         assert session.calls_in_flight == 3
 
 
-def test_both_sides_call_at_the_same_time() -> None:
-    """And each answer finds its call."""
+def test_calls_from_both_sides_at_once() -> None:
+    """Each answer reaches its call."""
     client, server = connecting(), accepting()
     two, ask = client.call("status", {})
     three, ask_back = server.call("thread_dump", {})
@@ -74,8 +74,8 @@ def test_both_sides_call_at_the_same_time() -> None:
     assert client.calls_in_flight == server.calls_in_flight == 0
 
 
-def test_any_number_of_intermediate_answers_come_before_the_last() -> None:
-    """That is how progress and logs stream."""
+def test_intermediate_answers_precede_the_last() -> None:
+    """Progress and logs are streamed this way."""
     client, server = connecting(), accepting()
     id_, ask = client.call("logs", {})
     receive(server, ask)
@@ -88,8 +88,8 @@ def test_any_number_of_intermediate_answers_come_before_the_last() -> None:
     assert client.calls_in_flight == 0
 
 
-def test_after_its_last_answer_a_call_has_no_other() -> None:
-    """Neither side gets away with one."""
+def test_answer_after_the_last_is_refused() -> None:
+    """Both sides reject a second last answer."""
     client, server = connecting(), accepting()
     id_, ask = client.call("status", {})
     receive(server, ask)
@@ -103,22 +103,22 @@ def test_after_its_last_answer_a_call_has_no_other() -> None:
     assert receive(client, last) == []
 
 
-def test_lines_without_anything_are_no_messages() -> None:
-    """A peer may send one now and then to keep the connection warm."""
+def test_empty_lines_are_ignored() -> None:
+    """A peer may send empty lines as keep-alives."""
     assert receive(accepting(), b"\n\n" + line(id=2, do="ping") + b"\n") == [
         CallReceived(2, "ping", {})
     ]
 
 
-def test_what_a_call_carries_beside_id_and_do_are_its_arguments() -> None:
-    """Unknown ones too: a newer client may talk to an older server."""
+def test_call_other_fields_are_arguments() -> None:
+    """Unknown fields too: a newer client may call an older server."""
     (event,) = receive(accepting(), line(id=2, do="restart", signal="HUP", new=[1]))
     assert event == CallReceived(2, "restart", {"signal": "HUP", "new": [1]})
 
 
 @pytest.mark.parametrize("name", sorted(ENVELOPE))
-def test_what_the_envelope_uses_is_no_argument_and_no_result(name: str) -> None:
-    """It would change the meaning of the message; the call is still to be answered."""
+def test_envelope_names_as_fields_are_refused(name: str) -> None:
+    """They would change the message; the call can still be answered."""
     client, server = connecting(), accepting()
     bad = {"fine": 1, name: 1}
     with pytest.raises(LocalProtocolError, match=f": {name}$"):
@@ -145,8 +145,8 @@ def test_what_the_envelope_uses_is_no_argument_and_no_result(name: str) -> None:
         pytest.param(nested(8), id="too deep"),
     ],
 )
-def test_what_the_wire_does_not_carry_is_told_to_who_says_it(value: object) -> None:
-    """The connection goes on, and the call can be answered in another way."""
+def test_unsendable_value_raises_locally(value: object) -> None:
+    """The connection stays open, and the call can be answered otherwise."""
     limits = {"line": 500, "depth": 8}
     client, server = connecting(**limits), accepting(**limits)
     bad = {"value": value}
@@ -167,8 +167,8 @@ def test_what_the_wire_does_not_carry_is_told_to_who_says_it(value: object) -> N
 
 
 @pytest.mark.parametrize("depth", [2, 8])
-def test_what_one_side_may_send_the_other_side_takes(depth: int) -> None:
-    """At the limits exactly, of length and of depth."""
+def test_message_at_limits_is_accepted(depth: int) -> None:
+    """Exactly at the limits of length and depth."""
     tree = {"value": nested(depth - 1), "fill": ""}
     size = len(connecting().call("status", tree)[1]) - 1
     tree["fill"] = "x" * (100 - size)
@@ -193,10 +193,10 @@ def test_what_one_side_may_send_the_other_side_takes(depth: int) -> None:
         (SupervisorError(), "Supervisor", ""),
     ],
 )
-def test_a_failure_crosses_the_wire_with_class_and_message(
+def test_failure_keeps_class_and_message(
     error: SupervisorError, name: str, message: str
 ) -> None:
-    """One that is passed on keeps the name that it came with."""
+    """A forwarded failure keeps its original name."""
     client, server = connecting(), accepting()
     id_, ask = client.call("forward", {})
     receive(server, ask)
@@ -236,10 +236,8 @@ def test_a_failure_crosses_the_wire_with_class_and_message(
         ),
     ],
 )
-def test_a_failure_may_come_as_an_object_or_a_string(
-    error: object, name: str, message: str
-) -> None:
-    """Ruby sends both. Whatever else it is, the call failed all the same."""
+def test_failure_as_object_or_string(error: object, name: str, message: str) -> None:
+    """Ruby sends both; in either form the call fails."""
     client = connecting()
     client.call("forward", {})
     (event,) = receive(client, line(id=2, finished=True, failed=True, error=error))
@@ -248,8 +246,8 @@ def test_a_failure_may_come_as_an_object_or_a_string(
     assert (event.error.error_class, event.error.message) == (name, message)
 
 
-def test_a_failure_without_an_error_is_still_one() -> None:
-    """And an error without `failed` is none."""
+def test_failure_without_error_fails() -> None:
+    """An error without `failed` is not a failure."""
     client = connecting()
     client.call("a", {})
     client.call("b", {})
@@ -263,8 +261,8 @@ def test_a_failure_without_an_error_is_still_one() -> None:
     assert fine == AnswerReceived(4, {}, is_last=True, error=None)
 
 
-def test_only_a_last_answer_fails() -> None:
-    """What is called a failure before the end is an intermediate answer."""
+def test_intermediate_answer_never_fails() -> None:
+    """A failure before the last answer is an intermediate answer."""
     client = connecting()
     client.call("status", {})
     (event,) = receive(client, line(id=2, failed=True, error="x", rest=1))
@@ -272,8 +270,8 @@ def test_only_a_last_answer_fails() -> None:
     assert client.calls_in_flight == 1
 
 
-def test_a_huge_error_is_not_repeated_in_full() -> None:
-    """What a peer says wrong is quoted, not echoed."""
+def test_huge_error_is_truncated() -> None:
+    """A peer's invalid data is quoted in part only."""
     client = connecting()
     client.call("forward", {})
     (event,) = receive(
@@ -285,8 +283,8 @@ def test_a_huge_error_is_not_repeated_in_full() -> None:
 
 @pytest.mark.parametrize("name", ["finished", "failed"])
 @pytest.mark.parametrize("value", [1, 0, None, "true", "false", [], {}])
-def test_a_flag_is_true_or_false_and_nothing_else(name: str, value: object) -> None:
-    """A truthy string could mean either."""
+def test_flag_not_bool_is_refused(name: str, value: object) -> None:
+    """A truthy string is ambiguous."""
     client = connecting()
     client.call("status", {})
     with pytest.raises(RemoteProtocolError, match=f"{name}: expected true or false"):
@@ -312,24 +310,22 @@ def test_a_flag_is_true_or_false_and_nothing_else(name: str, value: object) -> N
     ],
 )
 @pytest.mark.parametrize("rest", [{"do": "status"}, {"finished": True}, {}])
-def test_an_id_that_is_no_call_number_ends_the_session(
-    id_: object, rest: dict[str, Any]
-) -> None:
-    """True is an int in Python, and 2.0 equals 2: not here."""
+def test_invalid_id_ends_session(id_: object, rest: dict[str, Any]) -> None:
+    """True and 2.0 are not valid ids, although Python compares them to ints."""
     client = connecting()
     client.call("status", {})
     with pytest.raises(RemoteProtocolError, match=r"^id: expected"):
         receive(client, line(id=id_, **rest))
 
 
-def test_a_message_without_an_id_ends_the_session() -> None:
-    """There is nobody it could be for."""
+def test_missing_id_ends_session() -> None:
+    """Without an id, no call can fail."""
     with pytest.raises(RemoteProtocolError, match=r"^id: expected"):
         receive(accepting(), line(do="status"))
 
 
-def test_a_failure_without_an_id_is_a_peer_that_hangs_up() -> None:
-    """What it says is the reason that is given here."""
+def test_failure_without_id_ends_session() -> None:
+    """Its message becomes the reason."""
     goodbye = failure(LimitExceededError("a line is longer than 8 bytes"))
     for session in (connecting(), accepting()):
         with pytest.raises(
@@ -340,22 +336,22 @@ def test_a_failure_without_an_id_is_a_peer_that_hangs_up() -> None:
 
 
 @pytest.mark.parametrize("id_", [0, 1, 2, 3, MAX_ID])
-def test_any_call_number_is_good_for_a_call(id_: int) -> None:
-    """Who counts how is up to the peer, as long as no two calls share a number."""
+def test_call_any_id_is_accepted(id_: int) -> None:
+    """A peer may choose its ids freely, if calls in flight do not share one."""
     server = accepting()
     assert receive(server, line(id=id_, do="ping")) == [CallReceived(id_, "ping", {})]
     assert json.loads(server.answer(id_, {})) == {"id": id_, "finished": True}
 
 
-def test_an_unknown_id_with_do_is_a_call_and_without_do_a_late_answer() -> None:
-    """A late answer is dropped, whatever it holds."""
+def test_unknown_id_with_do_is_call_else_late_answer() -> None:
+    """A late answer is dropped."""
     late = line(id=8, finished=True) + line(id=9) + line(id=10, finished="?", failed=3)
     assert receive(connecting(), late + line(id=3, do="ping")) == [
         CallReceived(3, "ping", {})
     ]
 
 
-def test_a_known_id_is_an_answer_even_with_do() -> None:
+def test_known_id_is_answer_even_with_do() -> None:
     """The id decides."""
     client = connecting()
     client.call("status", {})
@@ -365,16 +361,14 @@ def test_a_known_id_is_an_answer_even_with_do() -> None:
 
 
 @pytest.mark.parametrize("do", [None, 1, True, ["status"], {}])
-def test_the_name_of_an_operation_is_a_string(do: object) -> None:
-    """Everything else ends the session."""
+def test_operation_name_not_string_ends_session(do: object) -> None:
+    """Any other type ends the session."""
     with pytest.raises(RemoteProtocolError, match=r"^do: expected a name"):
         receive(accepting(), line(id=2, do=do))
 
 
-def test_an_id_used_again_while_in_flight_is_refused_and_the_first_call_goes_on() -> (
-    None
-):
-    """Never an echo; once answered, the number is free again."""
+def test_duplicate_id_is_refused_first_call_continues() -> None:
+    """The id can be used again after the answer."""
     server = accepting()
     ask = line(id=2, do="status")
     call, refusal = receive(server, ask + line(id=2, do="stop", names=["web"]))
@@ -388,8 +382,8 @@ def test_an_id_used_again_while_in_flight_is_refused_and_the_first_call_goes_on(
     assert receive(server, ask) == [CallReceived(2, "status", {})]
 
 
-def test_a_peer_that_counts_as_we_do_confuses_nothing() -> None:
-    """Our next call takes a number that is free."""
+def test_peer_using_our_ids_is_tolerated() -> None:
+    """The next call of this side takes a free id."""
     server = accepting()
     receive(server, line(id=3, do="a") + line(id=5, do="b"))
     id_, ask = server.call("thread_dump", {})
@@ -398,8 +392,8 @@ def test_a_peer_that_counts_as_we_do_confuses_nothing() -> None:
     assert server.call("thread_dump", {})[0] == 9
 
 
-def test_numbers_end_at_what_peers_in_other_languages_have() -> None:
-    """After 2**62 calls a connection is to be renewed."""
+def test_call_ids_end_at_64_bit_limit() -> None:
+    """After 2**62 calls, the connection must be renewed."""
     client = connecting()
     client._next_id = MAX_ID - 1
     assert client.call("ping", {})[0] == MAX_ID - 1
@@ -410,8 +404,8 @@ def test_numbers_end_at_what_peers_in_other_languages_have() -> None:
 # Calls in flight, and calls given up.
 
 
-def test_a_peer_with_too_many_calls_in_flight_loses_its_connection() -> None:
-    """What came before is still good; an answer makes room for another."""
+def test_too_many_calls_in_flight_end_session() -> None:
+    """Earlier messages are valid; an answer frees a slot."""
     server = accepting(calls=2)
     assert len(receive(server, line(id=2, do="a") + line(id=4, do="b"))) == 2
     server.answer(2, {})
@@ -421,16 +415,16 @@ def test_a_peer_with_too_many_calls_in_flight_loses_its_connection() -> None:
         next(events)
 
 
-def test_a_reused_id_counts_once() -> None:
-    """At the limit, a call refused for its id is no reason to hang up."""
+def test_duplicate_id_counts_once() -> None:
+    """A call refused for its id does not exceed the limit."""
     server = accepting(calls=1)
     receive(server, line(id=2, do="a"))
     (event,) = receive(server, line(id=2, do="a"))
     assert isinstance(event, CallRefused)
 
 
-def test_this_side_does_not_ask_for_more_than_the_peer_bears() -> None:
-    """The caller is told to try again, and can after an answer."""
+def test_call_limit_of_peer_is_respected() -> None:
+    """The caller is told to retry, and can after an answer."""
     client = connecting(calls=2)
     client.call("a", {})
     client.call("b", {})
@@ -443,8 +437,8 @@ def test_this_side_does_not_ask_for_more_than_the_peer_bears() -> None:
     assert client.call("c", {})[0] == 6
 
 
-def test_the_answers_of_a_call_given_up_are_late_ones() -> None:
-    """None of them arrives; that of another call does."""
+def test_cancelled_call_answers_are_dropped() -> None:
+    """Answers to other calls arrive."""
     client = connecting()
     client.call("a", {})
     client.call("b", {})
@@ -456,8 +450,8 @@ def test_the_answers_of_a_call_given_up_are_late_ones() -> None:
     assert receive(client, answers) == [AnswerReceived(4, {}, True, None)]
 
 
-def test_a_call_given_up_counts_until_the_peer_answered_it() -> None:
-    """Else a peer that is slow would hang up on a caller with little patience."""
+def test_cancelled_call_counts_until_answered() -> None:
+    """Otherwise a slow peer would disconnect a caller with short timeouts."""
     client, server = connecting(calls=2), accepting(calls=2)
     for _ in range(2):
         id_, ask = client.call("slow", {})
@@ -473,8 +467,8 @@ def test_a_call_given_up_counts_until_the_peer_answered_it() -> None:
     assert receive(server, ask) == [CallReceived(6, "quick", {})]
 
 
-def test_a_full_connection_has_room_for_a_cancel_of_each_call() -> None:
-    """Else it would stay full: only the peer could end what it is busy with."""
+def test_cancel_of_each_call_fits_full_connection() -> None:
+    """Otherwise only the peer could free a slot."""
     client, server = connecting(calls=2), accepting(calls=2)
     asked = [client.call("slow", {}), client.call("slow", {})]
     for id_ in (2, 4):
@@ -498,8 +492,8 @@ def test_a_full_connection_has_room_for_a_cancel_of_each_call() -> None:
 # The stream.
 
 
-def test_what_was_good_before_a_fault_still_arrives() -> None:
-    """Then the session is over."""
+def test_messages_before_fault_arrive() -> None:
+    """The session ends after them."""
     events = accepting().receive_data(line(id=2, do="ping") + b"nonsense\n")
     assert next(events) == CallReceived(2, "ping", {})
     with pytest.raises(RemoteProtocolError, match=r"not JSON: .*nonsense"):
@@ -515,17 +509,17 @@ def test_what_was_good_before_a_fault_still_arrives() -> None:
         ({"depth": 2}, line(id=2, late=[{}]), "deeper than 2 levels"),
     ],
 )
-def test_the_limits_of_a_session_are_those_it_was_given(
+def test_session_limits_are_configurable(
     limits: dict[str, int], data: bytes, complaint: str
 ) -> None:
-    """For late answers as for all others."""
+    """Late answers have the same limits."""
     with pytest.raises(LimitExceededError, match=complaint):
         receive(accepting(**limits), data)
 
 
 @pytest.mark.parametrize("size", [1, 7, 64, 10_000])
-def test_an_overlong_answer_fails_its_call_alone(size: int) -> None:
-    """However it is cut; what is around it is as it was."""
+def test_overlong_answer_fails_only_its_call(size: int) -> None:
+    """For any split of the line; adjacent messages arrive intact."""
     client = connecting(line=100)
     for _ in range(3):
         client.call("x", {})
@@ -552,8 +546,8 @@ def test_an_overlong_answer_fails_its_call_alone(size: int) -> None:
     assert receive(client, line(id=4, finished=True)) == []
 
 
-def test_an_overlong_call_is_refused_alone() -> None:
-    """Its number is free again; the next calls are run."""
+def test_overlong_call_is_refused_alone() -> None:
+    """Its id is free again; later calls run."""
     server = accepting(line=100)
     refused, call = receive(
         server, line(id=2, do="logs", names=["x" * 200]) + line(id=2, do="ping")
@@ -571,7 +565,7 @@ def test_an_overlong_call_is_refused_alone() -> None:
     assert call == CallReceived(2, "ping", {})
 
 
-def test_an_overlong_late_answer_is_dropped() -> None:
+def test_overlong_late_answer_is_dropped() -> None:
     client = connecting(line=100, calls=1)
     id_, _ = client.call("x", {})
     client.forget(id_)
@@ -589,13 +583,13 @@ def test_an_overlong_late_answer_is_dropped() -> None:
         b"x" * 200,
     ],
 )
-def test_an_overlong_line_of_no_known_call_ends_the_session(head: bytes) -> None:
-    """Nobody could be told."""
+def test_overlong_line_of_unknown_call_ends_session(head: bytes) -> None:
+    """No call can fail instead."""
     with pytest.raises(LimitExceededError, match="a line is longer than 100 bytes"):
         receive(accepting(line=100), head)
 
 
-def test_an_overlong_line_that_does_not_end_ends_the_session() -> None:
+def test_overlong_line_without_end_ends_session() -> None:
     client = connecting(line=100, skipped=1000)
     client.call("x", {})
     (failed,) = receive(client, b'{"id":2,"data":"' + b"x" * 500)
@@ -604,8 +598,8 @@ def test_an_overlong_line_that_does_not_end_ends_the_session() -> None:
         receive(client, b"x" * 500)
 
 
-def test_a_stream_may_end_between_messages_only() -> None:
-    """Half a message is a peer that died."""
+def test_end_of_stream_only_between_messages() -> None:
+    """A partial message means that the peer died."""
     session = accepting()
     receive(session, line(id=2, do="ping"))
     session.receive_eof()

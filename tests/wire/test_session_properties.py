@@ -66,10 +66,10 @@ anything = st.lists(
 @example(b'{"id":2,"do":"\\ud800"}\n', None)
 @example(b'{"id":' + b"1" * 400 + b"}\n", None)
 @example(b'{"id":1' + b"0" * 400 + b',"id":2,"do":"x"}\n', None)
-def test_whatever_comes_in_is_an_event_or_a_remote_error(
+def test_any_input_is_event_or_remote_error(
     stream: bytes, data: st.DataObject | None
 ) -> None:
-    """Never another exception, and the same however the stream was cut."""
+    """Never another exception, and the same for any split of the stream."""
 
     def outcome(pieces: list[bytes]) -> tuple[list[Event | None], str]:
         session, events = connecting(), []
@@ -95,8 +95,8 @@ def _comparable(event: Event) -> Any:
 
 
 @given(st.text(st.characters()), st.text(st.characters()))
-def test_any_failure_can_be_said(name: str, message: str) -> None:
-    """Lone surrogates and all."""
+def test_any_failure_is_sendable(name: str, message: str) -> None:
+    """Including lone surrogates."""
     assert failure(CallFailedError(name, message)) == {
         "finished": True,
         "failed": True,

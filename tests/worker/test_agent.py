@@ -85,7 +85,7 @@ class Talk:
 
 @pytest.fixture
 def supervisor(directory: Path) -> Iterator[Supervisor]:
-    """Somebody to connect to."""
+    """A supervisor that agents connect to."""
     supervisor = Supervisor(directory)
     yield supervisor
     supervisor.close()
@@ -122,7 +122,7 @@ def running(directory: Path, **settings: Any) -> Iterator[Running]:
         os.close(end)
 
 
-def test_it_registers_with_all_that_it_is(
+def test_agent_registers_with_its_state(
     directory: Path, supervisor: Supervisor
 ) -> None:
     with running(directory), supervisor.accept() as talk:
@@ -136,7 +136,7 @@ def test_it_registers_with_all_that_it_is(
         }
 
 
-def test_no_state_of_the_application_can_hide_who_it_is(
+def test_application_state_cannot_replace_identity(
     directory: Path, supervisor: Supervisor
 ) -> None:
     with running(directory) as worker:
@@ -150,10 +150,10 @@ def test_no_state_of_the_application_can_hide_who_it_is(
     assert (state["process_id"], state["name"]) == (os.getpid(), "web.3")
 
 
-def test_it_comes_again_with_its_state_of_then(
+def test_agent_reconnects_with_current_state(
     directory: Path, supervisor: Supervisor
 ) -> None:
-    """However often the supervisor goes away, and whatever it does before."""
+    """After any number of disconnects, at any point of the session."""
     with running(directory) as worker:
         for counter in range(1, 5):
             worker.state["counter"] = counter
@@ -164,7 +164,7 @@ def test_it_comes_again_with_its_state_of_then(
             assert talk.welcome()["counter"] == 4
 
 
-def test_it_waits_for_a_supervisor_that_is_not_there_yet(directory: Path) -> None:
+def test_agent_waits_for_missing_supervisor(directory: Path) -> None:
     with running(directory):
         late = Supervisor(directory)
         with late.accept() as talk:
@@ -172,7 +172,7 @@ def test_it_waits_for_a_supervisor_that_is_not_there_yet(directory: Path) -> Non
         late.close()
 
 
-def test_a_refusal_is_no_end(directory: Path, supervisor: Supervisor) -> None:
+def test_agent_retries_after_refusal(directory: Path, supervisor: Supervisor) -> None:
     with running(directory), supervisor.accept() as talk:
         id_ = talk.hear()["id"]
         error = {"class": "NotPermitted", "message": "not you"}
@@ -184,7 +184,7 @@ def test_a_refusal_is_no_end(directory: Path, supervisor: Supervisor) -> None:
 def test_it_answers_while_the_main_thread_is_busy(
     directory: Path, supervisor: Supervisor
 ) -> None:
-    """With where that is; the agent's own thread is in it too."""
+    """With the main thread's stack; the agent's own thread is listed too."""
     answers: list[dict[str, Any]] = []
     is_busy, is_done = threading.Event(), threading.Event()
 
@@ -224,8 +224,8 @@ def test_it_answers_while_the_main_thread_is_busy(
     assert dance["error"]["class"] == "UnknownOperation"
 
 
-def test_a_request_to_stop_is_passed_on_and_then_insisted_on(directory: Path) -> None:
-    """Once each, however often it is asked."""
+def test_stop_request_is_forwarded_then_forced(directory: Path) -> None:
+    """Once each, for any number of requests."""
     with running(directory, stop_timeout=0.2) as worker:
         began = time.monotonic()
         for _ in range(100_000):
@@ -237,7 +237,7 @@ def test_a_request_to_stop_is_passed_on_and_then_insisted_on(directory: Path) ->
     assert worker.stops.empty()
 
 
-def test_a_controller_that_is_gone_is_a_request_to_stop(directory: Path) -> None:
+def test_lost_controller_is_stop_request(directory: Path) -> None:
     lifeline, end = os.pipe()
     worker = Running(directory, lifeline)
     worker.agent.start()
@@ -249,10 +249,10 @@ def test_a_controller_that_is_gone_is_a_request_to_stop(directory: Path) -> None
         os.close(lifeline)
 
 
-def test_signals_stay_with_the_main_thread(
+def test_signals_are_handled_in_main_thread(
     directory: Path, supervisor: Supervisor
 ) -> None:
-    """A handler runs while the agent's thread alone could take the signal."""
+    """Also if only the agent's thread could receive the signal."""
     handled: list[str] = []
     before = signal.signal(
         signal.SIGTERM, lambda *_: handled.append(threading.current_thread().name)
@@ -279,7 +279,7 @@ def test_signals_stay_with_the_main_thread(
     assert handled == ["MainThread"]
 
 
-def test_it_leaves_neither_thread_nor_descriptor() -> None:
+def test_agent_leaks_no_thread_or_descriptor() -> None:
     def descriptors() -> int:
         return len(os.listdir("/proc/self/fd"))
 

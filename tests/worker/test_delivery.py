@@ -1,4 +1,4 @@
-"""Where answers go: to the caller, into a file, into the log."""
+"""Targets of answers: the caller, a file, or the log."""
 
 from __future__ import annotations
 
@@ -49,14 +49,12 @@ async def later() -> Fields:
     return ANSWER
 
 
-async def test_an_answer_without_a_way_is_the_callers() -> None:
+async def test_answer_without_target_goes_to_caller() -> None:
     assert deliver(call_of(), ANSWER) is ANSWER
 
 
 @pytest.mark.parametrize("is_later", [False, True])
-async def test_a_path_gets_the_text_in_a_new_file(
-    tmp_path: Path, is_later: bool
-) -> None:
+async def test_path_receives_text_in_new_file(tmp_path: Path, is_later: bool) -> None:
     path = tmp_path / "threads.txt"
     answer = later() if is_later else ANSWER
 
@@ -68,10 +66,10 @@ async def test_a_path_gets_the_text_in_a_new_file(
 
 
 @pytest.mark.parametrize("kind", ["file", "link", "dangling", "directory", "fifo"])
-async def test_nothing_is_ever_written_over_or_through(
+async def test_existing_file_or_symlink_is_never_written(
     tmp_path: Path, kind: str
 ) -> None:
-    """Whoever may write to the directory does not choose what is written to."""
+    """Other writers of the directory cannot redirect the output."""
     path, other = tmp_path / "threads.txt", tmp_path / "other"
     other.write_text("precious")
     match kind:
@@ -94,7 +92,7 @@ async def test_nothing_is_ever_written_over_or_through(
     assert other.read_text() == "precious"
 
 
-async def test_a_look_that_fails_leaves_no_file(tmp_path: Path) -> None:
+async def test_failed_sample_leaves_no_file(tmp_path: Path) -> None:
     async def fail() -> Fields:
         raise RuntimeError("no")
 
@@ -103,7 +101,7 @@ async def test_a_look_that_fails_leaves_no_file(tmp_path: Path) -> None:
     assert os.listdir(tmp_path) == []
 
 
-async def test_a_log_gets_the_text_below_its_title(
+async def test_log_receives_text_below_title(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     """A title is one line: it cannot forge another."""
@@ -116,12 +114,12 @@ async def test_a_log_gets_the_text_below_its_title(
 
 @pytest.mark.parametrize("value", [7, "", ["x"], {}, True])
 @pytest.mark.parametrize("name", ["path", "log"])
-async def test_a_way_that_is_no_text_is_refused(name: str, value: object) -> None:
+async def test_target_not_string_is_refused(name: str, value: object) -> None:
     with pytest.raises(BadRequestError, match=f"^{name}: expected a nonempty text"):
         check_delivery(call_of("thread_dump", **{name: value}))
 
 
-async def test_a_sample_has_one_of_two_formats() -> None:
+async def test_sample_has_one_of_two_formats() -> None:
     for shape in (None, "json", "text"):
         check_delivery(call_of("memory_sample", format=shape))
     check_delivery(call_of("profile", format="collapsed"))
@@ -129,13 +127,13 @@ async def test_a_sample_has_one_of_two_formats() -> None:
         check_delivery(call_of("memory_sample", format="collapsed"))
 
 
-async def test_a_heap_dump_has_a_path_of_its_own() -> None:
-    """It is not text, and is written as it is found."""
+async def test_heap_dump_has_its_own_path() -> None:
+    """It is not text, and is written while objects are found."""
     assert deliver(call_of("memory_dump", path="/x"), ANSWER) is ANSWER
 
 
 @pytest.mark.parametrize("asked", [None, False, 1, "true"])
-async def test_no_progress_is_sent_unless_asked_for(asked: object) -> None:
+async def test_progress_is_not_sent_by_default(asked: object) -> None:
     call = call_of("memory_sample", progress=asked)
     quiet = without_progress(call)
     quiet.progress({"progress": 0.5})
@@ -143,12 +141,12 @@ async def test_no_progress_is_sent_unless_asked_for(asked: object) -> None:
     assert (quiet.do, quiet.arguments) == (call.do, call.arguments)
 
 
-async def test_progress_is_sent_where_asked_for() -> None:
+async def test_progress_is_sent_when_requested() -> None:
     call = call_of("memory_sample", progress=True)
     assert without_progress(call) is call
 
 
-def test_a_sample_is_json_in_the_form_of_ruby() -> None:
+def test_sample_json_has_ruby_form() -> None:
     group = {"name": "shop", "memory": 2, "count": 1}
     fields = {
         "data": "text",

@@ -1,4 +1,4 @@
-"""Operations that a service adds: names, types, and what is said of them."""
+"""Operations that a service adds: names, types and descriptions."""
 
 from __future__ import annotations
 
@@ -71,7 +71,7 @@ def handlers_with(name: str, function: Callable[..., Any]) -> Handlers:
     return handlers
 
 
-def test_arguments_get_the_types_that_the_function_declares() -> None:
+def test_arguments_have_declared_types() -> None:
     def clear(keys: tuple[str, ...], where: Range, is_deep: bool = False) -> None: ...
 
     handler = handlers_with("clear", clear).find("clear")
@@ -89,7 +89,7 @@ def test_arguments_get_the_types_that_the_function_declares() -> None:
         ({"prefix": "x", "other": 1}, "other: unknown"),
     ],
 )
-def test_what_does_not_fit_is_refused_by_name(
+def test_invalid_argument_is_refused_by_name(
     arguments: dict[str, object], problem: str
 ) -> None:
     handler = handlers_with("stats", stats).find("stats")
@@ -111,7 +111,7 @@ def test_what_does_not_fit_is_refused_by_name(
         (Even, {"number": 3}, "value: odd @ $"),
     ],
 )
-def test_a_value_that_is_none_of_those_allowed_is_refused_by_name(
+def test_value_not_allowed_is_refused_by_name(
     type_: Any, value: object, problem: str
 ) -> None:
     def takes(value: object) -> None: ...
@@ -123,7 +123,7 @@ def test_a_value_that_is_none_of_those_allowed_is_refused_by_name(
     assert str(caught.value) == f"takes: {problem}"
 
 
-def test_a_value_that_is_one_of_those_allowed_is_taken() -> None:
+def test_allowed_value_is_accepted() -> None:
     def takes(
         number: Literal[1, 2], colour: Literal[Colour.RED], truth: Literal[1, True]
     ) -> None: ...
@@ -134,7 +134,7 @@ def test_a_value_that_is_one_of_those_allowed_is_taken() -> None:
     assert bound["truth"] is True
 
 
-def test_all_that_is_wrong_is_said_at_once() -> None:
+def test_all_problems_are_reported_together() -> None:
     handler = handlers_with("stats", stats).find("stats")
     with pytest.raises(BadRequestError) as caught:
         handler.bind({"limit": "x", "other": 1})
@@ -144,7 +144,7 @@ def test_all_that_is_wrong_is_said_at_once() -> None:
     assert "other" in message
 
 
-def test_without_an_annotation_any_value_is_taken() -> None:
+def test_parameter_without_annotation_accepts_any_value() -> None:
     def anything(value) -> object:  # type: ignore[no-untyped-def]  # noqa: ANN001
         return value
 
@@ -156,12 +156,12 @@ def test_without_an_annotation_any_value_is_taken() -> None:
     "name",
     ["", "Stats", "1st", "cache-stats", "cache stats", "x" * 65, "thread_dump", "ping"],
 )
-def test_a_name_that_is_none_or_taken_is_refused(name: str) -> None:
+def test_invalid_or_taken_name_is_refused(name: str) -> None:
     with pytest.raises(SpecError, match="name"):
         Handlers().add(name, stats)
 
 
-def test_what_cannot_be_called_by_name_is_refused() -> None:
+def test_function_not_callable_by_name_is_refused() -> None:
     def positional(value: int, /) -> None: ...
     def rest(*values: int) -> None: ...
     def options(**values: int) -> None: ...
@@ -199,7 +199,7 @@ class Cache:
         (lru_cache(stats), {"prefix": "str", "limit": "int = 3"}, {"prefix": 3}),
     ],
 )
-def test_whatever_can_be_called_has_the_types_that_it_declares(
+def test_any_callable_has_its_declared_types(
     function: Callable[..., Any], parameters: dict[str, str], bad: dict[str, object]
 ) -> None:
     handlers = handlers_with("call", function)
@@ -208,31 +208,31 @@ def test_whatever_can_be_called_has_the_types_that_it_declares(
         handlers.find("call").bind(bad)
 
 
-def test_a_partial_function_is_described_as_what_it_calls() -> None:
+def test_partial_is_described_as_its_function() -> None:
     [found] = handlers_with("stats", partial(stats, "x")).describe()
     assert str(found["description"]).startswith("How full it is.")
 
 
-def test_what_does_not_tell_its_parameters_is_refused() -> None:
+def test_callable_without_signature_is_refused() -> None:
     with pytest.raises(SpecError, match=r"does not declare its parameters|by name"):
         Handlers().add("call", int)
     with pytest.raises(SpecError, match=r"function: .* does not declare"):
         Handlers().add("call", Secretive())
 
 
-def test_an_operation_that_nobody_added_is_unknown() -> None:
+def test_unregistered_operation_is_unknown() -> None:
     with pytest.raises(UnknownOperationError, match="'nothing'"):
         Handlers().find("nothing")
 
 
-def test_it_describes_itself_for_who_wants_to_call_it() -> None:
+def test_operation_describes_itself() -> None:
     [found] = handlers_with("stats", stats).describe()
     assert found["name"] == "stats"
     assert found["parameters"] == {"prefix": "str", "limit": "int = 3"}
     assert str(found["description"]).startswith("How full it is.")
 
 
-def test_the_same_name_again_replaces_what_was_there() -> None:
+def test_same_name_replaces_operation() -> None:
     handlers = handlers_with("stats", stats)
     handlers.add("stats", lambda: 7)
     assert handlers.find("stats").bind({}) == {}
@@ -248,7 +248,7 @@ def test_the_same_name_again_replaces_what_was_there() -> None:
         ({"by": b"hi", "all": [bytearray(b"")]}, {"by": "aGk=", "all": [""]}),
     ],
 )
-def test_a_result_is_made_json(result: object, data: object) -> None:
+def test_result_becomes_json(result: object, data: object) -> None:
     assert to_result("stats", result) == {"data": data}
 
 
@@ -270,9 +270,7 @@ def itself() -> list[Any]:
         (itself(), " is nested too deeply, or in itself"),
     ],
 )
-def test_a_result_that_json_does_not_have_is_named(
-    result: object, problem: str
-) -> None:
+def test_result_not_json_is_named(result: object, problem: str) -> None:
     with pytest.raises(OperationFailedError) as caught:
         to_result("stats", result)
     assert str(caught.value) == (
@@ -280,7 +278,7 @@ def test_a_result_that_json_does_not_have_is_named(
     )
 
 
-def test_bytes_are_base64() -> None:
+def test_bytes_become_base64() -> None:
     def takes(content: bytes) -> None: ...
 
     handler = handlers_with("takes", takes).find("takes")

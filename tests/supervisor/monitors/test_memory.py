@@ -59,7 +59,7 @@ def replace(monitor: MemoryMonitor, worker: FakeWorker) -> FakeWorker:
     return successor
 
 
-async def test_one_within_its_limit_is_left_alone() -> None:
+async def test_worker_within_limit_is_kept() -> None:
     worker = FakeWorker()
     monitor = watching(MemoryMonitor(maximum_size_limit=TEBIBYTE), worker)
 
@@ -78,7 +78,7 @@ def process_status(monitor: MemoryMonitor) -> dict[str, Any]:
     return found
 
 
-async def test_one_over_its_limit_is_restarted() -> None:
+async def test_worker_over_limit_is_restarted() -> None:
     worker = FakeWorker()
     monitor = watching(MemoryMonitor(maximum_size_limit=2**20), worker)
 
@@ -88,7 +88,7 @@ async def test_one_over_its_limit_is_restarted() -> None:
     assert reason.endswith("MiB exceeds maximum_size_limit=1.0 MiB")
 
 
-async def test_only_what_is_ready_is_looked_at() -> None:
+async def test_only_ready_workers_are_sampled() -> None:
     worker = FakeWorker(is_ready=False)
     monitor = watching(MemoryMonitor(maximum_size_limit=2**20), worker)
 
@@ -99,7 +99,7 @@ async def test_only_what_is_ready_is_looked_at() -> None:
     assert process_status(monitor)["current_size"] is None
 
 
-async def test_one_that_is_gone_is_forgotten() -> None:
+async def test_removed_worker_is_forgotten() -> None:
     worker = FakeWorker()
     monitor = watching(MemoryMonitor(maximum_size_limit=2**20), worker)
 
@@ -111,7 +111,7 @@ async def test_one_that_is_gone_is_forgotten() -> None:
     assert monitor.status()["processes"] == {}
 
 
-async def test_a_process_that_vanished_is_skipped() -> None:
+async def test_exited_process_is_skipped() -> None:
     ended = await trio.lowlevel.open_process(["true"])
     await ended.wait()
     worker = FakeWorker(process_id=ended.pid)
@@ -121,8 +121,8 @@ async def test_a_process_that_vanished_is_skipped() -> None:
     assert worker.reasons == []
 
 
-async def test_a_limit_below_the_baseline_costs_one_restart(caplog: Log) -> None:
-    """Said once; the successor is restarted only when it has grown by the threshold."""
+async def test_limit_below_baseline_restarts_once(caplog: Log) -> None:
+    """Logged once; the successor is restarted only after growth by the threshold."""
     caplog.set_level(logging.WARNING)
     first = FakeWorker()
     monitor = watching(MemoryMonitor(maximum_size_limit=2**20), first)
@@ -141,7 +141,7 @@ async def test_a_limit_below_the_baseline_costs_one_restart(caplog: Log) -> None
     )
 
 
-async def test_one_that_grew_too_large_again_is_restarted_again() -> None:
+async def test_worker_growing_again_is_restarted_again() -> None:
     """It had begun well. What others free in this process is less than it grows by."""
     limit = psutil.Process().memory_info().rss + 2**24
     first = FakeWorker(refuses=None)
@@ -161,8 +161,8 @@ async def test_one_that_grew_too_large_again_is_restarted_again() -> None:
     assert len(second.reasons) == 1
 
 
-async def test_many_below_their_baseline_cost_one_restart_each(caplog: Log) -> None:
-    """However long it takes until each of them had its turn."""
+async def test_many_below_baseline_restart_once_each(caplog: Log) -> None:
+    """For any time until each of them was restarted."""
     workers = [FakeWorker(name=f"web.{index}") for index in range(5)]
     monitor = watching(MemoryMonitor(maximum_size_limit=2**20), *workers)
     restarted: list[str] = []
@@ -180,7 +180,7 @@ async def test_many_below_their_baseline_cost_one_restart_each(caplog: Log) -> N
         )
 
 
-async def test_a_total_below_all_baselines_costs_one_restart_each(caplog: Log) -> None:
+async def test_total_below_baselines_restarts_once_each(caplog: Log) -> None:
     workers = [FakeWorker(name=f"web.{index}") for index in range(3)]
     monitor = watching(MemoryMonitor(total_size_limit=2**20), *workers)
     restarts = 0
@@ -195,7 +195,7 @@ async def test_a_total_below_all_baselines_costs_one_restart_each(caplog: Log) -
     assert caplog.text.count("no restart of a worker would help") == 1
 
 
-async def test_a_restart_that_fails_is_said_and_tried_again(caplog: Log) -> None:
+async def test_failed_restart_is_logged_and_retried(caplog: Log) -> None:
     worker = FakeWorker(refuses=UnavailableError("everything is being stopped"))
     monitor = watching(MemoryMonitor(maximum_size_limit=2**20), worker)
 
@@ -206,8 +206,8 @@ async def test_a_restart_that_fails_is_said_and_tried_again(caplog: Log) -> None
     assert "web.0: restart failed: everything is being stopped" in caplog.text
 
 
-async def test_one_is_replaced_at_a_time() -> None:
-    """The next is looked at in the next run."""
+async def test_restarts_one_worker_per_run() -> None:
+    """The next worker is checked in the next run."""
     workers = [FakeWorker(name=f"web.{index}") for index in range(3)]
     monitor = watching(MemoryMonitor(maximum_size_limit=2**20), *workers)
 
@@ -219,8 +219,8 @@ async def test_one_is_replaced_at_a_time() -> None:
     assert [len(worker.reasons) for worker in workers] == [1, 1, 0]
 
 
-async def test_growth_is_a_leak_after_so_many_new_maxima() -> None:
-    """This very process grows by 64 MiB before each sample."""
+async def test_growth_over_new_maxima_is_leak() -> None:
+    """This process grows by 64 MiB before each sample."""
     worker = FakeWorker()
     monitor = watching(MemoryMonitor(increase_limit=3), worker)
     leaked = []
@@ -235,7 +235,7 @@ async def test_growth_is_a_leak_after_so_many_new_maxima() -> None:
     )
 
 
-async def test_over_the_total_the_largest_private_one_goes(large_process: int) -> None:
+async def test_total_exceeded_restarts_largest_private(large_process: int) -> None:
     small, large = FakeWorker(), FakeWorker(name="web.1", process_id=large_process)
     limit = 110 * 2**20
     monitor = watching(MemoryMonitor(total_size_limit=limit), small, large)
@@ -252,7 +252,7 @@ async def test_over_the_total_the_largest_private_one_goes(large_process: int) -
     assert total > limit
 
 
-async def test_the_total_is_measured_as_the_policy_says(large_process: int) -> None:
+async def test_total_is_measured_by_policy(large_process: int) -> None:
     monitor = watching(
         MemoryMonitor(total_size_limit=TEBIBYTE),
         FakeWorker(),
@@ -270,8 +270,8 @@ async def test_the_total_is_measured_as_the_policy_says(large_process: int) -> N
     assert status["total_size"] == private + shared
 
 
-async def test_a_host_short_of_memory_costs_the_largest_worker(caplog: Log) -> None:
-    """Once; where that did not help, it is said that nothing does."""
+async def test_host_low_on_memory_restarts_largest_worker(caplog: Log) -> None:
+    """Once; if that did not help, the log says that no restart will."""
     worker = FakeWorker()
     monitor = watching(MemoryMonitor(free_size_minimum=2**60), worker)
     await monitor.run_once()
@@ -288,8 +288,8 @@ async def test_a_host_short_of_memory_costs_the_largest_worker(caplog: Log) -> N
     assert record.getMessage().endswith("no restart of a worker would help")
 
 
-async def test_without_a_total_nobody_pays_for_it(large_process: int) -> None:
-    """The private part takes the kernel a walk over all pages."""
+async def test_without_total_private_memory_is_not_read(large_process: int) -> None:
+    """Reading it makes the kernel walk all pages."""
     worker = FakeWorker(process_id=large_process)
     monitor = watching(MemoryMonitor(maximum_size_limit=TEBIBYTE), worker)
 
@@ -316,7 +316,7 @@ async def test_without_a_total_nobody_pays_for_it(large_process: int) -> None:
         ("increase_limit", 0.5, "expected a whole number, got 0.5"),
     ],
 )
-def test_a_mistake_is_said_by_field(field: str, value: object, problem: str) -> None:
+def test_invalid_option_is_named(field: str, value: object, problem: str) -> None:
     settings: dict[str, Any] = {field: value}
 
     with pytest.raises(SpecError) as caught:
@@ -325,7 +325,7 @@ def test_a_mistake_is_said_by_field(field: str, value: object, problem: str) -> 
     assert str(caught.value) == f"{field}: {problem}"
 
 
-def test_a_monitor_is_named_after_its_class() -> None:
+def test_monitor_name_is_its_class() -> None:
     class HTTPWatch2(Monitor):
         pass
 
