@@ -271,6 +271,7 @@ BOUNDS: dict[tuple[type, str], st.SearchStrategy[Any]] = {
         for type_ in (w.MemorySample, w.GarbageProfile, w.Profile, w.Doctor)
     },
     (info.WorkerRecord, "generation"): st.integers(1, 2**63 - 1),
+    (info.WorkerStatus, "generation"): st.integers(1, 2**63 - 1),
 }
 
 
