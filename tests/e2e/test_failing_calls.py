@@ -260,7 +260,7 @@ def test_controller_survives_real_limit(
             told = serving.wait_event(since=since, event="shortage")
             assert name in told["problem"]
             if limit == resource.RLIMIT_NOFILE:
-                serving.wait_line("not counted as failed")
+                serving.wait_line("not counted as a failure")
                 # Several probes, which would be too many failures in a row.
                 serving.until(lambda: attempts(serving) > 5, "starts that fail")
         finally:

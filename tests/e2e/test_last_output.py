@@ -6,7 +6,13 @@ import os
 import signal
 from contextlib import suppress
 
-from tests.kits.serving import PATIENCE, Serving, describe, open_serving, wait_gone
+from tests.kits.serving import (
+    PATIENCE,
+    find_guardian,
+    guardian_of,
+    open_serving,
+    wait_gone,
+)
 
 SERVICE = """
 import sys
@@ -38,14 +44,6 @@ application = Application(
 CLEANED = ("worker-cleaned", "chatty-cleaned", "quiet-cleaned")
 
 
-def guardian_of(serving: Serving) -> int:
-    """Return the pid of the guardian; 0 if there is none at the moment."""
-    for process_id in serving.process_ids():
-        if "process.guardian" in describe(process_id):
-            return process_id
-    return 0
-
-
 def pipes_of(process_id: int) -> int:
     """Return the number of pipes that a process has open."""
     found = 0
@@ -63,7 +61,7 @@ def test_killed_controller_output_during_clean_up_is_kept() -> None:
         old = guardian_of(serving)
         os.kill(old, signal.SIGKILL)
         wait_gone([old])
-        serving.until(lambda: guardian_of(serving), "another one")
+        serving.until(lambda: find_guardian(serving), "another one")
         # Two for each of the four processes, one of ours, and its own input.
         serving.until(lambda: pipes_of(guardian_of(serving)) >= 10, "its pipes")
 

@@ -97,7 +97,8 @@ def test_scale_and_reload_check_descriptors_before_start() -> None:
         resource.prlimit(serving.process.pid, resource.RLIMIT_NOFILE, (120, 120))
         done = serving.cli("scale", "worker=60")
         assert done.returncode == 1, done.stderr
-        assert "60 workers need 424 file descriptors" in done.stderr
+        assert "too few file descriptors for 60 workers" in done.stderr
+        assert "need 424 each, RLIMIT_NOFILE is 120" in done.stderr
         assert "RLIMIT_NOFILE is 120" in done.stderr
         serving.edit(ISSUE_SERVICE.replace("count=4", "count=50"))
         done = serving.cli("reload")

@@ -14,7 +14,6 @@ from tests.kits.serving import PATIENCE, Serving, open_serving
 SERVICE = """
 import asyncio, ctypes, multiprocessing, os, sqlite3, subprocess, sys, threading, time
 
-import numpy
 import trio
 from trio_supervisor import Application, Command, Service, SyncWorker, Worker
 
@@ -38,9 +37,12 @@ def again(do):
         thread.join()
     return run
 
-matrix = numpy.ones((200, 200))
+# Threads of OpenBLAS would spin for 0.1 s after each product, on all processors.
+os.environ["OPENBLAS_THREAD_TIMEOUT"] = "4"
 
 def multiply() -> None:
+    import numpy  # in one worker only: the memory of the others is sampled faster
+    matrix = numpy.ones((200, 200))
     assert (matrix @ matrix)[0, 0] == 200
 
 class Poll(ctypes.Structure):

@@ -8,7 +8,13 @@ import signal
 import time
 from pathlib import Path
 
-from tests.kits.serving import PATIENCE, Serving, describe, open_serving, wait_gone
+from tests.kits.serving import (
+    PATIENCE,
+    find_guardian,
+    guardian_of,
+    open_serving,
+    wait_gone,
+)
 
 STOP_TIMEOUT = 4.0
 SUPERVISOR_STOP_TIMEOUT = 5.0
@@ -101,21 +107,6 @@ def ended_at(directory: Path, name: str) -> float:
     """Return when the worker's code was asked to stop [s, monotonic]."""
     when: float = json.loads((directory / f"ended-{name}").read_text())
     return when
-
-
-def find_guardian(serving: Serving) -> int | None:
-    """Return the guardian process, or None."""
-    for process_id in serving.process_ids():
-        if "trio_supervisor.process.cleanup.guardian" in describe(process_id):
-            return process_id
-    return None
-
-
-def guardian_of(serving: Serving) -> int:
-    """Return the guardian process, which must exist."""
-    found = find_guardian(serving)
-    assert found is not None
-    return found
 
 
 def test_killed_controller_leaves_nothing() -> None:

@@ -133,7 +133,7 @@ def test_denied_calls_are_events_and_change_nothing(serving: Serving) -> None:
     denied = serving.wait_event(event="denied", name="weak.0", operation="restart")
 
     assert denied["level"] == "warning"
-    assert "not permitted to call 'restart'" in denied["message"]
+    assert "call of 'restart' denied" in denied["message"]
     found = serving.wait_events(2, event="denied", name="weak.0", operation="restart")
     assert [event["count"] for event in found] == [1, 2]
     victim = serving.worker("victim.0")

@@ -39,6 +39,7 @@ from trio_supervisor.errors import (
     NoSupervisorError,
     UnavailableError,
 )
+from trio_supervisor.process.cleanup import guardian as guardian_module
 
 PACKAGE_DIRECTORY = Path(trio_supervisor.__file__).parents[1]
 PATIENCE = 60.0
@@ -119,6 +120,21 @@ def describe(process_id: int) -> str:
     except OSError:
         words = []
     return f"process {process_id} ({b' '.join(words).decode()})"
+
+
+def find_guardian(serving: Serving) -> int | None:
+    """Return the pid of the guardian process, or None if there is none now."""
+    for process_id in serving.process_ids():
+        if guardian_module.__name__ in describe(process_id):
+            return process_id
+    return None
+
+
+def guardian_of(serving: Serving) -> int:
+    """Return the pid of the guardian process, which must exist."""
+    guardian = find_guardian(serving)
+    assert guardian is not None, "there is no guardian"
+    return guardian
 
 
 def is_alive(process_id: int) -> bool:
