@@ -65,7 +65,7 @@ def test_probe_answered_by_other_worker_does_not_count(serving: Serving) -> None
 
 
 def test_probe_answered_by_other_process_does_not_count(serving: Serving) -> None:
-    serving.wait_line("guest.0: tcp://")
+    serving.wait_line("guest.0: probe tcp://")
     guest = serving.worker("guest.0")
     assert guest["state"] == "starting"
     assert "is answered by " in guest["status"]
