@@ -12,6 +12,7 @@ from tests.kits.places import KITS, ROOT
 CASES = KITS / "heap_dump_cases.py"
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(sys.platform != "linux", reason="/proc")
 def test_heap_dumps() -> None:
     done = subprocess.run(
