@@ -8,8 +8,8 @@ from attrs import define, field
 
 from trio_supervisor.application import checks
 from trio_supervisor.application.fields import checked_later, documented, option
-from trio_supervisor.application.options import ServiceOptions
 from trio_supervisor.application.probe import Probe, probe_or_none
+from trio_supervisor.application.process_options import ProcessOptions
 from trio_supervisor.errors import SpecError
 from trio_supervisor.policy.secrets import hide_words
 
@@ -25,7 +25,7 @@ _STABLE_FOR: Final = 1.0
     on_setattr=[],
     field_transformer=checked_later,
 )
-class Command(ServiceOptions):
+class Command(ProcessOptions):
     """A named group of identical processes that run any program.
 
     It is ready when everything that was configured says so: its own ``READY=1``

@@ -236,18 +236,6 @@ class ServiceOptions(Checked):
             "Environment variables to add to those of the controller, or to replace."
         ),
     )
-    nice: int | None = field(
-        default=None,
-        converter=checks.integer_or_none,
-        metadata=option(
-            "Scheduling priority (niceness) of a worker and of all processes that it "
-            "starts; a lower value means more processor time. A value below that of "
-            "the controller needs CAP_SYS_NICE, or RLIMIT_NICE of at least 20 minus "
-            "the value. `None` inherits the controller's.",
-            least=-20,
-            most=19,
-        ),
-    )
     directory: str | None = field(
         default=None,
         converter=checks.path_or_none,

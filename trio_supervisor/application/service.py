@@ -9,7 +9,7 @@ from attrs import define, field
 
 from trio_supervisor.application import checks
 from trio_supervisor.application.fields import checked_later, documented, option
-from trio_supervisor.application.options import ServiceOptions
+from trio_supervisor.application.process_options import ProcessOptions
 from trio_supervisor.application.target import check_target
 
 Backend: TypeAlias = Literal["trio", "asyncio", "sync"]
@@ -24,7 +24,7 @@ StartMethod: TypeAlias = Literal["fork_server", "exec"]
     on_setattr=[],
     field_transformer=checked_later,
 )
-class Service(ServiceOptions):
+class Service(ProcessOptions):
     """A named group of identical worker processes that run one Python function.
 
     Example::

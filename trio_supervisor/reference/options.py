@@ -24,7 +24,7 @@ from trio_supervisor.application.fields import (
     options_of,
     unit_of,
 )
-from trio_supervisor.application.options import ServiceOptions
+from trio_supervisor.application.process_options import ProcessOptions
 from trio_supervisor.policy.restart import Backoff
 from trio_supervisor.reference import markdown
 
@@ -58,7 +58,7 @@ def _sections() -> Iterator[str]:
     yield from _section("Group", Group, "Services that are restarted together.")
     yield from _section(
         "Service and Command",
-        ServiceOptions,
+        ProcessOptions,
         "Options that [Service](#service) and [Command](#command) share.",
     )
     yield from _section(
@@ -66,7 +66,7 @@ def _sections() -> Iterator[str]:
         Service,
         "A named group of identical worker processes that run one Python function. "
         "Has these options and those of [Service and Command](#service-and-command).",
-        _differs_from(ServiceOptions),
+        _differs_from(ProcessOptions),
     )
     yield from _section(
         "Command",
@@ -74,7 +74,7 @@ def _sections() -> Iterator[str]:
         "A named group of identical processes that run any program. Has these options "
         "and those of [Service and Command](#service-and-command); where an option is "
         "in both tables, this one holds.",
-        _differs_from(ServiceOptions),
+        _differs_from(ProcessOptions),
     )
     yield from _section(
         "Listen", Listen, "An address that the controller listens on for a service."

@@ -21,6 +21,7 @@ from trio_supervisor.process.groups import IS_LINUX
 from trio_supervisor.process.repeated_failures import RepeatedFailures
 from trio_supervisor.process.shortage import shortage_of, text_of
 from trio_supervisor.process.sockets.port_conflict import conflicting_listener
+from trio_supervisor.process.spawn.attributes import ProcessAttributes
 from trio_supervisor.process.spawn.environment import PROCESS_VARIABLE
 from trio_supervisor.process.spawn.helper import open_helper
 from trio_supervisor.process.threads import run_in_thread
@@ -76,6 +77,10 @@ class _Prober:
 
     _command: Command
     _environment: Mapping[str, str]
+    _attributes: ProcessAttributes = field(init=False)
+
+    def __attrs_post_init__(self) -> None:
+        self._attributes = ProcessAttributes.of(self._command)
 
     async def __call__(self, child: Child, process: Process) -> None:
         command = self._command
@@ -223,7 +228,7 @@ class _Prober:
         target.place = None
         match probe.kind:
             case "command":
-                return await _run(target, probe, self._environment)
+                return await _run(target, probe, self._environment, self._attributes)
             case "tcp":
                 return await _connect(target, probe.host, probe.port)
             case "http":
@@ -235,9 +240,16 @@ def _fault_of(probe: Probe, option: str) -> Fault:
     return Fault(f"{option} probe {probe} failed {times}", f"{option}.failures")
 
 
-async def _run(target: _Target, probe: Probe, environment: Mapping[str, str]) -> bool:
+async def _run(
+    target: _Target,
+    probe: Probe,
+    environment: Mapping[str, str],
+    attributes: ProcessAttributes,
+) -> bool:
     try:
-        async with open_helper(probe.arguments, environment=environment) as process:
+        async with open_helper(
+            probe.arguments, environment=environment, attributes=attributes
+        ) as process:
             return await process.wait() == 0
     except OSError as exc:
         _raise_shortage(exc)

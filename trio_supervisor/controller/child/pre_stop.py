@@ -9,6 +9,7 @@ import trio
 from attrs import frozen
 
 from trio_supervisor.process.child import Process, describe_exit
+from trio_supervisor.process.spawn.attributes import NO_ATTRIBUTES, ProcessAttributes
 from trio_supervisor.process.spawn.helper import open_helper
 from trio_supervisor.tasks import open_nursery
 
@@ -22,13 +23,17 @@ class PreStopCommand:
     _arguments: tuple[str, ...]
     _environment: Mapping[str, str]
     _directory: str | None
+    _attributes: ProcessAttributes = NO_ATTRIBUTES
 
     async def __call__(self, process: Process) -> None:
         """Run the command until it exits; if cancelled, stop it."""
         environment = {**self._environment, "MAINPID": str(process.pid)}
         try:
             async with open_helper(
-                self._arguments, environment=environment, directory=self._directory
+                self._arguments,
+                environment=environment,
+                directory=self._directory,
+                attributes=self._attributes,
             ) as helper:
                 await self._run(process, helper)
         except OSError as exc:

@@ -27,6 +27,7 @@ from trio_supervisor.errors import SpecError
 from trio_supervisor.process.cleanup.stopping import PreStop, StopPlan
 from trio_supervisor.process.groups import IS_LINUX
 from trio_supervisor.process.sockets.sockets import SocketSet
+from trio_supervisor.process.spawn.attributes import ProcessAttributes
 from trio_supervisor.process.spawn.boot import pickle_source
 from trio_supervisor.process.spawn.code_source import Pickled, Reference
 from trio_supervisor.process.spawn.environment import (
@@ -200,7 +201,12 @@ class Launchers:
         environment = self.context.child_environment(
             {NAME_VARIABLE: f"{service.name}.{index}", **service.environment}
         )
-        return PreStopCommand(service.pre_stop, environment, service.directory)
+        return PreStopCommand(
+            service.pre_stop,
+            environment,
+            service.directory,
+            ProcessAttributes.of(service),
+        )
 
 
 @frozen(kw_only=True)

@@ -6,7 +6,7 @@ import logging
 import os
 import pickle
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from typing import Final
 
@@ -28,6 +28,7 @@ from trio_supervisor.process.output.hub import ChildOutput
 from trio_supervisor.process.repeated_failures import RepeatedFailures
 from trio_supervisor.process.shortage import text_of
 from trio_supervisor.process.sockets.sockets import SocketSet
+from trio_supervisor.process.spawn.attributes import NO_ATTRIBUTES, ProcessAttributes
 from trio_supervisor.process.spawn.boot import NO_MONITORS, SupervisorBoot, WorkerBoot
 from trio_supervisor.process.spawn.code_source import Pickled, Reference, shown_path
 from trio_supervisor.process.spawn.documents import interpreter_flags, open_document
@@ -38,6 +39,7 @@ from trio_supervisor.process.spawn.environment import (
 from trio_supervisor.process.spawn.exec import spawn_exec
 from trio_supervisor.process.spawn.fork_client import ForkClient
 from trio_supervisor.process.spawn.generation_code import CodeLostError
+from trio_supervisor.process.spawn.refused import AttributeRefusedError
 from trio_supervisor.process.threads import run_in_thread
 
 logger = logging.getLogger(__name__)
@@ -65,6 +67,7 @@ class CommandLauncher:
     async def __call__(self, incarnation: int) -> ChildProcess:
         """Start one."""
         command, context = self._command, self._context
+        attributes = ProcessAttributes.of(command)
         additions = {
             NAME_VARIABLE: self._plan.name,
             PROCESS_VARIABLE: self._plan.mark(incarnation),
@@ -91,7 +94,8 @@ class CommandLauncher:
                 listen=listen,
                 stdout=stdout,
                 stderr=stderr,
-                prepare=_prioritize(command.nice),
+                prepare=attributes.prepare,
+                own=attributes.own,
             )
             context.started(output, process, self._plan, incarnation)
             if channel is not None:
@@ -126,7 +130,7 @@ class PythonLauncher:
         environment: Mapping[str, str],
         descriptors: Sequence[int],
         output: ChildOutput | None = None,
-        nice: int | None = None,
+        attributes: ProcessAttributes = NO_ATTRIBUTES,
     ) -> ChildProcess:
         """Start one, which gets *boot* and *descriptors*, and writes into *output*."""
         streams = output.descriptors if output is not None else None
@@ -141,8 +145,11 @@ class PythonLauncher:
                     descriptors=descriptors,
                     streams=streams,
                     runs_application=isinstance(boot, WorkerBoot),
-                    prepare=_prioritize(nice),
+                    prepare=attributes.prepare,
+                    own=attributes.own,
                 )
+            except AttributeRefusedError:
+                raise  # exec would be refused as well
             except CodeLostError as exc:
                 if not isinstance(boot, SupervisorBoot):
                     raise
@@ -164,7 +171,8 @@ class PythonLauncher:
                 inherit=[document, *descriptors],
                 stdout=stdout,
                 stderr=stderr,
-                prepare=_prioritize(nice),
+                prepare=attributes.prepare,
+                own=attributes.own,
             )
         if problem:
             self._trouble.failed(problem, logging.WARNING)
@@ -227,7 +235,11 @@ class WorkerLauncher:
                 descriptors.append(stack.enter_context(box).descriptor)
             descriptors += listen.values()
             process = await self._python.start(
-                boot, environment, descriptors, output, service.nice
+                boot,
+                environment,
+                descriptors,
+                output,
+                ProcessAttributes.of(service),
             )
             context.started(output, process, self._plan, incarnation)
             context.listen(process, channel)
@@ -313,23 +325,6 @@ class SupervisorLauncher:
         """Return our end of the stream to the last one, once; the taker closes it."""
         control, self._control = self._control, None
         return control
-
-
-def _prioritize(nice: int | None) -> Callable[[int], None] | None:
-    """Return what gives a process the priority *nice* before its code runs."""
-    if nice is None:
-        return None
-
-    def prepare(process_id: int) -> None:
-        try:
-            os.setpriority(os.PRIO_PROCESS, process_id, nice)
-        except ProcessLookupError:
-            pass  # it was killed, which is noticed soon
-        except PermissionError as exc:
-            problem = f"{exc.strerror} to set nice={nice} (it needs CAP_SYS_NICE)"
-            raise PermissionError(exc.errno, problem) from None
-
-    return prepare
 
 
 def _directory() -> str:

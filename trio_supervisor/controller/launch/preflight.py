@@ -9,6 +9,8 @@ from trio_supervisor.application import Application
 from trio_supervisor.application.requirements import requirements_of
 from trio_supervisor.errors import SpecError
 from trio_supervisor.process.preflight import problems_of, without_removed
+from trio_supervisor.process.spawn.attribute_trial import refused_attributes
+from trio_supervisor.process.spawn.attributes import ProcessAttributes
 from trio_supervisor.process.threads import run_in_thread
 
 
@@ -35,11 +37,27 @@ async def check_startable(
     if were_started:
         found = without_removed(found)
     problems = await _priority_problems(application, names)
+    problems += await _attribute_problems(application, names)
     if found:
         # In a thread: a path may be on a disk, or a network, that is slow.
         problems += await run_in_thread(problems_of, found, environment)
     if problems:
         raise SpecError.of(problems)
+
+
+async def _attribute_problems(
+    application: Application, names: Collection[str]
+) -> list[SpecError]:
+    """Return an error for each attribute of a process that the system refuses."""
+    return [
+        SpecError(
+            f"{application.path(service.name)}.{refused.option}",
+            f"{service.name}: {refused}",
+        )
+        for service in application.services
+        if service.name in names
+        for refused in await refused_attributes(ProcessAttributes.of(service))
+    ]
 
 
 async def _priority_problems(

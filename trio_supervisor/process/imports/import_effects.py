@@ -2,7 +2,7 @@
 
 The fork server must keep working after an import has changed signals, timers, limits or
 descriptors. A forked worker must find all of these as if it had run the import itself.
-Other state (working directory, umask, locale, hooks of `sys`, warning filters …) does
+Other state (working directory, locale, hooks of `sys`, warning filters …) does
 not disturb the server and is copied by the fork.
 """
 
@@ -58,6 +58,7 @@ class StateBeforeImport:
         self.directory = _directory()
         self.streams = {number: identity(number) for number in (0, 1, 2)}
         self.limits = {limit: resource.getrlimit(limit) for limit in _LIMITS}
+        self.umask = _umask()
 
 
 class ImportEffects:
@@ -85,6 +86,8 @@ class ImportEffects:
             if now[0] != before.limits[limit][0] or limit in hard
         }
         """Limits that it has changed: the previous and the requested values."""
+        self._umask = now if (now := _umask()) != before.umask else None
+        """The umask that it has set; None: it has not changed it."""
         self._timers = {timer: signal.getitimer(timer) for timer in _TIMERS}
         self._wakeup = -1
         self._on_terminate: Any = signal.SIG_DFL
@@ -161,6 +164,8 @@ class ImportEffects:
         signal.signal(signal.SIGTERM, self._on_terminate)
         with suppress(ValueError, OSError):  # its descriptor may be closed
             signal.set_wakeup_fd(self._wakeup)
+        if self._umask is not None:  # the service may have one of its own
+            posix.umask(self._umask)
         for limit, (_, wanted) in self._limits.items():
             with suppress(ValueError, OSError):
                 resource.setrlimit(limit, wanted)
@@ -192,6 +197,13 @@ def _set_soft_limit(limit: int, soft: int) -> None:
     if soft != now:
         with suppress(ValueError, OSError):
             resource.setrlimit(limit, (soft, hard))
+
+
+def _umask() -> int:
+    """Return the umask, which can only be read by setting it."""
+    found = posix.umask(0o077)
+    posix.umask(found)
+    return found
 
 
 def _thread_count() -> int:

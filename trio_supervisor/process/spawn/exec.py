@@ -16,6 +16,7 @@ from attrs import evolve, frozen
 
 from trio_supervisor.process.child import ChildProcess
 from trio_supervisor.process.spawn import exec_wrapper
+from trio_supervisor.process.spawn.refused import AttributeRefusedError
 from trio_supervisor.process.spawn.signal_dispositions import ignored_signals
 from trio_supervisor.process.threads import run_in_thread
 
@@ -34,6 +35,7 @@ async def spawn_exec(
     stderr: int | None = None,
     new_session: bool = False,
     prepare: Callable[[int], None] | None = None,
+    own: str = "",
 ) -> ChildProcess:
     """Start *command* and return its process, which the caller has to stop.
 
@@ -54,8 +56,11 @@ async def spawn_exec(
         new_session: Whether it also becomes the leader of a session.
         prepare: Called in a thread with the process id before the program runs, for
             what must hold from its first instruction on. Uses `exec_wrapper`.
+        own: What the process sets itself before the program runs: see
+            `exec_wrapper.take_settings`.
 
     Raises:
+        AttributeRefusedError: the system refuses one of *own*.
         OSError: the program cannot be started: not found, not executable, an argument
             or a variable with a NUL character …
     """
@@ -69,11 +74,11 @@ async def spawn_exec(
         new_session=new_session,
     )
     # In a thread: exec reads the program from a disk that may be slow.
-    if not (listen or prepare or ignored_signals()):
+    if not (listen or prepare or own or ignored_signals()):
         return await run_in_thread(launch.start)
     if listen and inherit:
         raise ValueError("listen cannot be combined with inherit")
-    return await run_in_thread(_start_by_wrapper, launch, listen or {}, prepare)
+    return await run_in_thread(_start_by_wrapper, launch, listen or {}, prepare, own)
 
 
 @frozen(kw_only=True)
@@ -143,6 +148,7 @@ def _start_by_wrapper(
     launch: _Launch,
     listen: Mapping[str, int],
     prepare: Callable[[int], None] | None,
+    own: str,
 ) -> ChildProcess:
     """Start it through `exec_wrapper`, and wait until that has executed the program."""
     with ExitStack() as stack:
@@ -151,7 +157,7 @@ def _start_by_wrapper(
         reading, writing = os.pipe()
         report = stack.enter_context(open(reading, "rb"))
         try:
-            process = _by_wrapper(launch, listen, writing, theirs.fileno()).start()
+            process = _by_wrapper(launch, listen, own, writing, theirs.fileno()).start()
         finally:
             os.close(writing)
         theirs.close()
@@ -168,7 +174,11 @@ def _start_by_wrapper(
     if not problem:
         return process
     _reap(process)
-    raise OSError(int(problem), os.strerror(int(problem)), launch.command[0])
+    number, _, option = problem.decode().partition(" ")
+    reason = os.strerror(int(number))
+    if option:
+        raise AttributeRefusedError(option.partition("=")[0], option, reason)
+    raise OSError(int(number), reason, launch.command[0])
 
 
 def _reap(process: ChildProcess) -> None:
@@ -177,7 +187,11 @@ def _reap(process: ChildProcess) -> None:
 
 
 def _by_wrapper(
-    launch: _Launch, listen: Mapping[str, int], report: int, permission: int
+    launch: _Launch,
+    listen: Mapping[str, int],
+    own: str,
+    report: int,
+    permission: int,
 ) -> _Launch:
     environment = dict(launch.environment)
     if listen:
@@ -193,6 +207,7 @@ def _by_wrapper(
         str(permission),
         ",".join(map(str, listen.values())),
         "-" if locale is None else f"={locale}",
+        own,
     ]
     return evolve(
         launch,

@@ -1,4 +1,4 @@
-"""Set up socket activation and default signal dispositions, then execute a program.
+"""Set up sockets, signal dispositions and attributes, then execute a program.
 
 Run by path, in the new process: ``LISTEN_PID`` of sd_listen_fds(3) is its own number,
 and only a process itself can reset its signal dispositions. Not a shell script: a shell
@@ -9,6 +9,7 @@ every such program.
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import os
 import sys
@@ -23,9 +24,10 @@ def main(arguments: list[str]) -> None:
     Args:
         arguments: A pipe that receives the errno of a failure; a socket that sends the
             permission to execute the program; the descriptors in order, separated by
-            commas; the original LC_CTYPE as ``=VALUE``, or ``-``; and the command.
+            commas; the original LC_CTYPE as ``=VALUE``, or ``-``; the settings: see
+            `take_settings`; and the command.
     """
-    report, permission, sources, locale, *command = arguments
+    report, permission, sources, locale, settings, *command = arguments
     # First moved above the final numbers; exec closes all of these copies.
     numbers = [int(source) for source in sources.split(",") if source]
     first_free = FIRST + len(numbers)
@@ -44,10 +46,51 @@ def main(arguments: list[str]) -> None:
             os.environ["LISTEN_PID"] = str(os.getpid())
         _restore_locale(locale)
         _restore_signals()
+        take_settings(settings)
         os.execvp(command[0], command)
+    except SettingError as exc:
+        os.write(pipe, f"{exc.errno} {exc.filename}".encode())
+        os._exit(127)
     except OSError as exc:
         os.write(pipe, str(exc.errno).encode())
         os._exit(127)
+
+
+class SettingError(OSError):
+    """The system refuses a setting, which is its ``filename``."""
+
+
+def take_settings(settings: str) -> None:
+    """Set what only a process itself can set.
+
+    Args:
+        settings: Words such as ``umask=18`` and ``no_new_privileges=1``.
+
+    Raises:
+        SettingError: the system refuses one.
+    """
+    for word in settings.split():
+        name, _, value = word.partition("=")
+        try:
+            _SETTERS[name](value)
+        except OSError as exc:
+            raise SettingError(exc.errno, exc.strerror, word) from None
+
+
+def _gain_no_privileges(_value: str) -> None:
+    import ctypes  # slow to import, and only needed for this setting
+
+    libc = ctypes.CDLL(None, use_errno=True)
+    # Source: PR_SET_NO_NEW_PRIVS of linux/prctl.h, Linux 3.5.
+    if not hasattr(libc, "prctl") or libc.prctl(38, 1, 0, 0, 0):
+        number = ctypes.get_errno() or errno.ENOSYS
+        raise OSError(number, os.strerror(number))
+
+
+_SETTERS = {
+    "umask": lambda value: os.umask(int(value)),
+    "no_new_privileges": _gain_no_privileges,
+}
 
 
 def _restore_locale(locale: str) -> None:

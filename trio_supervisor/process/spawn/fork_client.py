@@ -77,6 +77,7 @@ class ForkClient:
         streams: tuple[int, int] | None = None,
         runs_application: bool = True,
         prepare: Callable[[int], None] | None = None,
+        own: str = "",
     ) -> ChildProcess:
         """Fork a child, and return its process, which the caller has to stop.
 
@@ -91,6 +92,7 @@ class ForkClient:
             runs_application: Whether the changes of the import (signals, limits …)
                 apply to it.
             prepare: Called with the process id before the child calls *entry*.
+            own: What the child sets itself: see `exec_wrapper.take_settings`.
 
         Raises:
             CodeLostError: server and standby were lost, and the files have changed.
@@ -103,6 +105,7 @@ class ForkClient:
             boot,
             has_streams=streams is not None,
             runs_application=runs_application,
+            own=own,
         )
         descriptors = [*(streams or ()), *descriptors]
         self._keeper.want()

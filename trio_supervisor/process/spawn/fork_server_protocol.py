@@ -72,6 +72,8 @@ class ForkSpec(NamedTuple):
     """Whether the first two descriptors are its standard output and error."""
     runs_application: bool = True
     """Whether the changes of the import (signals, limits …) apply to it."""
+    own: str = ""
+    """What the child sets itself: see `exec_wrapper.take_settings`."""
 
 
 class ForkServerPlan(NamedTuple):

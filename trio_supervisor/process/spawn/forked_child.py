@@ -22,6 +22,7 @@ import setproctitle
 
 from trio_supervisor.process.imports.import_effects import ImportEffects
 from trio_supervisor.process.imports.open_files import ImportedObjects, close_files
+from trio_supervisor.process.spawn.exec_wrapper import take_settings
 from trio_supervisor.process.spawn.fork_server_protocol import ForkSpec
 from trio_supervisor.process.spawn.process_exit import (
     call_excepthook,
@@ -151,6 +152,7 @@ def _run_entry(request: ForkRequest, import_state: ImportState) -> int:
             is_confirmed = bool(reply.recv(1))
     if not is_confirmed:
         return 0
+    take_settings(spec.own)
     if spec.runs_application:
         import_state.effects.reapply()
     else:

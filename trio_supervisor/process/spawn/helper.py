@@ -13,6 +13,7 @@ from trio_supervisor.process.child import ChildProcess
 from trio_supervisor.process.cleanup.escaped import stop_escaped
 from trio_supervisor.process.cleanup.stopping import StopDeadline, StopPlan, stop
 from trio_supervisor.process.kernel import child_pids
+from trio_supervisor.process.spawn.attributes import NO_ATTRIBUTES, ProcessAttributes
 from trio_supervisor.process.spawn.environment import PROCESS_VARIABLE
 from trio_supervisor.process.spawn.exec import spawn_exec
 
@@ -25,6 +26,7 @@ async def open_helper(
     *,
     environment: Mapping[str, str],
     directory: str | None = None,
+    attributes: ProcessAttributes = NO_ATTRIBUTES,
 ) -> AsyncIterator[ChildProcess]:
     """Run a program within the block; kill its process group at the end.
 
@@ -41,6 +43,8 @@ async def open_helper(
         arguments,
         environment={**environment, PROCESS_VARIABLE: mark},
         directory=directory,
+        prepare=attributes.prepare,
+        own=attributes.own,
     )
     try:
         yield process

@@ -1,0 +1,213 @@
+"""Give a new process its attributes: priority, limits, CPUs, umask …
+
+The controller sets what can be set from outside, by process id, while the new process
+waits for permission to run. The rest the process sets itself: see `exec_wrapper`.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import resource
+import sys
+from collections.abc import Callable, Iterator, Mapping
+from typing import Final, TypeAlias
+
+from attrs import field, frozen
+
+from trio_supervisor.application import AnyService
+from trio_supervisor.application.process_checks import UNLIMITED, Limit
+from trio_supervisor.process.groups import IS_LINUX
+from trio_supervisor.process.spawn.refused import AttributeRefusedError
+
+_Settings: TypeAlias = Iterator[tuple[str, Callable[[int], object], str]]
+# Classes of ioprio_set(2) as psutil numbers them, with their default levels.
+_MOST_CPUS: Final = 8192  # CONFIG_NR_CPUS
+_IO_CLASSES: Final = {"realtime": (1, 4), "best-effort": (2, 4), "idle": (3, 0)}
+
+
+@frozen(kw_only=True)
+class ProcessAttributes:
+    """Attributes of a service's processes; None: those of the controller."""
+
+    umask: int | None = None
+    nice: int | None = None
+    ionice: str | None = None
+    cpu_affinity: tuple[int, ...] | None = None
+    oom_score_adj: int | None = None
+    limits: Mapping[str, tuple[Limit, Limit]] = field(factory=dict)
+    no_new_privileges: bool = False
+
+    @classmethod
+    def of(cls, service: AnyService) -> ProcessAttributes:
+        """Return the attributes that *service* declares."""
+        return cls(
+            umask=service.umask,
+            nice=service.nice,
+            ionice=service.ionice,
+            cpu_affinity=service.cpu_affinity,
+            oom_score_adj=service.oom_score_adj,
+            limits=service.limits,
+            no_new_privileges=service.no_new_privileges,
+        )
+
+    @property
+    def prepare(self) -> Callable[[int], None] | None:
+        """What to call with the process id before it runs; None: nothing."""
+        return self.set_from_outside if any(self._from_outside()) else None
+
+    @property
+    def own(self) -> str:
+        """What the process sets itself, for `exec_wrapper.take_settings`."""
+        words = []
+        if self.umask is not None:
+            words.append(f"umask={int(self.umask)}")
+        if self.no_new_privileges:
+            words.append("no_new_privileges=1")
+        return " ".join(words)
+
+    def set_from_outside(self, process_id: int) -> None:
+        """Set what can be set by process id; the process must have one thread.
+
+        Raises:
+            AttributeRefusedError: the system refuses one.
+        """
+        for option, set_value, shown in self._from_outside():
+            try:
+                set_value(process_id)
+            except ProcessLookupError:
+                return  # it was killed, which is noticed soon
+            except (OSError, ValueError) as exc:
+                if isinstance(exc, FileNotFoundError):
+                    return  # its directory in /proc: it has exited
+                reason = getattr(exc, "strerror", None) or str(exc)
+                reason += self._explanation(option, exc)
+                raise AttributeRefusedError(
+                    option, f"{option}={shown}", reason
+                ) from None
+
+    def _from_outside(self) -> _Settings:
+        """Yield option, function that sets it, and its value as text."""
+        if (nice := self.nice) is not None:
+            yield (
+                "nice",
+                lambda pid: os.setpriority(os.PRIO_PROCESS, pid, nice),
+                str(nice),
+            )
+        if (ionice := self.ionice) is not None:
+            yield "ionice", lambda pid: _set_io_priority(pid, ionice), repr(ionice)
+        if (cpus := self.cpu_affinity) is not None:
+            yield "cpu_affinity", lambda pid: _set_cpus(pid, cpus), str(list(cpus))
+        if (score := self.oom_score_adj) is not None:
+            yield "oom_score_adj", lambda pid: _set_oom_score(pid, score), str(score)
+        for name, (soft, hard) in self.limits.items():
+            shown = str(soft) if soft == hard else f"({soft}, {hard})"
+            pair = _number(soft), _number(hard)
+            yield f"limits[{name!r}]", _limit_setter(name, pair), shown
+
+    def _explanation(self, option: str, exc: Exception) -> str:
+        """Return what the option needs, or what there is, as text after the reason."""
+        if option == "cpu_affinity":
+            return f" (available: {shown_cpus(available_cpus())})"
+        if getattr(exc, "errno", None) not in (errno.EPERM, errno.EACCES):
+            return ""
+        if option.startswith("limits"):
+            return _hard_limit_text(option.split("'")[1])
+        needed = {"nice": "CAP_SYS_NICE", "ionice": "CAP_SYS_NICE"}
+        return f" (needs {needed.get(option, 'CAP_SYS_RESOURCE')})"
+
+
+NO_ATTRIBUTES: Final = ProcessAttributes()
+"""Those of a process that inherits all of the controller's."""
+
+
+def _set_io_priority(process_id: int, value: str) -> None:
+    import psutil  # slow to import, and only needed for this option
+
+    name, _, level = value.partition(":")
+    number, default = _IO_CLASSES[name]
+    try:
+        psutil.Process(process_id).ionice(number, int(level) if level else default)
+    except psutil.NoSuchProcess:
+        raise ProcessLookupError from None
+    except psutil.AccessDenied as exc:
+        raise PermissionError(errno.EPERM, os.strerror(errno.EPERM)) from exc
+    except AttributeError:  # another system than Linux
+        raise OSError(errno.ENOSYS, os.strerror(errno.ENOSYS)) from None
+
+
+def _set_cpus(process_id: int, cpus: tuple[int, ...]) -> None:
+    if sys.platform != "linux":
+        raise OSError(errno.ENOSYS, os.strerror(errno.ENOSYS))
+    os.sched_setaffinity(process_id, cpus)
+
+
+def _set_oom_score(process_id: int, score: int) -> None:
+    if not IS_LINUX:
+        raise OSError(errno.ENOSYS, os.strerror(errno.ENOSYS))
+    with open(f"/proc/{process_id}/oom_score_adj", "w", encoding="ascii") as file:
+        file.write(str(score))
+
+
+def _number(limit: Limit) -> int:
+    return resource.RLIM_INFINITY if limit == UNLIMITED else int(limit)
+
+
+def _limit_setter(name: str, pair: tuple[int, int]) -> Callable[[int], object]:
+    number = getattr(resource, f"RLIMIT_{name.upper()}", None)
+
+    def set_limit(process_id: int) -> None:
+        if number is None or sys.platform != "linux":
+            raise OSError(errno.ENOSYS, os.strerror(errno.ENOSYS))
+        resource.prlimit(process_id, number, pair)
+
+    return set_limit
+
+
+def _hard_limit_text(name: str) -> str:
+    _, hard = resource.getrlimit(getattr(resource, f"RLIMIT_{name.upper()}"))
+    text = UNLIMITED if hard == resource.RLIM_INFINITY else str(hard)
+    found = f" (the controller's hard limit is {text}; more needs CAP_SYS_RESOURCE"
+    if name == "nofile":
+        found += ", and at most fs.nr_open is possible"
+    return f"{found})"
+
+
+def is_raised(name: str, hard: Limit) -> bool:
+    """Return whether *hard* is above the hard limit of this process."""
+    number = getattr(resource, f"RLIMIT_{name.upper()}", None)
+    if number is None:
+        return True
+    _, ours = resource.getrlimit(number)
+    if ours == resource.RLIM_INFINITY:
+        return False
+    return hard == UNLIMITED or int(hard) > ours
+
+
+def available_cpus() -> set[int]:
+    """Return the CPUs that the kernel lets this process choose from.
+
+    It tries in the calling thread, whose CPUs it restores: a CPU set of cgroup or
+    container may be smaller than what is online.
+    """
+    if sys.platform != "linux":
+        return set()
+    before = os.sched_getaffinity(0)
+    try:
+        os.sched_setaffinity(0, range(_MOST_CPUS))
+        return set(os.sched_getaffinity(0))
+    except OSError:
+        return set(before)
+    finally:
+        os.sched_setaffinity(0, before)
+
+
+def shown_cpus(cpus: set[int]) -> str:
+    """Return CPU numbers as taskset(1) shows them, such as ``0-3,6``."""
+    parts: list[list[int]] = []
+    for cpu in sorted(cpus):
+        if parts and parts[-1][-1] == cpu - 1:
+            parts[-1] = [parts[-1][0], cpu]
+        else:
+            parts.append([cpu])
+    return ",".join("-".join(map(str, part)) for part in parts)
