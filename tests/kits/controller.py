@@ -296,7 +296,7 @@ class Simulation:
     def _home(self, plan: ChildPlan) -> Generation:
         for child in self.controller.everyone():
             if child.plan is plan:
-                home = self.controller.relations.generation_of(child)
+                home = self.controller.fleet.generation_of(child)
                 return home or self.controller.generation
         raise AssertionError(f"{plan.name} is nobody's")
 

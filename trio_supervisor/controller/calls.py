@@ -138,7 +138,8 @@ def _restart(controller: Controller, operation: Restart) -> Answer:
     reason = operation.reason
     if operation.incarnation is not None:  # a monitor, which means just this one
         chosen = [c for c in chosen if c.incarnation == operation.incarnation]
-        work = controller.planned_restarts.restart(chosen, reason, Cause.MONITOR)
+        home = controller.generation
+        work = controller.fleet.restart(chosen, home, reason, Cause.MONITOR)
     else:
         limit = operation.max_unavailable if operation.rolling else None
         work = controller.replace(chosen, reason, max_unavailable=limit)

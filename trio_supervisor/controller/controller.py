@@ -21,16 +21,15 @@ import trio
 from trio.lowlevel import enable_ki_protection
 
 from trio_supervisor._construction import NoPublicConstructor
-from trio_supervisor.application import MAX_COUNT, Application, Command
+from trio_supervisor.application import MAX_COUNT, Application
+from trio_supervisor.controller.aftermath import ProcessAftermath
 from trio_supervisor.controller.capacity import check_capacity
 from trio_supervisor.controller.child.child import Child
 from trio_supervisor.controller.child.child_spec import (
     SUPERVISOR_PLAN,
     ChildPlan,
-    ExitReport,
     Spawn,
 )
-from trio_supervisor.controller.child.exit_messages import lifetime_text
 from trio_supervisor.controller.child.notifications import NotificationRouter
 from trio_supervisor.controller.event_log import EventLog
 from trio_supervisor.controller.events import (
@@ -40,22 +39,20 @@ from trio_supervisor.controller.events import (
     ShutdownFinished,
     ShutdownStarted,
     ShutdownTimedOut,
-    StraysStopped,
     SupervisorConnected,
     SupervisorLost,
 )
+from trio_supervisor.controller.fleet.crash_review import CrashReview
+from trio_supervisor.controller.fleet.fleet import Fleet
 from trio_supervisor.controller.fleet.generation import Generation, Unit
 from trio_supervisor.controller.fleet.health import Readiness
 from trio_supervisor.controller.fleet.make_generation import GenerationFactory
 from trio_supervisor.controller.fleet.ordered_stop import (
-    describe_not_permitted,
-    stop_all,
-    stop_in_order,
-    until_ready,
+    check_ended,
+    stop_all_operation,
+    stop_operation,
 )
 from trio_supervisor.controller.fleet.overload import OverloadControl
-from trio_supervisor.controller.fleet.planned_restarts import PlannedRestarts
-from trio_supervisor.controller.fleet.relations import Relations
 from trio_supervisor.controller.fleet.reload import Reloader
 from trio_supervisor.controller.fleet.selectors import choose
 from trio_supervisor.controller.fleet.shortages import Shortages
@@ -76,18 +73,17 @@ from trio_supervisor.errors import (
 from trio_supervisor.link.entries import Entries, EntryBatch
 from trio_supervisor.link.peer import Answer, IncomingCall
 from trio_supervisor.policy.lifecycle import State
-from trio_supervisor.policy.order import Standing, dependents, needs_of
+from trio_supervisor.policy.operations import StartOperation
+from trio_supervisor.policy.order import Standing, needs_of
 from trio_supervisor.policy.reload import ReloadPlan
-from trio_supervisor.policy.restart import Cause, Ending
+from trio_supervisor.policy.restart import Cause
 from trio_supervisor.policy.shutdown import is_over, kill_after, stop_warning
 from trio_supervisor.process.child import Process
-from trio_supervisor.process.cleanup.escaped import stop_escaped
 from trio_supervisor.process.cleanup.guardian_client import GuardianClient
 from trio_supervisor.process.cleanup.orphans import Orphans
 from trio_supervisor.process.cleanup.stopping import StopDeadline, StopPlan
 from trio_supervisor.process.inspection.machine_load import IdleMachine, Machine
 from trio_supervisor.process.output.hub import OutputHub
-from trio_supervisor.process.spawn.environment import MARKER_VARIABLE, PROCESS_VARIABLE
 from trio_supervisor.process.threads import run_in_thread
 from trio_supervisor.tasks import open_nursery
 from trio_supervisor.wire.controller_messages import HealthReport
@@ -143,9 +139,9 @@ class Controller(metaclass=NoPublicConstructor):
         self._on_event = on_event
         self._stop_deadline = stop_deadline
         self._rng = random.Random()
-        self.relations = Relations(self, lambda: self.nursery)
-        self.planned_restarts = PlannedRestarts(self.everyone, self.relations)
-        self.planned_restarts.lost_code = self._lost_code
+        self.fleet = Fleet(
+            CrashReview(self.on_event), self._retire_one, self._lost_code
+        )
         self.reloader = Reloader(self)
         self.link = SupervisorLink(self, partial(answer, self), self._on_connected)
         self.post_mortems = PostMortemCollector(
@@ -157,6 +153,14 @@ class Controller(metaclass=NoPublicConstructor):
         )
         self.notifications = NotificationRouter(
             lambda: self.nursery, generation_factory.context.directory
+        )
+        self._aftermath = ProcessAftermath(
+            self.fleet,
+            generation_factory,
+            guardian,
+            self.notifications,
+            self.post_mortems,
+            stop_deadline,
         )
         self.load_control = OverloadControl(
             self.everyone, self.on_event, machine or IdleMachine()
@@ -179,9 +183,7 @@ class Controller(metaclass=NoPublicConstructor):
         """Install the first generation."""
         self.generation = generation
         self.application = generation.application
-        self.planned_restarts.max_concurrently = (
-            self.application.max_restarts_concurrently
-        )
+        self.fleet.table.max_concurrently = self.application.max_restarts_concurrently
         self._launcher = launcher
         self.supervisor = Child(
             SUPERVISOR_PLAN,
@@ -193,7 +195,7 @@ class Controller(metaclass=NoPublicConstructor):
         self.supervisor.load_control = self.load_control
         for service in self.application.services:
             unit = generation.make_unit(service, service.count)
-            self.relations.assign(unit.children, generation)
+            self.fleet.assign(unit.children, generation)
         self.readiness.count_again()
         self._warn_of_stop()
 
@@ -205,7 +207,8 @@ class Controller(metaclass=NoPublicConstructor):
             self,
             self._rng,
             self._stop_deadline,
-            hooks=self.relations,
+            permission=self.fleet,
+            aftermath=self._aftermath,
         )
         child.load_control = self.load_control
         return child
@@ -234,11 +237,11 @@ class Controller(metaclass=NoPublicConstructor):
 
     def knows(self, child: Child) -> bool:
         """Return whether *child* is one of `everyone`."""
-        return self.relations.generation_of(child) is not None
+        return self.fleet.generation_of(child) is not None
 
     def counts(self, child: Child) -> bool:
         """Return whether *child* is in the current generation and not being removed."""
-        home = self.relations.generation_of(child)
+        home = self.fleet.generation_of(child)
         return home is self.generation and child not in self._leaving
 
     @enable_ki_protection
@@ -294,31 +297,11 @@ class Controller(metaclass=NoPublicConstructor):
         """
         self.reloader.check_idle()
         chosen = self.choose(names)
-        # Services that have no running worker after this stop.
-        whole = {
-            name
-            for name in {child.plan.service for child in chosen}
-            if all(
-                child in chosen or not child.is_wanted
-                for child in self.generation.units[name].children
-            )
-        }
-        affected = dependents(whole, self.generation.needs)
-        for name in affected:
-            unit = self.generation.units[name]
-            # Wait as well for workers that a concurrent stop is stopping.
-            there = [c for c in unit.children if c.is_wanted or not c.is_down]
-            chosen += [child for child in there if child not in chosen]
-        stopped: list[str] = []
-
-        def ask(child: Child) -> None:
-            child.request_stop(reason)
-            stopped.append(child.name)
-
-        await stop_in_order(self.generation, chosen, ask, affected | whole)
-        _check_ended(chosen)
-        again = {child.name for child in chosen if child.is_wanted}
-        return tuple(name for name in dict.fromkeys(stopped) if name not in again)
+        operation = stop_operation(self.generation, chosen, reason)
+        stopped = await self.fleet.carry_out(operation)
+        members = set(operation.members)
+        check_ended(child for child in self.generation.children if child in members)
+        return tuple(c.name for c in dict.fromkeys(stopped) if not c.is_wanted)
 
     @enable_ki_protection
     async def start(self, *names: str) -> None:
@@ -342,17 +325,17 @@ class Controller(metaclass=NoPublicConstructor):
         self.check_open()
         begun = [c for c in [*self._missing_needs(chosen), *chosen] if not c.is_wanted]
         running = (State.STARTING, State.READY, State.UNREADY, State.UNHEALTHY)
-        since = [c.incarnation + (c.state not in running) for c in chosen]
+        since = [(c, c.incarnation + (c.state not in running)) for c in chosen]
         for child in dict.fromkeys([*begun, *chosen]):
             child.request_start()
         try:
-            for child, incarnation in zip(chosen, since, strict=True):
-                await until_ready(child, incarnation, self.relations.failed_needs_of)
+            await self.fleet.carry_out(StartOperation(since))
         except UnavailableError as exc:
             undone = [child for child in begun if child.is_wanted]
             if not undone or self.is_stopping:
                 raise
-            await stop_in_order(self.generation, undone, _undo_start)
+            undo = stop_operation(self.generation, undone, "start failed")
+            await self.fleet.carry_out(undo)
             names_of = ", ".join(child.name for child in undone)
             raise UnavailableError(f"{exc}; stopped again: {names_of}") from exc
 
@@ -391,9 +374,9 @@ class Controller(metaclass=NoPublicConstructor):
         scaled = dict(self.reloader.scaled)
         changes = [self._scale(name, count) for name, count in counts.items()]
         try:
-            for begun, leaving in changes:
-                for child in begun:
-                    await until_ready(child, 1, self.relations.failed_needs_of)
+            begun = [(child, 1) for more, _ in changes for child in more]
+            await self.fleet.carry_out(StartOperation(begun))
+            for _, leaving in changes:
                 await self.wait_forgotten(leaving)
         except UnavailableError as exc:
             units = self.generation.units
@@ -409,7 +392,7 @@ class Controller(metaclass=NoPublicConstructor):
             self.reloader.scaled = scaled
             again = ", ".join(f"{name}={count}" for name, count in before.items())
             raise UnavailableError(f"{exc}; scaled back to {again}") from exc
-        _check_ended(child for _, leaving in changes for child in leaving)
+        check_ended(child for _, leaving in changes for child in leaving)
 
     def _scale(self, name: str, count: int) -> tuple[list[Child], list[Child]]:
         self.reloader.scaled[name] = count
@@ -464,7 +447,8 @@ class Controller(metaclass=NoPublicConstructor):
         """
         if not self._shutdown.is_set():
             wanted = [child for child in self.generation.children if child.is_wanted]
-            self.nursery.start_soon(self._replace, wanted, reason, Cause.RESTART)
+            home = self.generation
+            self.fleet.begin_restart(wanted, home, reason, Cause.RESTART, home.needs)
 
     @enable_ki_protection
     def shutdown(self, reason: str = "asked to") -> None:
@@ -472,7 +456,7 @@ class Controller(metaclass=NoPublicConstructor):
         if not self._shutdown.is_set():
             self._reason = reason
             self._shutdown.set()
-            self.planned_restarts.close()
+            self.fleet.close()
             self.reloader.tell()
             self.readiness.tell()
 
@@ -599,20 +583,18 @@ class Controller(metaclass=NoPublicConstructor):
         """Return a mapping from *service*'s socket names to their keys here."""
         return self.generation.launchers.socket_keys.get(service, {})
 
-    # Callbacks of the children: see `Watcher`, and `RelationsOwner` in `relations`.
+    # Callbacks of the children: see `Watcher`.
 
     def on_change(self, child: Child) -> None:
         """Update the supervisor's copy and the number of workers not ready."""
         self._shortages.on_change(child)
         if child is self.supervisor:
             return
-        if self.relations.generation_of(child) is self.generation:
+        if self.fleet.generation_of(child) is self.generation:
             self.readiness.on_change(child)
             if child.has_exited_for_good and not self.is_stopping:
                 self._check_over()
-        self.relations.on_change(child)
-        self.reloader.on_change(child)
-        self.planned_restarts.on_change(child)
+        self.fleet.on_change(child)
         self.link.tell(child)
 
     def on_process(self, child: Child, process: Process, is_running: bool) -> None:
@@ -644,67 +626,12 @@ class Controller(metaclass=NoPublicConstructor):
             return ""  # about to be started anyway, and reports the error itself
         return self.generation.launchers.forkers.problem_of(child.plan.service)
 
-    def replace_overdue(self, child: Child) -> None:
-        """Restart *child* when the concurrency limit permits it."""
-        reason = lifetime_text(child.plan.max_lifetime)
-        self.nursery.start_soon(self._replace, [child], reason, Cause.LIFETIME)
-
-    async def _replace(
-        self, children: Sequence[Child], reason: str, cause: Cause
-    ) -> None:
-        needs = self.generation.needs
-        # Otherwise the worker is being stopped for another reason, already reported.
-        with suppress(UnavailableError):
-            await self.planned_restarts.restart(children, reason, cause, needs=needs)
-
-    async def stop_escaped(self, child: Child) -> None:
-        """Stop descendants of *child*'s exited process that left its process group."""
-        if not self.generation_factory.is_subreaper:
-            return
-        known = {
-            *self.notifications.children,
-            self._guardian.process_id,
-            *self.generation.launchers.forkers.process_ids,
-        }
-        marks = [
-            f"{PROCESS_VARIABLE}={child.plan.mark(child.incarnation)}",
-            # Another controller in this program may have a worker of the same name.
-            f"{MARKER_VARIABLE}={self.generation_factory.context.marker}",
-        ]
-        ended = await stop_escaped(marks, known, child.plan.stop, self._stop_deadline)
-        if ended:
-            self.on_event(
-                StraysStopped(
-                    name=child.name,
-                    process_ids=tuple(ended),
-                    commands=tuple(ended.values()),
-                )
-            )
-
-    async def dump_stacks(self, child: Child, process: Process, cause: str) -> None:
-        """Save a stack dump of *process* before it is stopped for *cause*."""
-        await self.post_mortems.dump_stacks(child, process, cause)
-
-    async def find_cause(self, child: Child, process: Process) -> None:
-        """Find the cause of an unplanned exit of *process* from its output."""
-        home = self.relations.generation_of(child) or self.generation
-        unit = home.units.get(child.plan.service)
-        service = None if unit is None else unit.service
-        arguments = service.arguments if isinstance(service, Command) else ()
-        names = {pid: each.name for pid, each in self.notifications.children.items()}
-        names[os.getpid()] = "the controller"
-        await self.post_mortems.find_cause(child, arguments, names)
-
-    def exit_report_of(self, child: Child, ending: Ending) -> ExitReport:
-        """Return the exit report of *child*'s last process."""
-        return self.post_mortems.exit_report_of(child, ending)
-
     # Changes to the set of workers.
 
     def launch(self, children: Iterable[Child]) -> None:
         """Run *children*; report each, even while it waits for its dependencies."""
         for child in children:
-            if self.relations.generation_of(child) is self.generation:
+            if self.fleet.generation_of(child) is self.generation:
                 self.readiness.expect(child)
             self.link.tell(child)
             self.nursery.start_soon(self._run_child, child)
@@ -722,11 +649,11 @@ class Controller(metaclass=NoPublicConstructor):
         del unit.children[count:]
         begun = [generation.make_child(unit.service, i) for i in range(before, count)]
         unit.children += begun
-        self.relations.assign(begun, generation)
+        self.fleet.assign(begun, generation)
         self.launch(begun)
         self.retire(leaving, Cause.SCALE)
         for child in leaving:
-            self.relations.on_change(child)  # wake its dependents
+            self.fleet.on_change(child)  # wake its dependents
             index = int(child.name.rpartition(".")[2])
             self.nursery.start_soon(self._release_sockets, generation, child, index)
         return begun, leaving
@@ -738,10 +665,15 @@ class Controller(metaclass=NoPublicConstructor):
         for child in leaving:
             child.retire(cause, reason)
 
+    def _retire_one(self, child: Child, cause: Cause, reason: str) -> None:
+        if child not in self._leaving:
+            self.dismiss([child])
+        child.retire(cause, reason)
+
     def dismiss(self, children: Collection[Child]) -> None:
         """Exclude *children* from readiness; they are about to be stopped for good."""
         self._leaving.update(children)
-        self.relations.dismiss(children)
+        self.fleet.crashes.dismissed.update(children)
         for child in children:
             self.readiness.dismiss(child)
         self.readiness.tell()
@@ -754,7 +686,7 @@ class Controller(metaclass=NoPublicConstructor):
     def forget(self, children: Iterable[Child]) -> None:
         """Remove *children*, whose processes are gone, from `status`."""
         for child in children:
-            self.relations.forget([child])
+            self.fleet.forget(child)
             self.link.tell_gone(child)
 
     async def wait_forgotten(self, children: Collection[Child]) -> None:
@@ -772,9 +704,7 @@ class Controller(metaclass=NoPublicConstructor):
         news, self._taken_over = self._taken_over, trio.Event()
         news.set()
         self.application = generation.application
-        self.planned_restarts.max_concurrently = (
-            self.application.max_restarts_concurrently
-        )
+        self.fleet.table.max_concurrently = self.application.max_restarts_concurrently
         self.readiness.count_again()
         self.link.tell_together(self.everyone())
         self._launcher = launcher
@@ -869,8 +799,9 @@ class Controller(metaclass=NoPublicConstructor):
         """Restart *chosen*, and start their stopped dependencies."""
         await self.check_startable(child.plan.service for child in chosen)
         self.check_open()
-        await self.planned_restarts.restart(
+        await self.fleet.restart(
             [*self._missing_needs(chosen), *chosen],
+            self.generation,
             reason,
             needs=self.generation.needs,
             max_unavailable=max_unavailable,
@@ -909,6 +840,7 @@ class Controller(metaclass=NoPublicConstructor):
             self.nursery = nursery
             nursery.start_soon(self._run_child, self.supervisor)
             nursery.start_soon(self._serve_links)
+            nursery.start_soon(self.fleet.run)
             for child in self.generation.children:
                 nursery.start_soon(self._run_child, child)
             await self._shutdown.wait()
@@ -975,24 +907,18 @@ class Controller(metaclass=NoPublicConstructor):
     async def _stop_all(self) -> None:
         """Stop all workers of all generations, then the supervisor."""
         incoming, leaving = self.reloader.incoming, list(self._leaving)
-        homes = {self.relations.generation_of(child) for child in leaving}
+        homes = {self.fleet.generation_of(child) for child in leaving}
         old = [g for g in homes if g not in (None, self.generation, incoming)]
         generations = [
             *sorted(filter(None, old), key=lambda g: g.number),
             self.generation,
             *([incoming] if incoming is not None else []),
         ]
-
-        def ask(child: Child) -> None:
-            if child in self._leaving:
-                child.retire(Cause.STOP, "shutdown")
-            else:
-                child.request_stop("shutdown")
-
         children = list(self.everyone())
-        await stop_all(generations, children, ask)
+        operation = stop_all_operation(generations, children, "shutdown")
+        await self.fleet.carry_out(operation)
         try:
-            _check_ended(children)
+            check_ended(children)
         except SignalNotPermittedError as exc:
             self._failure = self._failure or exc
         self._workers_stopped.set()
@@ -1083,17 +1009,3 @@ def _is_namesake(child: Child, other: Child) -> bool:
     plan, known = child.plan, other.plan
     is_other = child is not other
     return is_other and (plan.name, plan.generation) == (known.name, known.generation)
-
-
-def _check_ended(children: Iterable[Child]) -> None:
-    """Check that all of *children* have been stopped.
-
-    Raises:
-        SignalNotPermittedError: some could not be; the message lists them.
-    """
-    if problems := describe_not_permitted(children):
-        raise SignalNotPermittedError(problems)
-
-
-def _undo_start(child: Child) -> None:
-    child.request_stop("start failed")

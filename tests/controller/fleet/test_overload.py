@@ -16,10 +16,10 @@ from attrs import define, field
 
 from trio_supervisor.controller.child.child import Child
 from trio_supervisor.controller.child.child_spec import (
-    NO_HOOKS,
-    ChildHooks,
+    ALWAYS_PERMITTED,
     ChildPlan,
-    _NoHooks,
+    Permission,
+    _AlwaysPermitted,
 )
 from trio_supervisor.controller.events import Event
 from trio_supervisor.controller.fleet.overload import OverloadControl
@@ -115,7 +115,7 @@ async def open_ward(
     *,
     is_ready: bool = True,
     says: Pressure | None = None,
-    hooks: ChildHooks[Child] = NO_HOOKS,
+    permission: Permission[Child] = ALWAYS_PERMITTED,
 ) -> AsyncIterator[Ward]:
     ward = Ward(FakeMachine(says=says or Pressure()))
     ward.load_control = OverloadControl(
@@ -139,7 +139,7 @@ async def open_ward(
                 health_check_timeout=HEALTH,
             )
             start: Any = spawn(number)
-            child = Child(plan, start, ward, random.Random(0), hooks=hooks)
+            child = Child(plan, start, ward, random.Random(0), permission=permission)
             child.load_control = ward.load_control
             ward.children.append(child)
             ward.beating.add(child)
@@ -315,7 +315,7 @@ async def test_one_that_ends_before_it_is_ready_makes_room() -> None:
         assert len(children(ward, State.STARTING)) == LIMIT
 
 
-class Obstacles(_NoHooks):
+class Obstacles(_AlwaysPermitted):
     """The company of children that wait for others."""
 
     def __init__(self) -> None:
@@ -330,7 +330,7 @@ async def test_those_that_wait_for_something_else_are_not_queued() -> None:
     """Else nobody behind them could start."""
     obstacles = Obstacles()
     async with open_ward(
-        30, is_ready=False, says=Pressure(cpu=99.0), hooks=obstacles
+        30, is_ready=False, says=Pressure(cpu=99.0), permission=obstacles
     ) as ward:
         await trio.testing.wait_all_tasks_blocked()
         starting = children(ward, State.STARTING)

@@ -11,21 +11,25 @@ import trio
 from attrs import define, field
 
 from trio_supervisor.controller.child.child_spec import (
-    NO_HOOKS,
+    ALWAYS_PERMITTED,
+    NO_AFTERMATH,
     NO_LOAD_CONTROL,
-    ChildHooks,
+    Aftermath,
     ChildPlan,
     LoadControl,
+    Permission,
     Spawn,
     Watcher,
 )
 from trio_supervisor.controller.child.exit_messages import (
     START_CANCELLED,
     Fault,
+    crash_text,
     next_step_text,
     restart_limit_text,
     restart_reason,
     timeout_fault,
+    trial_text,
 )
 from trio_supervisor.controller.child.process_state import ProcessState
 from trio_supervisor.controller.events import (
@@ -55,6 +59,7 @@ from trio_supervisor.policy.restart import (
     Leave,
     RestartAfter,
     RestartHistory,
+    RestartPolicy,
     lifetime,
 )
 from trio_supervisor.process.child import Process, describe_exit
@@ -86,7 +91,8 @@ class Child:
     """Reads pending notifications and calls `notified` with each."""
     _heartbeat_age: Callable[[], float | None] = field(default=lambda: None, init=False)
     """Returns the age of the last heartbeat, from shared memory [s]."""
-    _hooks: ChildHooks[Child] = NO_HOOKS
+    _permission: Permission[Child] = ALWAYS_PERMITTED
+    _aftermath: Aftermath[Child] = NO_AFTERMATH
     state: State = field(default=State.STOPPED, init=False)
     process: Process | None = field(default=None, init=False)
     incarnation: int = field(default=0, init=False)
@@ -154,6 +160,11 @@ class Child:
     def name(self) -> str:
         """Name of the worker: ``service.index``."""
         return self.plan.name
+
+    @property
+    def service(self) -> str:
+        """Name of its service."""
+        return self.plan.service
 
     @property
     def is_wanted(self) -> bool:
@@ -229,6 +240,30 @@ class Child:
         if self.state is State.STOPPED and not self._is_wanted:
             return Standing.EXITED_OK
         return Standing.STARTED if self._has_started else Standing.NOT_STARTED
+
+    @property
+    def has_done_its_work(self) -> bool:
+        """Whether it is a one-shot job that has finished.
+
+        A worker that should run for ever never counts, regardless of its exit code.
+        """
+        if self.standing is not Standing.EXITED_OK or self.last_ending is None:
+            return False
+        rules = self.plan.rules
+        is_last = self.last_ending.returncode in rules.give_up_on
+        return is_last or rules.policy is not RestartPolicy.ALWAYS
+
+    @property
+    def crash_text(self) -> str:
+        """Description of its exit before it was up."""
+        plan = self.plan
+        return crash_text(plan.name, plan.stable_for, self.last_ending, self.last_exit)
+
+    @property
+    def trial_text(self) -> str:
+        """Description of its exit as a worker of a new generation."""
+        plan, ending = self.plan, self.last_ending
+        return trial_text(plan.name, plan.stable_for, ending, self.last_exit, self.why)
 
     @property
     def is_retired(self) -> bool:
@@ -438,14 +473,14 @@ class Child:
             if cause in _UNRESPONSIVE:
                 self._mark_unhealthy(cause)
                 self._observed.was_dumped = True
-                await self._hooks.dump_stacks(self, process, cause.value)
+                await self._aftermath.dump_stacks(self, process, cause.value)
             self._announce_stop(process, cause)
         finally:
             with trio.CancelScope(shield=True):
                 await self._end(process)
         ended_at = trio.current_time()
         if cause is Cause.EXIT and process.returncode not in self.plan.rules.success:
-            await self._hooks.find_cause(self, process)
+            await self._aftermath.find_cause(self, process)
         ready_for = self._observed.well_for(ended_at, has_hung=cause is Cause.UNHEALTHY)
         if self._request is not None:  # requested during the exit, so planned
             cause = self._request
@@ -524,7 +559,7 @@ class Child:
                 return self._observed.probe_failure
             if trio.current_time() >= self._is_due_at:
                 self._is_due_at = float("inf")
-                self._hooks.on_lifetime_over(self)
+                self._permission.on_lifetime_over(self)
                 continue
             if trio.current_time() >= self._observed.stable_at():
                 self._become_stable()
@@ -641,7 +676,7 @@ class Child:
                 self._before_kill,
             )
             if self.plan.stop.kill_mode == "group":
-                await self._hooks.stop_escaped(self)
+                await self._aftermath.stop_escaped(self)
             nursery.cancel_scope.cancel()
         self.not_permitted = ", ".join(map(str, left))
         self.last_exit = self.not_permitted or describe_exit(process.returncode)
@@ -654,7 +689,7 @@ class Child:
     async def _before_kill(self, process: Process) -> None:
         is_news = process.returncode is None and not self._observed.was_dumped
         if is_news and not self.stop_deadline.has_expired:
-            await self._hooks.dump_stacks(self, process, "stop_timeout")
+            await self._aftermath.dump_stacks(self, process, "stop_timeout")
 
     async def _complain(self, process: Process) -> None:
         began = trio.current_time()
@@ -688,7 +723,7 @@ class Child:
             self.plan.rules, ending, now=trio.current_time(), u=self._rng.random()
         )
         if not ending.is_planned and ending.cause is not Cause.NO_CODE:
-            decision = self._hooks.review(self, ending, decision)
+            decision = self._permission.review(self, ending, decision)
             if (
                 isinstance(decision, RestartAfter)
                 and ending.cause is not Cause.SHORTAGE
@@ -742,7 +777,7 @@ class Child:
                 is_shortage=is_short,
                 is_cancelled=problem == START_CANCELLED,
             )
-        report = self._hooks.exit_report_of(self, ending)
+        report = self._aftermath.exit_report_of(self, ending)
         self.last_line = report.last_line
         self.problem = report.problem
         return ProcessExited(
@@ -827,7 +862,7 @@ class Child:
                 self._settle_down()
 
     def _obstacle(self) -> str:
-        if obstacle := self._hooks.missing_needs_of(self):
+        if obstacle := self._permission.missing_needs_of(self):
             self.load_control.started(self)  # others must not queue behind it
             return obstacle
         return self.load_control.admit(self)

@@ -100,8 +100,8 @@ class Watcher(Protocol[C_contra]):
         ...
 
 
-class ChildHooks(Protocol[C_contra]):
-    """Hooks through which a child depends on other children."""
+class Permission(Protocol[C_contra]):
+    """What the fleet decides for a child."""
 
     def missing_needs_of(self, child: C_contra) -> str:
         """Describe the missing dependencies of *child*; empty: none.
@@ -117,6 +117,10 @@ class ChildHooks(Protocol[C_contra]):
     def on_lifetime_over(self, child: C_contra) -> None:
         """Handle that *child* reached its maximum lifetime."""
         ...
+
+
+class Aftermath(Protocol[C_contra]):
+    """What is done about a process that is being stopped, or has exited."""
 
     async def stop_escaped(self, child: C_contra) -> None:
         """Stop descendants of *child*'s exited process that left its process group."""
@@ -187,8 +191,8 @@ class _NoLoadControl:
 NO_LOAD_CONTROL: Final = _NoLoadControl()
 
 
-class _NoHooks:
-    """Hooks of a child without dependencies."""
+class _AlwaysPermitted:
+    """Permission of a child without dependencies."""
 
     def missing_needs_of(self, child: object) -> str:
         return ""
@@ -199,6 +203,13 @@ class _NoHooks:
     def on_lifetime_over(self, child: Any) -> None:
         reason = lifetime_text(child.plan.max_lifetime)
         child.request_restart(reason, Cause.LIFETIME)
+
+
+ALWAYS_PERMITTED: Final = _AlwaysPermitted()
+
+
+class _NoAftermath:
+    """Nothing is done about a process."""
 
     async def stop_escaped(self, child: object) -> None:
         return
@@ -213,7 +224,7 @@ class _NoHooks:
         return ExitReport()
 
 
-NO_HOOKS: Final = _NoHooks()
+NO_AFTERMATH: Final = _NoAftermath()
 
 
 # A supervisor that was ready and died was most likely killed: restart it immediately.

@@ -118,3 +118,33 @@ def restart_limit_text(rules: RestartRules, ending: Ending, problem: str) -> str
     if ending.returncode is None:
         last = f"last start failed: {problem}"
     return f"{RESTART_LIMIT} {limit}; {last}"
+
+
+def crash_text(
+    name: str, stable_for: float, ending: Ending | None, last_exit: str
+) -> str:
+    """Return that worker *name* exited before it was up.
+
+    Args:
+        stable_for: How long it has to be ready [s].
+    """
+    what = "did not become ready"
+    if ending is not None and ending.ready_for is not None:
+        what = f"did not stay up for {stable_for:g} s (stable_for)"
+    return f"{name} {what}: {last_exit}"
+
+
+def trial_text(
+    name: str, stable_for: float, ending: Ending | None, last_exit: str, why: str
+) -> str:
+    """Return why a reload fails: worker *name* of the new generation exited."""
+    worker = f"{name} of the new generation"
+    if ending is not None and ending.cause is Cause.STARTUP_TIMEOUT:
+        return f"{worker} failed: {why}"
+    how = last_exit or "stopped"
+    if ending is None or ending.ready_for is None:
+        return f"{worker} exited before it was ready: {how}"
+    if stable_for:
+        stable = f"{stable_for:g} s (stable_for)"
+        return f"{worker} did not stay up for {stable}: {how}"
+    return f"{worker} exited right after it was ready: {how}"

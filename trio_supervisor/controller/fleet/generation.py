@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 
 from attrs import define, field
 
@@ -91,6 +91,16 @@ class Generation:
     def unit_of(self, name: str) -> Unit:
         """Return the workers that are *name* for those that depend on it."""
         return self.successors.get(name) or self.units[name]
+
+    def members_of(self, service: str) -> Sequence[Child]:
+        """Return the workers that are *service* for its dependents; may be none."""
+        return self.unit_of(service).children if service in self.units else ()
+
+    def dependents_of(self, service: str) -> Iterator[Child]:
+        """Return the workers of the services that need *service* directly."""
+        for name in self.waiting.get(service, ()):
+            if name in self.units:
+                yield from self.units[name].children
 
     def unmet(self, service: str) -> tuple[tuple[str, Condition], ...]:
         """Return what still keeps the workers of *service* from being started."""

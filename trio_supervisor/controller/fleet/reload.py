@@ -99,11 +99,6 @@ class Reloader:
         self._abortable.cancel()
         await self.wait_idle()
 
-    def on_change(self, child: Child) -> None:
-        """Wake a reload that waits for *child*."""
-        if self._is_under_way:
-            self.tell()
-
     def tell(self) -> None:
         """Wake a reload to check its condition again."""
         news, self._news = self._news, trio.Event()
@@ -256,11 +251,12 @@ class Reloader:
             new.files,
         )
         plans = {service.name: service for service in plan.services}
-        taking = Takeover(owner, generation, plans, self._wait_news)
+        taking = Takeover(owner, generation, plans)
         taking.prepare()
         self.incoming = generation
         owner.announce(generation.children)
-        owner.relations.begin_trial(owner.generation, generation, taking.may_fail)
+        owner.fleet.both_generations = owner.generation, generation
+        owner.fleet.crashes.begin_trial(generation, taking.may_fail)
         try:
             with self._may_be_aborted():
                 await taking.start_new()
@@ -273,7 +269,8 @@ class Reloader:
             raise
         finally:
             self.incoming = None
-            owner.relations.end_trial()
+            owner.fleet.both_generations = ()
+            owner.fleet.crashes.end_trial()
         change.commit()
         taking.adopt_kept()
         owner.take_over(generation, launcher)
@@ -289,9 +286,6 @@ class Reloader:
                 scope, self._abortable = self._abortable, None
         if scope.cancelled_caught:
             raise ReloadError("aborted")
-
-    async def _wait_news(self) -> None:
-        await self._news.wait()
 
 
 def _started_by(plan: ReloadPlan) -> set[str]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Collection, Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from typing import Protocol
 
 from attrs import define, field
@@ -10,23 +10,24 @@ from attrs import define, field
 from trio_supervisor.application import AnyService
 from trio_supervisor.controller.child.child import Child
 from trio_supervisor.controller.events import Event, ServiceScaled, WorkerStillFailing
+from trio_supervisor.controller.fleet.fleet import Fleet
 from trio_supervisor.controller.fleet.generation import Generation, Unit
 from trio_supervisor.controller.fleet.ordered_stop import (
     describe_not_permitted,
-    stop_in_order,
+    retirement,
 )
-from trio_supervisor.controller.fleet.relations import Relations
-from trio_supervisor.errors import ReloadError
+from trio_supervisor.errors import ReloadError, UnavailableError
 from trio_supervisor.policy.lifecycle import State
-from trio_supervisor.policy.order import Standing, dependents, start_waves
+from trio_supervisor.policy.operations import TrialOperation
+from trio_supervisor.policy.order import dependents, start_waves
 from trio_supervisor.policy.reload import ServicePlan
-from trio_supervisor.policy.restart import Cause, RestartPolicy
+from trio_supervisor.policy.scheduler import is_excused
 
 
 class TakeoverOwner(Protocol):
     """Callbacks of `Takeover` to the controller."""
 
-    relations: Relations
+    fleet: Fleet
     generation: Generation
 
     @property
@@ -35,9 +36,6 @@ class TakeoverOwner(Protocol):
     def dismiss(self, children: Collection[Child]) -> None: ...
     def forget(self, children: Iterable[Child]) -> None: ...
     async def wait_forgotten(self, children: Collection[Child]) -> None: ...
-    def retire(
-        self, children: Iterable[Child], cause: Cause, reason: str = ""
-    ) -> None: ...
     def set_count(
         self, generation: Generation, unit: Unit, count: int
     ) -> tuple[list[Child], list[Child]]: ...
@@ -51,8 +49,6 @@ class Takeover:
     _owner: TakeoverOwner
     _new: Generation
     _plans: dict[str, ServicePlan]
-    _wait_news: Callable[[], Awaitable[None]]
-    """Waits for a change of any worker of the new generation."""
     _old: Generation = field(init=False)
     _to_start: dict[str, list[Child]] = field(factory=dict, init=False)
     """Workers to start, by service; for a kept service, the missing ones."""
@@ -87,7 +83,7 @@ class Takeover:
             self._new.units[service.name] = Unit(service, [*kept, *new])
             if new:
                 self._to_start[service.name] = new
-                self._owner.relations.assign(new, self._new)
+                self._owner.fleet.assign(new, self._new)
 
     async def start_new(self) -> None:
         """Start the new workers in the order of their dependencies.
@@ -102,9 +98,9 @@ class Takeover:
                         await self._stop_before(name)
                     self._launched += children
                     self._owner.launch(children)
-            await self._until(_is_settled)
+            await self._until_up()
         # Dependents did not wait for `stable_for`; the stop of the old workers does.
-        await self._until(_is_stable)
+        await self._until_up(is_stable=True)
         for name, trouble in self.still_failing().items():
             self._owner.on_event(WorkerStillFailing(name=name, problem=trouble))
 
@@ -113,18 +109,21 @@ class Takeover:
 
         These are new workers whose predecessors were failing, and kept workers.
         """
-        launched = set(self._launched)
+        launched, trial = set(self._launched), self._trial()
+        table = self._owner.fleet.table
         return {
             child.name: _trouble_of(child) or child.state.value
             for child in self._new.children
             if not (child.was_stopped or _is_stable(child))
-            and (child not in launched or self._is_excused(child))
+            and (child not in launched or is_excused(table, trial, child))
         }
 
     async def give_up(self) -> None:
         """Roll back: stop the new workers and restart the stopped old ones."""
         owner, old = self._owner, self._old
-        await stop_in_order(self._new, self._launched, self._dismisser("reload failed"))
+        await owner.fleet.carry_out(
+            retirement(self._new, self._launched, "reload failed")
+        )
         for children in self._to_start.values():
             owner.forget(c for c in children if c not in self._launched)
         await owner.wait_forgotten(self._launched)
@@ -143,7 +142,7 @@ class Takeover:
                     if self._stopped_first[child] or child.not_permitted:
                         again.stay_stopped()
                     back.append(again)
-        owner.relations.assign(back, old)
+        owner.fleet.assign(back, old)
         owner.launch(back)
         for child in back:
             await _until_back(child)
@@ -160,7 +159,7 @@ class Takeover:
                 self._owner.on_event(
                     ServiceScaled(name=service.name, before=before, count=plan.count)
                 )
-            self._owner.relations.assign(unit.children, self._new)
+            self._owner.fleet.assign(unit.children, self._new)
 
     async def stop_old(self) -> None:
         """Stop the old workers that were replaced or removed."""
@@ -178,8 +177,8 @@ class Takeover:
             count = self._plans[name].count
             if not self._is_started(name) and len(unit.children) > count:
                 surplus += owner.set_count(self._new, unit, count)[1]
-        await stop_in_order(
-            self._old, leaving, self._dismisser("replaced by the new generation")
+        await owner.fleet.carry_out(
+            retirement(self._old, leaving, "replaced by the new generation")
         )
         await owner.wait_forgotten([*leaving, *surplus])
         self.left_running = describe_not_permitted([*leaving, *surplus])
@@ -218,8 +217,8 @@ class Takeover:
         self._stopped_first |= {child: child.was_stopped for child in leaving}
         for each in names:  # dependents wait for the new workers from now on
             self._old.successors[each] = self._new.units[each]
-        await stop_in_order(
-            self._old, leaving, self._dismisser("stopped before its replacement starts")
+        await self._owner.fleet.carry_out(
+            retirement(self._old, leaving, "stopped before its replacement starts")
         )
         if problem := describe_not_permitted(leaving):
             raise ReloadError(problem)
@@ -234,19 +233,6 @@ class Takeover:
             for other in self._old.unit_of(name).children
         )
 
-    def _is_excused(self, child: Child) -> bool:
-        """Return whether *child* fails as its predecessor did; do not wait for it."""
-        if child not in self.may_fail:
-            return False
-        if child.state is not State.WAITING:
-            return bool(child.last_crash) or child.is_failing
-        needs = self._new.unmet(child.plan.service)
-        return bool(self._owner.relations.failed_needs_of(child)) or any(
-            self._is_excused(other)
-            for name, _ in needs
-            for other in self._new.unit_of(name).children
-        )
-
     def _is_started(self, name: str) -> bool:
         plan = self._plans[name]
         return plan.action == "add" or plan.is_replaced
@@ -255,31 +241,19 @@ class Takeover:
         plan = self._plans.get(name)
         return plan is not None and plan.is_replaced and not plan.overlap
 
-    def _dismisser(self, reason: str) -> Callable[[Child], None]:
-        return lambda child: self._owner.retire([child], Cause.RELOAD, reason)
+    def _trial(self, *, is_stable: bool = False) -> TrialOperation:
+        return TrialOperation(self._launched, self._new, self.may_fail, is_stable)
 
-    async def _until(self, is_true: Callable[[Child], bool]) -> None:
-        """Wait until each launched child satisfies *is_true* or is excused.
+    async def _until_up(self, *, is_stable: bool = False) -> None:
+        """Wait until all launched workers are up, or fail as their predecessors did.
 
         Raises:
-            ReloadError: a child exited instead.
+            ReloadError: a worker exited instead.
         """
-        while True:
-            children = [child for child in self._launched if not child.was_stopped]
-            if self._owner.is_stopping:
-                raise ReloadError("the controller is shutting down")
-            awaited = [child for child in children if not self._is_excused(child)]
-            for child in awaited:
-                if child.is_down and not _has_done_its_work(child):
-                    if child.incarnation == 0 and child.is_wanted:
-                        continue  # not launched yet
-                    raise ReloadError(_failure_text(child))
-                if problem := self._owner.relations.failed_needs_of(child):
-                    name = f"{child.name} of the new generation"
-                    raise ReloadError(f"{name} {problem}")
-            if all(map(is_true, awaited)):
-                return
-            await self._wait_news()
+        try:
+            await self._owner.fleet.carry_out(self._trial(is_stable=is_stable))
+        except UnavailableError as exc:
+            raise ReloadError(str(exc)) from None
 
 
 async def _until_back(child: Child) -> None:
@@ -292,38 +266,12 @@ async def _until_back(child: Child) -> None:
 
 
 def _is_settled(child: Child) -> bool:
-    return child.state is State.READY or _has_done_its_work(child)
+    return child.state is State.READY or child.has_done_its_work
 
 
 def _is_stable(child: Child) -> bool:
-    return child.is_stable or _has_done_its_work(child)
-
-
-def _has_done_its_work(child: Child) -> bool:
-    """Return whether *child* is a one-shot job that has finished.
-
-    A worker that should run for ever never counts, regardless of its exit code.
-    """
-    if child.standing is not Standing.EXITED_OK or child.last_ending is None:
-        return False
-    rules = child.plan.rules
-    is_last = child.last_ending.returncode in rules.give_up_on
-    return is_last or rules.policy is not RestartPolicy.ALWAYS
+    return child.is_stable or child.has_done_its_work
 
 
 def _trouble_of(child: Child) -> str:
     return f"waits for {child.waiting_for}" if child.waiting_for else child.trouble
-
-
-def _failure_text(child: Child) -> str:
-    """Return why the reload fails: the new worker *child* exited."""
-    name, ending = f"{child.name} of the new generation", child.last_ending
-    if ending is not None and ending.cause is Cause.STARTUP_TIMEOUT:
-        return f"{name} failed: {child.why}"
-    how = child.last_exit or "stopped"
-    if ending is None or ending.ready_for is None:
-        return f"{name} exited before it was ready: {how}"
-    if child.plan.stable_for:
-        stable = f"{child.plan.stable_for:g} s (stable_for)"
-        return f"{name} did not stay up for {stable}: {how}"
-    return f"{name} exited right after it was ready: {how}"

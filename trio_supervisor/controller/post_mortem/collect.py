@@ -67,7 +67,7 @@ class PostMortemCollector:
 
     _store: PostMortemStore | None
     _witness: Callable[[], Witness]
-    _on_event: Callable[[Event], None]
+    on_event: Callable[[Event], None]
     _nursery: Callable[[], ProtectedNursery]
     boxes: dict[int, BlackBox] = field(factory=dict)
     """Black boxes, by process id."""
@@ -89,7 +89,7 @@ class PostMortemCollector:
                 is_repeat=child.is_repeating,
             )
             self._evidence.setdefault(process.pid, []).append(event)
-            self._on_event(event)
+            self.on_event(event)
 
     async def stacks_of(self, child: Child, process: Process) -> str:
         """Return the stacks of the threads and tasks of *process* as text.

@@ -1,0 +1,86 @@
+"""What is done about a process that is being stopped, or has exited."""
+
+from __future__ import annotations
+
+import os
+from contextlib import suppress
+from typing import Final
+
+import trio
+from attrs import define
+
+from trio_supervisor.application import Command
+from trio_supervisor.controller.child.child import Child
+from trio_supervisor.controller.child.child_spec import ExitReport
+from trio_supervisor.controller.child.notifications import NotificationRouter
+from trio_supervisor.controller.events import StraysStopped
+from trio_supervisor.controller.fleet.fleet import Fleet
+from trio_supervisor.controller.fleet.make_generation import GenerationFactory
+from trio_supervisor.controller.post_mortem.collect import PostMortemCollector
+from trio_supervisor.policy.restart import Ending
+from trio_supervisor.process.child import Process
+from trio_supervisor.process.cleanup.escaped import stop_escaped
+from trio_supervisor.process.cleanup.guardian_client import GuardianClient
+from trio_supervisor.process.cleanup.stopping import StopDeadline
+from trio_supervisor.process.spawn.environment import MARKER_VARIABLE, PROCESS_VARIABLE
+
+# Timeout of a stack dump taken before a process is stopped [s].
+_EVIDENCE_WITHIN: Final = 2.0
+
+
+@define(eq=False)
+class ProcessAftermath:
+    """Evidence and leftovers of processes; implements `child_spec.Aftermath`."""
+
+    _fleet: Fleet
+    _generation_factory: GenerationFactory
+    _guardian: GuardianClient
+    _notifications: NotificationRouter
+    _post_mortems: PostMortemCollector
+    _stop_deadline: StopDeadline
+
+    async def stop_escaped(self, child: Child) -> None:
+        """Stop descendants of *child*'s exited process that left its process group."""
+        home = self._fleet.generation_of(child)
+        if home is None or not self._generation_factory.is_subreaper:
+            return
+        known = {
+            *self._notifications.children,
+            self._guardian.process_id,
+            *home.launchers.forkers.process_ids,
+        }
+        marks = [
+            f"{PROCESS_VARIABLE}={child.plan.mark(child.incarnation)}",
+            # Another controller in this program may have a worker of the same name.
+            f"{MARKER_VARIABLE}={self._generation_factory.context.marker}",
+        ]
+        ended = await stop_escaped(marks, known, child.plan.stop, self._stop_deadline)
+        if ended:
+            self._post_mortems.on_event(
+                StraysStopped(
+                    name=child.name,
+                    process_ids=tuple(ended),
+                    commands=tuple(ended.values()),
+                )
+            )
+
+    async def dump_stacks(self, child: Child, process: Process, cause: str) -> None:
+        """Save a stack dump of *process* before it is stopped for *cause*."""
+        # It is stopped even if there are no file descriptors left for the dump.
+        with suppress(OSError), trio.move_on_after(_EVIDENCE_WITHIN):
+            await self._post_mortems.dump_stacks(child, process, cause)
+
+    async def find_cause(self, child: Child, process: Process) -> None:
+        """Find the cause of an unplanned exit of *process* from its output."""
+        home = self._fleet.generation_of(child)
+        unit = home.units.get(child.service) if home else None
+        service = None if unit is None else unit.service
+        arguments = service.arguments if isinstance(service, Command) else ()
+        names = {pid: each.name for pid, each in self._notifications.children.items()}
+        names[os.getpid()] = "the controller"
+        with suppress(OSError):
+            await self._post_mortems.find_cause(child, arguments, names)
+
+    def exit_report_of(self, child: Child, ending: Ending) -> ExitReport:
+        """Return the exit report of *child*'s last process."""
+        return self._post_mortems.exit_report_of(child, ending)
