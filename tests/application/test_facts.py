@@ -72,6 +72,7 @@ CHANGES: dict[str, tuple[Any, str]] = {
     "pre_stop": (["true"], "pre_stop None -> true"),
     "depends_on": ({"a": "ready"}, "depends_on['a'] (unset) -> ready"),
     "significant": (True, "significant False -> True"),
+    "expand": (True, "expand False -> True"),
     "sockets": (
         {"a": Listen("tcp://:0")},
         "sockets['a'] (unset) -> tcp://*:0 backlog=1024",

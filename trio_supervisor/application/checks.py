@@ -13,6 +13,7 @@ import signal
 from collections.abc import Mapping, Sequence
 from typing import Any, Final, TypeGuard
 
+from trio_supervisor.application.nearest import did_you_mean
 from trio_supervisor.errors import SpecError
 from trio_supervisor.policy.order import CONDITIONS, Condition
 from trio_supervisor.policy.restart import Backoff, RestartPolicy
@@ -112,7 +113,9 @@ def one_of(value: Any, field: str = "", *, choices: Sequence[Any]) -> Any:
     """Return *value* if it is one of *choices*."""
     if value not in choices:
         expected = ", ".join(map(repr, choices))
-        raise SpecError(field, f"expected one of {expected}, got {shown(value)}")
+        hint = did_you_mean(value, choices)
+        problem = f"expected one of {expected}, got {shown(value)}{hint}"
+        raise SpecError(field, problem)
     return value
 
 

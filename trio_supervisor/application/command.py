@@ -10,6 +10,7 @@ from trio_supervisor.application import checks
 from trio_supervisor.application.fields import checked_later, documented, option
 from trio_supervisor.application.probe import Probe, probe_or_none
 from trio_supervisor.application.process_options import ProcessOptions
+from trio_supervisor.application.templates import check_templates
 from trio_supervisor.errors import SpecError
 from trio_supervisor.policy.secrets import hide_words
 
@@ -131,6 +132,7 @@ class Command(ProcessOptions):
         if self.stable_for is None:
             tells_ready = self.notify or self.startup or self.readiness
             self.stable_for = 0.0 if tells_ready else _STABLE_FOR
+        check_templates(self)
 
     def __repr__(self) -> str:
         words = hide_words(self.arguments)

@@ -250,6 +250,17 @@ class ServiceOptions(Checked):
         ),
     )
 
+    expand: bool = field(
+        default=False,
+        converter=checks.flag,
+        metadata=option(
+            "Whether `{index}`, `{name}` (such as `web.0`), `{service}` and arithmetic "
+            "such as `{8000+index}` are replaced for each worker, in the values of "
+            "`environment`, `arguments`, `pre_stop`, `directory` and `log_file`. "
+            "Double braces stand for single ones."
+        ),
+    )
+
     def __attrs_post_init__(self) -> None:
         """Check the options, and derive *rules* from those about restarts."""
         super().__attrs_post_init__()

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import difflib
 import re
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Final, Literal, TypeAlias
 
 from trio_supervisor.application import checks
+from trio_supervisor.application.nearest import did_you_mean
 from trio_supervisor.errors import SpecError
 
 Limit: TypeAlias = "int | Literal['unlimited']"
@@ -98,7 +98,9 @@ def limits(
     for name, item in checks.dictionary(value, field).items():
         if name not in RESOURCES:
             expected = ", ".join(RESOURCES)
-            problem = f"unknown resource {checks.shown(name)}{hint(name, RESOURCES)}"
+            problem = (
+                f"unknown resource {checks.shown(name)}{did_you_mean(name, RESOURCES)}"
+            )
             raise SpecError(field, f"{problem}; expected one of {expected}")
         found[name] = _soft_and_hard(item, f"{field}[{name!r}]")
     return found
@@ -125,9 +127,3 @@ def _limit(value: object, field: str) -> Limit:
         problem = f"expected a whole number or 'unlimited', got {checks.shown(value)}"
         raise SpecError(field, problem)
     return checks.integer(value, field, least=0, most=_MAX_LIMIT)
-
-
-def hint(name: object, known: Collection[str]) -> str:
-    """Return a question about the nearest of *known* names; empty: none is near."""
-    near = difflib.get_close_matches(str(name), known, n=1)
-    return f" (did you mean {near[0]!r}?)" if near else ""

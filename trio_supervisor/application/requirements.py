@@ -14,6 +14,7 @@ from attrs import frozen
 from trio_supervisor.application.application import Application
 from trio_supervisor.application.command import Command
 from trio_supervisor.application.group import AnyService
+from trio_supervisor.application.templates import filled
 from trio_supervisor.policy.order import needs_of
 
 
@@ -73,6 +74,7 @@ def requirements_of(
     found: list[Requirement] = []
     for service in application.services:
         path = application.path(service.name)
+        service = filled(service, 0)  # as its first worker has it
         if service.name in names:
             found += _of_service(application, service, path)
         if with_sockets:

@@ -11,6 +11,7 @@ from trio_supervisor.application import checks
 from trio_supervisor.application.fields import checked_later, documented, option
 from trio_supervisor.application.process_options import ProcessOptions
 from trio_supervisor.application.target import check_target
+from trio_supervisor.application.templates import check_templates
 
 Backend: TypeAlias = Literal["trio", "asyncio", "sync"]
 StartMethod: TypeAlias = Literal["fork_server", "exec"]
@@ -92,6 +93,7 @@ class Service(ProcessOptions):
         """Check the options, and that the backend can run the target."""
         super().__attrs_post_init__()
         check_target("target", self.target, self.backend, self.name)
+        check_templates(self)
 
     def __repr__(self) -> str:
         return f"Service({self.name!r}, count={self.count})"

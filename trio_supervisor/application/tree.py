@@ -8,6 +8,7 @@ from attrs import frozen
 
 from trio_supervisor.application.group import AnyService, Group
 from trio_supervisor.application.listen import Listen
+from trio_supervisor.application.nearest import did_you_mean
 from trio_supervisor.errors import SpecError
 from trio_supervisor.policy.order import Condition, Needs, find_cycle
 from trio_supervisor.policy.restart import RestartPolicy
@@ -122,7 +123,8 @@ def check_dependencies(root: Group) -> None:
                 raise SpecError(where, "is a group; name the services in it")
             if other not in services:
                 known = ", ".join(services)
-                raise SpecError(where, f"unknown service; known: {known}")
+                hint = did_you_mean(other, services)
+                raise SpecError(where, f"unknown service{hint}; known: {known}")
             if other == name:
                 raise SpecError(where, "a service cannot depend on itself")
             _check_condition(where, services[other], condition)

@@ -11,6 +11,7 @@ import trio
 from attrs import define, field
 
 from trio_supervisor.application import AnyService, Application
+from trio_supervisor.application.templates import filled
 from trio_supervisor.controller.child.child import Child
 from trio_supervisor.controller.child.child_spec import ChildPlan, Spawn
 from trio_supervisor.controller.fleet.generation import Generation
@@ -182,6 +183,7 @@ class GenerationFactory:
         )
 
         def make_worker(service: AnyService, index: int) -> Child:
+            service = filled(service, index)
             plan = launchers.plan_of(service, index)
             return make_child(plan, launchers.worker(service, index, plan))
 

@@ -13,6 +13,7 @@ from trio_supervisor.application import (
     Command,
     Service,
 )
+from trio_supervisor.application.templates import common_environment
 from trio_supervisor.controller.child.child_spec import ChildPlan, Prober, Spawn
 from trio_supervisor.controller.child.health_probes import make_prober
 from trio_supervisor.controller.child.pre_stop import PreStopCommand
@@ -237,7 +238,7 @@ def fork_plans(
     }
     for service in application.services:
         if isinstance(service, Service) and service.start_method == "fork_server":
-            environment = context.child_environment(service.environment)
+            environment = context.child_environment(common_environment(service))
             by_environment.setdefault(tuple(sorted(environment.items())), []).append(
                 service
             )
