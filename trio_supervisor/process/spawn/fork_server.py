@@ -226,11 +226,23 @@ def _serve(
     warm_up = import_entry(plan.warm_up)
     server = ForkServer(control, warm_up, done.import_state, plan.title)
     try:
-        server.serve()
-    finally:
-        if posix.getpid() != server.process_id or server.is_standby:
-            posix._exit(1)  # a child or standby that has not started its work yet
-        server.close_preforked()
+        try:
+            server.serve()
+        finally:
+            _exit_unless_server(server)
+            server.close_preforked()
+    except _TerminatedError:  # SIGTERM may arrive within the block above as well
+        _exit_unless_server(server)
+        raise
+
+
+def _exit_unless_server(server: ForkServer) -> None:
+    """Exit a child or standby that has not started its work yet.
+
+    The exit handlers of the import are those of the server.
+    """
+    if posix.getpid() != server.process_id or server.is_standby:
+        posix._exit(1)
 
 
 def _send_messages(control: socket, done: _Import, findings: Findings) -> None:
