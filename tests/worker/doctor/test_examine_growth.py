@@ -55,7 +55,7 @@ def test_examine_connections_closed_by_peer_are_found() -> None:
     assert "30 are connections" in diagnosis.findings[0].text
 
 
-@pytest.mark.parametrize("backend", ALL)
+@pytest.mark.parametrize("backend", ["trio", "sync"])
 def test_examine_frequent_collections_are_found(backend: str) -> None:
     diagnosis = diagnose(backend, "garbage")
 
