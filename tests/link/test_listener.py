@@ -82,6 +82,15 @@ def test_socket_mode_is_0600_for_any_umask(path: str, mask: int) -> None:
         assert mode(f"{path}.lock") == 0o600
 
 
+def test_admitted_users_can_connect_also_after_restore(path: str) -> None:
+    with keep_listener(path) as kept:
+        kept.admit_other_users()
+        assert stat.S_IMODE(os.stat(path).st_mode) == 0o666
+        os.unlink(path)
+        kept.restore()
+        assert stat.S_IMODE(os.stat(path).st_mode) == 0o666
+
+
 def test_listener_is_nonblocking(path: str) -> None:
     with open_listener(path) as listener, connect(path):
         accepted, _ = listener.accept()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
 import pytest
@@ -136,6 +137,29 @@ async def connect(
     nursery.start_soon(hold)
     await wait_all_tasks_blocked()
     return opened[0]
+
+
+@pytest.mark.parametrize(
+    ("pids", "is_admitted"),
+    [((7, 100, CONTROLLER), True), ((7, 1), False), ((), False)],
+    ids=["child of a worker", "unrelated process", "process that has exited"],
+)
+async def test_worker_of_another_user_is_admitted(
+    pids: tuple[int, ...], is_admitted: bool
+) -> None:
+    async with (
+        open_house() as house,
+        house.control(lambda _: {}),
+        trio.open_nursery() as nursery,
+    ):
+        ours, theirs = memory_stream_pair()
+        credentials = Credentials(process_id=7, user_id=65534, group_id=65534)
+        whence = Ancestry(process_id=7, ancestors=pids)
+        nursery.start_soon(house.server.serve_connection, theirs, credentials, whence)
+        await ours.send_all(b'{"id": 2, "do": "ping"}\n')
+        answer = json.loads(await ours.receive_some())
+        assert answer.get("failed", False) is not is_admitted
+        await ours.aclose()
 
 
 async def test_worker_without_grant_sees_only_itself() -> None:

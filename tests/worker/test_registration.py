@@ -32,5 +32,6 @@ async def test_unreachable_supervisor_is_logged_once(
     assert tries > 5
     assert caplog.messages == [
         "web.0 is not registered: user 1000 cannot connect to /run/s.ipc "
-        "(Permission denied); retrying"
+        "(Permission denied); declare the user of its service instead of changing it "
+        "in the worker (user=1000); retrying"
     ]

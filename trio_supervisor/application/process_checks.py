@@ -42,11 +42,41 @@ _OCTAL: Final = re.compile(r"(0o)?[0-7]{1,4}")
 _IONICE: Final = re.compile(r"idle|(best-effort|realtime)(:[0-7])?")
 
 
+# (uid_t) -1 means "unchanged"; setreuid(2).
+_MAX_OWNER: Final = 2**32 - 2
+
+
 class Octal(int):
     """A number that is shown in octal digits, as permissions are."""
 
     def __repr__(self) -> str:
         return f"0o{self:03o}"
+
+
+def owner_or_none(value: str | int | None, field: str = "") -> str | int | None:
+    """Return *value* if it is None, or a user or group by name or number."""
+    return None if value is None else _owner(value, field)
+
+
+def owners_or_none(
+    value: Sequence[str | int] | None, field: str = ""
+) -> tuple[str | int, ...] | None:
+    """Return the groups in the list *value*, each by name or number; None for None."""
+    if value is None:
+        return None
+    return tuple(
+        _owner(item, f"{field}[{index}]")
+        for index, item in enumerate(checks.items(value, field))
+    )
+
+
+def _owner(value: object, field: str) -> str | int:
+    if checks.is_text(value) and value:
+        return value
+    if isinstance(value, int) and not isinstance(value, bool):
+        return checks.integer(value, field, least=0, most=_MAX_OWNER)
+    problem = "expected a name or a number"
+    raise SpecError(field, f"{problem}, got {checks.shown(value)}")
 
 
 def umask_or_none(value: int | str | None, field: str = "") -> int | None:

@@ -26,6 +26,31 @@ class ProcessOptions(ServiceOptions):
     it starts, and to those of its ``pre_stop`` and of its probes.
     """
 
+    user: str | int | None = field(
+        default=None,
+        converter=process_checks.owner_or_none,
+        metadata=option(
+            "User that a worker runs as, by name or number, with that user's groups; "
+            "`HOME`, `USER`, `LOGNAME` and `SHELL` are set accordingly. Needs a "
+            "controller that runs as root. `None`: the controller's."
+        ),
+    )
+    group: str | int | None = field(
+        default=None,
+        converter=process_checks.owner_or_none,
+        metadata=option(
+            "Primary group, by name or number. `None`: that of `user`, else the "
+            "controller's."
+        ),
+    )
+    supplementary_groups: tuple[str | int, ...] | None = field(
+        default=None,
+        converter=process_checks.owners_or_none,
+        metadata=option(
+            "Further groups, by name or number, in addition to those of `user`, else "
+            "to the controller's."
+        ),
+    )
     umask: int | None = field(
         default=None,
         converter=process_checks.umask_or_none,

@@ -15,6 +15,7 @@ from trio_supervisor.errors import (
     ConnectionLostError,
     DeadlineExceededError,
     NoSupervisorError,
+    NotPermittedError,
     SupervisorError,
 )
 from trio_supervisor.link.foreign_server import PROBE, conversation, is_foreign
@@ -101,15 +102,33 @@ class SupervisorConnection:
     def listener_process_id(self) -> int | None:
         """Pid of the process that listens at the other end; None: unknown.
 
+        Its pid is 0 where it is in another pid namespace.
+        """
+        process_id, _ = self._listener()
+        return process_id or None
+
+    def _listener(self) -> tuple[int | None, int]:
+        """Return pid and user of the process that listens at the other end.
+
         Source: unix(7), SO_PEERCRED: the credentials of the process that called
-        listen(2). Its pid is 0 where it is in another pid namespace.
+        listen(2).
         """
         if not hasattr(socket, "SO_PEERCRED"):
-            return None
+            return None, os.geteuid()
         size = struct.calcsize("3i")
         data = self._socket.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, size)
-        process_id: int = struct.unpack("3i", data)[0]
-        return process_id or None
+        process_id, user, _ = struct.unpack("3i", data)
+        return process_id, user
+
+    def _closed(self) -> SupervisorError:
+        """Return the error for a connection that the supervisor has closed."""
+        _, owner = self._listener()
+        if os.geteuid() in (0, owner):
+            return ConnectionLostError(_CLOSED)
+        return NotPermittedError(
+            f"user {os.geteuid()} may not connect: only root, user {owner} and the "
+            f"workers of this supervisor may"
+        )
 
     def call(
         self,
@@ -129,7 +148,7 @@ class SupervisorConnection:
         while True:
             data = self._exchange(lambda: self._socket.recv(65536))
             if not data:
-                raise ConnectionLostError(_CLOSED)
+                raise self._closed()
             for event in self._session.receive_data(data):
                 if not isinstance(event, AnswerReceived) or event.id != id_:
                     continue
@@ -188,7 +207,7 @@ class SupervisorConnection:
             self._deadline.left()
             raise
         except (BrokenPipeError, ConnectionResetError):
-            raise ConnectionLostError(_CLOSED) from None
+            raise self._closed() from None
 
     def _connect(self, path: str) -> None:
         self._socket.setblocking(False)

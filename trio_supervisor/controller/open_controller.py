@@ -215,6 +215,7 @@ async def open_prepared(
         application,
         [service.name for service in application.services if service.count],
         os.environ,
+        socket_path=path,
         with_sockets=prepared.adopted is None or prepared.adopted.is_empty,
     )
     error: BaseException | None = None
@@ -278,6 +279,7 @@ async def _own(setup: _Setup, background: Background[Controller]) -> None:
                 open_output_hub(options.output or "text", stderr=prepared.log)
             ),
             is_captured=options.output is not None,
+            admit_other_users=kept.admit_other_users,
         )
         guardian = await stack.enter_async_context(
             open_guardian(

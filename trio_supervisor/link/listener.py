@@ -24,6 +24,8 @@ MAX_PATH: Final = 107 if os.uname().sysname == "Linux" else 103
 # Limited by the kernel to net.core.somaxconn. While the supervisor is being replaced,
 # all workers and clients wait in the backlog.
 _BACKLOG: Final = 4096
+_MODE: Final = 0o600
+_SHARED_MODE: Final = 0o666
 
 
 def check_socket_path(path: str) -> None:
@@ -65,7 +67,18 @@ class ControlSocket:
     def __init__(self, path: str, lock: Lock) -> None:
         self.path = path
         self._lock = lock
-        self.socket, self._made = _listen(path)
+        self._mode = _MODE
+        self.socket, self._made = _listen(path, self._mode)
+
+    def admit_other_users(self) -> None:
+        """Let any user connect: the server checks the credentials of each.
+
+        Raises:
+            OSError: the mode of the file cannot be changed.
+        """
+        if self._mode != _SHARED_MODE and is_at(self.path, self._made):
+            os.chmod(self.path, _SHARED_MODE)
+        self._mode = _SHARED_MODE
 
     def restore(self) -> tuple[str, ...]:
         """Recreate the socket file or the lock if removed; return their paths.
@@ -81,7 +94,7 @@ class ControlSocket:
         if self._lock.restore():
             found.append(f"{self.path}.lock")
         if not os.path.lexists(self.path):
-            fresh, self._made = _listen(self.path)
+            fresh, self._made = _listen(self.path, self._mode)
             with fresh:
                 os.dup2(fresh.fileno(), self.socket.fileno(), inheritable=False)
             found.append(self.path)
@@ -107,7 +120,7 @@ def keep_listener(path: str) -> Iterator[ControlSocket]:
     """Listen on *path* within the block; remove the file at the end.
 
     A stale socket file, whose server is gone, is replaced. The file has mode 0600,
-    independent of the umask.
+    independent of the umask, until `ControlSocket.admit_other_users` is called.
 
     Raises:
         SocketPathError: as for `check_socket_path`.
@@ -126,13 +139,13 @@ def keep_listener(path: str) -> Iterator[ControlSocket]:
             listener.close()
 
 
-def _listen(path: str) -> tuple[socket.socket, os.stat_result]:
+def _listen(path: str, mode: int) -> tuple[socket.socket, os.stat_result]:
     listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     try:
         with suppress(OSError):  # on Linux, the file is created with this mode
-            os.fchmod(listener.fileno(), 0o600)
+            os.fchmod(listener.fileno(), mode)
         listener.bind(path)
-        os.chmod(path, 0o600)
+        os.chmod(path, mode)
         listener.listen(_BACKLOG)
         listener.setblocking(False)
         return listener, os.lstat(path)

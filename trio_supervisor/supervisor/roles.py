@@ -136,6 +136,16 @@ class Gatekeeper:
             return Role(record=by_pid.get(registered), process_ids=(registered,))
         return None
 
+    def is_worker(self, origin: Ancestry | None) -> bool:
+        """Return whether *origin* is a worker or its child, known to the kernel.
+
+        Such a process may connect whatever its user is; one that has exited already
+        may have passed its connection to any other.
+        """
+        if origin is None or not origin.is_known:
+            return False
+        return self.role_of(origin, None) is not None
+
     def check(self, call: IncomingCall, role: Role) -> None:
         """Check that *role* may make *call*.
 

@@ -108,7 +108,7 @@ class Server:
         Args:
             origin: Ancestors of its process; None: this system does not tell.
         """
-        if not credentials.is_trusted:
+        if not (credentials.is_trusted or self.gatekeeper.is_worker(origin)):
             problem = f"user {credentials.user_id} may not connect here"
             await _refuse(stream, NotPermittedError(problem))
             return

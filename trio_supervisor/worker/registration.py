@@ -61,11 +61,14 @@ class Registration:
             if not self._has_warned:
                 self._has_warned = True
                 logger.warning(
-                    "%s is not registered: user %d cannot connect to %s (%s); retrying",
+                    "%s is not registered: user %d cannot connect to %s (%s); declare "
+                    "the user of its service instead of changing it in the worker "
+                    "(user=%d); retrying",
                     self._name,
                     os.geteuid(),
                     self._socket_path,
                     exc.strerror,
+                    os.geteuid(),
                 )
             raise
 

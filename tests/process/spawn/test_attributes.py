@@ -38,7 +38,7 @@ def attributes(**options: Any) -> ProcessAttributes:
 
 
 def test_process_without_attributes_needs_nothing() -> None:
-    assert (NO_ATTRIBUTES.prepare, NO_ATTRIBUTES.own) == (None, "")
+    assert (NO_ATTRIBUTES.prepare, NO_ATTRIBUTES.own()) == (None, "")
     assert attributes() == NO_ATTRIBUTES
 
 
@@ -63,13 +63,13 @@ def test_attributes_are_set_from_outside(process_id: int) -> None:
 def test_process_sets_umask_and_privileges_itself() -> None:
     found = attributes(umask="027", no_new_privileges=True)
     assert found.prepare is None
-    assert found.own == "umask=23 no_new_privileges=1"
+    assert found.own() == "umask=23 no_new_privileges=1"
     code = (
         "import os, sys; from trio_supervisor.process.spawn import exec_wrapper as w;"
         "w.take_settings(sys.argv[1]); print(os.umask(0));"
         "print([l for l in open('/proc/self/status') if 'NoNewPrivs' in l])"
     )
-    told = subprocess.check_output([sys.executable, "-c", code, found.own], text=True)
+    told = subprocess.check_output([sys.executable, "-c", code, found.own()], text=True)
     assert told.splitlines() == ["23", r"['NoNewPrivs:\t1\n']"]
 
 

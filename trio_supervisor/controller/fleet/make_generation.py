@@ -121,7 +121,11 @@ class GenerationFactory:
         """
         environment = self.context.environment
         await check_startable(
-            application, names, environment, were_started=were_started
+            application,
+            names,
+            environment,
+            socket_path=self.context.socket_path,
+            were_started=were_started,
         )
 
     async def import_again(self, source: Reference) -> Imported:

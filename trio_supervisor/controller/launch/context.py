@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import socket
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 from attrs import field, frozen
 
@@ -15,6 +15,7 @@ from trio_supervisor.controller.child.child_spec import ChildPlan
 from trio_supervisor.errors import SpecError
 from trio_supervisor.process.child import Process
 from trio_supervisor.process.cleanup.guardian_client import Output
+from trio_supervisor.process.identity import Identity
 from trio_supervisor.process.inspection.black_box import BlackBox
 from trio_supervisor.process.notify.channel import Channel, open_channel
 from trio_supervisor.process.output.hub import ChildOutput, OutputHub
@@ -52,6 +53,9 @@ class LaunchContext:
     channels: dict[int, Channel] = field(factory=dict)
     """By process id, until its child listens there."""
     environment: Mapping[str, str] = field(factory=lambda: dict(os.environ))
+    admit_other_users: Callable[[], None] = lambda: None
+    """Called before a process of another user is started that connects to the socket:
+    its file has to let it."""
 
     def child_environment(self, additions: Mapping[str, str]) -> dict[str, str]:
         """Return the environment of a child."""
@@ -83,16 +87,20 @@ class LaunchContext:
             for stream, descriptor, path, form in output.readings
         ]
 
-    def open_channel(self, *, is_ours: bool) -> Channel:
+    def open_channel(
+        self, *, is_ours: bool, identity: Identity | None = None
+    ) -> Channel:
         """Return over what the next process is heard.
 
         Args:
             is_ours: Whether it runs this package.
+            identity: Its user; None: that of this process.
 
         Raises:
             OSError: too many descriptors are open.
         """
-        return open_channel(self.directory, is_ours=is_ours)
+        user = None if identity is None else identity.user
+        return open_channel(self.directory, is_ours=is_ours, user=user)
 
     def listen(self, process: Process, channel: Channel) -> None:
         """Have *process*, which was started with *channel*, heard there."""

@@ -238,6 +238,8 @@ def fork_plans(
     }
     for service in application.services:
         if isinstance(service, Service) and service.start_method == "fork_server":
+            if ProcessAttributes.of(service).changes_identity:
+                continue  # forked workers would have this user's memory
             environment = context.child_environment(common_environment(service))
             by_environment.setdefault(tuple(sorted(environment.items())), []).append(
                 service

@@ -23,6 +23,7 @@ from trio_supervisor.controller.launch.socket_keys import socket_descriptors
 from trio_supervisor.process.child import ChildProcess
 from trio_supervisor.process.code.code_files import changed_file
 from trio_supervisor.process.groups import IS_LINUX
+from trio_supervisor.process.identity import Identity, share_pipes
 from trio_supervisor.process.inspection.black_box import open_black_box
 from trio_supervisor.process.output.hub import ChildOutput
 from trio_supervisor.process.repeated_failures import RepeatedFailures
@@ -68,6 +69,7 @@ class CommandLauncher:
         """Start one."""
         command, context = self._command, self._context
         attributes = ProcessAttributes.of(command)
+        identity = await attributes.identity()
         additions = {
             NAME_VARIABLE: self._plan.name,
             PROCESS_VARIABLE: self._plan.mark(incarnation),
@@ -77,7 +79,9 @@ class CommandLauncher:
         with ExitStack() as stack:
             channel = None
             if command.notify:
-                channel = stack.enter_context(context.open_channel(is_ours=False))
+                channel = stack.enter_context(
+                    context.open_channel(is_ours=False, identity=identity)
+                )
                 additions["NOTIFY_SOCKET"] = channel.address
                 if command.health_check_timeout is not None:
                     additions["WATCHDOG_USEC"] = str(
@@ -86,16 +90,20 @@ class CommandLauncher:
             output = context.open_output(command, self._plan.name)
             if output is not None:
                 stack.enter_context(output)
+                share_pipes(output.descriptors, identity)
             stdout, stderr = output.descriptors if output else (None, None)
+            environment = context.child_environment(
+                attributes.environment({}, identity) | additions
+            )
             process = await spawn_exec(
                 command.arguments,
-                environment=context.child_environment(additions),
+                environment=environment,
                 directory=command.directory,
                 listen=listen,
                 stdout=stdout,
                 stderr=stderr,
                 prepare=attributes.prepare,
-                own=attributes.own,
+                own=attributes.own(identity),
             )
             context.started(output, process, self._plan, incarnation)
             if channel is not None:
@@ -131,6 +139,7 @@ class PythonLauncher:
         descriptors: Sequence[int],
         output: ChildOutput | None = None,
         attributes: ProcessAttributes = NO_ATTRIBUTES,
+        identity: Identity | None = None,
     ) -> ChildProcess:
         """Start one, which gets *boot* and *descriptors*, and writes into *output*."""
         streams = output.descriptors if output is not None else None
@@ -146,7 +155,7 @@ class PythonLauncher:
                     streams=streams,
                     runs_application=isinstance(boot, WorkerBoot),
                     prepare=attributes.prepare,
-                    own=attributes.own,
+                    own=attributes.own(),
                 )
             except AttributeRefusedError:
                 raise  # exec would be refused as well
@@ -172,7 +181,7 @@ class PythonLauncher:
                 stdout=stdout,
                 stderr=stderr,
                 prepare=attributes.prepare,
-                own=attributes.own,
+                own=attributes.own(identity),
             )
         if problem:
             self._trouble.failed(problem, logging.WARNING)
@@ -217,9 +226,13 @@ class WorkerLauncher:
         """Start one."""
         service, context = self._service, self._context
         name = self._plan.name
+        attributes = ProcessAttributes.of(service)
+        identity = await attributes.identity()
         listen = socket_descriptors(self._sockets, self._socket_set, self._index)
         with ExitStack() as stack:
-            channel = stack.enter_context(context.open_channel(is_ours=True))
+            channel = stack.enter_context(
+                context.open_channel(is_ours=True, identity=identity)
+            )
             boot = self._boot(incarnation, channel.address, tuple(listen))
             additions = {
                 NAME_VARIABLE: name,
@@ -227,9 +240,14 @@ class WorkerLauncher:
                 "NOTIFY_SOCKET": channel.address,
                 **service.environment,
             }
-            environment = context.child_environment(additions)
+            environment = context.child_environment(
+                attributes.environment({}, identity) | additions
+            )
             if (output := context.open_output(service, name)) is not None:
                 stack.enter_context(output)
+                share_pipes(output.descriptors, identity)
+            if identity is not None:
+                context.admit_other_users()
             descriptors = [context.lifeline, *channel.descriptors]
             if (box := open_black_box()) is not None:
                 descriptors.append(stack.enter_context(box).descriptor)
@@ -239,7 +257,8 @@ class WorkerLauncher:
                 environment,
                 descriptors,
                 output,
-                ProcessAttributes.of(service),
+                attributes,
+                identity,
             )
             context.started(output, process, self._plan, incarnation)
             context.listen(process, channel)

@@ -5,12 +5,13 @@ from __future__ import annotations
 import os
 from collections.abc import Collection, Mapping
 
-from trio_supervisor.application import Application
+from trio_supervisor.application import Application, Service
 from trio_supervisor.application.requirements import requirements_of
 from trio_supervisor.errors import SpecError
 from trio_supervisor.process.preflight import problems_of, without_removed
 from trio_supervisor.process.spawn.attribute_trial import refused_attributes
 from trio_supervisor.process.spawn.attributes import ProcessAttributes
+from trio_supervisor.process.spawn.identity_trial import refused_identity
 from trio_supervisor.process.threads import run_in_thread
 
 
@@ -19,6 +20,7 @@ async def check_startable(
     names: Collection[str],
     environment: Mapping[str, str],
     *,
+    socket_path: str,
     with_sockets: bool = False,
     were_started: bool = False,
 ) -> None:
@@ -26,6 +28,7 @@ async def check_startable(
 
     Args:
         environment: The controller's.
+        socket_path: The supervisor's.
         with_sockets: Whether their sockets are about to be bound, too.
         were_started: Whether they ran before: the directory of a log file that was
             removed since is made again.
@@ -37,7 +40,7 @@ async def check_startable(
     if were_started:
         found = without_removed(found)
     problems = await _priority_problems(application, names)
-    problems += await _attribute_problems(application, names)
+    problems += await _attribute_problems(application, names, socket_path)
     if found:
         # In a thread: a path may be on a disk, or a network, that is slow.
         problems += await run_in_thread(problems_of, found, environment)
@@ -46,18 +49,25 @@ async def check_startable(
 
 
 async def _attribute_problems(
-    application: Application, names: Collection[str]
+    application: Application, names: Collection[str], socket_path: str
 ) -> list[SpecError]:
     """Return an error for each attribute of a process that the system refuses."""
-    return [
-        SpecError(
-            f"{application.path(service.name)}.{refused.option}",
-            f"{service.name}: {refused}",
+    problems = []
+    for service in application.services:
+        if service.name not in names:
+            continue
+        attributes = ProcessAttributes.of(service)
+        connects = isinstance(service, Service)
+        found = await refused_attributes(attributes)
+        identity = await refused_identity(
+            attributes, socket_path=socket_path if connects else None
         )
-        for service in application.services
-        if service.name in names
-        for refused in await refused_attributes(ProcessAttributes.of(service))
-    ]
+        path = application.path(service.name)
+        problems += [
+            SpecError(f"{path}.{refused.option}", f"{service.name}: {refused}")
+            for refused in (*found, *([] if identity is None else [identity]))
+        ]
+    return problems
 
 
 async def _priority_problems(

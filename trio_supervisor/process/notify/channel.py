@@ -46,6 +46,8 @@ class NotificationReceiver:
     _inode: int = 0
     _is_private: bool = False
     """Whether only the child and its descendants can have the other end."""
+    _user: int | None = None
+    """User of the child; None: that of this process."""
 
     def receive_now(self, process_id: int) -> tuple[list[Notification], bool]:
         """Return the queued notifications, and whether there may be more.
@@ -67,7 +69,7 @@ class NotificationReceiver:
                 continue
             fields = parse_fields(data)
             sender = _sender(ancillary, fields.get("MAINPID", ""))
-            if self._is_private or _may_send(sender, process_id):
+            if self._is_private or _may_send(sender, process_id, self._user):
                 found.append(Notification(process_id=sender[0], fields=fields))
         return found, True
 
@@ -148,7 +150,11 @@ class Channel:
 
 
 def open_channel(
-    directory: str, *, is_ours: bool, is_abstract: bool = IS_LINUX
+    directory: str,
+    *,
+    is_ours: bool,
+    is_abstract: bool = IS_LINUX,
+    user: int | None = None,
 ) -> Channel:
     """Return a new channel for one process.
 
@@ -156,6 +162,7 @@ def open_channel(
         directory: Not accessible for other users; for socket files, if needed.
         is_ours: Whether the process runs this package, and inherits its end.
         is_abstract: Whether the kernel supports abstract addresses.
+        user: The user that the process runs as; None: that of this process.
 
     Raises:
         OSError: no descriptors left, or the file cannot be created.
@@ -166,7 +173,7 @@ def open_channel(
     address = path or f"@{name}"
     named = _bind(address)
     inode = 0 if path is None else _inode(path)
-    channel = Channel(address, (NotificationReceiver(named, path, inode),))
+    channel = Channel(address, (NotificationReceiver(named, path, inode, user=user),))
     if not is_ours:
         return channel
     try:
@@ -216,16 +223,18 @@ def _sender(ancillary: list[tuple[int, int, bytes]], main_pid: str) -> tuple[int
     return 0, -1
 
 
-def _may_send(sender: tuple[int, int], process_id: int) -> bool:
+def _may_send(
+    sender: tuple[int, int], process_id: int, child_user: int | None = None
+) -> bool:
     """Return whether *sender* is the process itself, as any user, or its helper.
 
-    A helper of this user that has exited already, such as systemd-notify, is accepted:
-    it got the address from the process.
+    A helper of this user, or of the child's, that has exited already, such as
+    systemd-notify, is accepted: it got the address from the process.
     """
     sender_id, user = sender
     if sender_id == process_id:
         return True
-    if user not in (0, os.getuid()):
+    if user not in (0, os.getuid(), child_user):
         return False
     try:
         return os.getpgid(sender_id) == process_id

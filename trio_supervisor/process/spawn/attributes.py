@@ -18,7 +18,9 @@ from attrs import field, frozen
 from trio_supervisor.application import AnyService
 from trio_supervisor.application.process_checks import UNLIMITED, Limit
 from trio_supervisor.process.groups import IS_LINUX
+from trio_supervisor.process.identity import Identity, find_identity
 from trio_supervisor.process.spawn.refused import AttributeRefusedError
+from trio_supervisor.process.threads import run_in_thread
 
 _Settings: TypeAlias = Iterator[tuple[str, Callable[[int], object], str]]
 # Classes of ioprio_set(2) as psutil numbers them, with their default levels.
@@ -30,6 +32,9 @@ _IO_CLASSES: Final = {"realtime": (1, 4), "best-effort": (2, 4), "idle": (3, 0)}
 class ProcessAttributes:
     """Attributes of a service's processes; None: those of the controller."""
 
+    user: str | int | None = None
+    group: str | int | None = None
+    supplementary_groups: tuple[str | int, ...] | None = None
     umask: int | None = None
     nice: int | None = None
     ionice: str | None = None
@@ -37,11 +42,16 @@ class ProcessAttributes:
     oom_score_adj: int | None = None
     limits: Mapping[str, tuple[Limit, Limit]] = field(factory=dict)
     no_new_privileges: bool = False
+    variables: frozenset[str] = frozenset()
+    """Names of environment variables that the service itself declares."""
 
     @classmethod
     def of(cls, service: AnyService) -> ProcessAttributes:
         """Return the attributes that *service* declares."""
         return cls(
+            user=service.user,
+            group=service.group,
+            supplementary_groups=service.supplementary_groups,
             umask=service.umask,
             nice=service.nice,
             ionice=service.ionice,
@@ -49,22 +59,53 @@ class ProcessAttributes:
             oom_score_adj=service.oom_score_adj,
             limits=service.limits,
             no_new_privileges=service.no_new_privileges,
+            variables=frozenset(service.environment),
         )
+
+    @property
+    def changes_identity(self) -> bool:
+        """Whether a user or groups are declared."""
+        declared = (self.user, self.group, self.supplementary_groups)
+        return declared != (None, None, None)
+
+    async def identity(self) -> Identity | None:
+        """Return the user and groups of the process; None: those of this process.
+
+        Raises:
+            AttributeRefusedError: a user or a group is unknown.
+        """
+        if not self.changes_identity:
+            return None
+        found = await run_in_thread(
+            find_identity, self.user, self.group, self.supplementary_groups
+        )
+        return None if found is None or found.is_ours else found
 
     @property
     def prepare(self) -> Callable[[int], None] | None:
         """What to call with the process id before it runs; None: nothing."""
         return self.set_from_outside if any(self._from_outside()) else None
 
-    @property
-    def own(self) -> str:
-        """What the process sets itself, for `exec_wrapper.take_settings`."""
+    def own(self, identity: Identity | None = None) -> str:
+        """Return what the process sets itself, for `exec_wrapper.take_settings`."""
         words = []
         if self.umask is not None:
             words.append(f"umask={int(self.umask)}")
         if self.no_new_privileges:
             words.append("no_new_privileges=1")
+        if identity is not None:  # last: afterwards it may read fewer files
+            words.append(identity.setting)
         return " ".join(words)
+
+    def environment(
+        self, environment: Mapping[str, str], identity: Identity | None
+    ) -> dict[str, str]:
+        """Return *environment* with the variables that describe *identity*."""
+        variables = {} if identity is None else identity.variables
+        return {
+            **environment,
+            **{k: v for k, v in variables.items() if k not in self.variables},
+        }
 
     def set_from_outside(self, process_id: int) -> None:
         """Set what can be set by process id; the process must have one thread.

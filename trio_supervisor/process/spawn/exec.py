@@ -176,9 +176,22 @@ def _start_by_wrapper(
     _reap(process)
     number, _, option = problem.decode().partition(" ")
     reason = os.strerror(int(number))
-    if option:
-        raise AttributeRefusedError(option.partition("=")[0], option, reason)
-    raise OSError(int(number), reason, launch.command[0])
+    name, _, _ = option.partition("=")
+    path = launch.directory if name == "directory" else launch.command[0]
+    if option and name != "directory":
+        raise AttributeRefusedError(name, option, reason)
+    if int(number) == errno.EACCES and (user := _user_in(own)):
+        reason = f"{reason} for user {user}"
+    raise OSError(int(number), reason, path)
+
+
+def _user_in(own: str) -> str:
+    """Return the user that the settings *own* name; empty: none."""
+    for word in own.split():
+        name, _, value = word.partition("=")
+        if name == "user":
+            return value.partition(":")[0]
+    return ""
 
 
 def _reap(process: ChildProcess) -> None:
@@ -200,6 +213,7 @@ def _by_wrapper(
             "LISTEN_FDNAMES": ":".join(listen),
         }
     locale = environment.get("LC_CTYPE")
+    directory = launch.directory
     # -I and -S: ignore the program's environment, and load no installed packages.
     interpreter = [sys.executable, "-I", "-S", exec_wrapper.__file__]
     arguments = [
@@ -208,9 +222,11 @@ def _by_wrapper(
         ",".join(map(str, listen.values())),
         "-" if locale is None else f"={locale}",
         own,
+        "-" if directory is None or not own else f"={directory}",
     ]
     return evolve(
         launch,
+        directory=None if own else directory,
         command=[*interpreter, *arguments, *launch.command],
         environment=environment,
         inherit=[report, permission, *launch.inherit, *listen.values()],

@@ -25,9 +25,10 @@ def main(arguments: list[str]) -> None:
         arguments: A pipe that receives the errno of a failure; a socket that sends the
             permission to execute the program; the descriptors in order, separated by
             commas; the original LC_CTYPE as ``=VALUE``, or ``-``; the settings: see
-            `take_settings`; and the command.
+            `take_settings`; the directory to enter with them as ``=PATH``, or ``-``;
+            and the command.
     """
-    report, permission, sources, locale, settings, *command = arguments
+    report, permission, sources, locale, settings, directory, *command = arguments
     # First moved above the final numbers; exec closes all of these copies.
     numbers = [int(source) for source in sources.split(",") if source]
     first_free = FIRST + len(numbers)
@@ -46,7 +47,11 @@ def main(arguments: list[str]) -> None:
             os.environ["LISTEN_PID"] = str(os.getpid())
         _restore_locale(locale)
         _restore_signals()
+        if settings:
+            # For execvp, which imports it. Another user may not be able to read it.
+            import warnings  # noqa: F401
         take_settings(settings)
+        _enter(directory)
         os.execvp(command[0], command)
     except SettingError as exc:
         os.write(pipe, f"{exc.errno} {exc.filename}".encode())
@@ -64,7 +69,8 @@ def take_settings(settings: str) -> None:
     """Set what only a process itself can set.
 
     Args:
-        settings: Words such as ``umask=18`` and ``no_new_privileges=1``.
+        settings: Words such as ``umask=18``, ``no_new_privileges=1`` and
+            ``user=UID:GID:GID,GID``: user, group and supplementary groups.
 
     Raises:
         SettingError: the system refuses one.
@@ -75,6 +81,22 @@ def take_settings(settings: str) -> None:
             _SETTERS[name](value)
         except OSError as exc:
             raise SettingError(exc.errno, exc.strerror, word) from None
+
+
+def _become(value: str) -> None:
+    user, group, groups = value.split(":")
+    # In this order: afterwards it may not set groups any more.
+    os.setgroups([int(each) for each in groups.split(",") if each])
+    os.setresgid(*3 * [int(group)])
+    os.setresuid(*3 * [int(user)])
+
+
+def _enter(directory: str) -> None:
+    if directory.startswith("="):
+        try:
+            os.chdir(directory[1:])
+        except OSError as exc:
+            raise SettingError(exc.errno, exc.strerror, "directory") from None
 
 
 def _gain_no_privileges(_value: str) -> None:
@@ -89,6 +111,7 @@ def _gain_no_privileges(_value: str) -> None:
 
 _SETTERS = {
     "umask": lambda value: os.umask(int(value)),
+    "user": _become,
     "no_new_privileges": _gain_no_privileges,
 }
 

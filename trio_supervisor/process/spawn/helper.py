@@ -39,12 +39,16 @@ async def open_helper(
     mark = f"helper/{os.urandom(8).hex()}"
     # Existing children cannot descend from it, and need not be checked.
     known = child_pids()
+    identity = await attributes.identity()
     process = await spawn_exec(
         arguments,
-        environment={**environment, PROCESS_VARIABLE: mark},
+        environment={
+            **attributes.environment(environment, identity),
+            PROCESS_VARIABLE: mark,
+        },
         directory=directory,
         prepare=attributes.prepare,
-        own=attributes.own,
+        own=attributes.own(identity),
     )
     try:
         yield process
