@@ -8,5 +8,7 @@ from collections.abc import Iterable
 
 def did_you_mean(name: object, known: Iterable[object]) -> str:
     """Return a question about the nearest of *known*; empty: none is near."""
-    near = difflib.get_close_matches(str(name), [str(each) for each in known], n=1)
+    if not isinstance(name, str):  # any value of a service file, whose str() may fail
+        return ""
+    near = difflib.get_close_matches(name, [str(each) for each in known], n=1)
     return f" (did you mean {near[0]!r}?)" if near else ""
