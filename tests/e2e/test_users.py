@@ -44,10 +44,67 @@ application = Application([
 """
 
 
+WORKERS = """
+import trio
+from trio_supervisor import Application, Service
+
+async def work(worker):
+    await worker.ready()
+    await trio.sleep_forever()
+
+options = {"user": "nobody", "limits": {"nofile": 300}, "nice": 5}
+application = Application([
+    Service("forked", work, **options),
+    Service("executed", work, start_method="exec", **options),
+])
+"""
+
+
 @pytest.fixture(scope="module")
 def serving() -> Iterator[Serving]:
     with open_serving(SERVICE) as found:
         yield found
+
+
+@pytest.fixture(scope="module")
+def of_others() -> Iterator[Serving]:
+    """A controller with workers of another user, if that user can execute Python."""
+    try:
+        subprocess.run(
+            [sys.executable, "-c", "import trio_supervisor"],
+            user=NOBODY,
+            group=NOBODY,
+            extra_groups=[],
+            cwd="/",
+            capture_output=True,
+            check=True,
+        )
+    except (OSError, subprocess.CalledProcessError):
+        pytest.skip("Python is installed where other users cannot read it")
+    open_up = ["sh", "-c", 'chmod 755 . && exec "$@"', "sh"]
+    with open_serving(WORKERS, prefix=open_up) as found:
+        yield found
+
+
+def test_workers_of_another_user_connect(of_others: Serving) -> None:
+    """All are ready and connected; the supervisor's restart changes nothing."""
+    pids = of_others.pids()
+    for name in ("forked.0", "executed.0"):
+        assert status_of(pids[name])["Uid"] == {NOBODY}
+        path = Path(f"/proc/{pids[name]}/limits")
+        assert "Max open files            300" in path.read_text()
+    since = of_others.mark()
+    of_others.kill("supervisor")
+    of_others.wait_event(since=since, name="supervisor", event="ready")
+    of_others.when_ready()
+    assert of_others.pids() == pids
+
+
+def test_spare_workers_have_the_user_as_well(of_others: Serving) -> None:
+    since = of_others.mark()
+    of_others.kill("forked.0")
+    of_others.wait_event(since=since, name="forked.0", event="ready")
+    assert status_of(of_others.pids()["forked.0"])["Uid"] == {NOBODY}
 
 
 def status_of(process_id: int) -> dict[str, set[int]]:

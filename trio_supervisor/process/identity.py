@@ -39,6 +39,11 @@ class Identity:
         return f"user={self.user}:{self.group}:{','.join(map(str, self.groups))}"
 
     @property
+    def numbers(self) -> tuple[int, int, tuple[int, ...]]:
+        """User, group and supplementary groups."""
+        return self.user, self.group, self.groups
+
+    @property
     def is_ours(self) -> bool:
         """Whether this process has the same user and groups."""
         groups = {*os.getgroups(), os.getegid()}

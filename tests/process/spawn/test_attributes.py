@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import pickle
 import resource
 import subprocess
 import sys
@@ -104,6 +105,17 @@ def test_refused_limit_names_the_limit_of_the_controller(process_id: int) -> Non
     assert caught.value.option == "limits['nofile']"
     assert f"={too_many}: Operation not permitted (the contr" in str(caught.value)
     assert f"hard limit is {hard}; more needs CAP_SYS_RESOURCE" in str(caught.value)
+
+
+def test_what_is_refused_from_outside_is_left_to_the_process(
+    process_id: int,
+) -> None:
+    found = attributes(nice=7, oom_score_adj=5, limits={"nofile": 2**40})
+    rest = found.set_for_other_user(process_id)
+    assert rest is not None
+    assert pickle.loads(rest) == attributes(limits={"nofile": 2**40})
+    assert os.getpriority(os.PRIO_PROCESS, process_id) == 7
+    assert attributes(nice=7).set_for_other_user(process_id) is None
 
 
 def test_process_that_has_exited_is_no_error() -> None:

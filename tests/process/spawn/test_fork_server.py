@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import pathlib
+import pickle
 import signal
 import sys
 import uuid
@@ -20,6 +21,7 @@ from trio_supervisor.process.child import ChildProcess
 from trio_supervisor.process.cleanup.orphans import Orphans
 from trio_supervisor.process.cleanup.stopping import StopPlan, stop
 from trio_supervisor.process.kernel import be_subreaper, child_pids
+from trio_supervisor.process.spawn.attributes import ProcessAttributes
 from trio_supervisor.process.spawn.fork_client import ForkClient, open_fork_client
 from trio_supervisor.process.spawn.fork_server_protocol import (
     ForkServerPlan,
@@ -42,7 +44,7 @@ class Nursery:
     children: list[ChildProcess] = field(factory=list)
 
     async def fork(
-        self, prepare: Callable[[int], None] | None = None, **boot: Any
+        self, prepare: Callable[[int], bytes | None] | None = None, **boot: Any
     ) -> tuple[ChildProcess, dict[str, Any]]:
         """Fork a child that prints its state; return child and state."""
         read, write = os.pipe()
@@ -290,6 +292,14 @@ async def test_prepare_is_called_before_the_child_runs() -> None:
     async with open_nursery() as nursery:
         _, told = await nursery.fork(prepare, then="sleep")
         assert told["nice"] == 7
+
+
+async def test_child_sets_the_rest_of_its_attributes_itself() -> None:
+    """What the controller may not set for a process of another user."""
+    async with open_nursery() as nursery:
+        rest = pickle.dumps(ProcessAttributes(nice=8))
+        _, told = await nursery.fork(lambda _: rest, then="sleep")
+        assert told["nice"] == 8
 
 
 async def test_child_whose_prepare_fails_does_not_run() -> None:

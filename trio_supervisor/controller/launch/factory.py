@@ -27,6 +27,7 @@ from trio_supervisor.controller.launch.launchers import (
 from trio_supervisor.errors import SpecError
 from trio_supervisor.process.cleanup.stopping import PreStop, StopPlan
 from trio_supervisor.process.groups import IS_LINUX
+from trio_supervisor.process.identity import Identity
 from trio_supervisor.process.sockets.sockets import SocketSet
 from trio_supervisor.process.spawn.attributes import ProcessAttributes
 from trio_supervisor.process.spawn.boot import pickle_source
@@ -39,6 +40,7 @@ from trio_supervisor.process.spawn.fork_server_protocol import (
     ForkServerPlan,
     fork_server_plan,
 )
+from trio_supervisor.process.spawn.refused import AttributeRefusedError
 
 
 def sources_of(
@@ -228,33 +230,50 @@ def fork_plans(
     """Return the fork servers that *application* needs, the supervisor's first.
 
     There is one for each distinct environment, since an import sees it, and the
-    interpreter reads some of it (PYTHONPATH, TZ, LD_PRELOAD …) only when it begins.
+    interpreter reads some of it (PYTHONPATH, TZ, LD_PRELOAD …) only when it begins; and
+    one for each user, so that its workers have nothing of this user's memory.
     """
     if not IS_LINUX:
         return []  # its children would not be ours: no subreapers elsewhere
     common = context.child_environment({})
-    by_environment: dict[tuple[tuple[str, str], ...], list[Service]] = {
-        tuple(sorted(common.items())): []
-    }
+    by_kind: dict[_ServerKind, list[Service]] = {_server_kind(common, None): []}
     for service in application.services:
         if isinstance(service, Service) and service.start_method == "fork_server":
-            if ProcessAttributes.of(service).changes_identity:
-                continue  # forked workers would have this user's memory
-            environment = context.child_environment(common_environment(service))
-            by_environment.setdefault(tuple(sorted(environment.items())), []).append(
-                service
+            attributes = ProcessAttributes.of(service)
+            try:
+                identity = attributes.find()
+            except AttributeRefusedError:
+                continue  # each start will fail, and say so
+            additions = attributes.environment({}, identity)
+            environment = context.child_environment(
+                additions | common_environment(service)
             )
-    if not any(by_environment.values()):
+            by_kind.setdefault(_server_kind(environment, identity), []).append(service)
+    if not any(by_kind.values()):
         return []
     return [
-        _server_plan(services, dict(environment), sources, context, number > 0)
-        for number, (environment, services) in enumerate(by_environment.items())
+        _server_plan(services, kind, sources, context, number > 0)
+        for number, (kind, services) in enumerate(by_kind.items())
     ]
+
+
+@frozen
+class _ServerKind:
+    """What the services of one fork server have in common."""
+
+    environment: tuple[tuple[str, str], ...]
+    identity: Identity | None
+
+
+def _server_kind(
+    environment: Mapping[str, str], identity: Identity | None
+) -> _ServerKind:
+    return _ServerKind(tuple(sorted(environment.items())), identity)
 
 
 def _server_plan(
     services: list[Service],
-    environment: Mapping[str, str],
+    kind: _ServerKind,
     sources: Mapping[str, Reference | Pickled],
     context: LaunchContext,
     is_lazy: bool,
@@ -269,6 +288,11 @@ def _server_plan(
         title = f"{title}: {', '.join(names)}"
     return ServerPlan(
         services=names,
-        plan=fork_server_plan(title, unique, environment),
+        plan=fork_server_plan(
+            title,
+            unique,
+            dict(kind.environment),
+            owner=None if kind.identity is None else kind.identity.numbers,
+        ),
         is_lazy=is_lazy,
     )

@@ -154,7 +154,11 @@ class PythonLauncher:
                     descriptors=descriptors,
                     streams=streams,
                     runs_application=isinstance(boot, WorkerBoot),
-                    prepare=attributes.prepare,
+                    prepare=(
+                        attributes.prepare
+                        if identity is None
+                        else attributes.set_for_other_user
+                    ),
                     own=attributes.own(),
                 )
             except AttributeRefusedError:

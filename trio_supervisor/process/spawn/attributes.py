@@ -8,12 +8,13 @@ from __future__ import annotations
 
 import errno
 import os
+import pickle
 import resource
 import sys
 from collections.abc import Callable, Iterator, Mapping
 from typing import Final, TypeAlias
 
-from attrs import field, frozen
+from attrs import evolve, field, frozen
 
 from trio_supervisor.application import AnyService
 from trio_supervisor.application.process_checks import UNLIMITED, Limit
@@ -24,6 +25,7 @@ from trio_supervisor.process.threads import run_in_thread
 
 _Settings: TypeAlias = Iterator[tuple[str, Callable[[int], object], str]]
 # Classes of ioprio_set(2) as psutil numbers them, with their default levels.
+_FROM_OUTSIDE: Final = ("nice", "ionice", "cpu_affinity", "oom_score_adj", "limits")
 _MOST_CPUS: Final = 8192  # CONFIG_NR_CPUS
 _IO_CLASSES: Final = {"realtime": (1, 4), "best-effort": (2, 4), "idle": (3, 0)}
 
@@ -74,11 +76,11 @@ class ProcessAttributes:
         Raises:
             AttributeRefusedError: a user or a group is unknown.
         """
-        if not self.changes_identity:
-            return None
-        found = await run_in_thread(
-            find_identity, self.user, self.group, self.supplementary_groups
-        )
+        return await run_in_thread(self.find) if self.changes_identity else None
+
+    def find(self) -> Identity | None:
+        """Do the same; it may take a while if the users are on another machine."""
+        found = find_identity(self.user, self.group, self.supplementary_groups)
         return None if found is None or found.is_ours else found
 
     @property
@@ -126,6 +128,24 @@ class ProcessAttributes:
                 raise AttributeRefusedError(
                     option, f"{option}={shown}", reason
                 ) from None
+
+    def set_for_other_user(self, process_id: int) -> bytes | None:
+        """Set what this process may set for one of another user; return the rest.
+
+        Root without CAP_SYS_NICE or CAP_SYS_RESOURCE, as in a container, may not; the
+        process itself may do so, unless that needs a privilege.
+
+        Returns:
+            Pickled attributes for the process to set itself; None: nothing.
+        """
+        rest: dict[str, object] = {}
+        for name in _FROM_OUTSIDE:
+            value = getattr(self, name)
+            try:
+                evolve(NO_ATTRIBUTES, **{name: value}).set_from_outside(process_id)
+            except AttributeRefusedError:
+                rest[name] = value
+        return pickle.dumps(ProcessAttributes(**rest)) if rest else None  # type: ignore[arg-type]
 
     def _from_outside(self) -> _Settings:
         """Yield option, function that sets it, and its value as text."""

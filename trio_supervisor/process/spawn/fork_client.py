@@ -76,7 +76,7 @@ class ForkClient:
         descriptors: Sequence[int],
         streams: tuple[int, int] | None = None,
         runs_application: bool = True,
-        prepare: Callable[[int], None] | None = None,
+        prepare: Callable[[int], bytes | None] | None = None,
         own: str = "",
     ) -> ChildProcess:
         """Fork a child, and return its process, which the caller has to stop.
@@ -91,7 +91,8 @@ class ForkClient:
             streams: Its standard output and error; None: those of the server.
             runs_application: Whether the changes of the import (signals, limits …)
                 apply to it.
-            prepare: Called with the process id before the child calls *entry*.
+            prepare: Called with the process id before the child calls *entry*. May
+                return pickled `ProcessAttributes` that the child has to set itself.
             own: What the child sets itself: see `exec_wrapper.take_settings`.
 
         Raises:
@@ -119,7 +120,7 @@ class ForkClient:
         self,
         spec: ForkSpec,
         descriptors: Sequence[int],
-        prepare: Callable[[int], None],
+        prepare: Callable[[int], bytes | None],
     ) -> ChildProcess:
         keeper = self._keeper
         with open_document(pickle.dumps(spec)) as document:
@@ -144,7 +145,7 @@ class ForkClient:
         self,
         control: trio.socket.SocketType,
         descriptors: Sequence[int],
-        prepare: Callable[[int], None],
+        prepare: Callable[[int], bytes | None],
     ) -> ChildProcess | None:
         """Request one child; None: server or child died before it was started."""
         ours, theirs = trio.socket.socketpair()
@@ -183,7 +184,7 @@ class ForkClient:
         self,
         reply: trio.socket.SocketType,
         process_id: int,
-        prepare: Callable[[int], None],
+        prepare: Callable[[int], bytes | None],
     ) -> ChildProcess:
         """Let the forked child start; return its process."""
         # The child waits for the confirmation, so its number is not reused until then.
@@ -194,9 +195,9 @@ class ForkClient:
         self._keeper.preforked.discard(process.pid)
         self._keeper.failures = 0
         try:
-            prepare(process.pid)
+            rest = prepare(process.pid)
             try:
-                await reply.send(b"g")
+                await reply.send(b"g" + (rest or b""))
             except OSError:
                 logger.debug("a forked child exited before it started")
         except BaseException:

@@ -5,7 +5,8 @@ answers over the ``reply`` socket of its request, so that it is started exactly 
 not at all:
 
     child -> controller    its pid
-    controller -> child    one byte: start (end-of-file: cancelled, the child exits)
+    controller -> child    one byte: start (end-of-file: cancelled, the child exits);
+                           it may be followed by attributes that the child has to set
 
 A child is forked twice, so that it becomes a child of the controller, which is a
 subreaper: the controller can wait for it, and it outlives this process. Two preforked

@@ -81,6 +81,9 @@ class ForkServerPlan(NamedTuple):
 
     plan: PreloadPlan
     environment: Mapping[str, str]
+    owner: tuple[int, int, tuple[int, ...]] | None = None
+    """Its user, group and supplementary groups; None: those of this process. It becomes
+    this user before it executes anything, so it has none of this process's memory."""
 
 
 class StartedServer(NamedTuple):
@@ -145,6 +148,7 @@ def start_fork_server(plan: ForkServerPlan) -> StartedServer:
     """
     ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
     report = -1
+    user, group, groups = plan.owner or (None, None, None)
     try:
         report = open_report()
         with theirs, open_document(pickle.dumps(plan.plan)) as document:
@@ -163,6 +167,9 @@ def start_fork_server(plan: ForkServerPlan) -> StartedServer:
                 stdin=subprocess.DEVNULL,
                 pass_fds=[theirs.fileno(), document, report],
                 process_group=0,
+                user=user,
+                group=group,
+                extra_groups=groups,
             )
     except BaseException:
         ours.close()
@@ -180,6 +187,7 @@ def fork_server_plan(
     environment: Mapping[str, str],
     *,
     is_early: bool = False,
+    owner: tuple[int, int, tuple[int, ...]] | None = None,
 ) -> ForkServerPlan:
     """Return the plan of a server that loads *sources*.
 
@@ -187,6 +195,7 @@ def fork_server_plan(
         title: Name of the application.
         environment: Environment of the server and of all its children.
         is_early: See `PreloadPlan`.
+        owner: See `ForkServerPlan`.
     """
     plan = PreloadPlan(
         title=f"fork server ({title})",
@@ -196,4 +205,4 @@ def fork_server_plan(
         warm_up=WARM_UP,
         is_early=is_early,
     )
-    return ForkServerPlan(plan, environment)
+    return ForkServerPlan(plan, environment, owner)

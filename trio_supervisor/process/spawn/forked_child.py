@@ -32,6 +32,7 @@ from trio_supervisor.process.spawn.process_exit import (
 
 # A document, a reply socket, two streams, a lifeline, and at most 32 sockets.
 MAX_DESCRIPTORS: Final = 64
+_MAX_CONFIRMATION: Final = 65_536
 
 
 class ImportState(NamedTuple):
@@ -128,7 +129,7 @@ def run_child(request: ForkRequest, import_state: ImportState) -> NoReturn:
 
 
 def _run_entry(request: ForkRequest, import_state: ImportState) -> int:
-    is_confirmed = False
+    confirmation = b""
     with socket(fileno=request.reply) as reply:
         reply.setblocking(True)
         # First of all: the controller prepares for the child while the child prepares.
@@ -149,16 +150,26 @@ def _run_entry(request: ForkRequest, import_state: ImportState) -> int:
         set_title(spec.title)
         entry = import_entry(spec.entry)
         with suppress(OSError):
-            is_confirmed = bool(reply.recv(1))
-    if not is_confirmed:
+            confirmation = reply.recv(_MAX_CONFIRMATION)
+    if not confirmation:
         return 0
     take_settings(spec.own)
+    if len(confirmation) > 1:  # the controller may not set them for another user
+        _set_attributes(confirmation[1:])
     if spec.runs_application:
         import_state.effects.reapply()
     else:
         import_state.effects.discard()
     entry(spec.boot, others)
     return 0
+
+
+def _set_attributes(pickled: bytes) -> None:
+    """Set what the controller may not set for a process of another user."""
+    try:
+        pickle.loads(pickled).set_from_outside(posix.getpid())
+    except OSError as exc:
+        sys.exit(str(exc))
 
 
 def _take_streams(descriptors: Sequence[int], redirected: Container[int]) -> None:
