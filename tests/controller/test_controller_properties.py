@@ -28,7 +28,7 @@ from trio_supervisor.application import Application, Group
 from trio_supervisor.controller.child.child import Child
 from trio_supervisor.errors import SupervisorError
 from trio_supervisor.policy.lifecycle import State
-from trio_supervisor.policy.order import CONDITIONS, Standing
+from trio_supervisor.policy.order import CONDITIONS, Standing, describe_need
 from trio_supervisor.policy.strategy import STRATEGIES
 from trio_supervisor.testing import simulated
 
@@ -173,7 +173,8 @@ def check_rest(sim: Simulation, play: Play, child: Child) -> None:
         home = sim.controller.generation
         missing = home.unmet(child.plan.service)
         assert missing, f"{child.name} waits for nothing"
-        assert child.waiting_for == ", ".join(f"{n} ({c})" for n, c in missing)
+        awaited = ", ".join(describe_need(name, how) for name, how in missing)
+        assert child.waiting_for == awaited
         for name, condition in missing:
             culprits = [
                 other

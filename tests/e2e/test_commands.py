@@ -155,9 +155,9 @@ def test_command_stderr_is_passed_to_serve_stderr(serving: Serving) -> None:
 @pytest.mark.parametrize(
     ("name", "problem"),
     [
-        ("missing.0", "No such file or directory: 'no-such-program'"),
-        ("forbidden.0", "Permission denied: './service.py'"),
-        ("nowhere.0", "No such file or directory: 'no-such-directory'"),
+        ("missing.0", "No such file or directory: no-such-program"),
+        ("forbidden.0", "Permission denied: ./service.py"),
+        ("nowhere.0", "No such file or directory: no-such-directory"),
     ],
 )
 def test_command_that_cannot_start_is_logged_and_retried(

@@ -104,7 +104,7 @@ def test_crash_loop_probe_and_readyz_give_reason(serving: Serving) -> None:
         "needs",
     ]
     assert "exit code 3, " in finished.stdout
-    assert "needs.0 (waits for moody (ready))" in finished.stdout
+    assert "needs.0 (waiting for moody to be ready)" in finished.stdout
     line = serving.wait_line("health checks at ")
     address = json.loads(line)["message"].rpartition(" ")[2]
     with pytest.raises(urllib.error.HTTPError) as caught:
@@ -124,13 +124,15 @@ def test_crash_loop_wait_ready_names_it_on_timeout(serving: Serving) -> None:
     )
     assert finished.stderr.startswith(start)
     assert "cannot find it" in finished.stderr
-    assert "needs.0 is waiting (waiting for moody (ready))" in finished.stderr
+    assert "needs.0 is waiting (waiting for moody to be ready)" in finished.stderr
 
 
 def test_crash_loop_start_of_dependent_fails_with_reason(serving: Serving) -> None:
     finished = serving.cli("start", "needs")
     assert finished.returncode == 1
-    start = "needs.0 waits for moody (ready), but moody.0 is in backoff (exit code 1, "
+    start = (
+        "needs.0 waits for moody to be ready, but moody.0 is in backoff (exit code 1, "
+    )
     assert start in finished.stderr
 
 

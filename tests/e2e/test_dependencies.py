@@ -66,16 +66,16 @@ def test_start_waits_for_each_condition(serving: Serving) -> None:
     serving.wait_event(event="ready", name="alone.0")
     serving.wait_event(event="ready", name="log.0")
     waits = serving.wait_worker("web.0", state="waiting")
-    assert waits["waiting_for"] == "migrate (exited_ok), db (ready)"
+    assert waits["waiting_for"] == "migrate to exit with success, db to be ready"
     assert waits["process_id"] is None
-    serving.wait_worker("migrate.0", state="waiting", waiting_for="db (ready)")
+    serving.wait_worker("migrate.0", state="waiting", waiting_for="db to be ready")
     shown = serving.cli("status").stdout
-    assert "(waiting for migrate (exited_ok), db (ready))" in shown
+    assert "(waiting for migrate to exit with success, db to be ready)" in shown
     assert serving.cli("probe", "startup").returncode == 1
 
     go(serving, "db")
     serving.wait_event(event="started", name="migrate.0")
-    assert serving.wait_worker("web.1", waiting_for="migrate (exited_ok)")
+    assert serving.wait_worker("web.1", waiting_for="migrate to exit with success")
     assert not serving.select(event="started", name="web.0")
 
     go(serving, "migrate")
@@ -180,8 +180,8 @@ def test_failed_job_keeps_dependents_waiting() -> None:
     with open_serving(FAILING, is_ready=False) as serving:
         serving.wait_event(event="ready", name="other.0")
         serving.wait_worker("migrate.0", state="failed", last_exit="exit code 4")
-        serving.wait_worker("web.0", waiting_for="migrate (exited_ok)")
-        serving.wait_worker("page.0", waiting_for="web (ready)")
+        serving.wait_worker("web.0", waiting_for="migrate to exit with success")
+        serving.wait_worker("page.0", waiting_for="web to be ready")
         assert not serving.select(event="started", name="web.0")
         assert serving.cli("probe", "readiness").returncode == 1
 

@@ -357,7 +357,7 @@ def test_stop_process_that_left_group_is_stopped() -> None:
         [event] = serving.select(event="strays")  # all are reported, once
         assert (event["name"], set(event["commands"])) == ("worker.0", {"sh", "sleep"})
         assert set(pids) <= set(event["process_ids"])
-        assert "of no running worker" not in serving.text
+        assert "had left behind" not in serving.text
     wait_gone(pids, timeout=0)
 
 

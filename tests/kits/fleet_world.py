@@ -28,7 +28,14 @@ from trio_supervisor.policy.operations import (
     StopWorker,
     Succeeded,
 )
-from trio_supervisor.policy.order import Needs, Standing, dependents, needs_of, unmet
+from trio_supervisor.policy.order import (
+    Condition,
+    Needs,
+    Standing,
+    dependents,
+    needs_of,
+    unmet,
+)
 from trio_supervisor.policy.scheduler import (
     decide,
     held_members,
@@ -151,7 +158,7 @@ class FakeLinks:
     def members_of(self, service: str) -> Sequence[Member]:
         return self.members[service]
 
-    def unmet(self, service: str) -> Sequence[tuple[str, str]]:
+    def unmet(self, service: str) -> Sequence[tuple[str, Condition]]:
         standing = {
             name: [member.standing for member in members]
             for name, members in self.members.items()

@@ -66,7 +66,7 @@ def play(world: World, *steps: str) -> None:
 
 def test_start_begins_with_what_is_needed() -> None:
     world = world_of(STACK, is_up=False)
-    assert obstacle_of(world.table, member(world, "web.0")) == "db (ready)"
+    assert obstacle_of(world.table, member(world, "web.0")) == "db to be ready"
     play(world, "db.0 become_ready")
     assert world.history == ["db.0 become_ready", "web.0 starts"]
 
@@ -222,7 +222,7 @@ def test_worker_stopped_while_it_waits_for_its_turn_is_left_out(
     member(world, waiting).ask_stop()
     world.settle()
     world.calm()
-    reason = "web.0 waits for db (ready), but db.0 is stopped"
+    reason = "web.0 waits for db to be ready, but db.0 is stopped"
     assert world.ended[running] == (reason if limit is None else "")
     assert member(world, waiting).state is State.STOPPED
 
@@ -262,7 +262,7 @@ def test_wait_for_what_exited_for_good_is_hopeless() -> None:
     world = world_of(STACK, is_up=False)
     play(world, "db.0 fail")
     starting = world.begin(StartOperation([(member(world, "web.0"), 1)]))
-    reason = "waits for db (ready), but db.0 is failed"
+    reason = "waits for db to be ready, but db.0 is failed"
     assert hopeless_wait(world.table, member(world, "web.0")) == reason
     assert world.ended[starting] == f"web.0 {reason}"
 

@@ -451,7 +451,7 @@ class Controller(metaclass=NoPublicConstructor):
             self.fleet.begin_restart(wanted, home, reason, Cause.RESTART, home.needs)
 
     @enable_ki_protection
-    def shutdown(self, reason: str = "asked to") -> None:
+    def shutdown(self, reason: str = "shutdown requested") -> None:
         """Begin an ordered shutdown; the block is cancelled when it is complete."""
         if not self._shutdown.is_set():
             self._reason = reason

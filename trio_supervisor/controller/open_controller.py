@@ -364,7 +364,9 @@ async def _end_strays(
     grace = stop_deadline.bound(max(timeouts, default=0.0))
     end = partial(end_all, Table(), f"{MARKER_VARIABLE}={marker}", grace)
     if strays := await run_in_thread(end):
-        logger.warning("stopped as well, of no running worker: %s", _named(strays))
+        logger.warning(
+            "stopped processes that workers had left behind: %s", _named(strays)
+        )
 
 
 def _named(programs: Mapping[int, str]) -> str:

@@ -14,6 +14,7 @@ from attrs import define, field, frozen
 
 from trio_supervisor.policy.lifecycle import State
 from trio_supervisor.policy.order import (
+    Condition,
     Needs,
     Standing,
     dependents,
@@ -97,7 +98,7 @@ class Links(Protocol):
         """Return the workers that are *service* for its dependents."""
         ...
 
-    def unmet(self, service: str) -> Sequence[tuple[str, str]]:
+    def unmet(self, service: str) -> Sequence[tuple[str, Condition]]:
         """Return the dependencies of *service* that are not satisfied yet."""
         ...
 

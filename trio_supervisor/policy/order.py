@@ -30,11 +30,21 @@ class Standing(Enum):
     """It exited with a failure, and is not restarted."""
 
 
+_AWAITED: Final[Mapping[Condition, str]] = {
+    "started": "to start",
+    "ready": "to be ready",
+    "exited_ok": "to exit with success",
+}
 _MEETS: Final[Mapping[Condition, frozenset[Standing]]] = {
     "started": frozenset(Standing) - {Standing.NOT_STARTED},
     "ready": frozenset({Standing.READY, Standing.EXITED_OK}),
     "exited_ok": frozenset({Standing.EXITED_OK}),
 }
+
+
+def describe_need(name: str, condition: Condition) -> str:
+    """Return what is awaited of service *name*, such as ``db to be ready``."""
+    return f"{name} {_AWAITED[condition]}"
 
 
 def is_met(condition: Condition, workers: Iterable[Standing]) -> bool:

@@ -29,7 +29,7 @@ from trio_supervisor.policy.operations import (
     Succeeded,
     TrialOperation,
 )
-from trio_supervisor.policy.order import Standing, dependents
+from trio_supervisor.policy.order import Standing, dependents, describe_need
 from trio_supervisor.policy.rolling import RollingLimits, WorkerFacts, next_batch
 
 
@@ -70,7 +70,7 @@ def obstacle_of(table: FleetTable, member: Member) -> str:
         return "the other workers of its group to exit"
     links = table.links.get(member)
     unmet = links.unmet(member.service) if links else ()
-    return ", ".join(f"{name} ({condition})" for name, condition in unmet)
+    return ", ".join(describe_need(name, condition) for name, condition in unmet)
 
 
 def held_members(table: FleetTable) -> frozenset[Member]:
@@ -101,7 +101,8 @@ def hopeless_wait(table: FleetTable, member: Member) -> str:
     for name, condition in links.unmet(member.service):
         for other in links.members_of(name):
             if problem := _absence_of(table, other):
-                return f"waits for {name} ({condition}), but {other.name} {problem}"
+                need = describe_need(name, condition)
+                return f"waits for {need}, but {other.name} {problem}"
     return ""
 
 

@@ -165,16 +165,16 @@ async def test_what_needs_one_in_a_crash_loop_waits_and_is_not_waited_for() -> N
     async with open_simulation(app, lives) as sim:
         child = sim.child("bad.0")
         await child.wait_state(State.BACKOFF, since=6)
-        assert sim.child("web.0").waiting_for == "bad (ready)"
+        assert sim.child("web.0").waiting_for == "bad to be ready"
         with pytest.raises(
-            UnavailableError, match=r"web\.0 waits for bad \(ready\), but"
+            UnavailableError, match=r"web\.0 waits for bad to be ready, but"
         ):
             await sim.controller.start("web")
         report = sim.controller.health("readiness")
         assert (report.is_ok, report.details["not_ready"]) == (False, ["bad", "web"])
         assert report.details["why"] == {
             "bad.0": "backoff, exit code 3, 6 times in a row",
-            "web.0": "waits for bad (ready)",
+            "web.0": "waiting for bad to be ready",
         }
         await sim.controller.wait_ready()
         assert sim.states["web.0"] is State.READY

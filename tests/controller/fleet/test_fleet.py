@@ -316,12 +316,12 @@ async def test_who_waits_for_one_that_does_not_come_back_waits_as_at_first() -> 
         await trio.sleep(10)
         with pytest.raises(
             UnavailableError,
-            match=r"web\.0 waits for db \(ready\), but db\.0 is failed",
+            match=r"web\.0 waits for db to be ready, but db\.0 is failed",
         ):
             await sim.controller.restart()
         await trio.sleep(1)
         assert sim.states == {"db.0": State.FAILED, "web.0": State.WAITING}
-        assert sim.child("web.0").waiting_for == "db (ready)"
+        assert sim.child("web.0").waiting_for == "db to be ready"
 
 
 @simulated

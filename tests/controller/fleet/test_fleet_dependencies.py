@@ -36,8 +36,8 @@ DONE = Life(ready_after=NEVER, exits_after=2.0)
 async def test_each_begins_when_what_it_needs_is_there() -> None:
     """`started` at once, `exited_ok` at 2 s, `ready` a quarter of a second later."""
     async with open_simulation(CHAIN, script({"migrate.0": [DONE]})) as sim:
-        assert sim.child("web.0").waiting_for == "db (ready)"
-        assert sim.child("db.0").waiting_for == "migrate (exited_ok)"
+        assert sim.child("web.0").waiting_for == "db to be ready"
+        assert sim.child("db.0").waiting_for == "migrate to exit with success"
         await sim.controller.wait_ready()
         assert sim.started == [
             (0, "migrate.0"),
@@ -60,7 +60,7 @@ async def test_what_could_never_be_started_was_not() -> None:
     async with open_simulation(Application(services), lives) as sim:
         await sim.settle()
         assert sim.states == {"probe.0": State.FAILED, "web.0": State.WAITING}
-        assert sim.child("web.0").waiting_for == "probe (started)"
+        assert sim.child("web.0").waiting_for == "probe to start"
         assert sim.started == []
 
 
@@ -97,7 +97,7 @@ async def test_a_restart_waits_for_what_is_not_there_at_the_moment() -> None:
         sim.process("web.0").exit(1)
         await wait_all_tasks_blocked()
         assert sim.child("web.0").state is State.WAITING
-        assert sim.child("web.0").waiting_for == "db (ready)"
+        assert sim.child("web.0").waiting_for == "db to be ready"
         await trio.sleep(5)
         assert sim.started[-1] == (15, "web.0")
         assert sim.child("web.1").incarnation == 1
@@ -385,4 +385,4 @@ async def test_nothing_is_started_by_what_was_just_asked_to_stop() -> None:
         sim.child("web.0").request_start()
         await trio.sleep(1)
         assert sim.running == []
-        assert sim.child("web.0").waiting_for == "db (started)"
+        assert sim.child("web.0").waiting_for == "db to start"

@@ -787,7 +787,7 @@ async def test_a_crash_loop_is_not_held_against_the_new_generation() -> None:
 
         assert plan.not_ready == {
             "bad.0": "exit code 3, 2 times in a row",
-            "needs.0": "waits for bad (ready)",
+            "needs.0": "waiting for bad to be ready",
         }
         assert "web.0/2" in sim.running
         assert "web.0" not in sim.running

@@ -453,7 +453,9 @@ class Child:
             cause = self._request or (
                 Cause.NO_CODE if is_lost else Cause.SHORTAGE if short else Cause.SPAWN
             )
-            problem = text_of(short) if short else str(exc)
+            failure = short or exc
+            assert isinstance(failure, OSError)
+            problem = text_of(failure)
             return self.plan.rules.ending(cause, None), problem
         if process is None:
             cause = self._request or Cause.STARTUP_TIMEOUT

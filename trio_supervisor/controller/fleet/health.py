@@ -157,6 +157,6 @@ def _why(child: Child) -> str:
     for everyone who may ask for the health.
     """
     if child.waiting_for:
-        return f"waits for {child.waiting_for}"
+        return f"waiting for {child.waiting_for}"
     has_ended = child.state is State.BACKOFF or child.crashes > 1
     return f"{child.state.value}, {child.trouble}" if has_ended else child.state.value

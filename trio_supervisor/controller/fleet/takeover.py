@@ -274,4 +274,4 @@ def _is_stable(child: Child) -> bool:
 
 
 def _trouble_of(child: Child) -> str:
-    return f"waits for {child.waiting_for}" if child.waiting_for else child.trouble
+    return f"waiting for {child.waiting_for}" if child.waiting_for else child.trouble

@@ -199,7 +199,9 @@ class MemoryMonitor(Monitor):
             await self._restart(self._watched[key].worker, str(verdict))
         elif not self._has_warned:
             self._has_warned = True
-            logger.warning("%s; no restart of a worker would help", verdict)
+            logger.warning(
+                "%s; no worker has grown since its start, so none is restarted", verdict
+            )
 
     async def _restart(self, worker: MonitoredWorker, reason: str) -> bool:
         name = worker.name  # later it is the name of the replacement
