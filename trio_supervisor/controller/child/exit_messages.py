@@ -6,7 +6,7 @@ from typing import Final
 
 from attrs import frozen
 
-from trio_supervisor.controller.events import cause_text, exit_text
+from trio_supervisor.controller.event_texts import cause_text, exit_text
 from trio_supervisor.policy.crash_text import FAILED_TO_START, describe_delay
 from trio_supervisor.policy.restart import (
     Cause,
