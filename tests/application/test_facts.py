@@ -82,6 +82,8 @@ CHANGES: dict[str, tuple[Any, str]] = {
     "state": ({"a": 1}, "state['a'] (unset) -> (hidden)"),
     "environment": ({"A": "1"}, "environment['A'] (unset) -> (hidden)"),
     "nice": (5, "nice None -> 5"),
+    "stdin": ("in.txt", "stdin None -> in.txt"),
+    "tty": (True, "tty False -> True"),
     "user": ("www-data", "user None -> www-data"),
     "group": (33, "group None -> 33"),
     "supplementary_groups": (["a", 7], "supplementary_groups None -> a 7"),

@@ -55,6 +55,20 @@ def test_problems_of_lists_each_with_field_and_service(tmp_path: Path) -> None:
     assert f"web: cannot listen on unix:{missing}/web.sock: {missing} do" in found[5]
 
 
+def test_problems_of_names_input_that_cannot_be_read(tmp_path: Path) -> None:
+    missing, good = str(tmp_path / "missing"), tmp_path / "good"
+    good.touch()
+    found = problems(
+        Command("a", ["cat"], stdin=missing),
+        Command("b", ["cat"], stdin=str(tmp_path)),
+        Command("c", ["cat"], stdin=str(good)),
+    )
+    assert found == [
+        f"services[0].stdin: a: cannot read {missing}: No such file or directory",
+        f"services[1].stdin: b: cannot read {tmp_path}: Is a directory",
+    ]
+
+
 def test_problems_of_uses_path_and_directory_of_service(tmp_path: Path) -> None:
     tool = tmp_path / "tool"
     tool.write_text("#!/bin/sh\n")

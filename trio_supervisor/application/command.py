@@ -55,6 +55,16 @@ class Command(ProcessOptions):
             "started without a shell."
         ),
     )
+    tty: bool = field(
+        default=False,
+        kw_only=True,
+        converter=checks.flag,
+        metadata=option(
+            "Whether each process gets a terminal of its own, of 80 columns and 24 "
+            "lines: for programs that buffer their output, or refuse to run, without "
+            "one. Standard output and error are then one stream. Linux only."
+        ),
+    )
     notify: bool = field(
         default=False,
         kw_only=True,

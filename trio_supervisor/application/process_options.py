@@ -51,6 +51,14 @@ class ProcessOptions(ServiceOptions):
             "to the controller's."
         ),
     )
+    stdin: str | None = field(
+        default=None,
+        converter=checks.path_or_none,
+        metadata=option(
+            "File that is opened as the standard input of each process; `None`: it is "
+            "empty (/dev/null), or the terminal with `tty`."
+        ),
+    )
     umask: int | None = field(
         default=None,
         converter=process_checks.umask_or_none,

@@ -52,6 +52,15 @@ class OutputFile:
 
 
 @frozen(kw_only=True)
+class InputFile:
+    """A file that must be readable."""
+
+    field: str
+    service: str
+    path: str
+
+
+@frozen(kw_only=True)
 class SocketFile:
     """A path at which a Unix socket must be possible to bind."""
 
@@ -60,7 +69,7 @@ class SocketFile:
     path: str
 
 
-Requirement: TypeAlias = Program | Directory | OutputFile | SocketFile
+Requirement: TypeAlias = Program | Directory | InputFile | OutputFile | SocketFile
 
 
 def requirements_of(
@@ -99,6 +108,9 @@ def _of_service(
     if service.directory is not None:
         field = f"{path}.directory"
         yield Directory(field=field, service=service.name, path=service.directory)
+    if service.stdin is not None:
+        field = f"{path}.stdin"
+        yield InputFile(field=field, service=service.name, path=service.stdin)
     if service.log_file is not None:
         field = f"{path}.log_file"
         yield OutputFile(field=field, service=service.name, path=service.log_file)

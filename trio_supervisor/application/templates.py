@@ -27,7 +27,14 @@ _OPERATORS: Final[Mapping[type[ast.operator], Callable[[int, int], int]]] = {
 }
 NAMES: Final = ("name", "service", "index")
 """What an expression may use: ``web.0``, ``web`` and ``0``."""
-_FILLED: Final = ("arguments", "pre_stop", "directory", "log_file", "environment")
+_FILLED: Final = (
+    "arguments",
+    "pre_stop",
+    "directory",
+    "stdin",
+    "log_file",
+    "environment",
+)
 _Service = TypeVar("_Service")
 
 

@@ -110,12 +110,13 @@ def find_identity(
 def share_pipes(descriptors: Iterable[int], identity: Identity | None) -> None:
     """Let *identity* open its standard output again, as by /dev/stdout.
 
-    The kernel checks the owner of a pipe then, unlike for an inherited descriptor.
+    The kernel checks the owner of a pipe or terminal then, unlike for an inherited
+    descriptor.
     """
     if identity is None:
         return
     for descriptor in set(descriptors):
-        if stat.S_ISFIFO(os.fstat(descriptor).st_mode):
+        if stat.S_ISFIFO(os.fstat(descriptor).st_mode) or os.isatty(descriptor):
             with suppress(OSError):
                 os.fchown(descriptor, identity.user, -1)
 

@@ -10,12 +10,14 @@ from typing import assert_never
 
 from trio_supervisor.application.requirements import (
     Directory,
+    InputFile,
     OutputFile,
     Program,
     Requirement,
     SocketFile,
 )
 from trio_supervisor.errors import SpecError
+from trio_supervisor.process.input import open_input
 from trio_supervisor.process.spawn.programs import program_problem
 
 
@@ -55,6 +57,9 @@ def _problem(requirement: Requirement, environment: Mapping[str, str]) -> str:
         case Directory(path=path):
             problem = directory_problem(path)
             return problem and f"the working directory {path} {problem}"
+        case InputFile(path=path):
+            problem = input_problem(path)
+            return problem and f"cannot read {path}: {problem}"
         case OutputFile(path=path):
             problem = output_problem(path)
             return problem and f"cannot write to {path}: {problem}"
@@ -76,6 +81,15 @@ def directory_problem(path: str) -> str:
     if not _may(path, os.X_OK):
         mode = stat.S_IMODE(found.st_mode)
         return f"cannot be entered by user {os.geteuid()} (mode 0{mode:o})"
+    return ""
+
+
+def input_problem(path: str) -> str:
+    """Return why *path* cannot be a standard input; empty: it can."""
+    try:
+        os.close(open_input(path))
+    except OSError as exc:
+        return exc.strerror or str(exc)
     return ""
 
 

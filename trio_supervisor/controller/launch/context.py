@@ -4,18 +4,21 @@ from __future__ import annotations
 
 import os
 import socket
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 
 from attrs import field, frozen
 
 from trio_supervisor.application import (
     AnyService,
+    Command,
 )
 from trio_supervisor.controller.child.child_spec import ChildPlan
 from trio_supervisor.errors import SpecError
 from trio_supervisor.process.child import Process
 from trio_supervisor.process.cleanup.guardian_client import Output
 from trio_supervisor.process.identity import Identity
+from trio_supervisor.process.input import open_input
 from trio_supervisor.process.inspection.black_box import BlackBox
 from trio_supervisor.process.notify.channel import Channel, open_channel
 from trio_supervisor.process.output.hub import ChildOutput, OutputHub
@@ -62,17 +65,41 @@ class LaunchContext:
         common = child_environment(self.environment, self.socket_path, self.marker)
         return {**common, **additions}
 
+    @contextmanager
+    def open_input(self, service: AnyService) -> Iterator[int | None]:
+        """Open the standard input of a process within the block; None: the default.
+
+        Raises:
+            OSError: the service's file cannot be read.
+        """
+        if service.stdin is None:
+            yield None
+            return
+        path = os.path.join(self.base or "", service.stdin)
+        try:
+            descriptor = open_input(path)
+        except OSError as exc:
+            raise OSError(f"stdin: cannot read {path}: {exc.strerror}") from exc
+        try:
+            yield descriptor
+        finally:
+            os.close(descriptor)
+
     def open_output(self, service: AnyService, name: str) -> ChildOutput | None:
         """Return where the next process of *name* is to write; None: into ours.
 
         Raises:
             OSError: the service's file cannot be written, or too many are open.
         """
-        if self.hub is None or not (self.is_captured or service.log_file):
+        has_terminal = isinstance(service, Command) and service.tty
+        is_needed = self.is_captured or service.log_file or has_terminal
+        if self.hub is None or not is_needed:
             return None
         file = service.log_file and os.path.join(self.base or "", service.log_file)
         try:
-            return self.hub.open(name, stdout=file, stderr=file)
+            return self.hub.open(
+                name, stdout=file, stderr=file, has_terminal=has_terminal
+            )
         except SpecError as exc:
             if isinstance(exc.__cause__, OSError):
                 raise OSError(exc.__cause__.errno, str(exc)) from exc

@@ -8,6 +8,7 @@ import pickle
 import sys
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
+from subprocess import DEVNULL
 from typing import Final
 
 import trio
@@ -25,6 +26,7 @@ from trio_supervisor.process.code.code_files import changed_file
 from trio_supervisor.process.groups import IS_LINUX
 from trio_supervisor.process.identity import Identity, share_pipes
 from trio_supervisor.process.inspection.black_box import open_black_box
+from trio_supervisor.process.notify.channel import Channel
 from trio_supervisor.process.output.hub import ChildOutput
 from trio_supervisor.process.repeated_failures import RepeatedFailures
 from trio_supervisor.process.shortage import text_of
@@ -70,46 +72,57 @@ class CommandLauncher:
         command, context = self._command, self._context
         attributes = ProcessAttributes.of(command)
         identity = await attributes.identity()
-        additions = {
-            NAME_VARIABLE: self._plan.name,
-            PROCESS_VARIABLE: self._plan.mark(incarnation),
-            **command.environment,
-        }
         listen = socket_descriptors(self._sockets, self._socket_set, self._index)
-        with ExitStack() as stack:
+        with context.open_input(command) as stdin, ExitStack() as stack:
             channel = None
             if command.notify:
                 channel = stack.enter_context(
                     context.open_channel(is_ours=False, identity=identity)
                 )
-                additions["NOTIFY_SOCKET"] = channel.address
-                if command.health_check_timeout is not None:
-                    additions["WATCHDOG_USEC"] = str(
-                        int(command.health_check_timeout * 1e6)
-                    )
-            output = context.open_output(command, self._plan.name)
-            if output is not None:
-                stack.enter_context(output)
-                share_pipes(output.descriptors, identity)
-            stdout, stderr = output.descriptors if output else (None, None)
-            environment = context.child_environment(
-                attributes.environment({}, identity) | additions
-            )
+            stdout = stderr = None
+            own = attributes.own(identity)
+            if output := context.open_output(command, self._plan.name):
+                stdout, stderr = stack.enter_context(output).descriptors
+                share_pipes((stdout, stderr), identity)
+                if command.tty:
+                    own = f"terminal=1 {own}"
+                    stdin = stdout if stdin is None else stdin
+            additions = attributes.environment({}, identity)
+            additions |= self._variables(incarnation, channel)
             process = await spawn_exec(
                 command.arguments,
-                environment=environment,
+                environment=context.child_environment(additions),
                 directory=command.directory,
                 listen=listen,
+                stdin=DEVNULL if stdin is None else stdin,
                 stdout=stdout,
                 stderr=stderr,
+                new_session=command.tty,
                 prepare=attributes.prepare,
-                own=attributes.own(identity),
+                own=own,
             )
             context.started(output, process, self._plan, incarnation)
             if channel is not None:
                 context.listen(process, channel)
             stack.pop_all()
             return process
+
+    def _variables(self, incarnation: int, channel: Channel | None) -> dict[str, str]:
+        """Return the variables that the process gets in addition to the common ones."""
+        command = self._command
+        found = {
+            NAME_VARIABLE: self._plan.name,
+            PROCESS_VARIABLE: self._plan.mark(incarnation),
+        }
+        if command.tty:
+            found["TERM"] = self._context.environment.get("TERM", "xterm")
+        found |= command.environment
+        if channel is not None:
+            found["NOTIFY_SOCKET"] = channel.address
+            if command.health_check_timeout is not None:
+                microseconds = int(command.health_check_timeout * 1e6)
+                found["WATCHDOG_USEC"] = str(microseconds)
+        return found
 
 
 @define(eq=False)
@@ -140,6 +153,7 @@ class PythonLauncher:
         output: ChildOutput | None = None,
         attributes: ProcessAttributes = NO_ATTRIBUTES,
         identity: Identity | None = None,
+        stdin: int | None = None,
     ) -> ChildProcess:
         """Start one, which gets *boot* and *descriptors*, and writes into *output*."""
         streams = output.descriptors if output is not None else None
@@ -152,6 +166,7 @@ class PythonLauncher:
                     environment=environment,
                     title=self._title,
                     descriptors=descriptors,
+                    stdin=stdin,
                     streams=streams,
                     runs_application=isinstance(boot, WorkerBoot),
                     prepare=(
@@ -182,6 +197,7 @@ class PythonLauncher:
                 [sys.executable, *interpreter_flags(), "-m", self._module, *numbers],
                 environment=environment,
                 inherit=[document, *descriptors],
+                stdin=DEVNULL if stdin is None else stdin,
                 stdout=stdout,
                 stderr=stderr,
                 prepare=attributes.prepare,
@@ -233,7 +249,7 @@ class WorkerLauncher:
         attributes = ProcessAttributes.of(service)
         identity = await attributes.identity()
         listen = socket_descriptors(self._sockets, self._socket_set, self._index)
-        with ExitStack() as stack:
+        with context.open_input(service) as stdin, ExitStack() as stack:
             channel = stack.enter_context(
                 context.open_channel(is_ours=True, identity=identity)
             )
@@ -263,6 +279,7 @@ class WorkerLauncher:
                 output,
                 attributes,
                 identity,
+                stdin,
             )
             context.started(output, process, self._plan, incarnation)
             context.listen(process, channel)

@@ -25,6 +25,7 @@ from trio_supervisor.process.output.pump import Pump, Sink
 from trio_supervisor.process.output.rendering import Form, renderer_of
 from trio_supervisor.process.output.subscription import Subscription
 from trio_supervisor.process.output.tail import OutputLine, Tail
+from trio_supervisor.process.output.terminal import open_terminal
 from trio_supervisor.tasks import ProtectedNursery, open_nursery
 
 # How long a blocked destination may delay the controller's exit [s].
@@ -40,7 +41,8 @@ class ChildOutput:
 
     name: str
     _hub: OutputHub
-    _pipes: tuple[Pipe, Pipe]
+    _pipes: tuple[Pipe, ...]
+    """Of standard output and error; one, of a terminal, is for both."""
     _sinks: tuple[Sink, Sink]
     _files: tuple[str | None, str | None] = (None, None)
     _origin: Origin | None = field(default=None, init=False)
@@ -61,7 +63,7 @@ class ChildOutput:
     @property
     def descriptors(self) -> tuple[int, int]:
         """The descriptors for standard output and error of the process."""
-        return self._pipes[0].writing, self._pipes[1].writing
+        return self._pipes[0].writing, self._pipes[-1].writing
 
     def started(
         self, process_id: int, *, generation: int = 1, incarnation: int = 1
@@ -74,7 +76,7 @@ class ChildOutput:
             incarnation=incarnation,
         )
         streams: tuple[Stream, Stream] = ("stdout", "stderr")
-        for stream, pipe, sink in zip(streams, self._pipes, self._sinks, strict=True):
+        for stream, pipe, sink in zip(streams, self._pipes, self._sinks, strict=False):
             os.close(pipe.writing)
             self._pumps.append(
                 self._hub.start(pipe.reading, self._origin, stream, sink)
@@ -115,8 +117,9 @@ class ChildOutput:
             return
         self._is_closed = True
         if self._origin is None:  # the process was never started
-            for descriptor in (*self._pipes[0], *self._pipes[1]):
-                os.close(descriptor)
+            for pipe in self._pipes:
+                os.close(pipe.reading)
+                os.close(pipe.writing)
         for pump in self._pumps:
             pump.stop()
 
@@ -148,6 +151,7 @@ class OutputHub:
         stdout: str | None = None,
         stderr: str | None = None,
         form: Form | None = None,
+        has_terminal: bool = False,
     ) -> ChildOutput:
         """Create the pipes for the next process of the child *name*.
 
@@ -156,6 +160,7 @@ class OutputHub:
                 process. The file stays open until `forget`.
             stderr: The same for its standard error; may be the same file.
             form: Form in the output of this process; None: that of the hub.
+            has_terminal: Whether it writes to a terminal instead of pipes.
 
         Raises:
             SpecError: a file cannot be written.
@@ -165,6 +170,9 @@ class OutputHub:
             self._sink(name, "stdout", stdout, form or self._form),
             self._sink(name, "stderr", stderr, form or self._form),
         )
+        if has_terminal:
+            terminal = (open_terminal(),)
+            return ChildOutput(name, self, terminal, sinks, (stdout, stderr))
         with ExitStack() as stack:
             first = open_pipe()
             for descriptor in first:

@@ -39,9 +39,10 @@ def open_pipe() -> Pipe:
 
 def capacity_of(descriptor: int) -> int:
     """Return the capacity of a pipe [bytes]."""
-    if _GET_SIZE is None:
-        return _DEFAULT
-    return fcntl.fcntl(descriptor, _GET_SIZE)
+    if _GET_SIZE is not None:
+        with suppress(OSError):  # it is a terminal
+            return fcntl.fcntl(descriptor, _GET_SIZE)
+    return _DEFAULT
 
 
 @define(eq=False)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import math
 import os
 import time
@@ -156,6 +157,10 @@ class Pump:
             data = os.read(self._descriptor, size)
         except BlockingIOError:
             return 0
+        except OSError as exc:
+            if exc.errno != errno.EIO:  # no process has the terminal any more
+                raise
+            data = b""
         if not data:
             self._has_ended = True
             self._take(self._assembler.end())

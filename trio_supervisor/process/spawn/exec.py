@@ -31,6 +31,7 @@ async def spawn_exec(
     directory: str | None = None,
     inherit: Sequence[int] = (),
     listen: Mapping[str, int] | None = None,
+    stdin: int = subprocess.DEVNULL,
     stdout: int | None = None,
     stderr: int | None = None,
     new_session: bool = False,
@@ -43,9 +44,9 @@ async def spawn_exec(
     this process ignores a signal, it is started through `exec_wrapper`, which costs
     15 ms.
 
-    Standard input is /dev/null, since a process in a background group that reads from
-    the terminal is stopped (SIGTTIN). A cancellation takes effect before or after the
-    start: a process that was started is always returned.
+    Standard input is /dev/null by default, since a process in a background group that
+    reads from the terminal is stopped (SIGTTIN). A cancellation takes effect before or
+    after the start: a process that was started is always returned.
 
     Args:
         inherit: Descriptors that it inherits, under the same numbers; no others.
@@ -69,6 +70,7 @@ async def spawn_exec(
         environment=environment,
         directory=directory,
         inherit=inherit,
+        stdin=stdin,
         stdout=stdout,
         stderr=stderr,
         new_session=new_session,
@@ -89,6 +91,7 @@ class _Launch:
     environment: Mapping[str, str]
     directory: str | None
     inherit: Sequence[int]
+    stdin: int
     stdout: int | None
     stderr: int | None
     new_session: bool
@@ -104,7 +107,7 @@ class _Launch:
                     for name, value in self.environment.items()
                 },
                 cwd=None if self.directory is None else encoded(self.directory),
-                stdin=subprocess.DEVNULL,
+                stdin=self.stdin,
                 stdout=self.stdout,
                 stderr=self.stderr,
                 pass_fds=self.inherit,

@@ -69,8 +69,9 @@ def take_settings(settings: str) -> None:
     """Set what only a process itself can set.
 
     Args:
-        settings: Words such as ``umask=18``, ``no_new_privileges=1`` and
-            ``user=UID:GID:GID,GID``: user, group and supplementary groups.
+        settings: Words such as ``umask=18``, ``no_new_privileges=1``,
+            ``user=UID:GID:GID,GID`` (user, group and supplementary groups), and
+            ``terminal=1``: make descriptor 1 the controlling terminal of this session.
 
     Raises:
         SettingError: the system refuses one.
@@ -89,6 +90,12 @@ def _become(value: str) -> None:
     os.setgroups([int(each) for each in groups.split(",") if each])
     os.setresgid(*3 * [int(group)])
     os.setresuid(*3 * [int(user)])
+
+
+def _take_terminal(descriptor: str) -> None:
+    import termios
+
+    fcntl.ioctl(int(descriptor), termios.TIOCSCTTY, 0)
 
 
 def _enter(directory: str) -> None:
@@ -112,6 +119,7 @@ def _gain_no_privileges(_value: str) -> None:
 _SETTERS = {
     "umask": lambda value: os.umask(int(value)),
     "user": _become,
+    "terminal": _take_terminal,
     "no_new_privileges": _gain_no_privileges,
 }
 

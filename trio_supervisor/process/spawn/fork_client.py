@@ -74,6 +74,7 @@ class ForkClient:
         environment: Mapping[str, str],
         title: str,
         descriptors: Sequence[int],
+        stdin: int | None = None,
         streams: tuple[int, int] | None = None,
         runs_application: bool = True,
         prepare: Callable[[int], bytes | None] | None = None,
@@ -88,6 +89,7 @@ class ForkClient:
         Args:
             entry: ``module:function`` that the child calls with *boot* and its copies
                 of *descriptors*.
+            stdin: Its standard input; None: that of the server, /dev/null.
             streams: Its standard output and error; None: those of the server.
             runs_application: Whether the changes of the import (signals, limits …)
                 apply to it.
@@ -105,10 +107,12 @@ class ForkClient:
             title,
             boot,
             has_streams=streams is not None,
+            has_stdin=stdin is not None,
             runs_application=runs_application,
             own=own,
         )
-        descriptors = [*(streams or ()), *descriptors]
+        first = [] if stdin is None else [stdin]
+        descriptors = [*first, *(streams or ()), *descriptors]
         self._keeper.want()
         self.forks_in_progress += 1
         try:

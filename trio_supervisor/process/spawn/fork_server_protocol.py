@@ -70,6 +70,8 @@ class ForkSpec(NamedTuple):
     boot: Any
     has_streams: bool = False
     """Whether the first two descriptors are its standard output and error."""
+    has_stdin: bool = False
+    """Whether a descriptor of its standard input comes before these."""
     runs_application: bool = True
     """Whether the changes of the import (signals, limits …) apply to it."""
     own: str = ""

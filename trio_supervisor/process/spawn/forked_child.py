@@ -141,9 +141,9 @@ def _run_entry(request: ForkRequest, import_state: ImportState) -> int:
             file.seek(0)
             spec: ForkSpec = pickle.load(file)
         others = request.others
-        if spec.has_streams:
-            _take_streams(others[:2], import_state.effects.redirected)
-            others = others[2:]
+        numbers = (*[0][: spec.has_stdin], *[1, 2][: 2 * spec.has_streams])
+        _take_streams(others, numbers, import_state.effects.redirected)
+        others = others[len(numbers) :]
         _set_environment(import_state.effects.environment_of(spec.environment))
         _reseed()
         _forget_multiprocessing_children()
@@ -172,9 +172,11 @@ def _set_attributes(pickled: bytes) -> None:
         sys.exit(str(exc))
 
 
-def _take_streams(descriptors: Sequence[int], redirected: Container[int]) -> None:
-    """Make *descriptors* standard output and error, except those *redirected*."""
-    for descriptor, number in zip(descriptors, (1, 2), strict=True):
+def _take_streams(
+    descriptors: Sequence[int], numbers: Sequence[int], redirected: Container[int]
+) -> None:
+    """Make the first *descriptors* the streams *numbers*, but not the *redirected*."""
+    for descriptor, number in zip(descriptors, numbers, strict=False):
         if number not in redirected:
             posix.dup2(descriptor, number)
         posix.close(descriptor)
