@@ -92,6 +92,7 @@ CHANGES: dict[str, tuple[Any, str]] = {
     "cpu_affinity": ([0, 1], "cpu_affinity None -> 0 1"),
     "oom_score_adj": (5, "oom_score_adj None -> 5"),
     "limits": ({"core": [0, 5]}, "limits['core'] (unset) -> (0, 5)"),
+    "private_tmp": (True, "private_tmp False -> True"),
     "no_new_privileges": (True, "no_new_privileges False -> True"),
     "directory": ("/tmp", "directory None -> /tmp"),
     "log_file": ("a.log", "log_file None -> a.log"),

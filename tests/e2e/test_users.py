@@ -167,5 +167,6 @@ def test_user_of_unprivileged_controller_is_reported_before_the_start() -> None:
         "trio-supervisor: 2 problems:",
         "  services[0].user: named: cannot set user='nobdy': unknown user (did you "
         "mean 'nobody'?)",
-        "  services[1].user: numeric: cannot set user=54321: Operation not permitted",
+        "  services[1].user: numeric: cannot set user=54321: Operation not permitted "
+        "(needs CAP_SETUID)",
     ]

@@ -130,3 +130,12 @@ class ProcessOptions(ServiceOptions):
             "(PR_SET_NO_NEW_PRIVS)."
         ),
     )
+    private_tmp: bool = field(
+        default=False,
+        converter=checks.flag,
+        metadata=option(
+            "Whether each process has an empty `/tmp` and `/var/tmp` of its own, in "
+            "memory, which go with it. Needs CAP_SYS_ADMIN, which root has unless it "
+            "is in a container. Linux only."
+        ),
+    )

@@ -244,6 +244,8 @@ def fork_plans(
                 identity = attributes.find()
             except AttributeRefusedError:
                 continue  # each start will fail, and say so
+            if attributes.private_tmp and identity is not None:
+                continue  # only root can mount it, before it becomes that user
             additions = attributes.environment({}, identity)
             environment = context.child_environment(
                 additions | common_environment(service)

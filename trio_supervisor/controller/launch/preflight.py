@@ -57,11 +57,9 @@ async def _attribute_problems(
         if service.name not in names:
             continue
         attributes = ProcessAttributes.of(service)
-        connects = isinstance(service, Service)
-        found = await refused_attributes(attributes)
-        identity = await refused_identity(
-            attributes, socket_path=socket_path if connects else None
-        )
+        connects_to = socket_path if isinstance(service, Service) else None
+        found = await refused_attributes(attributes, socket_path=connects_to)
+        identity = await refused_identity(attributes, socket_path=connects_to)
         path = application.path(service.name)
         problems += [
             SpecError(f"{path}.{refused.option}", f"{service.name}: {refused}")

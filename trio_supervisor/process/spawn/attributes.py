@@ -44,6 +44,7 @@ class ProcessAttributes:
     oom_score_adj: int | None = None
     limits: Mapping[str, tuple[Limit, Limit]] = field(factory=dict)
     no_new_privileges: bool = False
+    private_tmp: bool = False
     variables: frozenset[str] = frozenset()
     """Names of environment variables that the service itself declares."""
 
@@ -61,6 +62,7 @@ class ProcessAttributes:
             oom_score_adj=service.oom_score_adj,
             limits=service.limits,
             no_new_privileges=service.no_new_privileges,
+            private_tmp=service.private_tmp,
             variables=frozenset(service.environment),
         )
 
@@ -93,6 +95,8 @@ class ProcessAttributes:
         words = []
         if self.umask is not None:
             words.append(f"umask={int(self.umask)}")
+        if self.private_tmp:
+            words.append("private_tmp=1")
         if self.no_new_privileges:
             words.append("no_new_privileges=1")
         if identity is not None:  # last: afterwards it may read fewer files

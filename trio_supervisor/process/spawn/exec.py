@@ -23,6 +23,9 @@ from trio_supervisor.process.threads import run_in_thread
 # A dead child must not kill this process if it has the default action of SIGPIPE.
 _NO_SIGNAL: Final = getattr(socket, "MSG_NOSIGNAL", 0)
 
+# Capabilities that settings of `exec_wrapper` need.
+_NEEDED: Final = {"user": "CAP_SETUID", "private_tmp": "CAP_SYS_ADMIN"}
+
 
 async def spawn_exec(
     command: Sequence[str],
@@ -181,6 +184,8 @@ def _start_by_wrapper(
     reason = os.strerror(int(number))
     name, _, _ = option.partition("=")
     path = launch.directory if name == "directory" else launch.command[0]
+    if int(number) == errno.EPERM and name in _NEEDED:
+        reason += f" (needs {_NEEDED[name]})"
     if option and name != "directory":
         raise AttributeRefusedError(name, option, reason)
     if int(number) == errno.EACCES and (user := _user_in(own)):

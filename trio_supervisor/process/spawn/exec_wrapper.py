@@ -16,6 +16,11 @@ import sys
 
 # SD_LISTEN_FDS_START of sd-daemon.h.
 FIRST = 3
+TEMPORARY = ("/tmp", "/var/tmp")
+# linux/sched.h, linux/mount.h and linux/prctl.h.
+_CLONE_NEWNS = 0x20000
+_MS_NOSUID, _MS_NODEV, _MS_REC, _MS_SLAVE = 0x2, 0x4, 0x4000, 0x80000
+_PR_SET_NO_NEW_PRIVS = 38
 
 
 def main(arguments: list[str]) -> None:
@@ -71,7 +76,8 @@ def take_settings(settings: str) -> None:
     Args:
         settings: Words such as ``umask=18``, ``no_new_privileges=1``,
             ``user=UID:GID:GID,GID`` (user, group and supplementary groups), and
-            ``terminal=1``: make descriptor 1 the controlling terminal of this session.
+            ``terminal=1``: make descriptor 1 the controlling terminal of this session;
+            ``private_tmp=1``: mount an empty directory at each of `TEMPORARY`.
 
     Raises:
         SettingError: the system refuses one.
@@ -98,6 +104,26 @@ def _take_terminal(descriptor: str) -> None:
     fcntl.ioctl(int(descriptor), termios.TIOCSCTTY, 0)
 
 
+def _mount_private(_value: str) -> None:
+    """Mount empty directories in a mount namespace of this process; unshare(2)."""
+    _call("unshare", _CLONE_NEWNS)
+    # Mounts of the machine appear here, and not the other way round.
+    _call("mount", None, b"/", None, _MS_REC | _MS_SLAVE, None)
+    for directory in TEMPORARY:
+        flags = _MS_NOSUID | _MS_NODEV
+        path = os.fsencode(directory)
+        _call("mount", b"tmpfs", path, b"tmpfs", flags, b"mode=1777")
+
+
+def _call(name: str, *arguments: object) -> None:
+    import ctypes  # slow to import, and only needed for some settings
+
+    function = getattr(ctypes.CDLL(None, use_errno=True), name, None)
+    if function is None or function(*arguments):
+        number = ctypes.get_errno() or errno.ENOSYS
+        raise OSError(number, os.strerror(number))
+
+
 def _enter(directory: str) -> None:
     if directory.startswith("="):
         try:
@@ -107,19 +133,14 @@ def _enter(directory: str) -> None:
 
 
 def _gain_no_privileges(_value: str) -> None:
-    import ctypes  # slow to import, and only needed for this setting
-
-    libc = ctypes.CDLL(None, use_errno=True)
-    # Source: PR_SET_NO_NEW_PRIVS of linux/prctl.h, Linux 3.5.
-    if not hasattr(libc, "prctl") or libc.prctl(38, 1, 0, 0, 0):
-        number = ctypes.get_errno() or errno.ENOSYS
-        raise OSError(number, os.strerror(number))
+    _call("prctl", _PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0)
 
 
 _SETTERS = {
     "umask": lambda value: os.umask(int(value)),
     "user": _become,
     "terminal": _take_terminal,
+    "private_tmp": _mount_private,
     "no_new_privileges": _gain_no_privileges,
 }
 

@@ -8,6 +8,7 @@ from contextlib import asynccontextmanager
 from typing import Final
 
 import trio
+from attrs import evolve
 
 from trio_supervisor.process.child import ChildProcess
 from trio_supervisor.process.cleanup.escaped import stop_escaped
@@ -48,7 +49,8 @@ async def open_helper(
         },
         directory=directory,
         prepare=attributes.prepare,
-        own=attributes.own(identity),
+        # A directory of its own would be another one than that of the worker.
+        own=evolve(attributes, private_tmp=False).own(identity),
     )
     try:
         yield process
