@@ -13,6 +13,7 @@ from typing import Any
 
 import anyio
 import pytest
+import trio
 
 from tests.kits.serving import short_directory
 from tests.kits.worker import Ear, make_boot, open_ear
@@ -110,6 +111,50 @@ def test_target_that_ignores_stopping_is_cancelled(
         runtime.run()
 
     assert steps == ["cleaned up"]
+
+
+@both
+def test_target_that_waits_in_a_nursery_is_cancelled_without_error(
+    directory: Path, ear: Ear, backend: str
+) -> None:
+    """Trio wraps the cancellation in a group."""
+
+    async def target(worker: Worker) -> None:
+        await worker.ready()
+        async with anyio.create_task_group() as group:
+            group.start_soon(anyio.sleep_forever)
+
+    async def target_of_trio(worker: Worker) -> None:
+        await worker.ready()
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(trio.sleep_forever)
+
+    chosen = target_of_trio if backend == "trio" else target
+    runtime = make_async(directory, ear, backend, chosen)
+    with once_ready(ear, lambda: runtime.stop(False)):
+        runtime.run()
+
+
+def test_error_beside_a_cancellation_is_raised_alone(directory: Path, ear: Ear) -> None:
+    async def fail_when_cancelled() -> None:
+        try:
+            await trio.sleep_forever()
+        finally:
+            raise LookupError("mine")
+
+    async def target(worker: Worker) -> None:
+        await worker.ready()
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(trio.sleep_forever)
+            nursery.start_soon(fail_when_cancelled)
+
+    runtime = make_async(directory, ear, "trio", target)
+    with (
+        once_ready(ear, lambda: runtime.stop(False)),
+        pytest.raises(BaseExceptionGroup) as caught,
+    ):
+        runtime.run()
+    assert [str(each) for each in caught.value.exceptions] == ["mine"]
 
 
 @both

@@ -22,6 +22,15 @@ from trio_supervisor.worker.instance import SyncWorker, Worker
 from trio_supervisor.worker.loop_calls import Arguments, LoopCaller, Soon, soon_here
 
 
+def _without_cancellation(exc: BaseException) -> BaseException | None:
+    """Return *exc* without cancellations, which trio's nurseries wrap in groups."""
+    cancelled = anyio.get_cancelled_exc_class()
+    if isinstance(exc, BaseExceptionGroup):
+        _, rest = exc.split(cancelled)
+        return rest
+    return None if isinstance(exc, cancelled) else exc
+
+
 def do_nothing() -> None:
     """Do nothing before the target."""
 
@@ -104,10 +113,10 @@ class AsyncRuntime:
                 try:
                     await self._awaitable(worker)
                 except BaseException as exc:
-                    if isinstance(exc, anyio.get_cancelled_exc_class()):
-                        raise
                     # Raised outside of the task group, which would wrap it in a group.
-                    self._error = exc
+                    self._error = _without_cancellation(exc)
+                    if self._error is None:
+                        raise
             loop_caller.close()
             group.cancel_scope.cancel()
 
