@@ -18,7 +18,7 @@ PATHS = sorted(ROOT.rglob("*.py"))
 _PURE = {"errors", "policy", "wire"}
 _ANYWHERE = {"_version", "_location", "_construction"}
 _BELOW_THE_LAYERS = _PURE | {
-    *("application", "owned_files", "tasks", "diagnostics", "process", "link")
+    *("application", "config", "owned_files", "tasks", "diagnostics", "process", "link")
 }
 MAY_IMPORT = {
     "_version": set[str](),
@@ -31,6 +31,7 @@ MAY_IMPORT = {
     "policy": {"errors", "wire"},
     "wire": {"errors"},
     "application": {"errors", "policy", "wire"},
+    "config": {"application", "errors", "policy", "wire"},
     "diagnostics": {"errors", "wire"},
     # These two must not import each other.
     "process": _BELOW_THE_LAYERS - {"process", "link"},

@@ -27,7 +27,7 @@ _OPERATORS: Final[Mapping[type[ast.operator], Callable[[int, int], int]]] = {
 }
 NAMES: Final = ("name", "service", "index")
 """What an expression may use: ``web.0``, ``web`` and ``0``."""
-_FILLED: Final = (
+FILLED: Final = (
     "arguments",
     "pre_stop",
     "directory",
@@ -35,6 +35,7 @@ _FILLED: Final = (
     "log_file",
     "environment",
 )
+"""Options that `filled` replaces expressions in."""
 _Service = TypeVar("_Service")
 
 
@@ -78,7 +79,7 @@ def filled(service: _Service, index: int) -> _Service:
     if not given.expand:
         return service
     found: Any = copy.copy(given)
-    for field in _FILLED:
+    for field in FILLED:
         value = getattr(given, field, None)
         setattr(found, field, _filled_value(value, given.name, index, field))
     return found  # type: ignore[no-any-return]

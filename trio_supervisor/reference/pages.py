@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Final
 
 from trio_supervisor.reference import (
+    configuration_schema,
     operations,
     options,
     protocol,
@@ -22,6 +23,8 @@ PAGES: Final[Mapping[str, Callable[[], str]]] = {
     "reference/operations.md": operations.page,
     "schema/application.schema.json": schema.page,
     "schema/protocol.schema.json": protocol.page,
+    "schema/supervisor.schema.json": configuration_schema.page,
+    "../trio_supervisor/config/supervisor.schema.json": configuration_schema.page,
     "../trio_supervisor/__init__.pyi": public_names.stub,
 }
 """The generated files: path below docs/, and the function that returns the text.

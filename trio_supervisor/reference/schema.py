@@ -73,15 +73,15 @@ def page() -> str:
     document = {
         "$schema": "https://json-schema.org/draft/2020-12/schema",
         "title": "Application of trio_supervisor",
-        **_object(Application),
+        **object_schema(Application),
         "$defs": {
-            **{_DEFINED[kind]: _object(kind) for kind in (Listen, Backoff)},
+            **{_DEFINED[kind]: object_schema(kind) for kind in (Listen, Backoff)},
             **{
                 name: _kind(name, kind)
                 for kind, name in _DEFINED.items()
                 if name in _KINDS
             },
-            "probe": {"oneOf": [_probe(kind) for kind in _ASKED]},
+            "probe": {"oneOf": probe_schemas()},
         },
     }
     return json.dumps(document, indent=2, ensure_ascii=False) + "\n"
@@ -90,7 +90,7 @@ def page() -> str:
 _KINDS: Final = ("service", "command", "group")
 
 
-def _object(kind: type[Any]) -> Schema:
+def object_schema(kind: type[Any]) -> Schema:
     """Return the schema of *kind* as an object of its options."""
     options = options_of(kind)
     return {
@@ -105,14 +105,19 @@ def _object(kind: type[Any]) -> Schema:
 
 def _kind(name: str, kind: type[Any]) -> Schema:
     """Return the schema of a child of a group, which says what it is."""
-    schema = _object(kind)
+    schema = object_schema(kind)
     schema["properties"] = {"kind": {"const": name}, **schema["properties"]}
     schema["required"] = ["kind", *schema["required"]]
     return schema
 
 
+def probe_schemas() -> list[Schema]:
+    """Return the schema of each kind of probe."""
+    return [_probe(kind) for kind in _ASKED]
+
+
 def _probe(kind: str) -> Schema:
-    schema = _object(Probe)
+    schema = object_schema(Probe)
     if kind == "command":
         del schema["properties"]["answered_by"]
     schema["properties"] = {

@@ -9,6 +9,7 @@ import sys
 from collections.abc import Mapping
 from typing import Final
 
+from trio_supervisor.process.code import configuration_files
 from trio_supervisor.process.code.own_code import own_source_of
 
 _MAX_FILES: Final = 20_000
@@ -23,6 +24,7 @@ def files_of_import() -> dict[str, str]:
     for module in list(sys.modules.values()):
         if (path := own_source_of(module)) is not None:
             found[path] = _hash_of(path)
+    found.update((path, _hash_of(path)) for path in configuration_files.read)
     return found
 
 

@@ -8,6 +8,8 @@ from typing import Any, Final, NamedTuple
 from trio_supervisor.process.spawn.working_directory import absolute
 
 DEFAULT_NAME: Final = "application"
+PROCFILE: Final = "Procfile"
+PYPROJECT: Final = "pyproject.toml"
 
 
 class Reference(NamedTuple):
@@ -36,7 +38,13 @@ def split_target(target: str) -> tuple[str, str]:
 
 def is_path(where: str) -> bool:
     """Return whether a target names a file, not a module."""
-    return where.endswith(".py") or os.sep in where
+    return where.endswith(".py") or os.sep in where or is_config(where)
+
+
+def is_config(where: str) -> bool:
+    """Return whether a target names a configuration file, which contains no code."""
+    name = os.path.basename(where)
+    return name.endswith(".toml") or name.partition(".")[0] == PROCFILE
 
 
 def absolute_target(target: str) -> str:

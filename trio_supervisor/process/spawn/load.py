@@ -11,9 +11,11 @@ from contextlib import suppress
 from importlib.machinery import SourceFileLoader
 from pathlib import Path
 from types import CodeType, ModuleType
+from typing import Any
 
 from trio_supervisor._location import PREFIX
 from trio_supervisor.application import Application
+from trio_supervisor.application.nearest import did_you_mean
 from trio_supervisor.errors import (
     PlatformError,
     SpecError,
@@ -24,6 +26,7 @@ from trio_supervisor.process.imports.monkey_patches import check_not_patched
 from trio_supervisor.process.shortage import shortage_of, text_of
 from trio_supervisor.process.spawn.code_source import (
     current_directory,
+    is_config,
     is_path,
     shown_path,
     split_target,
@@ -42,10 +45,14 @@ def load_application(target: str) -> Application:
         PlatformError: the import has patched functions that trio needs.
     """
     where, name = split_target(target)
+    if is_config(where):
+        from trio_supervisor.process.spawn.load_configuration import configured
+
+        return configured(where, name).application
     if not where:
         raise TargetError(
-            f"{target!r} names neither a file nor a module; expected PATH.py[:NAME] or "
-            f"MODULE[:NAME]"
+            f"{target!r} names neither a file nor a module; expected PATH.py[:NAME], "
+            f"MODULE[:NAME], PATH.toml or Procfile"
         )
     # Before the import, which may change the working directory.
     shown = shown_path(where) if is_path(where) else where
@@ -82,6 +89,35 @@ def _is_of_a_copy(found: object) -> bool:
         and base.__module__.startswith("trio_supervisor.")
         for base in type(found).__mro__
     )
+
+
+def load_function(name: str, directory: str) -> Any:
+    """Import the function ``module:name`` that a configuration file names.
+
+    Args:
+        directory: Put first on ``sys.path``.
+
+    Raises:
+        TargetError: it cannot be imported.
+        SpecError: the import raised it.
+    """
+    where, colon, attribute = name.partition(":")
+    if not colon or not attribute or is_path(where):
+        raise TargetError(f"expected 'package.module:function', got {name!r}")
+    if directory not in sys.path:
+        sys.path.insert(0, directory)
+    try:
+        found: Any = _import_module(where)
+    except Exception:
+        check_not_patched(where)
+        raise
+    check_not_patched(where)
+    for part in attribute.split("."):
+        if not hasattr(found, part):
+            hint = did_you_mean(part, vars(found) if hasattr(found, "__dict__") else ())
+            raise TargetError(f"{where} has no {part!r}{hint}")
+        found = getattr(found, part)
+    return found
 
 
 def files_of_target(target: str) -> set[Path]:

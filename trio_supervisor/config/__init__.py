@@ -1,0 +1,1 @@
+"""Read an application from a file without code: TOML or a Procfile."""

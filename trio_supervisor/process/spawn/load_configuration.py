@@ -1,0 +1,55 @@
+"""Load the application of a configuration file, once in each process."""
+
+from __future__ import annotations
+
+import functools
+import os
+from collections.abc import Mapping
+from typing import Final
+
+from trio_supervisor.config.application_file import Configured, configure
+from trio_supervisor.config.files import read_toml
+from trio_supervisor.config.problems import ConfigFile
+from trio_supervisor.config.procfile import read_procfile
+from trio_supervisor.errors import TargetError
+from trio_supervisor.process.code import configuration_files
+from trio_supervisor.process.spawn.code_source import (
+    DEFAULT_NAME,
+    PROCFILE,
+    PYPROJECT,
+    shown_path,
+)
+from trio_supervisor.process.spawn.environment import unsupervised_environment
+from trio_supervisor.process.spawn.load import load_function
+
+_TABLE: Final = ("tool", "trio_supervisor")
+_loaded: Final[dict[str, Configured]] = {}
+"""By absolute path; children of a fork server load their source again."""
+
+
+def configured(where: str, name: str = DEFAULT_NAME) -> Configured:
+    """Return what the configuration file *where* declares.
+
+    Raises:
+        TargetError: the file cannot be read, or is malformed.
+        SpecError: it has mistakes; all of them are listed, each with its line.
+    """
+    shown = shown_path(where)
+    if name != DEFAULT_NAME:
+        raise TargetError(f"{shown} has no {name!r}: a configuration has no names")
+    path = os.path.abspath(where)
+    if path not in _loaded:
+        environment = unsupervised_environment(os.environ)
+        file = _read(path, shown, environment)
+        find_target = functools.partial(load_function, directory=os.path.dirname(path))
+        found = configure(file, find_target, environment)
+        configuration_files.read.update(found.files)
+        _loaded[path] = found
+    return _loaded[path]
+
+
+def _read(path: str, shown: str, environment: Mapping[str, str]) -> ConfigFile:
+    name = os.path.basename(path)
+    if name.partition(".")[0] == PROCFILE:
+        return read_procfile(path, shown, environment)
+    return read_toml(path, shown, _TABLE if name == PYPROJECT else ())
