@@ -482,6 +482,7 @@ class Serving:
 def open_serving(
     source: str = ISSUE_SERVICE,
     *,
+    target: str = "service.py",
     is_ready: bool = True,
     umask: int = -1,
     environment: Mapping[str, str] | None = None,
@@ -494,6 +495,7 @@ def open_serving(
     """Serve *source* in a directory of its own; afterwards no process may be left.
 
     Args:
+        target: Name of the file with *source*.
         is_ready: Whether to wait until all workers are ready and connected.
         words: More options of ``serve``.
         prefix: A program with its arguments that runs ``serve``.
@@ -503,14 +505,14 @@ def open_serving(
     """
     mark = str(uuid.uuid4())
     with short_directory() as directory:
-        (directory / "service.py").write_text(source, encoding="utf-8")
+        (directory / target).write_text(source, encoding="utf-8")
         (directory / "tmp").mkdir()
         for name, text in (files or {}).items():
             (directory / name).parent.mkdir(parents=True, exist_ok=True)
             (directory / name).write_text(text, encoding="utf-8")
         options = ["--log-format", "json", *words]
         process = subprocess.Popen(
-            [*prefix, *COMMAND, "serve", "service.py", *options],
+            [*prefix, *COMMAND, "serve", target, *options],
             cwd=directory,
             env={
                 **environment_of_children(mark),
