@@ -20,7 +20,7 @@ from trio_supervisor.process.spawn.code_source import (
     shown_path,
 )
 from trio_supervisor.process.spawn.environment import unsupervised_environment
-from trio_supervisor.process.spawn.load import load_function
+from trio_supervisor.process.spawn.importing import load_function
 
 _TABLE: Final = ("tool", "trio_supervisor")
 _loaded: Final[dict[str, Configured]] = {}
