@@ -34,6 +34,8 @@ class SpecError(SupervisorError):
         super().__init__(f"{field}: {problem}" if field else problem)
         self.field = field
         self.problem = problem
+        self.errors: tuple[SpecError, ...] = (self,)
+        """The mistakes that this error lists; this one alone, unless made by `of`."""
 
     @classmethod
     def of(cls, errors: Sequence[SpecError]) -> SpecError:
@@ -41,7 +43,9 @@ class SpecError(SupervisorError):
         if len(errors) == 1:
             return errors[0]
         lines = "".join(f"\n  {error}" for error in errors)
-        return cls("", f"{len(errors)} problems:{lines}")
+        found = cls("", f"{len(errors)} problems:{lines}")
+        found.errors = tuple(errors)
+        return found
 
 
 class TargetError(SupervisorError):

@@ -255,7 +255,7 @@ def test_failed_call_exits_with_1(
         ["dance"],
         ["stop"],
         ["start"],
-        ["serve"],
+        ["serve", "a.py", "b.py"],
         ["status", "web"],
         ["status", "--timeout", "0"],
         ["status", "--timeout", "soon"],

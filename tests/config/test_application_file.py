@@ -301,10 +301,13 @@ def test_service_in_two_files_names_both_places(tmp_path: Path) -> None:
     )
 
 
-def test_place_of_names_line_of_option(tmp_path: Path) -> None:
-    place_of = configured(tmp_path, COMPLETE, {"HTTP_PORT": "1", "WEB_COUNT": "1"})
-    where = place_of.place_of("services[0].children[0].arguments[0]")
-    assert where == "supervisor.toml, line 7: services.db.command[0]"
-    where = place_of.place_of("services[0].children[1].sockets['http']")
-    assert where == "supervisor.toml, line 17: services.web.sockets.http"
-    assert place_of.place_of("stop_timeout") == "supervisor.toml, line 3: stop_timeout"
+def test_places_have_the_line_of_each_option(tmp_path: Path) -> None:
+    environment = {"HTTP_PORT": "1", "WEB_COUNT": "1"}
+    places = configured(tmp_path, COMPLETE, environment).application.places
+    for path, place in {
+        "services[0].children[0].arguments": "line 7: services.db.command",
+        "services[0].children[1]": "line 15: services.web",
+        "services[0].children[1].sockets": "line 17: services.web.sockets",
+        "stop_timeout": "line 3: stop_timeout",
+    }.items():
+        assert places[path] == f"supervisor.toml, {place}"

@@ -162,6 +162,8 @@ class Application(Checked):
     )
     root: Group = field(init=False)
     """The outermost group."""
+    places: Mapping[str, str] = field(init=False, factory=dict)
+    """Where its parts were declared in a configuration file: see `located`."""
 
     def __attrs_post_init__(self) -> None:
         """Check the options, and that the services fit together."""

@@ -15,6 +15,7 @@ from argparse import Namespace
 from collections.abc import Callable
 from typing import Any, NoReturn
 
+from trio_supervisor.cli.find_target import find_target
 from trio_supervisor.cli.serve_watch import check_watchable, wait_for_change
 from trio_supervisor.cli.terminal import Terminal
 from trio_supervisor.cli.verbs.verb import PROGRAM
@@ -60,6 +61,9 @@ def run_serve(arguments: Namespace) -> None:
     terminal = Terminal()
     # Before any file is opened: descriptors passed by systemd have the lowest numbers.
     adopted = _adopt()
+    if arguments.target is None:
+        arguments.target = find_target()
+        arguments.is_target_found = True
     try:
         socket_path = serve_socket(arguments.socket, arguments.target)
         # Now: a service file may change the working directory when it is imported.

@@ -69,6 +69,8 @@ def serve(settings: ServeSettings) -> None:
     gc.freeze()  # the imported modules are never collected
     gc.enable()
     log = configure_logging(settings.arguments.log_format, source="controller")
+    if "is_target_found" in settings.arguments:
+        logger.info("no target given; serving %s", settings.arguments.target)
     # If SIGCHLD was inherited as ignored, exit codes would be lost.
     signal.signal(signal.SIGCHLD, signal.SIG_DFL)
     if (number := trio.run(_serve, settings, log)) is not None:

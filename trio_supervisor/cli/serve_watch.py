@@ -9,7 +9,12 @@ from contextlib import suppress
 from typing import Final
 
 from trio_supervisor.errors import PlatformError
-from trio_supervisor.process.spawn.code_source import is_path, split_target
+from trio_supervisor.process.spawn.code_source import (
+    PROCFILE,
+    is_config,
+    is_path,
+    split_target,
+)
 
 # How long after the watch has begun files changed before it are searched for [ms].
 _FIRST_SCAN: Final = 200
@@ -48,7 +53,7 @@ async def watch(source: str, since: int) -> AsyncIterator[str]:
     from watchfiles import awatch
 
     directory = watched_directory(source)
-    changed = _Changes(directory, since)
+    changed = _Changes(directory, since, is_config(split_target(source)[0]))
     async for changes in awatch(
         directory,
         watch_filter=changed.is_code,
@@ -64,7 +69,7 @@ def wait_for_change(source: str, since: int) -> str:
     from watchfiles import watch as watch_now
 
     directory = watched_directory(source)
-    changed = _Changes(directory, since)
+    changed = _Changes(directory, since, is_config(split_target(source)[0]))
     for changes in watch_now(
         directory,
         watch_filter=changed.is_code,
@@ -80,10 +85,13 @@ def wait_for_change(source: str, since: int) -> str:
 class _Changes:
     """Changed files, including those changed during the import, before the watch."""
 
-    def __init__(self, directory: str, since: int) -> None:
+    def __init__(self, directory: str, since: int, is_configured: bool) -> None:
         from watchfiles import Change, PythonFilter
 
-        self.is_code: Callable[[Change, str], bool] = PythonFilter()
+        extra = (".toml", ".env", PROCFILE) if is_configured else ()
+        self.is_code: Callable[[Change, str], bool] = PythonFilter(
+            extra_extensions=extra
+        )
         self._modified = Change.modified
         self._directory = directory
         self._since: int | None = since

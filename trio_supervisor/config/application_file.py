@@ -17,7 +17,7 @@ from trio_supervisor.application.nearest import did_you_mean
 from trio_supervisor.config.files import read_toml
 from trio_supervisor.config.interpolation import Layer, Variable
 from trio_supervisor.config.positions import KeyPath
-from trio_supervisor.config.problems import ConfigFile, Problems, parts_of, shown_path
+from trio_supervisor.config.problems import ConfigFile, Problems, parts_of
 from trio_supervisor.config.services import (
     FindTarget,
     ServiceTable,
@@ -47,8 +47,6 @@ class Configured:
     application: Application
     files: tuple[str, ...]
     """Paths of the files that were read, without those of secrets."""
-    place_of: Callable[[str], str]
-    """Returns file, line and key of the path in a `SpecError`."""
 
 
 def configure(
@@ -271,14 +269,20 @@ class _Reader:
             self.problems.raise_if_any()
             raise
 
-        def place_of(field: str) -> str:
-            path = names.key_of(field)
-            owner = self._owners.get(path[:2], main)
-            return f"{owner.place(path)}: {shown_path(path)}"
+        application.places = self._places(application, main)
+        return Configured(application=application, files=tuple(self._files))
 
-        return Configured(
-            application=application, files=tuple(self._files), place_of=place_of
-        )
+    def _places(self, application: Application, main: ConfigFile) -> dict[str, str]:
+        """Return file, line and key of each option that was given, by its path."""
+        found: dict[str, str] = {}
+        for service in application.services:
+            where, path = application.path(service.name), ("services", service.name)
+            owner = self._owners[path]
+            found[where] = owner.named(path)
+            for key in owner.values["services"][service.name]:
+                name = "arguments" if key == "command" else key
+                found[f"{where}.{name}"] = owner.named((*path, key))
+        return found | {key: main.named((key,)) for key in self._options}
 
     def check_names(self) -> None:
         """Add a problem for each name of a service or group that is unknown."""

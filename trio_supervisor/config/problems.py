@@ -41,6 +41,10 @@ class ConfigFile:
         """Return file and line of the key *path*, for a message."""
         return f"{self.shown}, line {self.line_of(path)}"
 
+    def named(self, path: KeyPath) -> str:
+        """Return file, line and name of the key *path*, for a message."""
+        return f"{self.place(path)}: {shown_path(path)}" if path else self.place(path)
+
 
 @define
 class Problems:
@@ -50,8 +54,7 @@ class Problems:
 
     def add(self, file: ConfigFile, path: KeyPath, problem: str) -> None:
         """Add a mistake in the key *path* of *file*."""
-        where = f"{file.place(path)}: {shown_path(path)}" if path else file.place(path)
-        error = SpecError(where, problem)
+        error = SpecError(file.named(path), problem)
         self._found.append((file.shown, file.line_of(path), error))
 
     def add_error(self, file: ConfigFile, path: KeyPath, error: SpecError) -> None:

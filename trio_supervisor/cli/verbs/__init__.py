@@ -7,10 +7,16 @@ from __future__ import annotations
 
 from typing import Final
 
-from trio_supervisor.cli.verbs import control, diagnose, inspect, run
+from trio_supervisor.cli.verbs import configure, control, diagnose, inspect, run
 
 VERBS: Final = {
     verb.name: verb
-    for verb in (*run.VERBS, *inspect.VERBS, *control.VERBS, *diagnose.VERBS)
+    for verb in (
+        *run.VERBS,
+        *configure.VERBS,
+        *inspect.VERBS,
+        *control.VERBS,
+        *diagnose.VERBS,
+    )
 }
 """All verbs by name, in the order of ``--help``."""

@@ -5,8 +5,7 @@ from __future__ import annotations
 from typing import Final
 
 from trio_supervisor.cli.exit_codes import MEANINGS
-from trio_supervisor.cli.verbs.shared import SOCKET, STATE
-from trio_supervisor.cli.verbs.values import seconds
+from trio_supervisor.cli.verbs.shared import IMPORT_TIMEOUT, SOCKET, STATE, TARGET
 from trio_supervisor.cli.verbs.verb import Example, Verb, argument
 
 _CODES: Final = {
@@ -25,11 +24,7 @@ VERBS: Final = (
         "restart workers that exit. SIGTERM or Ctrl-C stops everything gracefully, a "
         "second one kills what still runs; SIGHUP reloads the application.",
         arguments=(
-            argument(
-                "target",
-                metavar="TARGET",
-                help="service.py or package.module, optionally with :NAME",
-            ),
+            TARGET,
             SOCKET._replace(
                 shown_default="$TRIO_SUPERVISOR_SOCKET, else supervisor.ipc beside the "
                 "file"
@@ -45,21 +40,14 @@ VERBS: Final = (
                 metavar="ADDRESS",
                 help="serve /livez, /readyz, /startupz at HOST:PORT or unix:PATH",
             ),
-            argument(
-                "--import-timeout",
-                type=seconds,
-                default=120.0,
-                metavar="S",
-                help="seconds that the import of the application may take",
-                shown_default="120",
-            ),
+            IMPORT_TIMEOUT,
             STATE,
             argument(
                 "--watch", action="store_true", help="reload when the code changes"
             ),
         ),
         examples=(
-            Example("serve service.py", "serve `application` of service.py"),
+            Example("serve", "serve service.py, supervisor.toml, ... found here"),
             Example(
                 "serve shop.main:backend --log-format json --http :8080",
                 "serve another name, log JSON, answer health checks",

@@ -18,6 +18,21 @@ SOCKET: Final = argument(
     help="socket of the supervisor",
     shown_default="$TRIO_SUPERVISOR_SOCKET, else ./supervisor.ipc",
 )
+TARGET: Final = argument(
+    "target",
+    nargs="?",
+    metavar="TARGET",
+    help="service.py, package.module (:NAME), or a .toml or Procfile",
+    shown_default="service.py, supervisor.toml, pyproject.toml or Procfile found here",
+)
+IMPORT_TIMEOUT: Final = argument(
+    "--import-timeout",
+    type=seconds,
+    default=120.0,
+    metavar="S",
+    help="seconds that the import of the application may take",
+    shown_default="120",
+)
 STATE: Final = argument(
     "--state",
     metavar="DIRECTORY",

@@ -7,7 +7,7 @@ from typing import Any, Final, NamedTuple
 
 PROGRAM: Final = "trio-supervisor"
 
-GROUPS: Final = ("run", "inspect", "control", "diagnose")
+GROUPS: Final = ("run", "configure", "inspect", "control", "diagnose")
 """Groups of verbs, in the order of ``--help``."""
 
 AFTER_OBSERVING: Final = 120.0

@@ -6,6 +6,7 @@ import os
 from collections.abc import Collection, Mapping
 
 from trio_supervisor.application import Application, Service
+from trio_supervisor.application.places import located
 from trio_supervisor.application.requirements import requirements_of
 from trio_supervisor.errors import SpecError
 from trio_supervisor.process.preflight import problems_of, without_removed
@@ -45,7 +46,7 @@ async def check_startable(
         # In a thread: a path may be on a disk, or a network, that is slow.
         problems += await run_in_thread(problems_of, found, environment)
     if problems:
-        raise SpecError.of(problems)
+        raise SpecError.of([located(each, application.places) for each in problems])
 
 
 async def _attribute_problems(

@@ -62,10 +62,16 @@ def read_answer(data: bytes, target: str) -> Declared:
         raise SpecError(f"{target}: {exc.field}", exc.problem) from None
     except RecursionError:
         raise TargetError(f"{target}: the declaration is nested too deeply") from None
+    application.places = _texts(document.get("places"))
     prints = document.get("fingerprints")
     facts = facts_from(application, prints if isinstance(prints, dict) else {})
     files = files_from_answer(document.get("files"))
     return Declared(application=application, facts=facts, files=files)
+
+
+def _texts(value: object) -> dict[str, str]:
+    pairs = value.items() if isinstance(value, dict) else ()
+    return {key: text for key, text in pairs if isinstance(text, str)}
 
 
 def _error(document: Mapping[str, Any]) -> SupervisorError:

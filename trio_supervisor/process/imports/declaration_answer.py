@@ -42,6 +42,7 @@ def application_answer(application: Application, codes: Mapping[str, Code]) -> b
             "application": application_to_plain(application),
             "fingerprints": _fingerprints(codes),
             "files": files_of_import(),
+            "places": dict(application.places),
         }
         return _dumps(document).encode()
     except Exception as exc:  # a field was changed after it was validated
