@@ -228,8 +228,8 @@ class ServiceTable:
         text, other = (fill(found.text, self._name, index) for index in (0, 1))
         if text != other:
             problem = (
-                "is the same for all workers; {index} and {name} are replaced in "
-                "environment, command, pre_stop, directory and log_file"
+                f"is the same for all workers; {{index}} and {{name}} are replaced in "
+                f"command, {', '.join(FILLED[1:])}"
             )
             self._add(SpecError(field, problem))
         return text

@@ -22,7 +22,6 @@ _PROBES: Final[Mapping[str, Callable[..., Probe]]] = {
 }
 _NEEDS_SHELL: Final = re.compile(r"[|&;<>]|\|\||&&|[0-9]?>.*|<.*")
 _NUMBER: Final = re.compile(r"-?[0-9]+(\.[0-9]+)?")
-_PATHS: Final = ("directory", "log_file")
 
 
 def option_value(option: OptionField, value: Any, directory: str) -> Any:
@@ -37,7 +36,7 @@ def option_value(option: OptionField, value: Any, directory: str) -> Any:
     name = option.name
     if value is False and "None" in str(option.type):
         return None  # TOML has no null
-    if name in _PATHS and isinstance(value, str):
+    if check_of(option) is checks.path_or_none and isinstance(value, str):
         value = os.path.normpath(os.path.join(directory, value))
     elif name == "sockets":
         value = _sockets(value, directory)
