@@ -9,6 +9,10 @@ from trio_supervisor.cli.verbs.shared import IMPORT_TIMEOUT, JSON, SOCKET, TARGE
 from trio_supervisor.cli.verbs.verb import Example, Verb, argument
 
 _WRITE_CODES: Final = meanings(0, 1, 2, 130)
+_IMPORT_CODES: Final = {
+    **meanings(0, 1, 2, 10, 130),
+    10: "the file cannot be read or converted; the message names the place",
+}
 _TARGET_CODES: Final = meanings(0, 1, 2, 10, 14, 130)
 
 VERBS: Final = (
@@ -109,5 +113,43 @@ VERBS: Final = (
         examples=(Example("dockerfile", "print it; redirect it to Dockerfile"),),
         exit_codes=_TARGET_CODES,
         handler="deploy:run_dockerfile",
+    ),
+    Verb(
+        name="import-supervisord",
+        group="configure",
+        help="print supervisord.conf as supervisor.toml",
+        description="Print a supervisord configuration, and the files that it "
+        "includes, as supervisor.toml. What has no equivalent becomes a comment that "
+        "says what to use instead.",
+        arguments=(
+            argument("file", metavar="FILE", help="supervisord.conf, or a part of it"),
+        ),
+        examples=(
+            Example(
+                "import-supervisord /etc/supervisor/supervisord.conf",
+                "print it; redirect it to supervisor.toml",
+            ),
+        ),
+        exit_codes=_IMPORT_CODES,
+        handler="convert:run_import_supervisord",
+    ),
+    Verb(
+        name="import-pm2",
+        group="configure",
+        help="print a pm2 ecosystem file as supervisor.toml",
+        description="Print an ecosystem file of pm2 as supervisor.toml: JSON, or "
+        "JavaScript that exports a plain literal. What has no equivalent becomes a "
+        "comment that says what to use instead.",
+        arguments=(
+            argument("file", metavar="FILE", help="ecosystem.config.js or a JSON file"),
+        ),
+        examples=(
+            Example(
+                "import-pm2 ecosystem.config.js",
+                "print it; redirect it to supervisor.toml",
+            ),
+        ),
+        exit_codes=_IMPORT_CODES,
+        handler="convert:run_import_pm2",
     ),
 )
