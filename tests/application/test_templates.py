@@ -6,7 +6,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from trio_supervisor.application import Command, Service
+from trio_supervisor.application import (
+    Application,
+    Command,
+    Probe,
+    Service,
+    application_from_plain,
+    application_to_plain,
+)
 from trio_supervisor.application.templates import (
     common_environment,
     escaped,
@@ -100,6 +107,37 @@ def test_filled_service_has_the_values_of_its_worker() -> None:
     assert second.environment == {"NAME": "web.1"}
     assert second.log_file == "web-1.log"
     assert command.arguments == ("serve", "--port={8000+index}")
+
+
+def test_filled_command_has_the_probes_of_its_worker() -> None:
+    command = Command(
+        "web",
+        ["serve"],
+        startup=Probe.tcp("127.0.0.1:{8000+index}"),
+        readiness=Probe.http("http://127.0.0.1:{8000+index}/{name}", interval=1),
+        liveness=Probe.command(["check", "{index}"]),
+        expand=True,
+    )
+    assert str(command.readiness) == "http://127.0.0.1:{8000+index}/{name}"
+    second = filled(command, 1)
+    assert second.startup == Probe.tcp("127.0.0.1:8001")
+    assert second.readiness == Probe.http("http://127.0.0.1:8001/web.1", interval=1)
+    assert second.liveness == Probe.command(["check", "1"])
+    plain = application_to_plain(Application([command]))
+    assert application_to_plain(application_from_plain(plain)) == plain
+
+
+def test_wrong_probe_of_worker_names_the_option() -> None:
+    with pytest.raises(SpecError, match=r"^url: unknown name 'idx'"):
+        Probe.http("http://h:{idx}/")
+    with pytest.raises(SpecError, match=r"^address: expected HOST:PORT"):
+        Probe.tcp("{index}")
+    probe = Probe.tcp("h:{8000+index}")
+    with pytest.raises(SpecError, match=r"^readiness: h:.* needs expand=True$"):
+        Command("web", ["x"], readiness=probe)
+    probe = Probe.command(["x", "{idx}"])
+    with pytest.raises(SpecError, match=r"^liveness.arguments\[1\]: unknown name"):
+        Command("web", ["x"], liveness=probe, expand=True)
 
 
 def test_service_without_expand_keeps_its_braces() -> None:

@@ -154,7 +154,7 @@ backoff = { bas = 1 }
 count = 1
 [services.probed]
 command = ["true"]
-liveness = { http = "http://127.0.0.1:{8000+index}/" }
+sockets = { http = "tcp://127.0.0.1:{8000+index}" }
 startup = { }
 stop_signal = 15
 [groups.x]
@@ -184,7 +184,7 @@ FOUND = [
     (19, "services.py.target: No module named 'no_such_module'"),
     (20, "services.py.backoff.bas: unknown key (did you mean 'base'?); expected base"),
     (21, "services.none: expected one of command and target, got neither"),
-    (25, "services.probed.liveness.http: is the same for all workers; {index} and"),
+    (25, "services.probed.sockets.http: is the same for all workers; {index} and"),
     (26, "services.probed.startup: expected one of http, tcp and command, got no key"),
     (27, "services.probed.stop_signal: expected a signal such as 'SIGTERM', got 15"),
     (29, "groups.x.children[0]: unknown service or group 'webb' (did you mean 'web'?)"),

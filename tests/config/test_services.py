@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from tests.kits.configured import configured
-from trio_supervisor.application import Command
+from trio_supervisor.application import Command, Probe
 from trio_supervisor.application.templates import filled
 from trio_supervisor.errors import SpecError
 
@@ -37,6 +37,19 @@ def test_secret_in_another_option_is_refused_and_not_shown(
         configured(tmp_path, text, files={"key": "s3cret"})
     assert f"services.a.{key}: contains a secret, which every" in str(caught.value)
     assert "s3cret" not in str(caught.value)
+
+
+def test_probe_of_each_worker_asks_its_own_port(tmp_path: Path) -> None:
+    text = (
+        '[services.a]\ncommand = "a"\nenvironment = { PORT = "{8000+index}" }\n'
+        'readiness = { tcp = "127.0.0.1:${PORT}" }\n'
+        'liveness = { command = "check {index}" }'
+    )
+    found = configured(tmp_path, text).application
+    command = filled(found.service("a"), 1)
+    assert isinstance(command, Command)
+    assert command.readiness == Probe.tcp("127.0.0.1:8001")
+    assert command.liveness == Probe.command(["check", "1"])
 
 
 def test_literal_braces_of_a_variable_stay_in_every_option(tmp_path: Path) -> None:

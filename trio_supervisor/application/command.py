@@ -143,6 +143,10 @@ class Command(ProcessOptions):
             tells_ready = self.notify or self.startup or self.readiness
             self.stable_for = 0.0 if tells_ready else _STABLE_FOR
         check_templates(self)
+        for name in ("startup", "readiness", "liveness"):
+            probe: Probe | None = getattr(self, name)
+            if probe is not None and probe.template and not self.expand:
+                raise SpecError(name, f"{probe} needs expand=True")
 
     def __repr__(self) -> str:
         words = hide_words(self.arguments)

@@ -256,8 +256,8 @@ class ServiceOptions(Checked):
         metadata=option(
             "Whether `{index}`, `{name}` (such as `web.0`), `{service}` and arithmetic "
             "such as `{8000+index}` are replaced for each worker, in the values of "
-            "`environment`, `arguments`, `pre_stop`, `directory` and `log_file`. "
-            "Double braces stand for single ones."
+            "`environment`, `arguments`, `pre_stop`, `directory`, `stdin`, `log_file` "
+            "and in probes. Double braces stand for single ones."
         ),
     )
 

@@ -116,6 +116,8 @@ def _probe_to_plain(probe: Probe) -> Plain:
 def _asked(probe: Probe) -> str | list[str]:
     if probe.kind == "command":
         return list(probe.arguments)
+    if probe.template:
+        return probe.template
     text = str(probe)
     return text if probe.kind == "http" else text.removeprefix("tcp://")
 

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from typing import Final, Literal, TypeAlias
+from typing import Any, Final, Literal, TypeAlias
 
-from attrs import field, frozen
+from attrs import evolve, field, frozen
 
 from trio_supervisor.application import checks
 from trio_supervisor.application.fields import Checked, checked_later, option
 from trio_supervisor.application.listen import host_and_port, join_host_and_port
+from trio_supervisor.application.templates import fill, is_template
 from trio_supervisor.errors import SpecError
 from trio_supervisor.policy.secrets import hide_text, join_words
 
@@ -38,6 +39,9 @@ class Probe(Checked):
     """With the query, if there is one; for http."""
     arguments: tuple[str, ...] = ()
     """For a command."""
+    template: str = ""
+    """URL or address with expressions such as ``{8000+index}``, of which `filled`
+    makes that of each worker; empty: it is the same for all."""
     answered_by: AnsweredBy = field(
         default="worker",
         metadata=option(
@@ -108,9 +112,10 @@ class Probe(Checked):
         Raises:
             SpecError: the value of an option is not valid; the message names it.
         """
-        host, port, path = _http(url, "url")
+        host, port, path = _http(_of_first(url, "url"), "url")
         return cls(
             kind="http",
+            template=_template(url),
             answered_by=answered_by,
             host=host,
             port=port,
@@ -142,9 +147,10 @@ class Probe(Checked):
         if not isinstance(address, str):
             problem = f"expected 'HOST:PORT', got {checks.shown(address)}"
             raise SpecError("address", problem)
-        host, port = host_and_port(address, "address")
+        host, port = host_and_port(_of_first(address, "address"), "address")
         return cls(
             kind="tcp",
+            template=_template(address),
             answered_by=answered_by,
             host=host,
             port=port,
@@ -181,12 +187,44 @@ class Probe(Checked):
             delay=delay,
         )
 
+    def filled(self, service: str, index: int) -> Probe:
+        """Return the probe of worker *index* of *service*.
+
+        Raises:
+            SpecError: an expression is not valid.
+        """
+        if self.kind == "command":
+            arguments = tuple(
+                fill(item, service, index, f"arguments[{n}]")
+                for n, item in enumerate(self.arguments)
+            )
+            return evolve(self, arguments=arguments)
+        text = fill(self.template, service, index)
+        if self.kind == "http" and text:
+            host, port, path = _http(text, "url")
+            return evolve(self, template="", host=host, port=port, path=path)
+        if text:
+            host, port = host_and_port(text, "address")
+            return evolve(self, template="", host=host, port=port)
+        return self
+
     def __str__(self) -> str:
         """What it asks: a URL, or a command line."""
+        if self.template:
+            return hide_text(self.template)
         if self.kind == "command":
             return join_words(self.arguments)
         address = join_host_and_port(self.host, self.port)
         return hide_text(f"{self.kind}://{address}{self.path}")
+
+
+def _of_first(value: object, field: str) -> Any:
+    """Return *value* as the first worker of a service has it."""
+    return fill(value, "service", 0, field) if isinstance(value, str) else value
+
+
+def _template(value: str) -> str:
+    return value if is_template(value) else ""
 
 
 def probe_or_none(value: Probe | None, field: str = "") -> Probe | None:

@@ -12,7 +12,7 @@ import copy
 import operator
 import re
 from collections.abc import Callable, Mapping
-from typing import Any, Final, TypeVar
+from typing import Any, Final, Protocol, TypeVar, runtime_checkable
 
 from trio_supervisor.application.nearest import did_you_mean
 from trio_supervisor.errors import SpecError
@@ -34,9 +34,21 @@ FILLED: Final = (
     "stdin",
     "log_file",
     "environment",
+    "startup",
+    "readiness",
+    "liveness",
 )
 """Options that `filled` replaces expressions in."""
 _Service = TypeVar("_Service")
+
+
+@runtime_checkable
+class Fillable(Protocol):
+    """A value of an option that has expressions in it, such as a probe."""
+
+    def filled(self, service: str, index: int) -> Any:
+        """Return the value for worker *index* of *service*."""
+        ...
 
 
 def is_template(text: str) -> bool:
@@ -80,8 +92,8 @@ def filled(service: _Service, index: int) -> _Service:
         return service
     found: Any = copy.copy(given)
     for field in FILLED:
-        value = getattr(given, field, None)
-        setattr(found, field, _filled_value(value, given.name, index, field))
+        if (value := getattr(given, field, None)) is not None:
+            setattr(found, field, _filled_value(value, given.name, index, field))
     return found  # type: ignore[no-any-return]
 
 
@@ -105,6 +117,12 @@ def common_environment(service: Any) -> dict[str, str]:
 
 def _filled_value(value: Any, service: str, index: int, field: str) -> Any:
     match value:
+        case Fillable():
+            try:
+                return value.filled(service, index)
+            except SpecError as exc:
+                inner = f"{field}.{exc.field}" if exc.field else field
+                raise SpecError(inner, exc.problem) from None
         case str():
             return fill(value, service, index, field)
         case tuple():

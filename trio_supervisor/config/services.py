@@ -9,7 +9,7 @@ from typing import Any, Final
 
 from attrs import define, frozen
 
-from trio_supervisor.application import AnyService, Command, Service
+from trio_supervisor.application import AnyService, Command, Probe, Service
 from trio_supervisor.application.fields import OptionField, options_of
 from trio_supervisor.application.templates import FILLED, fill, is_template
 from trio_supervisor.config.files import read_environment_file, variable_of
@@ -256,4 +256,6 @@ def _has_template(value: Any) -> bool:
             return any(map(_has_template, value))
         case dict():
             return any(map(_has_template, value.values()))
+        case Probe():
+            return bool(value.template) or _has_template(value.arguments)
     return False

@@ -61,7 +61,7 @@ _SIMPLE: Final[Mapping[Any, Schema]] = {
 # What the classmethods of `Probe` take in addition to its options.
 _ASKED: Final[Mapping[str, Schema]] = {
     "http": {"url": {"type": "string", "pattern": "^http://"}},
-    "tcp": {"address": {"type": "string", "pattern": ":[0-9]+$"}},
+    "tcp": {"address": {"type": "string", "pattern": ":[^:]+$"}},
     "command": {
         "arguments": {"type": "array", "items": {"type": "string"}, "minItems": 1}
     },
