@@ -26,6 +26,11 @@ depends_on = { py = "ready" }
 target = "code_of_py:work"
 environment = { PORT = "{9000+index}" }
 count = 2
+
+[services.exec]
+target = "code_of_py:work"
+start_method = "exec"
+environment = { PORT = "1", KEY = { file = "key" } }
 """
 
 CODE = """
@@ -33,7 +38,8 @@ import os
 import trio
 
 async def work(worker):
-    print("port", os.environ["PORT"], flush=True)
+    is_visible = "TRIO_SUPERVISOR_CODE_ONLY" in os.environ
+    print("port", os.environ["PORT"], is_visible, flush=True)
     await worker.ready()
     await trio.sleep_forever()
 """
@@ -58,7 +64,18 @@ def test_workers_have_the_environment_of_the_file(serving: Serving) -> None:
         assert environment["PORT"] == str(8000 + index)
         assert (environment["GREETING"], environment["KEY"]) == ("hello", "s3cret")
         log = serving.cli("logs", f"py.{index}").stdout
-        assert f"port {9000 + index}" in log
+        assert f"port {9000 + index} False" in log
+
+
+def test_worker_restarts_without_its_secret_file(serving: Serving) -> None:
+    """Only the controller's import reads it."""
+    (serving.directory / "key").rename(serving.directory / "moved")
+    before = serving.pids()["exec.0"]
+    serving.kill("exec.0")
+    serving.until(lambda: serving.pids().get("exec.0", before) != before, "restart")
+    environment = environment_of(serving.pids()["exec.0"])
+    assert environment["KEY"] == "s3cret"
+    (serving.directory / "moved").rename(serving.directory / "key")
 
 
 def test_reload_with_good_and_bad_edit(serving: Serving) -> None:

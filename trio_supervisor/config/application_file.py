@@ -35,6 +35,7 @@ APPLICATION_OPTIONS: Final = {
 GROUP_OPTIONS: Final = {
     option.name: option for option in options_of(Group) if option.name != "name"
 }
+_CODE: Final = ("include", "services", "monitors")
 PARTS: Final = ("services", "groups", "monitors", "env", "env_file")
 """Keys that an included file may have, too."""
 _PLACE: Final = re.compile(r"services(?:\[\d+\](?:\.children(?=\[))?)+")
@@ -68,10 +69,26 @@ def configure(
     return reader.finish(file)
 
 
+def configure_code(file: ConfigFile, find_target: FindTarget) -> Application:
+    """Return the functions and monitors that *file* names, and nothing else of it.
+
+    For a worker: it may run as a user who can read neither secrets nor files of
+    variables, and needs no more than its function.
+
+    Raises:
+        SpecError: one cannot be imported, or an included file cannot be read.
+    """
+    reader = _Reader(find_target, {}, is_code_only=True)
+    reader.read(file, is_main=True)
+    reader.problems.raise_if_any()
+    return reader.finish(file).application
+
+
 @define
 class _Reader:
     _find_target: FindTarget
     _environment: Mapping[str, str]
+    _is_code_only: bool = field(default=False, kw_only=True)
     problems: Problems = field(factory=Problems)
     _services: dict[str, Service | Command | None] = field(factory=dict)
     _owners: dict[KeyPath, ConfigFile] = field(factory=dict)
@@ -89,6 +106,8 @@ class _Reader:
         """Read *file*, whose services have the variables of *outer* as well."""
         self._files.append(file.path)
         values = file.values
+        if self._is_code_only:
+            values = {key: values[key] for key in _CODE if key in values}
         if not is_main:
             known: tuple[str, ...] = PARTS
         else:
@@ -184,6 +203,12 @@ class _Reader:
 
     def _read_services(self, source: Source, value: Any) -> None:
         for name, table in self._tables(source.file, "services", value):
+            if self._is_code_only:
+                if "target" not in table:
+                    continue
+                table = {
+                    key: table[key] for key in ("target", "backend") if key in table
+                }
             self._services[name] = ServiceTable(
                 source,
                 name,

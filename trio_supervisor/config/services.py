@@ -182,8 +182,11 @@ class ServiceTable:
             if key not in names:
                 self._problems.unknown(self._source.file, (*self._path, key), names)
             elif key not in OWN_KEYS and key != "environment":
+                before = len(self._problems)
+                value = self._replaced(value, variables, key)
+                if len(self._problems) > before:
+                    continue
                 try:
-                    value = self._replaced(value, variables, key)
                     if isinstance(value, str):
                         value = number_of(known[key], value)
                     directory = self._source.directory

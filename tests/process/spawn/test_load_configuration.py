@@ -11,7 +11,7 @@ import pytest
 
 from trio_supervisor.errors import SpecError, TargetError
 from trio_supervisor.process.code import configuration_files
-from trio_supervisor.process.spawn.load import load_application
+from trio_supervisor.process.spawn.load import load_application, load_code
 
 CODE = "async def work(worker):\n    pass\n"
 
@@ -47,6 +47,24 @@ def test_configuration_is_loaded_once(directory: Path, name: str, text: str) -> 
     assert os.fspath(path) in configuration_files.read
     path.unlink()
     assert load_application(os.fspath(path)) is application
+
+
+def test_worker_needs_no_secrets_nor_variables(directory: Path) -> None:
+    """It may run as a user who cannot read them."""
+    (directory / "b.toml").write_text(
+        '[services.b]\ntarget = "configured_code:work"\nbackend = "asyncio"\n'
+    )
+    (directory / "a.toml").write_text(
+        'include = ["b.toml"]\nenv_file = "gone"\n[env]\nX = { file = "gone" }\n'
+        '[services.a]\ntarget = "configured_code:work"\ncount = "${GONE}"\n'
+        '[services.c]\ncommand = "${GONE}"\n'
+        '[groups.g]\nchildren = ["a", "c"]\n'
+    )
+    application = load_code("a.toml")
+    assert [service.name for service in application.services] == ["a", "b"]
+    assert load_code("a.toml") is application
+    with pytest.raises(SpecError, match=r"^4 problems:"):
+        load_application("a.toml")
 
 
 @pytest.mark.parametrize(

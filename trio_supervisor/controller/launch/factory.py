@@ -33,6 +33,7 @@ from trio_supervisor.process.spawn.attributes import ProcessAttributes
 from trio_supervisor.process.spawn.boot import pickle_source
 from trio_supervisor.process.spawn.code_source import Pickled, Reference
 from trio_supervisor.process.spawn.environment import (
+    CODE_ONLY_VARIABLE,
     NAME_VARIABLE,
 )
 from trio_supervisor.process.spawn.fork_client import ForkClient
@@ -285,15 +286,16 @@ def _server_plan(
     if not is_lazy and isinstance(source := sources[SUPERVISOR_NAME], Reference):
         wanted.append(source)
     unique = [source for i, source in enumerate(wanted) if source not in wanted[:i]]
-    title = context.title
+    title, environment = context.title, dict(kind.environment)
     if is_lazy:
         title = f"{title}: {', '.join(names)}"
+        environment[CODE_ONLY_VARIABLE] = "1"
     return ServerPlan(
         services=names,
         plan=fork_server_plan(
             title,
             unique,
-            dict(kind.environment),
+            environment,
             owner=None if kind.identity is None else kind.identity.numbers,
         ),
         is_lazy=is_lazy,

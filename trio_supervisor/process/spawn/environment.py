@@ -18,6 +18,9 @@ NAME_VARIABLE: Final = "TRIO_SUPERVISOR_NAME"
 PROCESS_VARIABLE: Final = "TRIO_SUPERVISOR_PROCESS"
 """Which process of that worker it is, or descends from."""
 
+CODE_ONLY_VARIABLE: Final = "TRIO_SUPERVISOR_CODE_ONLY"
+"""Set where an import is only for its functions: what it declares is known already."""
+
 # Not inherited by children: they describe this process, or a controller above it.
 _DROPPED: Final = (
     "NOTIFY_SOCKET",
@@ -32,6 +35,7 @@ _DROPPED: Final = (
     SOCKET_VARIABLE,
     NAME_VARIABLE,
     PROCESS_VARIABLE,
+    CODE_ONLY_VARIABLE,
 )
 
 

@@ -75,6 +75,20 @@ def load_application(target: str) -> Application:
     return found
 
 
+def load_code(target: str) -> Application:
+    """Import *target* where only its functions are needed: in a worker.
+
+    Raises:
+        TargetError, SpecError, PlatformError: as for `load_application`.
+    """
+    where, name = split_target(target)
+    if not is_config(where):
+        return load_application(target)
+    from trio_supervisor.process.spawn.load_configuration import code_of_configuration
+
+    return code_of_configuration(where, name)
+
+
 def _is_of_a_copy(found: object) -> bool:
     return any(
         base.__name__ == "Application"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import os
 import sys
 import time
 from collections.abc import Sequence
@@ -18,10 +19,12 @@ from trio_supervisor.process.imports.declaration_answer import (
 )
 from trio_supervisor.process.spawn.boot import unpickle_source, with_added_path
 from trio_supervisor.process.spawn.code_source import Pickled, Reference
+from trio_supervisor.process.spawn.environment import CODE_ONLY_VARIABLE, NAME_VARIABLE
 from trio_supervisor.process.spawn.load import (
     files_of_target,
     import_error,
     load_application,
+    load_code,
 )
 from trio_supervisor.wire.codec import prepare
 
@@ -37,7 +40,9 @@ def load_source(source: Reference | Pickled) -> Any:
     """
     if isinstance(source, Reference):
         _enter_path(source.path)
-        return load_application(source.target)
+        if {NAME_VARIABLE, CODE_ONLY_VARIABLE}.isdisjoint(os.environ):
+            return load_application(source.target)
+        return load_code(source.target)
     return unpickle_source(source)
 
 
