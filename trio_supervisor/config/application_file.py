@@ -3,21 +3,21 @@
 from __future__ import annotations
 
 import glob
-import inspect
 import os
-import re
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any, Final
 
 from attrs import define, field, frozen
 
-from trio_supervisor.application import Application, Command, Group, Service, checks
+from trio_supervisor.application import Application, Command, Service, checks
 from trio_supervisor.application.fields import options_of
-from trio_supervisor.application.nearest import did_you_mean
+from trio_supervisor.config.field_paths import FieldPaths
 from trio_supervisor.config.files import read_toml
+from trio_supervisor.config.groups import GroupTables, Owners, tables_of
 from trio_supervisor.config.interpolation import Layer, Variable
+from trio_supervisor.config.monitors import read_monitors
 from trio_supervisor.config.positions import KeyPath
-from trio_supervisor.config.problems import ConfigFile, Problems, parts_of
+from trio_supervisor.config.problems import ConfigFile, Problems
 from trio_supervisor.config.services import (
     FindTarget,
     ServiceTable,
@@ -32,13 +32,9 @@ APPLICATION_OPTIONS: Final = {
     for option in options_of(Application)
     if option.name not in ("services", "monitors")
 }
-GROUP_OPTIONS: Final = {
-    option.name: option for option in options_of(Group) if option.name != "name"
-}
 _CODE: Final = ("include", "services", "monitors")
 PARTS: Final = ("services", "groups", "monitors", "env", "env_file")
 """Keys that an included file may have, too."""
-_PLACE: Final = re.compile(r"services(?:\[\d+\](?:\.children(?=\[))?)+")
 
 
 @frozen(kw_only=True)
@@ -91,14 +87,20 @@ class _Reader:
     _is_code_only: bool = field(default=False, kw_only=True)
     problems: Problems = field(factory=Problems)
     _services: dict[str, Service | Command | None] = field(factory=dict)
-    _owners: dict[KeyPath, ConfigFile] = field(factory=dict)
-    """File of each service and group."""
+    _owners: Owners = field(factory=dict)
     _needs: dict[str, list[str]] = field(factory=dict)
     """Services that each one depends on."""
-    _groups: dict[str, dict[str, Any]] = field(factory=dict)
     _monitors: list[Any] = field(factory=list)
     _options: dict[str, Any] = field(factory=dict)
     _files: list[str] = field(factory=list)
+    groups: GroupTables = field(init=False)
+
+    def __attrs_post_init__(self) -> None:
+        self.groups = GroupTables(self._owners, self.problems)
+
+    def check_names(self) -> None:
+        """Add a problem for each name of a service or group that is unknown."""
+        self.groups.check_names(self._services, self._needs)
 
     def read(
         self, file: ConfigFile, *, is_main: bool, outer: tuple[Layer, ...] = ()
@@ -131,9 +133,11 @@ class _Reader:
             elif key == "services":
                 self._read_services(source, value)
             elif key == "groups":
-                self._read_groups(file, value)
+                self.groups.read(file, value)
             elif key == "monitors":
-                self._read_monitors(file, value)
+                self._monitors += read_monitors(
+                    file, value, self._find_target, self.problems
+                )
             elif key in APPLICATION_OPTIONS:
                 self._read_option(file, key, value)
         if is_main and "include" in values:
@@ -180,29 +184,10 @@ class _Reader:
         except SpecError as exc:
             self.problems.add_error(file, (), exc)
 
-    def _tables(
-        self, file: ConfigFile, key: str, value: Any
-    ) -> list[tuple[str, dict[str, Any]]]:
-        """Return the tables of the table *value*, and note where they are."""
-        if not isinstance(value, dict):
-            self.problems.add(file, (key,), f"expected tables [{key}.NAME]")
-            return []
-        found = []
-        for name, table in value.items():
-            path: KeyPath = (key, name)
-            if not isinstance(table, dict):
-                problem = f"expected a table [{key}.{name}]"
-                self.problems.add(file, path, f"{problem}, got {checks.shown(table)}")
-            elif path in self._owners:
-                first = self._owners[path].place(path)
-                self.problems.add(file, path, f"already declared: {first}")
-            else:
-                self._owners[path] = file
-                found.append((name, table))
-        return found
-
     def _read_services(self, source: Source, value: Any) -> None:
-        for name, table in self._tables(source.file, "services", value):
+        for name, table in tables_of(
+            source.file, "services", value, self._owners, self.problems
+        ):
             if self._is_code_only:
                 if "target" not in table:
                     continue
@@ -222,67 +207,11 @@ class _Reader:
             files = table.get("env_file")
             self._note_environment_files(source.file, files)
 
-    def _read_groups(self, file: ConfigFile, value: Any) -> None:
-        for name, table in self._tables(file, "groups", value):
-            self._groups[name] = found = {}
-            for key, item in table.items():
-                path: KeyPath = ("groups", name, key)
-                if key not in GROUP_OPTIONS:
-                    self.problems.unknown(file, path, GROUP_OPTIONS)
-                elif key == "children":
-                    found[key] = self._names(file, path, item)
-                else:
-                    try:
-                        found[key] = option_value(GROUP_OPTIONS[key], item, "")
-                    except SpecError as exc:
-                        self.problems.add_error(file, path[:-1], exc)
-            if "children" not in table:
-                problem = "has no children: a list of names of services and groups"
-                self.problems.add(file, ("groups", name), problem)
-
-    def _names(self, file: ConfigFile, path: KeyPath, value: Any) -> list[str]:
-        if isinstance(value, list) and all(isinstance(each, str) for each in value):
-            return value
-        self.problems.add(file, path, "expected a list of names of services and groups")
-        return []
-
-    def _read_monitors(self, file: ConfigFile, value: Any) -> None:
-        if not isinstance(value, list):
-            self.problems.add(file, ("monitors",), "expected tables [[monitors]]")
-            return
-        for number, table in enumerate(value):
-            path: KeyPath = ("monitors", number)
-            if not isinstance(table, dict) or not isinstance(table.get("target"), str):
-                problem = 'expected a table with target = "module:Class"'
-                self.problems.add(file, path, problem)
-                continue
-            self._read_monitor(file, path, dict(table))
-
-    def _read_monitor(
-        self, file: ConfigFile, path: KeyPath, table: dict[str, Any]
-    ) -> None:
-        try:
-            make = self._find_target(table.pop("target"))
-        except (TargetError, SpecError) as exc:
-            self.problems.add(file, (*path, "target"), str(exc))
-            return
-        known = _parameters_of(make)
-        for key in table:
-            if known is not None and key not in known:
-                self.problems.unknown(file, (*path, key), [*known, "target"])
-                return
-        try:
-            self._monitors.append(make(**table))
-        except SpecError as exc:
-            self.problems.add_error(file, path, exc)
-        except Exception as exc:  # a constructor of the application
-            self.problems.add(file, path, f"{type(exc).__name__}: {exc}")
-
     def finish(self, main: ConfigFile) -> Configured:
         """Return the application, once all files were read without a mistake."""
-        children = self._children()
+        children = self.groups.children(self._services)
         self.problems.raise_if_any()
-        names = _Names(children)
+        names = FieldPaths(children)
         try:
             application = Application(
                 children, monitors=self._monitors, **self._options
@@ -308,113 +237,3 @@ class _Reader:
                 name = "arguments" if key == "command" else key
                 found[f"{where}.{name}"] = owner.named((*path, key))
         return found | {key: main.named((key,)) for key in self._options}
-
-    def check_names(self) -> None:
-        """Add a problem for each name of a service or group that is unknown."""
-        known = [*self._services, *self._groups]
-        for name, needs in self._needs.items():
-            for other in needs:
-                if other not in known:
-                    path: KeyPath = ("services", name, "depends_on", other)
-                    file = self._owners[path[:2]]
-                    self.problems.unknown(file, path, self._services, "service")
-            if name in self._groups:
-                path = ("groups", name)
-                service = self._owners["services", name].place(("services", name))
-                problem = f"a service has this name: {service}"
-                self.problems.add(self._owners[path], path, problem)
-        for name, group in self._groups.items():
-            for number, child in enumerate(group.get("children", ())):
-                if child not in known:
-                    hint = did_you_mean(child, known)
-                    self.problems.add(
-                        self._owners["groups", name],
-                        ("groups", name, "children", number),
-                        f"unknown service or group {child!r}{hint}",
-                    )
-
-    def _children(self) -> list[Service | Command | Group]:
-        """Return services and groups, each group where its first child is."""
-        parents: dict[str, str] = {}
-        for name, group in self._groups.items():
-            for number, child in enumerate(group["children"]):
-                path: KeyPath = ("groups", name, "children", number)
-                owner = self._owners["groups", name]
-                if child in parents:
-                    problem = f"{child!r} is in group {parents[child]!r} already"
-                    self.problems.add(owner, path, problem)
-                parents.setdefault(child, name)
-        for name in self._groups:
-            seen = [name]
-            while (parent := parents.get(seen[-1])) is not None:
-                if parent in seen:
-                    problem = f"contains itself: {' in '.join([*seen, parent])}"
-                    path = ("groups", name)
-                    self.problems.add(self._owners[path], path, problem)
-                    return []
-                seen.append(parent)
-        made: dict[str, Service | Command | Group] = {}
-        found: list[Service | Command | Group] = []
-        for name in (*self._services, *self._groups):
-            top = name
-            while top in parents:
-                top = parents[top]
-            if top not in made:
-                made[top] = self._child(top)
-                found.append(made[top])
-        return found
-
-    def _child(self, name: str) -> Service | Command | Group:
-        if (service := self._services.get(name)) is not None:
-            return service
-        options = dict(self._groups[name])
-        children = [self._child(each) for each in options.pop("children")]
-        return Group(children, name=name, **options)
-
-
-def _parameters_of(make: Callable[..., Any]) -> list[str] | None:
-    """Return the names of the parameters of *make*; None: unknown, or any."""
-    try:
-        parameters = inspect.signature(make).parameters.values()
-    except (TypeError, ValueError):
-        return None
-    if any(each.kind is each.VAR_KEYWORD for each in parameters):
-        return None
-    return [each.name for each in parameters]
-
-
-@define
-class _Names:
-    """Turns paths such as ``services[0].children[1]`` into keys of the file."""
-
-    _children: list[Service | Command | Group]
-
-    def key_of(self, field: str) -> KeyPath:
-        """Return the key that the path *field* of a `SpecError` means."""
-        match = _PLACE.match(field)
-        if match is None:
-            return parts_of(field)
-        owner = self._owner_of(match[0])
-        rest = parts_of(field[match.end() :])
-        if isinstance(owner, Command) and rest[:1] == ("arguments",):
-            rest = ("command", *rest[1:])
-        kind = "groups" if isinstance(owner, Group) else "services"
-        return (kind, str(owner.name), *rest)
-
-    def in_text(self, text: str) -> str:
-        """Return *text* with each such path replaced."""
-
-        def name(match: re.Match[str]) -> str:
-            kind, owner = self.key_of(match[0])[:2]
-            return f"{kind}.{owner}"
-
-        return _PLACE.sub(name, text)
-
-    def _owner_of(self, place: str) -> Service | Command | Group:
-        children: Any = self._children
-        owner: Any = None
-        for number in re.findall(r"\[(\d+)\]", place):
-            owner = children[int(number)]
-            children = getattr(owner, "children", ())
-        found: Service | Command | Group = owner
-        return found

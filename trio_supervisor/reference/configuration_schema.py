@@ -7,7 +7,8 @@ from collections.abc import Mapping
 from typing import Any, Final
 
 from trio_supervisor.application import Application, Command, Group, Listen, Service
-from trio_supervisor.config.application_file import APPLICATION_OPTIONS, GROUP_OPTIONS
+from trio_supervisor.config.application_file import APPLICATION_OPTIONS
+from trio_supervisor.config.groups import GROUP_OPTIONS
 from trio_supervisor.config.services import DERIVED
 from trio_supervisor.policy.restart import Backoff
 from trio_supervisor.reference.schema import Schema, object_schema, probe_schemas
