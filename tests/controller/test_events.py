@@ -188,6 +188,11 @@ EVENTS: list[tuple[Event, int, str]] = [
     (exited(3), WARNING, "exited with code 3 (pid 7); restarting"),
     (exited(-9), WARNING, "killed by SIGKILL (pid 7); restarting"),
     (
+        evolve(exited(-9), kill_reason="out of memory: cgroup limit 512 MiB"),
+        WARNING,
+        "killed by SIGKILL (out of memory: cgroup limit 512 MiB, pid 7); restarting",
+    ),
+    (
         exited(-15, is_planned=True),
         INFO,
         "killed by SIGTERM (pid 7); restarting",

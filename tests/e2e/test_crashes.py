@@ -57,7 +57,9 @@ def test_killed_worker_is_replaced_and_others_stay(serving: Serving) -> None:
 
     exited = serving.wait_event(since=mark, event="exited", name="worker.2")
     assert (exited["process_id"], exited["returncode"]) == (killed, -9)
-    assert exited["message"] == f"killed by SIGKILL (pid {killed}); restarting"
+    assert exited["message"] == (
+        f"killed by SIGKILL (sent from outside, pid {killed}); restarting"
+    )
     assert exited["level"] == "warning"
     ready = serving.wait_event(since=mark, event="ready", name="worker.2")
     after = identities(serving.when_ready())

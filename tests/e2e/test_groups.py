@@ -71,7 +71,7 @@ def test_one_for_all_restarts_whole_group(serving: Serving) -> None:
     assert asked == ["c.0", "b.0", "a.0"]
     reasons = {w["name"]: w["reason"] for w in serving.call("workers")["workers"]}
     assert reasons["a.0"] == "restart with its group: b.1 crashed"
-    assert reasons["b.1"] == "killed by SIGKILL"
+    assert reasons["b.1"] == "killed by SIGKILL (sent from outside)"
 
 
 def test_rest_for_one_restarts_later_children(serving: Serving) -> None:

@@ -70,8 +70,14 @@ class ProcessAftermath:
         with suppress(OSError), trio.move_on_after(_EVIDENCE_WITHIN):
             await self._post_mortems.dump_stacks(child, process, cause)
 
-    async def find_cause(self, child: Child, process: Process) -> None:
-        """Find the cause of an unplanned exit of *process* from its output."""
+    async def find_cause(self, child: Child, process: Process) -> str:
+        """Find the cause of an unplanned exit of *process*.
+
+        Returns who sent the SIGKILL that ended it; empty: it exited otherwise.
+        """
+        with suppress(OSError):
+            if reason := await self._post_mortems.explain_kill(child, process):
+                return reason
         home = self._fleet.generation_of(child)
         unit = home.units.get(child.service) if home else None
         service = None if unit is None else unit.service
@@ -80,6 +86,7 @@ class ProcessAftermath:
         names[os.getpid()] = "the controller"
         with suppress(OSError):
             await self._post_mortems.find_cause(child, arguments, names)
+        return ""
 
     def exit_report_of(self, child: Child, ending: Ending) -> ExitReport:
         """Return the exit report of *child*'s last process."""

@@ -601,6 +601,7 @@ class Controller(metaclass=NoPublicConstructor):
         """Route the notifications of *process* to *child*; tell the guardian of it."""
         if is_running:
             self._orphans.watch(process.pid)
+            self.post_mortems.kills.watch(process.pid)
             plan = _SUPERVISOR_ALONE if child is self.supervisor else child.plan.stop
             self._guardian.watch(process.pid, plan)
             channel = self.generation_factory.context.channels.pop(process.pid, None)

@@ -40,9 +40,13 @@ def cause_text(cause: Cause, reason: str = "") -> str:
     return f"{_CAUSES[cause]}: {reason}" if reason else _CAUSES[cause]
 
 
-def exit_text(returncode: int | None) -> str:
-    """Return how a process ended, as a predicate: ``exited with code 3``."""
-    how = describe_exit(returncode)
+def exit_text(returncode: int | None, kill_reason: str = "") -> str:
+    """Return how a process ended, as a predicate: ``exited with code 3``.
+
+    Args:
+        kill_reason: Who sent the signal; empty: unknown.
+    """
+    how = describe_exit(returncode, kill_reason)
     return how.replace("exit code", "exited with code", 1)
 
 

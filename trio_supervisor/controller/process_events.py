@@ -178,6 +178,8 @@ class ProcessExited:
     """Crashes in a row, if it is restarted for a crash."""
     problem: str = ""
     """The known cause of the crash; may be empty."""
+    kill_reason: str = ""
+    """Who sent a SIGKILL that the controller did not send; else empty."""
     last_line: str = ""
     """The one of *last_lines* that most likely names the cause."""
     is_repeat: bool = False
@@ -190,7 +192,8 @@ class ProcessExited:
         return unless_repeat(level, self.is_repeat)
 
     def __str__(self) -> str:
-        how = f"{exit_text(self.returncode)} (pid {self.process_id})"
+        details = f"{self.kill_reason}, " if self.kill_reason else ""
+        how = f"{exit_text(self.returncode)} ({details}pid {self.process_id})"
         why = f"; {self.problem}" if self.problem else ""
         # A process killed from outside prints nothing about it.
         has_last_line = self.is_failure and self.returncode not in _KILLED

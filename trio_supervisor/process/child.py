@@ -206,8 +206,17 @@ class ChildProcess:
                 self.returncode = os.waitstatus_to_exitcode(status)
 
 
-def describe_exit(returncode: int | None) -> str:
-    """Return how a process exited: ``exit code 3``, ``killed by SIGKILL``."""
+def describe_exit(returncode: int | None, kill_reason: str = "") -> str:
+    """Return how a process exited: ``exit code 3``, ``killed by SIGKILL``.
+
+    Args:
+        kill_reason: Who sent the signal, added in parentheses; empty: unknown.
+    """
+    how = _describe_exit(returncode)
+    return f"{how} ({kill_reason})" if kill_reason else how
+
+
+def _describe_exit(returncode: int | None) -> str:
     if returncode is None:
         return "not started"
     if returncode >= 0:

@@ -135,6 +135,8 @@ class Child:
     _reason: str = field(default="", init=False)
     _fault: Fault | None = field(default=None, init=False)
     """Why the process is being stopped, if no stop was requested."""
+    _kill_reason: str = field(default="", init=False)
+    """Who sent a SIGKILL that the controller did not send; else empty."""
     _changed: trio.Event = field(factory=trio.Event, init=False)
     """Wakes the owning task."""
     _news: trio.Event = field(factory=trio.Event, init=False)
@@ -441,7 +443,7 @@ class Child:
         self.not_permitted = ""
         self.status, self.ready_at = "", None
         self._observed = ProcessState(self.plan)
-        self._fault = None
+        self._fault, self._kill_reason = None, ""
         self._step(Step.SPAWN)
         try:
             process = await self._start()
@@ -482,7 +484,10 @@ class Child:
                 await self._end(process)
         ended_at = trio.current_time()
         if cause is Cause.EXIT and process.returncode not in self.plan.rules.success:
-            await self._aftermath.find_cause(self, process)
+            self._kill_reason = await self._aftermath.find_cause(self, process)
+            self.last_exit = self.not_permitted or describe_exit(
+                process.returncode, self._kill_reason
+            )
         ready_for = self._observed.well_for(ended_at, has_hung=cause is Cause.UNHEALTHY)
         if self._request is not None:  # requested during the exit, so planned
             cause = self._request
@@ -731,7 +736,7 @@ class Child:
                 and ending.cause is not Cause.SHORTAGE
             ):
                 self.last_crash = self.incarnation
-        self.why = restart_reason(ending, self._reason, self._fault)
+        self.why = restart_reason(ending, self._reason, self._fault, self._kill_reason)
         next_step = next_step_text(
             self.plan.rules,
             ending,
@@ -754,11 +759,16 @@ class Child:
                 self._step(Step.FAIL if ending.is_failure else Step.END)
             case GiveUp(problem=failure):
                 self._step(Step.FAIL)
-                limit = restart_limit_text(self.plan.rules, ending, problem)
+                limit = restart_limit_text(
+                    self.plan.rules, ending, problem, self._ended_how(ending)
+                )
                 self._watcher.on_event(
                     RestartLimitReached(name=self.name, problem=failure or limit)
                 )
                 raise RestartLimitError(failure or f"{self.name}: {limit}")
+
+    def _ended_how(self, ending: Ending) -> str:
+        return describe_exit(ending.returncode, self._kill_reason)
 
     def _event_of(
         self, ending: Ending, problem: str, decision: Decision, next_step: str
@@ -794,6 +804,7 @@ class Child:
             post_mortem=report.post_mortem,
             crashes=crashes,
             problem=report.problem,
+            kill_reason=report.kill_reason,
             is_repeat=is_repeat,
         )
 

@@ -82,6 +82,8 @@ class ExitReport:
     """Path of the post-mortem file; empty: there is none."""
     problem: str = ""
     """Known cause of the exit."""
+    kill_reason: str = ""
+    """Who sent a SIGKILL that the controller did not send; else empty."""
 
 
 class Watcher(Protocol[C_contra]):
@@ -130,8 +132,11 @@ class Aftermath(Protocol[C_contra]):
         """Save a stack dump of *process* before it is stopped for *cause*; be quick."""
         ...
 
-    async def find_cause(self, child: C_contra, process: Process) -> None:
-        """Find the cause of an unplanned exit of *process* from its output."""
+    async def find_cause(self, child: C_contra, process: Process) -> str:
+        """Find the cause of an unplanned exit of *process*.
+
+        Returns who sent the SIGKILL that ended it; empty: it exited otherwise.
+        """
         ...
 
     def exit_report_of(self, child: C_contra, ending: Ending) -> ExitReport:
@@ -217,8 +222,8 @@ class _NoAftermath:
     async def dump_stacks(self, child: object, process: Process, cause: str) -> None:
         return
 
-    async def find_cause(self, child: object, process: Process) -> None:
-        return
+    async def find_cause(self, child: object, process: Process) -> str:
+        return ""
 
     def exit_report_of(self, child: object, ending: Ending) -> ExitReport:
         return ExitReport()

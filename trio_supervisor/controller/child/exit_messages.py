@@ -91,30 +91,37 @@ def _why_not(
     return f'restart="{rules.policy.value}"'
 
 
-def restart_reason(ending: Ending, reason: str, fault: Fault | None) -> str:
+def restart_reason(
+    ending: Ending, reason: str, fault: Fault | None, kill_reason: str = ""
+) -> str:
     """Return why another process is started after *ending*.
 
     Args:
         reason: What the caller gave with its request; may be empty.
         fault: Why the process was stopped, if that was not requested.
+        kill_reason: Who sent the signal that ended it; empty: unknown.
     """
     if ending.is_planned:
         return cause_text(ending.cause, reason)
     if ending.cause is Cause.EXIT:
-        return exit_text(ending.returncode)
+        return exit_text(ending.returncode, kill_reason)
     if ending.cause in _NEVER_STARTED:
         return FAILED_TO_START
     return cause_text(ending.cause) if fault is None else str(fault)
 
 
-def restart_limit_text(rules: RestartRules, ending: Ending, problem: str) -> str:
+def restart_limit_text(
+    rules: RestartRules, ending: Ending, problem: str, last_exit: str = ""
+) -> str:
     """Return that the restart limit of *rules* is reached.
 
     Args:
         problem: Why the last start failed, if the process was not started.
+        last_exit: How the process exited, if more is known than in *ending*.
     """
     limit = f"(intensity={rules.intensity}, period={rules.period:g} s)"
-    last = f"last exit: {describe_exit(ending.returncode).removeprefix('exit ')}"
+    how = last_exit or describe_exit(ending.returncode)
+    last = f"last exit: {how.removeprefix('exit ')}"
     if ending.returncode is None:
         last = f"last start failed: {problem}"
     return f"{RESTART_LIMIT} {limit}; {last}"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
@@ -14,6 +15,7 @@ from attrs import define, field
 from trio_supervisor.controller.child.child import Child
 from trio_supervisor.controller.child.child_spec import ExitReport
 from trio_supervisor.controller.events import Event, StacksDumped
+from trio_supervisor.controller.post_mortem.kills import Kills
 from trio_supervisor.controller.post_mortem.store import PostMortemStore
 from trio_supervisor.errors import (
     CallFailedError,
@@ -71,6 +73,7 @@ class PostMortemCollector:
     _nursery: Callable[[], ProtectedNursery]
     boxes: dict[int, BlackBox] = field(factory=dict)
     """Black boxes, by process id."""
+    kills: Kills = field(factory=Kills)
     _evidence: dict[int, list[StacksDumped]] = field(factory=dict, init=False)
     _remains: dict[Child, dict[str, Any]] = field(factory=dict, init=False)
     """Evidence found at exit, until the exit report is made."""
@@ -153,6 +156,17 @@ class PostMortemCollector:
         remains["evidence"] = self._evidence.pop(process.pid, [])
         self._remains[child] = remains
 
+    async def explain_kill(self, child: Child, process: Process) -> str:
+        """Return who sent the SIGKILL that ended *process*; empty: it exited otherwise.
+
+        The controller did not send it.
+        """
+        if process.returncode != -signal.SIGKILL:
+            return ""
+        reason = await self.kills.explain(process.pid)
+        self._remains.setdefault(child, {})["kill_reason"] = reason
+        return reason
+
     async def find_cause(
         self, child: Child, arguments: Sequence[str], names: Mapping[int, str]
     ) -> None:
@@ -191,6 +205,8 @@ class PostMortemCollector:
     def exit_report_of(self, child: Child, ending: Ending) -> ExitReport:
         """Return the exit report, and save the post-mortem."""
         remains = self._remains.pop(child, {})
+        self.kills.forget(remains.get("process_id", 0))
+        kill_reason = remains.get("kill_reason", "")
         lines: list[str] = remains.get("last_lines", [])
         evidence: list[StacksDumped] = remains.get("evidence", [])
         path = ""
@@ -204,7 +220,7 @@ class PostMortemCollector:
                 "generation": child.plan.generation,
                 "cause": ending.cause.value,
                 "returncode": ending.returncode,
-                "exit": describe_exit(ending.returncode),
+                "exit": describe_exit(ending.returncode, kill_reason),
                 "ready_for": ending.ready_for,
                 "status": child.status,
                 "evidence": [{"cause": e.cause, "stacks": e.stacks} for e in evidence],
@@ -215,7 +231,7 @@ class PostMortemCollector:
             }
             self._nursery().start_soon(self._store.save, path, record)
         known = {
-            "exit": describe_exit(ending.returncode),
+            "exit": describe_exit(ending.returncode, kill_reason),
             "cause": ending.cause.value,
             "is_planned": ending.is_planned,
             "last_lines": lines[-_IN_EVENT:],
@@ -229,6 +245,7 @@ class PostMortemCollector:
             last_line=remains.get("last_line", ""),
             post_mortem=path,
             problem=remains.get("problem", ""),
+            kill_reason=kill_reason,
         )
 
 
