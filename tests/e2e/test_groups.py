@@ -193,7 +193,7 @@ def test_success_exit_codes_and_give_up_on() -> None:
             assert end["returncode"] == code
             assert end["next_step"] == "not restarting (give_up_on)"
             serving.wait_worker(name, state="failed", restarts=0)
-        assert serving.worker("work.0")["state"] == "ready"
+        serving.wait_worker("work.0", state="ready")
         assert serving.terminate() == 0
 
 
