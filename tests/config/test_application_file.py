@@ -241,6 +241,12 @@ def test_all_mistakes_are_listed_with_line_and_key(tmp_path: Path) -> None:
             "supervisor.toml, line 3: groups.a: a service has this name: "
             "supervisor.toml, line 1",
         ),
+        (
+            '[services.a]\ncomand = "a"',
+            "2 problems:\n  supervisor.toml, line 1: services.a: expected one of "
+            "command and target, got neither\n  supervisor.toml, line 2: "
+            "services.a.comand: unknown key (did you mean 'command'?)",
+        ),
         ("services = 3", "supervisor.toml, line 1: services: expected tables"),
         ("[services]\na = 3", "supervisor.toml, line 2: services.a: expected a table"),
         ("include = 3", "supervisor.toml, line 1: include: expected a list of"),
@@ -293,7 +299,7 @@ def test_service_in_two_files_names_both_places(tmp_path: Path) -> None:
     with pytest.raises(SpecError) as caught:
         configured(
             tmp_path,
-            'include = ["b.toml"]\n[services.a]\ncommand = "a"',
+            'include = ["b.toml", "*.toml"]\n[services.a]\ncommand = "a"',
             files={"b.toml": '[services.a]\ncommand = "a"'},
         )
     assert str(caught.value) == (

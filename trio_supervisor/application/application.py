@@ -162,6 +162,7 @@ class Application(Checked):
     )
     root: Group = field(init=False)
     """The outermost group."""
+    _paths: dict[str, str] = field(init=False)
     places: Mapping[str, str] = field(init=False, factory=dict)
     """Where its parts were declared in a configuration file: see `located`."""
 
@@ -175,6 +176,7 @@ class Application(Checked):
             period=self.period,
         )
         placed = placed_services(self.root)
+        self._paths = {name: item.path for name, item in placed.items()}
         check_dependencies(self.root)
         check_sockets(list(placed.values()))
         self.services = tuple(item.service for item in placed.values())
@@ -196,7 +198,7 @@ class Application(Checked):
         Raises:
             KeyError: there is no such service.
         """
-        return placed_services(self.root)[name].path
+        return self._paths[name]
 
     def needs(self) -> dict[str, dict[str, Condition]]:
         """Return what each service depends on, with what ``rest_for_one`` adds."""

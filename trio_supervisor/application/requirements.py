@@ -15,7 +15,7 @@ from trio_supervisor.application.application import Application
 from trio_supervisor.application.command import Command
 from trio_supervisor.application.group import AnyService
 from trio_supervisor.application.templates import filled
-from trio_supervisor.policy.order import needs_of
+from trio_supervisor.policy.order import Needs, needs_of
 
 
 @frozen(kw_only=True)
@@ -81,20 +81,18 @@ def requirements_of(
         with_sockets: Whether to include their sockets, which are yet to be bound.
     """
     found: list[Requirement] = []
+    needs = application.needs()
     for service in application.services:
         path = application.path(service.name)
         service = filled(service, 0)  # as its first worker has it
         if service.name in names:
-            found += _of_service(application, service, path)
+            found += _of_service(service, path, needs)
         if with_sockets:
             found += _sockets(service, path)
     return found
 
 
-def _of_service(
-    application: Application, service: AnyService, path: str
-) -> Iterator[Requirement]:
-    needs = application.needs()
+def _of_service(service: AnyService, path: str, needs: Needs) -> Iterator[Requirement]:
     waits_for = {service.name} | needs_of({service.name}, needs)
     conditions = {how for name in waits_for for how in needs.get(name, {}).values()}
     if "exited_ok" in conditions:

@@ -11,6 +11,7 @@ from attrs import define, field, frozen
 
 from trio_supervisor.application import Application, Command, Service, checks
 from trio_supervisor.application.fields import options_of
+from trio_supervisor.application.tree import placed_services
 from trio_supervisor.config.field_paths import FieldPaths
 from trio_supervisor.config.files import read_toml
 from trio_supervisor.config.groups import GroupTables, Owners, tables_of
@@ -167,6 +168,8 @@ class _Reader:
             if not found and not glob.has_magic(pattern):
                 self.problems.add(file, path, f"{pattern}: file not found")
             for each in found:
+                if each in self._files:
+                    continue  # this file, or one that an earlier pattern names
                 shown = os.path.join(
                     os.path.dirname(file.shown), os.path.relpath(each, source.directory)
                 )
@@ -229,11 +232,11 @@ class _Reader:
     def _places(self, application: Application, main: ConfigFile) -> dict[str, str]:
         """Return file, line and key of each option that was given, by its path."""
         found: dict[str, str] = {}
-        for service in application.services:
-            where, path = application.path(service.name), ("services", service.name)
+        for name, placed in placed_services(application.root).items():
+            where, path = placed.path, ("services", name)
             owner = self._owners[path]
             found[where] = owner.named(path)
-            for key in owner.values["services"][service.name]:
-                name = "arguments" if key == "command" else key
-                found[f"{where}.{name}"] = owner.named((*path, key))
+            for key in owner.values["services"][name]:
+                option = "arguments" if key == "command" else key
+                found[f"{where}.{option}"] = owner.named((*path, key))
         return found | {key: main.named((key,)) for key in self._options}

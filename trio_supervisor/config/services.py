@@ -34,6 +34,7 @@ DERIVED: Final = ("name", "arguments", "target", "expand")
 """Options that are no keys of a service's table, or keys of another kind."""
 OWN_KEYS: Final = ("command", "target", "env_file")
 """Keys of a service's table that are no options."""
+_KEYS: Final = {*_SERVICE, *_COMMAND, *OWN_KEYS} - {"name", "arguments", "expand"}
 
 
 @frozen
@@ -103,6 +104,9 @@ class ServiceTable:
         table = self._table
         kinds = [key for key in ("command", "target") if key in table]
         if len(kinds) != 1:
+            for key in table:
+                if not kinds and key not in _KEYS:
+                    self._problems.unknown(self._source.file, (*self._path, key), _KEYS)
             found = "both" if kinds else "neither"
             problem = f"expected one of command and target, got {found}"
             self._problems.add(self._source.file, self._path, problem)
