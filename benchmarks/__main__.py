@@ -33,6 +33,7 @@ ENTRIES: Final = (
     "start_stop",
     "idle",
     "memory_tick",
+    "process_tick",
     "pump",
     "peers",
 )

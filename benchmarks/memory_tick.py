@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +12,7 @@ from attrs import define, field
 from benchmarks.clock import now
 from benchmarks.floors import open_fork_client
 from benchmarks.frame import Frame
-from trio_supervisor import MemoryMonitor
+from trio_supervisor import MemoryMonitor, Monitor
 
 _FLOOR = "reading /proc/PID/statm of each"
 _LOOK = 1.0
@@ -20,7 +20,7 @@ _LOOK = 1.0
 
 
 @define(eq=False)
-class _Worker:
+class StandIn:
     """A stand-in for a worker: see `trio_supervisor.MonitoredWorker`."""
 
     process_id: int
@@ -50,13 +50,25 @@ async def run(frame: Frame) -> None:
         for label, arguments in limits.items():
             monitor = MemoryMonitor(**arguments)
             for number in ids:
-                monitor.register(_Worker(number, f"worker.{number}", str(number)))
-            await _measure(frame, f"memory tick, {count} workers{label}", monitor, ids)
+                monitor.register(StandIn(number, f"worker.{number}", str(number)))
+
+            async def read() -> float:
+                began = now()
+                for number in ids:
+                    _read_statm(number)
+                return now() - began
+
+            name = f"memory tick, {count} workers{label}"
+            await measure_tick(frame, name, monitor, (_FLOOR, read))
 
 
-async def _measure(
-    frame: Frame, name: str, monitor: MemoryMonitor, ids: list[int]
+async def measure_tick(
+    frame: Frame,
+    name: str,
+    monitor: Monitor,
+    floor: tuple[str, Callable[[], Awaitable[float]]],
 ) -> None:
+    """Measure a run of *monitor* beside *floor*, and how long it blocks the loop."""
     gaps: list[float] = []
 
     async def tick() -> float:
@@ -72,14 +84,8 @@ async def _measure(
             nursery.cancel_scope.cancel()
         return seconds
 
-    async def read() -> float:
-        began = now()
-        for number in ids:
-            _read_statm(number)
-        return now() - began
-
-    taken = await frame.take({_FLOOR: read, name: tick})
-    frame.add(name, taken, floor=_FLOOR)
+    taken = await frame.take({floor[0]: floor[1], name: tick})
+    frame.add(name, taken, floor=floor[0])
     blocked = f"{name}: loop blocked"
     frame.add(blocked, {blocked: tuple(gaps)}, note="the longest time in each tick")
 

@@ -59,6 +59,7 @@ EXPORTS: Final[Mapping[str, tuple[str, ...]]] = {
     "process.spawn.load": ("load_application",),
     "supervisor.monitors.base": ("Monitor", "MonitoredWorker"),
     "supervisor.monitors.memory": ("MemoryMonitor",),
+    "supervisor.monitors.process": ("ProcessMonitor",),
     "wire.controller_messages": ("HealthReport", "ReloadReport"),
     "wire.messages": ("StatusReport",),
     "wire.reports": ("ThreadReport",),

@@ -55,6 +55,7 @@ from trio_supervisor.process.spawn.load import load_application as load_applicat
 from trio_supervisor.supervisor.monitors.base import Monitor as Monitor
 from trio_supervisor.supervisor.monitors.base import MonitoredWorker as MonitoredWorker
 from trio_supervisor.supervisor.monitors.memory import MemoryMonitor as MemoryMonitor
+from trio_supervisor.supervisor.monitors.process import ProcessMonitor as ProcessMonitor
 from trio_supervisor.wire.controller_messages import HealthReport as HealthReport
 from trio_supervisor.wire.controller_messages import ReloadReport as ReloadReport
 from trio_supervisor.wire.messages import StatusReport as StatusReport
@@ -102,6 +103,7 @@ __all__ = [
     "OperationFailedError",
     "PlatformError",
     "Probe",
+    "ProcessMonitor",
     "ProtocolError",
     "ReloadError",
     "ReloadPlan",

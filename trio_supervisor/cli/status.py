@@ -92,7 +92,7 @@ def run_status(arguments: Namespace) -> None:
     if (age := controller.get("silent_for")) is not None:
         how = "is stopped (SIGSTOP)" if controller.get("state") else "does not respond"
         print(f"controller {how}; the status below is {format_duration(age)} old")
-    _print_workers(report["workers"])
+    _print_workers(_with_usage(report["workers"], monitors))
     for name, status in monitors.items():
         if "problem" in status:
             print_line(f"monitor {name}: {status['problem']}")
@@ -205,6 +205,29 @@ def _print_workers(found: list[WorkerFields]) -> None:
     print_table([column.title for column in columns], rows)
 
 
+def _with_usage(workers: list[WorkerFields], monitors: Object) -> list[WorkerFields]:
+    """Add what a `ProcessMonitor` knows of each worker."""
+    found = monitors.get("process_monitor", {}).get("processes", {})
+    return [
+        {**worker, "usage": found.get(str(worker["process_id"]))} for worker in workers
+    ]
+
+
+def _has_usage(workers: list[WorkerFields]) -> bool:
+    return any(worker.get("usage") for worker in workers)
+
+
+def _cpu(worker: WorkerFields) -> str:
+    share = (worker.get("usage") or {}).get("cpu_share")
+    return "-" if share is None else f"{share:.1%}"
+
+
+def _memory(worker: WorkerFields) -> str:
+    usage = worker.get("usage") or {}
+    size = usage.get("pss") or usage.get("rss")
+    return "-" if size is None else f"{size / 2**20:.1f} MiB"
+
+
 def _was_reloaded(workers: list[WorkerFields]) -> bool:
     """Whether any worker is of a later generation; else all would show 1."""
     return any(worker.get("generation", 1) > 1 for worker in workers)
@@ -236,6 +259,8 @@ _COLUMNS: Final = (
     _Column("STATE", lambda worker: str(worker["state"])),
     _Column("CONNECTED", lambda worker: "yes" if worker["connected"] else "no"),
     _Column("UPTIME", lambda worker: format_duration(worker["uptime"])),
+    _Column("CPU", _cpu, _has_usage),
+    _Column("MEMORY", _memory, _has_usage),
     _Column("RESTARTS", lambda worker: str(worker["restarts"])),
     _Column("STATUS", _status),
     _Column(
