@@ -319,6 +319,23 @@ def test_invalid_shared_option_is_named(
 
 
 @both
+@pytest.mark.parametrize(
+    "seed", ["", "random", "0", "4294967295", "00000000000000000007", "{index}"]
+)
+def test_hash_seed_that_an_interpreter_takes_is_kept(make: Make, seed: str) -> None:
+    variables = {"PYTHONHASHSEED": seed}
+    assert make(environment=variables).environment == variables
+
+
+@both
+@pytest.mark.parametrize("seed", ["abc", "-1", "4294967296", "9" * 5000, "\u0663"])
+def test_hash_seed_that_no_interpreter_takes_is_refused(make: Make, seed: str) -> None:
+    error = refuse(make, "environment", {"PYTHONHASHSEED": seed})
+    assert error.field == "environment['PYTHONHASHSEED']"
+    assert error.problem == "expected 'random' or a number from 0 to 4294967295"
+
+
+@both
 @pytest.mark.parametrize("value", [1, None, "a\0b", b"x", LONE])
 def test_invalid_environment_variable_is_named_by_its_key(
     make: Make, value: object

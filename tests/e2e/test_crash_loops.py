@@ -131,7 +131,8 @@ def test_crash_loop_start_of_dependent_fails_with_reason(serving: Serving) -> No
     finished = serving.cli("start", "needs")
     assert finished.returncode == 1
     start = (
-        "needs.0 waits for moody to be ready, but moody.0 is in backoff (exit code 1, "
+        "needs.0 is waiting for moody to be ready, but moody.0 is in backoff: "
+        "exit code 1, "
     )
     assert start in finished.stderr
 
@@ -250,4 +251,5 @@ def test_crash_loop_address_in_use_names_holder() -> None:
         assert exited["message"].endswith(f"; restarting; {problem}")
         assert serving.wait_worker("second.0", problem=problem)
         # It may be starting again at this moment.
-        serving.until(lambda: problem in serving.cli("status").stdout, problem)
+        shown = f"port {port} is in use by first.0, pid {holder}"
+        serving.until(lambda: shown in serving.cli("status").stdout, shown)

@@ -108,7 +108,7 @@ def test_scale_with_failing_worker_reports_it(serving: Serving) -> None:
 
     (serving.directory / "tmp" / "broken").unlink()
     assert answer.returncode == 1
-    assert "job.2 failed (exit code 6)" in answer.stderr
+    assert "job.2 failed: exit code 6" in answer.stderr
     assert serving.worker("job.0")["state"] == "ready"
     assert serving.cli("scale", "job=2").returncode == 0
 
@@ -136,7 +136,7 @@ def test_rolling_restart_stops_at_failure(serving: Serving) -> None:
 
     (serving.directory / "tmp" / "broken").unlink()
     assert answer.returncode == 1
-    assert "job.0 is not ready: failed (exit code 6)" in answer.stderr
+    assert "job.0 is not ready: failed, exit code 6" in answer.stderr
     assert serving.pids("job")["job.1"] == before["job.1"]
     assert serving.cli("start", "job").returncode == 0
 

@@ -8,6 +8,7 @@ from trio_supervisor.policy.crash_text import (
     describe_crashes,
     describe_delay,
     last_output_line,
+    parenthesized,
 )
 
 
@@ -34,6 +35,22 @@ def test_last_output_line_is_one_printable_line(lines: list[str], words: str) ->
 )
 def test_describe_delay_rounds_to_useful_digits(seconds: float, words: str) -> None:
     assert describe_delay(seconds) == words
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("exit code 3", "(exit code 3)"),
+        (
+            "not ready (startup_timeout); retrying",
+            "(not ready, startup_timeout; retrying)",
+        ),
+        ("a (b) (c)", "(a, b, c)"),
+        ("call f(x)", "(call f(x))"),
+    ],
+)
+def test_parenthesized_does_not_nest(text: str, words: str) -> None:
+    assert parenthesized(text) == words
 
 
 @pytest.mark.parametrize(

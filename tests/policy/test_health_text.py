@@ -18,6 +18,10 @@ from trio_supervisor.policy.health_text import describe_health
             {"not_ready": ["web"], "why": {"web.0": "starting", "web.1": "backoff"}},
             "failing, not ready: web.0 (starting), web.1 (backoff)",
         ),
+        (
+            {"not_ready": ["a"], "why": {"a.0": "unready, no heartbeat (timeout)"}},
+            "failing, not ready: a.0 (unready, no heartbeat, timeout)",
+        ),
         ({"not_ready": [], "stopping": True}, "failing, shutting down"),
         ({"without_supervisor": 12.345}, "failing, no supervisor for 12.3 s"),
         ({"without_supervisor": 0.0}, "failing"),

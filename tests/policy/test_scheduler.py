@@ -197,7 +197,7 @@ def test_stop_of_what_a_starting_job_needs_stops_the_job_first() -> None:
     world.begin(stop_of(world.links, [member(world, "db.0")]))
     assert world.history[-1] == "job.0 is asked to stop"
     play(world, "job.0 exit")
-    assert world.ended[starting] == "job.0 is not ready: stopped (exit code 1)"
+    assert world.ended[starting] == "job.0 is not ready: stopped, exit code 1"
     assert world.history[-1] == "db.0 is asked to stop"
 
 
@@ -222,7 +222,7 @@ def test_worker_stopped_while_it_waits_for_its_turn_is_left_out(
     member(world, waiting).ask_stop()
     world.settle()
     world.calm()
-    reason = "web.0 waits for db to be ready, but db.0 is stopped"
+    reason = "web.0 is waiting for db to be ready, but db.0 is stopped"
     assert world.ended[running] == (reason if limit is None else "")
     assert member(world, waiting).state is State.STOPPED
 
@@ -262,7 +262,7 @@ def test_wait_for_what_exited_for_good_is_hopeless() -> None:
     world = world_of(STACK, is_up=False)
     play(world, "db.0 fail")
     starting = world.begin(StartOperation([(member(world, "web.0"), 1)]))
-    reason = "waits for db to be ready, but db.0 is failed"
+    reason = "is waiting for db to be ready, but db.0 is failed"
     assert hopeless_wait(world.table, member(world, "web.0")) == reason
     assert world.ended[starting] == f"web.0 {reason}"
 

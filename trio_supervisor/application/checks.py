@@ -32,6 +32,9 @@ LONGEST: Final = 366 * 86_400.0
 _MAX_DEPTH: Final = 32
 # Leaves room for what the worker adds to its state: its name and its process id.
 _MAX_STATE: Final = MAX_STATE - 1024
+# With any other seed the interpreter exits before it runs any code, and a worker's fork
+# server would only be known not to have started in time.
+_MAX_HASH_SEED: Final = 2**32 - 1
 
 
 def name(
@@ -252,7 +255,23 @@ def environment(value: Mapping[str, str] | None, field: str = "") -> dict[str, s
         if not is_text(item):
             problem = f"expected a string, got {kind_of(item)}"
             raise SpecError(f"{field}[{key!r}]", problem)
+        if key == "PYTHONHASHSEED" and not _is_hash_seed(item):
+            problem = f"expected 'random' or a number from 0 to {_MAX_HASH_SEED}"
+            raise SpecError(f"{field}[{key!r}]", problem)
     return variables
+
+
+def _is_hash_seed(text: str) -> bool:
+    """Return whether an interpreter starts with PYTHONHASHSEED=*text*; braces may be
+    an expression that is replaced for each worker.
+    """
+    if text in ("", "random") or "{" in text:
+        return True
+    return (
+        text.isascii()
+        and text.isdigit()
+        and int(text.lstrip("0")[:11] or 0) <= _MAX_HASH_SEED
+    )
 
 
 def conditions(

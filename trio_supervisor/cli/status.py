@@ -25,7 +25,7 @@ from trio_supervisor.errors import (
     SupervisorError,
 )
 from trio_supervisor.link.foreign_server import workers
-from trio_supervisor.policy.crash_text import describe_crashes
+from trio_supervisor.policy.crash_text import describe_crashes, parenthesized
 from trio_supervisor.policy.health_text import describe_health
 from trio_supervisor.process.output.escaping import escape_line
 from trio_supervisor.wire.json_tree import Object
@@ -188,13 +188,13 @@ def _remark(worker: WorkerFields) -> str:
     if not worker["is_managed"]:
         return "(not started by this controller)"
     if worker.get("waiting_for"):
-        return f"(waiting for {worker['waiting_for']})"
+        return parenthesized(f"waiting for {worker['waiting_for']}")
     if worker["state"] == "backoff" or worker.get("crashes", 0) > 1:
-        return f"({describe_worker(worker)})"
+        return parenthesized(describe_worker(worker))
     if worker["last_exit"] and worker["state"] != "ready":
-        return f"({worker['last_exit']})"
+        return parenthesized(worker["last_exit"])
     if worker.get("reason"):
-        return f"({worker['reason']})"
+        return parenthesized(worker["reason"])
     return ""
 
 

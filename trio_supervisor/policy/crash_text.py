@@ -17,6 +17,7 @@ FAILED_TO_START: Final = "failed to start"
 """The reason of a restart after a process that could not be started."""
 # Reasons that name the exit, which callers of `describe_crashes` have as last_exit.
 _EXITED: Final = ("exited with code ", "killed by ")
+_PARENTHESES: Final = re.compile(r" \(([^()]*)\)")
 
 
 def last_output_line(lines: tuple[str, ...] | list[str]) -> str:
@@ -34,6 +35,16 @@ def last_output_line(lines: tuple[str, ...] | list[str]) -> str:
 def in_a_row(crashes: int) -> str:
     """Return ``", 3 times in a row"``; empty for one crash."""
     return f", {crashes} times in a row" if crashes > 1 else ""
+
+
+def parenthesized(text: str) -> str:
+    """Return *text* in parentheses; a comma replaces those that it contains.
+
+    Example:
+        ``(no heartbeat for 30 s, health_check_timeout)``
+    """
+    flat = _PARENTHESES.sub(r", \1", text)
+    return f"({flat})"
 
 
 def describe_delay(seconds: float) -> str:

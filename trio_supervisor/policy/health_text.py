@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+from trio_supervisor.policy.crash_text import parenthesized
+
 
 def describe_health(
     is_ok: bool, details: Mapping[str, object], limit: int | None = None
@@ -38,5 +40,5 @@ def _not_ready(details: Mapping[str, object]) -> list[str]:
     if not isinstance(names, list):
         return []
     if isinstance(why, Mapping) and why:
-        return [f"{name} ({reason})" for name, reason in why.items()]
+        return [f"{name} {parenthesized(str(reason))}" for name, reason in why.items()]
     return [str(name) for name in names]

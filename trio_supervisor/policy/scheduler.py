@@ -102,14 +102,14 @@ def hopeless_wait(table: FleetTable, member: Member) -> str:
         for other in links.members_of(name):
             if problem := _absence_of(table, other):
                 need = describe_need(name, condition)
-                return f"waits for {need}, but {other.name} {problem}"
+                return f"is waiting for {need}, but {other.name} {problem}"
     return ""
 
 
 def _absence_of(table: FleetTable, member: Member) -> str:
     """Return why *member* is no use to its dependents; empty: it is, or will be."""
     if member.is_in_crash_loop:
-        return f"is in backoff ({member.trouble})"
+        return f"is in backoff: {member.trouble}"
     if member.is_wanted or not member.is_down:
         return hopeless_wait(table, member)
     is_done = member.standing is Standing.EXITED_OK
@@ -300,7 +300,7 @@ def _unready_text(member: Member) -> str:
         return ""
     if member.state is State.READY or member.standing is Standing.EXITED_OK:
         return ""
-    return f"{member.name} is not ready: {member.state.value} ({member.trouble})"
+    return f"{member.name} is not ready: {member.state.value}, {member.trouble}"
 
 
 def _named(member: Member, problem: str) -> str:
@@ -337,10 +337,10 @@ def _has_come(member: Member, since: int) -> bool:
 
 def _failed_start_text(member: Member) -> str:
     if member.state is State.FAILED and member.has_exited_for_good:
-        return f"{member.name} failed ({member.last_exit})"
+        return f"{member.name} failed: {member.last_exit}"
     if member.state is State.READY or member.has_exited_for_good:
         return ""
-    return f"{member.name} is not ready: {member.state.value} ({member.trouble})"
+    return f"{member.name} is not ready: {member.state.value}, {member.trouble}"
 
 
 def _failure_so_far(table: FleetTable, member: Member, since: int) -> str:

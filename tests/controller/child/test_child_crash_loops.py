@@ -167,7 +167,7 @@ async def test_what_needs_one_in_a_crash_loop_waits_and_is_not_waited_for() -> N
         await child.wait_state(State.BACKOFF, since=6)
         assert sim.child("web.0").waiting_for == "bad to be ready"
         with pytest.raises(
-            UnavailableError, match=r"web\.0 waits for bad to be ready, but"
+            UnavailableError, match=r"web\.0 is waiting for bad to be ready, but"
         ):
             await sim.controller.start("web")
         report = sim.controller.health("readiness")

@@ -316,7 +316,7 @@ async def test_who_waits_for_one_that_does_not_come_back_waits_as_at_first() -> 
         await trio.sleep(10)
         with pytest.raises(
             UnavailableError,
-            match=r"web\.0 waits for db to be ready, but db\.0 is failed",
+            match=r"web\.0 is waiting for db to be ready, but db\.0 is failed",
         ):
             await sim.controller.restart()
         await trio.sleep(1)
