@@ -66,7 +66,7 @@ def test_check_lists_all_that_is_missing_with_its_line(
 
 
 def test_check_of_mistake_names_its_line(directory: Path) -> None:
-    (directory / "x.toml").write_text("[services.a]\ncomand = 'a'")
+    (directory / "x.toml").write_text("[services.a]\ncount = 1")
     with pytest.raises(SpecError, match=r"^x\.toml, line 1: services\.a: expected one"):
         check(target="x.toml")
 
