@@ -43,7 +43,7 @@ async def run(frame: Frame) -> None:
     count = frame.options.count(1000, quick=20)
     with open_fork_client() as forker:
         ids = forker.sleepers(count)
-        limits: dict[str, dict[str, int]] = {
+        limits: dict[str, dict[str, Any]] = {
             "": {"maximum_size_limit": 2**40},
             " (private memory, too)": {"total_size_limit": 2**50},
         }

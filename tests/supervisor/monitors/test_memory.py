@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import re
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -12,10 +13,13 @@ from typing import Any
 import psutil
 import pytest
 import trio
+import trio.testing
 
 from tests.kits.fake_workers import FakeWorker
 from trio_supervisor import MemoryMonitor, Monitor, SpecError
 from trio_supervisor.errors import UnavailableError
+from trio_supervisor.supervisor.monitors import memory
+from trio_supervisor.supervisor.monitors.memory import OnLeak
 
 GIBIBYTE = 2**30
 TEBIBYTE = 2**40
@@ -338,3 +342,85 @@ def test_monitor_name_is_its_class() -> None:
     assert Monitor().name == "monitor"
     assert HTTPWatch2().name == "httpwatch2"
     assert Monitor().status() == {}
+
+
+class SampledWorker(FakeWorker):
+    """A worker that answers a call for a memory sample."""
+
+    calls: list[str]
+
+    async def call(self, do: str, **arguments: Any) -> dict[str, Any]:
+        self.calls.append(do)
+        if self.refuses is not None:
+            raise self.refuses
+        return {"data": "holder: app.CACHE"}
+
+
+async def leak(monitor: MemoryMonitor, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Run *monitor* over a process that grows by 1 MiB per second."""
+
+    def read(process_id: int, *, is_full: bool) -> tuple[int, None]:
+        return 2**30 + round(trio.current_time() * 2**20), None
+
+    monkeypatch.setattr(memory, "read_memory", read)
+    for _ in range(60):
+        await monitor.run_once()
+        await trio.sleep(1)
+
+
+@pytest.mark.parametrize(
+    ("on_leak", "calls", "restarts"),
+    [("report", 0, 0), ("sample", 1, 0), ("restart", 1, 1)],
+)
+async def test_leak_is_reported_sampled_or_restarted(
+    on_leak: OnLeak,
+    calls: int,
+    restarts: int,
+    autojump_clock: trio.testing.MockClock,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: Log,
+) -> None:
+    worker = SampledWorker()
+    worker.calls = []
+    monitor = MemoryMonitor(leak_window=48, on_leak=on_leak)
+    monitor.register(worker)
+
+    with trio.move_on_after(49.5):
+        await leak(monitor, monkeypatch)
+
+    assert worker.calls == ["memory_sample"] * calls
+    assert len(worker.reasons) == restarts
+    assert caplog.text.count("per hour for 48 s (leak_window)") == 1
+    assert ("holder: app.CACHE" in caplog.text) == bool(calls)
+
+
+async def test_failed_sample_does_not_prevent_restart(
+    autojump_clock: trio.testing.MockClock,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: Log,
+) -> None:
+    worker = SampledWorker(refuses=UnavailableError("is busy"))
+    worker.calls = []
+    monitor = MemoryMonitor(leak_window=48)
+    monitor.register(worker)
+
+    with trio.move_on_after(51.5):
+        await leak(monitor, monkeypatch)
+
+    assert worker.calls == ["memory_sample"]
+    assert len(worker.reasons) == 2  # tried again with the next block
+    assert "no memory sample" in caplog.text
+
+
+@pytest.mark.parametrize(
+    ("arguments", "problem"),
+    [
+        ({"leak_window": 0}, "leak_window: expected more than 0, got 0"),
+        ({"leak_window": True}, "leak_window: expected a number, got True"),
+        ({"leak_rate": "4"}, "leak_rate: expected a number, got '4'"),
+        ({"on_leak": "kill"}, "on_leak: expected one of 'report', 'sample', 'restart'"),
+    ],
+)
+def test_invalid_leak_setting_is_named(arguments: Any, problem: str) -> None:
+    with pytest.raises(SpecError, match=re.escape(problem)):
+        MemoryMonitor(**arguments)

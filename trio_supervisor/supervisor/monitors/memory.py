@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping
-from typing import Final
+from typing import Final, Literal, TypeAlias, get_args
 
 import trio
 from attrs import define
 
 from trio_supervisor.diagnostics.memory_usage import host_free_memory, read_memory
 from trio_supervisor.errors import SpecError, SupervisorError
+from trio_supervisor.policy.leak import DEFAULT_RATE, GrowthHistory, SteadyGrowth
 from trio_supervisor.policy.memory import (
     DEFAULT_THRESHOLD,
     BelowBaseline,
@@ -30,6 +31,11 @@ logger = logging.getLogger(__name__)
 _AT_ONCE: Final = 50
 # Samples after which the memory that a replacement needs from its start is known.
 _BASELINE_SAMPLES: Final = 2
+# How long a leaking worker is sampled, and how long its answer may take [s].
+_SAMPLE_DURATION: Final = 10.0
+_SAMPLE_WITHIN: Final = 60.0
+
+OnLeak: TypeAlias = Literal["report", "sample", "restart"]
 
 
 @define(eq=False)
@@ -38,6 +44,10 @@ class _Watched:
 
     worker: MonitoredWorker
     history: MemoryHistory
+    growth: GrowthHistory | None = None
+    leak: SteadyGrowth | None = None
+    """The last leak that was found."""
+    was_sampled: bool = False
     needs: int | None = None
     """Memory of a replacement right after its start [bytes]."""
 
@@ -76,6 +86,12 @@ class MemoryMonitor(Monitor):
         free_size_minimum: Minimum free memory of the host [bytes]; below it, likewise.
         threshold_size: Growth beyond the high-water mark that counts [bytes].
         increase_limit: Number of such increases after which a worker is leaking.
+        leak_window: Time over which the memory of a leaking worker grows steadily, such
+            as 6 hours; None: no such check [s].
+        leak_rate: Growth that counts as a leak [bytes/s].
+        on_leak: What steady growth leads to: ``report`` logs it, ``sample`` also logs
+            a memory sample, which names the holders, ``restart`` logs both and restarts
+            the worker gracefully.
 
     Raises:
         SpecError: an argument is invalid; the message names it.
@@ -90,6 +106,9 @@ class MemoryMonitor(Monitor):
         free_size_minimum: int | None = None,
         threshold_size: int = DEFAULT_THRESHOLD,
         increase_limit: int | None = None,
+        leak_window: float | None = None,
+        leak_rate: float = DEFAULT_RATE,
+        on_leak: OnLeak = "restart",
     ) -> None:
         super().__init__(interval=interval)
         self.maximum_size_limit = _size("maximum_size_limit", maximum_size_limit)
@@ -97,6 +116,15 @@ class MemoryMonitor(Monitor):
         self.free_size_minimum = _size("free_size_minimum", free_size_minimum)
         self.threshold_size = _size("threshold_size", threshold_size) or 0
         self.increase_limit = _size("increase_limit", increase_limit)
+        self.leak_window = None
+        if leak_window is not None:
+            self.leak_window = _positive("leak_window", leak_window)
+        self.leak_rate = _positive("leak_rate", leak_rate)
+        if on_leak not in get_args(OnLeak):
+            allowed = ", ".join(map(repr, get_args(OnLeak)))
+            problem = f"expected one of {allowed}, got {on_leak!r:.80}"
+            raise SpecError("on_leak", problem)
+        self.on_leak = on_leak
         self._watched: dict[str, _Watched] = {}
         self._restarted: set[str] = set()
         """Names of workers that were restarted for their memory."""
@@ -110,7 +138,10 @@ class MemoryMonitor(Monitor):
             threshold_size=self.threshold_size,
             increase_limit=self.increase_limit,
         )
-        self._watched[worker.connection_id] = _Watched(worker, history)
+        growth = None
+        if self.leak_window is not None:
+            growth = GrowthHistory(window=self.leak_window, rate=self.leak_rate)
+        self._watched[worker.connection_id] = _Watched(worker, history, growth)
 
     def remove(self, worker: MonitoredWorker) -> None:
         """Forget *worker*."""
@@ -133,6 +164,9 @@ class MemoryMonitor(Monitor):
         for worker, reason in self._judge(uses):
             if await self._restart(worker, reason):
                 return  # sample the others again next time
+        for watched in self._find_leaks(uses):
+            if await self._act_on_leak(watched):
+                return
         await self._check_host(uses)
 
     def status(self) -> Mapping[str, object]:
@@ -176,6 +210,44 @@ class MemoryMonitor(Monitor):
             elif verdict is not None and watched.worker.is_managed:
                 found.append((watched.worker, str(verdict)))
         return found
+
+    def _find_leaks(self, uses: Mapping[str, MemoryUse]) -> list[_Watched]:
+        """Return the workers that were found to leak; each is reported once."""
+        found = []
+        for key, use in uses.items():
+            watched = self._watched.get(key)
+            if watched is None or watched.growth is None:
+                continue
+            leak = watched.growth.add(trio.current_time(), use.size)
+            if leak is not None:
+                is_news, watched.leak = watched.leak is None, leak
+                # A restart that failed is tried again with the next block.
+                if is_news or self.on_leak == "restart":
+                    found.append(watched)
+        return found
+
+    async def _act_on_leak(self, watched: _Watched) -> bool:
+        """Do what *on_leak* says; return whether the worker was restarted."""
+        worker, reason = watched.worker, str(watched.leak)
+        if self.on_leak != "report" and not watched.was_sampled:
+            watched.was_sampled = True
+            await self._take_sample(worker)
+        if self.on_leak == "restart" and worker.is_managed:
+            return await self._restart(worker, reason)
+        logger.warning("%s: %s", worker.name, reason)
+        return False
+
+    async def _take_sample(self, worker: MonitoredWorker) -> None:
+        """Log a memory sample of *worker*; a failure must not prevent its restart."""
+        try:
+            with trio.fail_after(_SAMPLE_WITHIN):
+                answer = await worker.call("memory_sample", duration=_SAMPLE_DURATION)
+        except (SupervisorError, trio.TooSlowError) as exc:
+            logger.warning("%s: no memory sample: %s", worker.name, exc)
+        else:
+            logger.warning(
+                "%s: memory sample:\n%s", worker.name, answer.get("data", "")
+            )
 
     async def _check_host(self, uses: Mapping[str, MemoryUse]) -> None:
         assert self._total_size is not None
@@ -230,7 +302,16 @@ def _status_of(watched: _Watched) -> dict[str, object]:
         "threshold_size": history.threshold_size,
         "increase_count": history.increase_count,
         "increase_limit": history.increase_limit,
+        "leak": None if watched.leak is None else str(watched.leak),
     }
+
+
+def _positive(field: str, value: object) -> float:
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        raise SpecError(field, f"expected a number, got {value!r:.80}")
+    if not 0 < value < float("inf"):
+        raise SpecError(field, f"expected more than 0, got {value}")
+    return float(value)
 
 
 def _size(field: str, value: object) -> int | None:
