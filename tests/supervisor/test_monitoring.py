@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import time
 from collections.abc import Mapping
 
 import pytest
@@ -10,7 +11,7 @@ import trio
 
 from tests.kits.fake_workers import FakeWorker
 from trio_supervisor import Monitor
-from trio_supervisor.supervisor.monitoring import Monitoring
+from trio_supervisor.supervisor.monitoring import Monitoring, retry_interval
 from trio_supervisor.testing import simulated
 
 Log = pytest.LogCaptureFixture
@@ -80,7 +81,8 @@ async def test_failing_monitor_continues_alone() -> None:
 
     await run_for(Monitoring([failing, Hostile(interval=1), well]), 7)
 
-    assert failing.runs == well.runs == [2, 4, 6]
+    assert failing.runs == [2, 4]
+    assert well.runs == [2, 4, 6]
 
 
 @simulated
@@ -93,9 +95,13 @@ async def test_failure_is_problem_until_next_success() -> None:
         assert monitoring.statuses() == {"counting": {"runs": 1}}
         await trio.sleep(2)
         assert monitoring.statuses() == {
-            "counting": {"runs": 2, "problem": "run_once(): LookupError: lost it"}
+            "counting": {
+                "runs": 2,
+                "problem": "run_once(): LookupError: lost it",
+                "failures": 1,
+            }
         }
-        await trio.sleep(4)
+        await trio.sleep(6)
         assert monitoring.statuses() == {"counting": {"runs": 4}}
         nursery.cancel_scope.cancel()
 
@@ -132,3 +138,45 @@ def test_same_class_monitors_have_distinct_names() -> None:
     monitoring = Monitoring([Counting(1), Counting(2), Hostile()])
 
     assert list(monitoring.statuses()) == ["counting", "counting_1", "hostile"]
+
+
+@simulated
+async def test_failing_monitor_is_retried_with_backoff_and_siblings_are_not() -> None:
+    failing, sibling = Counting(10, fails_in=range(1, 5)), Counting(10)
+    monitoring = Monitoring([failing, sibling])
+    with trio.move_on_after(185):
+        await monitoring.run()
+    assert failing.runs == [10, 20, 40, 80, 140, 150, 160, 170, 180]
+    assert sibling.runs == list(range(10, 190, 10))
+
+
+@simulated
+async def test_status_tells_failures_in_a_row() -> None:
+    failing = Counting(1, fails_in=range(1, 3))
+    monitoring = Monitoring([failing])
+    with trio.move_on_after(2.5):
+        await monitoring.run()
+    assert monitoring.statuses()["counting"]["failures"] == 2
+
+
+def test_retry_interval_is_at_most_a_minute_or_the_interval() -> None:
+    assert retry_interval(10, 0) == retry_interval(10, 1) == 10
+    assert retry_interval(10, 100_000) == 60
+    assert retry_interval(300, 7) == 300
+
+
+async def test_monitor_that_blocks_the_loop_is_named(caplog: Log) -> None:
+    class Blocking(Monitor):
+        async def run_once(self) -> None:
+            time.sleep(0.11)  # noqa: ASYNC251 - this is what is found
+            await trio.lowlevel.checkpoint()
+
+    monitoring = Monitoring([Blocking(interval=0.001), Counting(0.001)])
+    with trio.move_on_after(0.3):
+        await monitoring.run()
+    assert caplog.text.count("monitor blocking: run_once() blocked the event loop") == 1
+    statuses = monitoring.statuses()
+    blocked = statuses["blocking"]["blocked"]
+    assert isinstance(blocked, float)
+    assert blocked > 0.1
+    assert "blocked" not in statuses["counting"]

@@ -96,6 +96,9 @@ def run_status(arguments: Namespace) -> None:
     for name, status in monitors.items():
         if "problem" in status:
             print_line(f"monitor {name}: {status['problem']}")
+        if "blocked" in status:
+            seconds = status["blocked"]
+            print_line(f"monitor {name}: blocked the event loop for {seconds:.2f} s")
 
 
 def run_workers(arguments: Namespace) -> None:
