@@ -24,7 +24,7 @@ from trio_supervisor.errors import (
 from trio_supervisor.link.client import Client, open_client
 from trio_supervisor.link.entries import Entries, Entry
 from trio_supervisor.link.foreign_server import PROBE, ForeignServerError
-from trio_supervisor.link.listener import open_listener
+from trio_supervisor.link.listener import keep_listener
 from trio_supervisor.link.peer import Answer, Dispatch, Fields, IncomingCall, open_peer
 from trio_supervisor.policy.addressing import AmbiguousNameError
 from trio_supervisor.wire.codec import to_fields
@@ -65,8 +65,8 @@ async def open_both(dispatch: Dispatch) -> AsyncIterator[Client]:
 
     with tempfile.TemporaryDirectory(prefix="ts") as directory, trio.fail_after(30):
         path = f"{directory}/s.ipc"
-        with open_listener(path) as socket:
-            listener = trio.SocketListener(trio.socket.from_stdlib_socket(socket))
+        with keep_listener(path) as kept:
+            listener = trio.SocketListener(trio.socket.from_stdlib_socket(kept.socket))
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(trio.serve_listeners, serve, [listener])
                 async with open_client(path) as client:

@@ -22,7 +22,6 @@ from trio_supervisor.link.listener import (
     MAX_PATH,
     check_socket_path,
     keep_listener,
-    open_listener,
 )
 
 
@@ -77,7 +76,7 @@ def make_stale(path: str, type_: socket.SocketKind = socket.SOCK_STREAM) -> None
 @pytest.mark.parametrize("mask", [0, 0o022, 0o077, 0o777])
 def test_socket_mode_is_0600_for_any_umask(path: str, mask: int) -> None:
     """The lock file as well: the next server must be able to open it."""
-    with umask(mask), open_listener(path):
+    with umask(mask), keep_listener(path):
         assert mode(path) == 0o600
         assert mode(f"{path}.lock") == 0o600
 
@@ -92,43 +91,43 @@ def test_admitted_users_can_connect_also_after_restore(path: str) -> None:
 
 
 def test_listener_is_nonblocking(path: str) -> None:
-    with open_listener(path) as listener, connect(path):
-        accepted, _ = listener.accept()
+    with keep_listener(path) as kept, connect(path):
+        accepted, _ = kept.socket.accept()
         accepted.close()
         with pytest.raises(BlockingIOError):
-            listener.accept()
+            kept.socket.accept()
 
 
 def test_listener_removes_its_files(path: str) -> None:
-    with open_listener(path):
+    with keep_listener(path):
         assert left(path) == ["supervisor.ipc", "supervisor.ipc.lock"]
     assert left(path) == []
 
 
 def test_listener_removes_its_files_after_error(path: str) -> None:
-    with pytest.raises(ZeroDivisionError), open_listener(path):
+    with pytest.raises(ZeroDivisionError), keep_listener(path):
         raise ZeroDivisionError
     assert left(path) == []
-    with open_listener(path):
+    with keep_listener(path):
         pass
 
 
 def test_listener_leaks_no_descriptor(path: str) -> None:
     before = set(os.listdir("/proc/self/fd"))
-    with open_listener(path), pytest.raises(AlreadyServingError), open_listener(path):
+    with keep_listener(path), pytest.raises(AlreadyServingError), keep_listener(path):
         pass
     assert set(os.listdir("/proc/self/fd")) == before
 
 
 def test_listener_keeps_files_that_replaced_its_own(path: str) -> None:
-    with open_listener(path):
+    with keep_listener(path):
         os.unlink(path)
         make_stale(path)
     assert left(path) == ["supervisor.ipc"]
 
 
 def test_listener_close_after_files_were_removed(path: str) -> None:
-    with open_listener(path):
+    with keep_listener(path):
         os.unlink(path)
         os.unlink(f"{path}.lock")
     assert left(path) == []
@@ -140,7 +139,7 @@ def test_listener_replaces_stale_files(path: str, stale: str) -> None:
         make_stale(path)
     if stale != "supervisor.ipc":
         Path(f"{path}.lock").touch(0o600)
-    with open_listener(path), connect(path):
+    with keep_listener(path), connect(path):
         assert mode(path) == 0o600
     assert left(path) == []
 
@@ -150,7 +149,7 @@ def test_listener_refuses_running_server_without_lock(path: str) -> None:
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as living:
         living.bind(path)
         living.listen()
-        with pytest.raises(AlreadyServingError, match="--socket"), open_listener(path):
+        with pytest.raises(AlreadyServingError, match="--socket"), keep_listener(path):
             pass
         connect(path).close()  # it still serves
     assert left(path) == ["supervisor.ipc"]
@@ -165,20 +164,20 @@ def test_listener_refuses_server_with_full_backlog(path: str) -> None:
             with suppress(BlockingIOError):
                 while True:
                     waiting.enter_context(connect(path))
-            with pytest.raises(AlreadyServingError), open_listener(path):
+            with pytest.raises(AlreadyServingError), keep_listener(path):
                 pass
     assert left(path) == ["supervisor.ipc"]
 
 
 def test_listener_refuses_second_until_first_closes(path: str) -> None:
-    with open_listener(path):
+    with keep_listener(path):
         with (
             pytest.raises(AlreadyServingError, match="another controller"),
-            open_listener(path),
+            keep_listener(path),
         ):
             pass
         connect(path).close()
-    with open_listener(path):
+    with keep_listener(path):
         pass
 
 
@@ -198,7 +197,7 @@ def test_listener_never_removes_other_files(path: str, kind: str) -> None:
         case "dangling":
             os.symlink(other, path)
     before = left(path)
-    with pytest.raises(SocketPathError, match="no socket"), open_listener(path):
+    with pytest.raises(SocketPathError, match="no socket"), keep_listener(path):
         pass
     assert left(path) == before
 
@@ -206,7 +205,7 @@ def test_listener_never_removes_other_files(path: str, kind: str) -> None:
 def test_listener_never_removes_datagram_socket(path: str) -> None:
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as other:
         other.bind(path)
-        with pytest.raises(SocketPathError, match="another type"), open_listener(path):
+        with pytest.raises(SocketPathError, match="another type"), keep_listener(path):
             pass
         assert left(path) == ["supervisor.ipc"]
 
@@ -217,7 +216,7 @@ def test_too_long_socket_path_error_has_length(directory: Path) -> None:
     path = str(directory / ("ü" + "x" * (room - 1)))
     with pytest.raises(SocketPathError, match=f"{MAX_PATH + 1} bytes long"):
         check_socket_path(path)
-    with open_listener(str(directory / ("x" * room))):
+    with keep_listener(str(directory / ("x" * room))):
         pass
 
 
@@ -236,7 +235,7 @@ def test_socket_name_without_directory_is_relative(
     directory: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(directory)
-    with open_listener("s.ipc"):
+    with keep_listener("s.ipc"):
         assert (directory / "s.ipc").is_socket()
 
 
@@ -245,10 +244,10 @@ def test_unwritable_socket_directory_is_named(directory: Path) -> None:
     program = (
         "import os, sys\n"
         "from trio_supervisor.errors import SocketPathError\n"
-        "from trio_supervisor.link.listener import open_listener\n"
+        "from trio_supervisor.link.listener import keep_listener\n"
         "if os.getuid() == 0: os.setuid(65534)\n"
         "try:\n"
-        "    with open_listener(sys.argv[1]): pass\n"
+        "    with keep_listener(sys.argv[1]): pass\n"
         "except SocketPathError as exc:\n"
         "    print(exc)\n"
     )
@@ -268,15 +267,15 @@ def test_symlink_as_lock_file_is_refused(path: str) -> None:
     """Another user could have created it to redirect our open."""
     Path(f"{path}.precious").touch()
     os.symlink(f"{path}.precious", f"{path}.lock")
-    with pytest.raises(SocketPathError, match="cannot lock"), open_listener(path):
+    with pytest.raises(SocketPathError, match="cannot lock"), keep_listener(path):
         pass
 
 
 def test_killed_process_releases_socket_path(path: str) -> None:
     program = (
         "import sys, time\n"
-        "from trio_supervisor.link.listener import open_listener\n"
-        "with open_listener(sys.argv[1]):\n"
+        "from trio_supervisor.link.listener import keep_listener\n"
+        "with keep_listener(sys.argv[1]):\n"
         "    print(flush=True)\n"
         "    time.sleep(3600)\n"
     )
@@ -285,12 +284,12 @@ def test_killed_process_releases_socket_path(path: str) -> None:
     ) as process:
         assert process.stdout is not None
         process.stdout.read(1)
-        with pytest.raises(AlreadyServingError), open_listener(path):
+        with pytest.raises(AlreadyServingError), keep_listener(path):
             pass
         process.send_signal(signal.SIGKILL)
         process.wait()
     assert left(path) == ["supervisor.ipc", "supervisor.ipc.lock"]
-    with open_listener(path):
+    with keep_listener(path):
         pass
     assert left(path) == []
 
@@ -303,7 +302,7 @@ def test_concurrent_listeners_exactly_one_serves(path: str) -> None:
     def make() -> bool:
         barrier.wait()
         try:
-            with open_listener(path):
+            with keep_listener(path):
                 tried.wait()
                 return True
         except AlreadyServingError:
@@ -334,7 +333,7 @@ def test_repeated_listeners_never_two_serve(path: str) -> None:
         served = 0
         for _ in range(1000):
             try:
-                with open_listener(path):
+                with keep_listener(path):
                     assert serving.acquire(blocking=False)
                     serving.release()
                     served += 1
@@ -367,7 +366,7 @@ def test_restore_recreates_removed_files(path: str, is_directory: bool) -> None:
         assert mode(path) == 0o600
         assert not listener.socket.getblocking()
         connect(path).close()
-        with pytest.raises(AlreadyServingError), open_listener(path):
+        with pytest.raises(AlreadyServingError), keep_listener(path):
             pass
         assert listener.restore() == ()
     assert left(path) == []
@@ -386,7 +385,7 @@ def test_restore_refuses_lock_of_other_controller(path: str) -> None:
     with keep_listener(path) as listener:
         for name in left(path):
             os.unlink(os.path.join(os.path.dirname(path), name))
-        with open_listener(path):
+        with keep_listener(path):
             with pytest.raises(BlockingIOError):
                 listener.restore()
             connect(path).close()

@@ -109,13 +109,6 @@ class ControlSocket:
 
 
 @contextmanager
-def open_listener(path: str) -> Iterator[socket.socket]:
-    """Listen on *path* within the block; see `keep_listener`."""
-    with keep_listener(path) as listener:
-        yield listener.socket
-
-
-@contextmanager
 def keep_listener(path: str) -> Iterator[ControlSocket]:
     """Listen on *path* within the block; remove the file at the end.
 

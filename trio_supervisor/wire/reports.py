@@ -110,10 +110,6 @@ class SchedulerReport:
     omitted: int = field(default=0, validator=ge(0))
     """Tasks that there was no room for."""
 
-    def frames_of(self, task: Task) -> tuple[Frame, ...]:
-        """Return the await frames of *task*, the innermost last."""
-        return self.stacks[task.stack]
-
 
 # Locks.
 

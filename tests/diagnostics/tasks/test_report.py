@@ -44,7 +44,7 @@ def children(report: SchedulerReport, task: Task) -> list[str]:
 
 
 def functions(report: SchedulerReport, task: Task) -> list[str]:
-    return [f.function.rpartition(".")[2] for f in report.frames_of(task)]
+    return [f.function.rpartition(".")[2] for f in report.stacks[task.stack]]
 
 
 async def wait_inner() -> None:
@@ -96,7 +96,7 @@ async def test_trio_report_has_each_tasks_own_line() -> None:
         report = look()
         nursery.cancel_scope.cancel()
     first, second = named(report, "first"), named(report, "second")
-    lines = [report.frames_of(task)[0].line for task in (first, second)]
+    lines = [report.stacks[task.stack][0].line for task in (first, second)]
     assert lines[1] == lines[0] + 1
 
 
