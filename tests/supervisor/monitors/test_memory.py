@@ -19,7 +19,7 @@ from tests.kits.fake_workers import FakeWorker
 from trio_supervisor import MemoryMonitor, Monitor, SpecError
 from trio_supervisor.errors import UnavailableError
 from trio_supervisor.supervisor.monitors import memory
-from trio_supervisor.supervisor.monitors.memory import OnLeak
+from trio_supervisor.supervisor.monitors.memory import Measure, OnLeak
 
 GIBIBYTE = 2**30
 TEBIBYTE = 2**40
@@ -412,9 +412,60 @@ async def test_failed_sample_does_not_prevent_restart(
     assert "no memory sample" in caplog.text
 
 
+def reading(
+    monkeypatch: pytest.MonkeyPatch, sizes: list[tuple[int, int | None]]
+) -> None:
+    """Make the monitor read *sizes*, rss and uss, one in each run."""
+
+    def read(process_id: int, *, is_full: bool) -> tuple[int, int | None]:
+        return sizes.pop(0)
+
+    monkeypatch.setattr(memory, "read_memory", read)
+
+
+@pytest.mark.parametrize(("measure", "restarts"), [("rss", 1), ("uss", 0)])
+async def test_limit_applies_to_the_chosen_measure(
+    measure: Measure, restarts: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    worker = FakeWorker()
+    limit = 100
+    monitor = MemoryMonitor(maximum_size_limit=limit, measure=measure)
+    watching(monitor, worker)
+    reading(monkeypatch, [(150, 90)])
+    await monitor.run_once()
+    assert len(worker.reasons) == restarts
+
+
+async def test_private_memory_over_the_limit_causes_restart(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    worker = FakeWorker()
+    monitor = watching(MemoryMonitor(maximum_size_limit=100, measure="uss"), worker)
+    reading(monkeypatch, [(150, 101)])
+    await monitor.run_once()
+    assert len(worker.reasons) == 1
+
+
+async def test_only_samples_in_a_row_cause_restart(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    worker = FakeWorker()
+    monitor = watching(MemoryMonitor(maximum_size_limit=100, samples=3), worker)
+    sizes = [150, 150, 90, 150, 150, 150]
+    reading(monkeypatch, [(size, None) for size in sizes])
+    restarts = []
+    for _ in sizes:
+        await monitor.run_once()
+        restarts.append(len(worker.reasons))
+    assert restarts == [0, 0, 0, 0, 0, 1]
+
+
 @pytest.mark.parametrize(
     ("arguments", "problem"),
     [
+        ({"measure": "vms"}, "measure: expected one of 'rss', 'uss', got 'vms'"),
+        ({"samples": 0}, "samples: expected 1 or more, got 0"),
+        ({"samples": 1.5}, "samples: expected a whole number, got 1.5"),
         ({"leak_window": 0}, "leak_window: expected more than 0, got 0"),
         ({"leak_window": True}, "leak_window: expected a number, got True"),
         ({"leak_rate": "4"}, "leak_rate: expected a number, got '4'"),

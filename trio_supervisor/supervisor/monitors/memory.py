@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping
-from typing import Final, Literal, TypeAlias, get_args
+from collections.abc import Mapping, Sequence
+from typing import Final, Literal, TypeAlias, TypeVar, get_args
 
 import trio
 from attrs import define
@@ -18,6 +18,7 @@ from trio_supervisor.policy.memory import (
     HostShort,
     MemoryHistory,
     MemoryUse,
+    TooLarge,
     TotalTooLarge,
     Verdict,
     largest,
@@ -26,6 +27,7 @@ from trio_supervisor.policy.memory import (
 from trio_supervisor.supervisor.monitors.base import Monitor, MonitoredWorker
 
 logger = logging.getLogger(__name__)
+T = TypeVar("T")
 
 # Workers sampled in one turn of the event loop, which takes about 1 ms.
 _AT_ONCE: Final = 50
@@ -35,6 +37,7 @@ _BASELINE_SAMPLES: Final = 2
 _SAMPLE_DURATION: Final = 10.0
 _SAMPLE_WITHIN: Final = 60.0
 
+Measure: TypeAlias = Literal["rss", "uss"]
 OnLeak: TypeAlias = Literal["report", "sample", "restart"]
 
 
@@ -48,6 +51,8 @@ class _Watched:
     leak: SteadyGrowth | None = None
     """The last leak that was found."""
     was_sampled: bool = False
+    samples_over_limit: int = 0
+    """Samples in a row above ``maximum_size_limit``."""
     needs: int | None = None
     """Memory of a replacement right after its start [bytes]."""
 
@@ -86,6 +91,10 @@ class MemoryMonitor(Monitor):
         free_size_minimum: Minimum free memory of the host [bytes]; below it, likewise.
         threshold_size: Growth beyond the high-water mark that counts [bytes].
         increase_limit: Number of such increases after which a worker is leaking.
+        measure: What is compared with ``maximum_size_limit`` and used to find leaks:
+            ``rss`` (resident memory) or ``uss`` (the private part of it, which is
+            slower to read).
+        samples: Samples in a row above ``maximum_size_limit`` that cause a restart.
         leak_window: Time over which the memory of a leaking worker grows steadily, such
             as 6 hours; None: no such check [s].
         leak_rate: Growth that counts as a leak [bytes/s].
@@ -106,6 +115,8 @@ class MemoryMonitor(Monitor):
         free_size_minimum: int | None = None,
         threshold_size: int = DEFAULT_THRESHOLD,
         increase_limit: int | None = None,
+        measure: Measure = "rss",
+        samples: int = 1,
         leak_window: float | None = None,
         leak_rate: float = DEFAULT_RATE,
         on_leak: OnLeak = "restart",
@@ -120,11 +131,11 @@ class MemoryMonitor(Monitor):
         if leak_window is not None:
             self.leak_window = _positive("leak_window", leak_window)
         self.leak_rate = _positive("leak_rate", leak_rate)
-        if on_leak not in get_args(OnLeak):
-            allowed = ", ".join(map(repr, get_args(OnLeak)))
-            problem = f"expected one of {allowed}, got {on_leak!r:.80}"
-            raise SpecError("on_leak", problem)
-        self.on_leak = on_leak
+        self.on_leak = _one_of("on_leak", on_leak, get_args(OnLeak))
+        self.measure = _one_of("measure", measure, get_args(Measure))
+        self.samples = _size("samples", samples) or 0
+        if not self.samples:
+            raise SpecError("samples", f"expected 1 or more, got {samples}")
         self._watched: dict[str, _Watched] = {}
         self._restarted: set[str] = set()
         """Names of workers that were restarted for their memory."""
@@ -183,7 +194,9 @@ class MemoryMonitor(Monitor):
 
     async def _sample(self, process_id: int) -> MemoryUse | None:
         is_full = (
-            self.total_size_limit is not None or self.free_size_minimum is not None
+            self.measure == "uss"
+            or self.total_size_limit is not None
+            or self.free_size_minimum is not None
         )
 
         def read() -> MemoryUse | None:
@@ -204,7 +217,14 @@ class MemoryMonitor(Monitor):
                 continue  # it disconnected while the others were sampled
             # Only now: when it registered, the restart was still in progress.
             is_replacement = watched.worker.name in self._restarted
-            verdict = watched.add(use, is_replacement=is_replacement)
+            measured = self._measured(use)
+            verdict = watched.add(measured, is_replacement=is_replacement)
+            if isinstance(verdict, TooLarge):
+                watched.samples_over_limit += 1
+                if watched.samples_over_limit < self.samples:
+                    continue
+            else:
+                watched.samples_over_limit = 0
             if isinstance(verdict, BelowBaseline):
                 logger.warning("%s: %s", watched.worker.name, verdict)
             elif verdict is not None and watched.worker.is_managed:
@@ -218,7 +238,7 @@ class MemoryMonitor(Monitor):
             watched = self._watched.get(key)
             if watched is None or watched.growth is None:
                 continue
-            leak = watched.growth.add(trio.current_time(), use.size)
+            leak = watched.growth.add(trio.current_time(), self._measured(use).size)
             if leak is not None:
                 is_news, watched.leak = watched.leak is None, leak
                 # A restart that failed is tried again with the next block.
@@ -249,6 +269,12 @@ class MemoryMonitor(Monitor):
                 "%s: memory sample:\n%s", worker.name, answer.get("data", "")
             )
 
+    def _measured(self, use: MemoryUse) -> MemoryUse:
+        """Return *use* with the size that is compared with limits."""
+        if self.measure == "rss" or use.private is None:
+            return use
+        return MemoryUse(size=use.private, private=use.private)
+
     async def _check_host(self, uses: Mapping[str, MemoryUse]) -> None:
         assert self._total_size is not None
         limit, minimum = self.total_size_limit, self.free_size_minimum
@@ -265,7 +291,7 @@ class MemoryMonitor(Monitor):
             for key, use in uses.items()
             if (watched := self._watched.get(key)) is not None
             and watched.worker.is_managed
-            and watched.has_grown(use)
+            and watched.has_grown(self._measured(use))
         }
         if (key := largest(candidates)) is not None:
             await self._restart(self._watched[key].worker, str(verdict))
@@ -304,6 +330,13 @@ def _status_of(watched: _Watched) -> dict[str, object]:
         "increase_limit": history.increase_limit,
         "leak": None if watched.leak is None else str(watched.leak),
     }
+
+
+def _one_of(field: str, value: T, allowed: Sequence[T]) -> T:
+    if value not in allowed:
+        names = ", ".join(map(repr, allowed))
+        raise SpecError(field, f"expected one of {names}, got {value!r:.80}")
+    return value
 
 
 def _positive(field: str, value: object) -> float:
