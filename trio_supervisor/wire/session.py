@@ -40,10 +40,7 @@ from trio_supervisor.wire.limits import DEFAULT_LIMITS, Limits
 
 
 class Unparsed(dict[str, Any]):
-    """The fields of a large answer, unparsed: to pass on, not to read.
-
-    As a dictionary it is empty.
-    """
+    """The unparsed fields of a large answer, to pass on; an empty dictionary."""
 
     def __init__(self, body: bytes) -> None:
         super().__init__()
@@ -339,7 +336,11 @@ class Session:
         # Of fields with the same name the last one counts. Repeat the envelope, so that
         # the answer of one worker cannot pass as that of another.
         again = b'"id"' in body or b'"finished"' in body or b"\\u00" in body
-        line = b"{%s,%s%s}\n" % (head, body, b"," + head if again else b"")
+        return self._checked(
+            b"{%s,%s%s}\n" % (head, body, b"," + head if again else b"")
+        )
+
+    def _checked(self, line: bytes) -> bytes:
         if len(line) - 1 > self.limits.line:
             raise LocalProtocolError(
                 f"a message of {len(line)} bytes is longer than the protocol's "
@@ -389,12 +390,7 @@ class Session:
             raise LocalProtocolError(f"call {id_} is not in flight")
 
     def _encode(self, tree: Mapping[str, object]) -> bytes:
-        line = self._json.encode_object(tree)
-        if len(line) - 1 > self.limits.line:
-            raise LocalProtocolError(
-                f"a message of {len(line)} bytes is longer than the protocol's "
-                f"{self.limits.line}"
-            )
+        line = self._checked(self._json.encode_object(tree))
         if is_deeper(line, self.limits.depth):
             raise LocalProtocolError(
                 f"a message is nested deeper than the protocol's {self.limits.depth}"
