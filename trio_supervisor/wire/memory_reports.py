@@ -1,4 +1,4 @@
-"""What looking into a worker's memory finds, as data."""
+"""Results of a worker's memory diagnostics, as data."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ _data = instance_of(str)
 
 @frozen(kw_only=True)
 class Amount:
-    """So many objects of so much memory, in the model's words."""
+    """Number and total size of objects, in the format of Ruby's clients."""
 
     memory: int
     """[bytes]"""
@@ -21,7 +21,7 @@ class Amount:
 
 @frozen(kw_only=True)
 class ObjectGroup:
-    """The objects that have something in common."""
+    """A group of objects, such as those of one file."""
 
     name: str
     memory: int
@@ -34,9 +34,9 @@ class Step:
     """One step from a holder to what it holds."""
 
     text: str
-    """As ``variable CACHE of module app``."""
+    """Such as ``variable CACHE of module app``."""
     file: str | None = None
-    """Where the holder is defined. None: it is an object as any other, as a list."""
+    """Where the holder is defined. None: an ordinary object such as a list."""
     line: int | None = None
     is_new: bool = False
     """Whether the holder itself was made in the period."""
@@ -44,44 +44,44 @@ class Step:
 
 @frozen(kw_only=True)
 class Holding:
-    """Who holds a group of retained objects."""
+    """What holds a group of retained objects."""
 
     class_name: str
     location: str
     """``file:line`` as in ``by_location``."""
     memory: int
-    """Of the whole group [bytes]."""
+    """Memory of the whole group [bytes]."""
     count: int
     chain: tuple[Step, ...]
-    """From the root down to one of them, along the shortest way that was found."""
+    """The shortest path found from the root to one of the objects."""
     is_rooted: bool
-    """False: no module, frame or task was reached: C code may hold it."""
+    """False: no module, frame or task was found; C code may hold it."""
 
 
 @frozen(kw_only=True)
 class Growth:
-    """An object that was there before, and has grown."""
+    """An object that existed before the period and has grown."""
 
     class_name: str
     before: int
-    """The size of what was in it at the start; 0: less than 4 KiB [bytes]."""
+    """Its size at the start [bytes]; 0: less than 4 KiB."""
     now: int
     """[bytes]"""
     chain: tuple[Step, ...]
-    """From the root down to it, as of a `Holding`."""
+    """The path from the root to it, as in `Holding`."""
     is_rooted: bool
 
 
 @frozen(kw_only=True)
 class Pauses:
-    """How long the process stood still for the sample."""
+    """How long the process was paused for the sample."""
 
     start: float
-    """The fork at the start [s]."""
+    """Pause of the fork at the start [s]."""
     collection: float
-    """Collecting what was new and garbage [s]."""
+    """Pause of the collection of new garbage [s]."""
     end: float
-    """The fork at the end [s]."""
+    """Pause of the fork at the end [s]."""
 
 
 @frozen(kw_only=True)
@@ -97,57 +97,57 @@ class MemoryReport:
     duration: float
     """[s]"""
     total_allocated: Amount
-    """Net: what there is more now than at the start; may be negative."""
+    """Net growth since the start; may be negative."""
     total_retained: Amount
     by_package: tuple[ObjectGroup, ...]
     by_file: tuple[ObjectGroup, ...]
     by_location: tuple[ObjectGroup, ...]
     by_class: tuple[ObjectGroup, ...]
     strings: tuple[ObjectGroup, ...]
-    """By content, cut short; they add up to the ``str`` of ``by_class``."""
+    """By content, abbreviated; they add up to ``str`` in ``by_class``."""
     holders: tuple[Holding, ...]
-    """Of the largest groups."""
+    """Holders of the largest groups."""
     grown: tuple[Growth, ...] = ()
-    """Containers and buffers that have grown the most; not in ``total_retained``."""
+    """Containers and buffers that grew the most; not in ``total_retained``."""
     collections: tuple[int, ...]
-    """Collections of garbage in the period, by generation."""
+    """Garbage collections in the period, by generation."""
     collected: int
-    """Objects that they freed."""
+    """Number of objects that they freed."""
     pauses: Pauses
     notes: tuple[str, ...]
-    """What the figures mean, and what they leave out."""
+    """What the figures mean and omit."""
 
 
 # Heap dumps.
 
 HEAP_FORMAT: Final = "trio_supervisor heap 1"
-"""What the first line of a dump says."""
+"""Format name in the first line of a dump."""
 
 
 @frozen(kw_only=True)
 class DumpReport:
-    """A dump of the heap was written."""
+    """A heap dump that was written."""
 
     data: str = field(validator=_data)
     path: str
     objects: int
     memory: int
-    """Of all objects together [bytes]."""
+    """Total memory of all objects [bytes]."""
     size: int
-    """Of the file [bytes]."""
+    """Size of the file [bytes]."""
     pause: float
-    """How long the process stood still [s]."""
+    """How long the process was paused [s]."""
 
 
 @frozen(kw_only=True)
 class HeapSummary:
-    """What one dump holds. Both groupings add up to ``total``."""
+    """Contents of one heap dump. Both groupings add up to ``total``."""
 
     data: str = field(validator=_data)
     path: str
     process_id: int
     taken_at: float
-    """Since 1970 [s]."""
+    """When it was written [s since the epoch]."""
     total: Amount
     by_type: tuple[ObjectGroup, ...]
     by_module: tuple[ObjectGroup, ...]
@@ -155,7 +155,7 @@ class HeapSummary:
 
 @frozen(kw_only=True)
 class HeapComparison:
-    """What differs between two dumps, and what stayed in the third.
+    """Differences between two heap dumps, and what a third one still has.
 
     An object is known again by its address and its type: one that took the place of
     another of its type counts as that one.
@@ -164,12 +164,12 @@ class HeapComparison:
     data: str = field(validator=_data)
     paths: tuple[str, ...]
     grown: tuple[ObjectGroup, ...]
-    """By type, the last dump against the first; only what differs, may be negative."""
+    """Changes by type from the first dump to the last; may be negative."""
     new: Amount
-    """In the second and not in the first."""
+    """Objects in the second dump and not in the first."""
     gone: Amount
-    """In the first and not in the second."""
+    """Objects in the first dump and not in the second."""
     stayed: Amount | None
-    """Of the new ones those that are still in the third; None: there are two dumps."""
+    """New objects that are still in the third dump; None: only two dumps."""
     new_by_type: tuple[ObjectGroup, ...]
     stayed_by_type: tuple[ObjectGroup, ...]

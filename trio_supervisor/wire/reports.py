@@ -1,4 +1,4 @@
-"""What a worker says of itself when it is looked into, as data.
+"""Results of a worker's diagnostic operations, as data.
 
 Nothing here nests deeper than a few levels, however deep the tasks or stacks of the
 worker do: the protocol limits nesting. A tree is a list whose items name their parent.
@@ -25,7 +25,7 @@ class Frame:
     source: str = ""
     """The text of the line, if it could be read."""
     locals: dict[str, str] | None = None
-    """Its variables, their values cut short. None: not asked for, or no room."""
+    """Its variables, with abbreviated values. None: not requested, or omitted."""
 
 
 @frozen(kw_only=True)
@@ -56,7 +56,7 @@ class Scope:
     """A cancel scope that a task or a nursery is in."""
 
     deadline: float | None
-    """From now on [s]; negative: it is over. None: it has none."""
+    """Time until the deadline [s]; negative: expired. None: no deadline."""
     is_cancelled: bool
     is_shielded: bool
 
@@ -80,7 +80,7 @@ class Task:
     loop: str
     """``trio`` or ``asyncio``."""
     state: str
-    """``running``, ``runnable`` (it waits for its turn) or ``blocked``."""
+    """``running``, ``runnable`` (waiting for its turn) or ``blocked``."""
     stack: int
     """Its await frames: an index into the report's ``stacks``."""
     nursery: int | None = None
@@ -92,7 +92,7 @@ class Task:
     is_cancelled: bool = False
     """Whether its next wait will raise, or the present one just did."""
     scopes: tuple[Scope, ...] = ()
-    """Those that it entered itself and that say something, the outermost first."""
+    """Scopes that it entered itself and that matter, the outermost first."""
 
 
 @frozen(kw_only=True)
@@ -101,14 +101,14 @@ class SchedulerReport:
 
     data: str = field(validator=_data)
     loops: tuple[str, ...] = ()
-    """Those that run in the main thread: ``trio``, ``asyncio``; none: plain code."""
+    """Event loops of the main thread: ``trio``, ``asyncio``; empty: plain code."""
     tasks: tuple[Task, ...] = ()
-    """Every parent before its children."""
+    """All tasks, each parent before its children."""
     nurseries: tuple[Nursery, ...] = ()
     stacks: tuple[tuple[Frame, ...], ...] = ()
-    """Each different one once, the innermost frame last."""
+    """Distinct stacks, each with the innermost frame last."""
     omitted: int = field(default=0, validator=ge(0))
-    """Tasks that there was no room for."""
+    """Number of tasks omitted for lack of room."""
 
 
 # Locks.
@@ -116,12 +116,12 @@ class SchedulerReport:
 
 @frozen(kw_only=True)
 class LockHolder:
-    """A thread that has what another one waits for, and where it took it."""
+    """A thread that holds a lock, and where it acquired it."""
 
     thread: str
     ident: int
     is_sure: bool
-    """False: concluded from where its code stands, between acquire and release."""
+    """False: inferred from its code being between acquire and release."""
     file: str = ""
     line: int = 0
     function: str = ""
@@ -134,28 +134,28 @@ class LockWait:
     thread: str
     ident: int
     waits_for: str
-    """The expression in its code and what it is, as ``self.lock (Lock)``."""
+    """The lock's expression and type, such as ``self.lock (Lock)``."""
     file: str
     line: int
     function: str
     source: str
     holders: tuple[LockHolder, ...] = ()
-    """Empty: not to be found out."""
+    """Empty: unknown."""
 
 
 @frozen(kw_only=True)
 class Deadlock:
-    """Threads of which each waits for the next, and the last for the first."""
+    """A deadlock: each thread waits for the next, the last for the first."""
 
     threads: tuple[str, ...]
     idents: tuple[int, ...]
     is_sure: bool
-    """False: a holder in it was concluded, not known."""
+    """False: one of its holders was inferred."""
 
 
 @frozen(kw_only=True)
 class LockReport:
-    """Who waits for whom."""
+    """Which thread waits for which lock, its holder, and deadlocks."""
 
     data: str = field(validator=_data)
     waits: tuple[LockWait, ...] = ()
@@ -175,17 +175,17 @@ class GenerationPauses:
     """Objects that were freed."""
     uncollectable: int
     pause: float
-    """Of all of them together [s]."""
+    """Total duration of the collections [s]."""
     longest: float
     """[s]"""
 
 
 @frozen(kw_only=True)
 class PauseBucket:
-    """How many pauses took up to so long, and longer than the bucket before."""
+    """Number of pauses up to this bound and above the previous bucket's."""
 
     up_to: float | None
-    """[s]; None: any longer one."""
+    """Upper bound [s]; None: unbounded."""
     count: int
 
 
@@ -198,7 +198,7 @@ class GarbageReport:
     """The period [s]."""
     collections: int
     pause: float
-    """Of all collections together [s]."""
+    """Total duration of all collections [s]."""
     longest: float
     """[s]"""
     collected: int
@@ -220,7 +220,7 @@ class HotLine:
     time: float
     """[s]"""
     share: float
-    """Of the time of all running threads, from 0 to 1."""
+    """Share of the time of all running threads, from 0 to 1."""
 
 
 @frozen(kw_only=True)
@@ -234,23 +234,23 @@ class ProfileReport:
     duration: float
     """[s]"""
     interval: float
-    """As asked for [s]."""
+    """Requested interval between samples [s]."""
     samples: int
-    """Moments at which all threads were looked at."""
+    """Number of samples of all threads."""
     running: float
-    """Time of threads that ran or wanted to, together [s]."""
+    """Total time of threads that ran or were runnable [s]."""
     waiting: float
     """Time of threads in a call that waits [s]."""
     tasks: float
     """Time of suspended tasks [s]."""
     overhead: float
-    """Share of the duration that was spent in looking, from 0 to 1."""
+    """Overhead: share of the duration spent sampling, from 0 to 1."""
     task_interval: float
-    """Average time between two looks at the tasks [s]: they are dear to look at."""
+    """Average time between samples of the tasks [s]: they are expensive."""
     stacks: int
-    """Different ones."""
+    """Number of distinct stacks."""
     overflow: float
-    """Time of stacks that there was no room for, counted as ``(other stacks)`` [s]."""
+    """Time of stacks that were omitted, counted as ``(other stacks)`` [s]."""
     hottest: tuple[HotLine, ...] = ()
 
 
@@ -259,35 +259,35 @@ class ProfileReport:
 
 @frozen(kw_only=True)
 class Stall:
-    """A time in which the main loop did not come round."""
+    """A period in which the event loop of the main thread was blocked."""
 
     at: float
-    """When it was noticed, by the system's clock since 1970 [s]."""
+    """When it was detected [s since the epoch]."""
     duration: float
-    """It took at least so long, and at most a look longer [s]."""
+    """Least duration; it is at most one sampling interval longer [s]."""
     is_over: bool
     task: str | None
-    """The task that ran meanwhile, as far as it was seen."""
+    """The task that blocked the loop, if known."""
     frames: tuple[Frame, ...]
-    """The main thread's stack, innermost last. Empty: it was over too soon."""
+    """The main thread's stack, innermost frame last. Empty: too short to sample."""
     is_interpreter_held: bool = False
-    """No other thread ran either: C code kept the interpreter to itself, or the whole
-    process was stopped."""
+    """Whether no other thread ran either: C code held the GIL, or the whole process was
+    stopped."""
 
 
 @frozen(kw_only=True)
 class StallReport:
-    """The main loop's stalls, the latest last."""
+    """Periods in which the main event loop was blocked, the latest last."""
 
     data: str = field(validator=_data)
     loop: str | None
-    """``trio``, ``asyncio``; None: there is none to be watched."""
+    """``trio`` or ``asyncio``; None: no event loop."""
     threshold: float
     """[s]"""
     watched: float
-    """For how long [s]."""
+    """How long the loop has been watched [s]."""
     count: int = 0
-    """All that there were; the latest of them are in *stalls*."""
+    """Number of all stalls; the latest ones are in *stalls*."""
     longest: float = 0.0
     """[s]"""
     stalls: tuple[Stall, ...] = ()
@@ -302,12 +302,12 @@ class LoadedFile:
 
     path: str
     after: float
-    """A moment before it was loaded [s since the epoch]."""
+    """A time before it was loaded [s since the epoch]."""
 
 
 @frozen(kw_only=True)
 class LoadedReport:
-    """The source files of the application, without what is installed."""
+    """Source files of the application, without installed packages."""
 
     data: str = field(validator=_data)
     files: tuple[LoadedFile, ...]
@@ -318,7 +318,7 @@ class LoadedReport:
 
 @frozen(kw_only=True)
 class NamedCount:
-    """Descriptors that lead to the same: a path, a peer."""
+    """Descriptors with the same target, such as a path or a peer."""
 
     name: str
     count: int
@@ -332,7 +332,7 @@ class DescriptorKind:
     """``file``, ``tcp``, ``tcp listening``, ``unix``, ``pipe``, ``eventfd`` ..."""
     count: int
     names: tuple[NamedCount, ...]
-    """Where the most of them lead to."""
+    """The most frequent targets."""
 
 
 @frozen(kw_only=True)
@@ -342,16 +342,16 @@ class DescriptorReport:
     data: str = field(validator=_data)
     total: int
     limit: int | None
-    """How many this process may have open. None: as many as it likes."""
+    """Maximum number of open descriptors (RLIMIT_NOFILE). None: unlimited."""
     kinds: tuple[DescriptorKind, ...]
 
 
 @frozen(kw_only=True)
 class DescriptorGrowth:
-    """What grew between two censuses, the most first."""
+    """Growth between two censuses, the largest first."""
 
     data: str = field(validator=_data)
     total: int
-    """How many there are more now; negative: fewer."""
+    """Change in the total number; negative: fewer."""
     kinds: tuple[DescriptorKind, ...]
-    """Only those that grew, and by how much."""
+    """Kinds that grew, and by how much."""
