@@ -92,7 +92,7 @@ def start(main: MainLoop, stuck: Callable[[], None]) -> None:
 
 
 def main(backend: str, name: str) -> None:
-    signal.alarm(60)  # nobody else would end it
+    signal.alarm(60)  # no other process would end it
     stuck = {"spin": spin, "sleep": sleep, "deadlock": deadlock}[name]
     if backend == "trio":
         trio.run(run_trio, stuck)

@@ -291,7 +291,7 @@ def run_sync(step: Callable[[], None]) -> None:
 
 
 def main(backend: str, fault: str) -> None:
-    signal.alarm(60)  # nobody else would end it
+    signal.alarm(60)  # no other process would end it
     step = idle if fault == "tasks" else globals()[fault]
     match backend:
         case "trio":

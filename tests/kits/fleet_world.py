@@ -1,4 +1,4 @@
-"""A fleet without processes: whatever may happen to workers happens when told to.
+"""A fleet without processes: events of workers happen when a test asks for them.
 
 It carries out what the scheduler decides, and checks each step.
 """
@@ -123,7 +123,7 @@ class FakeMember:
         self.state, self.crashes = State.READY, 0
 
     def exit(self) -> None:
-        """End as it was asked to."""
+        """Exit as requested."""
         assert self.state is State.STOPPING
         self.has_process = False
         self.state = State.BACKOFF if self.is_wanted else State.STOPPED

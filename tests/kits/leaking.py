@@ -103,7 +103,7 @@ def prepare() -> None:
 
 
 def sample(leak_all: Work) -> None:
-    """In a thread: sample, and have the main thread leak meanwhile."""
+    """Sample in a thread while the main thread leaks."""
     try:
         frozen = gc.get_freeze_count()
         before = (gc.isenabled(), gc.get_threshold())

@@ -31,7 +31,7 @@ def block(
 
 @contextmanager
 def open_pipe() -> Iterator[tuple[int, int]]:
-    """A pipe whose ends the test may close by itself."""
+    """A pipe whose ends the test may close on its own."""
     ends = os.pipe()
     try:
         yield ends

@@ -247,6 +247,6 @@ What a worker says of itself but for its threads has tests beside what looks at 
 
 
 def default_of(field: attrs.Attribute[Any]) -> Any:
-    """Return the default of *field*, also where it is made afresh each time."""
+    """Return the default of *field*, also if a factory makes it."""
     default: Any = field.default
     return getattr(default, "factory", lambda: default)()

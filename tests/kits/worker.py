@@ -50,7 +50,7 @@ class Ear:
         return self._receiver.recv(4096).decode()
 
     def rest(self) -> list[str]:
-        """Return what was said and not heard yet."""
+        """Return what was sent and not received yet."""
         self._receiver.settimeout(0)
         found = []
         try:

@@ -124,7 +124,7 @@ async def test_one_that_is_ready_and_hangs_backs_off_as_well() -> None:
 
 @simulated
 async def test_start_and_restart_try_immediately_and_fail_with_the_reason() -> None:
-    """Nobody waits for ever; the worker is tried again all the same."""
+    """No caller waits for ever; the worker is retried anyway."""
     slow = Backoff(base=0.25, cap=1000)
     app = Application([service("bad", backoff=slow), service("good")])
     async with open_simulation(app, crashing("bad", NEVER_READY)) as sim:
@@ -144,7 +144,7 @@ async def test_start_and_restart_try_immediately_and_fail_with_the_reason() -> N
 
 @simulated
 async def test_one_in_a_crash_loop_keeps_no_other_from_its_restart() -> None:
-    """Of so many planned restarts at once it is none for ever."""
+    """It does not keep the only turn (max_restarts_concurrently) for ever."""
     app = Application(
         [service("bad", backoff=DEFAULT), service("good")], max_restarts_concurrently=1
     )

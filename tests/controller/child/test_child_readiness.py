@@ -144,7 +144,7 @@ async def test_one_that_is_unready_can_be_restarted() -> None:
 
 
 def prober(*moves: tuple[float, Callable[[Child], None]]) -> Any:
-    """Return one that does each of *moves* after so many seconds."""
+    """Return one that does each of *moves* after its number of seconds."""
 
     async def probe(child: Child, process: Process) -> None:
         for seconds, move in moves:

@@ -53,7 +53,7 @@ STEPS: Final = {(before, after) for (before, _), after in TRANSITIONS.items()}
 
 @frozen(kw_only=True)
 class Life:
-    """What one process is going to do, whatever is done with it. Times in seconds."""
+    """What one process does, independent of the controller. Times in seconds."""
 
     can_spawn: bool = True
     spawn_takes: float = 0.0
@@ -199,7 +199,7 @@ class Oracle:
     said: list[Said] = field(factory=list)
     is_wanted: bool = True
     asked: str | None = None
-    """What somebody wants that is still to be done."""
+    """The request that is still to be carried out."""
     endings: list[tuple[float, bool, bool]] = field(factory=list)
     """Of each: when, whether it ran well before, whether it counts as a restart."""
     state: State = State.STOPPED
@@ -636,7 +636,7 @@ async def test_a_restart_asks_waits_and_kills(on: Scene) -> None:
 
 @scene(100 * [HEALTHY], rules=RestartRules(intensity=0))
 async def test_planned_restarts_never_count(on: Scene) -> None:
-    """Not even one unplanned restart is borne here."""
+    """No unplanned restart is allowed here."""
     for incarnation in range(1, 100):
         await on.child.wait_state(State.READY, since=incarnation)
         on.child.request_restart()

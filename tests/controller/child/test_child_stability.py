@@ -1,4 +1,4 @@
-"""What is said to be up stays up for a moment first, in virtual time."""
+"""A worker counts as up only after it has been up for a moment, in virtual time."""
 
 from __future__ import annotations
 
@@ -63,7 +63,7 @@ async def test_all_ready_waits_until_a_command_has_lived_for_a_moment() -> None:
 async def test_a_command_that_exits_at_once_is_never_said_to_be_ready(
     returncode: int,
 ) -> None:
-    """However often it is started, and whatever it exits with."""
+    """For any number of starts and any exit code."""
     lives = dies(0.5, returncode=returncode)
     async with open_simulation(Application([command("a")]), lives) as sim:
         await trio.sleep(200)

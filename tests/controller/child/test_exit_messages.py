@@ -146,7 +146,7 @@ async def test_exit_level_planned_stop_is_info(
 async def test_exit_level_after_health_check_timeout_is_warning(
     autojump_clock: trio.testing.MockClock,
 ) -> None:
-    """A worker stopped for its missing heartbeats failed, whatever its exit code."""
+    """A worker stopped for missing heartbeats has failed, with any exit code."""
     plan = evolve(PLAN, health_check_timeout=30.0)
     async with trio.open_nursery() as nursery:
         running = await run_worker(nursery, plan)

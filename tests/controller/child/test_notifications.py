@@ -42,7 +42,7 @@ class Nobody:
 
 @define(eq=False)
 class Office:
-    """A postbox, a child, and what its process speaks with."""
+    """The receiver of notifications, a child, and the socket of its process."""
 
     router: NotificationRouter
     nursery: trio.Nursery

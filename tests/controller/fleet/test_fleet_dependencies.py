@@ -184,7 +184,7 @@ JOB = Application(
 async def test_a_job_that_was_stopped_by_hand_is_not_done(
     returncode: int, state: State
 ) -> None:
-    """Whatever it ended with before somebody stopped it."""
+    """Regardless of its last exit before it was stopped."""
     crash = Life(exits_after=0.5, returncode=returncode, ready_after=NEVER)
     lives = script({"migrate.0": [crash, crash]})
     async with open_simulation(JOB, lives) as sim:
@@ -321,7 +321,7 @@ async def test_a_second_stop_waits_for_what_the_first_has_begun() -> None:
 
 @simulated
 async def test_a_stop_that_a_start_has_overtaken_is_over() -> None:
-    """Nobody waits for the end of what is to run again."""
+    """No worker waits for the exit of one that is to run again."""
     app = Application([service("web")])
     async with open_simulation(app, script({"web.0": [Life(stopping_takes=5)]})) as sim:
         await trio.sleep(10)
@@ -354,7 +354,7 @@ async def test_a_start_that_a_stop_has_overtaken_is_over() -> None:
 
 
 async def stop_at_once(sim: Simulation) -> None:
-    """Have its worker stopped as soon as somebody wants it."""
+    """Stop the worker of web as soon as it is wanted."""
     web = sim.child("web.0")
     while not web.is_wanted:
         await trio.lowlevel.checkpoint()

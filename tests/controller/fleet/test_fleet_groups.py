@@ -165,7 +165,7 @@ async def test_what_was_stopped_by_hand_stays_so() -> None:
 
 @simulated
 async def test_a_group_past_its_intensity_fails_into_the_one_around_it() -> None:
-    """The third crash within a minute: all of the outer group begins afresh."""
+    """The third crash within a minute: the whole outer group is restarted."""
     inner = Group([service("a"), service("b")], name="inner", intensity=2, period=60)
     app = Application([Group([inner, service("c")], strategy="one_for_all")])
     crash = Life(exits_after=1, returncode=1)

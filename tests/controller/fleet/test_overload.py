@@ -327,7 +327,7 @@ class Obstacles(_AlwaysPermitted):
 
 @simulated
 async def test_those_that_wait_for_something_else_are_not_queued() -> None:
-    """Else nobody behind them could start."""
+    """Otherwise no worker behind them could start."""
     obstacles = Obstacles()
     async with open_ward(
         30, is_ready=False, says=Pressure(cpu=99.0), permission=obstacles
