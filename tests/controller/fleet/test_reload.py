@@ -413,7 +413,7 @@ async def test_it_fails_where_what_is_needed_is_not_going_to_come() -> None:
     async with open_simulation(app()) as sim:
         await sim.controller.wait_ready()
         await sim.controller.stop("db")
-        with pytest.raises(ReloadError, match=r"page\.0 .*waits for web .* is stopped"):
+        with pytest.raises(ReloadError, match=r"page\.0 .*is waiting for web .* is stopped"):
             with trio.fail_after(600):
                 await sim.controller.reload(more)
         assert sim.running == []
@@ -840,7 +840,7 @@ async def test_a_healthy_dependent_of_a_crash_loop_is_not_given_up() -> None:
     async with open_simulation(with_bad(), lives) as sim:
         await trio.sleep(40)
         assert "needs.0" in sim.running
-        await fail_to_reload(sim, with_bad(stop_timeout=9), "needs.0 .* waits for")
+        await fail_to_reload(sim, with_bad(stop_timeout=9), "needs.0 .* is waiting for")
         assert "needs.0" in sim.running
 
 
