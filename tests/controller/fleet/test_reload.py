@@ -413,7 +413,8 @@ async def test_it_fails_where_what_is_needed_is_not_going_to_come() -> None:
     async with open_simulation(app()) as sim:
         await sim.controller.wait_ready()
         await sim.controller.stop("db")
-        with pytest.raises(ReloadError, match=r"page\.0 .*is waiting for web .* is stopped"):
+        reason = r"page\.0 .*is waiting for web .* is stopped"
+        with pytest.raises(ReloadError, match=reason):
             with trio.fail_after(600):
                 await sim.controller.reload(more)
         assert sim.running == []
