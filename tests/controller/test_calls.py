@@ -12,6 +12,7 @@ from attrs import define, evolve
 from tests.kits.controller import Simulation, open_simulation, service
 from trio_supervisor.application import Application
 from trio_supervisor.controller.calls import answer
+from trio_supervisor.controller.controller import core_of
 from trio_supervisor.errors import CallFailedError, SupervisorError
 from trio_supervisor.link.peer import IncomingCall
 from trio_supervisor.testing import simulated
@@ -50,7 +51,7 @@ async def ask(sim: Simulation, do: str, **arguments: object) -> object:
     """Steer as the supervisor passes it on; return what is answered, or raised."""
     try:
         call = cast(IncomingCall, Call(do, arguments))
-        answered = answer(sim.controller, call)
+        answered = answer(core_of(sim.controller), call)
         return await answered if isinstance(answered, Coroutine) else answered
     except SupervisorError as exc:
         return exc

@@ -156,7 +156,7 @@ async def do(sim: Simulation, play: Play, deed: Deed) -> None:
                     play.versions[version], changed_only=changed_only
                 )
             case "crash":
-                for child in controller.choose([whom]):
+                for child in controller.members.choose([whom]):
                     if child.process is not None:
                         sim.process(child.name).exit(1)
     except SupervisorError:
@@ -226,7 +226,7 @@ async def test_whatever_happens_the_declaration_is_kept(play: Play) -> None:
         if not is_stuck:
             check_finished(sim, play, finished)
         sim.controller.reloader.check_idle()
-        assert not sim.controller._leaving
+        assert not sim.controller.members.leaving
         assert set(sim.running) == {
             child.name
             if child.plan.generation == 1
@@ -239,7 +239,7 @@ async def test_whatever_happens_the_declaration_is_kept(play: Play) -> None:
 
 def is_reload_stuck(sim: Simulation) -> bool:
     """Whether one waits for a job to exit that is ready instead, and stays so."""
-    incoming = sim.controller.reloader.incoming
+    incoming = sim.controller.members.incoming
     return incoming is not None and any(
         child.state is State.READY
         for waiting in incoming.children

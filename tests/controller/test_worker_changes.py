@@ -216,7 +216,7 @@ async def do(sim: Simulation, step: Step) -> None:
             case "reload":
                 await controller.reload(application(value))
             case "crash":
-                for child in controller.choose([value]):
+                for child in controller.members.choose([value]):
                     if child.process is not None:
                         sim.process(child.name).exit(1)
             case "stop":

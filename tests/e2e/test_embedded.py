@@ -27,6 +27,7 @@ from trio_supervisor import (
     open_client,
     open_controller,
 )
+from trio_supervisor.controller.controller import core_of
 from trio_supervisor.errors import NoSuchWorkerError, UnavailableError
 
 PATIENCE = 60
@@ -52,8 +53,9 @@ def application(**settings: Any) -> Application:
 def process_ids(controller: Controller) -> list[int]:
     """Return the pids of all workers and of the supervisor."""
     found = [worker.process_id for worker in controller.workers]
-    assert controller.supervisor.process is not None
-    found.append(controller.supervisor.process.pid)
+    supervisor = core_of(controller).supervisor
+    assert supervisor.process is not None
+    found.append(supervisor.process.pid)
     return [pid for pid in found if pid is not None]
 
 
@@ -220,7 +222,7 @@ async def serve_and_crash(path: Path) -> list[int]:
     with trio.fail_after(PATIENCE):
         async with open_controller(application(), socket_path=str(path)) as controller:
             await controller.wait_ready()
-            victim = controller.children["web.0"]
+            victim = core_of(controller).children["web.0"]
             assert victim.process is not None
             os.kill(victim.process.pid, signal.SIGKILL)
             while victim.restarts == 0:

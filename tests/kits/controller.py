@@ -28,7 +28,8 @@ from trio_supervisor.application import AnyService, Application, Service
 from trio_supervisor.controller.calls import answer
 from trio_supervisor.controller.child.child import Child
 from trio_supervisor.controller.child.child_spec import ChildPlan, Spawn
-from trio_supervisor.controller.controller import Controller
+from trio_supervisor.controller.controller import Controller, core_of
+from trio_supervisor.controller.core import ControllerCore
 from trio_supervisor.controller.events import Event, ProcessStopping
 from trio_supervisor.controller.fleet.generation import Generation
 from trio_supervisor.controller.fleet.make_generation import (
@@ -137,7 +138,7 @@ class Simulation:
     is_over: trio.Event = field(factory=trio.Event)
     makes: list[Callable[[], Awaitable[None]]] = field(factory=list)
     """Run when a generation is to be made, to have it fail, or take its time."""
-    controller: Controller = field(init=False)
+    controller: OpenController = field(init=False)
     _pids: Iterator[int] = field(init=False)
 
     def __attrs_post_init__(self) -> None:
@@ -145,7 +146,7 @@ class Simulation:
 
     def child(self, name: str) -> Child:
         """Return the worker of that name in the generation in charge."""
-        return self.controller.children[name]
+        return core_of(self.controller).children[name]
 
     def process(self, name: str) -> FakeProcess:
         """Return its process."""
@@ -294,10 +295,10 @@ class Simulation:
         return self.roles.get(id(child.plan), Role(child.plan))
 
     def _home(self, plan: ChildPlan) -> Generation:
-        for child in self.controller.everyone():
+        core = core_of(self.controller)
+        for child in core.everyone():
             if child.plan is plan:
-                home = self.controller.fleet.generation_of(child)
-                return home or self.controller.generation
+                return core.fleet.generation_of(child) or core.generation
         raise AssertionError(f"{plan.name} is nobody's")
 
     async def check_picture(self) -> None:
@@ -327,10 +328,17 @@ def _shown(plan: ChildPlan) -> str:
 # What is not real.
 
 
-class ControllerWithoutThreads(Controller):
+class OpenController(Controller):
+    """A controller whose parts tests may look at, and meddle with."""
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.__dict__["_core"], name)
+
+
+class CoreWithoutThreads(ControllerCore):
     """Virtual time would run on while a thread works."""
 
-    async def _learn_facts(self) -> None:
+    async def learn_facts(self) -> None:
         await trio.lowlevel.checkpoint()
         self.generation.learn_facts()
 
@@ -487,7 +495,7 @@ async def open_simulation(
             ProtectedNursery(nursery),
             sim=sim,
         )
-        sim.controller = ControllerWithoutThreads._create(
+        core = CoreWithoutThreads(
             "/nowhere",
             generation_factory,
             GuardianClient("", ""),
@@ -497,7 +505,8 @@ async def open_simulation(
             None,
             owns_process=False,
         )
-        sim.controller._rng.seed(0)  # the same every time
+        sim.controller = OpenController._create(core)
+        core.rng.seed(0)  # the same every time
         made = await generation_factory.make(
             1, application, None, sim.controller.make_child, generation_factory.sockets
         )
@@ -517,9 +526,10 @@ async def open_simulation(
 
 
 async def _run(sim: Simulation) -> None:
-    await sim.controller._run()
+    core = core_of(sim.controller)
+    await core.run()
     try:
-        sim.controller._raise_failure()
+        core.shutdown.raise_failure()
     except SupervisorError as exc:
         sim.failure = exc
     sim.is_over.set()

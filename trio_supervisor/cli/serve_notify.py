@@ -8,7 +8,7 @@ from typing import Final
 from attrs import define, field
 
 from trio_supervisor.application import Application
-from trio_supervisor.controller.controller import Controller
+from trio_supervisor.controller.controller import Controller, core_of
 from trio_supervisor.controller.events import (
     AllWorkersReady,
     Event,
@@ -76,11 +76,12 @@ class EventReporter:
         """
         self._controller = controller
         self._application = controller.application
-        sockets = controller.generation_factory.sockets
+        core = core_of(controller)
+        sockets = core.generation_factory.sockets
         listens = {
             key: service.sockets[name]
             for service in self._application.services
-            for name, key in controller.socket_keys(service.name).items()
+            for name, key in core.members.socket_keys(service.name).items()
         }
         # With reuse_port each worker has a socket of its own: none is stored.
         keys = [key for key, listen in listens.items() if not listen.reuse_port]

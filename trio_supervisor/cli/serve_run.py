@@ -18,7 +18,7 @@ from attrs import define, frozen
 
 from trio_supervisor.cli.serve_notify import EventReporter
 from trio_supervisor.cli.terminal import Terminal
-from trio_supervisor.controller.controller import Controller
+from trio_supervisor.controller.controller import Controller, core_of
 from trio_supervisor.controller.open_controller import (
     ControllerOptions,
     Prepared,
@@ -198,8 +198,8 @@ async def _obey(
         if number == signal.SIGHUP:
             nursery.start_soon(hangups.take)
         elif number == signal.SIGUSR1:
-            if controller.hub is not None:
-                controller.hub.reopen()
+            if (hub := core_of(controller).hub) is not None:
+                hub.reopen()
         elif controller.is_stopping:
             controller.hurry()
         else:
@@ -219,7 +219,7 @@ async def _forward_signals(controller: Controller) -> None:
             if new := wanted - taken:
                 taken |= new  # kept for good: its default action would kill us
                 nursery.start_soon(_forward, controller, new)
-            await controller.wait_take_over()
+            await core_of(controller).wait_take_over()
 
 
 async def _forward(controller: Controller, numbers: set[signal.Signals]) -> None:
@@ -262,7 +262,7 @@ class _Reloads:
             return
         self._is_waiting = True
         try:
-            await self._controller.reloader.wait_idle()
+            await core_of(self._controller).reloader.wait_idle()
         finally:
             self._is_waiting = False
         try:

@@ -9,7 +9,7 @@ import trio
 from attrs import frozen
 
 from trio_supervisor.controller import events
-from trio_supervisor.controller.controller import Controller
+from trio_supervisor.controller.core import ControllerCore
 from trio_supervisor.controller.supervisor_link import record_of
 from trio_supervisor.errors import (
     NoSuchWorkerError,
@@ -18,7 +18,6 @@ from trio_supervisor.errors import (
 )
 from trio_supervisor.link.answers import answers, find_answer
 from trio_supervisor.link.peer import Answer, Fields, IncomingCall
-from trio_supervisor.policy.restart import Cause
 from trio_supervisor.process.inspection.black_box import switches_of
 from trio_supervisor.wire.brief import brief
 from trio_supervisor.wire.codec import parse_operation, to_fields
@@ -26,6 +25,7 @@ from trio_supervisor.wire.controller_messages import (
     AbortReload,
     Events,
     Health,
+    HealthReport,
     Inspect,
     Logs,
     Reload,
@@ -43,10 +43,10 @@ _BATCH: Final = 100
 _BURIED_WITHIN: Final = 1.2
 
 
-def answer(controller: Controller, call: IncomingCall) -> Answer:
+def answer(core: ControllerCore, call: IncomingCall) -> Answer:
     """Answer *call*, or return the coroutine that does."""
     operation = parse_operation(call.do, call.arguments)
-    if (method := find_answer(PassedOnCalls(controller), operation)) is None:
+    if (method := find_answer(PassedOnCalls(core), operation)) is None:
         raise UnknownOperationError(f"the controller has no operation {brief(call.do)}")
     return method(operation, call)
 
@@ -55,45 +55,46 @@ def answer(controller: Controller, call: IncomingCall) -> Answer:
 class PassedOnCalls:
     """Carries out the calls that the supervisor makes or passes on."""
 
-    _controller: Controller
+    _core: ControllerCore
 
     @answers(Restart)
     def restart(self, operation: Restart, call: IncomingCall) -> Answer:
-        return _restart(self._controller, operation)
+        return _restart(self._core, operation)
 
     @answers(Stop)
     def stop(self, operation: Stop, call: IncomingCall) -> Answer:
-        self._controller.choose(operation.names)
-        return _stop(self._controller, operation.names)
+        self._core.members.choose(operation.names)
+        return _stop(self._core, operation.names)
 
     @answers(Start)
     def start(self, operation: Start, call: IncomingCall) -> Answer:
-        self._controller.choose(operation.names)
-        return _done(self._controller, self._controller.start(*operation.names))
+        self._core.members.choose(operation.names)
+        return _done(self._core, self._core.verbs.start(operation.names))
 
     @answers(Scale)
     def scale(self, operation: Scale, call: IncomingCall) -> Answer:
-        return _scale(self._controller, operation.counts)
+        return _scale(self._core, operation.counts)
 
     @answers(Reload)
     def reload(self, operation: Reload, call: IncomingCall) -> Answer:
-        return _reload(self._controller, operation)
+        return _reload(self._core, operation)
 
     @answers(AbortReload)
     def abort_reload(self, operation: AbortReload, call: IncomingCall) -> Answer:
-        return _done(self._controller, self._controller.abort_reload())
+        return _done(self._core, self._core.reloader.abort())
 
     @answers(Health)
     def health(self, operation: Health, call: IncomingCall) -> Answer:
-        return to_fields(self._controller.health(operation.kind))
+        is_ok, details = self._core.readiness.health(operation.kind)
+        return to_fields(HealthReport(is_ok=is_ok, details=details))
 
     @answers(Inspect)
     def inspect(self, operation: Inspect, call: IncomingCall) -> Answer:
-        return _inspect(self._controller, operation.name, operation.process_id)
+        return _inspect(self._core, operation.name, operation.process_id)
 
     @answers(ReportDenial)
     def report_denial(self, operation: ReportDenial, call: IncomingCall) -> Answer:
-        self._controller.on_event(
+        self._core.on_event(
             events.CallDenied(
                 name=operation.name,
                 process_id=operation.process_id,
@@ -106,69 +107,64 @@ class PassedOnCalls:
 
     @answers(Events)
     def events(self, operation: Events, call: IncomingCall) -> Answer:
-        return _events(self._controller, call, operation.follow)
+        return _events(self._core, call, operation.follow)
 
     @answers(Logs)
     def logs(self, operation: Logs, call: IncomingCall) -> Answer:
-        return _logs(self._controller, call, operation)
+        return _logs(self._core, call, operation)
 
     @answers(Shutdown)
     def shutdown(self, operation: Shutdown, call: IncomingCall) -> Answer:
-        self._controller.shutdown("shutdown requested by a client")
-        return _until_stopped(self._controller, call) if operation.wait else {}
+        self._core.shutdown.request("shutdown requested by a client")
+        return _until_stopped(self._core, call) if operation.wait else {}
 
 
-async def _done(controller: Controller, work: Coroutine[Any, Any, None]) -> Fields:
+async def _done(core: ControllerCore, work: Coroutine[Any, Any, None]) -> Fields:
     try:
         await work
     finally:
-        await controller.publish()
+        await core.publish()
     return {}
 
 
-async def _scale(controller: Controller, counts: Mapping[str, int]) -> Fields:
-    await _done(controller, controller.scale(counts))
-    return {"not_ready": controller.not_ready(counts)}
+async def _scale(core: ControllerCore, counts: Mapping[str, int]) -> Fields:
+    await _done(core, core.verbs.scale(counts))
+    return {"not_ready": core.members.not_ready(counts)}
 
 
-def _restart(controller: Controller, operation: Restart) -> Answer:
-    chosen = controller.choose(operation.names)
-    controller.check_open()
-    controller.check_has_workers(operation.names or (), "restart")
-    reason = operation.reason
+def _restart(core: ControllerCore, operation: Restart) -> Answer:
+    names, reason, verbs = operation.names, operation.reason, core.verbs
     if operation.incarnation is not None:  # a monitor, which means just this one
-        chosen = [c for c in chosen if c.incarnation == operation.incarnation]
-        home = controller.generation
-        work = controller.fleet.restart(chosen, home, reason, Cause.MONITOR)
+        work = verbs.restart_for_monitor(names, operation.incarnation, reason)
     else:
         limit = operation.max_unavailable if operation.rolling else None
-        work = controller.replace(chosen, reason, max_unavailable=limit)
-    return _done(controller, work)
+        work = verbs.restart(names, reason, limit)
+    return _done(core, work)
 
 
-async def _stop(controller: Controller, names: Sequence[str]) -> Fields:
-    chosen = controller.choose(names)
+async def _stop(core: ControllerCore, names: Sequence[str]) -> Fields:
+    chosen = core.members.choose(names)
     try:
-        stopped = await controller.stop(*names)
+        stopped = await core.verbs.stop(names, "")
     finally:
-        await controller.publish()
+        await core.publish()
     if again := [child.name for child in chosen if child.is_wanted]:
         raise UnavailableError(f"{', '.join(again)}: started again by another client")
     return {"stopped": list(stopped)}
 
 
-async def _until_stopped(controller: Controller, call: IncomingCall) -> Fields:
+async def _until_stopped(core: ControllerCore, call: IncomingCall) -> Fields:
     call.progress({"has_begun": True})
-    await controller.wait_workers_stopped()
-    return {"ends_process": controller.owns_process}
+    await core.shutdown.wait_workers_stopped()
+    return {"ends_process": core.owns_process}
 
 
-async def _reload(controller: Controller, operation: Reload) -> Fields:
-    plan = await controller.reload(
-        changed_only=operation.changed_only, dry_run=operation.dry_run
+async def _reload(core: ControllerCore, operation: Reload) -> Fields:
+    plan = await core.reloader.reload(
+        None, changed_only=operation.changed_only, dry_run=operation.dry_run
     )
     report = ReloadReport(
-        generation=controller.generation.number,
+        generation=core.generation.number,
         lines=tuple(plan.lines()),
         services=tuple(service.to_json() for service in plan.services),
         not_ready=dict(plan.not_ready),
@@ -176,31 +172,31 @@ async def _reload(controller: Controller, operation: Reload) -> Fields:
     return to_fields(report)
 
 
-async def _inspect(controller: Controller, name: str, process_id: int) -> Fields:
-    named = [child for child in controller.everyone() if child.name == name]
+async def _inspect(core: ControllerCore, name: str, process_id: int) -> Fields:
+    named = [child for child in core.everyone() if child.name == name]
     if not named:
         raise NoSuchWorkerError(f"worker {brief(name)} no longer exists")
     for child in named:
         process = child.process
         if process is None or process.pid != process_id:
             continue
-        way, data = await controller.post_mortems.look_from_outside(process)
+        way, data = await core.post_mortems.look_from_outside(process)
         switches = {str(k): v for k, v in switches_of(process_id).items()}
         if way:
             return {"way": way, "data": data, "switches": switches}
     known: Fields = {"exit": "not known yet, its process group is still being stopped"}
     with trio.move_on_after(_BURIED_WITHIN):
-        known = await controller.post_mortems.ending_of(process_id)
+        known = await core.post_mortems.ending_of(process_id)
     return {"way": "ended", "data": f"the process has ended: {known['exit']}", **known}
 
 
-async def _events(controller: Controller, call: IncomingCall, follow: bool) -> Fields:
+async def _events(core: ControllerCore, call: IncomingCall, follow: bool) -> Fields:
     """Tell a snapshot, what is kept, and what comes."""
-    with controller.event_log.subscribe() as listener:
-        entries = controller.event_log.entries  # what comes next, the listener has
+    with core.event_log.subscribe() as listener:
+        entries = core.event_log.entries  # what comes next, the listener has
         # Made only when it is its turn: of many calls that come together, one is.
         async with call.peer.streaming:
-            snapshot = [to_fields(record_of(child)) for child in controller.everyone()]
+            snapshot = [to_fields(record_of(child)) for child in core.everyone()]
             call.progress({"snapshot": {"workers": snapshot}})
             await call.peer.wait_drained()
         for first in range(0, len(entries), _BATCH):
@@ -211,10 +207,10 @@ async def _events(controller: Controller, call: IncomingCall, follow: bool) -> F
     return {}
 
 
-async def _logs(controller: Controller, call: IncomingCall, logs: Logs) -> Fields:
+async def _logs(core: ControllerCore, call: IncomingCall, logs: Logs) -> Fields:
     """Tell what was printed lately, and what comes."""
-    hub = controller.captured_output()
-    names = None if logs.names is None else _names(controller, logs.names)
+    hub = core.captured_output()
+    names = None if logs.names is None else _names(core, logs.names)
     with hub.subscribe(names) as subscription:
         async with call.peer.streaming:
             entries = hub.tail(names, logs.tail)
@@ -228,11 +224,11 @@ async def _logs(controller: Controller, call: IncomingCall, logs: Logs) -> Field
     return {}
 
 
-def _names(controller: Controller, names: Sequence[str]) -> set[str]:
+def _names(core: ControllerCore, names: Sequence[str]) -> set[str]:
     try:
-        return {child.name for child in controller.choose(names)}
+        return {child.name for child in core.members.choose(names)}
     except NoSuchWorkerError:
-        known = {child.name for child in controller.everyone()}
+        known = {child.name for child in core.everyone()}
         if not known.issuperset(names):
             raise
         return set(names)

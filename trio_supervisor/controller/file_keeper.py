@@ -13,7 +13,7 @@ from typing import Final
 import trio
 from attrs import define, field
 
-from trio_supervisor.controller.controller import Controller
+from trio_supervisor.controller.core import ControllerCore
 from trio_supervisor.errors import SupervisorError
 from trio_supervisor.link.listener import ControlSocket
 from trio_supervisor.tasks import open_nursery
@@ -24,13 +24,13 @@ logger = logging.getLogger(__name__)
 _INTERVAL: Final = 0.5
 
 
-async def keep_files(controller: Controller, listener: ControlSocket) -> None:
+async def keep_files(core: ControllerCore, listener: ControlSocket) -> None:
     """Check and recreate all files until cancelled."""
-    keeper = _Keeper(controller, listener)
+    keeper = _Keeper(core, listener)
     async with open_nursery() as nursery:
         while True:
             await trio.sleep(_INTERVAL)
-            if controller.is_stopping:
+            if core.is_stopping:
                 return
             keeper.mend_listener()
             if names := keeper.mend_sockets():
@@ -40,7 +40,7 @@ async def keep_files(controller: Controller, listener: ControlSocket) -> None:
 
 @define(eq=False)
 class _Keeper:
-    _controller: Controller
+    _core: ControllerCore
     _listener: ControlSocket
     _problems: dict[str, str] = field(factory=dict, init=False)
     """Problem last logged for each kind of file that cannot be recreated."""
@@ -51,25 +51,25 @@ class _Keeper:
         for path in paths:
             logger.warning("%s was removed; recreated", path)
         if self._listener.path in paths:
-            self._controller.renew_supervisor("control socket recreated")
+            self._core.renew_supervisor("control socket recreated")
 
     def mend_sockets(self) -> set[str]:
         """Recreate removed sockets of services; return these services."""
-        generation_factory = self._controller.generation_factory
+        generation_factory = self._core.generation_factory
         keys = self._try("a socket of a service", generation_factory.sockets.restore)
         addresses = generation_factory.sockets.addresses
         for key in keys:
             logger.warning("%s was removed; recreated", addresses[key])
-        services = self._controller.generation.units
+        services = self._core.generation.units
         return {
             name
             for name in services
-            if set(keys) & set(self._controller.socket_keys(name).values())
+            if set(keys) & set(self._core.members.socket_keys(name).values())
         }
 
     def mend_output(self) -> None:
         """Recreate log files that were removed."""
-        hub = self._controller.hub
+        hub = self._core.hub
         if hub is not None:
             for path in self._try("a log file", hub.restore):
                 logger.warning("%s was removed; recreated", path)
@@ -77,8 +77,8 @@ class _Keeper:
     async def renew(self, services: Collection[str]) -> None:
         """Restart the workers of *services* so that they inherit the new sockets."""
         try:
-            await self._controller.restart(
-                *services, reason="socket recreated", rolling=True
+            await self._core.verbs.restart(
+                list(services), "socket recreated", max_unavailable=1
             )
         except SupervisorError as exc:
             logger.warning(

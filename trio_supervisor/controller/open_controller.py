@@ -24,7 +24,8 @@ from trio.lowlevel import enable_ki_protection
 from trio_supervisor.application import Application
 from trio_supervisor.controller.calls import answer
 from trio_supervisor.controller.capacity import check_capacity
-from trio_supervisor.controller.controller import Controller, OnEvent
+from trio_supervisor.controller.controller import Controller
+from trio_supervisor.controller.core import ControllerCore, OnEvent
 from trio_supervisor.controller.events import log_event
 from trio_supervisor.controller.file_keeper import keep_files
 from trio_supervisor.controller.fleet.make_generation import GenerationFactory
@@ -305,7 +306,7 @@ async def _own(setup: _Setup, background: Background[Controller]) -> None:
                 options.import_timeout,
                 setup.base if options.owns_process else None,
             )
-            controller = Controller._create(
+            core = ControllerCore(
                 setup.path,
                 generation_factory,
                 guardian,
@@ -316,25 +317,25 @@ async def _own(setup: _Setup, background: Background[Controller]) -> None:
                 owns_process=options.owns_process,
                 machine=LinuxMachine(),
             )
-            controller.begin(
+            core.begin(
                 *await generation_factory.make(
                     1,
                     options.application,
                     prepared.facts,
-                    controller.make_child,
+                    core.make_child,
                     sockets,
                     prepared.early.adopt() if prepared.early is not None else None,
                     prepared.files,
                 )
             )
-            nursery.start_soon(controller._reap)
-            nursery.start_soon(controller.load_control.clock.run)
-            nursery.start_soon(keep_files, controller, kept)
-            background.started(controller)
+            nursery.start_soon(core.reap)
+            nursery.start_soon(core.load_control.clock.run)
+            nursery.start_soon(keep_files, core, kept)
+            background.started(Controller._create(core))
             if not background.is_ending:
-                await controller._run()
+                await core.run()
             nursery.cancel_scope.cancel()
-    controller._raise_failure()
+    core.shutdown.raise_failure()
 
 
 def _store_in(directory: str | None) -> PostMortemStore | None:

@@ -666,7 +666,7 @@ async def test_an_old_one_that_crashes_while_it_waits_to_be_stopped_stays_so() -
         await sim.controller.reload(after)
         assert sim.running == ["web.0/2"]
         assert sim.failure is None
-        assert sim.controller.reloader.incoming is None
+        assert sim.controller.members.incoming is None
         assert not sim.controller.is_stopping
 
 

@@ -22,9 +22,10 @@ _ALONE_FOR: Final = 60.0
 class ReadinessOwner(Protocol):
     """What is asked of the controller."""
 
-    generation: Generation
     link: SupervisorLink
 
+    @property
+    def generation(self) -> Generation: ...
     @property
     def is_stopping(self) -> bool: ...
     def on_event(self, event: Event) -> None: ...

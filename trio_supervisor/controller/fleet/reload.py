@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import partial
 from typing import Protocol
@@ -52,7 +52,6 @@ class ReloadOwner(TakeoverOwner, Protocol):
     ) -> None: ...
     async def publish(self) -> None: ...
     async def ask(self, do: str, arguments: Object) -> Object: ...
-    def announce(self, children: Iterable[Child]) -> None: ...
     def renew_supervisor(self) -> None: ...
 
 
@@ -63,8 +62,6 @@ class Reloader:
     _owner: ReloadOwner
     scaled: dict[str, int] = field(factory=dict, init=False)
     """Worker counts set by `scale`, by service."""
-    incoming: Generation | None = field(default=None, init=False)
-    """Generation of the reload in progress."""
     _is_under_way: bool = field(default=False, init=False)
     _abortable: trio.CancelScope | None = field(default=None, init=False)
     """Cancel scope of the part of a reload that can be aborted."""
@@ -134,7 +131,7 @@ class Reloader:
                 self._left_running = ""
                 outcome.plan = await self._reload(application, changed_only, dry_run)
                 if self._left_running:
-                    number = self._owner.generation.number
+                    number = self._owner.members.generation.number
                     outcome.error = SignalNotPermittedError(
                         f"generation {number} took over, but {self._left_running}"
                     )
@@ -161,7 +158,7 @@ class Reloader:
                 with self._may_be_aborted():
                     new = await self._declare(application)
             except SupervisorError as exc:
-                self._fail(owner.generation.number + 1, str(exc))
+                self._fail(owner.members.generation.number + 1, str(exc))
                 raise
             with new:
                 plan = await self._apply(new, changed_only, dry_run, began)
@@ -173,19 +170,20 @@ class Reloader:
         self, new: Imported, changed_only: bool, dry_run: bool, began: float
     ) -> ReloadPlan:
         owner = self._owner
-        number = owner.generation.number + 1
+        number = owner.members.generation.number + 1
         plan_for = partial(
             plan_reload,
-            list(owner.generation.learn_facts().values()),
+            list(owner.members.generation.learn_facts().values()),
             list(new.facts.values()),
             changed_only=changed_only,
             scaled=self.scaled,
         )
         plan = plan_for()
         if kept := {service.name for service in plan.of("keep")}:
-            children = [c for c in owner.generation.children if c.plan.service in kept]
+            home = owner.members.generation
+            children = [child for child in home.children if child.service in kept]
             plan = plan_for(modified=await modified_code(children, owner.ask))
-        before, after = owner.generation.application, new.application
+        before, after = owner.members.generation.application, new.application
         changes = application_changes(
             application_facts(before), application_facts(after)
         )
@@ -253,10 +251,10 @@ class Reloader:
         plans = {service.name: service for service in plan.services}
         taking = Takeover(owner, generation, plans)
         taking.prepare()
-        self.incoming = generation
-        owner.announce(generation.children)
-        owner.fleet.both_generations = owner.generation, generation
-        owner.fleet.crashes.begin_trial(generation, taking.may_fail)
+        owner.members.incoming = generation
+        owner.members.announce(generation.children)
+        owner.members.fleet.both_generations = owner.members.generation, generation
+        owner.members.fleet.crashes.begin_trial(generation, taking.may_fail)
         try:
             with self._may_be_aborted():
                 await taking.start_new()
@@ -268,9 +266,9 @@ class Reloader:
                 generation.close()
             raise
         finally:
-            self.incoming = None
-            owner.fleet.both_generations = ()
-            owner.fleet.crashes.end_trial()
+            owner.members.incoming = None
+            owner.members.fleet.both_generations = ()
+            owner.members.fleet.crashes.end_trial()
         change.commit()
         taking.adopt_kept()
         owner.take_over(generation, launcher)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Sequence
 from typing import Protocol
 
 from attrs import define, field
@@ -10,8 +10,8 @@ from attrs import define, field
 from trio_supervisor.application import AnyService
 from trio_supervisor.controller.child.child import Child
 from trio_supervisor.controller.events import Event, ServiceScaled, WorkerStillFailing
-from trio_supervisor.controller.fleet.fleet import Fleet
 from trio_supervisor.controller.fleet.generation import Generation, Unit
+from trio_supervisor.controller.fleet.members import Members
 from trio_supervisor.controller.fleet.ordered_stop import (
     describe_not_permitted,
     retirement,
@@ -27,18 +27,10 @@ from trio_supervisor.policy.scheduler import is_excused
 class TakeoverOwner(Protocol):
     """Callbacks of `Takeover` to the controller."""
 
-    fleet: Fleet
-    generation: Generation
+    members: Members
 
     @property
     def is_stopping(self) -> bool: ...
-    def launch(self, children: Iterable[Child]) -> None: ...
-    def dismiss(self, children: Collection[Child]) -> None: ...
-    def forget(self, children: Iterable[Child]) -> None: ...
-    async def wait_forgotten(self, children: Collection[Child]) -> None: ...
-    def set_count(
-        self, generation: Generation, unit: Unit, count: int
-    ) -> tuple[list[Child], list[Child]]: ...
     def on_event(self, event: Event) -> None: ...
 
 
@@ -63,7 +55,7 @@ class Takeover:
     """Old workers that could not be stopped because they run as another user."""
 
     def __attrs_post_init__(self) -> None:
-        self._old = self._owner.generation
+        self._old = self._owner.members.generation
 
     def prepare(self) -> None:
         """Create the new workers without starting them.
@@ -83,7 +75,7 @@ class Takeover:
             self._new.units[service.name] = Unit(service, [*kept, *new])
             if new:
                 self._to_start[service.name] = new
-                self._owner.fleet.assign(new, self._new)
+                self._owner.members.fleet.assign(new, self._new)
 
     async def start_new(self) -> None:
         """Start the new workers in the order of their dependencies.
@@ -97,7 +89,7 @@ class Takeover:
                     if self._stops_first(name):
                         await self._stop_before(name)
                     self._launched += children
-                    self._owner.launch(children)
+                    self._owner.members.launch(children)
             await self._until_up()
         # Dependents did not wait for `stable_for`; the stop of the old workers does.
         await self._until_up(is_stable=True)
@@ -110,7 +102,7 @@ class Takeover:
         These are new workers whose predecessors were failing, and kept workers.
         """
         launched, trial = set(self._launched), self._trial()
-        table = self._owner.fleet.table
+        table = self._owner.members.fleet.table
         return {
             child.name: _trouble_of(child) or child.state.value
             for child in self._new.children
@@ -121,12 +113,12 @@ class Takeover:
     async def give_up(self) -> None:
         """Roll back: stop the new workers and restart the stopped old ones."""
         owner, old = self._owner, self._old
-        await owner.fleet.carry_out(
+        await owner.members.fleet.carry_out(
             retirement(self._new, self._launched, "reload failed")
         )
         for children in self._to_start.values():
-            owner.forget(c for c in children if c not in self._launched)
-        await owner.wait_forgotten(self._launched)
+            owner.members.forget(c for c in children if c not in self._launched)
+        await owner.members.wait_forgotten(self._launched)
         self._new.close()
         old.successors.clear()
         if owner.is_stopping:
@@ -142,8 +134,8 @@ class Takeover:
                     if self._stopped_first[child] or child.not_permitted:
                         again.stay_stopped()
                     back.append(again)
-        owner.fleet.assign(back, old)
-        owner.launch(back)
+        owner.members.fleet.assign(back, old)
+        owner.members.launch(back)
         for child in back:
             await _until_back(child)
 
@@ -159,7 +151,7 @@ class Takeover:
                 self._owner.on_event(
                     ServiceScaled(name=service.name, before=before, count=plan.count)
                 )
-            self._owner.fleet.assign(unit.children, self._new)
+            self._owner.members.fleet.assign(unit.children, self._new)
 
     async def stop_old(self) -> None:
         """Stop the old workers that were replaced or removed."""
@@ -171,16 +163,16 @@ class Takeover:
             for child in unit.children
             if child not in self._stopped_first
         ]
-        owner.dismiss(leaving)
+        owner.members.dismiss(leaving)
         surplus: list[Child] = []
         for name, unit in list(self._new.units.items()):
             count = self._plans[name].count
             if not self._is_started(name) and len(unit.children) > count:
-                surplus += owner.set_count(self._new, unit, count)[1]
-        await owner.fleet.carry_out(
+                surplus += owner.members.set_count(self._new, unit, count)[1]
+        await owner.members.fleet.carry_out(
             retirement(self._old, leaving, "replaced by the new generation")
         )
-        await owner.wait_forgotten([*leaving, *surplus])
+        await owner.members.wait_forgotten([*leaving, *surplus])
         self.left_running = describe_not_permitted([*leaving, *surplus])
         self._old.close()
 
@@ -217,7 +209,7 @@ class Takeover:
         self._stopped_first |= {child: child.was_stopped for child in leaving}
         for each in names:  # dependents wait for the new workers from now on
             self._old.successors[each] = self._new.units[each]
-        await self._owner.fleet.carry_out(
+        await self._owner.members.fleet.carry_out(
             retirement(self._old, leaving, "stopped before its replacement starts")
         )
         if problem := describe_not_permitted(leaving):
@@ -251,7 +243,7 @@ class Takeover:
             ReloadError: a worker exited instead.
         """
         try:
-            await self._owner.fleet.carry_out(self._trial(is_stable=is_stable))
+            await self._owner.members.fleet.carry_out(self._trial(is_stable=is_stable))
         except UnavailableError as exc:
             raise ReloadError(str(exc)) from None
 
