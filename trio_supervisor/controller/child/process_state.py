@@ -26,7 +26,7 @@ class ProcessState:
     unready_since: float | None = field(default=None, init=False)
     """When it was unready last, once it had been ready."""
     says_ready: bool = field(default=False, init=False)
-    set_probe_readiness: bool = field(default=False, init=False)
+    is_probed_ready: bool = field(default=False, init=False)
     """What its probes say."""
     is_stable: bool = field(default=False, init=False)
     """Whether it has been ready for ``stable_for`` seconds."""
@@ -52,7 +52,7 @@ class ProcessState:
     def is_ready(self) -> bool:
         """Whether it is ready, by all that it says and that its probes say."""
         has_said = self.says_ready or not self._plan.notifies
-        return has_said and (self.set_probe_readiness or self._plan.prober is None)
+        return has_said and (self.is_probed_ready or self._plan.prober is None)
 
     def stable_at(self) -> float:
         """Return when it becomes stable; infinity where it is, or is not ready."""
