@@ -19,11 +19,8 @@ from attrs import define, frozen
 from trio_supervisor.cli.serve_notify import EventReporter
 from trio_supervisor.cli.terminal import Terminal
 from trio_supervisor.controller.controller import Controller, core_of
-from trio_supervisor.controller.open_controller import (
-    ControllerOptions,
-    Prepared,
-    open_prepared,
-)
+from trio_supervisor.controller.open_controller import open_prepared
+from trio_supervisor.controller.ownership import ControllerOptions, Prepared
 from trio_supervisor.errors import SupervisorError
 from trio_supervisor.process.imports.declaration import Declared
 from trio_supervisor.process.imports.declaration_wait import wait_declared

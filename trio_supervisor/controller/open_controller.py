@@ -5,50 +5,35 @@ from __future__ import annotations
 import logging
 import os
 import signal
-import tempfile
-import uuid
-from collections.abc import AsyncIterator, Iterator, Mapping
+from collections.abc import AsyncIterator
 from contextlib import (
     AbstractAsyncContextManager,
-    AsyncExitStack,
     asynccontextmanager,
-    contextmanager,
 )
 from functools import partial
 from typing import Final
 
 import trio
-from attrs import frozen
 from trio.lowlevel import enable_ki_protection
 
 from trio_supervisor.application import Application
-from trio_supervisor.controller.calls import answer
 from trio_supervisor.controller.capacity import check_capacity
 from trio_supervisor.controller.controller import Controller
-from trio_supervisor.controller.core import ControllerCore, OnEvent
+from trio_supervisor.controller.core import OnEvent
 from trio_supervisor.controller.events import log_event
-from trio_supervisor.controller.file_keeper import keep_files
-from trio_supervisor.controller.fleet.make_generation import GenerationFactory
-from trio_supervisor.controller.launch.context import LaunchContext
 from trio_supervisor.controller.launch.factory import sources_of
 from trio_supervisor.controller.launch.preflight import check_startable
-from trio_supervisor.controller.launch.socket_keys import socket_keys
-from trio_supervisor.controller.post_mortem.store import PostMortemStore
+from trio_supervisor.controller.ownership import (
+    ControllerOptions,
+    Prepared,
+    Setup,
+    own,
+)
 from trio_supervisor.errors import PlatformError
-from trio_supervisor.link.listener import check_socket_path, keep_listener
-from trio_supervisor.policy.reload import ServiceFacts
-from trio_supervisor.process.cleanup.guardian import Table, end_all
-from trio_supervisor.process.cleanup.guardian_client import open_guardian
-from trio_supervisor.process.cleanup.stopping import StopDeadline
+from trio_supervisor.link.listener import check_socket_path
 from trio_supervisor.process.imports.declaration_wait import IMPORT_TIMEOUT
-from trio_supervisor.process.inspection.machine_load import LinuxMachine
-from trio_supervisor.process.kernel import be_subreaper
 from trio_supervisor.process.logs import TEXT
-from trio_supervisor.process.output.destination import Destination
-from trio_supervisor.process.output.hub import open_output_hub
 from trio_supervisor.process.output.rendering import Form
-from trio_supervisor.process.sockets.sockets import open_sockets
-from trio_supervisor.process.sockets.systemd_sockets import AdoptedDescriptors
 from trio_supervisor.process.spawn.boot import check_not_importing
 from trio_supervisor.process.spawn.code_source import (
     Reference,
@@ -57,18 +42,14 @@ from trio_supervisor.process.spawn.code_source import (
 )
 from trio_supervisor.process.spawn.environment import (
     DEFAULT_SOCKET,
-    MARKER_VARIABLE,
     SOCKET_VARIABLE,
-    unsupervised_environment,
 )
-from trio_supervisor.process.spawn.fork_server_protocol import EarlyServer
 from trio_supervisor.process.spawn.working_directory import (
     absolute,
     import_path,
     working_directory,
 )
-from trio_supervisor.process.threads import keep_reserve, run_in_thread
-from trio_supervisor.tasks import Background, combined, interrupt_safe, open_nursery
+from trio_supervisor.tasks import Background, combined, interrupt_safe
 
 logger = logging.getLogger(__name__)
 
@@ -148,37 +129,6 @@ def open_controller(
     return open_prepared(options, Prepared())
 
 
-@frozen(kw_only=True)
-class ControllerOptions:
-    """Arguments of `open_controller`."""
-
-    application: Application
-    socket_path: str | None
-    source: str | None
-    on_event: OnEvent
-    log_format: str
-    output: Form | None
-    state_directory: str | None
-    import_timeout: float | None
-    owns_process: bool
-
-
-@frozen(kw_only=True)
-class Prepared:
-    """What ``serve`` has prepared before it opens a controller."""
-
-    early: EarlyServer | None = None
-    """A fork server that has imported the target."""
-    log: Destination | None = None
-    """Where the log goes: output of workers keeps its order with it."""
-    adopted: AdoptedDescriptors | None = None
-    """Listening sockets that a service manager has passed."""
-    facts: Mapping[str, ServiceFacts] | None = None
-    """What a reload compares, where the application was imported elsewhere."""
-    files: Mapping[str, str] | None = None
-    """A hash of each file of its code, by path: see `process.code.code_files`."""
-
-
 @interrupt_safe
 @asynccontextmanager
 async def open_prepared(
@@ -202,7 +152,7 @@ async def open_prepared(
     if options.source is not None:
         reference = Reference(absolute_target(options.source), import_path())
         title = os.path.basename(split_target(options.source)[0])
-    setup = _Setup(
+    setup = Setup(
         options=options,
         prepared=prepared,
         base=_base(),
@@ -222,7 +172,7 @@ async def open_prepared(
     error: BaseException | None = None
     block = trio.CancelScope()
     background: Background[Controller] = Background(
-        partial(_own, setup), _leave, Controller.hurry, block.cancel
+        partial(own, setup), _leave, Controller.hurry, block.cancel
     )
     try:
         with block:
@@ -236,156 +186,6 @@ async def open_prepared(
 
 def _leave(controller: Controller) -> None:
     controller.shutdown("the open_controller() block was left")
-
-
-@frozen(kw_only=True)
-class _Setup:
-    """ControllerOptions of a controller, and what follows from them."""
-
-    options: ControllerOptions
-    prepared: Prepared
-    base: str | None
-    """Directory that relative paths start from; None: it was removed."""
-    path: str
-    source: Reference | None
-    title: str
-
-
-async def _own(setup: _Setup, background: Background[Controller]) -> None:
-    """Own everything that a controller has, from before the first child to the last.
-
-    Never cancelled: what cancels or interrupts the block asks for a shutdown, and that
-    is waited for with all that it needs.
-    """
-    options, prepared = setup.options, setup.prepared
-    marker = prepared.early.marker if prepared.early else str(uuid.uuid4())
-    async with AsyncExitStack() as stack:
-        stack.enter_context(keep_reserve())
-        kept = stack.enter_context(keep_listener(setup.path))
-        directory = _open_directory(stack)
-        sockets = await stack.enter_async_context(
-            open_sockets(socket_keys(options.application)[0], prepared.adopted)
-        )
-        context = LaunchContext(
-            socket_path=setup.path,
-            listener=kept.socket,
-            directory=directory,
-            base=setup.base,
-            lifeline=stack.enter_context(_open_lifeline()),
-            marker=marker,
-            log_format=options.log_format,
-            owns_process=options.owns_process,
-            title=setup.title,
-            hub=await stack.enter_async_context(
-                open_output_hub(options.output or "text", stderr=prepared.log)
-            ),
-            is_captured=options.output is not None,
-            admit_other_users=kept.admit_other_users,
-        )
-        guardian = await stack.enter_async_context(
-            open_guardian(
-                f"{MARKER_VARIABLE}={marker}",
-                directory,
-                unsupervised_environment(os.environ),
-                context.guarded_outputs,
-            )
-        )
-        stop_deadline = StopDeadline()
-        can_fork = stack.enter_context(be_subreaper())
-        # Behind the fork server, whose spare children have the marker, too.
-        stack.push_async_callback(
-            _end_strays, options.application, marker, stop_deadline
-        )
-        async with open_nursery() as nursery:
-            generation_factory = GenerationFactory(
-                context,
-                sockets,
-                setup.source,
-                can_fork,
-                nursery,
-                options.import_timeout,
-                setup.base if options.owns_process else None,
-            )
-            core = ControllerCore(
-                setup.path,
-                generation_factory,
-                guardian,
-                stop_deadline,
-                options.on_event,
-                answer,
-                _store_in(options.state_directory),
-                owns_process=options.owns_process,
-                machine=LinuxMachine(),
-            )
-            core.begin(
-                *await generation_factory.make(
-                    1,
-                    options.application,
-                    prepared.facts,
-                    core.make_child,
-                    sockets,
-                    prepared.early.adopt() if prepared.early is not None else None,
-                    prepared.files,
-                )
-            )
-            nursery.start_soon(core.reap)
-            nursery.start_soon(core.load_control.clock.run)
-            nursery.start_soon(keep_files, core, kept)
-            background.started(Controller._create(core))
-            if not background.is_ending:
-                await core.run()
-            nursery.cancel_scope.cancel()
-    core.shutdown.raise_failure()
-
-
-def _store_in(directory: str | None) -> PostMortemStore | None:
-    return None if directory is None else PostMortemStore(directory)
-
-
-def _open_directory(stack: AsyncExitStack) -> str:
-    """Make a directory of ours alone."""
-    try:
-        return stack.enter_context(
-            tempfile.TemporaryDirectory(
-                prefix="trio_supervisor-", ignore_cleanup_errors=True
-            )
-        )
-    except OSError as exc:
-        raise PlatformError(
-            f"nothing can be made in the directory for temporary files, "
-            f"{tempfile.gettempdir()} ({exc}); set TMPDIR to another one"
-        ) from exc
-
-
-async def _end_strays(
-    application: Application, marker: str, stop_deadline: StopDeadline
-) -> None:
-    """End what had left the groups of its worker, as a daemon does by setsid(2)."""
-    timeouts = [service.stop_timeout for service in application.services]
-    grace = stop_deadline.bound(max(timeouts, default=0.0))
-    end = partial(end_all, Table(), f"{MARKER_VARIABLE}={marker}", grace)
-    if strays := await run_in_thread(end):
-        logger.warning(
-            "stopped processes that workers had left behind: %s", _named(strays)
-        )
-
-
-def _named(programs: Mapping[int, str]) -> str:
-    """Return *programs*, by pid, in words; the first of many."""
-    named = [f"pid {pid} ({command})" for pid, command in programs.items()]
-    more = len(named) - _MOST_NAMED
-    return ", ".join(named[:_MOST_NAMED]) + (f" and {more} more" if more > 0 else "")
-
-
-@contextmanager
-def _open_lifeline() -> Iterator[int]:
-    """Yield a descriptor that reads end-of-file once this process is gone."""
-    read, write = os.pipe()
-    try:
-        yield read
-    finally:
-        os.close(read)
-        os.close(write)
 
 
 def _check_platform() -> None:

@@ -79,13 +79,18 @@ async def test_details_of_many_processes_are_read_in_rotation(
     """With room for one per run, two processes take two runs; none is forgotten."""
     monkeypatch.setattr(process, "_DETAILED", 1)
     monitor = ProcessMonitor()
-    ids = os.getpid(), os.getppid()
-    for process_id in ids:
-        monitor.register(FakeWorker(name=str(process_id), process_id=process_id))
-    for known in (1, 2, 2):
-        await monitor.run_once()
-        uses = [usage_of(monitor, process_id) for process_id in ids]
-        assert sum(use["voluntary_switches"] is not None for use in uses) == known
+    async with trio.open_nursery() as nursery:
+        started = [
+            await nursery.start(trio.run_process, ["sleep", "1000"]) for _ in range(2)
+        ]
+        ids = [each.pid for each in started]
+        for process_id in ids:
+            monitor.register(FakeWorker(name=str(process_id), process_id=process_id))
+        for known in (1, 2, 2):
+            await monitor.run_once()
+            uses = [usage_of(monitor, process_id) for process_id in ids]
+            assert sum(use["voluntary_switches"] is not None for use in uses) == known
+        nursery.cancel_scope.cancel()
 
 
 def test_invalid_argument_is_named() -> None:

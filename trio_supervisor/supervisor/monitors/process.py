@@ -73,8 +73,8 @@ class ProcessMonitor(Monitor):
         self._workers: dict[str, MonitoredWorker] = {}
         self._samples: dict[int, UsageSample] = {}
         """The samples of the last run, by process id."""
-        self._next = 0
-        """The process from which on details are read in the next run."""
+        self._last_detailed = 0
+        """The process whose details were read last; the next run goes on after it."""
         self._sampled_at = 0.0
         self._usage: dict[int, dict[str, object]] = {}
         """By process id of the worker."""
@@ -101,13 +101,13 @@ class ProcessMonitor(Monitor):
         roots = {each.process_id: each for each in self._workers.values()}
         trees = find_trees(samples, roots)
         members = [sample for tree in trees.values() for sample in tree]
-        for place, sample in enumerate(members):
-            if (place - self._next) % len(members) < _DETAILED:
+        due = self._due_for_details(each.process_id for each in members)
+        for sample in members:
+            if sample.process_id in due:
                 reader.complete(sample)
             else:
                 copy_details(self._samples, sample)
             await turn.end_if_over()
-        self._next = (self._next + _DETAILED) % max(1, len(members))
         if self.reads_pss:
             await trio.to_thread.run_sync(_add_memory, list(trees.values()))
         usage = {}
@@ -126,6 +126,15 @@ class ProcessMonitor(Monitor):
     def status(self) -> Mapping[str, object]:
         """Return the last figures of each worker, by its process id."""
         return {"processes": {str(root): use for root, use in self._usage.items()}}
+
+    def _due_for_details(self, process_ids: Iterable[int]) -> set[int]:
+        """Return the processes whose turn it is, of those that there are now."""
+        in_order = sorted(
+            process_ids, key=lambda each: (each <= self._last_detailed, each)
+        )
+        due = in_order[:_DETAILED]
+        self._last_detailed = due[-1] if due else 0
+        return set(due)
 
     def _usage_of(
         self, tree: list[UsageSample], seconds: float, age: float | None
