@@ -41,7 +41,7 @@ from trio_supervisor.controller.shutdown import OrderedShutdown
 from trio_supervisor.controller.supervisor_link import SupervisorLink
 from trio_supervisor.controller.verbs import Verbs
 from trio_supervisor.errors import UnavailableError
-from trio_supervisor.link.peer import Answer, IncomingCall
+from trio_supervisor.link.peer import Answer, Dispatch, IncomingCall
 from trio_supervisor.process.child import Process
 from trio_supervisor.process.cleanup.guardian_client import GuardianClient
 from trio_supervisor.process.cleanup.orphans import Orphans
@@ -91,38 +91,8 @@ class ControllerCore:
         self._on_event = on_event
         self._guardian = guardian
         self._stop_deadline = stop_deadline
-        context = generation_factory.context
-        self.members = Members(
-            self.on_event,
-            lambda exc: self.shutdown.fail(exc),
-            lambda: self.nursery,
-            generation_factory.sockets,
-            context.hub,
-        )
-        self.shutdown = OrderedShutdown(self.members, stop_deadline, self.on_event)
-        self.reloader = Reloader(self)
-        self.verbs = Verbs(
-            self.members, self.reloader, self.shutdown, generation_factory, owns_process
-        )
-        self.link = SupervisorLink(self, partial(answer, self), self._on_connected)
-        self.readiness = Readiness(self)
-        self.members.link, self.members.readiness = self.link, self.readiness
-        self.post_mortems = PostMortemCollector(
-            store,
-            lambda: self.link,
-            self.on_event,
-            lambda: self.nursery,
-            context.boxes,
-        )
-        self.notifications = NotificationRouter(lambda: self.nursery, context.directory)
-        self._aftermath = ProcessAftermath(
-            self.fleet,
-            generation_factory,
-            guardian,
-            self.notifications,
-            self.post_mortems,
-            stop_deadline,
-        )
+        self._make_fleet(partial(answer, self))
+        self._make_aftermath(store)
         self.load_control = OverloadControl(
             self.everyone, self.on_event, machine or IdleMachine()
         )
@@ -130,6 +100,44 @@ class ControllerCore:
         self._shortages = Shortages()
         self._was_connected = False
         self._taken_over = trio.lowlevel.ParkingLot()
+
+    def _make_fleet(self, dispatch: Dispatch) -> None:
+        factory = self.generation_factory
+        self.members = Members(
+            self.on_event,
+            lambda exc: self.shutdown.fail(exc),
+            lambda: self.nursery,
+            factory.sockets,
+            factory.context.hub,
+        )
+        deadline = self._stop_deadline
+        self.shutdown = OrderedShutdown(self.members, deadline, self.on_event)
+        self.reloader = Reloader(self)
+        self.verbs = Verbs(
+            self.members, self.reloader, self.shutdown, factory, self.owns_process
+        )
+        self.link = SupervisorLink(self, dispatch, self._on_connected)
+        self.readiness = Readiness(self)
+        self.members.link, self.members.readiness = self.link, self.readiness
+
+    def _make_aftermath(self, store: PostMortemStore | None) -> None:
+        context = self.generation_factory.context
+        self.notifications = NotificationRouter(lambda: self.nursery, context.directory)
+        self.post_mortems = PostMortemCollector(
+            store,
+            lambda: self.link,
+            self.on_event,
+            lambda: self.nursery,
+            context.boxes,
+        )
+        self._aftermath = ProcessAftermath(
+            self.fleet,
+            self.generation_factory,
+            self._guardian,
+            self.notifications,
+            self.post_mortems,
+            self._stop_deadline,
+        )
 
     def begin(self, generation: Generation, launcher: SupervisorLauncher) -> None:
         """Install the first generation."""

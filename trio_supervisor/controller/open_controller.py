@@ -135,6 +135,24 @@ async def open_prepared(
     options: ControllerOptions, prepared: Prepared
 ) -> AsyncIterator[Controller]:
     """Open a controller as `open_controller` does, with what is there already."""
+    setup = await _check(options, prepared)
+    error: BaseException | None = None
+    block = trio.CancelScope()
+    background: Background[Controller] = Background(
+        partial(own, setup), _leave, Controller.hurry, block.cancel
+    )
+    try:
+        with block:
+            async with background:
+                yield await background.wait_started()
+    except BaseException as exc:
+        error = exc
+    if (error := combined(error, background.error)) is not None:
+        raise error
+
+
+async def _check(options: ControllerOptions, prepared: Prepared) -> Setup:
+    """Check all that can be checked before any process starts."""
     application = options.application
     path = absolute(
         options.socket_path or os.environ.get(SOCKET_VARIABLE) or DEFAULT_SOCKET
@@ -160,7 +178,7 @@ async def open_prepared(
         source=reference,
         title=title,
     )
-    # Before any process starts: what cannot be pickled is the caller's mistake.
+    # What cannot be pickled is the caller's mistake.
     sources_of(application, reference)
     await check_startable(
         application,
@@ -169,19 +187,7 @@ async def open_prepared(
         socket_path=path,
         with_sockets=prepared.adopted is None or prepared.adopted.is_empty,
     )
-    error: BaseException | None = None
-    block = trio.CancelScope()
-    background: Background[Controller] = Background(
-        partial(own, setup), _leave, Controller.hurry, block.cancel
-    )
-    try:
-        with block:
-            async with background:
-                yield await background.wait_started()
-    except BaseException as exc:
-        error = exc
-    if (error := combined(error, background.error)) is not None:
-        raise error
+    return setup
 
 
 def _leave(controller: Controller) -> None:

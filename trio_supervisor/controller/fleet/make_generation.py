@@ -165,24 +165,17 @@ class GenerationFactory:
         Raises:
             SpecError: an object cannot be pickled.
         """
+        scope = trio.CancelScope()
         sources = sources_of(application, self.source)
         plans = fork_plans(application, sources, self.context)
-        forkers, scope = Forkers(), trio.CancelScope()
-        if plans and self.is_subreaper:
-            forkers = await self._nursery.start(
-                _own_forkers, plans, server, files, scope
-            )
-        elif server is not None:
-            kill_server(server)
-        needs = application.needs()
         launchers = Launchers(
             number=number,
             sources=sources,
             context=self.context,
-            forkers=forkers,
+            forkers=await self._open_forkers(plans, server, files, scope),
             sockets=sockets,
             socket_keys=socket_keys(application)[1],
-            needs=needs,
+            needs=application.needs(),
             files=files,
         )
 
@@ -192,14 +185,25 @@ class GenerationFactory:
             return make_child(plan, launchers.worker(service, index, plan))
 
         generation = Generation(
-            number,
-            application,
-            make_worker,
-            launchers,
-            facts,
-            scope.cancel,
+            number, application, make_worker, launchers, facts, scope.cancel
         )
         return generation, launchers.supervisor()
+
+    async def _open_forkers(
+        self,
+        plans: Sequence[ServerPlan],
+        server: StartedServer | None,
+        files: Mapping[str, str] | None,
+        scope: trio.CancelScope,
+    ) -> Forkers:
+        """Open the fork servers of a generation; they end when *scope* is cancelled."""
+        if plans and self.is_subreaper:
+            args = plans, server, files, scope
+            forkers: Forkers = await self._nursery.start(_own_forkers, *args)
+            return forkers
+        if server is not None:
+            kill_server(server)
+        return Forkers()
 
 
 async def _own_forkers(

@@ -171,25 +171,10 @@ class Reloader:
     ) -> ReloadPlan:
         owner = self._owner
         number = owner.members.generation.number + 1
-        plan_for = partial(
-            plan_reload,
-            list(owner.members.generation.learn_facts().values()),
-            list(new.facts.values()),
-            changed_only=changed_only,
-            scaled=self.scaled,
-        )
-        plan = plan_for()
-        if kept := {service.name for service in plan.of("keep")}:
-            home = owner.members.generation
-            children = [child for child in home.children if child.service in kept]
-            plan = plan_for(modified=await modified_code(children, owner.ask))
-        before, after = owner.members.generation.application, new.application
-        changes = application_changes(
-            application_facts(before), application_facts(after)
-        )
-        plan = evolve(plan, application=changes)
+        plan = await self._plan(new, changed_only)
         try:
-            await owner.generation_factory.check_startable(after, _started_by(plan))
+            services = _started_by(plan)
+            await owner.generation_factory.check_startable(new.application, services)
             owner.check_capacity(added_by(plan))
         except (SpecError, PlatformError) as exc:
             self._fail(number, str(exc))
@@ -215,6 +200,24 @@ class Reloader:
         )
         self._left_running = taking.left_running
         return evolve(plan, not_ready=taking.still_failing())
+
+    async def _plan(self, new: Imported, changed_only: bool) -> ReloadPlan:
+        """Return what the reload is going to do with each service."""
+        owner, home = self._owner, self._owner.members.generation
+        plan_for = partial(
+            plan_reload,
+            list(home.learn_facts().values()),
+            list(new.facts.values()),
+            changed_only=changed_only,
+            scaled=self.scaled,
+        )
+        plan = plan_for()
+        if kept := {service.name for service in plan.of("keep")}:
+            children = [child for child in home.children if child.service in kept]
+            plan = plan_for(modified=await modified_code(children, owner.ask))
+        before = application_facts(owner.members.generation.application)
+        changes = application_changes(before, application_facts(new.application))
+        return evolve(plan, application=changes)
 
     def _fail(self, number: int, problem: str) -> None:
         self._owner.on_event(

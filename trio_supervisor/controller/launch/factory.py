@@ -20,10 +20,10 @@ from trio_supervisor.controller.child.pre_stop import PreStopCommand
 from trio_supervisor.controller.launch.context import LaunchContext
 from trio_supervisor.controller.launch.launchers import (
     CommandLauncher,
-    PythonLauncher,
     SupervisorLauncher,
     WorkerLauncher,
 )
+from trio_supervisor.controller.launch.python_launcher import PythonLauncher
 from trio_supervisor.errors import SpecError
 from trio_supervisor.process.cleanup.stopping import PreStop, StopPlan
 from trio_supervisor.process.groups import IS_LINUX

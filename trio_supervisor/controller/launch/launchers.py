@@ -4,15 +4,13 @@ from __future__ import annotations
 
 import logging
 import os
-import pickle
-import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from contextlib import ExitStack
 from subprocess import DEVNULL
 from typing import Final
 
 import trio
-from attrs import define, evolve, field
+from attrs import define, field
 
 from trio_supervisor.application import (
     Command,
@@ -20,30 +18,22 @@ from trio_supervisor.application import (
 )
 from trio_supervisor.controller.child.child_spec import SUPERVISOR_PLAN, ChildPlan
 from trio_supervisor.controller.launch.context import LaunchContext
+from trio_supervisor.controller.launch.python_launcher import PythonLauncher
 from trio_supervisor.controller.launch.socket_keys import socket_descriptors
 from trio_supervisor.process.child import ChildProcess
-from trio_supervisor.process.code.code_files import changed_file
 from trio_supervisor.process.groups import IS_LINUX
-from trio_supervisor.process.identity import Identity, share_pipes
+from trio_supervisor.process.identity import share_pipes
 from trio_supervisor.process.inspection.black_box import open_black_box
 from trio_supervisor.process.notify.channel import Channel
-from trio_supervisor.process.output.hub import ChildOutput
-from trio_supervisor.process.repeated_failures import RepeatedFailures
-from trio_supervisor.process.shortage import text_of
 from trio_supervisor.process.sockets.sockets import SocketSet
-from trio_supervisor.process.spawn.attributes import NO_ATTRIBUTES, ProcessAttributes
-from trio_supervisor.process.spawn.boot import NO_MONITORS, SupervisorBoot, WorkerBoot
-from trio_supervisor.process.spawn.code_source import Pickled, Reference, shown_path
-from trio_supervisor.process.spawn.documents import interpreter_flags, open_document
+from trio_supervisor.process.spawn.attributes import ProcessAttributes
+from trio_supervisor.process.spawn.boot import SupervisorBoot, WorkerBoot
+from trio_supervisor.process.spawn.code_source import Pickled, Reference
 from trio_supervisor.process.spawn.environment import (
     NAME_VARIABLE,
     PROCESS_VARIABLE,
 )
 from trio_supervisor.process.spawn.exec import spawn_exec
-from trio_supervisor.process.spawn.fork_client import ForkClient
-from trio_supervisor.process.spawn.generation_code import CodeLostError
-from trio_supervisor.process.spawn.refused import AttributeRefusedError
-from trio_supervisor.process.threads import run_in_thread
 
 logger = logging.getLogger(__name__)
 
@@ -76,17 +66,15 @@ class CommandLauncher:
         with context.open_input(command) as stdin, ExitStack() as stack:
             channel = None
             if command.notify:
-                channel = stack.enter_context(
-                    context.open_channel(is_ours=False, identity=identity)
-                )
+                opened = context.open_channel(is_ours=False, identity=identity)
+                channel = stack.enter_context(opened)
             stdout = stderr = None
-            own = attributes.own(identity)
             if output := context.open_output(command, self._plan.name):
                 stdout, stderr = stack.enter_context(output).descriptors
                 share_pipes((stdout, stderr), identity)
-                if command.tty:
-                    own = f"terminal=1 {own}"
-                    stdin = stdout if stdin is None else stdin
+            own = attributes.own(identity)
+            if command.tty and output:
+                own, stdin = f"terminal=1 {own}", stdout if stdin is None else stdin
             additions = attributes.environment({}, identity)
             additions |= self._variables(incarnation, channel)
             process = await spawn_exec(
@@ -126,110 +114,6 @@ class CommandLauncher:
 
 
 @define(eq=False)
-class PythonLauncher:
-    """Starts processes that run this package: by a fork server, or by exec."""
-
-    _module: str
-    """Its ``main:run_forked`` is the entry of a forked child, and ``-m`` runs it."""
-    _title: str
-    _fork_client: ForkClient | None
-    _files: Mapping[str, str] | None = None
-    """Those of the code that it is to run: see `code_files`; None: not known."""
-    _trouble: RepeatedFailures = field(init=False)
-
-    def __attrs_post_init__(self) -> None:
-        self._trouble = RepeatedFailures(logger, f"{self._title}: forking works")
-
-    @property
-    def forks_in_progress(self) -> int:
-        """Children that are being forked at the moment."""
-        return 0 if self._fork_client is None else self._fork_client.forks_in_progress
-
-    async def start(
-        self,
-        boot: WorkerBoot | SupervisorBoot,
-        environment: Mapping[str, str],
-        descriptors: Sequence[int],
-        output: ChildOutput | None = None,
-        attributes: ProcessAttributes = NO_ATTRIBUTES,
-        identity: Identity | None = None,
-        stdin: int | None = None,
-    ) -> ChildProcess:
-        """Start one, which gets *boot* and *descriptors*, and writes into *output*."""
-        streams = output.descriptors if output is not None else None
-        problem = ""
-        if self._fork_client is not None:
-            try:
-                process = await self._fork_client.fork(
-                    f"{self._module}.main:run_forked",
-                    boot,
-                    environment=environment,
-                    title=self._title,
-                    descriptors=descriptors,
-                    stdin=stdin,
-                    streams=streams,
-                    runs_application=isinstance(boot, WorkerBoot),
-                    prepare=(
-                        attributes.prepare
-                        if identity is None
-                        else attributes.set_for_other_user
-                    ),
-                    own=attributes.own(),
-                )
-            except AttributeRefusedError:
-                raise  # exec would be refused as well
-            except CodeLostError as exc:
-                if not isinstance(boot, SupervisorBoot):
-                    raise
-                logger.debug("%s: %s; starting it with exec", self._title, exc)
-            except OSError as exc:
-                problem = (
-                    f"{self._title}: cannot fork: {text_of(exc)}; started with exec"
-                )
-            else:
-                self._trouble.worked()
-                return process
-        boot = await self._with_code(boot)
-        with open_document(pickle.dumps(boot)) as document:
-            numbers = map(str, (document, *descriptors))
-            stdout, stderr = streams or (None, None)
-            process = await spawn_exec(
-                [sys.executable, *interpreter_flags(), "-m", self._module, *numbers],
-                environment=environment,
-                inherit=[document, *descriptors],
-                stdin=DEVNULL if stdin is None else stdin,
-                stdout=stdout,
-                stderr=stderr,
-                prepare=attributes.prepare,
-                own=attributes.own(identity),
-            )
-        if problem:
-            self._trouble.failed(problem, logging.WARNING)
-        return process
-
-    async def _with_code(
-        self, boot: WorkerBoot | SupervisorBoot
-    ) -> WorkerBoot | SupervisorBoot:
-        """Say what a process that imports again finds changed, where it is."""
-        if not self._files:
-            return boot
-        path = await run_in_thread(changed_file, self._files)
-        if path is None:
-            return boot
-        what = f"{shown_path(path)} has changed since this generation was imported"
-        if isinstance(boot, SupervisorBoot):
-            logger.warning("%s: %s; monitors are off until a reload", self._title, what)
-            return evolve(boot, source=NO_MONITORS)
-        logger.warning(
-            '%s: %s; this worker runs the new code (start_method="exec" imports it '
-            "again); reload to run it in all workers",
-            self._title,
-            what,
-        )
-        return boot
-
-
-@define(eq=False)
 class WorkerLauncher:
     """Starts the processes of a `Service` worker."""
 
@@ -250,9 +134,8 @@ class WorkerLauncher:
         identity = await attributes.identity()
         listen = socket_descriptors(self._sockets, self._socket_set, self._index)
         with context.open_input(service) as stdin, ExitStack() as stack:
-            channel = stack.enter_context(
-                context.open_channel(is_ours=True, identity=identity)
-            )
+            opened = context.open_channel(is_ours=True, identity=identity)
+            channel = stack.enter_context(opened)
             boot = self._boot(incarnation, channel.address, tuple(listen))
             additions = {
                 NAME_VARIABLE: name,
@@ -273,13 +156,7 @@ class WorkerLauncher:
                 descriptors.append(stack.enter_context(box).descriptor)
             descriptors += listen.values()
             process = await self._python.start(
-                boot,
-                environment,
-                descriptors,
-                output,
-                attributes,
-                identity,
-                stdin,
+                boot, environment, descriptors, output, attributes, identity, stdin
             )
             context.started(output, process, self._plan, incarnation)
             context.listen(process, channel)

@@ -210,26 +210,8 @@ class PostMortemCollector:
         lines: list[str] = remains.get("last_lines", [])
         evidence: list[StacksDumped] = remains.get("evidence", [])
         path = ""
-        if self._store is not None and (ending.is_failure or evidence):
-            path = self._store.path_for(child.name, remains.get("process_id", 0))
-            record = {
-                "time": datetime.fromtimestamp(time.time(), UTC).isoformat(),
-                "name": child.name,
-                "process_id": remains.get("process_id"),
-                "incarnation": child.incarnation,
-                "generation": child.plan.generation,
-                "cause": ending.cause.value,
-                "returncode": ending.returncode,
-                "exit": describe_exit(ending.returncode, kill_reason),
-                "ready_for": ending.ready_for,
-                "status": child.status,
-                "evidence": [{"cause": e.cause, "stacks": e.stacks} for e in evidence],
-                "fault": remains.get("fault", ""),
-                "last_lines": lines,
-                "last_line": remains.get("last_line", ""),
-                "problem": remains.get("problem", ""),
-            }
-            self._nursery().start_soon(self._store.save, path, record)
+        if ending.is_failure or evidence:
+            path = self._save(child, ending, remains)
         known = {
             "exit": describe_exit(ending.returncode, kill_reason),
             "cause": ending.cause.value,
@@ -247,6 +229,32 @@ class PostMortemCollector:
             problem=remains.get("problem", ""),
             kill_reason=kill_reason,
         )
+
+    def _save(self, child: Child, ending: Ending, remains: dict[str, Any]) -> str:
+        """Save the post-mortem of *child*; return its path, empty: none is kept."""
+        if self._store is None:
+            return ""
+        path = self._store.path_for(child.name, remains.get("process_id", 0))
+        evidence: list[StacksDumped] = remains.get("evidence", [])
+        record = {
+            "time": datetime.fromtimestamp(time.time(), UTC).isoformat(),
+            "name": child.name,
+            "process_id": remains.get("process_id"),
+            "incarnation": child.incarnation,
+            "generation": child.plan.generation,
+            "cause": ending.cause.value,
+            "returncode": ending.returncode,
+            "exit": describe_exit(ending.returncode, remains.get("kill_reason", "")),
+            "ready_for": ending.ready_for,
+            "status": child.status,
+            "evidence": [{"cause": e.cause, "stacks": e.stacks} for e in evidence],
+            "fault": remains.get("fault", ""),
+            "last_lines": remains.get("last_lines", []),
+            "last_line": remains.get("last_line", ""),
+            "problem": remains.get("problem", ""),
+        }
+        self._nursery().start_soon(self._store.save, path, record)
+        return path
 
 
 def _gate(found: ListeningProcess, names: Mapping[int, str]) -> str:

@@ -133,6 +133,12 @@ class ProcessAttributes:
                     option, f"{option}={shown}", reason
                 ) from None
 
+    def forked_preparation(
+        self, identity: Identity | None
+    ) -> Callable[[int], bytes | None] | None:
+        """Return what sets them for a forked process; None: there is nothing to set."""
+        return self.prepare if identity is None else self.set_for_other_user
+
     def set_for_other_user(self, process_id: int) -> bytes | None:
         """Set what this process may set for one of another user; return the rest.
 
