@@ -13,7 +13,9 @@ from trio_supervisor.errors import (
     CallFailedError,
     ConnectionLostError,
     DeadlineExceededError,
+    NoSupervisorError,
 )
+from trio_supervisor.wire.json_tree import Object
 
 # How often the socket file is checked: nothing notifies us of its removal [s].
 _INTERVAL: Final = 0.02
@@ -64,14 +66,14 @@ class WatchedController:
         failure: CallFailedError | None = None
         ends_process: bool | None = None
         try:
-            answer = connection.call("shutdown", {"wait": True}, begun.append)
+            answer = self._call(connection, deadline, begun)
             ends_process = bool(answer.get("ends_process", True))
         except CallFailedError as exc:
             if not begun:
                 raise
             # Unavailable: the supervisor lost the controller before the answer.
             failure = exc if exc.error_class != "Unavailable" else None
-        except ConnectionLostError:
+        except (ConnectionLostError, NoSupervisorError):
             pass  # the supervisor exited first, as it does in a shutdown
         except DeadlineExceededError:
             if not begun:
@@ -79,6 +81,31 @@ class WatchedController:
         self._wait(deadline, ends_process)
         if failure is not None:
             raise failure
+
+    def _call(
+        self, connection: SupervisorConnection, deadline: Deadline, begun: list[object]
+    ) -> Object:
+        """Call ``shutdown``; again if the supervisor exits before it has passed it on.
+
+        That happens right after a reload, which replaces the supervisor as well.
+        """
+        with ExitStack() as stack:
+            while True:
+                try:
+                    return connection.call("shutdown", {"wait": True}, begun.append)
+                except ConnectionLostError:
+                    if begun or not self._has_socket or self._has_exited(0):
+                        raise
+                connection = stack.enter_context(self._reconnect(deadline))
+
+    def _reconnect(self, deadline: Deadline) -> SupervisorConnection:
+        while True:
+            try:
+                return SupervisorConnection(self._path, deadline)
+            except NoSupervisorError:
+                if not self._has_socket or self._has_exited(_INTERVAL):
+                    raise
+            self._check(deadline)
 
     def _wait(self, deadline: Deadline, ends_process: bool | None) -> None:
         while self._has_socket:
