@@ -14,7 +14,7 @@ from trio_supervisor.process.spawn.code_source import shown_path
 
 # Read from the end of a report, which grows by a few kilobytes a second [bytes].
 _READ_SIZE: Final = 256 * 1024
-_PERIODIC: Final = "Timeout ("
+_PERIODIC: Final = "Timeout"
 _RECORDS: Final = (_PERIODIC, "Stack (", "Fatal Python error")
 _THREAD: Final = re.compile(r"(Current thread|Thread|Stack) .*\(?most recent call")
 _FRAME: Final = re.compile(r'  File "(.*)", line (\d+) in (.+)')

@@ -1,13 +1,16 @@
 """Record the line that an import is at, for the controller that waits for it.
 
-The report is an anonymous file that the controller holds. faulthandler's watchdog
-thread writes all stacks to it every second, even while C code holds the GIL. A fatal
+The report is an anonymous file that the controller holds. A thread writes the stack of
+the import to it every second. While C code holds the GIL, it cannot: then the watchdog
+of faulthandler does, which reads the stacks without the GIL. That is safe only while
+they do not change, so the thread puts the watchdog off each time it runs. A fatal
 signal, and each call that can end or replace this process, writes the current stack.
 Standard library only.
 """
 
 from __future__ import annotations
 
+import _thread
 import faulthandler
 import fcntl
 import functools
@@ -20,11 +23,13 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
-from types import ModuleType
+from types import FrameType, ModuleType
 from typing import Any, Final
 
 _INTERVAL: Final = 1.0
 """Time between two stack records [s]."""
+_GIL_HELD: Final = 3.0
+"""The GIL is taken to be held by C code when the thread did not run for so long [s]."""
 _ENDING: Final[tuple[tuple[ModuleType, str], ...]] = (
     (os, "_exit"),
     (os, "kill"),
@@ -36,11 +41,16 @@ _ENDING: Final[tuple[tuple[ModuleType, str], ...]] = (
 )
 """Functions that can end or replace a process without an exception."""
 _FORKING: Final = ("fork", "forkpty")
-# Saved now: the application's own calls of these functions are intercepted.
+# Saved now: the application's own calls of these functions are intercepted, or replaced
+# by those of gevent.
+_start_thread: Final = _thread.start_new_thread
+_Lock: Final = _thread.allocate_lock
 _dump_later: Final = faulthandler.dump_traceback_later
 _cancel_later: Final = faulthandler.cancel_dump_traceback_later
 _THREAD_EXIT: Final = 500
 """How long faulthandler's thread may take to exit [ms]."""
+_LONGEST: Final = 100
+"""Lines of a record; faulthandler writes as many frames."""
 _HIGH: Final = 1000
 _ROOM: Final = 8
 _STDLIB: Final = os.path.dirname(os.__file__) + os.sep
@@ -81,9 +91,11 @@ class ImportRecord:
         self._identity = _identity_of(report)
         self._report = _duplicate_high(report)
         self._process_id = posix.getpid()
-        self._thread: str | None = None
-        """Number of faulthandler's thread."""
+        self._import_thread = _thread.get_ident()
+        self._ticker: _Ticker | None = None
         self._was_enabled = faulthandler.is_enabled()
+        self._watchdog: set[str] = set()
+        """Number of faulthandler's thread."""
         self._taken_over: set[str] = set()
         self._is_on = False
         self._wrapped: list[tuple[ModuleType, str, Any, Any]] = []
@@ -123,22 +135,36 @@ class ImportRecord:
                 posix.close(descriptor)
 
     def _begin_records(self) -> None:
-        if "dump_traceback_later" not in self._taken_over:
-            before = _threads()
-            _dump_later(_INTERVAL, repeat=True, file=self._report)
-            new = _threads() - before
-            self._thread = new.pop() if len(new) == 1 else None
+        self._put_off()
+        self._ticker = _Ticker(self._tick)
 
     def _end_records(self) -> None:
+        own = set()
+        if self._ticker is not None:
+            self._ticker.stop()
+            own.add(self._ticker.number)
+            self._ticker = None
+        own |= self._watchdog
         if "dump_traceback_later" not in self._taken_over:
             _cancel_later()
-            # The call returns before the thread is gone; `fork_findings` would take it
-            # for a thread of the import.
-            thread, self._thread = self._thread, None
-            for _ in range(_THREAD_EXIT):
-                if thread not in _threads():
-                    break
-                time.sleep(0.001)
+        # The calls return before the threads are gone; `fork_findings` would take them
+        # for threads of the import.
+        for _ in range(_THREAD_EXIT):
+            if not own & _threads():
+                break
+            time.sleep(0.001)
+
+    def _tick(self) -> None:
+        self._put_off()
+        frame = sys._current_frames().get(self._import_thread)
+        posix.write(self._report, _record_of(frame))
+
+    def _put_off(self) -> None:
+        """Make the watchdog wait again."""
+        if "dump_traceback_later" not in self._taken_over:
+            before = _threads()
+            _dump_later(_GIL_HELD, repeat=True, file=self._report)
+            self._watchdog = _threads() - before
 
     def _wrap(
         self,
@@ -181,6 +207,47 @@ class ImportRecord:
 
     def _after_fork(self) -> None:
         self._begin_records()
+
+
+class _Ticker:
+    """A thread that calls *tick* every second; not known to `threading`."""
+
+    def __init__(self, tick: Callable[[], None]) -> None:
+        self._tick = tick
+        self.number = ""
+        self._stopped, self._ended = _Lock(), _Lock()
+        self._stopped.acquire()
+        self._ended.acquire()
+        try:
+            _start_thread(self._run, ())
+        except RuntimeError:  # the limit of threads
+            self._ended.release()
+
+    def stop(self) -> None:
+        """Return when it calls no more."""
+        self._stopped.release()
+        self._ended.acquire()
+
+    def _run(self) -> None:
+        self.number = str(_thread.get_native_id())
+        try:
+            while not self._stopped.acquire(timeout=_INTERVAL):
+                with suppress(Exception):
+                    self._tick()
+        finally:
+            self._ended.release()
+
+
+def _record_of(frame: FrameType | None) -> bytes:
+    """Return the stack of *frame*, as faulthandler writes it."""
+    lines = ["Timeout!", "Thread of the import (most recent call first):"]
+    while frame is not None and len(lines) < _LONGEST:
+        code = frame.f_code
+        lines.append(
+            f'  File "{code.co_filename}", line {frame.f_lineno} in {code.co_name}'
+        )
+        frame = frame.f_back
+    return "\n".join([*lines, ""]).encode("ascii", "backslashreplace")
 
 
 def _identity_of(descriptor: int) -> tuple[int, int] | None:
