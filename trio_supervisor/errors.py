@@ -67,13 +67,13 @@ class AlreadyServingError(SupervisorError):
 
 
 class RestartLimitError(SupervisorError):
-    """A worker ended more than ``intensity`` times within ``period`` seconds."""
+    """A worker exited more than ``intensity`` times within ``period`` seconds."""
 
     exit_code = 13
 
 
 class SignificantServiceError(SupervisorError):
-    """A significant service ended as it should not, and the application with it."""
+    """A significant service failed, which shut the application down."""
 
     exit_code = 15
 
@@ -85,39 +85,42 @@ class ListenError(SupervisorError):
 
 
 class ReloadError(SupervisorError):
-    """A reload came to nothing, and all is as it was; the message says why."""
+    """A reload failed; the previous generation keeps running.
+
+    The message says why.
+    """
 
 
 class PlatformError(SupervisorError):
-    """This process or this system cannot supervise: the message says why."""
+    """This process or system cannot run a controller; the message says why."""
 
     exit_code = 14
 
 
 class ProtocolError(SupervisorError):
-    """The wire protocol was violated. Never raised itself: see its children."""
+    """The wire protocol was violated. Never raised itself: see its subclasses."""
 
 
 class LocalProtocolError(ProtocolError):
-    """This side asked for something the protocol forbids: a bug here."""
+    """This side tried to send what the protocol forbids: a bug here."""
 
 
 class RemoteProtocolError(ProtocolError):
-    """The peer sent something the protocol forbids. The connection is dead."""
+    """The peer sent what the protocol forbids. The connection is closed."""
 
 
 class LimitExceededError(RemoteProtocolError):
-    """The peer went past a limit of the protocol: length, depth, calls, bytes, time."""
+    """The peer exceeded a limit of the protocol: length, depth, calls, bytes, time."""
 
 
 class NoSupervisorError(SupervisorError):
-    """Nobody accepts connections at the socket."""
+    """No process accepts connections at the socket."""
 
     exit_code = 3
 
 
 class ConnectionLostError(SupervisorError):
-    """The connection ended before the answer came: the outcome is unknown."""
+    """The connection was lost before the answer; the outcome is unknown."""
 
 
 class CallFailedError(SupervisorError):
@@ -125,7 +128,7 @@ class CallFailedError(SupervisorError):
 
     Attributes:
         error_class: The name of the error on the wire, as ``NoSuchWorker``.
-        message: What the peer said.
+        message: The peer's message.
     """
 
     def __init__(self, error_class: str, message: str) -> None:
@@ -140,17 +143,17 @@ class CallFailedError(SupervisorError):
 
 
 class DeadlineExceededError(SupervisorError):
-    """The answer did not come in time."""
+    """There was no answer before the deadline."""
 
     exit_code = 4
 
 
 class BadRequestError(SupervisorError):
-    """A call whose arguments do not fit; the message names the field."""
+    """The arguments of a call are invalid; the message names the field."""
 
 
 class UnknownOperationError(SupervisorError):
-    """Nobody here answers the operation of that name."""
+    """There is no operation of that name."""
 
 
 class NoSuchWorkerError(SupervisorError):
@@ -158,7 +161,7 @@ class NoSuchWorkerError(SupervisorError):
 
 
 class NotConnectedError(SupervisorError):
-    """The worker exists and has no connection to the supervisor at the moment."""
+    """The worker has no connection to the supervisor at the moment."""
 
 
 class NotPermittedError(SupervisorError):
@@ -166,19 +169,19 @@ class NotPermittedError(SupervisorError):
 
 
 class SignalNotPermittedError(SupervisorError):
-    """A process could not be ended: it belongs to another user, and goes on."""
+    """A process could not be stopped: it runs as another user, and keeps running."""
 
 
 class UnavailableError(SupervisorError):
-    """What is needed to answer is not there yet, or not any more: try again."""
+    """What is needed for an answer is not available at the moment; try again."""
 
 
 class OperationFailedError(SupervisorError):
-    """The operation raised something that is not of this package."""
+    """The operation raised an exception that this package does not define."""
 
 
 class BusyError(SupervisorError):
-    """Another one is under way that this one would disturb: wait for it to end."""
+    """A call in progress does not permit this one; try again when it has finished."""
 
 
 class LowMemoryError(SupervisorError):
@@ -186,12 +189,12 @@ class LowMemoryError(SupervisorError):
 
 
 class ExhaustedError(SupervisorError):
-    """A worker cannot be looked at: it is out of descriptors, memory or processes."""
+    """A worker cannot be inspected: it is out of descriptors, memory or processes."""
 
 
 class SnapshotError(SupervisorError):
-    """The forked snapshot could not be made, or did not come to its end."""
+    """The forked snapshot could not be made, or did not finish."""
 
 
 class HeapFileError(SupervisorError):
-    """A heap dump cannot be written, or read: the message says where and why."""
+    """A heap dump cannot be written or read; the message names the file and why."""

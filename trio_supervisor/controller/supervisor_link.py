@@ -122,8 +122,9 @@ class SupervisorLink:
         self._roster = Roster(self._record_of)
 
     def tell(self, child: Child) -> None:
-        """Have the supervisor told of *child*: at once of where it has come to rest,
-        and of what it goes through together with what comes next.
+        """Report *child* to the supervisor.
+
+        A state at rest is reported immediately, one in passing with the next change.
         """
         if not self._owner.knows(child):
             return  # the last words of one that was told to be gone

@@ -175,7 +175,7 @@ class Verbs:
                 raise UnavailableError(f"{name}: expected 0 to {MAX_COUNT} workers")
 
     def _is_still(self, counts: Mapping[str, int]) -> bool:
-        """Return whether nobody, nor a reload or shutdown, has changed *counts*."""
+        """Return whether no other call, reload or shutdown has changed *counts*."""
         units = self._members.generation.units
         return not self._shutdown.is_requested and all(
             name in units and len(units[name].children) == count

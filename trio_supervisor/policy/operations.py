@@ -226,7 +226,7 @@ class RunningOperation:
         self.join(self.operation.members)
 
     def join(self, members: Iterable[Member]) -> None:
-        """Take in *members*; those that it was done with have another turn."""
+        """Include *members*; those that had finished get another turn."""
         for member in members:
             if member not in self.before:
                 self.members.append(member)
@@ -248,7 +248,7 @@ class RunningOperation:
         self.begun[member] = until
 
     def finish(self, member: Member) -> None:
-        """Note that the operation is done with *member*."""
+        """Note that *member* has finished."""
         self.waiting.pop(member, None)
         self.begun.pop(member, None)
 
@@ -306,7 +306,7 @@ class Joined:
 
 @frozen(eq=False)
 class Finished:
-    """The operation is done with the worker."""
+    """The worker's part of the operation has finished."""
 
     running: RunningOperation
     member: Member

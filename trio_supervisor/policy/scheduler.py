@@ -123,7 +123,7 @@ def _next_stops(
     running: RunningOperation, operation: StopOperation
 ) -> Iterator[Action]:
     for member in running.begun:
-        if member.is_down or member.is_wanted:  # wanted: started again meanwhile
+        if member.is_down or member.is_wanted:  # wanted: another call has started it
             yield Finished(running, member)
             return
     name = _next_service(running, operation)
@@ -236,7 +236,7 @@ def _next_restarts(
     for member in running.waiting:
         incarnation, was_wanted = running.before[member]
         if member.is_retired or (was_wanted and not member.is_wanted):
-            yield Finished(running, member)  # stopped or removed meanwhile
+            yield Finished(running, member)  # another call has stopped or removed it
             return
         if member.incarnation > incarnation:
             yield AlreadyRestarted(running, member)
@@ -285,7 +285,7 @@ def _next_turns(
 
 
 def _present(running: RunningOperation) -> set[str]:
-    """Return the services of which a process still runs that is to be restarted."""
+    """Return the services with a running process that is to be restarted."""
     return {
         member.service
         for member in running.members

@@ -139,7 +139,7 @@ class Gatekeeper:
     def is_worker(self, origin: Ancestry | None) -> bool:
         """Return whether *origin* is a worker or its child, known to the kernel.
 
-        Such a process may connect whatever its user is; one that has exited already
+        Such a process may connect as any user; one that has exited already
         may have passed its connection to any other.
         """
         if origin is None or not origin.is_known:

@@ -18,7 +18,7 @@ _STATES_SHOWN: Final = 2 * 1024 * 1024
 
 @define(eq=False)
 class StatusRows:
-    """The status of all workers, of which unchanged parts are cached between calls.
+    """The status of all workers; unchanged parts are cached between calls.
 
     With a thousand workers, computing it takes longer than sending it.
     """

@@ -113,7 +113,7 @@ async def run_worker(
     """Run *target* as a worker for the length of the block, under trio or asyncio.
 
     Leaving the block stops it as a supervisor does: ``worker.stopping`` is set, and a
-    target that never looked at it is cancelled. What the target raises comes out of the
+    target that has never used it is cancelled. What the target raises comes out of the
     block. Example::
 
         async def test_service_reports_ready() -> None:

@@ -150,7 +150,7 @@ class Session:
         check_names(arguments)
         while (
             self._next_id in self._incoming
-        ):  # if the peer does not number its calls as it should
+        ):  # if the peer does not number its calls in order
             self._next_id += 2
         if self._next_id > MAX_ID:
             raise LocalProtocolError("no call ids are left; connect again")

@@ -57,7 +57,7 @@ class Outcome:
 
 @define(eq=False)
 class Fleet:
-    """All workers of all generations, and what is being done with them.
+    """All workers of all generations, and the operations in progress.
 
     Implements `child_spec.Permission` for them.
     """
@@ -185,7 +185,7 @@ class Fleet:
         cause: Cause,
         needs: Needs,
     ) -> None:
-        """Begin `restart`; nobody is told how it ends."""
+        """Begin `restart`; its result is not reported."""
         if any(map(self._lost_code, children)):
             return  # they keep running; why has been logged
         self.begin(self._restart_of(children, home, reason, cause, needs, None))
@@ -209,7 +209,7 @@ class Fleet:
         return outcome.stopped
 
     def begin(self, operation: Operation) -> None:
-        """Begin *operation*; nobody is told how it ends."""
+        """Begin *operation*; its result is not reported."""
         self._begin(RunningOperation(operation))
 
     def close(self) -> None:

@@ -25,8 +25,8 @@ from trio_supervisor.wire.json_tree import Object
 Ask: TypeAlias = Callable[[str, Object], Awaitable[Object]]
 """Calls the supervisor."""
 
-# Answered by a thread beside the target, whatever that does: who is slower than this is
-# stopped, or has no processor [s].
+# Answered by a thread beside the target, even while that is blocked: a worker that is
+# slower is stopped, or has no processor [s].
 _PATIENCE: Final = 5.0
 _RETRY: Final = 0.1
 """[s]"""

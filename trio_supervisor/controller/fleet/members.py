@@ -194,7 +194,7 @@ class Members:
     async def wait_forgotten(self, children: Collection[Child]) -> None:
         """Wait until *children*, which were retired, have been removed from `status`.
 
-        A client that is then told of their exit no longer finds them in `status`.
+        A client that then learns of their exit no longer finds them in `status`.
         """
         while any(child in self.leaving for child in children):
             await self.readiness.wait_news()

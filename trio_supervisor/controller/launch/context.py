@@ -29,15 +29,15 @@ from trio_supervisor.process.spawn.environment import (
 
 @frozen(kw_only=True)
 class LaunchContext:
-    """Made once, and handed to whatever starts a child."""
+    """Made once, and passed to everything that starts a child."""
 
     socket_path: str
     listener: socket.socket
     directory: str
     """Ours alone, for what needs a file; it may be removed while we run."""
     base: str | None = None
-    """What relative paths start from, whatever becomes of that directory; None: it was
-    removed before we began."""
+    """Directory that relative paths start from, even if it is removed later; None: it
+    was removed before we began."""
     lifeline: int
     marker: str
     log_format: str

@@ -71,7 +71,7 @@ class GuardianClient:
         self._write_line(f"+ {group} {int(plan.signal)} {plan.timeout}\n")
 
     def forget(self, group: int) -> None:
-        """Stop watching *group*, of which no process is left."""
+        """Stop watching *group*, which has no process any more."""
         self._groups.pop(group, None)
         self._outputs_unsent[group] = None
         self._write_line(f"- {group}\n")

@@ -75,7 +75,7 @@ class ListenAddress(Protocol):
 
 
 def declared_address(listen: ListenAddress) -> str:
-    """Return *listen* as text, as it was declared."""
+    """Return the declaration of *listen* as text."""
     if listen.kind == "unix":
         return f"unix:{listen.path}"
     return _host_port(listen.host, listen.port)
