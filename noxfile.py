@@ -59,7 +59,10 @@ def alone(session: nox.Session) -> None:
 def hunt(session: nox.Session) -> None:
     """Try random examples of every property until one fails."""
     session.install("-e.", *_group("tests"))
-    properties = session.posargs or ["tests/controller/test_controller_properties.py"]
+    properties = session.posargs or [
+        "tests/controller/test_controller_properties.py",
+        "tests/policy/test_scheduler_histories.py",
+    ]
     while True:
         session.run(
             *("python", "-m", "pytest", "-q", "-n0", *properties),

@@ -6,6 +6,7 @@ prints replays it.
 
 from __future__ import annotations
 
+import os
 from typing import Any
 
 from hypothesis import note, settings
@@ -187,5 +188,7 @@ def _possible(member: FakeMember) -> list[str]:
 
 TestSchedulerHistory = SchedulerHistory.TestCase
 TestSchedulerHistory.settings = settings(
-    settings.default, max_examples=300, stateful_step_count=40
+    settings.default,
+    max_examples=1500 if os.environ.get("HYPOTHESIS_PROFILE") == "hunt" else 300,
+    stateful_step_count=40,
 )
