@@ -11,7 +11,7 @@ import sys
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -19,8 +19,9 @@ import pytest
 
 from tests.kits.serving import PATIENCE, short_directory
 from tests.kits.worker import make_boot
-from trio_supervisor.worker.agent import FORCE_AFTER, Agent
+from trio_supervisor.worker.agent import Agent
 from trio_supervisor.worker.diagnostics import WorkerDiagnostics
+from trio_supervisor.worker.duties import FORCE_AFTER
 from trio_supervisor.worker.handlers import Handlers
 from trio_supervisor.worker.operations import Operations
 
@@ -49,6 +50,10 @@ class Supervisor:
         with connection, connection.makefile("rwb", buffering=0) as file:
             yield Talk(file)
 
+    def shrink(self) -> None:
+        """Have a backlog that is soon full."""
+        self._listener.listen(0)
+
     def close(self) -> None:
         """Listen no more."""
         self._listener.close()
@@ -65,9 +70,18 @@ class Talk:
         found: dict[str, Any] = json.loads(self._file.readline())
         return found
 
+    def read(self) -> bytes:
+        """Return the next line; empty: the agent has closed the connection."""
+        line: bytes = self._file.readline()
+        return line
+
     def say(self, **fields: object) -> None:
         """Send a line."""
-        self._file.write(json.dumps(fields).encode() + b"\n")
+        self.write(json.dumps(fields).encode() + b"\n")
+
+    def write(self, data: bytes) -> None:
+        """Send *data*."""
+        self._file.write(data)
 
     def ask(self, **fields: object) -> dict[str, Any]:
         """Send a line and return the next one."""
@@ -104,7 +118,7 @@ class Running:
             lambda: self.state,
             self.stops.put,
             Operations(looking, Handlers(), lambda: None).dispatch,
-            looking.watch,
+            looking.look,
         )
 
 
@@ -179,6 +193,62 @@ def test_agent_retries_after_refusal(directory: Path, supervisor: Supervisor) ->
         talk.say(id=id_, finished=True, failed=True, error=error)
         with supervisor.accept() as second:
             second.welcome()
+
+
+def test_it_answers_on_each_connection_in_turn(
+    directory: Path, supervisor: Supervisor
+) -> None:
+    """The loop that answers ends with the connection; the next call starts another."""
+    with running(directory):
+        for _ in range(3):
+            with supervisor.accept() as talk:
+                talk.welcome()
+                assert talk.ask(id=3, do="ping") == {"id": 3, "finished": True}
+                assert talk.ask(id=5, do="ping") == {"id": 5, "finished": True}
+
+
+def test_it_answers_a_supervisor_that_calls_before_it_welcomes(
+    directory: Path, supervisor: Supervisor
+) -> None:
+    with running(directory):
+        with supervisor.accept() as talk:
+            talk.hear()
+            talk.say(id=3, do="ping")
+            assert talk.read() == b""  # it connects again, with an event loop
+        with supervisor.accept() as talk:
+            register = talk.hear()
+            assert talk.ask(id=3, do="ping") == {"id": 3, "finished": True}
+            talk.say(id=register["id"], finished=True, connection_id="x")
+            assert talk.ask(id=5, do="ping") == {"id": 5, "finished": True}
+
+
+def test_call_in_the_same_packet_as_the_welcome_is_answered(
+    directory: Path, supervisor: Supervisor
+) -> None:
+    with running(directory), supervisor.accept() as talk:
+        id_ = talk.hear()["id"]
+        lines = {"id": id_, "finished": True}, {"id": 3, "do": "ping"}
+        talk.write("".join(json.dumps(line) + "\n" for line in lines).encode())
+        assert talk.hear() == {"id": 3, "finished": True}
+
+
+def test_stop_request_is_heeded_in_the_queue_of_a_busy_supervisor(
+    directory: Path, supervisor: Supervisor
+) -> None:
+    """The backlog is full, so connect(2) waits."""
+    path = str(directory / "supervisor.ipc")
+    supervisor.shrink()
+    with ExitStack() as stack:
+        for _ in range(100):
+            queued = stack.enter_context(socket.socket(socket.AF_UNIX))
+            queued.setblocking(False)
+            try:
+                queued.connect(path)
+            except BlockingIOError:
+                break
+        worker = stack.enter_context(running(directory))
+        worker.agent.request_stop()
+        assert worker.stops.get(timeout=PATIENCE) is False
 
 
 def test_it_answers_while_the_main_thread_is_busy(

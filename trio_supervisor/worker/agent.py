@@ -1,7 +1,9 @@
-"""Run the agent: a thread with its own trio loop, beside the worker's target.
+"""Run the agent: a thread beside the worker's target.
 
 The agent stays connected to the supervisor, answers calls while the main thread is busy
-or blocked, and stops the worker on a signal or when the controller has exited.
+or blocked, and stops the worker on a signal or when the controller has exited. Until
+the supervisor calls, it only waits; the event loop that answers is started by the first
+call on a connection, and ends with the connection.
 """
 
 from __future__ import annotations
@@ -12,21 +14,21 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import Awaitable, Callable, Mapping
-from contextlib import suppress
+from collections.abc import Callable, Mapping
 from typing import Any, Final
 
 import trio
 from attrs import define, field
 
-from trio_supervisor.link.peer import Dispatch
+from trio_supervisor.link.peer import Dispatch, open_peer
 from trio_supervisor.process.spawn.boot import WorkerBoot
+from trio_supervisor.worker.duties import Duties
+from trio_supervisor.worker.refusals import Refusals
 from trio_supervisor.worker.registration import Registration
+from trio_supervisor.worker.standby import Established, NeedsLoopError, StandBy
 
 logger = logging.getLogger(__name__)
 
-FORCE_AFTER: Final = 0.8
-"""Part of ``stop_timeout`` after which a target that has not returned is cancelled."""
 # Python's own; an application that has set another one keeps it.
 _DEFAULT_SWITCH_INTERVAL: Final = 0.005
 
@@ -39,9 +41,10 @@ class Agent:
         lifeline: Descriptor that reads end-of-file when the controller has exited.
         read_state: Returns the state to register with.
         on_stop: Called in the agent's thread with False when the worker should stop,
-            and with True if it still runs after `FORCE_AFTER` of ``stop_timeout``.
+            and with True if it still runs after `duties.FORCE_AFTER` of
+            ``stop_timeout``.
         dispatch: Answers calls, in the agent's loop.
-        beside: Runs in the agent's loop as well.
+        look: Samples the main loop; returns after how long to do so again [s].
     """
 
     _boot: WorkerBoot
@@ -49,18 +52,15 @@ class Agent:
     _read_state: Callable[[], Mapping[str, Any]]
     _on_stop: Callable[[bool], None]
     _dispatch: Dispatch
-    _beside: Callable[[], Awaitable[None]]
+    _look: Callable[[], float]
+    _duties: Duties = field(init=False)
     _thread: threading.Thread | None = field(default=None, init=False)
-    _token: trio.lowlevel.TrioToken | None = field(default=None, init=False)
-    _scope: trio.CancelScope = field(factory=trio.CancelScope, init=False)
-    _has_started: threading.Event = field(factory=threading.Event, init=False)
-    _wake_read: int = field(init=False)
-    _wake_write: int = field(init=False)
 
     def __attrs_post_init__(self) -> None:
-        # Created before the thread starts: no signal in between is lost.
-        self._wake_read, self._wake_write = os.pipe()
-        os.set_blocking(self._wake_write, False)
+        boot = self._boot
+        self._duties = Duties(
+            boot.name, boot.stop_timeout, self._lifeline, self._on_stop, self._look
+        )
 
     def start(self) -> None:
         """Start the thread, and return without waiting for it."""
@@ -71,22 +71,18 @@ class Agent:
 
     def request_stop(self) -> None:
         """Stop the worker. Safe in signal handlers: only writes to a pipe."""
-        with suppress(OSError):  # the pipe is full, or closed
-            os.write(self._wake_write, b"\0")
+        self._duties.request_stop()
 
     def stop(self) -> None:
         """Stop the thread; wait for it up to 2 s."""
         assert self._thread is not None
-        self._has_started.wait()
-        if self._token is not None:
-            with suppress(trio.RunFinishedError):
-                self._token.run_sync_soon(self._scope.cancel)
+        self._duties.end()
         # Nothing that the agent does takes long. If it is blocked anyway, the process
         # exits without it: it is a daemon thread.
         self._thread.join(2.0)
 
     def _run(self) -> None:
-        # Starting its loop takes 3 ms, by which the worker's own code would be delayed.
+        # Starting delays the worker's own code.
         time.sleep(self._boot.head_start)
         # Signals are handled in the main thread.
         signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())
@@ -97,26 +93,54 @@ class Agent:
             # main thread is not interrupted while it starts.
             sys.setswitchinterval(self._boot.switch_interval)
         try:
-            trio.run(self._main)
+            self._answer_calls()
         except BaseException:
             logger.exception(
                 "%s: the agent failed; the worker continues without it", self._boot.name
             )
         finally:
-            self._has_started.set()
+            self._duties.close()
 
-    async def _main(self) -> None:
-        self._token = trio.lowlevel.current_trio_token()
-        self._has_started.set()
-        with self._scope:
-            async with trio.open_nursery() as nursery:
-                nursery.start_soon(self._watch_signals)
-                nursery.start_soon(self._watch_lifeline)
-                nursery.start_soon(self._beside)
+    def _answer_calls(self) -> None:
+        boot, duties = self._boot, self._duties
+        standby = StandBy(boot.socket_path, self._state, Refusals(boot.name), duties)
+        while not duties.is_over:
+            try:
+                if (established := standby.wait_call()) is not None:
+                    trio.run(self._serve, established)
+            except NeedsLoopError:
+                trio.run(self._serve, None)
+
+    async def _serve(self, established: Established | None) -> None:
+        """Answer calls until the connection ends, or the agent should."""
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(self._attend, nursery.cancel_scope)
+            if established is None:
+                boot = self._boot
                 registration = Registration(
-                    self._boot.socket_path, self._boot.name, self._state, self._dispatch
+                    boot.socket_path, boot.name, self._state, self._dispatch
                 )
                 await registration.run()
+            else:
+                stream = trio.SocketStream(
+                    trio.socket.from_stdlib_socket(established.socket)
+                )
+                session = established.session
+                async with open_peer(stream, session, self._dispatch) as peer:
+                    await peer.closed.wait()
+            nursery.cancel_scope.cancel()
+
+    async def _attend(self, scope: trio.CancelScope) -> None:
+        duties = self._duties
+        while not duties.is_over:
+            readable: set[int] = set()
+            left = duties.due_at - time.monotonic()
+            with trio.move_on_after(max(0.0, left)):
+                async with trio.open_nursery() as nursery:
+                    for each in duties.descriptors:
+                        nursery.start_soon(_wait_one, each, readable, nursery)
+            duties.attend(readable)
+        scope.cancel()
 
     def _state(self) -> dict[str, Any]:
         return {
@@ -128,19 +152,8 @@ class Agent:
             "incarnation": self._boot.incarnation,
         }
 
-    async def _watch_signals(self) -> None:
-        async with trio.lowlevel.FdStream(self._wake_read) as wake:
-            await wake.receive_some(64)
-            self._on_stop(False)
-            await trio.sleep(self._boot.stop_timeout * FORCE_AFTER)
-            self._on_stop(True)
-            await trio.sleep_forever()
 
-    async def _watch_lifeline(self) -> None:
-        await trio.lowlevel.wait_readable(self._lifeline)
-        logger.warning("%s: the controller has exited; stopping", self._boot.name)
-        self.request_stop()
-        await trio.sleep(self._boot.stop_timeout)
-        # In case the guardian, which does the same, was killed as well.
-        if os.getpgrp() == os.getpid():
-            os.killpg(os.getpgrp(), signal.SIGKILL)
+async def _wait_one(descriptor: int, found: set[int], nursery: trio.Nursery) -> None:
+    await trio.lowlevel.wait_readable(descriptor)
+    found.add(descriptor)
+    nursery.cancel_scope.cancel()

@@ -77,8 +77,13 @@ class WorkerDiagnostics:
         """Watch for stalls of the main loop until cancelled."""
         while True:
             await trio.sleep(SAMPLE_INTERVAL)
-            if self._stalls is not None:
-                self._stalls.look()
+            self.look()
+
+    def look(self) -> float:
+        """Watch for stalls of the main loop; return when to do so again [s]."""
+        if self._stalls is not None:
+            self._stalls.look()
+        return SAMPLE_INTERVAL
 
     @property
     def main(self) -> MainLoop:

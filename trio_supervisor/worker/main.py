@@ -40,6 +40,7 @@ from trio_supervisor.worker.runtimes import (
     SyncRuntime,
     do_nothing,
 )
+from trio_supervisor.worker.standby import rehearse
 
 logger = logging.getLogger(__name__)
 
@@ -85,7 +86,7 @@ def _run(boot: WorkerBoot, descriptors: Sequence[int], *, is_forked: bool) -> No
 def warm_up() -> None:
     """Rehearse what every worker does, in a spare child of the fork server."""
     gc.enable()
-    agent = threading.Thread(target=trio.run, args=(trio.lowlevel.checkpoint,))
+    agent = threading.Thread(target=rehearse)
     agent.start()
     trio.run(trio.lowlevel.checkpoint)
     if "anyio._backends._asyncio" in sys.modules:
@@ -116,7 +117,7 @@ class _Main:
             lambda: self._read_state(),
             self._stop,
             Operations(self._looking, self._handlers, self._runner).dispatch,
-            self._looking.watch,
+            self._look,
         )
 
     def run(self, *, is_forked: bool) -> None:
@@ -176,6 +177,11 @@ class _Main:
         assert self._runtime is not None
         self._agent.request_stop()
         self._runtime.handle_signal()
+
+    def _look(self) -> float:
+        if self._boot.backend == "sync":  # there is no loop to watch
+            return float("inf")
+        return self._looking.look()
 
     def _stop(self, is_forced: bool) -> None:
         self._is_stopped = True

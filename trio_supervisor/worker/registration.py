@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import logging
-import os
 import random
 from collections.abc import Callable, Mapping
 from typing import Any, Final, NoReturn
@@ -16,8 +14,7 @@ from trio_supervisor.link.connect import connect_unix
 from trio_supervisor.link.peer import Dispatch, open_peer
 from trio_supervisor.link.reconnect import ReconnectPlan, keep_connected
 from trio_supervisor.wire.session import Session
-
-logger = logging.getLogger(__name__)
+from trio_supervisor.worker.refusals import Refusals
 
 _REGISTER_TIMEOUT: Final = 10.0
 
@@ -43,7 +40,10 @@ class Registration:
     _read_state: Callable[[], Mapping[str, Any]]
     _dispatch: Dispatch
     _on_change: Callable[[str | None], None] = ignore
-    _has_warned: bool = field(default=False, init=False)
+    _refusals: Refusals = field(init=False)
+
+    def __attrs_post_init__(self) -> None:
+        self._refusals = Refusals(self._name)
 
     async def run(self) -> NoReturn:
         """Connect, register, answer calls and reconnect, until cancelled."""
@@ -58,18 +58,7 @@ class Registration:
         try:
             return await connect_unix(self._socket_path)
         except PermissionError as exc:  # after a setuid(), for example
-            if not self._has_warned:
-                self._has_warned = True
-                logger.warning(
-                    "%s is not registered: user %d cannot connect to %s (%s); declare "
-                    "the user of its service instead of changing it in the worker "
-                    "(user=%d); retrying",
-                    self._name,
-                    os.geteuid(),
-                    self._socket_path,
-                    exc.strerror,
-                    os.geteuid(),
-                )
+            self._refusals.not_permitted(self._socket_path, exc)
             raise
 
     async def _session(self, stream: trio.abc.Stream) -> bool:
@@ -85,11 +74,7 @@ class Registration:
                     f"no answer to register within {_REGISTER_TIMEOUT:g} s"
                 ) from None
             except SupervisorError as exc:
-                if not self._has_warned:
-                    self._has_warned = True
-                    logger.warning(
-                        "%s is not registered: %s; retrying", self._name, exc
-                    )
+                self._refusals.refused(exc)
                 raise
             self._on_change(str(answer.get("connection_id", "")))
             try:
