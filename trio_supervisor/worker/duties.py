@@ -70,6 +70,11 @@ class Duties:
         """Close the pipe's reading end, when no task waits for it any more."""
         os.close(self._wake_read)
 
+    def discard(self) -> None:
+        """Close both ends of the pipe, when this is not used any more."""
+        self.close()
+        os.close(self._wake_write)
+
     @property
     def descriptors(self) -> tuple[int, ...]:
         """What to wait for; if one is readable, call `attend`."""

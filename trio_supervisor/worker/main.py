@@ -2,23 +2,17 @@
 
 from __future__ import annotations
 
-import gc
 import io
 import logging
 import os
 import signal
 import socket
 import sys
-import threading
 import traceback
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from types import FrameType
 from typing import Any
-
-import anyio
-import anyio.lowlevel
-import trio
 
 from trio_supervisor._location import PREFIX
 from trio_supervisor.application import Application, Service
@@ -34,13 +28,13 @@ from trio_supervisor.worker.forked_children import end_forked_children_by
 from trio_supervisor.worker.handlers import Handlers
 from trio_supervisor.worker.instance import SyncWorker, Worker
 from trio_supervisor.worker.operations import Operations, Run
+from trio_supervisor.worker.rehearsal import rehearse
 from trio_supervisor.worker.runtimes import (
     AsyncRuntime,
     Runtime,
     SyncRuntime,
     do_nothing,
 )
-from trio_supervisor.worker.standby import rehearse
 
 logger = logging.getLogger(__name__)
 
@@ -84,14 +78,8 @@ def _run(boot: WorkerBoot, descriptors: Sequence[int], *, is_forked: bool) -> No
 
 
 def warm_up() -> None:
-    """Rehearse what every worker does, in a spare child of the fork server."""
-    gc.enable()
-    agent = threading.Thread(target=rehearse)
-    agent.start()
-    trio.run(trio.lowlevel.checkpoint)
-    if "anyio._backends._asyncio" in sys.modules:
-        anyio.run(anyio.lowlevel.checkpoint, backend="asyncio")
-    agent.join()
+    """Rehearse what every worker does; in the fork server and in preforked children."""
+    rehearse()
 
 
 class _Main:

@@ -15,6 +15,7 @@ import pickle
 import posix
 import signal
 import sys
+from collections.abc import Callable
 from contextlib import suppress
 from socket import send_fds, socket
 from typing import Final, NamedTuple, NoReturn
@@ -63,6 +64,12 @@ def _sort_free_memory() -> None:
     every child, that copied 320 pages, a fifth of all that it copies.
     """
     bytearray(100_000)
+
+
+def _rehearse(warm_up: Callable[[], None]) -> None:
+    """Run *warm_up*, which prepares memory that all children share."""
+    with suppress(Exception):  # what the import has patched will fail in the workers
+        warm_up()
 
 
 class _Import(NamedTuple):
@@ -220,10 +227,11 @@ def _serve(
         _send_declaration(control, done.answer)
     if plan.is_early:
         forget_parent()  # from here on, end-of-file of the control socket is noticed
-    gc.freeze()
-    _sort_free_memory()
     control.setblocking(True)
     warm_up = import_entry(plan.warm_up)
+    _rehearse(warm_up)
+    gc.freeze()
+    _sort_free_memory()
     server = ForkServer(control, warm_up, done.import_state, plan.title)
     try:
         try:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import importlib
 import itertools
 import os
@@ -96,6 +97,7 @@ def wait_for_request(
     import_state.effects.end_on_terminate()
     with inbox:
         try:
+            gc.enable()
             warm_up()
         except BaseException:
             traceback.print_exc()
