@@ -7,6 +7,7 @@ and a preforked child has copied the pages that it is going to write to.
 
 from __future__ import annotations
 
+import logging
 import signal
 import socket
 import sys
@@ -34,7 +35,7 @@ def rehearse() -> None:
 
     It leaves no thread, event loop, descriptor or signal handler behind.
     """
-    with _without_signals(), _open_notifier() as notifier:
+    with _without_signals(), _without_log(), _open_notifier() as notifier:
         _run_sync(_boot("sync"), notifier)
         _run_async(_boot("trio"), notifier)
         if _ASYNCIO in sys.modules:
@@ -98,6 +99,17 @@ def _open_notifier() -> Iterator[Notifier]:
     ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_DGRAM)
     with theirs, Notifier(None, ours) as notifier:
         yield notifier
+
+
+@contextmanager
+def _without_log() -> Iterator[None]:
+    """Drop log records, such as those of asyncio at level DEBUG."""
+    before = logging.root.manager.disable
+    logging.disable()
+    try:
+        yield
+    finally:
+        logging.disable(before)
 
 
 @contextmanager
