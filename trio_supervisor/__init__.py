@@ -54,6 +54,7 @@ EXPORTS: Final[Mapping[str, tuple[str, ...]]] = {
     "link.client": ("Client", "open_client"),
     "link.entries": ("Entries",),
     "link.foreign_server": ("ForeignServerError",),
+    "policy.metrics": ("Counter", "Gauge", "Histogram", "Metrics"),
     "policy.reload": ("ReloadPlan",),
     "policy.restart": ("Backoff", "RestartPolicy"),
     "process.spawn.load": ("load_application",),

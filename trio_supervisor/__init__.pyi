@@ -48,6 +48,10 @@ from trio_supervisor.link.client import Client as Client
 from trio_supervisor.link.client import open_client as open_client
 from trio_supervisor.link.entries import Entries as Entries
 from trio_supervisor.link.foreign_server import ForeignServerError as ForeignServerError
+from trio_supervisor.policy.metrics import Counter as Counter
+from trio_supervisor.policy.metrics import Gauge as Gauge
+from trio_supervisor.policy.metrics import Histogram as Histogram
+from trio_supervisor.policy.metrics import Metrics as Metrics
 from trio_supervisor.policy.reload import ReloadPlan as ReloadPlan
 from trio_supervisor.policy.restart import Backoff as Backoff
 from trio_supervisor.policy.restart import RestartPolicy as RestartPolicy
@@ -81,19 +85,23 @@ __all__ = [
     "Command",
     "ConnectionLostError",
     "Controller",
+    "Counter",
     "DeadlineExceededError",
     "Entries",
     "ExhaustedError",
     "ForeignServerError",
+    "Gauge",
     "Group",
     "HealthReport",
     "HeapFileError",
+    "Histogram",
     "LimitExceededError",
     "Listen",
     "ListenError",
     "LocalProtocolError",
     "LowMemoryError",
     "MemoryMonitor",
+    "Metrics",
     "Monitor",
     "MonitoredWorker",
     "NoSuchWorkerError",

@@ -19,6 +19,7 @@ from trio_supervisor.application import (
     facts_of,
 )
 from trio_supervisor.application.facts import application_facts
+from trio_supervisor.policy.metrics import Gauge, Metrics
 from trio_supervisor.policy.reload import plan_reload
 from trio_supervisor.policy.restart import Backoff
 
@@ -98,6 +99,10 @@ CHANGES: dict[str, tuple[Any, str]] = {
     "log_file": ("a.log", "log_file None -> a.log"),
     "start_method": ("exec", "start_method fork_server -> exec"),
     "switch_interval": (None, "switch_interval 0.0001 -> None"),
+    "metrics": (
+        Metrics(n=Gauge()),
+        "metrics None -> Metrics(n=Gauge(help='', labels={}))",
+    ),
 }
 
 

@@ -44,6 +44,10 @@ class Source:
         """Return the result that was set."""
         return kind not in self.failing, self.details
 
+    async def metrics(self, *, per_worker: bool, openmetrics: bool) -> str:
+        """Return what was requested."""
+        return f"{per_worker=} {openmetrics=}\n"
+
 
 class Broken:
     """A health source that raises."""
@@ -51,6 +55,10 @@ class Broken:
     def report(self, kind: HealthKind) -> tuple[bool, Mapping[str, object]]:
         """Raise."""
         raise KeyError(kind)
+
+    async def metrics(self, *, per_worker: bool, openmetrics: bool) -> str:
+        """Raise."""
+        raise KeyError
 
 
 @asynccontextmanager

@@ -15,6 +15,7 @@ from typing import Any, Final, TypeGuard
 
 from trio_supervisor.application.nearest import did_you_mean
 from trio_supervisor.errors import SpecError
+from trio_supervisor.policy.metrics import Metrics
 from trio_supervisor.policy.order import CONDITIONS, Condition
 from trio_supervisor.policy.restart import Backoff, RestartPolicy
 from trio_supervisor.policy.secrets import hide_text
@@ -358,3 +359,11 @@ def shown(value: object) -> str:
         return f"{hide_text(repr(value)):.80}"
     except Exception:  # any __repr__ may raise; so does an integer of 5,000 digits
         return f"a value of type {type(value).__name__}"
+
+
+def metrics(value: Metrics | None, field: str = "") -> Metrics | None:
+    """Return *value* if it declares metrics, or is None."""
+    if value is None or isinstance(value, Metrics):
+        return value
+    problem = f"expected Metrics(NAME=Counter(), …) or None, got {shown(value)}"
+    raise SpecError(field, problem)

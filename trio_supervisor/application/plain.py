@@ -24,9 +24,14 @@ from trio_supervisor.application.facts import target_text
 from trio_supervisor.application.fields import options_of
 from trio_supervisor.application.group import Group
 from trio_supervisor.application.listen import Listen
+from trio_supervisor.application.metric_tables import (
+    metrics_from_tables,
+    metrics_to_tables,
+)
 from trio_supervisor.application.probe import Probe
 from trio_supervisor.application.service import Service
 from trio_supervisor.errors import SpecError
+from trio_supervisor.policy.metrics import Metrics
 from trio_supervisor.policy.restart import Backoff
 
 Plain: TypeAlias = dict[str, Any]
@@ -97,6 +102,8 @@ def _value(value: Any) -> Any:
             return _probe_to_plain(value)
         case Backoff():
             return attrs.asdict(value)
+        case Metrics():
+            return metrics_to_tables(value)
         case Mapping():
             return {str(key): _value(item) for key, item in value.items()}
         case frozenset() | set():
@@ -156,6 +163,7 @@ def _child(field: str, value: Any, depth: int) -> Service | Command | Group:
     for name in ("startup", "readiness", "liveness"):
         _revive(field, fields, name, _probe)
     if kind == "service":
+        _revive(field, fields, "metrics", lambda at, it: metrics_from_tables(it, at))
         text = fields.get("target")
         if not isinstance(text, str):
             problem = f"expected a name, got {checks.shown(text)}"

@@ -12,6 +12,7 @@ from trio_supervisor.application.fields import checked_later, documented, option
 from trio_supervisor.application.process_options import ProcessOptions
 from trio_supervisor.application.target import check_target
 from trio_supervisor.application.templates import check_templates
+from trio_supervisor.policy.metrics import Metrics
 
 Backend: TypeAlias = Literal["trio", "asyncio", "sync"]
 StartMethod: TypeAlias = Literal["fork_server", "exec"]
@@ -86,6 +87,16 @@ class Service(ProcessOptions):
             "Argument of `sys.setswitchinterval` in the worker. The default lets "
             "diagnostics run beside a busy event loop. `None` leaves Python's default.",
             unit="s",
+        ),
+    )
+
+    metrics: Metrics | None = field(
+        default=None,
+        kw_only=True,
+        converter=checks.metrics,
+        metadata=option(
+            "Metrics that its workers count, by name, such as "
+            "`Metrics(requests_total=Counter())`; see [Metrics](../metrics.md).",
         ),
     )
 

@@ -277,13 +277,18 @@ async def _serve_health(controller: Controller, listener: trio.SocketListener) -
 
 @frozen
 class _ControllerHealth:
-    """The health of a controller, for the health endpoints."""
+    """The health and metrics of a controller, for the HTTP endpoints."""
 
     _controller: Controller
 
     def report(self, kind: str) -> tuple[bool, dict[str, object]]:
         health = self._controller.health(kind)
         return health.is_ok, health.details
+
+    async def metrics(self, *, per_worker: bool, openmetrics: bool) -> str:
+        return await self._controller.metrics(
+            per_worker=per_worker, openmetrics=openmetrics
+        )
 
 
 async def _watch(controller: Controller, source: str, began: int) -> None:

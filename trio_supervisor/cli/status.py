@@ -68,6 +68,19 @@ def run_probe(arguments: Namespace) -> None:
         sys.exit(1)
 
 
+def run_metrics(arguments: Namespace) -> None:
+    """Show metrics."""
+    path = socket_path(arguments.socket)
+    fields = {"per_worker": arguments.per_worker}
+    with SupervisorConnection(path, Deadline(arguments.timeout)) as connection:
+        report = connection.ask("metrics", fields)
+    if arguments.json:
+        print_json(report)
+    else:
+        for line in report["data"].splitlines():
+            print_line(line)
+
+
 def run_status(arguments: Namespace) -> None:
     """Show supervisor, controller, workers and monitors."""
     deadline = Deadline(arguments.timeout)

@@ -11,6 +11,7 @@ from typing import Any, Final
 
 from trio_supervisor.application import Listen, Probe, checks
 from trio_supervisor.application.fields import OptionField, check_of, limits_of
+from trio_supervisor.application.metric_tables import metrics_from_tables
 from trio_supervisor.application.nearest import did_you_mean
 from trio_supervisor.errors import SpecError
 from trio_supervisor.policy.restart import Backoff
@@ -44,6 +45,8 @@ def option_value(option: OptionField, value: Any, directory: str) -> Any:
         value = _probe(value, name)
     elif name == "backoff":
         value = _made(Backoff, value, name)
+    elif name == "metrics":
+        value = metrics_from_tables(value)
     elif name == "pre_stop":
         value = words_of(value, name)
     check = check_of(option)

@@ -10,6 +10,7 @@ from attrs import frozen
 
 from trio_supervisor.controller import events
 from trio_supervisor.controller.core import ControllerCore
+from trio_supervisor.controller.metrics import metrics_text
 from trio_supervisor.controller.supervisor_link import record_of
 from trio_supervisor.errors import (
     NoSuchWorkerError,
@@ -28,6 +29,8 @@ from trio_supervisor.wire.controller_messages import (
     HealthReport,
     Inspect,
     Logs,
+    MetricsReport,
+    ReadMetrics,
     Reload,
     ReloadReport,
     ReportDenial,
@@ -92,6 +95,10 @@ class PassedOnCalls:
     def inspect(self, operation: Inspect, call: IncomingCall) -> Answer:
         return _inspect(self._core, operation.name, operation.process_id)
 
+    @answers(ReadMetrics)
+    def metrics(self, operation: ReadMetrics, call: IncomingCall) -> Answer:
+        return _metrics(self._core, operation)
+
     @answers(ReportDenial)
     def report_denial(self, operation: ReportDenial, call: IncomingCall) -> Answer:
         self._core.on_event(
@@ -117,6 +124,13 @@ class PassedOnCalls:
     def shutdown(self, operation: Shutdown, call: IncomingCall) -> Answer:
         self._core.shutdown.request("shutdown requested by a client")
         return _until_stopped(self._core, call) if operation.wait else {}
+
+
+async def _metrics(core: ControllerCore, operation: ReadMetrics) -> Fields:
+    text = await metrics_text(
+        core, per_worker=operation.per_worker, is_open=operation.openmetrics
+    )
+    return to_fields(MetricsReport(data=text))
 
 
 async def _done(core: ControllerCore, work: Coroutine[Any, Any, None]) -> Fields:

@@ -10,6 +10,7 @@ from trio.lowlevel import enable_ki_protection
 from trio_supervisor._construction import NoPublicConstructor
 from trio_supervisor.application import Application
 from trio_supervisor.controller.core import ControllerCore
+from trio_supervisor.controller.metrics import metrics_text
 from trio_supervisor.controller.streams import open_events, open_logs
 from trio_supervisor.controller.supervisor_link import record_of
 from trio_supervisor.link.entries import Entries
@@ -215,6 +216,21 @@ class Controller(metaclass=NoPublicConstructor):
         """
         is_ok, details = self._core.readiness.health(kind)
         return HealthReport(is_ok=is_ok, details=details)
+
+    @enable_ki_protection
+    async def metrics(
+        self, *, per_worker: bool = False, openmetrics: bool = False
+    ) -> str:
+        """Return the metrics of services, workers and controller as text.
+
+        Args:
+            per_worker: Metrics that services declare are those of each worker's present
+                process, instead of totals of the service.
+            openmetrics: In the format OpenMetrics, instead of Prometheus' own.
+        """
+        return await metrics_text(
+            self._core, per_worker=per_worker, is_open=openmetrics
+        )
 
     @asynccontextmanager
     async def events(self, *, follow: bool = False) -> AsyncIterator[Entries]:

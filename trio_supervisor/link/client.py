@@ -24,6 +24,8 @@ from trio_supervisor.wire.controller_messages import (
     Health,
     HealthReport,
     Logs,
+    MetricsReport,
+    ReadMetrics,
     Reload,
     ReloadReport,
     Restart,
@@ -187,6 +189,19 @@ class Client(metaclass=NoPublicConstructor):
             kind: ``"startup"``, ``"readiness"`` or ``"liveness"``, as Kubernetes asks.
         """
         return parse_result(await self.call(Health(kind=kind)), HealthReport)
+
+    async def metrics(
+        self, *, per_worker: bool = False, openmetrics: bool = False
+    ) -> str:
+        """Return the metrics of services, workers and controller as text.
+
+        Args:
+            per_worker: Metrics that services declare are those of each worker's present
+                process, instead of totals of the service.
+            openmetrics: In the format OpenMetrics, instead of Prometheus' own.
+        """
+        call = ReadMetrics(per_worker=per_worker, openmetrics=openmetrics)
+        return parse_result(await self.call(call), MetricsReport).data
 
     def events(self, *, follow: bool = False) -> AbstractAsyncContextManager[Entries]:
         """Iterate over events: those that are kept, oldest first, then new ones.

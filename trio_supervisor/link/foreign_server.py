@@ -49,6 +49,7 @@ _REFUSALS: Final = {
     "scale": "it cannot change the number of workers",
     "abort_reload": "it cannot abort a reload",
     "health": "it does not report the health of the application",
+    "metrics": "it has no metrics",
     "events": "it does not record events",
     "logs": "it does not keep output",
 }

@@ -33,6 +33,7 @@ from trio_supervisor.application.fields import (
     limits_of,
     options_of,
 )
+from trio_supervisor.policy.metrics import Metrics
 from trio_supervisor.policy.restart import Backoff
 
 Schema: TypeAlias = dict[str, Any]
@@ -55,6 +56,31 @@ _SIMPLE: Final[Mapping[Any, Schema]] = {
     # Names: of a function, and of a class.
     Callable: {"type": "string", "pattern": ":"},
     MonitorLike: {"type": "string", "pattern": ":"},
+    Metrics: {
+        "type": "object",
+        "additionalProperties": {
+            "anyOf": [
+                {"enum": ["counter", "gauge", "histogram"]},
+                {
+                    "type": "object",
+                    "properties": {
+                        "type": {"enum": ["counter", "gauge", "histogram"]},
+                        "help": {"type": "string"},
+                        "labels": {
+                            "type": "object",
+                            "additionalProperties": {
+                                "type": "array",
+                                "items": {"type": "string"},
+                            },
+                        },
+                        "buckets": {"type": "array", "items": {"type": "number"}},
+                    },
+                    "required": ["type"],
+                    "additionalProperties": False,
+                },
+            ]
+        },
+    },
     # Which signals there are depends on the platform.
     signal.Signals: {"type": "string", "pattern": "^(SIG)?[A-Z0-9]+$"},
 }

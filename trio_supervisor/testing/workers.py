@@ -14,8 +14,9 @@ from typing import Any, Final, Generic, TypeVar
 import anyio
 import anyio.from_thread
 import anyio.to_thread
-from attrs import define, field
+from attrs import define, evolve, field
 
+from trio_supervisor.policy.metrics import Metrics
 from trio_supervisor.process.notify.sd_notify import Notifier
 from trio_supervisor.process.spawn.boot import WorkerBoot
 from trio_supervisor.process.spawn.code_source import Pickled
@@ -81,6 +82,11 @@ class RunningWorker(Generic[AnyWorker]):
             result = await result
         return to_result(name, result)["data"]
 
+    def metric(self, name: str, **labels: str) -> float:
+        """Return the number of a counter or gauge; of a histogram, how many it has."""
+        series: Any = getattr(self.worker.metrics, name)
+        return float((series.labels(**labels) if labels else series).value)
+
     def _hear(self, text: str) -> None:
         """Take in a notification, in the thread of the event loop."""
         for line in text.splitlines():
@@ -109,6 +115,7 @@ async def run_worker(
     sockets: Mapping[str, socket.socket] | None = None,
     incarnation: int = 1,
     generation: int = 1,
+    metrics: Metrics | None = None,
 ) -> AsyncIterator[RunningWorker[Worker]]:
     """Run *target* as a worker for the length of the block, under trio or asyncio.
 
@@ -129,8 +136,9 @@ async def run_worker(
         sockets: ``worker.sockets``, already bound and listening.
         incarnation: ``worker.incarnation``.
         generation: ``worker.generation``.
+        metrics: Those of the service; `RunningWorker.metric` returns their numbers.
     """
-    boot = _boot(name, state, incarnation, generation)
+    boot = evolve(_boot(name, state, incarnation, generation), metrics=metrics)
     recorder = _Recorder(None)
     worker = Worker._create(boot, recorder, sockets, Handlers())
     running = RunningWorker(worker)
@@ -171,13 +179,14 @@ async def run_sync_worker(
     sockets: Mapping[str, socket.socket] | None = None,
     incarnation: int = 1,
     generation: int = 1,
+    metrics: Metrics | None = None,
 ) -> AsyncIterator[RunningWorker[SyncWorker]]:
     """Run a blocking *target* in a thread for the length of the block.
 
     As `run_worker`, but a target that never looks at ``worker.stopping`` cannot be
     interrupted: the block waits for it.
     """
-    boot = _boot(name, state, incarnation, generation)
+    boot = evolve(_boot(name, state, incarnation, generation), metrics=metrics)
     recorder = _Recorder(None)
     worker = SyncWorker._create(boot, recorder, sockets, Handlers())
     running = RunningWorker(worker)

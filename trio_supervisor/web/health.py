@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import socket
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from http import HTTPStatus
 from typing import Final, Literal, Protocol
@@ -17,6 +17,7 @@ from attrs import frozen
 from trio_supervisor.application import Listen
 from trio_supervisor.errors import SpecError
 from trio_supervisor.policy.health_text import describe_health
+from trio_supervisor.policy.metrics_text import OPEN, PLAIN
 from trio_supervisor.process.sockets.sockets import open_sockets
 from trio_supervisor.tasks import interrupt_safe
 from trio_supervisor.web.http import HttpRequest, HttpResponse, plain, serve_http
@@ -30,6 +31,8 @@ PATHS: Final[Mapping[str, HealthKind]] = {
     "/readyz": "readiness",
     "/startupz": "startup",
 }
+METRICS: Final = "/metrics"
+"""Where Prometheus scrapes: with ``?per_worker`` of each worker."""
 _METHODS: Final = ("GET", "HEAD")
 # Workers that an answer lists: of a thousand, ten show what is wrong with the others.
 _MAX_LISTED: Final = 10
@@ -45,6 +48,10 @@ class HealthSource(Protocol):
         """
         ...
 
+    async def metrics(self, *, per_worker: bool, openmetrics: bool) -> str:
+        """Return all metrics as text."""
+        ...
+
 
 @frozen
 class _HealthHandler:
@@ -52,14 +59,16 @@ class _HealthHandler:
 
     source: HealthSource
 
-    def __call__(self, request: HttpRequest) -> HttpResponse:
-        if (kind := PATHS.get(request.path)) is None:
-            return plain(
-                HTTPStatus.NOT_FOUND, f"not found; the paths are {', '.join(PATHS)}"
-            )
+    def __call__(self, request: HttpRequest) -> HttpResponse | Awaitable[HttpResponse]:
+        kind = PATHS.get(request.path)
+        if kind is None and request.path != METRICS:
+            paths = ", ".join((*PATHS, METRICS))
+            return plain(HTTPStatus.NOT_FOUND, f"not found; the paths are {paths}")
         if request.method not in _METHODS:
             allowed = ", ".join(_METHODS)
             return plain(HTTPStatus.METHOD_NOT_ALLOWED, headers={"Allow": allowed})
+        if kind is None:
+            return self._metrics(request)
         is_ok, details = self.source.report(kind)
         status = HTTPStatus.OK if is_ok else HTTPStatus.SERVICE_UNAVAILABLE
         if "verbose" not in parse_qs(request.query, keep_blank_values=True):
@@ -69,6 +78,18 @@ class _HealthHandler:
         )
         return HttpResponse(
             status=status, body=body + b"\n", content_type="application/json"
+        )
+
+    async def _metrics(self, request: HttpRequest) -> HttpResponse:
+        query = parse_qs(request.query, keep_blank_values=True)
+        is_open = OPEN.partition(";")[0] in request.accept
+        text = await self.source.metrics(
+            per_worker="per_worker" in query, openmetrics=is_open
+        )
+        return HttpResponse(
+            status=HTTPStatus.OK,
+            body=text.encode(),
+            content_type=OPEN if is_open else PLAIN,
         )
 
 

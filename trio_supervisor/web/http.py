@@ -8,7 +8,7 @@ protocol.
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from email.utils import formatdate
 from http import HTTPStatus
 from typing import Final
@@ -42,6 +42,8 @@ class HttpRequest:
     method: str
     path: str
     query: str
+    accept: str = ""
+    """Formats that the client accepts."""
 
 
 @frozen(kw_only=True)
@@ -54,7 +56,7 @@ class HttpResponse:
     headers: Mapping[str, str] = field(factory=dict)
 
 
-HttpHandler = Callable[[HttpRequest], HttpResponse]
+HttpHandler = Callable[[HttpRequest], HttpResponse | Awaitable[HttpResponse]]
 """Returns a response without blocking; an exception is logged and leads to a 500."""
 
 
@@ -97,7 +99,7 @@ class _HttpServer:
                     if scope in self._connections:
                         self._connections.remove(scope)
                         self._connections.append(scope)
-                    await connection.send(request, self._respond(request))
+                    await connection.send(request, await self._respond(request))
             except trio.BrokenResourceError:
                 pass  # the client closed the connection
             finally:
@@ -105,11 +107,14 @@ class _HttpServer:
                     self._connections.remove(scope)
                 await trio.aclose_forcefully(stream)
 
-    def _respond(self, request: h11.Request) -> HttpResponse:
+    async def _respond(self, request: h11.Request) -> HttpResponse:
         if (parsed := _parse(request)) is None:
             return plain(HTTPStatus.BAD_REQUEST)
         try:
-            return self.handler(parsed)
+            response = self.handler(parsed)
+            if isinstance(response, HttpResponse):
+                return response
+            return await response
         except Exception:
             # A bug in a handler must not end the controller.
             logger.exception(
@@ -129,7 +134,13 @@ def _parse(request: h11.Request) -> HttpRequest | None:
             _, _, path, query, _ = urlsplit(target)  # absolute form, as sent to proxies
         except ValueError:
             return None
-    return HttpRequest(method=request.method.decode("ascii"), path=path, query=query)
+    accepted = [value for name, value in request.headers if name == b"accept"]
+    return HttpRequest(
+        method=request.method.decode("ascii"),
+        path=path,
+        query=query,
+        accept=b",".join(accepted).decode("latin-1"),
+    )
 
 
 def _check_framing(request: h11.Request, head: bytes) -> None:

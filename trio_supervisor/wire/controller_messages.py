@@ -44,6 +44,14 @@ class HealthReport:
     details: dict[str, Any] = field(factory=dict)
 
 
+@frozen(kw_only=True)
+class MetricsReport:
+    """The answer to `ReadMetrics`."""
+
+    data: str
+    """Prometheus' text format, or OpenMetrics."""
+
+
 # Calls of clients and workers.
 
 
@@ -103,6 +111,17 @@ class Health(Operation):
     """Return the health of the application as a whole."""
 
     kind: str = field(validator=in_(("startup", "readiness", "liveness")))
+
+
+@operation("metrics", answered_by=Side.CONTROLLER, result=MetricsReport, may="metrics")
+@frozen(kw_only=True)
+class ReadMetrics(Operation):
+    """Return the metrics of the services, their workers and the controller."""
+
+    per_worker: bool = False
+    """Those of each worker's present process, rather than totals of each service."""
+    openmetrics: bool = False
+    """In the format OpenMetrics, rather than Prometheus' own."""
 
 
 @operation("events", answered_by=Side.CONTROLLER, may="events", is_stream=True)

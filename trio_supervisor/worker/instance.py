@@ -12,9 +12,12 @@ import anyio
 from attrs import define, field
 
 from trio_supervisor._construction import NoPublicConstructor
+from trio_supervisor.policy.metrics import Metrics
 from trio_supervisor.process.notify.sd_notify import Notifier
+from trio_supervisor.process.shared_numbers import Numbers, local_numbers
 from trio_supervisor.process.spawn.boot import WorkerBoot
 from trio_supervisor.worker.handlers import Handlers
+from trio_supervisor.worker.metrics import WorkerMetrics
 
 # The controller reads its socket within milliseconds; it is full only in a flood.
 _RETRY: Final = 0.01
@@ -29,6 +32,7 @@ class _Instance(metaclass=NoPublicConstructor):
         notifier: Notifier,
         sockets: Mapping[str, socket.socket] | None = None,
         handlers: Handlers | None = None,
+        numbers: Numbers | None = None,
     ) -> None:
         self._handlers = handlers or Handlers()
         self._boot = boot
@@ -36,6 +40,9 @@ class _Instance(metaclass=NoPublicConstructor):
         self.sockets: Mapping[str, socket.socket] = dict(sockets or {})
         """The service's listening sockets, by name: bound, listening, and shared with
         all other workers of the service."""
+        declared = boot.metrics or Metrics()
+        self.metrics = WorkerMetrics(declared, numbers or local_numbers(declared.slots))
+        """The metrics that the service declares, as attributes: see `Metrics`."""
         self.state: dict[str, Any] = dict(boot.state)
         """The application's state, sent whenever this worker registers. JSON values."""
 
@@ -116,8 +123,9 @@ class Worker(_Instance):
         notifier: Notifier,
         sockets: Mapping[str, socket.socket] | None = None,
         handlers: Handlers | None = None,
+        numbers: Numbers | None = None,
     ) -> None:
-        super().__init__(boot, notifier, sockets, handlers)
+        super().__init__(boot, notifier, sockets, handlers, numbers)
         self._stopping = Stopping()
 
     @property
@@ -211,8 +219,9 @@ class SyncWorker(_Instance):
         notifier: Notifier,
         sockets: Mapping[str, socket.socket] | None = None,
         handlers: Handlers | None = None,
+        numbers: Numbers | None = None,
     ) -> None:
-        super().__init__(boot, notifier, sockets, handlers)
+        super().__init__(boot, notifier, sockets, handlers, numbers)
         self._interval = boot.heartbeat if boot.heartbeat is not None else 60.0
         self._next_heartbeat = 0.0
         self._stopping = SyncStopping(self._beat, self._interval)

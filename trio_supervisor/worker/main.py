@@ -19,6 +19,7 @@ from trio_supervisor.application import Application, Service
 from trio_supervisor.errors import SupervisorError
 from trio_supervisor.process.inspection.black_box import use_black_box
 from trio_supervisor.process.notify.sd_notify import Notifier, open_notifier
+from trio_supervisor.process.shared_numbers import Numbers, use_numbers
 from trio_supervisor.process.spawn.boot import WorkerBoot
 from trio_supervisor.process.spawn.preload import load_source
 from trio_supervisor.process.spawn.process_exit import call_excepthook
@@ -62,12 +63,15 @@ def _run(boot: WorkerBoot, descriptors: Sequence[int], *, is_forked: bool) -> No
     channel = [listening.pop(0) for _ in range(2 * boot.has_channel)]
     if boot.has_black_box:
         use_black_box(listening.pop(0))
+    numbers = None
+    if boot.metrics is not None:
+        numbers = use_numbers(listening.pop(0), boot.metrics.slots)
     sockets = {
         name: socket.socket(fileno=descriptor)
         for name, descriptor in zip(boot.sockets, listening, strict=True)
     }
     with open_notifier(boot.notify_path, channel) as notifier:
-        main = _Main(boot, notifier, lifeline, sockets)
+        main = _Main(boot, notifier, lifeline, sockets, numbers)
         try:
             main.run(is_forked=is_forked)
         except SupervisorError as exc:
@@ -89,8 +93,10 @@ class _Main:
         notifier: Notifier,
         lifeline: int,
         sockets: Mapping[str, socket.socket],
+        numbers: Numbers | None,
     ) -> None:
         self._boot = boot
+        self._numbers = numbers
         self._sockets = sockets
         self._process_id = os.getpid()
         self._notifier = notifier
@@ -137,7 +143,7 @@ class _Main:
         boot, notifier = self._boot, self._notifier
         if boot.backend == "sync":
             sync_worker = SyncWorker._create(
-                boot, notifier, self._sockets, self._handlers
+                boot, notifier, self._sockets, self._handlers, self._numbers
             )
             self._read_state = lambda: sync_worker.state
             self._looking.stop_checks = lambda: sync_worker._stopping.checks
@@ -145,7 +151,9 @@ class _Main:
 
         def make_worker() -> Worker:
             # Within the loop, since its event belongs to the loop.
-            worker = Worker._create(boot, notifier, self._sockets, self._handlers)
+            worker = Worker._create(
+                boot, notifier, self._sockets, self._handlers, self._numbers
+            )
             self._read_state = lambda: worker.state
             return worker
 

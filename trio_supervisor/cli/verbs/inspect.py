@@ -77,6 +77,24 @@ VERBS: Final = (
         handler="status:run_probe",
     ),
     Verb(
+        name="metrics",
+        group="inspect",
+        help="show metrics in Prometheus' text format",
+        description="Show the metrics of services, workers and controller, as `serve "
+        "--http` has them at /metrics.",
+        arguments=(
+            argument(
+                "--per-worker",
+                action="store_true",
+                help="show those of each worker's process, not totals of services",
+            ),
+            *call_options(10),
+        ),
+        examples=(Example("metrics --per-worker", "show what each worker counts"),),
+        exit_codes=CALL_CODES,
+        handler="status:run_metrics",
+    ),
+    Verb(
         name="events",
         group="inspect",
         help="show recent events: starts, exits, reloads",

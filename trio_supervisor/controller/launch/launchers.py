@@ -25,6 +25,7 @@ from trio_supervisor.process.groups import IS_LINUX
 from trio_supervisor.process.identity import share_pipes
 from trio_supervisor.process.inspection.black_box import open_black_box
 from trio_supervisor.process.notify.channel import Channel
+from trio_supervisor.process.shared_numbers import SharedNumbers, open_numbers
 from trio_supervisor.process.sockets.sockets import SocketSet
 from trio_supervisor.process.spawn.attributes import ProcessAttributes
 from trio_supervisor.process.spawn.boot import SupervisorBoot, WorkerBoot
@@ -154,6 +155,8 @@ class WorkerLauncher:
             descriptors = [context.lifeline, *channel.descriptors]
             if (box := open_black_box()) is not None:
                 descriptors.append(stack.enter_context(box).descriptor)
+            if (numbers := open_numbers_of(service)) is not None:
+                descriptors.append(stack.enter_context(numbers).descriptor)
             descriptors += listen.values()
             process = await self._python.start(
                 boot, environment, descriptors, output, attributes, identity, stdin
@@ -162,6 +165,8 @@ class WorkerLauncher:
             context.listen(process, channel)
             if box is not None:
                 context.boxes[process.pid] = box
+            if numbers is not None:
+                context.numbers[process.pid] = numbers
             stack.pop_all()
             return process
 
@@ -191,6 +196,7 @@ class WorkerLauncher:
             sockets=sockets,
             has_channel=True,
             has_black_box=IS_LINUX,
+            metrics=service.metrics,
         )
 
 
@@ -242,6 +248,11 @@ class SupervisorLauncher:
         """Return our end of the stream to the last one, once; the taker closes it."""
         control, self._control = self._control, None
         return control
+
+
+def open_numbers_of(service: Service) -> SharedNumbers | None:
+    """Return memory for the metrics of a process of *service*; None: it has none."""
+    return None if service.metrics is None else open_numbers(service.metrics.slots)
 
 
 def _directory() -> str:

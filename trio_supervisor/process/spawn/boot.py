@@ -18,6 +18,7 @@ from attrs import frozen
 from trio_supervisor.application import Backend
 from trio_supervisor.application.target import unbound
 from trio_supervisor.errors import PlatformError, SpecError
+from trio_supervisor.policy.metrics import Metrics
 from trio_supervisor.process.spawn.code_source import Pickled, Reference
 
 T = TypeVar("T")
@@ -58,6 +59,8 @@ class WorkerBoot:
     lifeline."""
     has_black_box: bool = False
     """Whether the descriptor of a black box follows."""
+    metrics: Metrics | None = None
+    """Metrics whose numbers' descriptor follows."""
     sockets: tuple[str, ...] = ()
     """Names of the listening sockets whose descriptors follow."""
     head_start: float = 0.003

@@ -1,0 +1,97 @@
+"""Metrics of real workers, over kills and a reload."""
+
+from __future__ import annotations
+
+import http.client
+import re
+from collections.abc import Iterator
+
+import pytest
+
+from tests.kits.serving import Serving, open_serving
+
+COUNTING = """
+from trio_supervisor import Application, Counter, Gauge, Histogram, Metrics, Service
+
+async def serve(worker):
+    worker.metrics.starts_total.inc()
+    worker.metrics.seconds.labels(kind="slow").observe(3)
+    with worker.metrics.active.track():
+        await worker.ready()
+        await worker.stopping.wait()
+
+def work(worker):
+    worker.metrics.starts_total.inc(10)
+    worker.ready()
+    worker.stopping.wait()
+
+metrics = Metrics(
+    starts_total=Counter("Starts."),
+    active=Gauge(),
+    seconds=Histogram(labels={"kind": ["slow"]}, buckets=[1, 5]),
+)
+application = Application(services=[
+    Service("web", serve, count=2, metrics=metrics),
+    Service("batch", work, backend="sync", start_method="exec",
+            metrics=Metrics(starts_total=Counter())),
+])
+"""
+
+
+@pytest.fixture
+def serving() -> Iterator[Serving]:
+    with open_serving(COUNTING, words=["--http", "127.0.0.1:0"]) as serving:
+        yield serving
+
+
+def metrics(serving: Serving, *words: str) -> dict[str, float]:
+    text = serving.cli("metrics", *words).stdout
+    lines = [line for line in text.splitlines() if not line.startswith("#")]
+    pairs = [line.rpartition(" ") for line in lines]
+    return {name: float(value) for name, _, value in pairs}
+
+
+def test_counts_outlive_crashes_and_reloads(serving: Serving) -> None:
+    serving.when_ready()
+    before = metrics(serving)
+    assert before['starts_total{service="web"}'] == 2
+    assert before['starts_total{service="batch"}'] == 10
+    assert before['active{service="web"}'] == 2
+    assert before['seconds_bucket{service="web",kind="slow",le="1.0"}'] == 0
+    assert before['seconds_count{service="web",kind="slow"}'] == 2
+
+    serving.kill("web.0")
+    serving.wait_worker("web.0", incarnation=2, state="ready")
+    after = metrics(serving)
+    assert after['starts_total{service="web"}'] == 3
+    assert after['active{service="web"}'] == 2
+    assert after['trio_supervisor_exits_total{service="web",reason="killed"}'] == 1
+
+    assert serving.cli("reload").returncode == 0
+    reloaded = metrics(serving)
+    assert reloaded['starts_total{service="web"}'] == 5
+    assert reloaded['starts_total{service="batch"}'] == 20
+    assert reloaded['trio_supervisor_reloads_total{result="succeeded"}'] == 1
+
+    each = metrics(serving, "--per-worker")
+    assert each['starts_total{service="web",worker="web.0"}'] == 1
+    assert each['trio_supervisor_worker_ready{service="web",worker="web.1"}'] == 1
+
+
+def test_prometheus_scrapes(serving: Serving) -> None:
+    serving.when_ready()
+    line = serving.wait_line("health checks at http://")
+    found = re.search(r"http://([0-9.:]+)", line)
+    assert found is not None
+    connection = http.client.HTTPConnection(found[1])
+    connection.request("GET", "/metrics")
+    response = connection.getresponse()
+    kind = response.headers["Content-Type"]
+    assert (response.status, kind) == (200, "text/plain; version=0.0.4; charset=utf-8")
+    assert b'starts_total{service="web"} ' in response.read()
+    accepted = {"Accept": "application/openmetrics-text; version=1.0.0"}
+    connection.request("GET", "/metrics?per_worker", headers=accepted)
+    text = connection.getresponse().read()
+    assert b'starts_total{service="web",worker="web.1"} 1' in text
+    assert text.endswith(b"# EOF\n")
+    connection.close()

@@ -1,0 +1,296 @@
+"""Keep what processes have counted, and collect all metrics of a controller."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections import Counter as Counts
+from collections.abc import Iterable, Iterator
+from contextlib import suppress
+from functools import partial
+from typing import Final, Protocol
+
+from attrs import define, field, frozen
+
+from trio_supervisor._version import __version__
+from trio_supervisor.application import Application, Service
+from trio_supervisor.controller.child.child import Child
+from trio_supervisor.controller.events import (
+    Event,
+    ProcessExited,
+    ReloadFailed,
+    ReloadFinished,
+    StartFailed,
+    SupervisorLost,
+)
+from trio_supervisor.policy.lifecycle import State
+from trio_supervisor.policy.metric_totals import ProcessNumbers, Totals, added
+from trio_supervisor.policy.metrics import Metrics
+from trio_supervisor.policy.metrics_text import (
+    Family,
+    Sample,
+    families_of,
+    merged,
+    to_text,
+)
+from trio_supervisor.policy.process_usage import UsageSample, parse_stat
+from trio_supervisor.process.shared_numbers import SharedNumbers
+from trio_supervisor.process.threads import run_in_thread
+
+_TICKS: Final = os.sysconf("SC_CLK_TCK")
+_PAGE: Final = os.sysconf("SC_PAGE_SIZE")
+_PREFIX: Final = "trio_supervisor_"
+
+
+@frozen
+class _Counting:
+    """One process that counts."""
+
+    child: Child
+    shared: SharedNumbers
+    numbers: ProcessNumbers
+
+    def read(self) -> ProcessNumbers:
+        """Return what it has counted until now."""
+        with suppress(OSError):
+            self.numbers.update(self.shared.read())
+        return self.numbers
+
+
+@define(eq=False)
+class MetricsBank:
+    """What the processes of each service have counted, past and present."""
+
+    _counting: dict[int, _Counting] = field(factory=dict, init=False)
+    """By process id."""
+    _kept: dict[str, Totals] = field(factory=dict, init=False)
+    """Of processes that have exited, by service."""
+    _exits: Counts[tuple[str, str]] = field(factory=Counts, init=False)
+    """By service and reason."""
+    _reloads: Counts[str] = field(factory=Counts, init=False)
+    _losses: int = field(default=0, init=False)
+    """How often the connection to a supervisor was lost."""
+    _began: float = field(factory=time.time, init=False)
+
+    def begin(self, child: Child, metrics: Metrics, shared: SharedNumbers) -> None:
+        """Count what the process of *child* counts, until `end`, which closes it."""
+        assert child.process is not None
+        numbers = ProcessNumbers(metrics)
+        self._counting[child.process.pid] = _Counting(child, shared, numbers)
+
+    def end(self, process_id: int) -> None:
+        """Keep what an exited process has counted, but for its gauges."""
+        if (counting := self._counting.pop(process_id, None)) is not None:
+            totals = counting.read().totals(with_gauges=False)
+            counting.shared.close()
+            service = counting.child.service
+            self._kept[service] = added([self._kept.get(service, {}), totals])
+
+    def on_event(self, event: Event) -> None:
+        """Count exits, reloads and losses of the supervisor."""
+        match event:
+            case ProcessExited(name=name):
+                self._exits[_service(name), _reason(event)] += 1
+            case StartFailed(name=name):
+                self._exits[_service(name), "start_failed"] += 1
+            case ReloadFinished():
+                self._reloads["succeeded"] += 1
+            case ReloadFailed():
+                self._reloads["failed"] += 1
+            case SupervisorLost():
+                self._losses += 1
+
+    def application_families(
+        self, application: Application, *, per_worker: bool
+    ) -> Iterator[Family]:
+        """Return the metrics that the services declare.
+
+        Args:
+            per_worker: Whether of each worker's present process, instead of in total.
+        """
+        for service in application.services:
+            if not isinstance(service, Service) or service.metrics is None:
+                continue
+            name, metrics = service.name, service.metrics
+            present = [c for c in self._counting.values() if c.child.service == name]
+            if per_worker:
+                for each in present:
+                    labels = {"service": name, "worker": each.child.name}
+                    yield from families_of(metrics, each.read().totals(), labels)
+            else:
+                totals = [each.read().totals() for each in present]
+                sums = added([self._kept.get(name, {}), *totals])
+                yield from families_of(metrics, sums, {"service": name})
+
+    def own_families(
+        self, source: MetricsSource, figures: Iterable[WorkerFigures]
+    ) -> Iterator[Family]:
+        """Return the metrics of the controller and of its workers' processes."""
+        gauge, counter = "gauge", "counter"
+        version = {"version": __version__}
+        yield _family("info", gauge, "Version.", [(version, 1.0)])
+        yield _family(
+            "start_time_seconds", gauge, "When it started.", [({}, self._began)]
+        )
+        number = float(source.generation.number)
+        yield _family("generation", gauge, "Number of reloads, plus 1.", [({}, number)])
+        yield _family(
+            "supervisor_losses",
+            counter,
+            "Lost connections to a supervisor process.",
+            [({}, float(self._losses))],
+        )
+        reloads = [({"result": k}, float(n)) for k, n in sorted(self._reloads.items())]
+        yield _family("reloads", counter, "Reloads by result.", reloads)
+        exits = [
+            ({"service": service, "reason": reason}, float(count))
+            for (service, reason), count in sorted(self._exits.items())
+        ]
+        yield _family("exits", counter, "Exits of processes by reason.", exits)
+        yield from _states(source)
+        yield from _figures(list(figures))
+
+
+class MetricsSource(Protocol):
+    """The controller, as far as its metrics are concerned."""
+
+    metrics: MetricsBank
+
+    @property
+    def application(self) -> Application: ...
+    @property
+    def generation(self) -> HasWorkers: ...
+
+
+class HasWorkers(Protocol):
+    """A generation, as far as its metrics are concerned."""
+
+    @property
+    def number(self) -> int: ...
+    @property
+    def children(self) -> Iterable[Child]: ...
+
+
+@frozen
+class WorkerFigures:
+    """What is known of one worker, to be read without the event loop."""
+
+    name: str
+    service: str
+    process_id: int | None
+    is_ready: bool
+    restarts: int
+
+    def usage(self) -> UsageSample | None:
+        """Return what its process uses; None: it has exited, or /proc is not there."""
+        if self.process_id is None:
+            return None
+        with suppress(OSError), open(f"/proc/{self.process_id}/stat", "rb") as file:
+            pid = self.process_id
+            return parse_stat(pid, file.read(), ticks=_TICKS, page=_PAGE)
+        return None
+
+
+def figures_of(source: MetricsSource) -> list[WorkerFigures]:
+    """Return the figures of all workers of the current generation."""
+    return [
+        WorkerFigures(
+            child.name,
+            child.service,
+            child.process_id,
+            child.state is State.READY,
+            child.restarts,
+        )
+        for child in source.generation.children
+    ]
+
+
+def collect(
+    source: MetricsSource, figures: Iterable[WorkerFigures], *, per_worker: bool
+) -> list[Family]:
+    """Return all metrics; takes milliseconds for hundreds of workers."""
+    bank = source.metrics
+    application = bank.application_families(source.application, per_worker=per_worker)
+    return merged([*bank.own_families(source, figures), *application])
+
+
+async def metrics_text(
+    source: MetricsSource, *, per_worker: bool = False, is_open: bool = False
+) -> str:
+    """Return all metrics as text; made in a thread, so that the loop is not blocked.
+
+    Args:
+        per_worker: Whether application metrics are those of each worker's present
+            process, instead of totals of each service.
+        is_open: Whether as OpenMetrics.
+    """
+    figures = figures_of(source)
+    families = partial(collect, source, figures, per_worker=per_worker)
+    return await run_in_thread(lambda: to_text(families(), is_open=is_open))
+
+
+def _states(source: MetricsSource) -> Iterator[Family]:
+    found: Counts[tuple[str, str]] = Counts()
+    for service in source.application.services:
+        for state in State:
+            found[service.name, state.value] = 0
+    for child in source.generation.children:
+        found[child.service, child.state.value] += 1
+    samples = [
+        ({"service": service, "state": state}, float(count))
+        for (service, state), count in found.items()
+    ]
+    yield _family("workers", "gauge", "Workers by state.", samples)
+
+
+def _figures(figures: list[WorkerFigures]) -> Iterator[Family]:
+    labels = [{"service": each.service, "worker": each.name} for each in figures]
+    pairs = list(zip(labels, figures, strict=True))
+    ready = [(where, float(each.is_ready)) for where, each in pairs]
+    yield _family("worker_ready", "gauge", "Whether it is ready.", ready)
+    restarts = [(where, float(each.restarts)) for where, each in pairs]
+    yield _family(
+        "worker_restarts", "counter", "Restarts in this generation.", restarts
+    )
+    used = [(where, use) for where, each in pairs if (use := each.usage()) is not None]
+    yield _family(
+        "worker_cpu_seconds",
+        "counter",
+        "Processor time of its present process.",
+        [(where, use.cpu_time) for where, use in used],
+    )
+    yield _family(
+        "worker_resident_memory_bytes",
+        "gauge",
+        "Resident memory of its process.",
+        [(where, float(use.rss)) for where, use in used],
+    )
+    yield _family(
+        "worker_threads",
+        "gauge",
+        "Threads of its process.",
+        [(where, float(use.threads)) for where, use in used],
+    )
+
+
+def _family(
+    name: str, kind: str, text: str, values: list[tuple[dict[str, str], float]]
+) -> Family:
+    base = _PREFIX + name
+    full = f"{base}_total" if kind == "counter" else base
+    samples = tuple(Sample(full, labels, value) for labels, value in values)
+    return Family(base, kind, text, samples)
+
+
+def _service(name: str) -> str:
+    return name.rpartition(".")[0] or name
+
+
+def _reason(event: ProcessExited) -> str:
+    if event.is_planned:
+        return "planned"
+    if not event.is_failure:
+        return "finished"
+    if "out of memory" in event.kill_reason:
+        return "out_of_memory"
+    return "killed" if (event.returncode or 0) < 0 else "failed"
