@@ -60,6 +60,8 @@ EXPORTS: Final[Mapping[str, tuple[str, ...]]] = {
     "process.spawn.load": ("load_application",),
     "supervisor.monitors.base": ("Monitor", "MonitoredWorker"),
     "supervisor.monitors.memory": ("MemoryMonitor",),
+    "supervisor.monitors.descriptors": ("DescriptorMonitor",),
+    "supervisor.monitors.host": ("HostMonitor",),
     "supervisor.monitors.process": ("ProcessMonitor",),
     "wire.controller_messages": ("HealthReport", "ReloadReport"),
     "wire.messages": ("StatusReport",),

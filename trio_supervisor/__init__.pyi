@@ -58,6 +58,10 @@ from trio_supervisor.policy.restart import RestartPolicy as RestartPolicy
 from trio_supervisor.process.spawn.load import load_application as load_application
 from trio_supervisor.supervisor.monitors.base import Monitor as Monitor
 from trio_supervisor.supervisor.monitors.base import MonitoredWorker as MonitoredWorker
+from trio_supervisor.supervisor.monitors.descriptors import (
+    DescriptorMonitor as DescriptorMonitor,
+)
+from trio_supervisor.supervisor.monitors.host import HostMonitor as HostMonitor
 from trio_supervisor.supervisor.monitors.memory import MemoryMonitor as MemoryMonitor
 from trio_supervisor.supervisor.monitors.process import ProcessMonitor as ProcessMonitor
 from trio_supervisor.wire.controller_messages import HealthReport as HealthReport
@@ -87,6 +91,7 @@ __all__ = [
     "Controller",
     "Counter",
     "DeadlineExceededError",
+    "DescriptorMonitor",
     "Entries",
     "ExhaustedError",
     "ForeignServerError",
@@ -95,6 +100,7 @@ __all__ = [
     "HealthReport",
     "HeapFileError",
     "Histogram",
+    "HostMonitor",
     "LimitExceededError",
     "Listen",
     "ListenError",
