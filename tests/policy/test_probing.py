@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from itertools import islice
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from trio_supervisor.policy.probing import ProbeCounter, ProbeHealth
+from trio_supervisor.policy.probing import ProbeCounter, ProbeHealth, quick_pauses
 
 GOOD, BAD = True, False
 UNKNOWN, HEALTHY, UNHEALTHY = ProbeHealth
@@ -56,3 +58,11 @@ def test_threshold_below_one_is_rejected() -> None:
         ProbeCounter(failures=0)
     with pytest.raises(ValueError, match="successes"):
         ProbeCounter(successes=0)
+
+
+@given(st.floats(0.01, 100))
+def test_startup_is_asked_often_at_first(interval: float) -> None:
+    pauses = list(islice(quick_pauses(interval), 40))
+    assert pauses[0] == min(0.1, interval)
+    assert pauses == sorted(pauses)
+    assert pauses[-1] == interval

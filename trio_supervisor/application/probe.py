@@ -56,7 +56,9 @@ class Probe(Checked):
         default=5.0,
         converter=checks.seconds,
         metadata=option(
-            "Time from the end of one attempt to the start of the next.",
+            "Time from the end of one attempt to the start of the next. A startup "
+            "probe is also asked in between, often at first; such an attempt counts "
+            "only if it succeeds.",
             unit="s",
             least=0.01,
         ),

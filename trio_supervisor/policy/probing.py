@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from enum import Enum
 from typing import Final
 
 from attrs import define, field
 from attrs.validators import ge, instance_of
 
+_FIRST_PAUSE: Final = 0.1
+_GROWTH: Final = 1.5
 _positive: Final = [instance_of(int), ge(1)]
 
 
@@ -49,3 +52,11 @@ class ProbeCounter:
             return None
         self.health = health
         return health
+
+
+def quick_pauses(interval: float) -> Iterator[float]:
+    """Return the pauses between startup probes: short at first, then *interval* [s]."""
+    pause = min(_FIRST_PAUSE, interval)
+    while True:
+        yield pause
+        pause = min(pause * _GROWTH, interval)

@@ -230,3 +230,15 @@ async def test_a_command_that_hangs_is_killed() -> None:
         assert await patient.wait_findings(1) == ["not ready"]
     with pytest.raises(ChildProcessError):
         os.waitpid(-1, os.WNOHANG)  # noqa: ASYNC222 (it does not wait)
+
+
+async def test_a_quick_start_is_noticed_long_before_the_interval() -> None:
+    heard: list[bytes] = []
+    answers = [*[BUSY] * 3, OK]
+    async with (
+        serving(saying(answers, heard)) as port,
+        probed(startup=http(port, interval=1000.0, failures=2)) as patient,
+    ):
+        # The failures in between do not count.
+        assert await patient.wait_findings(1) == ["ready"]
+    assert len(heard) == 4

@@ -14,7 +14,7 @@ from trio_supervisor.application import Command, Probe
 from trio_supervisor.controller.child.child import Child
 from trio_supervisor.controller.child.child_spec import Prober
 from trio_supervisor.controller.child.exit_messages import Fault
-from trio_supervisor.policy.probing import ProbeCounter, ProbeHealth
+from trio_supervisor.policy.probing import ProbeCounter, ProbeHealth, quick_pauses
 from trio_supervisor.policy.restart import Cause
 from trio_supervisor.process.child import Process
 from trio_supervisor.process.groups import IS_LINUX
@@ -100,8 +100,16 @@ class _Prober:
     async def _until_started(self, target: _Target, probe: Probe) -> None:
         counter = ProbeCounter(probe.failures, probe.successes)
         await trio.sleep(probe.delay)
+        # Often at first, so that a quick start is noticed at once. Failures count only
+        # once an interval: a slow start has as much time as without that.
+        pauses, count_at = quick_pauses(probe.interval), trio.current_time()
         while True:
-            health = await self._count(target, probe, counter)
+            is_good = await self._ask(target, probe)
+            health: ProbeHealth | None = None
+            now = trio.current_time()
+            if is_good or (is_good is False and now >= count_at):
+                health = counter.add(is_good)
+                count_at = now + probe.interval
             if health is ProbeHealth.UNHEALTHY:
                 if await self._is_spared(target, probe):
                     return
@@ -110,7 +118,8 @@ class _Prober:
                 await trio.sleep_forever()
             if health is ProbeHealth.HEALTHY:
                 return
-            await trio.sleep(probe.interval)
+            pause = next(pauses)
+            await trio.sleep(min(pause, count_at - now) if count_at > now else pause)
 
     async def _watch_readiness(self, target: _Target, probe: Probe) -> None:
         counter = ProbeCounter(probe.failures, probe.successes)
