@@ -127,6 +127,25 @@ def test_status_to_a_pipe_prints_plain_columns(serving: Serving) -> None:
     assert "\x1b" not in finished.stdout
 
 
+@pytest.mark.parametrize("verb", ["status", "workers"])
+def test_only_the_named_workers_are_shown(serving: Serving, verb: str) -> None:
+    workers = serving.call("workers")["workers"]
+    web = sorted(worker["name"] for worker in workers if worker["service"] == "web")
+
+    def shown(*names: str) -> list[str]:
+        report = json.loads(serving.cli(verb, *names, "--json").stdout)
+        found = report["workers"] if verb == "status" else report
+        return sorted(worker["name"] for worker in found)
+
+    assert shown("web") == shown("we*.*") == shown("web.0", "web", "web.0") == web
+    assert shown("web.0") == ["web.0"]
+    unknown = serving.cli(verb, "wbe")
+    assert unknown.returncode == 1
+    assert unknown.stderr == (
+        "trio-supervisor: no worker or service is named 'wbe' (did you mean 'web'?)\n"
+    )
+
+
 def test_status_json_has_documented_fields(serving: Serving) -> None:
     """And the status of monitors."""
     finished = serving.cli("status", "--json")
@@ -256,7 +275,7 @@ def test_failed_call_exits_with_1(
         ["stop"],
         ["start"],
         ["serve", "a.py", "b.py"],
-        ["status", "web"],
+        ["ping", "web"],
         ["status", "--timeout", "0"],
         ["status", "--timeout", "soon"],
         ["ping", "--timeout", "inf"],

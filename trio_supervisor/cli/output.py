@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Sequence
-from typing import Self
+from typing import Final, Self
 
 from trio_supervisor.cli.encoding import is_unicode, raw_stream
 from trio_supervisor.process.output.escaping import escape_json, escape_line
@@ -21,6 +21,12 @@ STATE_COLOURS = {
     "failed": "red",
     "stopped": "dim",
 }
+
+
+_GAP: Final = 3
+"""Columns between two columns of a table."""
+_LEAST: Final = 12
+"""Columns that the last one of a table has, however narrow the terminal is."""
 
 
 def print_line(text: str) -> None:
@@ -63,8 +69,9 @@ def _print_rich(header: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
 
     table = Table(box=SIMPLE_HEAD, pad_edge=False)
     for name in header:
-        table.add_column(name)
-    for row in rows:
+        table.add_column(name, no_wrap=True)
+    console = Console(file=raw_stream(sys.stdout))
+    for row in _fitted(header, rows, console.width):
         table.add_row(
             *(
                 f"[{STATE_COLOURS[cell]}]{cell}[/]"
@@ -73,7 +80,20 @@ def _print_rich(header: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
                 for cell in row
             )
         )
-    Console(file=raw_stream(sys.stdout)).print(table)
+    console.print(table)
+
+
+def _fitted(
+    header: Sequence[str], rows: Sequence[Sequence[str]], width: int
+) -> list[list[str]]:
+    """Return *rows* with the last column cut, so that each fits one line of *width*."""
+    widths = [max(map(len, column)) for column in zip(header, *rows, strict=True)]
+    room = width - sum(widths[:-1]) - _GAP * len(widths) + 1
+    return [[*row[:-1], _cut(row[-1], max(room, _LEAST))] for row in rows]
+
+
+def _cut(text: str, room: int) -> str:
+    return text if len(text) <= room else f"{text[: room - 1]}…"
 
 
 def format_duration(seconds: float | None) -> str:

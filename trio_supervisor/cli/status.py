@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 from argparse import Namespace
 from collections.abc import Callable
+from fnmatch import fnmatchcase
 from typing import Any, Final, NamedTuple, TypeAlias
 
 from trio_supervisor.cli.connection import (
@@ -22,9 +23,11 @@ from trio_supervisor.cli.output import (
 from trio_supervisor.errors import (
     ConnectionLostError,
     DeadlineExceededError,
+    NoSuchWorkerError,
     SupervisorError,
 )
 from trio_supervisor.link.foreign_server import workers
+from trio_supervisor.policy.addressing import is_pattern
 from trio_supervisor.policy.crash_text import describe_crashes, parenthesized
 from trio_supervisor.policy.health_text import describe_health
 from trio_supervisor.process.output.escaping import escape_line
@@ -90,6 +93,8 @@ def run_status(arguments: Namespace) -> None:
     monitors: Object = {}
     with SupervisorConnection(path, deadline) as connection:
         report = connection.call("status", on_progress=monitors.update)
+    if "workers" in report:
+        report = {**report, "workers": _chosen(report["workers"], arguments.names)}
     if arguments.json:
         print_json({**report, "monitors": monitors})
         return
@@ -120,12 +125,39 @@ def run_workers(arguments: Namespace) -> None:
     with SupervisorConnection(path, Deadline(arguments.timeout)) as connection:
         report = connection.ask("workers")
         is_foreign = connection.is_foreign
+    report = {**report, "workers": _chosen(report["workers"], arguments.names)}
     if arguments.json:
         print_json(report["workers"])
     elif is_foreign:
         _print_connections(report["workers"])
     else:
         _print_workers(report["workers"])
+
+
+def _chosen(found: list[WorkerFields], names: list[str]) -> list[WorkerFields]:
+    """Return the workers that *names* mean; all if there are none.
+
+    Raises:
+        NoSuchWorkerError: a name means no worker.
+    """
+    chosen: list[WorkerFields] = [] if names else found
+    for name in names:
+        these = [worker for worker in found if _is_meant(worker, name)]
+        if not these:
+            # Imported only for the message: it takes longer than the whole call.
+            from trio_supervisor.application.nearest import did_you_mean
+
+            known = dict.fromkeys(worker.get("service") for worker in found)
+            hint = did_you_mean(name, [*known, *(worker["name"] for worker in found)])
+            raise NoSuchWorkerError(f"no worker or service is named {name!r}{hint}")
+        chosen += [worker for worker in these if worker not in chosen]
+    return chosen
+
+
+def _is_meant(worker: WorkerFields, name: str) -> bool:
+    if is_pattern(name):
+        return fnmatchcase(worker["name"], name)
+    return name in (worker["name"], worker.get("service"), str(worker["process_id"]))
 
 
 def _print_connections(found: list[WorkerFields]) -> None:

@@ -86,3 +86,8 @@ def hint(names: Iterable[str]) -> str:
     """Return the end of an error message, which lists the known *names*."""
     known = sorted(set(names))
     return f"; there are: {', '.join(known[:_SHOWN])}" if known else ""
+
+
+def is_pattern(name: str) -> bool:
+    """Return whether *name* is a pattern as in a shell: no name has such characters."""
+    return any(character in name for character in "*?[")

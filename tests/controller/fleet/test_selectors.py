@@ -26,6 +26,9 @@ def chosen(*names: str) -> list[str]:
         (["web.1", "web"], ["web.1", "web.0"]),
         (["web", "web.0", "web"], ["web.0", "web.1"]),
         (["none"], []),
+        (["web.*"], ["web.0", "web.1"]),
+        (["*.0"], ["web.0", "jobs.0"]),
+        (["web.[1-9]", "w?b.0"], ["web.1", "web.0"]),
         ([], []),
     ],
 )
@@ -36,7 +39,7 @@ def test_a_name_means_a_worker_or_a_service(
     assert chosen(*names) == expected
 
 
-@pytest.mark.parametrize("name", ["web.2", "we", "web.", "", "*", "WEB", "all"])
+@pytest.mark.parametrize("name", ["web.2", "we", "web.", "", "x*", "WEB", "all"])
 def test_a_name_that_means_nothing_is_refused_with_those_that_do(name: str) -> None:
     with pytest.raises(NoSuchWorkerError) as caught:
         chosen("web", name)

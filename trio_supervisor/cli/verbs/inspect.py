@@ -4,7 +4,13 @@ from __future__ import annotations
 
 from typing import Final
 
-from trio_supervisor.cli.verbs.shared import ANY_NAMES, CALL_CODES, FOLLOW, call_options
+from trio_supervisor.cli.verbs.shared import (
+    ANY_NAMES,
+    CALL_CODES,
+    FOLLOW,
+    SHOWN_NAMES,
+    call_options,
+)
 from trio_supervisor.cli.verbs.values import natural
 from trio_supervisor.cli.verbs.verb import Example, Verb, argument
 
@@ -22,10 +28,11 @@ VERBS: Final = (
                 action="store_true",
                 help="wait until all workers are ready",
             ),
+            SHOWN_NAMES,
             *call_options(10),
         ),
         examples=(
-            Example("status", "show all workers"),
+            Example("status web", "show the workers of the service web"),
             Example(
                 "status --wait-ready --timeout 60",
                 "wait at most a minute until all are ready",
@@ -43,7 +50,7 @@ VERBS: Final = (
         group="inspect",
         help="show the workers",
         description="Show the workers alone, as `status` does.",
-        arguments=call_options(10),
+        arguments=(SHOWN_NAMES, *call_options(10)),
         examples=(Example("workers --json", "list the workers for a program"),),
         exit_codes=CALL_CODES,
         handler="status:run_workers",

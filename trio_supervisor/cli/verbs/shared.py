@@ -45,6 +45,12 @@ FOLLOW: Final = argument(
 _NAME_HELP: Final = "a worker (web.0), its pid, or a service for all its workers"
 NAME: Final = argument("name", metavar="NAME", help=_NAME_HELP)
 SOME_NAMES: Final = argument("names", nargs="+", metavar="NAME", help=_NAME_HELP)
+SHOWN_NAMES: Final = argument(
+    "names",
+    nargs="*",
+    metavar="NAME",
+    help="a worker (web.0), a service or a pattern ('web.*')",
+)
 ANY_NAMES: Final = argument("names", nargs="*", metavar="NAME", help=_NAME_HELP)
 
 
