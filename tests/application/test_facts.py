@@ -83,6 +83,7 @@ CHANGES: dict[str, tuple[Any, str]] = {
     "state": ({"a": 1}, "state['a'] (unset) -> (hidden)"),
     "environment": ({"A": "1"}, "environment['A'] (unset) -> (hidden)"),
     "nice": (5, "nice None -> 5"),
+    "autostart": (False, "autostart True -> False"),
     "stdin": ("in.txt", "stdin None -> in.txt"),
     "tty": (True, "tty False -> True"),
     "user": ("www-data", "user None -> www-data"),

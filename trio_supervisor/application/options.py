@@ -194,6 +194,14 @@ class ServiceOptions(Checked):
             "its own: see `auto_shutdown` of `Application`."
         ),
     )
+    autostart: bool = field(
+        default=True,
+        converter=checks.flag,
+        metadata=option(
+            "Whether the workers start with the application. Otherwise they start when "
+            "`start` or `restart` names them, or with a service that depends on them."
+        ),
+    )
     overlap: bool = field(
         default=True,
         converter=checks.flag,

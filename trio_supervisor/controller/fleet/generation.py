@@ -9,7 +9,7 @@ from attrs import define, field
 from trio_supervisor.application import AnyService, Application
 from trio_supervisor.controller.child.child import Child
 from trio_supervisor.controller.launch.factory import Launchers
-from trio_supervisor.policy.order import Condition, Standing, unmet
+from trio_supervisor.policy.order import Condition, Standing, needs_of, unmet
 from trio_supervisor.policy.reload import ServiceFacts
 from trio_supervisor.policy.strategy import Tree
 
@@ -46,6 +46,8 @@ class Generation:
     rank: dict[str, int] = field(init=False)
     """The place of each service in the declaration."""
     tree: Tree = field(init=False)
+    autostarted: frozenset[str] = field(init=False)
+    """Services that start on their own, or because one of these depends on them."""
     waiting: dict[str, list[str]] = field(init=False)
     """Services, by what they need directly."""
 
@@ -53,6 +55,8 @@ class Generation:
         self.needs = self.application.needs()
         self.rank = {s.name: i for i, s in enumerate(self.application.services)}
         self.tree = Tree(self.application.tree())
+        wanted = {s.name for s in self.application.services if s.autostart}
+        self.autostarted = frozenset(wanted) | needs_of(wanted, self.needs)
         self.waiting = {}
         for name, needed in self.needs.items():
             for other in needed:

@@ -55,6 +55,9 @@ class Members:
         self.generation = generation
         for service in generation.application.services:
             unit = generation.make_unit(service, service.count)
+            if service.name not in generation.autostarted:
+                for child in unit.children:
+                    child.stay_stopped()
             self.fleet.assign(unit.children, generation)
 
     # Who is there.

@@ -181,7 +181,9 @@ class Takeover:
     ) -> list[Child]:
         """Create the workers of *service*, numbered from *first*."""
         made = []
-        were_all_stopped = bool(old) and all(child.was_stopped for child in old)
+        were_all_stopped = all(child.was_stopped for child in old)
+        if not old:
+            were_all_stopped = service.name not in self._new.autostarted
         for index in range(first, self._plans[service.name].count):
             child = self._new.make_child(service, index)
             if old[index].was_stopped if index < len(old) else were_all_stopped:
