@@ -98,8 +98,8 @@ def test_other_sections_become_comments_without_passwords(tmp_path: Path) -> Non
     assert command_of(application, "nginx").arguments == ("nginx", "-g", "daemon off;")
     assert command_of(application, "nginx").restart.value == "never"
     assert command_of(application, "php-fpm").stable_for == 5
-    assert command_of(application, "cron").count == 0
-    assert "start it: trio-supervisor scale cron=1" in text
+    assert not command_of(application, "cron").autostart
+    assert "start it: trio-supervisor start cron" in text
 
 
 def test_fcgi_program_gets_its_socket(tmp_path: Path) -> None:

@@ -251,10 +251,10 @@ class _Program:
 
     def _autostart(self, value: str) -> None:
         if not boolean(value):
-            count = int(self._options.pop("numprocs", "1"))
             name = self._section.header.removeprefix("services.")
-            start = f"start it: trio-supervisor scale {name}={count}"
-            self._section.set("count", 0, f"autostart = {value}; {start}")
+            self._section.set(
+                "autostart", False, f"start it: trio-supervisor start {name}"
+            )
 
     def _socket(self) -> None:
         options = self._options
