@@ -34,6 +34,7 @@ ENTRIES: Final = (
     "idle",
     "memory_tick",
     "process_tick",
+    "metrics",
     "pump",
     "peers",
 )

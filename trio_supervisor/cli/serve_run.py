@@ -16,6 +16,7 @@ from typing import Final
 import trio
 from attrs import define, frozen
 
+from trio_supervisor.application import Application
 from trio_supervisor.cli.serve_notify import EventReporter
 from trio_supervisor.cli.terminal import Terminal
 from trio_supervisor.controller.controller import Controller, core_of
@@ -146,27 +147,15 @@ async def _run(
             )
             logger.info("health checks at http://%s", where)
         reporter = EventReporter(settings.manager, application)
+        prepared = Prepared(
+            early=settings.early,
+            log=log,
+            adopted=settings.adopted,
+            facts=declared.facts,
+            files=declared.files,
+        )
         controller = await stack.enter_async_context(
-            open_prepared(
-                ControllerOptions(
-                    application=application,
-                    socket_path=settings.socket_path,
-                    source=settings.source,
-                    on_event=reporter.on_event,
-                    log_format=arguments.log_format,
-                    output=arguments.log_format,
-                    state_directory=state_path(settings.socket_path, arguments.state),
-                    import_timeout=arguments.import_timeout,
-                    owns_process=True,
-                ),
-                Prepared(
-                    early=settings.early,
-                    log=log,
-                    adopted=settings.adopted,
-                    facts=declared.facts,
-                    files=declared.files,
-                ),
-            )
+            open_prepared(_options(settings, application, reporter), prepared)
         )
         reporter.store_sockets(controller)
         async with trio.open_nursery() as nursery:
@@ -182,6 +171,23 @@ async def _run(
             if settings.is_reload_wanted.is_set():
                 nursery.start_soon(hangups.take)
             await _obey(controller, hangups, signals, nursery)
+
+
+def _options(
+    settings: ServeSettings, application: Application, reporter: EventReporter
+) -> ControllerOptions:
+    arguments = settings.arguments
+    return ControllerOptions(
+        application=application,
+        socket_path=settings.socket_path,
+        source=settings.source,
+        on_event=reporter.on_event,
+        log_format=arguments.log_format,
+        output=arguments.log_format,
+        state_directory=state_path(settings.socket_path, arguments.state),
+        import_timeout=arguments.import_timeout,
+        owns_process=True,
+    )
 
 
 async def _obey(

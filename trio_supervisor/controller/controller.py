@@ -24,11 +24,8 @@ class Controller(metaclass=NoPublicConstructor):
 
     Its methods have the same names as those of `Client`. None has a timeout: use
     `trio.fail_after`. Cancelling a method stops the wait, not the operation that it
-    started.
+    started. A KeyboardInterrupt in the main task is delivered at its next checkpoint.
     """
-
-    # A KeyboardInterrupt in the main task of the embedding program is delivered at the
-    # next checkpoint of these methods.
 
     def __init__(self, core: ControllerCore) -> None:
         self._core = core
@@ -199,11 +196,7 @@ class Controller(metaclass=NoPublicConstructor):
     @enable_ki_protection
     def forward_signal(self, number: int) -> None:
         """Forward a signal to the processes of the services that subscribe to it."""
-        for unit in self._core.generation.units.values():
-            if number in unit.service.forward_signals:
-                for child in unit.children:
-                    if child.process is not None:
-                        child.process.signal_leader(number)
+        self._core.members.forward_signal(number)
 
     @enable_ki_protection
     def health(self, kind: str) -> HealthReport:
@@ -221,16 +214,13 @@ class Controller(metaclass=NoPublicConstructor):
     async def metrics(
         self, *, per_worker: bool = False, openmetrics: bool = False
     ) -> str:
-        """Return the metrics of services, workers and controller as text.
+        """Return all metrics as text, in Prometheus' format or as OpenMetrics.
 
         Args:
-            per_worker: Metrics that services declare are those of each worker's present
-                process, instead of totals of the service.
-            openmetrics: In the format OpenMetrics, instead of Prometheus' own.
+            per_worker: Metrics of services are those of each worker's present process.
         """
-        return await metrics_text(
-            self._core, per_worker=per_worker, is_open=openmetrics
-        )
+        core = self._core
+        return await metrics_text(core, per_worker=per_worker, is_open=openmetrics)
 
     @asynccontextmanager
     async def events(self, *, follow: bool = False) -> AsyncIterator[Entries]:

@@ -77,17 +77,7 @@ def find_identity(
         for index, each in enumerate(supplementary_groups or ())
     }
     if entry is None and user is not None:
-        if group is None:
-            reason = "this user has no entry in passwd; set group as well"
-            raise AttributeRefusedError("user", f"user={user}", reason)
-        number = _group("group", group)
-        return Identity(
-            user=int(user),
-            group=number,
-            groups=tuple(sorted(more | {number})),
-            name=str(user),
-            variables=_variables(str(user), _NO_HOME, _NO_SHELL),
-        )
+        return _without_entry(user, group, more)
     if entry is None:
         number = os.getegid() if group is None else _group("group", group)
         return Identity(
@@ -104,6 +94,23 @@ def find_identity(
         groups=tuple(sorted({*os.getgrouplist(entry.pw_name, number)} | more)),
         name=repr(entry.pw_name),
         variables=_variables(entry.pw_name, entry.pw_dir, entry.pw_shell),
+    )
+
+
+def _without_entry(
+    user: str | int, group: str | int | None, more: set[int]
+) -> Identity:
+    """Return the identity of a user id without an entry in passwd."""
+    if group is None:
+        reason = "this user has no entry in passwd; set group as well"
+        raise AttributeRefusedError("user", f"user={user}", reason)
+    number = _group("group", group)
+    return Identity(
+        user=int(user),
+        group=number,
+        groups=tuple(sorted(more | {number})),
+        name=str(user),
+        variables=_variables(str(user), _NO_HOME, _NO_SHELL),
     )
 
 

@@ -392,8 +392,7 @@ class Child(ChildFacts):
     async def _back_off(self, delay: float) -> None:
         self.next_try_at = time.monotonic() + delay
         self.step(Step.RETRY)
-        # After a first crash, no time is lost; after others, all may see the backoff.
-        if delay or self.crashes > 1:
+        if delay or self.crashes > 1:  # no time is lost after a first crash
             with trio.move_on_after(delay):
                 await self._until_asked()
         self.next_try_at = None

@@ -218,6 +218,14 @@ class Members:
                 self.hub.forget(child.name)
             self.readiness.tell()
 
+    def forward_signal(self, number: int) -> None:
+        """Forward a signal to the processes of the services that subscribe to it."""
+        for unit in self.generation.units.values():
+            if number in unit.service.forward_signals:
+                for child in unit.children:
+                    if child.process is not None:
+                        child.process.signal_leader(number)
+
     def socket_keys(self, service: str) -> Mapping[str, str]:
         """Return a mapping from *service*'s socket names to their keys here."""
         return self.generation.launchers.socket_keys.get(service, {})

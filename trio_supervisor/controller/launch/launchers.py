@@ -23,7 +23,7 @@ from trio_supervisor.controller.launch.socket_keys import socket_descriptors
 from trio_supervisor.process.child import ChildProcess
 from trio_supervisor.process.groups import IS_LINUX
 from trio_supervisor.process.identity import share_pipes
-from trio_supervisor.process.inspection.black_box import open_black_box
+from trio_supervisor.process.inspection.black_box import BlackBox, open_black_box
 from trio_supervisor.process.notify.channel import Channel
 from trio_supervisor.process.shared_numbers import SharedNumbers, open_numbers
 from trio_supervisor.process.sockets.sockets import SocketSet
@@ -163,12 +163,20 @@ class WorkerLauncher:
             )
             context.started(output, process, self._plan, incarnation)
             context.listen(process, channel)
-            if box is not None:
-                context.boxes[process.pid] = box
-            if numbers is not None:
-                context.numbers[process.pid] = numbers
+            self._keep(process, box, numbers)
             stack.pop_all()
             return process
+
+    def _keep(
+        self,
+        process: ChildProcess,
+        box: BlackBox | None,
+        numbers: SharedNumbers | None,
+    ) -> None:
+        if box is not None:
+            self._context.boxes[process.pid] = box
+        if numbers is not None:
+            self._context.numbers[process.pid] = numbers
 
     def _boot(
         self, incarnation: int, address: str, sockets: tuple[str, ...]

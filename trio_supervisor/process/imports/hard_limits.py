@@ -74,14 +74,23 @@ def keep_hard_limits() -> Iterator[Mapping[int, int]]:
     replaced = {"setrlimit": setrlimit, "getrlimit": getrlimit}
     if original is not None:
         replaced["prlimit"] = functools.wraps(original)(prlimit)
-    originals = {name: getattr(resource, name) for name in replaced}
-    for name, function in replaced.items():
-        setattr(resource, name, function)
     try:
-        yield wanted
+        with _replaced(replaced):
+            yield wanted
     finally:
         is_on = False
-        for name, function in replaced.items():
+
+
+@contextmanager
+def _replaced(functions: Mapping[str, Any]) -> Iterator[None]:
+    """Replace functions of `resource` within the block, by name."""
+    originals = {name: getattr(resource, name) for name in functions}
+    for name, function in functions.items():
+        setattr(resource, name, function)
+    try:
+        yield
+    finally:
+        for name, function in functions.items():
             if getattr(resource, name) is function:
                 setattr(resource, name, originals[name])
 
