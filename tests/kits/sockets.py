@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import socket
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -17,6 +18,17 @@ ANYWHERE = Listen("tcp://127.0.0.1:0")
 def descriptors() -> set[str]:
     """Return the open descriptors of this process."""
     return set(os.listdir("/dev/fd"))
+
+
+def check_no_leak(before: set[str]) -> None:
+    """Check that no descriptor is open that is not in *before*.
+
+    A thread that an earlier test has left may open and close some of its own.
+    """
+    deadline = time.monotonic() + 30
+    while not (left := descriptors()) <= before and time.monotonic() < deadline:
+        time.sleep(0.01)
+    assert left <= before
 
 
 def exists(path: str) -> bool:

@@ -17,6 +17,7 @@ import trio
 from tests.kits.sockets import (
     ANYWHERE,
     can_connect,
+    check_no_leak,
     descriptors,
     exists,
     inode,
@@ -43,7 +44,7 @@ def no_leaks() -> Iterator[None]:
     """Check that the test leaks no descriptor."""
     before = descriptors()
     yield
-    assert descriptors() == before
+    check_no_leak(before)
 
 
 def handed_over(*sockets: tuple[str, socket.socket]) -> AdoptedDescriptors:
