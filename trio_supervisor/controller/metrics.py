@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import threading
 import time
 from collections import Counter as Counts
 from collections.abc import Iterable, Iterator
@@ -49,18 +50,30 @@ class _Counting:
     child: Child
     shared: SharedNumbers
     numbers: ProcessNumbers
+    _lock: threading.Lock = field(factory=threading.Lock, init=False)
 
-    def read(self) -> ProcessNumbers:
-        """Return what it has counted until now."""
-        with suppress(OSError):
-            self.numbers.update(self.shared.read())
-        return self.numbers
+    def totals(self, *, with_gauges: bool = True) -> Totals:
+        """Return what it has counted until now, or until `close`."""
+        with self._lock:
+            with suppress(OSError):
+                self.numbers.update(self.shared.read())
+            return self.numbers.totals(with_gauges=with_gauges)
+
+    def close(self) -> None:
+        """Close the memory, but not while another thread reads it."""
+        with self._lock:
+            self.shared.close()
 
 
 @define(eq=False)
 class MetricsBank:
-    """What the processes of each service have counted, past and present."""
+    """What the processes of each service have counted, past and present.
 
+    The event loop begins and ends; threads collect at the same time.
+    """
+
+    _lock: threading.Lock = field(factory=threading.Lock, init=False)
+    """An exit moves counts from present to kept: a thread sees them in one place."""
     _counting: dict[int, _Counting] = field(factory=dict, init=False)
     """By process id."""
     _kept: dict[str, Totals] = field(factory=dict, init=False)
@@ -76,15 +89,19 @@ class MetricsBank:
         """Count what the process of *child* counts, until `end`, which closes it."""
         assert child.process is not None
         numbers = ProcessNumbers(metrics)
-        self._counting[child.process.pid] = _Counting(child, shared, numbers)
+        counting = _Counting(child, shared, numbers)
+        with self._lock:
+            self._counting[child.process.pid] = counting
 
     def end(self, process_id: int) -> None:
         """Keep what an exited process has counted, but for its gauges."""
-        if (counting := self._counting.pop(process_id, None)) is not None:
-            totals = counting.read().totals(with_gauges=False)
-            counting.shared.close()
+        with self._lock:
+            if (counting := self._counting.pop(process_id, None)) is None:
+                return
+            totals = counting.totals(with_gauges=False)
             service = counting.child.service
             self._kept[service] = added([self._kept.get(service, {}), totals])
+        counting.close()
 
     def on_event(self, event: Event) -> None:
         """Count exits, reloads and losses of the supervisor."""
@@ -112,14 +129,16 @@ class MetricsBank:
             if not isinstance(service, Service) or service.metrics is None:
                 continue
             name, metrics = service.name, service.metrics
-            present = [c for c in self._counting.values() if c.child.service == name]
+            with self._lock:
+                counting = list(self._counting.values())
+                kept = self._kept.get(name, {})
+            present = [each for each in counting if each.child.service == name]
             if per_worker:
                 for each in present:
                     labels = {"service": name, "worker": each.child.name}
-                    yield from families_of(metrics, each.read().totals(), labels)
+                    yield from families_of(metrics, each.totals(), labels)
             else:
-                totals = [each.read().totals() for each in present]
-                sums = added([self._kept.get(name, {}), *totals])
+                sums = added([kept, *(each.totals() for each in present)])
                 yield from families_of(metrics, sums, {"service": name})
 
     def own_families(
