@@ -64,12 +64,19 @@ def priorities(process_id: int) -> set[int]:
     return {os.getpriority(os.PRIO_PROCESS, task) for task in tasks}
 
 
+def _group_of(process_id: int) -> int | None:
+    try:
+        return os.getpgid(process_id)
+    except ProcessLookupError:  # a process of another test has exited
+        return None
+
+
 def group_priorities(group: int) -> list[int]:
     """Return the priorities of the processes in a process group."""
     members = [
         int(name)
         for name in filter(str.isdigit, os.listdir("/proc"))
-        if os.getpgid(int(name)) == group
+        if _group_of(int(name)) == group
     ]
     return [os.getpriority(os.PRIO_PROCESS, member) for member in members]
 

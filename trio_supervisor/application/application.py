@@ -15,6 +15,7 @@ from trio_supervisor.application.fields import (
     option,
 )
 from trio_supervisor.application.group import AnyService, Group, children_of
+from trio_supervisor.application.metric_kinds import check_metric_kinds
 from trio_supervisor.application.tree import (
     check_dependencies,
     check_sockets,
@@ -179,6 +180,7 @@ class Application(Checked):
         self._paths = {name: item.path for name, item in placed.items()}
         check_dependencies(self.root)
         check_sockets(list(placed.values()))
+        check_metric_kinds(placed.values())
         self.services = tuple(item.service for item in placed.values())
 
     def service(self, name: str) -> AnyService:

@@ -142,7 +142,7 @@ class MetricsBank:
                 yield from families_of(metrics, sums, {"service": name})
 
     def own_families(
-        self, source: MetricsSource, figures: Iterable[WorkerFigures]
+        self, source: MetricsSource, figures: list[WorkerFigures]
     ) -> Iterator[Family]:
         """Return the metrics of the controller and of its workers' processes."""
         gauge, counter = "gauge", "counter"
@@ -166,8 +166,8 @@ class MetricsBank:
             for (service, reason), count in sorted(self._exits.items())
         ]
         yield _family("exits", counter, "Exits of processes by reason.", exits)
-        yield from _states(source)
-        yield from _figures(list(figures))
+        yield from _states(source.application, figures)
+        yield from _figures(figures)
 
 
 class MetricsSource(Protocol):
@@ -197,7 +197,7 @@ class WorkerFigures:
     name: str
     service: str
     process_id: int | None
-    is_ready: bool
+    state: State
     restarts: int
 
     def usage(self) -> UsageSample | None:
@@ -217,7 +217,7 @@ def figures_of(source: MetricsSource) -> list[WorkerFigures]:
             child.name,
             child.service,
             child.process_id,
-            child.state is State.READY,
+            child.state,
             child.restarts,
         )
         for child in source.generation.children
@@ -225,7 +225,7 @@ def figures_of(source: MetricsSource) -> list[WorkerFigures]:
 
 
 def collect(
-    source: MetricsSource, figures: Iterable[WorkerFigures], *, per_worker: bool
+    source: MetricsSource, figures: list[WorkerFigures], *, per_worker: bool
 ) -> list[Family]:
     """Return all metrics; takes milliseconds for hundreds of workers."""
     bank = source.metrics
@@ -248,13 +248,15 @@ async def metrics_text(
     return await run_in_thread(lambda: to_text(families(), is_open=is_open))
 
 
-def _states(source: MetricsSource) -> Iterator[Family]:
+def _states(
+    application: Application, figures: Iterable[WorkerFigures]
+) -> Iterator[Family]:
     found: Counts[tuple[str, str]] = Counts()
-    for service in source.application.services:
+    for service in application.services:
         for state in State:
             found[service.name, state.value] = 0
-    for child in source.generation.children:
-        found[child.service, child.state.value] += 1
+    for worker in figures:
+        found[worker.service, worker.state.value] += 1
     samples = [
         ({"service": service, "state": state}, float(count))
         for (service, state), count in found.items()
@@ -265,7 +267,7 @@ def _states(source: MetricsSource) -> Iterator[Family]:
 def _figures(figures: list[WorkerFigures]) -> Iterator[Family]:
     labels = [{"service": each.service, "worker": each.name} for each in figures]
     pairs = list(zip(labels, figures, strict=True))
-    ready = [(where, float(each.is_ready)) for where, each in pairs]
+    ready = [(where, float(each.state is State.READY)) for where, each in pairs]
     yield _family("worker_ready", "gauge", "Whether it is ready.", ready)
     restarts = [(where, float(each.restarts)) for where, each in pairs]
     yield _family(

@@ -24,7 +24,7 @@ DEFAULT_BUCKETS: Final = (
 """Upper bounds [s] of a histogram's buckets, those of Prometheus' own clients."""
 MAX_SLOTS: Final = 4096
 """Numbers that the metrics of one service may have: 32 KiB a worker."""
-_NAME: Final = re.compile(r"[a-z_][a-z0-9_]*")
+_NAME: Final = re.compile(r"[a-z][a-z0-9_]*")
 _RESERVED: Final = ("service", "worker", "le")
 
 Labels: TypeAlias = Mapping[str, Sequence[str]]

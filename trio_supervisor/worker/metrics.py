@@ -7,6 +7,7 @@ which threads of CPython do not interrupt: counts of several threads are not los
 
 from __future__ import annotations
 
+import math
 import time
 from bisect import bisect_left
 from collections.abc import Iterator, Mapping
@@ -88,10 +89,10 @@ class CountedSeries(_Series):
         """Add *amount*.
 
         Raises:
-            SpecError: *amount* is negative: a counter only grows.
+            SpecError: *amount* is negative, infinite or not a number.
         """
-        if not amount >= 0:  # or not a number
-            raise SpecError(self._name, f"a counter only grows, got {amount!r:.80}")
+        if not 0 <= amount < math.inf:
+            raise SpecError(self._name, f"expected 0 or more, got {amount!r:.80}")
         self._numbers[self._place] += amount
 
 
@@ -158,10 +159,11 @@ class ObservedSeries(_Series):
         """Count *value* in its bucket.
 
         Raises:
-            SpecError: *value* is not a number.
+            SpecError: *value* is negative, infinite or not a number: the sum of a
+                histogram only grows.
         """
-        if value != value:
-            raise SpecError(self._name, "expected a number, got nan")
+        if not 0 <= value < math.inf:
+            raise SpecError(self._name, f"expected 0 or more, got {value!r:.80}")
         bucket = self._place + bisect_left(self._bounds, value)
         total = self._place + len(self._bounds) + 1
         self._numbers[bucket] += 1

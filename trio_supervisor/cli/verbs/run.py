@@ -38,7 +38,7 @@ VERBS: Final = (
             argument(
                 "--http",
                 metavar="ADDRESS",
-                help="serve /livez, /readyz, /startupz at HOST:PORT or unix:PATH",
+                help="serve /readyz, /livez, /metrics … at HOST:PORT or unix:PATH",
             ),
             IMPORT_TIMEOUT,
             STATE,
