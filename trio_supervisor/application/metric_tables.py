@@ -14,6 +14,7 @@ from trio_supervisor.policy.metrics import (
     Histogram,
     Metric,
     Metrics,
+    kind_of,
 )
 
 KINDS: Final[Mapping[str, Callable[..., Metric]]] = {
@@ -42,9 +43,12 @@ def metrics_from_tables(value: Any, field: str = "metrics") -> Metrics:
 
 
 def _to_table(metric: Metric) -> dict[str, Any]:
-    kind = type(metric).__name__.lower()
     labels = {name: list(values) for name, values in metric.labels.items()}
-    table: dict[str, Any] = {"type": kind, "help": metric.help, "labels": labels}
+    table: dict[str, Any] = {
+        "type": kind_of(metric),
+        "help": metric.help,
+        "labels": labels,
+    }
     if isinstance(metric, Histogram):
         table["buckets"] = list(metric.buckets)
     return table

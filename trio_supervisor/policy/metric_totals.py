@@ -17,6 +17,7 @@ from trio_supervisor.policy.metrics import (
     Histogram,
     Metric,
     Metrics,
+    kind_of,
     series_of,
     width_of,
 )
@@ -64,11 +65,6 @@ class ProcessNumbers:
                     found[key] = self._last[place]
                     place += 1
         return found
-
-
-def kind_of(metric: Metric) -> str:
-    """Return the type of *metric*, as metrics are exposed."""
-    return type(metric).__name__.lower()
 
 
 def parts_of(metric: Metric) -> tuple[str, ...]:

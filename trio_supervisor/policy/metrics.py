@@ -178,6 +178,11 @@ class Metrics:
         return self._offsets[name]
 
 
+def kind_of(metric: Metric) -> str:
+    """Return the type of *metric*, as metrics are exposed."""
+    return type(metric).__name__.lower()
+
+
 def width_of(metric: Metric) -> int:
     """Return how many numbers each series has: a histogram's buckets, and their sum."""
     return len(metric.buckets) + 2 if isinstance(metric, Histogram) else 1

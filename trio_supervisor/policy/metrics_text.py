@@ -11,8 +11,8 @@ from typing import Final
 
 from attrs import frozen
 
-from trio_supervisor.policy.metric_totals import Key, Totals, bound_text, kind_of
-from trio_supervisor.policy.metrics import Histogram, Metrics, series_of
+from trio_supervisor.policy.metric_totals import Key, Totals, bound_text
+from trio_supervisor.policy.metrics import Histogram, Metrics, kind_of, series_of
 
 PLAIN: Final = "text/plain; version=0.0.4; charset=utf-8"
 OPEN: Final = "application/openmetrics-text; version=1.0.0; charset=utf-8"

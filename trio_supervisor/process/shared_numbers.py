@@ -7,15 +7,14 @@ by pread(2): no mapping of it can fault.
 
 from __future__ import annotations
 
-import fcntl
 import mmap
 import os
-import tempfile
 from array import array
-from contextlib import suppress
 from typing import Final, Protocol, Self, cast
 
 from attrs import define, field
+
+from trio_supervisor.process.shared_memory import open_shared_memory
 
 _WIDTH: Final = 8
 
@@ -62,23 +61,7 @@ def open_numbers(count: int) -> SharedNumbers:
     Raises:
         OSError: the system has no memory or no descriptor for it.
     """
-    size = count * _WIDTH
-    if not hasattr(os, "memfd_create"):
-        with tempfile.TemporaryFile() as file:
-            file.truncate(size)
-            return SharedNumbers(os.dup(file.fileno()), count)
-    flags = os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING
-    descriptor = os.memfd_create("trio_supervisor metrics", flags)
-    try:
-        # Written, not only extended, so that a lack of memory is an error here.
-        os.write(descriptor, bytes(size))
-        with suppress(AttributeError):
-            seals = fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW | fcntl.F_SEAL_SEAL
-            fcntl.fcntl(descriptor, fcntl.F_ADD_SEALS, seals)
-    except BaseException:
-        os.close(descriptor)
-        raise
-    return SharedNumbers(descriptor, count)
+    return SharedNumbers(open_shared_memory("metrics", count * _WIDTH), count)
 
 
 def use_numbers(descriptor: int, count: int) -> Numbers:

@@ -29,7 +29,6 @@ from trio_supervisor.worker.forked_children import end_forked_children_by
 from trio_supervisor.worker.handlers import Handlers
 from trio_supervisor.worker.instance import SyncWorker, Worker
 from trio_supervisor.worker.operations import Operations, Run
-from trio_supervisor.worker.rehearsal import rehearse
 from trio_supervisor.worker.runtimes import (
     AsyncRuntime,
     Runtime,
@@ -79,11 +78,6 @@ def _run(boot: WorkerBoot, descriptors: Sequence[int], *, is_forked: bool) -> No
         except Exception as exc:
             _print_error(boot.name, exc)
             sys.exit(1)
-
-
-def warm_up() -> None:
-    """Rehearse what every worker does; in the fork server and in preforked children."""
-    rehearse()
 
 
 class _Main:

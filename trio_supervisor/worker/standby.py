@@ -100,8 +100,9 @@ class StandBy:
                 is_registered = True
                 self._wait(connection, select.POLLIN)
                 if connection.recv(1, socket.MSG_PEEK):
-                    found, connection = connection, socket.socket()
-                    return Established(found, session)
+                    # What is closed below has no descriptor then.
+                    ours = socket.socket(fileno=connection.detach())
+                    return Established(ours, session)
             except (SupervisorError, OSError) as exc:
                 logger.debug("attempt %d: lost: %r", attempt, exc)
             finally:

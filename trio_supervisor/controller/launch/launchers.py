@@ -38,8 +38,8 @@ from trio_supervisor.process.spawn.exec import spawn_exec
 
 logger = logging.getLogger(__name__)
 
-# An agent's loop takes 3 ms to begin, which would be so many that its worker is ready
-# later. Where many begin at once, their own code goes first: it is what they are for.
+# An agent that begins at once delays the readiness of its worker. Where many begin at
+# the same time, their own code goes first.
 _HEAD_START: Final = 0.003
 _HEAD_START_EACH: Final = 0.008
 _HEAD_START_MOST: Final = 2.0

@@ -8,16 +8,16 @@ so that none can write that of another.
 from __future__ import annotations
 
 import ctypes
-import fcntl
 import mmap
 import os
-import tempfile
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from typing import Final, Self
 
 from attrs import define, field
+
+from trio_supervisor.process.shared_memory import open_shared_memory
 
 _SIZE: Final = mmap.PAGESIZE
 _BEAT: Final = 0
@@ -134,7 +134,7 @@ def open_heartbeat() -> HeartbeatReader:
     Raises:
         OSError: the system has no memory or no descriptor for it.
     """
-    descriptor = _open_page()
+    descriptor = open_shared_memory("heartbeat", _SIZE)
     try:
         address = _libc().mmap(
             None, _SIZE, mmap.PROT_READ, mmap.MAP_SHARED, descriptor, 0
@@ -154,27 +154,6 @@ def use_heartbeat(descriptor: int) -> HeartbeatWriter:
         return HeartbeatWriter(mmap.mmap(descriptor, _SIZE, mmap.MAP_SHARED))
     finally:
         os.close(descriptor)
-
-
-def _open_page() -> int:
-    if not hasattr(os, "memfd_create"):
-        with tempfile.TemporaryFile() as file:
-            file.truncate(_SIZE)
-            return os.dup(file.fileno())
-    descriptor = os.memfd_create(
-        "trio_supervisor heartbeat", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING
-    )
-    try:
-        # Written, not only extended, so that a lack of memory is an error here.
-        os.write(descriptor, bytes(_SIZE))
-        # Otherwise a process that truncates it would kill the controller by SIGBUS.
-        with suppress(AttributeError):
-            seals = fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW | fcntl.F_SEAL_SEAL
-            fcntl.fcntl(descriptor, fcntl.F_ADD_SEALS, seals)
-    except BaseException:
-        os.close(descriptor)
-        raise
-    return descriptor
 
 
 def _libc() -> ctypes.CDLL:

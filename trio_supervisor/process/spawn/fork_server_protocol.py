@@ -30,7 +30,7 @@ MODULES: Final = (
 )
 """Modules that the children of a fork server need."""
 PRELOAD: Final = "trio_supervisor.process.spawn.preload:preload"
-WARM_UP: Final = "trio_supervisor.worker.main:warm_up"
+WARM_UP: Final = "trio_supervisor.worker.rehearsal:rehearse"
 FAILED: Final = b"e"
 """From a server that exits for lack of resources: errno and message."""
 DECLARED: Final = b"d"

@@ -14,6 +14,7 @@ import trio
 from attrs import define, field
 
 from trio_supervisor.errors import SpecError, SupervisorError
+from trio_supervisor.supervisor.monitors.arguments import one_of, whole
 from trio_supervisor.supervisor.monitors.base import Monitor, MonitoredWorker
 
 logger = logging.getLogger(__name__)
@@ -71,17 +72,10 @@ class DescriptorMonitor(Monitor):
             raise SpecError("share", f"expected a number, got {share!r:.80}")
         if not 0 < share <= 1:
             raise SpecError("share", f"expected more than 0, up to 1, got {share}")
-        for name, value in (("maximum", maximum), ("samples", samples)):
-            if value is None and name == "maximum":
-                continue
-            if isinstance(value, bool) or not isinstance(value, int):
-                raise SpecError(name, f"expected a whole number, got {value!r:.80}")
-            if value < 1:
-                raise SpecError(name, f"expected 1 or more, got {value}")
-        if on_limit not in get_args(OnLimit):
-            names = ", ".join(map(repr, get_args(OnLimit)))
-            problem = f"expected one of {names}, got {on_limit!r:.80}"
-            raise SpecError("on_limit", problem)
+        if maximum is not None:
+            whole("maximum", maximum, least=1)
+        whole("samples", samples, least=1)
+        one_of("on_limit", on_limit, get_args(OnLimit))
         self.share = float(share)
         self.maximum = maximum
         self.samples = samples

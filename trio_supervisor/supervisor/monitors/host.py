@@ -20,6 +20,7 @@ from trio_supervisor.policy.host import (
     parse_pressure,
     problems_of,
 )
+from trio_supervisor.supervisor.monitors.arguments import positive
 from trio_supervisor.supervisor.monitors.base import Monitor
 
 logger = logging.getLogger(__name__)
@@ -65,7 +66,8 @@ class HostMonitor(Monitor):
             "disk_minimum": disk_minimum,
         }
         for name, limit in limits.items():
-            _check_limit(name, limit)
+            if limit is not None:
+                positive(name, limit)
         if not isinstance(path, str) or not path:
             raise SpecError("path", f"expected a path, got {path!r:.80}")
         self.limits = HostLimits(
@@ -120,12 +122,3 @@ def read_host(path: str) -> HostFigures:
         pressure=pressure,
         disk_free=disk_free,
     )
-
-
-def _check_limit(name: str, limit: object) -> None:
-    if limit is None:
-        return
-    if isinstance(limit, bool) or not isinstance(limit, int | float):
-        raise SpecError(name, f"expected a number, got {limit!r:.80}")
-    if not 0 < limit < float("inf"):
-        raise SpecError(name, f"expected more than 0, got {limit}")

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Final, Literal, TypeAlias, TypeVar, get_args
 
 import trio
 from attrs import define
 
 from trio_supervisor.diagnostics.memory_usage import host_free_memory, read_memory
-from trio_supervisor.errors import SpecError, SupervisorError
+from trio_supervisor.errors import SupervisorError
 from trio_supervisor.policy.leak import DEFAULT_RATE, GrowthHistory, SteadyGrowth
 from trio_supervisor.policy.memory import (
     DEFAULT_THRESHOLD,
@@ -24,6 +24,7 @@ from trio_supervisor.policy.memory import (
     largest,
     total_size,
 )
+from trio_supervisor.supervisor.monitors.arguments import one_of, positive, whole
 from trio_supervisor.supervisor.monitors.base import Monitor, MonitoredWorker
 
 logger = logging.getLogger(__name__)
@@ -129,13 +130,11 @@ class MemoryMonitor(Monitor):
         self.increase_limit = _size("increase_limit", increase_limit)
         self.leak_window = None
         if leak_window is not None:
-            self.leak_window = _positive("leak_window", leak_window)
-        self.leak_rate = _positive("leak_rate", leak_rate)
-        self.on_leak = _one_of("on_leak", on_leak, get_args(OnLeak))
-        self.measure = _one_of("measure", measure, get_args(Measure))
-        self.samples = _size("samples", samples) or 0
-        if not self.samples:
-            raise SpecError("samples", f"expected 1 or more, got {samples}")
+            self.leak_window = positive("leak_window", leak_window)
+        self.leak_rate = positive("leak_rate", leak_rate)
+        self.on_leak = one_of("on_leak", on_leak, get_args(OnLeak))
+        self.measure = one_of("measure", measure, get_args(Measure))
+        self.samples = whole("samples", samples, least=1)
         self._watched: dict[str, _Watched] = {}
         self._restarted: set[str] = set()
         """Names of workers that were restarted for their memory."""
@@ -332,26 +331,5 @@ def _status_of(watched: _Watched) -> dict[str, object]:
     }
 
 
-def _one_of(field: str, value: T, allowed: Sequence[T]) -> T:
-    if value not in allowed:
-        names = ", ".join(map(repr, allowed))
-        raise SpecError(field, f"expected one of {names}, got {value!r:.80}")
-    return value
-
-
-def _positive(field: str, value: object) -> float:
-    if isinstance(value, bool) or not isinstance(value, int | float):
-        raise SpecError(field, f"expected a number, got {value!r:.80}")
-    if not 0 < value < float("inf"):
-        raise SpecError(field, f"expected more than 0, got {value}")
-    return float(value)
-
-
 def _size(field: str, value: object) -> int | None:
-    if value is None:
-        return None
-    if isinstance(value, bool) or not isinstance(value, int):
-        raise SpecError(field, f"expected a whole number, got {value!r:.80}")
-    if value < 0:
-        raise SpecError(field, f"expected 0 or more, got {value}")
-    return value
+    return None if value is None else whole(field, value)
