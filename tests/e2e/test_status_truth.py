@@ -94,8 +94,5 @@ def test_status_after_supervisor_was_suspended() -> None:
         os.kill(victim, signal.SIGKILL)
         serving.wait_event(since=since, event="ready", name="b.1")
         os.kill(supervisor, signal.SIGCONT)
-        serving.when_ready()
-        row = next(r for r in serving.call("workers")["workers"] if r["name"] == "b.1")
-        assert row["incarnation"] == 2
+        row = serving.wait_worker("b.1", incarnation=2, connected=True)
         assert row["process_id"] != victim
-        assert row["connected"]

@@ -39,7 +39,7 @@ class Step:
     """Where the holder is defined. None: an ordinary object such as a list."""
     line: int | None = None
     is_new: bool = False
-    """Whether the holder itself was made in the period."""
+    """Whether the holder itself was made, or its function called, in the period."""
 
 
 @frozen(kw_only=True)

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-import trio
-from attrs import evolve
+from typing import cast
 
-from trio_supervisor.wire.memory_reports import Step
-from trio_supervisor.worker.doctor.leak_holders import holder_in
+import pytest
+import trio
+from attrs import evolve, frozen
+
+from trio_supervisor.wire.memory_reports import Growth, Holding, MemoryReport, Step
+from trio_supervisor.worker.doctor.leak_holders import holder_in, holders_of
 
 ROOT = Step(text="local variable f of pump()", file="/srv/app.py", line=19)
 CACHE = Step(text="lru_cache of cached()", file="/srv/app.py", line=4)
@@ -16,6 +19,38 @@ SESSION = Step(
 )
 LOOP = Step(text="variable runner", file=trio._core._run.__file__, line=1)
 PACKAGE = Step(text="attribute lock of Lock", file=trio._sync.__file__, line=7)
+
+AT_WORK = Step(
+    text="local variable rows of work(), in thread 7 at line 9",
+    file="/srv/app.py",
+    line=3,
+    is_new=True,
+)
+REQUEST = evolve(
+    AT_WORK, text="local variable rows of work(), of a suspended coroutine"
+)
+
+
+@frozen
+class Report:
+    """What `holders_of` reads of a report."""
+
+    holders: tuple[Holding, ...]
+    grown: tuple[Growth, ...] = ()
+
+
+def titles_of(*chain: Step) -> list[str]:
+    """The titles of the holders of one group of objects."""
+    holding = Holding(
+        class_name="list",
+        location="/srv/app.py:3",
+        memory=10_000,
+        count=10,
+        chain=chain,
+        is_rooted=True,
+    )
+    found = holders_of(cast(MemoryReport, Report((holding,))))
+    return [holder.title for holder in found]
 
 
 def test_holder_is_nearest_application_object() -> None:
@@ -36,3 +71,17 @@ def test_holder_prefers_application_to_package_to_loop() -> None:
 
 def test_holder_of_empty_chain_is_none() -> None:
     assert holder_in([]) is None
+
+
+def test_functions_called_in_the_period_hold_no_leak() -> None:
+    """A leak is held by a function that ran before, or by an old object below it."""
+    assert titles_of(AT_WORK) == []
+    assert titles_of(AT_WORK, SESSION) == []
+    assert len(titles_of(evolve(AT_WORK, is_new=False))) == 1
+    (title,) = titles_of(AT_WORK, CACHE)
+    assert title.startswith(CACHE.text)
+
+
+@pytest.mark.parametrize("root", [REQUEST, SESSION])
+def test_other_new_roots_may_hold_a_leak(root: Step) -> None:
+    assert len(titles_of(root)) == 1

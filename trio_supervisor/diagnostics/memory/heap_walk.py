@@ -17,6 +17,7 @@ from trio_supervisor.diagnostics.memory.fingerprints import (
 )
 from trio_supervisor.diagnostics.memory.growth import LargeSizes
 from trio_supervisor.diagnostics.memory.references import references
+from trio_supervisor.diagnostics.memory.running_frames import is_unmarked
 from trio_supervisor.diagnostics.snapshot.snapshot_child import SnapshotReporter
 from trio_supervisor.diagnostics.stacks.frames import RunningThread, outwards
 
@@ -28,6 +29,8 @@ class Local:
     thread: str
     frame: FrameType
     name: str
+    is_new: bool
+    """Whether the function was called in the period."""
 
 
 @define(eq=False)
@@ -56,15 +59,19 @@ class Heap:
 
 
 def running_locals(threads: Sequence[RunningThread]) -> dict[int, Local]:
-    """Return the variables of all running frames, by the address of their value."""
+    """Return the variables of all running frames, by the address of their value.
+
+    `FrameMarks` must have been placed at the start of the period.
+    """
     found: dict[int, Local] = {}
     for thread in threads:
         for frame in outwards(thread.frame):
             variables = frame.f_locals
             if variables is frame.f_globals:
                 continue  # a module's
+            is_new = is_unmarked(frame)
             for name, value in dict(variables).items():
-                found.setdefault(id(value), Local(thread.name, frame, name))
+                found.setdefault(id(value), Local(thread.name, frame, name, is_new))
     return found
 
 

@@ -52,7 +52,7 @@ def _steps(
     while number < len(chain) - 1:
         holder, below = chain[number], chain[number + 1 :]
         text, definition, used = _describe(definitions, holder, below)
-        is_new = id(holder) in new
+        is_new = holder.is_new if type(holder) is Local else id(holder) in new
         if definition is None:
             yield Step(text=text, is_new=is_new)
         else:

@@ -27,6 +27,7 @@ from trio_supervisor.diagnostics.memory.memory_lock import (
     acquire_memory_lock,
 )
 from trio_supervisor.diagnostics.memory.memory_text import describe_sample
+from trio_supervisor.diagnostics.memory.running_frames import FrameMarks
 from trio_supervisor.diagnostics.memory.sample_snapshots import (
     Measured,
     count,
@@ -75,6 +76,7 @@ class MemorySampling:
     """An unnamed file for what the first snapshot records."""
     _counters: _Counters = field(factory=_Counters.read)
     _epoch: Epoch | None = field(default=None, init=False)
+    _marks: FrameMarks | None = field(default=None, init=False)
     _baseline: Snapshot | None = field(default=None, init=False)
     _done: int | None = field(default=None, init=False)
     """A pipe that tells the second snapshot that the first is complete."""
@@ -182,9 +184,11 @@ class MemorySampling:
         try:
             self._epoch = begin_epoch()
             keep = (self._fingerprints, theirs)
-            work = partial(note_baseline, self._epoch, running_threads(), *keep)
+            threads = running_threads()
+            self._marks = FrameMarks.place(threads)
+            work = partial(note_baseline, self._epoch, threads, *keep)
             self._baseline = fork_snapshot(work, time_box, keep)
-            del work  # it refers to the frames of threads
+            del work, threads  # they refer to the frames of threads
         finally:
             os.close(theirs)
 
@@ -211,8 +215,11 @@ class MemorySampling:
 
     def _end_epoch(self) -> None:
         epoch, self._epoch = self._epoch, None
+        marks, self._marks = self._marks, None
         if epoch is not None:
             epoch.end()
+        if marks is not None:
+            marks.remove()
 
 
 def _open_unnamed() -> int:

@@ -8,7 +8,7 @@ else is measured in both halves.
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
 from typing import Final, Protocol
 
@@ -22,7 +22,7 @@ from trio_supervisor.diagnostics.locations import (
     stack_lines,
 )
 from trio_supervisor.diagnostics.memory.memory_sample import MemorySampling
-from trio_supervisor.diagnostics.profile.garbage import GarbageProfiler, GarbageStack
+from trio_supervisor.diagnostics.profile.garbage import GarbageProfiler
 from trio_supervisor.diagnostics.snapshot.memory_headroom import free_memory
 from trio_supervisor.diagnostics.snapshot.snapshot import Snapshot
 from trio_supervisor.diagnostics.tasks.main_loop import MainLoop
@@ -39,7 +39,7 @@ from trio_supervisor.wire.codec import parse_result, to_fields
 from trio_supervisor.wire.diagnosis import Diagnosis
 from trio_supervisor.wire.json_tree import Object
 from trio_supervisor.wire.memory_reports import MemoryReport
-from trio_supervisor.wire.reports import GarbageReport, StallReport
+from trio_supervisor.wire.reports import StallReport
 from trio_supervisor.worker.address_space import room_in_address_space
 from trio_supervisor.worker.doctor.growth_series import Counts, count_descriptors
 from trio_supervisor.worker.doctor.leak_holders import holders_of
@@ -96,7 +96,8 @@ class _Examination:
     _began: float = field(factory=trio.current_time, init=False)
     _progress: float = field(default=0.0, init=False)
     _next_progress: float = field(default=0.0, init=False)
-    _garbage: GarbageFacts | None = field(default=None, init=False)
+    _garbage: GarbageProfiler | None = field(default=None, init=False)
+    """It has stopped. None: another garbage profile was running."""
     _sample: MemoryReport | None = field(default=None, init=False)
     left_out: list[str] = field(factory=list, init=False)
     """What could not be examined, and why."""
@@ -122,7 +123,7 @@ class _Examination:
             main=main,
             deadlocks=self._locks.deadlocks(self._main_thread.main.thread),
             memory=self._memory(),
-            garbage=self._garbage,
+            garbage=_garbage(self._garbage) if self._garbage is not None else None,
             descriptors=self._counts.descriptors(),
             tasks=self._counts.tasks(),
             threads=self._counts.threads(),
@@ -165,7 +166,9 @@ class _Examination:
         try:
             yield
         finally:
-            self._garbage = _garbage(profile.stop(), profile.stacks())
+            profile.stop()
+            # To describe it now would read source files: memory that looks retained.
+            self._garbage = profile
 
     def _start_sampling(self) -> MemorySampling | None:
         before = count_descriptors()
@@ -250,10 +253,11 @@ async def examine(
     return {**to_fields(diagnosis), "data": describe(diagnosis)}
 
 
-def _garbage(report: GarbageReport, stacks: Sequence[GarbageStack]) -> GarbageFacts:
+def _garbage(profile: GarbageProfiler) -> GarbageFacts:
+    report = profile.stop()
     times = dict[CodeLocation, float]()
     longest = dict[CodeLocation, list[CodeLocation]]()
-    for stack in stacks:  # the longest first
+    for stack in profile.stacks():  # the longest first
         locations = [
             CodeLocation(one.file, one.line, one.function) for one in stack.lines
         ]

@@ -21,6 +21,8 @@ _RUNS_THE_TARGET: Final = ("runtimes.py", "instance.py", "main.py")
 """Files of this package whose frames and objects hold the application's."""
 _SOURCES: Final = "variable cache of module linecache"
 """Source lines, read for reports like this one."""
+_LOCAL: Final = "local variable "
+_SUSPENDED: Final = ", of a suspended "
 _STEPS: Final = 8
 """Steps shown of a chain."""
 
@@ -28,13 +30,14 @@ _STEPS: Final = 8
 def holders_of(report: MemoryReport) -> tuple[HolderFacts, ...]:
     """Return the holders of what was retained or has grown, the largest first.
 
-    Objects of the agent, whose thread calls this, are left out.
+    Objects of the agent, whose thread calls this, are left out, and those of functions
+    that were called in the period: work in progress is no leak.
     """
     by_holder = dict[Step | None, list[Holding | Growth]]()
     found: tuple[Holding | Growth, ...] = (*report.holders, *report.grown)
     for one in found:
-        if not _is_of_this_package(one):
-            holder = holder_in(one.chain) if one.is_rooted else None
+        holder = holder_in(one.chain) if one.is_rooted else None
+        if not _is_of_this_package(one) and not _is_at_work(holder):
             by_holder.setdefault(holder, []).append(one)
     holders = [_as_holder(holder, held) for holder, held in by_holder.items()]
     return tuple(sorted(holders, key=lambda one: one.memory + one.grown, reverse=True))
@@ -83,6 +86,12 @@ def _is_of_this_package(holding: Holding | Growth) -> bool:
         and not root.file.endswith(_RUNS_THE_TARGET)
     )
     return is_own_code or agent in root.text or root.text == _SOURCES
+
+
+def _is_at_work(holder: Step | None) -> bool:
+    if holder is None or not holder.is_new:
+        return False
+    return holder.text.startswith(_LOCAL) and _SUSPENDED not in holder.text
 
 
 def _lines(one: Holding | Growth) -> tuple[str, ...]:
