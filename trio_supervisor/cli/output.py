@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+import shutil
 import sys
 from collections.abc import Sequence
 from typing import Final, Self
 
 from trio_supervisor.cli.encoding import is_unicode, raw_stream
 from trio_supervisor.process.output.escaping import escape_json, escape_line
+from trio_supervisor.process.output.terminal_kind import has_colours, has_escapes
 
 STATE_COLOURS = {
     "ready": "green",
@@ -26,7 +28,7 @@ STATE_COLOURS = {
 _GAP: Final = 3
 """Columns between two columns of a table."""
 _LEAST: Final = 12
-"""Columns that the last one of a table has, however narrow the terminal is."""
+"""Columns that a cut column of a table keeps, however narrow the terminal is."""
 
 
 def print_line(text: str) -> None:
@@ -51,13 +53,23 @@ def print_table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
     Cells are escaped: a worker that registered on its own may have any name.
     """
     rows = [[escape_line(cell) for cell in row] for row in rows]
-    if sys.stdout.isatty():
-        _print_rich(header, rows)
+    if not sys.stdout.isatty():
+        _print_plain(header, rows)
         return
-    widths = [max(map(len, column)) for column in zip(header, *rows, strict=True)]
+    rows = fit(header, rows, shutil.get_terminal_size().columns)
+    if has_colours(sys.stdout.fileno()):
+        _print_rich(header, rows)
+    else:
+        _print_plain(header, rows, _GAP)
+
+
+def _print_plain(
+    header: Sequence[str], rows: Sequence[Sequence[str]], gap: int = 2
+) -> None:
+    widths = _widths(header, rows)
     for row in (header, *rows):
         cells = (cell.ljust(width) for cell, width in zip(row, widths, strict=True))
-        print("  ".join(cells).rstrip())
+        print((" " * gap).join(cells).rstrip())
 
 
 def _print_rich(header: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
@@ -70,8 +82,7 @@ def _print_rich(header: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
     table = Table(box=SIMPLE_HEAD, pad_edge=False)
     for name in header:
         table.add_column(name, no_wrap=True)
-    console = Console(file=raw_stream(sys.stdout))
-    for row in _fitted(header, rows, console.width):
+    for row in rows:
         table.add_row(
             *(
                 f"[{STATE_COLOURS[cell]}]{cell}[/]"
@@ -80,16 +91,32 @@ def _print_rich(header: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
                 for cell in row
             )
         )
-    console.print(table)
+    Console(file=raw_stream(sys.stdout)).print(table)
 
 
-def _fitted(
+def fit(
     header: Sequence[str], rows: Sequence[Sequence[str]], width: int
 ) -> list[list[str]]:
-    """Return *rows* with the last column cut, so that each fits one line of *width*."""
-    widths = [max(map(len, column)) for column in zip(header, *rows, strict=True)]
-    room = width - sum(widths[:-1]) - _GAP * len(widths) + 1
-    return [[*row[:-1], _cut(row[-1], max(room, _LEAST))] for row in rows]
+    """Return *rows* with cells cut, so that each fits one line of *width* columns.
+
+    The last column is cut first, then the widest; none below its header or `_LEAST`.
+    """
+    widths = _widths(header, rows)
+    least = [min(w, max(len(h), _LEAST)) for w, h in zip(widths, header, strict=True)]
+    excess = sum(widths) + _GAP * len(widths) - 1 - width  # a space at each edge
+    last = len(widths) - 1
+    for column in sorted(range(len(widths)), key=lambda c: (c != last, -widths[c])):
+        cut = max(0, min(excess, widths[column] - least[column]))
+        widths[column] -= cut
+        excess -= cut
+    return [
+        [_cut(cell, room) for cell, room in zip(row, widths, strict=True)]
+        for row in rows
+    ]
+
+
+def _widths(header: Sequence[str], rows: Sequence[Sequence[str]]) -> list[int]:
+    return [max(map(len, column)) for column in zip(header, *rows, strict=True)]
 
 
 def _cut(text: str, room: int) -> str:
@@ -116,8 +143,8 @@ class Progress:
     def __init__(self, title: str) -> None:
         self._title = title
         self._is_shown = False
-        self.is_possible = sys.stderr.isatty()
-        """Whether standard error is a terminal."""
+        self.is_possible = sys.stderr.isatty() and has_escapes(sys.stderr.fileno())
+        """Whether standard error is a terminal that can show it."""
 
     def __enter__(self) -> Self:
         return self

@@ -14,7 +14,6 @@ from typing import Final
 
 import orjson
 
-from trio_supervisor.process.output.console import has_colours
 from trio_supervisor.process.output.destination import Destination
 from trio_supervisor.process.output.entries import timestamp
 from trio_supervisor.process.output.escaping import (
@@ -23,6 +22,7 @@ from trio_supervisor.process.output.escaping import (
     escape_text,
 )
 from trio_supervisor.process.output.rendering import notice_of
+from trio_supervisor.process.output.terminal_kind import has_colours
 
 TEXT: Final = "text"
 JSON: Final = "json"

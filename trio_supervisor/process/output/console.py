@@ -12,15 +12,10 @@ from trio_supervisor.process.output.blocks import Stream
 from trio_supervisor.process.output.destination import Destination
 from trio_supervisor.process.output.pump import Sink
 from trio_supervisor.process.output.rendering import Form, notice_of, renderer_of
+from trio_supervisor.process.output.terminal_kind import has_colours
 
 _STDOUT: Final = 1
 _STDERR: Final = 2
-
-
-def has_colours(descriptor: int) -> bool:
-    """Return whether *descriptor* is a terminal with colours: see no-color.org."""
-    is_dumb = os.environ.get("TERM") == "dumb"
-    return os.isatty(descriptor) and not is_dumb and not os.environ.get("NO_COLOR")
 
 
 @define(eq=False)
