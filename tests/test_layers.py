@@ -46,6 +46,7 @@ MAY_IMPORT_ALL = {
     "events",
     "web",
     "testing",
+    "pytest_plugin",
     "reference",
     "__init__",
     "__main__",

@@ -15,7 +15,7 @@ from trio_supervisor.controller.calls import answer
 from trio_supervisor.controller.controller import core_of
 from trio_supervisor.errors import CallFailedError, SupervisorError
 from trio_supervisor.link.peer import IncomingCall
-from trio_supervisor.testing import simulated
+from trio_supervisor.testing import in_virtual_time
 
 
 @define
@@ -68,7 +68,7 @@ DOINGS = [
 
 
 @pytest.mark.parametrize(("do", "arguments"), DOINGS)
-@simulated
+@in_virtual_time
 async def test_the_log_is_written_before_the_answer(
     do: str, arguments: dict[str, Any]
 ) -> None:
@@ -86,7 +86,7 @@ async def test_the_log_is_written_before_the_answer(
         assert hub.written == trio.current_time()
 
 
-@simulated
+@in_virtual_time
 async def test_a_log_that_nobody_reads_holds_up_no_answer() -> None:
     async with open_simulation(Application([service("web", count=2)])) as sim:
         await sim.controller.wait_ready()

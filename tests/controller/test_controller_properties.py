@@ -30,7 +30,7 @@ from trio_supervisor.errors import SupervisorError
 from trio_supervisor.policy.lifecycle import State
 from trio_supervisor.policy.order import CONDITIONS, Standing, describe_need
 from trio_supervisor.policy.strategy import STRATEGIES
-from trio_supervisor.testing import simulated
+from trio_supervisor.testing import in_virtual_time
 
 NAMES = "abcde"
 Deed: TypeAlias = tuple[float, str, Any]
@@ -188,7 +188,7 @@ def check_rest(sim: Simulation, play: Play, child: Child) -> None:
 
 @settings(max_examples=60, deadline=None)
 @given(plays())
-@partial(simulated, limit=2 * QUIET)
+@partial(in_virtual_time, limit=2 * QUIET)
 async def test_whatever_happens_the_declaration_is_kept(play: Play) -> None:
     left = list(play.lives)
 

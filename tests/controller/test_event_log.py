@@ -9,7 +9,7 @@ from trio.testing import wait_all_tasks_blocked
 
 from trio_supervisor.controller.event_log import EventLog
 from trio_supervisor.controller.events import ServiceScaled
-from trio_supervisor.testing import simulated
+from trio_supervisor.testing import in_virtual_time
 
 
 def scaled(count: int) -> ServiceScaled:
@@ -40,7 +40,7 @@ def test_the_newest_thousand_are_kept() -> None:
     assert [entry["count"] for entry in event_log.entries] == list(range(500, 1500))
 
 
-@simulated
+@in_virtual_time
 async def test_a_listener_hears_what_comes_and_not_what_was() -> None:
     event_log = EventLog()
     event_log.add(scaled(1))
@@ -66,7 +66,7 @@ async def test_a_listener_hears_what_comes_and_not_what_was() -> None:
         nursery.cancel_scope.cancel()
 
 
-@simulated
+@in_virtual_time
 async def test_a_slow_listener_loses_the_oldest_and_is_told_how_many() -> None:
     """Others lose nothing for its sake."""
     event_log = EventLog()
@@ -86,7 +86,7 @@ async def test_a_slow_listener_loses_the_oldest_and_is_told_how_many() -> None:
         assert [entry["count"] for entry in entries] == list(range(250, 1250))
 
 
-@simulated
+@in_virtual_time
 async def test_one_that_has_left_hears_nothing() -> None:
     event_log = EventLog()
     with event_log.subscribe() as subscription:

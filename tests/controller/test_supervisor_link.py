@@ -43,7 +43,7 @@ from trio_supervisor.process.child import Process
 from trio_supervisor.supervisor.monitoring import Monitoring
 from trio_supervisor.supervisor.registry import Registry
 from trio_supervisor.supervisor.server import Server
-from trio_supervisor.testing import FakeProcess, simulated
+from trio_supervisor.testing import FakeProcess, in_virtual_time
 from trio_supervisor.wire.codec import parse_result
 from trio_supervisor.wire.messages import StatusReport
 from trio_supervisor.wire.session import Session
@@ -294,7 +294,7 @@ kills = st.lists(st.tuples(eighths, eighths), max_size=5)
 @given(kills, st.lists(calls, max_size=12), st.booleans())
 @example([(1.0, 1.0)], [(0.75 + 1 / 64, "web.0", 5.0)], True)
 @example([(1.0, 0.0)], [(0.75 + 1 / 64, "web.0", 5.0)], False)
-@simulated
+@in_virtual_time
 async def test_supervisors_may_be_killed_at_any_time(
     kills: Sequence[tuple[float, float]],
     calls: Sequence[tuple[float, str, float]],
@@ -338,7 +338,7 @@ def check_call(
     assert (outcome == "refused") != world.is_inherited
 
 
-@simulated
+@in_virtual_time
 async def test_a_call_in_flight_at_a_kill_ends_at_once_in_one_typed_error() -> None:
     async with open_world() as (world, _, nursery):
         callers = Callers(world)
@@ -351,7 +351,7 @@ async def test_a_call_in_flight_at_a_kill_ends_at_once_in_one_typed_error() -> N
         ]
 
 
-@simulated
+@in_virtual_time
 async def test_with_an_inherited_socket_all_are_back_at_once() -> None:
     """No worker has to wait and try again: its connection is already queued."""
     async with open_world() as (world, controller, nursery):
@@ -364,7 +364,7 @@ async def test_with_an_inherited_socket_all_are_back_at_once() -> None:
         check_whole(world, controller)
 
 
-@simulated
+@in_virtual_time
 async def test_a_worker_that_goes_away_fails_the_calls_to_it_only() -> None:
     async with open_world() as (world, _, nursery):
         nursery.start_soon(world.run_supervisor)
@@ -388,7 +388,7 @@ async def test_a_worker_that_goes_away_fails_the_calls_to_it_only() -> None:
             assert await forward(peer, "web.1", 0) == {"name": "web.1"}
 
 
-@simulated
+@in_virtual_time
 async def test_a_supervisor_is_told_of_every_change() -> None:
     async with open_world() as (world, controller, nursery):
         nursery.start_soon(world.run_supervisor)
@@ -408,7 +408,7 @@ async def test_a_supervisor_is_told_of_every_change() -> None:
         assert check_others.incarnation == 1
 
 
-@simulated
+@in_virtual_time
 async def test_changes_while_there_is_no_supervisor_are_told_to_the_next() -> None:
     async with open_world() as (world, controller, nursery):
         await world.run_supervisor(1)
@@ -420,7 +420,7 @@ async def test_changes_while_there_is_no_supervisor_are_told_to_the_next() -> No
         assert world.server.registry.records["web.0"].state == "stopped"
 
 
-@simulated
+@in_virtual_time
 async def test_each_coming_and_going_is_told_once() -> None:
     async with open_world() as (world, controller, _):
         await world.run_supervisor(5)
@@ -440,7 +440,7 @@ async def test_each_coming_and_going_is_told_once() -> None:
         ("shutdown", {}),
     ],
 )
-@simulated
+@in_virtual_time
 async def test_what_clients_ask_reaches_the_controller(
     do: str, arguments: dict[str, object]
 ) -> None:

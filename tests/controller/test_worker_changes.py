@@ -25,7 +25,7 @@ from trio_supervisor.controller.supervisor_link import CHECK_INTERVAL, record_of
 from trio_supervisor.errors import SupervisorError
 from trio_supervisor.policy.lifecycle import State
 from trio_supervisor.supervisor.status_rows import StatusRows
-from trio_supervisor.testing import simulated
+from trio_supervisor.testing import in_virtual_time
 
 Step: TypeAlias = tuple[str, Any]
 
@@ -78,7 +78,7 @@ async def kill_supervisor(sim: Simulation) -> None:
     await trio.sleep(TOLD_WITHIN)
 
 
-@simulated
+@in_virtual_time
 async def test_a_failed_reload_in_which_the_supervisor_died_leaves_no_row() -> None:
     lives = script({"a.0/2": [Life(ready_after=NEVER, exits_after=5.0, returncode=1)]})
     async with open_simulation(application(), lives) as sim:
@@ -100,7 +100,7 @@ async def test_a_failed_reload_in_which_the_supervisor_died_leaves_no_row() -> N
         check_truth(sim)
 
 
-@simulated
+@in_virtual_time
 async def test_a_worker_that_comes_or_goes_is_not_waited_for() -> None:
     lives = script({"c.0/2": [Life(ready_after=NEVER, exits_after=5.0, returncode=1)]})
     async with open_simulation(application("a"), lives) as sim:
@@ -121,7 +121,7 @@ async def test_a_worker_that_comes_or_goes_is_not_waited_for() -> None:
         assert list(registry_of(sim).all_records) == [("a.0", 1)]
 
 
-@simulated
+@in_virtual_time
 async def test_a_worker_scaled_away_and_back_is_shown_until_the_old_one_is_gone() -> (
     None
 ):
@@ -142,7 +142,7 @@ async def test_a_worker_scaled_away_and_back_is_shown_until_the_old_one_is_gone(
 
 
 @pytest.mark.parametrize("damage", ["lost", "invented", "changed", "unapplied"])
-@simulated
+@in_virtual_time
 async def test_a_picture_that_differs_is_restored_and_told_once(damage: str) -> None:
     async with open_simulation(application()) as sim:
         await trio.sleep(1)
@@ -169,7 +169,7 @@ async def test_a_picture_that_differs_is_restored_and_told_once(damage: str) -> 
         assert len(sim.events(SupervisorResynchronized)) == 1
 
 
-@simulated
+@in_virtual_time
 async def test_an_unsaid_change_is_told_at_the_next_check() -> None:
     async with open_simulation(application()) as sim:
         await trio.sleep(1)
@@ -179,7 +179,7 @@ async def test_an_unsaid_change_is_told_at_the_next_check() -> None:
         assert not sim.events(SupervisorResynchronized)
 
 
-@simulated
+@in_virtual_time
 async def test_hundreds_of_workers_come_in_parts() -> None:
     async with open_simulation(Application([service("a", count=450)])) as sim:
         await trio.sleep(5)
@@ -233,7 +233,7 @@ async def do(sim: Simulation, step: Step) -> None:
 
 @settings(max_examples=40, deadline=None)
 @given(st.lists(steps, max_size=12), st.lists(lives, max_size=8))
-@simulated
+@in_virtual_time
 async def test_whatever_happens_the_picture_is_the_truth(
     steps: list[Step], lives: list[Life]
 ) -> None:

@@ -6,57 +6,34 @@ Its supervisors are real servers as well, at the other end of a stream in memory
 from __future__ import annotations
 
 import math
-import socket
 from collections.abc import (
     AsyncIterator,
     Awaitable,
     Callable,
-    Collection,
     Iterator,
     Mapping,
     Sequence,
 )
 from contextlib import asynccontextmanager
-from functools import partial
+from itertools import count
 from typing import Any, Final
 
 import trio
 from attrs import define, evolve, field, frozen
-from trio.testing import memory_stream_pair, wait_all_tasks_blocked
+from trio.testing import wait_all_tasks_blocked
 
 from trio_supervisor.application import AnyService, Application, Service
-from trio_supervisor.controller.calls import answer
 from trio_supervisor.controller.child.child import Child
-from trio_supervisor.controller.child.child_spec import ChildPlan, Spawn
+from trio_supervisor.controller.child.child_spec import ChildPlan
 from trio_supervisor.controller.controller import Controller, core_of
-from trio_supervisor.controller.core import ControllerCore
 from trio_supervisor.controller.events import Event, ProcessStopping
 from trio_supervisor.controller.fleet.generation import Generation
-from trio_supervisor.controller.fleet.make_generation import (
-    GenerationFactory,
-    MakeChild,
-)
-from trio_supervisor.controller.launch.context import LaunchContext
-from trio_supervisor.controller.launch.factory import Forkers, Launchers
-from trio_supervisor.controller.launch.launchers import SupervisorLauncher
 from trio_supervisor.controller.supervisor_link import record_of
-from trio_supervisor.errors import NotConnectedError, SupervisorError
-from trio_supervisor.link.peer import IncomingCall
+from trio_supervisor.errors import SupervisorError
 from trio_supervisor.policy.lifecycle import State
-from trio_supervisor.policy.reload import ServiceFacts
-from trio_supervisor.process.cleanup.guardian_client import GuardianClient
-from trio_supervisor.process.cleanup.stopping import StopDeadline
-from trio_supervisor.process.sockets.sockets import SocketSet
-from trio_supervisor.process.spawn.fork_server_protocol import StartedServer
-from trio_supervisor.supervisor.forwarding import Forwarding
-from trio_supervisor.supervisor.monitoring import Monitoring
-from trio_supervisor.supervisor.registry import Registry
 from trio_supervisor.supervisor.server import Server
-from trio_supervisor.supervisor.worker_names import WorkerNames
-from trio_supervisor.tasks import ProtectedNursery
 from trio_supervisor.testing import FakeProcess
-from trio_supervisor.wire.json_tree import Object
-from trio_supervisor.wire.messages import Forward
+from trio_supervisor.testing.simulated_parts import make_core
 
 NEVER: Final = math.inf
 # No process of the system has such a number.
@@ -139,10 +116,7 @@ class Simulation:
     makes: list[Callable[[], Awaitable[None]]] = field(factory=list)
     """Run when a generation is to be made, to have it fail, or take its time."""
     controller: OpenController = field(init=False)
-    _pids: Iterator[int] = field(init=False)
-
-    def __attrs_post_init__(self) -> None:
-        self._pids = iter(range(_FIRST_PID, 2 * _FIRST_PID))
+    pids: Iterator[int] = field(factory=lambda: count(_FIRST_PID))
 
     def child(self, name: str) -> Child:
         """Return the worker of that name in the generation in charge."""
@@ -189,20 +163,25 @@ class Simulation:
 
     # The processes.
 
+    async def before_generation(self, application: Application) -> None:
+        for make in self.makes:
+            await make()
+
     async def spawn(
-        self, service: str, index: int, plan: ChildPlan, n: int
+        self, service: AnyService, index: int, plan: ChildPlan, incarnation: int
     ) -> FakeProcess:
         role = self.roles.setdefault(id(plan), Role(plan))
         assert role.process is None, f"two processes of {plan.name} at once"
         self._check_start(plan)
-        life = self.lives(Part(service, index, plan.generation, n))
+        part = Part(service.name, index, plan.generation, incarnation)
+        life = self.lives(part)
         await trio.sleep(life.spawn_takes)
         if life.spawn_error is not None:
             raise life.spawn_error
         if not life.can_spawn:
             raise FileNotFoundError("no such program")
         process = FakeProcess(
-            pid=next(self._pids),
+            pid=next(self.pids),
             ignores=(15,) if life.is_stubborn else (),
             stopping_takes=life.stopping_takes,
         )
@@ -335,151 +314,6 @@ class OpenController(Controller):
         return getattr(self.__dict__["_core"], name)
 
 
-class CoreWithoutThreads(ControllerCore):
-    """Virtual time would run on while a thread works."""
-
-    async def learn_facts(self) -> None:
-        await trio.lowlevel.checkpoint()
-        self.generation.learn_facts()
-
-    async def ask(self, do: str, arguments: Object) -> Object:
-        """Answer for workers, which have no agents: they have loaded nothing."""
-        if arguments.get("operation") == {"do": "loaded_code"}:
-            await trio.lowlevel.checkpoint()
-            return {"data": "", "files": []}
-        return await super().ask(do, arguments)
-
-
-@frozen(kw_only=True)
-class FakeLaunchers(Launchers):
-    """Starts fake processes."""
-
-    sim: Simulation
-
-    def worker(self, service: AnyService, index: int, plan: ChildPlan) -> Spawn:
-        return partial(self.sim.spawn, service.name, index, plan)
-
-
-class ForwardingWithoutAgents(Forwarding):
-    """Refuses all calls to workers, without an inspection from outside."""
-
-    async def forward(self, call: IncomingCall, forward: Forward) -> Object:
-        await trio.lowlevel.checkpoint()
-        raise NotConnectedError(f"{forward.name} is not connected")
-
-
-@define(eq=False, kw_only=True)
-class ServerWithoutAgents(Server):
-    """A supervisor whose workers are fake, and so never connect."""
-
-    def __attrs_post_init__(self) -> None:
-        super().__attrs_post_init__()
-        self._controller_calls._forwarding = ForwardingWithoutAgents(
-            self.registry, WorkerNames(self.registry), self._controller
-        )
-
-
-@define(eq=False)
-class FakeSupervisors(SupervisorLauncher):
-    """Starts servers, each with a process that is none."""
-
-    _sim: Simulation = field(kw_only=True)
-    _streams: list[trio.abc.Stream] = field(factory=list, init=False)
-
-    async def __call__(self, incarnation: int) -> Any:
-        sim = self._sim
-        process = FakeProcess(pid=next(sim._pids))
-        server = ServerWithoutAgents(
-            registry=Registry(),
-            monitoring=Monitoring(()),
-            process_id=process.pid,
-            incarnation=incarnation,
-            controller_pid=1,
-            version="0",
-        )
-        sim.servers.append(server)
-        ours, theirs = memory_stream_pair()
-        self._streams.append(ours)
-        sim.nursery.start_soon(self._serve, server, theirs, process)
-        return process
-
-    async def _serve(
-        self, server: Server, stream: trio.abc.Stream, process: FakeProcess
-    ) -> None:
-        async with trio.open_nursery() as nursery:
-            nursery.start_soon(server.serve_controller, stream)
-            self._sim.controller.supervisor.notified(process.says("READY=1"))
-            await process.wait()
-            nursery.cancel_scope.cancel()
-
-    def take_control(self) -> Any:
-        return self._streams.pop() if self._streams else None
-
-
-@define(eq=False)
-class FakeGenerationFactory(GenerationFactory):
-    """Makes generations whose processes are none."""
-
-    _sim: Simulation = field(kw_only=True)
-
-    async def check_startable(
-        self,
-        application: Application,
-        names: Collection[str],
-        *,
-        were_started: bool = False,
-    ) -> None:
-        await trio.lowlevel.checkpoint()  # no program of theirs is there
-
-    async def make(
-        self,
-        number: int,
-        application: Application,
-        facts: Mapping[str, ServiceFacts] | None,
-        make_child: MakeChild,
-        sockets: SocketSet,
-        server: StartedServer | None = None,
-        files: Mapping[str, str] | None = None,
-    ) -> tuple[Generation, SupervisorLauncher]:
-        assert server is None
-        await trio.lowlevel.checkpoint()
-        for make in self._sim.makes:
-            await make()
-        launchers = FakeLaunchers(
-            number=number,
-            sources={},
-            context=self.context,
-            forkers=Forkers(),
-            sockets=sockets,
-            socket_keys={},
-            needs=application.needs(),
-            sim=self._sim,
-        )
-
-        def make_worker(service: AnyService, index: int) -> Child:
-            plan = launchers.plan_of(service, index)
-            return make_child(plan, launchers.worker(service, index, plan))
-
-        generation = Generation(number, application, make_worker, launchers, facts)
-        supervisors: Any = None
-        return generation, FakeSupervisors(
-            supervisors, self.context, supervisors, sim=self._sim
-        )
-
-
-def _context() -> LaunchContext:
-    with socket.socket() as nobody:
-        return LaunchContext(
-            socket_path="/nowhere",
-            listener=nobody,
-            directory="",
-            lifeline=-1,
-            marker="",
-            log_format="text",
-            title="test",
-        )
-
-
 @asynccontextmanager
 async def open_simulation(
     application: Application, lives: Lives = lambda _: Life()
@@ -487,32 +321,8 @@ async def open_simulation(
     """Run *application* for the length of the block; see that nothing is left."""
     async with trio.open_nursery() as nursery:
         sim = Simulation(nursery, lives)
-        generation_factory = FakeGenerationFactory(
-            _context(),
-            SocketSet({}),
-            None,
-            False,
-            ProtectedNursery(nursery),
-            sim=sim,
-        )
-        core = CoreWithoutThreads(
-            "/nowhere",
-            generation_factory,
-            GuardianClient("", ""),
-            StopDeadline(),
-            sim.on_event,
-            answer,
-            None,
-            owns_process=False,
-        )
+        core = await make_core(application, sim, sim.on_event, seed=0)
         sim.controller = OpenController._create(core)
-        core.rng.seed(0)  # the same every time
-        made = await generation_factory.make(
-            1, application, None, sim.controller.make_child, generation_factory.sockets
-        )
-        sim.controller.begin(*made)
-        supervisor = sim.controller.supervisor  # its heart does not beat
-        supervisor.plan = evolve(supervisor.plan, health_check_timeout=None)
         nursery.start_soon(_run, sim)
         await wait_all_tasks_blocked()
         yield sim

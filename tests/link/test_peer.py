@@ -36,7 +36,7 @@ from trio_supervisor.link.peer import (
     open_peer,
     refuse_calls,
 )
-from trio_supervisor.testing import simulated
+from trio_supervisor.testing import in_virtual_time
 from trio_supervisor.wire.limits import Limits
 from trio_supervisor.wire.session import Session
 
@@ -126,7 +126,7 @@ async def expect_lost(peer: Peer, do: str = "status") -> None:
 
 
 @at_once_and_later
-@simulated
+@in_virtual_time
 async def test_call_returns_answer(how: How) -> None:
     async with open_two(how(echo)) as (peer, _):
         fields = {"deep": [1, None, {"x": "ü"}]}
@@ -134,7 +134,7 @@ async def test_call_returns_answer(how: How) -> None:
         assert await peer.call("echo", {}) == {}
 
 
-@simulated
+@in_virtual_time
 async def test_call_from_both_sides_at_a_time() -> None:
     """Also while answering, as the supervisor does to forward calls."""
 
@@ -153,7 +153,7 @@ async def test_call_from_both_sides_at_a_time() -> None:
         assert trio.current_time() == 1
 
 
-@simulated
+@in_virtual_time
 async def test_call_answers_arrive_in_any_order() -> None:
     ours, theirs = memory_stream_pair()
     async with open_peer(ours, connecting()) as peer, trio.open_nursery() as nursery:
@@ -170,7 +170,7 @@ async def test_call_answers_arrive_in_any_order() -> None:
         assert found == {"first": {"data": 1}, "second": {"data": 2}}
 
 
-@simulated
+@in_virtual_time
 async def test_call_intermediate_answers_before_the_last() -> None:
     async def count(call: IncomingCall) -> Fields:
         for number in range(3):
@@ -187,7 +187,7 @@ async def test_call_intermediate_answers_before_the_last() -> None:
     assert last == {"counted": 3}
 
 
-@simulated
+@in_virtual_time
 async def test_call_without_on_progress_ignores_progress() -> None:
     def dispatch(call: IncomingCall) -> Answer:
         call.progress({"number": 1})
@@ -197,7 +197,7 @@ async def test_call_without_on_progress_ignores_progress() -> None:
         assert await peer.call("x", {}) == {"done": True}
 
 
-@simulated
+@in_virtual_time
 async def test_call_failing_on_progress_fails_only_its_call() -> None:
     """For example if the client that it forwards to no longer reads."""
     given_up: list[object] = []
@@ -227,7 +227,7 @@ async def test_call_failing_on_progress_fails_only_its_call() -> None:
 
 
 @at_once_and_later
-@simulated
+@in_virtual_time
 async def test_call_supervisor_error_arrives_by_name(how: How) -> None:
     def dispatch(call: IncomingCall) -> Answer:
         raise NoSuchWorkerError("no worker has the name 'web.9'")
@@ -253,7 +253,7 @@ async def test_call_supervisor_error_arrives_by_name(how: How) -> None:
         pytest.param(RecursionError("secret"), id="too deep"),
     ],
 )
-@simulated
+@in_virtual_time
 async def test_call_other_error_is_sent_without_details(
     how: How, error: Exception
 ) -> None:
@@ -275,7 +275,7 @@ async def test_call_other_error_is_sent_without_details(
         assert good == {"id": 4, "finished": True}
 
 
-@simulated
+@in_virtual_time
 async def test_call_single_error_in_group_keeps_name() -> None:
     def dispatch(call: IncomingCall) -> Answer:
         raise ExceptionGroup("nursery", [BadRequestError("names: too many")])
@@ -296,7 +296,7 @@ async def test_call_single_error_in_group_keeps_name() -> None:
         pytest.param({"data": [[[[[[[[[]]]]]]]]]}, id="too deep"),
     ],
 )
-@simulated
+@in_virtual_time
 async def test_call_unsendable_answer_fails_only_its_call(
     how: How, fields: Fields
 ) -> None:
@@ -312,7 +312,7 @@ async def test_call_unsendable_answer_fails_only_its_call(
 
 
 @at_once_and_later
-@simulated
+@in_virtual_time
 async def test_call_too_long_error_fails_only_its_call(how: How) -> None:
     def dispatch(call: IncomingCall) -> Answer:
         if call.do == "bad":
@@ -325,7 +325,7 @@ async def test_call_too_long_error_fails_only_its_call(how: How) -> None:
         assert await peer.call("good", {}) == {}
 
 
-@simulated
+@in_virtual_time
 async def test_call_unsendable_progress_fails_its_call() -> None:
     def dispatch(call: IncomingCall) -> Answer:
         call.progress({"x": object()})
@@ -336,7 +336,7 @@ async def test_call_unsendable_progress_fails_its_call() -> None:
             await peer.call("bad", {})
 
 
-@simulated
+@in_virtual_time
 async def test_call_unsendable_arguments_raise_locally() -> None:
     async with open_two(echo) as (peer, _):
         with pytest.raises(LocalProtocolError):
@@ -346,14 +346,14 @@ async def test_call_unsendable_arguments_raise_locally() -> None:
         assert await peer.call("echo", {}) == {}
 
 
-@simulated
+@in_virtual_time
 async def test_refuse_calls() -> None:
     async with open_two(refuse_calls) as (peer, _):
         with pytest.raises(CallFailedError, match="UnknownOperation"):
             await peer.call("x" * 1000, {})
 
 
-@simulated
+@in_virtual_time
 async def test_call_limit_of_calls_in_flight() -> None:
     async with open_two(in_a_task(echo, 5), calls=3) as (peer, _):
         async with trio.open_nursery() as nursery:
@@ -365,7 +365,7 @@ async def test_call_limit_of_calls_in_flight() -> None:
         assert await peer.call("echo", {}) == {}
 
 
-@simulated
+@in_virtual_time
 async def test_duplicate_id_is_refused_and_call_continues() -> None:
     ours, theirs = memory_stream_pair()
     async with open_peer(theirs, accepting(), in_a_task(echo, 5)):
@@ -379,7 +379,7 @@ async def test_duplicate_id_is_refused_and_call_continues() -> None:
 # Bad connections.
 
 
-@simulated
+@in_virtual_time
 async def test_call_silent_peer_times_out_exactly() -> None:
     ours, theirs = memory_stream_pair()
     async with open_peer(ours, connecting()) as peer:
@@ -395,7 +395,7 @@ async def test_call_silent_peer_times_out_exactly() -> None:
         assert await peer.call("memory_sample", {}) == {"data": "fresh"}
 
 
-@simulated
+@in_virtual_time
 async def test_call_answer_in_small_parts_is_complete() -> None:
     ours, theirs = memory_stream_pair()
 
@@ -433,7 +433,7 @@ async def test_call_answer_in_small_parts_is_complete() -> None:
         ),
     ],
 )
-@simulated
+@in_virtual_time
 async def test_invalid_data_ends_the_connection(
     last_bytes: bytes, is_limit: bool
 ) -> None:
@@ -457,7 +457,7 @@ async def test_invalid_data_ends_the_connection(
     assert "id" not in farewell
 
 
-@simulated
+@in_virtual_time
 async def test_valid_lines_before_invalid_data_count() -> None:
     ours, theirs = memory_stream_pair()
     async with open_peer(ours, connecting()) as peer:
@@ -466,7 +466,7 @@ async def test_valid_lines_before_invalid_data_count() -> None:
         await expect_lost(peer)
 
 
-@simulated
+@in_virtual_time
 async def test_end_of_file_fails_current_and_later_calls() -> None:
     ours, theirs = memory_stream_pair()
     async with open_peer(ours, connecting()) as peer:
@@ -481,7 +481,7 @@ async def test_end_of_file_fails_current_and_later_calls() -> None:
         assert trio.current_time() == 0
 
 
-@simulated
+@in_virtual_time
 async def test_broken_connection_while_sending_fails_the_call() -> None:
     ours, theirs = lockstep_stream_pair()
     async with open_peer(ours, connecting()) as peer:
@@ -494,7 +494,7 @@ async def test_broken_connection_while_sending_fails_the_call() -> None:
         await expect_lost(peer)
 
 
-@simulated
+@in_virtual_time
 async def test_close_ends_calls_in_flight_once() -> None:
     async with open_two(in_a_task(echo, 3600)) as (peer, _):
         ends: list[str] = []
@@ -515,7 +515,7 @@ async def test_close_ends_calls_in_flight_once() -> None:
         assert trio.current_time() == 0
 
 
-@simulated
+@in_virtual_time
 async def test_open_peer_closes_the_stream_at_the_end() -> None:
     ours, theirs = memory_stream_pair()
     async with open_peer(ours, connecting()) as peer:
@@ -524,7 +524,7 @@ async def test_open_peer_closes_the_stream_at_the_end() -> None:
     assert await theirs.receive_some(1) == b""
 
 
-@simulated
+@in_virtual_time
 async def test_repeated_answer_counts_once() -> None:
     ours, theirs = memory_stream_pair()
     async with open_peer(ours, connecting()) as peer:
@@ -534,7 +534,7 @@ async def test_repeated_answer_counts_once() -> None:
         assert not peer.closed.is_set()
 
 
-@simulated
+@in_virtual_time
 async def test_half_closed_client_gets_its_answers() -> None:
     """Such as ``echo '{"id":2,"do":"status"}' | nc -N -U supervisor.ipc``."""
     ours, theirs = memory_stream_pair()
@@ -551,7 +551,7 @@ async def test_half_closed_client_gets_its_answers() -> None:
 # Cancellation.
 
 
-@simulated
+@in_virtual_time
 async def test_call_cancelled_is_cancelled_at_the_peer() -> None:
     ended: list[float] = []
 
@@ -569,7 +569,7 @@ async def test_call_cancelled_is_cancelled_at_the_peer() -> None:
         assert ended == [3]
 
 
-@simulated
+@in_virtual_time
 async def test_call_cancelled_is_answered_only_by_cancelled() -> None:
     ours, theirs = memory_stream_pair()
     async with open_peer(theirs, accepting(), in_a_task(echo, 3600)):
@@ -579,7 +579,7 @@ async def test_call_cancelled_is_answered_only_by_cancelled() -> None:
         assert answers[2]["error"]["class"] == "Cancelled"
 
 
-@simulated
+@in_virtual_time
 async def test_handler_failing_on_cancel_fails_only_its_call() -> None:
     """In a nursery with cancelled tasks, which raises a group of both kinds."""
 
@@ -606,7 +606,7 @@ async def test_handler_failing_on_cancel_fails_only_its_call() -> None:
 
 
 @pytest.mark.parametrize("call", [None, "2", True, 2.0, [2]])
-@simulated
+@in_virtual_time
 async def test_cancel_of_invalid_id_is_refused(call: object) -> None:
     ours, theirs = memory_stream_pair()
     async with open_peer(theirs, accepting(), echo):
@@ -615,7 +615,7 @@ async def test_cancel_of_invalid_id_is_refused(call: object) -> None:
         assert refusal["error"]["class"] == "BadRequest"
 
 
-@simulated
+@in_virtual_time
 async def test_cancel_after_the_answer_does_nothing() -> None:
     ours, theirs = memory_stream_pair()
     async with open_peer(theirs, accepting(), echo):
@@ -626,7 +626,7 @@ async def test_cancel_after_the_answer_does_nothing() -> None:
         ]
 
 
-@simulated
+@in_virtual_time
 async def test_call_in_cancelled_scope_sends_nothing() -> None:
     ours, theirs = memory_stream_pair()
     async with open_peer(ours, connecting()) as peer:
@@ -637,7 +637,7 @@ async def test_call_in_cancelled_scope_sends_nothing() -> None:
         assert await received(theirs) == []
 
 
-@simulated
+@in_virtual_time
 async def test_cancelled_calls_send_whole_lines() -> None:
     """Over a stream that is slow for each byte."""
     ours, theirs = lockstep_stream_pair()
@@ -662,7 +662,7 @@ async def test_cancelled_calls_send_whole_lines() -> None:
     assert does == 19 * ["x", "cancel"]
 
 
-@simulated
+@in_virtual_time
 async def test_cancelled_calls_count_until_the_peer_answers() -> None:
     """Or a caller with short timeouts would heap work up at a peer that is slow.
 
@@ -685,7 +685,7 @@ async def test_cancelled_calls_count_until_the_peer_answers() -> None:
 # Peers that do not read.
 
 
-@simulated
+@in_virtual_time
 async def test_peer_that_does_not_read_is_disconnected() -> None:
     async def flood(call: IncomingCall) -> Fields:
         while True:
@@ -714,7 +714,7 @@ async def test_peer_that_does_not_read_is_disconnected() -> None:
         assert trio.current_time() == 8
 
 
-@simulated
+@in_virtual_time
 async def test_queue_limit_counts_unsent_bytes_only() -> None:
     """The limit does not count bytes that were sent."""
 
@@ -723,7 +723,7 @@ async def test_queue_limit_counts_unsent_bytes_only() -> None:
             await peer.call("echo", {"data": 100 * "x"})
 
 
-@simulated
+@in_virtual_time
 async def test_call_of_peer_that_does_not_read_fails() -> None:
     ours, _theirs = lockstep_stream_pair()
     async with open_peer(ours, connecting(queued=1000)) as peer:
@@ -738,7 +738,7 @@ async def expect_lost_with(peer: Peer, fields: Fields) -> None:
         await peer.call("x", fields)
 
 
-@simulated
+@in_virtual_time
 async def test_hang_up_on_peer_that_does_not_read_takes_one_second() -> None:
     ours, _theirs = lockstep_stream_pair()
     async with open_peer(ours, accepting()) as peer:
@@ -747,7 +747,7 @@ async def test_hang_up_on_peer_that_does_not_read_takes_one_second() -> None:
     assert trio.current_time() == 1
 
 
-@simulated
+@in_virtual_time
 async def test_hang_up_keeps_first_reason() -> None:
     ours, theirs = memory_stream_pair()
     async with open_peer(ours, accepting()) as peer:
@@ -759,7 +759,7 @@ async def test_hang_up_keeps_first_reason() -> None:
         assert str(peer.error) == "first"
 
 
-@simulated
+@in_virtual_time
 async def test_answer_after_the_end_is_dropped() -> None:
     """Its caller is gone, so that no error is raised."""
     calls: list[IncomingCall] = []
@@ -778,7 +778,7 @@ async def test_answer_after_the_end_is_dropped() -> None:
             calls[0].progress({"x": 1})
 
 
-@simulated
+@in_virtual_time
 async def test_has_called_is_set_by_first_call() -> None:
     """So a peer that connects and sends nothing can be disconnected."""
     ours, theirs = memory_stream_pair()
@@ -790,7 +790,7 @@ async def test_has_called_is_set_by_first_call() -> None:
         await peer.has_called.wait()
 
 
-@simulated
+@in_virtual_time
 async def test_calls_to_peer_that_stopped_reading_end_after_a_second() -> None:
     """Nothing can be sent; data of the peer is awaited for one second."""
     ours, theirs = memory_stream_pair()

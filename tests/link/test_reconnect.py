@@ -13,7 +13,7 @@ from trio_supervisor.errors import ConnectionLostError, NotPermittedError
 from trio_supervisor.link.peer import open_peer
 from trio_supervisor.link.reconnect import ReconnectPlan, keep_connected
 from trio_supervisor.policy.restart import Backoff
-from trio_supervisor.testing import simulated
+from trio_supervisor.testing import in_virtual_time
 from trio_supervisor.wire.session import Session
 
 PLAN = ReconnectPlan(backoff=Backoff(base=1, cap=4, stable_after=10), connect_timeout=2)
@@ -50,7 +50,7 @@ class Line:
         return ours
 
 
-@simulated
+@in_virtual_time
 async def test_reconnect_backs_off_from_peer_that_closes_immediately() -> None:
     tries: list[float] = []
 
@@ -74,7 +74,7 @@ async def test_reconnect_backs_off_from_peer_that_closes_immediately() -> None:
     assert tries == [0, 0, 1, 3, 9, 13, 17]
 
 
-@simulated
+@in_virtual_time
 async def test_reconnect_after_long_session_is_immediate() -> None:
     """While the supervisor is replaced, its socket stays open: a connect succeeds."""
     line, lengths = Line(), iter([0.0, 0.0, 0.0, 10.0, 0.0, 9.5, 0.0])
@@ -88,7 +88,7 @@ async def test_reconnect_after_long_session_is_immediate() -> None:
     assert line.times == [0, 0, 1, 3, 13, 14, 25.5, 29.5]
 
 
-@simulated
+@in_virtual_time
 async def test_session_is_not_limited_by_connect_timeout() -> None:
     line = Line()
 
@@ -100,7 +100,7 @@ async def test_session_is_not_limited_by_connect_timeout() -> None:
     assert line.times == [0]
 
 
-@simulated
+@in_virtual_time
 async def test_reconnect_delays_are_random() -> None:
     """So that a hundred workers do not reconnect at the same time."""
     tries: list[float] = []
@@ -133,7 +133,7 @@ async def test_reconnect_delays_are_random() -> None:
         ),
     ],
 )
-@simulated
+@in_virtual_time
 async def test_reconnect_after_lost_session(error: Exception) -> None:
     line = Line()
 
@@ -150,7 +150,7 @@ async def test_reconnect_after_lost_session(error: Exception) -> None:
 @pytest.mark.parametrize(
     "fail_in", ["session", "connect"], ids=["while connected", "while connecting"]
 )
-@simulated
+@in_virtual_time
 async def test_reconnect_propagates_other_errors(fail_in: str) -> None:
     line = Line()
 
@@ -170,7 +170,7 @@ async def test_reconnect_propagates_other_errors(fail_in: str) -> None:
 
 
 @pytest.mark.parametrize("seconds", [0.5, 100])
-@simulated
+@in_virtual_time
 async def test_keep_connected_cancelled_closes_the_stream(seconds: float) -> None:
     ours, theirs = memory_stream_pair()
 
@@ -195,7 +195,7 @@ def test_reconnect_plan_without_delay_is_refused(change: Callable[[], object]) -
         change()
 
 
-@simulated
+@in_virtual_time
 async def test_reconnect_without_server_never_spins() -> None:
     """With the default plan, for an hour, and the shortest delays."""
     tries = 0

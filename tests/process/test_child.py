@@ -15,7 +15,7 @@ import trio
 from trio_supervisor.process.child import ChildProcess, Process, describe_exit
 from trio_supervisor.process.cleanup.stopping import StopDeadline, StopPlan, stop
 from trio_supervisor.process.spawn.exec import spawn_exec
-from trio_supervisor.testing import FakeProcess, simulated
+from trio_supervisor.testing import FakeProcess, in_virtual_time
 
 # Sleeps in C, so that a signal without a handler ends it at once.
 _PROGRAM = """
@@ -258,7 +258,7 @@ async def test_wait_exit_status_reaped_elsewhere_is_255() -> None:
 # Exact times, which only the fake can tell.
 
 
-@simulated
+@in_virtual_time
 async def test_stop_kills_exactly_after_timeout() -> None:
     process = FakeProcess(ignores=[TERM])
     await stop(process, StopPlan(timeout=10))
@@ -266,7 +266,7 @@ async def test_stop_kills_exactly_after_timeout() -> None:
     assert trio.current_time() == 10
 
 
-@simulated
+@in_virtual_time
 async def test_stop_in_time_sends_no_sigkill() -> None:
     process = FakeProcess(stopping_takes=9.5)
     await stop(process, StopPlan(timeout=10))
@@ -274,7 +274,7 @@ async def test_stop_in_time_sends_no_sigkill() -> None:
     assert trio.current_time() == 9.5
 
 
-@simulated
+@in_virtual_time
 async def test_stop_waits_for_uninterruptible_process() -> None:
     process = FakeProcess(ignores=[TERM, KILL])
 
@@ -288,7 +288,7 @@ async def test_stop_waits_for_uninterruptible_process() -> None:
     assert trio.current_time() == 500
 
 
-@simulated
+@in_virtual_time
 async def test_stop_deadline_expiring_in_the_middle_kills_then() -> None:
     process, stop_deadline = FakeProcess(ignores=[TERM]), StopDeadline()
 

@@ -12,7 +12,7 @@ import trio
 from tests.kits.fake_workers import FakeWorker
 from trio_supervisor import Monitor
 from trio_supervisor.supervisor.monitoring import Monitoring, retry_interval
-from trio_supervisor.testing import simulated
+from trio_supervisor.testing import in_virtual_time
 
 Log = pytest.LogCaptureFixture
 
@@ -65,7 +65,7 @@ async def run_for(monitoring: Monitoring, seconds: float) -> None:
         await monitoring.run()
 
 
-@simulated
+@in_virtual_time
 async def test_monitors_run_at_own_intervals() -> None:
     often, seldom = Counting(2), Counting(5)
 
@@ -75,7 +75,7 @@ async def test_monitors_run_at_own_intervals() -> None:
     assert seldom.runs == [5, 10]
 
 
-@simulated
+@in_virtual_time
 async def test_failing_monitor_continues_alone() -> None:
     failing, well = Counting(2, fails_in=range(1, 100)), Counting(2)
 
@@ -85,7 +85,7 @@ async def test_failing_monitor_continues_alone() -> None:
     assert well.runs == [2, 4, 6]
 
 
-@simulated
+@in_virtual_time
 async def test_failure_is_problem_until_next_success() -> None:
     failing = Counting(2, fails_in=range(2, 4))
     monitoring = Monitoring([failing])
@@ -107,7 +107,7 @@ async def test_failure_is_problem_until_next_success() -> None:
 
 
 def test_repeated_failure_is_logged_once(caplog: Log) -> None:
-    @simulated
+    @in_virtual_time
     async def run() -> None:
         await run_for(Monitoring([Counting(1, fails_in=range(1, 100))]), 10)
 
@@ -140,7 +140,7 @@ def test_same_class_monitors_have_distinct_names() -> None:
     assert list(monitoring.statuses()) == ["counting", "counting_1", "hostile"]
 
 
-@simulated
+@in_virtual_time
 async def test_failing_monitor_is_retried_with_backoff_and_siblings_are_not() -> None:
     failing, sibling = Counting(10, fails_in=range(1, 5)), Counting(10)
     monitoring = Monitoring([failing, sibling])
@@ -150,7 +150,7 @@ async def test_failing_monitor_is_retried_with_backoff_and_siblings_are_not() ->
     assert sibling.runs == list(range(10, 190, 10))
 
 
-@simulated
+@in_virtual_time
 async def test_status_tells_failures_in_a_row() -> None:
     failing = Counting(1, fails_in=range(1, 3))
     monitoring = Monitoring([failing])

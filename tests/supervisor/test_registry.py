@@ -19,7 +19,7 @@ from trio_supervisor.supervisor.registry import Registry
 from trio_supervisor.supervisor.status_rows import StatusRows
 from trio_supervisor.supervisor.worker_connection import WorkerConnection
 from trio_supervisor.supervisor.worker_names import WorkerNames
-from trio_supervisor.testing import simulated
+from trio_supervisor.testing import in_virtual_time
 from trio_supervisor.wire.session import Session
 from trio_supervisor.wire.workers import Gone, WorkerRecord
 
@@ -51,7 +51,7 @@ def names(registry: Registry) -> list[tuple[str, bool, bool]]:
     return [(s["name"], s["connected"], s["is_managed"]) for s in statuses]
 
 
-@simulated
+@in_virtual_time
 async def test_worker_matches_by_name_and_pid() -> None:
     registry = Registry()
     registry.update([record("web.0", 100), record("web.1", 101)], restarts=0)
@@ -71,7 +71,7 @@ def test_age_counts_from_controller_record() -> None:
     assert second["uptime"] is None
 
 
-@simulated
+@in_virtual_time
 async def test_stranger_cannot_take_worker_name() -> None:
     """Even if the worker is not connected or not running."""
     registry = Registry()
@@ -93,7 +93,7 @@ async def test_stranger_cannot_take_worker_name() -> None:
     assert find(None, "pid-666").process_id == 666
 
 
-@simulated
+@in_virtual_time
 async def test_stranger_keeps_free_name() -> None:
     registry = Registry()
     registry.add(connection(1, name="Falcon"))
@@ -103,7 +103,7 @@ async def test_stranger_keeps_free_name() -> None:
     assert [name for name, *_ in names(registry)] == ["Falcon", "pid-2", "pid-3"]
 
 
-@simulated
+@in_virtual_time
 async def test_former_process_is_stranger() -> None:
     """It may stay connected while it stops."""
     registry = Registry()
@@ -120,7 +120,7 @@ async def test_former_process_is_stranger() -> None:
     assert names(registry) == [("web.0", True, True), ("pid-100", True, False)]
 
 
-@simulated
+@in_virtual_time
 async def test_newest_connection_counts() -> None:
     registry = Registry()
     find = WorkerNames(registry).find
@@ -136,7 +136,7 @@ async def test_newest_connection_counts() -> None:
     assert find(None, "web.0") is first
 
 
-@simulated
+@in_virtual_time
 async def test_later_state_replaces_earlier() -> None:
     registry = Registry()
     worker = connection(100, name="Falcon")
@@ -151,7 +151,7 @@ async def test_later_state_replaces_earlier() -> None:
     assert worker.to_connection()["state"]["name"] == "Puma"
 
 
-@simulated
+@in_virtual_time
 async def test_rows_follow_controller_updates() -> None:
     """Rows are cached between calls; none may be stale."""
     registry = Registry()
@@ -171,7 +171,7 @@ async def test_rows_follow_controller_updates() -> None:
     assert (row["connected"], row["connection_id"]) == (False, None)
 
 
-@simulated
+@in_virtual_time
 async def test_find_by_connection_id() -> None:
     registry = Registry()
     find = WorkerNames(registry).find
@@ -195,7 +195,7 @@ def test_unknown_name_error_lists_known_names() -> None:
         find(None, "web")
 
 
-@simulated
+@in_virtual_time
 async def test_ruby_status_contains_id() -> None:
     worker = connection(100, name="web.0", role="x")
 
@@ -217,7 +217,7 @@ async def is_ready(registry: Registry) -> bool:
     return not scope.cancelled_caught
 
 
-@simulated
+@in_virtual_time
 async def test_ready_when_all_ready_and_connected() -> None:
     registry = Registry()
     assert not await is_ready(registry)  # nobody said anything yet
@@ -236,14 +236,14 @@ async def test_ready_when_all_ready_and_connected() -> None:
     assert await is_ready(registry)  # nobody waits for one that was stopped
 
 
-@simulated
+@in_virtual_time
 async def test_ready_without_workers() -> None:
     registry = Registry()
     registry.update([], 0)
     assert await is_ready(registry)
 
 
-@simulated
+@in_virtual_time
 async def test_permanent_failure_ends_ready_wait() -> None:
     registry = Registry()
     registry.update([record("web.0", state="starting")], 0)
@@ -259,7 +259,7 @@ async def test_permanent_failure_ends_ready_wait() -> None:
         registry.update([failed], 0)
 
 
-@simulated
+@in_virtual_time
 async def test_ready_wait_ends_with_last_connection() -> None:
     registry = Registry()
     registry.update([record("web.0", 100)], 0)
@@ -279,7 +279,7 @@ def generations(registry: Registry) -> list[tuple[str, int, str]]:
     return [(s["name"], s["generation"], s["state"]) for s in statuses]
 
 
-@simulated
+@in_virtual_time
 async def test_both_generations_are_listed_during_reload() -> None:
     """Each with the connection of its own process."""
     registry = Registry()
@@ -299,7 +299,7 @@ async def test_both_generations_are_listed_during_reload() -> None:
     ]
 
 
-@simulated
+@in_virtual_time
 async def test_name_means_newest_ready_generation() -> None:
     registry = Registry()
     find = WorkerNames(registry).find
@@ -348,7 +348,7 @@ def test_replacement_of_removed_worker_is_kept() -> None:
     assert registry.records["web.0"].process_id == 300
 
 
-@simulated
+@in_virtual_time
 async def test_ready_ignores_temporary_workers() -> None:
     """wait_ready() waits for permanent workers only."""
     registry = Registry()

@@ -12,7 +12,7 @@ from tests.supervisor.test_server import expect, open_house
 from trio_supervisor.errors import ConnectionLostError
 from trio_supervisor.link.peer import Answer, Fields, IncomingCall, open_peer
 from trio_supervisor.supervisor.relay import Relay
-from trio_supervisor.testing import simulated
+from trio_supervisor.testing import in_virtual_time
 from trio_supervisor.wire.session import Session
 
 
@@ -39,13 +39,13 @@ async def pass_on(batches: list[Fields]) -> list[dict[str, Any]]:
     return heard
 
 
-@simulated
+@in_virtual_time
 async def test_relay_keeps_order_before_last_answer() -> None:
     batches: list[Fields] = [{"entries": [n]} for n in range(10)]
     assert await pass_on(batches) == batches
 
 
-@simulated
+@in_virtual_time
 async def test_slow_reader_loses_oldest_and_gets_count() -> None:
     """In one batch: 64 are queued, and the hundred before them are counted."""
     batches: list[Fields] = [{"entries": [n, n], "missed": n % 2} for n in range(164)]
@@ -57,7 +57,7 @@ async def test_slow_reader_loses_oldest_and_gets_count() -> None:
     assert [batch["missed"] for batch in heard[1:]] == [n % 2 for n in range(101, 164)]
 
 
-@simulated
+@in_virtual_time
 async def test_events_are_relayed_through_server() -> None:
     """The controller's events come before its answer."""
 
@@ -90,7 +90,7 @@ async def test_events_are_relayed_through_server() -> None:
     assert trio.current_time() == 5
 
 
-@simulated
+@in_virtual_time
 async def test_relayed_failure_keeps_name_and_progress() -> None:
     async def fail(call: IncomingCall) -> Fields:
         call.progress({"entries": [1]})
@@ -107,7 +107,7 @@ async def test_relayed_failure_keeps_name_and_progress() -> None:
     assert heard == [{"entries": [1]}]
 
 
-@simulated
+@in_virtual_time
 async def test_disconnected_caller_cancels_controller_call() -> None:
     """Otherwise the controller would send to a caller that is gone."""
     ended: list[float] = []

@@ -31,7 +31,7 @@ from trio_supervisor.supervisor.monitoring import Monitoring
 from trio_supervisor.supervisor.monitors.base import MonitoredWorker
 from trio_supervisor.supervisor.registry import Registry
 from trio_supervisor.supervisor.server import Server
-from trio_supervisor.testing import simulated
+from trio_supervisor.testing import in_virtual_time
 from trio_supervisor.wire.codec import unparse_operation
 from trio_supervisor.wire.limits import DEFAULT_LIMITS, Limits
 from trio_supervisor.wire.messages import Update
@@ -153,7 +153,7 @@ def echo(call: IncomingCall) -> Answer:
     return {"asked": call.do, "arguments": call.arguments}
 
 
-@simulated
+@in_virtual_time
 async def test_status_monitors_precede_workers() -> None:
     progress: list[Any] = []
     async with (
@@ -182,7 +182,7 @@ async def test_status_monitors_precede_workers() -> None:
     assert connection["state"]["mood"] == "good"
 
 
-@simulated
+@in_virtual_time
 async def test_worker_is_forgotten_after_disconnect() -> None:
     async with open_house() as house, house.control(echo):
         async with house.connect(100) as worker:
@@ -194,7 +194,7 @@ async def test_worker_is_forgotten_after_disconnect() -> None:
         assert house.server.registry.connections == {}
 
 
-@simulated
+@in_virtual_time
 async def test_unregistered_client_is_no_worker() -> None:
     async with open_house() as house:
         async with house.connect() as client:
@@ -203,7 +203,7 @@ async def test_unregistered_client_is_no_worker() -> None:
         assert house.monitor.workers == []
 
 
-@simulated
+@in_virtual_time
 async def test_register_as_other_process_is_refused() -> None:
     async with open_house() as house, house.connect(666) as peer:
         with expect("NotPermitted", "process 666 may not register as process 100"):
@@ -214,7 +214,7 @@ async def test_register_as_other_process_is_refused() -> None:
         assert house.server.registry.connections == {}
 
 
-@simulated
+@in_virtual_time
 async def test_register_again_updates_worker() -> None:
     async with open_house() as house, house.connect(7) as worker:
         first = await register(worker, 7, name="Falcon")
@@ -226,7 +226,7 @@ async def test_register_again_updates_worker() -> None:
         assert [w.name for w in house.monitor.workers] == ["Puma"]
 
 
-@simulated
+@in_virtual_time
 async def test_stranger_gets_no_worker_calls() -> None:
     async with (
         open_house() as house,
@@ -247,7 +247,7 @@ async def test_stranger_gets_no_worker_calls() -> None:
         assert find(None, "pid-666").process_id == 666
 
 
-@simulated
+@in_virtual_time
 async def test_forwarded_call_streams_progress() -> None:
     def count(call: IncomingCall) -> Answer:
         for number in range(3):
@@ -323,7 +323,7 @@ async def test_forwarded_call_streams_progress() -> None:
         ),
     ],
 )
-@simulated
+@in_virtual_time
 async def test_unforwardable_call_error_has_reason(
     arguments: dict[str, object], name: str, text: str
 ) -> None:
@@ -342,7 +342,7 @@ async def test_unforwardable_call_error_has_reason(
         assert await client.call("ping", {}) == {}
 
 
-@simulated
+@in_virtual_time
 async def test_silent_worker_call_times_out() -> None:
     """The worker receives the cancellation."""
     is_given_up = trio.Event()
@@ -393,7 +393,7 @@ def see(seen: Mapping[str, object]) -> Dispatch:
     return controller
 
 
-@simulated
+@in_virtual_time
 async def test_unresponsive_worker_call_fails_in_seconds() -> None:
     """The doctor reports the cause."""
     async with (
@@ -417,7 +417,7 @@ async def test_unresponsive_worker_call_fails_in_seconds() -> None:
         assert (report["way"], report["duration"]) == ("kernel", 4.5)
 
 
-@simulated
+@in_virtual_time
 async def test_shorter_deadline_is_respected() -> None:
     async with (
         open_house() as house,
@@ -433,7 +433,7 @@ async def test_shorter_deadline_is_respected() -> None:
         assert trio.current_time() == 2
 
 
-@simulated
+@in_virtual_time
 async def test_slow_worker_answering_pings_has_full_timeout() -> None:
     async def think() -> dict[str, object]:
         await trio.sleep(80)
@@ -454,7 +454,7 @@ async def test_slow_worker_answering_pings_has_full_timeout() -> None:
         assert trio.current_time() == 80
 
 
-@simulated
+@in_virtual_time
 async def test_outside_sample_error_is_reported() -> None:
     def fail(call: IncomingCall) -> Answer:
         raise ZeroDivisionError
@@ -469,7 +469,7 @@ async def test_outside_sample_error_is_reported() -> None:
             await client.call("forward", dump)
 
 
-@simulated
+@in_virtual_time
 async def test_doctor_examines_unconnected_worker() -> None:
     doctor = {"name": "web.0", "operation": {"do": "doctor"}}
     async with (
@@ -486,7 +486,7 @@ async def test_doctor_examines_unconnected_worker() -> None:
         assert trio.current_time() == 1.5
 
 
-@simulated
+@in_virtual_time
 async def test_late_connected_worker_is_asked_directly() -> None:
     async with (
         open_house() as house,
@@ -505,7 +505,7 @@ async def test_late_connected_worker_is_asked_directly() -> None:
         await register(worker, 100, name="web.0")
 
 
-@simulated
+@in_virtual_time
 async def test_worker_disconnect_fails_call_immediately() -> None:
     async with open_house() as house, house.connect() as client:
         async with trio.open_nursery() as nursery:
@@ -539,7 +539,7 @@ ENDED = {
 
 
 @pytest.mark.parametrize("do", ["x", "doctor"])
-@simulated
+@in_virtual_time
 async def test_worker_exit_during_call_is_reported(do: str) -> None:
     """The doctor reports it as a finding; any other call fails with it."""
     answers: list[Any] = []
@@ -580,7 +580,7 @@ async def test_worker_exit_during_call_is_reported(do: str) -> None:
     )
 
 
-@simulated
+@in_virtual_time
 async def test_peer_without_call_is_disconnected() -> None:
     """The reason is sent; a peer that called once stays connected."""
     async with open_house() as house:
@@ -601,7 +601,7 @@ async def test_peer_without_call_is_disconnected() -> None:
         assert json.loads(await quiet.receive_some()) == {"id": 4, "finished": True}
 
 
-@simulated
+@in_virtual_time
 async def test_idle_client_reconnecting_is_told_once() -> None:
     """A waiting Ruby client reconnects after a disconnect."""
     async with open_house() as house:
@@ -617,7 +617,7 @@ async def test_idle_client_reconnecting_is_told_once() -> None:
         assert json.loads(await again.receive_some()) == {"id": 2, "finished": True}
 
 
-@simulated
+@in_virtual_time
 async def test_idle_connections_are_limited() -> None:
     """Each costs a descriptor: beyond 64, the next one is closed."""
     async with open_house() as house:
@@ -635,7 +635,7 @@ async def test_idle_connections_are_limited() -> None:
         assert scope.cancelled_caught
 
 
-@simulated
+@in_virtual_time
 async def test_unknown_connection_error_has_ruby_form() -> None:
     """For a call in Ruby's form: without time or name."""
     async with open_house() as house:
@@ -655,7 +655,7 @@ async def test_unknown_connection_error_has_ruby_form() -> None:
 @pytest.mark.parametrize(
     "arguments", [{"state": None}, {}, {"state": {}}], ids=["null", "none", "empty"]
 )
-@simulated
+@in_virtual_time
 async def test_register_without_state(
     arguments: dict[str, object],
 ) -> None:
@@ -671,7 +671,7 @@ async def test_register_without_state(
         }
 
 
-@simulated
+@in_virtual_time
 async def test_shared_worker_name_is_ambiguous() -> None:
     async with (
         open_house() as house,
@@ -698,7 +698,7 @@ async def test_shared_worker_name_is_ambiguous() -> None:
         ]
 
 
-@simulated
+@in_virtual_time
 async def test_disconnected_worker_makes_no_name_ambiguous() -> None:
     """Its end of file may be read just after the next call."""
     async with (
@@ -724,7 +724,7 @@ async def test_disconnected_worker_makes_no_name_ambiguous() -> None:
 
 
 @pytest.mark.parametrize("do", ["restart", "stop", "start"])
-@simulated
+@in_virtual_time
 async def test_control_accepts_connection_ids_and_pids(do: str) -> None:
     """The controller receives names; workers it did not start cannot be controlled."""
     asked: list[object] = []
@@ -751,7 +751,7 @@ async def test_control_accepts_connection_ids_and_pids(do: str) -> None:
     assert asked == [[n] for n in ("web.0", "web.0", "web.0", "web.0", "web", "other")]
 
 
-@simulated
+@in_virtual_time
 async def test_disconnect_without_call_is_released_immediately() -> None:
     """Its descriptor is not kept until the first-call timeout."""
     async with open_house() as house:
@@ -764,7 +764,7 @@ async def test_disconnect_without_call_is_released_immediately() -> None:
         assert trio.current_time() == 0
 
 
-@simulated
+@in_virtual_time
 async def test_peer_over_limit_is_disconnected_alone() -> None:
     limits = DEFAULT_LIMITS._replace(line=100, calls=2)
     async with (
@@ -788,7 +788,7 @@ async def test_peer_over_limit_is_disconnected_alone() -> None:
         assert await another.call("ping", {}) == {}
 
 
-@simulated
+@in_virtual_time
 async def test_other_user_is_refused_without_details() -> None:
     async with open_house() as house:
         stream = house.connect_stream(7, user_id=NOBODY)
@@ -821,7 +821,7 @@ async def test_other_user_is_refused_without_details() -> None:
         ("logs", {"names": ["web"], "tail": 3}),
     ],
 )
-@simulated
+@in_virtual_time
 async def test_control_is_forwarded_to_controller(
     do: str, arguments: dict[str, object]
 ) -> None:
@@ -849,7 +849,7 @@ async def test_control_is_forwarded_to_controller(
     assert arguments.items() <= asked[0][1].items()
 
 
-@simulated
+@in_virtual_time
 async def test_hup_reloads_application() -> None:
     """As for Ruby's clients: `serve` reloads on SIGHUP."""
     asked: list[tuple[str, dict[str, Any]]] = []
@@ -869,14 +869,14 @@ async def test_hup_reloads_application() -> None:
 
 
 @pytest.mark.parametrize("signal", ["KILL", "SIGHUP", "", "hup"])
-@simulated
+@in_virtual_time
 async def test_signal_named_by_peer_is_not_sent(signal: str) -> None:
     async with open_house() as house, house.control(echo), house.connect() as client:
         with expect("BadRequest", "signal: expected HUP, INT or TERM, got"):
             await client.call("restart", {"signal": signal})
 
 
-@simulated
+@in_virtual_time
 async def test_monitor_restarts_only_seen_incarnation() -> None:
     asked: list[dict[str, Any]] = []
 
@@ -904,7 +904,7 @@ async def test_monitor_restarts_only_seen_incarnation() -> None:
     assert (arguments["incarnation"], arguments["reason"]) == (2, "too large")
 
 
-@simulated
+@in_virtual_time
 async def test_monitor_calls_its_worker() -> None:
     async with open_house() as house, house.connect(7, echo) as worker:
         await register(worker, 7, name="Falcon")
@@ -917,7 +917,7 @@ async def test_monitor_calls_its_worker() -> None:
         assert handle.state == {"process_id": 7, "name": "Falcon"}
 
 
-@simulated
+@in_virtual_time
 async def test_monitor_unsupported_call_is_refused() -> None:
     async with (
         open_house() as house,
@@ -936,7 +936,7 @@ async def test_monitor_unsupported_call_is_refused() -> None:
             await client.call("stop", {"names": []})
 
 
-@simulated
+@in_virtual_time
 async def test_wait_ready_is_answered_when_ready() -> None:
     async with open_house() as house, house.connect() as client:
         with trio.move_on_after(3):
@@ -962,7 +962,7 @@ def test_fake_worker_satisfies_monitor_protocol() -> None:
     assert worker.is_ready
 
 
-@simulated
+@in_virtual_time
 async def test_answer_queued_behind_slow_send_is_kept() -> None:
     """As with a client that reads slowly."""
     ours, theirs = memory_stream_pair()
@@ -997,7 +997,7 @@ async def test_answer_queued_behind_slow_send_is_kept() -> None:
 
 
 @pytest.mark.parametrize("do", ["status", "workers"])
-@simulated
+@in_virtual_time
 async def test_new_supervisor_waits_for_controller_state(do: str) -> None:
     """Otherwise workers that registered early would be strangers."""
     async with open_house() as house, house.connect() as client:
@@ -1017,7 +1017,7 @@ async def test_new_supervisor_waits_for_controller_state(do: str) -> None:
         assert [worker["name"] for worker in report["workers"]] == ["web.0", "web.1"]
 
 
-@simulated
+@in_virtual_time
 async def test_silent_controller_delays_only_briefly() -> None:
     async with open_house() as house, house.connect() as client:
         report = await client.call("status", {})
@@ -1025,7 +1025,7 @@ async def test_silent_controller_delays_only_briefly() -> None:
         assert trio.current_time() == 2
 
 
-@simulated
+@in_virtual_time
 async def test_killed_worker_connection_ends_despite_child() -> None:
     """A child holds the connection, but the process was replaced."""
     gone = 2**22 + 1  # above the highest process id of Linux
@@ -1040,7 +1040,7 @@ async def test_killed_worker_connection_ends_despite_child() -> None:
         assert not house.server.registry.connections
 
 
-@simulated
+@in_virtual_time
 async def test_stopping_worker_connection_stays_open() -> None:
     async with open_house() as house, house.control(refuse_calls) as controller:
         mine = os.getpid()
@@ -1063,7 +1063,7 @@ async def test_stopping_worker_connection_stays_open() -> None:
         ("T", 5, ("stopped", 5.0)),
     ],
 )
-@simulated
+@in_virtual_time
 async def test_stale_state_reports_its_age(
     letter: str, seconds: float, shown: tuple[str, float | None]
 ) -> None:

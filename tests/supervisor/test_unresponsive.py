@@ -19,7 +19,7 @@ from trio_supervisor.supervisor.unresponsive import (
     inspect_twice,
     wait_blocked,
 )
-from trio_supervisor.testing import simulated
+from trio_supervisor.testing import in_virtual_time
 from trio_supervisor.wire.codec import parse_result
 from trio_supervisor.wire.diagnosis import Certainty, Diagnosis, Severity
 from trio_supervisor.wire.json_tree import Object
@@ -75,7 +75,7 @@ def looking(see: Callable[[int], Object]) -> tuple[InspectWorker, list[float]]:
     return look, looks
 
 
-@simulated
+@in_virtual_time
 async def test_stopped_worker_fails_after_ping_and_two_samples() -> None:
     worker = Worker()
     look, looks = looking(lambda number: STOPPED)
@@ -88,7 +88,7 @@ async def test_stopped_worker_fails_after_ping_and_two_samples() -> None:
     assert trio.current_time() == 3 * ANSWER_WITHIN
 
 
-@simulated
+@in_virtual_time
 async def test_worker_holding_gil_fails() -> None:
     look, _ = looking(lambda number: held(1000 * number))
 
@@ -101,7 +101,7 @@ async def test_worker_holding_gil_fails() -> None:
 
 
 @pytest.mark.parametrize("refuses", [False, True])
-@simulated
+@in_virtual_time
 async def test_worker_answering_pings_is_not_sampled(refuses: bool) -> None:
     worker = Worker(answers_after=1.4, refuses=refuses)
     look, looks = looking(lambda number: STOPPED)
@@ -114,7 +114,7 @@ async def test_worker_answering_pings_is_not_sampled(refuses: bool) -> None:
     assert len(worker.pings) > 300
 
 
-@simulated
+@in_virtual_time
 async def test_worker_sending_data_is_not_pinged() -> None:
     worker = Worker()
     look, looks = looking(lambda number: STOPPED)
@@ -133,7 +133,7 @@ async def test_worker_sending_data_is_not_pinged() -> None:
     assert (worker.pings, looks) == ([], [])
 
 
-@simulated
+@in_virtual_time
 async def test_throttled_worker_is_sampled_less_often() -> None:
     look, looks = looking(lambda number: held(number))
 
@@ -144,7 +144,7 @@ async def test_throttled_worker_is_sampled_less_often() -> None:
     assert looks == [3, 4.5, 9, 10.5, 16.5, 18, 27, 28.5, 43.5, 45, 72, 73.5]
 
 
-@simulated
+@in_virtual_time
 async def test_worker_sending_between_samples_is_responsive() -> None:
     worker = Worker()
 
@@ -160,7 +160,7 @@ async def test_worker_sending_between_samples_is_responsive() -> None:
     assert len(looks) == 4
 
 
-@simulated
+@in_virtual_time
 async def test_worker_added_between_samples_is_sampled_once() -> None:
     look, looks = looking(lambda number: STOPPED)
     assert await inspect_twice(look, lambda: False) is None

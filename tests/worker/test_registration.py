@@ -8,12 +8,12 @@ import os
 import pytest
 import trio
 
-from trio_supervisor.testing import simulated
+from trio_supervisor.testing import in_virtual_time
 from trio_supervisor.worker import registration
 from trio_supervisor.worker.registration import Registration
 
 
-@simulated
+@in_virtual_time
 async def test_unreachable_supervisor_is_logged_once(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:

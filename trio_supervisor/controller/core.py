@@ -6,7 +6,7 @@ import os
 import random
 from collections.abc import Callable, Iterator, Mapping
 from functools import partial
-from typing import Final, TypeAlias
+from typing import ClassVar, Final, TypeAlias
 
 import trio
 
@@ -71,6 +71,7 @@ class ControllerCore:
 
     supervisor: Child
     nursery: ProtectedNursery
+    aftermath_type: ClassVar[type[ProcessAftermath]] = ProcessAftermath
 
     def __init__(
         self,
@@ -133,7 +134,7 @@ class ControllerCore:
             lambda: self.nursery,
             context.boxes,
         )
-        self._aftermath = ProcessAftermath(
+        self._aftermath = self.aftermath_type(
             self.fleet,
             self.generation_factory,
             self._guardian,

@@ -14,7 +14,7 @@ P = ParamSpec("P")
 _LIMIT: Final = 30 * 86_400.0
 
 
-def simulated(
+def in_virtual_time(
     test: Callable[P, Awaitable[None]], limit: float = _LIMIT
 ) -> Callable[P, None]:
     """Run an async test in virtual time, which starts at 0 and skips all waits.
@@ -44,5 +44,5 @@ def sleep_through(seconds: float) -> None:
     """
     clock = trio.lowlevel.current_clock()
     if not isinstance(clock, MockClock):
-        raise RuntimeError("sleep_through() needs virtual time: use @simulated")
+        raise RuntimeError("sleep_through() needs virtual time: use @in_virtual_time")
     clock.jump(seconds)

@@ -17,25 +17,15 @@ import anyio.to_thread
 from attrs import define, evolve, field
 
 from trio_supervisor.policy.metrics import Metrics
-from trio_supervisor.process.notify.sd_notify import Notifier
 from trio_supervisor.process.spawn.boot import WorkerBoot
 from trio_supervisor.process.spawn.code_source import Pickled
+from trio_supervisor.testing.recorder import Recorder
 from trio_supervisor.worker.handlers import Handlers, to_result
 from trio_supervisor.worker.instance import SyncWorker, Worker
 
 AnyWorker = TypeVar("AnyWorker", Worker, SyncWorker)
 
 _HEARTBEAT: Final = 10.0
-
-
-class _Recorder(Notifier):
-    """Passes what a worker reports to a function instead of to a controller."""
-
-    on_text: Callable[[str], None]
-
-    def send(self, text: str) -> bool:
-        self.on_text(text)
-        return True
 
 
 @define(eq=False)
@@ -139,7 +129,7 @@ async def run_worker(
         metrics: Those of the service; `RunningWorker.metric` returns their numbers.
     """
     boot = evolve(_boot(name, state, incarnation, generation), metrics=metrics)
-    recorder = _Recorder(None)
+    recorder = Recorder(None)
     worker = Worker._create(boot, recorder, sockets, Handlers())
     running = RunningWorker(worker)
     error: BaseException | None = None
@@ -187,7 +177,7 @@ async def run_sync_worker(
     interrupted: the block waits for it.
     """
     boot = evolve(_boot(name, state, incarnation, generation), metrics=metrics)
-    recorder = _Recorder(None)
+    recorder = Recorder(None)
     worker = SyncWorker._create(boot, recorder, sockets, Handlers())
     running = RunningWorker(worker)
     error: BaseException | None = None

@@ -28,7 +28,7 @@ from trio_supervisor.errors import ReloadError, UnavailableError
 from trio_supervisor.policy.lifecycle import State
 from trio_supervisor.policy.restart import Backoff
 from trio_supervisor.policy.strategy import STRATEGIES, Strategy
-from trio_supervisor.testing import simulated
+from trio_supervisor.testing import in_virtual_time
 
 DEFAULT = Backoff()
 CRASHES = Life(exits_after=0.5, returncode=3)
@@ -46,7 +46,7 @@ def crashing(name: str, life: Life = CRASHES, until: int = 1_000_000) -> Lives:
     return lives
 
 
-@simulated
+@in_virtual_time
 async def test_one_that_crashes_for_ever_stops_nobody() -> None:
     """An hour of it: it backs off to a minute, and the others run untouched."""
     app = Application([service("bad", backoff=DEFAULT), service("good", count=2)])
@@ -64,7 +64,7 @@ async def test_one_that_crashes_for_ever_stops_nobody() -> None:
         assert 60 < len(starts) < 200
 
 
-@simulated
+@in_virtual_time
 async def test_a_crash_loop_is_logged_at_each_doubling_with_its_count() -> None:
     """All of it is an event; the log leaves the repeats out."""
     app = Application([service("bad", backoff=Backoff(base=1, cap=1))])
@@ -84,7 +84,7 @@ async def test_a_crash_loop_is_logged_at_each_doubling_with_its_count() -> None:
             assert not any(told_of[6:])
 
 
-@simulated
+@in_virtual_time
 async def test_a_crash_loop_that_heals_is_over_once_it_ran_well() -> None:
     """The count goes, the log says so, and the next crash is told again."""
     app = Application([service("bad", backoff=DEFAULT)])
@@ -103,7 +103,7 @@ async def test_a_crash_loop_that_heals_is_over_once_it_ran_well() -> None:
         assert trio.current_time() == moment + 0.25, "restarted immediately"
 
 
-@simulated
+@in_virtual_time
 async def test_one_that_is_ready_and_hangs_backs_off_as_well() -> None:
     """Its health check ends it after 30 s without a heartbeat: it never was well."""
     app = Application(
@@ -122,7 +122,7 @@ async def test_one_that_is_ready_and_hangs_backs_off_as_well() -> None:
         assert [e.is_repeat for e in stops] == [False] * 6 + [True]
 
 
-@simulated
+@in_virtual_time
 async def test_start_and_restart_try_immediately_and_fail_with_the_reason() -> None:
     """No caller waits for ever; the worker is retried anyway."""
     slow = Backoff(base=0.25, cap=1000)
@@ -142,7 +142,7 @@ async def test_start_and_restart_try_immediately_and_fail_with_the_reason() -> N
             await controller.restart("good")
 
 
-@simulated
+@in_virtual_time
 async def test_one_in_a_crash_loop_keeps_no_other_from_its_restart() -> None:
     """It does not keep the only turn (max_restarts_concurrently) for ever."""
     app = Application(
@@ -155,7 +155,7 @@ async def test_one_in_a_crash_loop_keeps_no_other_from_its_restart() -> None:
             await sim.controller.restart("good")
 
 
-@simulated
+@in_virtual_time
 async def test_what_needs_one_in_a_crash_loop_waits_and_is_not_waited_for() -> None:
     """It says for what, until its need is ready."""
     app = Application(
@@ -181,7 +181,7 @@ async def test_what_needs_one_in_a_crash_loop_waits_and_is_not_waited_for() -> N
         assert sim.controller.health("readiness").is_ok
 
 
-@simulated
+@in_virtual_time
 async def test_a_reload_fails_with_the_first_crash_of_the_new_generation() -> None:
     """It has no backoff to wait for; the old one goes on."""
     app = Application([service("web", backoff=DEFAULT)])
@@ -203,7 +203,7 @@ async def test_a_reload_fails_with_the_first_crash_of_the_new_generation() -> No
 def test_a_group_without_intensity_never_fails(strategy: Strategy) -> None:
     """Its members are restarted with the crashes, no faster than these back off."""
 
-    @simulated
+    @in_virtual_time
     async def play() -> None:
         group = Group(
             [service("bad", backoff=DEFAULT), service("web")],
@@ -222,7 +222,7 @@ def test_a_group_without_intensity_never_fails(strategy: Strategy) -> None:
     play()
 
 
-@simulated
+@in_virtual_time
 async def test_two_that_crash_with_each_other_do_not_crash_at_full_speed() -> None:
     """Each restart of the group would have reset the other's backoff."""
     group = Group(
@@ -234,7 +234,7 @@ async def test_two_that_crash_with_each_other_do_not_crash_at_full_speed() -> No
         assert len(sim.started) < 500
 
 
-@simulated
+@in_virtual_time
 async def test_readiness_does_not_flash_in_a_crash_loop() -> None:
     """One that is ready once started, and exits again, is at no time ready."""
     lives = script({"a.0": [Life(exits_after=10.0)] + [Life(exits_after=1.5)] * 999})

@@ -25,7 +25,7 @@ from trio_supervisor.policy.lifecycle import State
 from trio_supervisor.policy.restart import Cause, RestartRules
 from trio_supervisor.process.child import Process
 from trio_supervisor.process.cleanup.stopping import StopPlan
-from trio_supervisor.testing import FakeProcess, simulated
+from trio_supervisor.testing import FakeProcess, in_virtual_time
 
 PLAN = ChildPlan(
     name="web.0",
@@ -91,7 +91,7 @@ async def open_stage(**changes: Any) -> AsyncIterator[Stage]:
 # What it says itself.
 
 
-@simulated
+@in_virtual_time
 async def test_one_may_say_that_it_is_not_ready_and_is_let_alone() -> None:
     """For as long as it likes: that is no fault, and no startup."""
     async with open_stage() as on:
@@ -109,7 +109,7 @@ async def test_one_may_say_that_it_is_not_ready_and_is_let_alone() -> None:
         assert on.child.incarnation == 1
 
 
-@simulated
+@in_virtual_time
 async def test_not_ready_before_it_ever_was_is_no_news() -> None:
     async with open_stage() as on:
         on.says("READY=0")
@@ -119,7 +119,7 @@ async def test_not_ready_before_it_ever_was_is_no_news() -> None:
         assert trio.current_time() == 5
 
 
-@simulated
+@in_virtual_time
 async def test_heartbeats_are_due_of_one_that_is_not_ready_too() -> None:
     async with open_stage(health_check_timeout=3.0) as on:
         on.says("READY=1")
@@ -129,7 +129,7 @@ async def test_heartbeats_are_due_of_one_that_is_not_ready_too() -> None:
         assert on.causes() == [(3, "unhealthy")]
 
 
-@simulated
+@in_virtual_time
 async def test_one_that_is_unready_can_be_restarted() -> None:
     async with open_stage() as on:
         on.says("READY=1")
@@ -163,7 +163,7 @@ def bad(child: Child) -> None:
     child.set_probe_readiness(False)
 
 
-@simulated
+@in_virtual_time
 async def test_a_probe_makes_one_ready_that_says_nothing_itself() -> None:
     plan = {"notifies": False, "prober": prober((2, good), (3, bad), (4, good))}
     async with open_stage(**plan) as on:
@@ -176,7 +176,7 @@ async def test_a_probe_makes_one_ready_that_says_nothing_itself() -> None:
         ] == [2, 5, 9]
 
 
-@simulated
+@in_virtual_time
 async def test_one_that_notifies_and_is_probed_needs_both() -> None:
     async with open_stage(prober=prober((2, good))) as on:
         on.says("READY=1")
@@ -185,7 +185,7 @@ async def test_one_that_notifies_and_is_probed_needs_both() -> None:
         assert on.child.state is State.READY
 
 
-@simulated
+@in_virtual_time
 async def test_what_one_says_that_does_not_notify_counts_for_nothing() -> None:
     async with open_stage(notifies=False) as on:
         assert on.child.state is State.READY
@@ -197,7 +197,7 @@ FAULT = Fault("liveness probe failed", "liveness.failures")
 
 
 @pytest.mark.parametrize("cause", [Cause.UNHEALTHY, Cause.STARTUP_TIMEOUT])
-@simulated
+@in_virtual_time
 async def test_one_that_a_probe_finds_sick_is_replaced(cause: Cause) -> None:
     sick = prober((1, good), (2, lambda child: child.fail_probe(cause, FAULT)))
     async with open_stage(notifies=False, prober=sick) as on:
@@ -212,7 +212,7 @@ async def test_one_that_a_probe_finds_sick_is_replaced(cause: Cause) -> None:
 # How long it lives.
 
 
-@simulated
+@in_virtual_time
 async def test_one_that_is_old_enough_is_replaced_a_little_early() -> None:
     """With this jitter after 95 of 100 seconds; each life counts from its start."""
     async with open_stage(max_lifetime=100, notifies=False) as on:
@@ -221,7 +221,7 @@ async def test_one_that_is_old_enough_is_replaced_a_little_early() -> None:
         assert on.child.why == "end of lifetime (max_lifetime=100 s)"
 
 
-@simulated
+@in_virtual_time
 async def test_an_old_one_that_is_restarted_is_young_again() -> None:
     async with open_stage(max_lifetime=100, notifies=False) as on:
         await trio.sleep(90)
@@ -233,7 +233,7 @@ async def test_an_old_one_that_is_restarted_is_young_again() -> None:
 # How it goes for good.
 
 
-@simulated
+@in_virtual_time
 async def test_a_retired_one_ends_and_is_never_started_again() -> None:
     async with open_stage() as on:
         on.says("READY=1")
@@ -247,7 +247,7 @@ async def test_a_retired_one_ends_and_is_never_started_again() -> None:
 
 
 @pytest.mark.parametrize("state", [State.STOPPED, State.FAILED])
-@simulated
+@in_virtual_time
 async def test_one_that_is_at_rest_can_be_retired(state: State) -> None:
     """Its task ends, although nothing has to be done."""
     stage = Stage()

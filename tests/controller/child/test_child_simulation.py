@@ -35,7 +35,7 @@ from trio_supervisor.policy.lifecycle import TRANSITIONS, State
 from trio_supervisor.policy.restart import Backoff, RestartPolicy, RestartRules
 from trio_supervisor.process.child import Process
 from trio_supervisor.process.cleanup.stopping import StopPlan
-from trio_supervisor.testing import FakeProcess, simulated, sleep_through
+from trio_supervisor.testing import FakeProcess, in_virtual_time, sleep_through
 
 TERM, KILL = int(signal.SIGTERM), int(signal.SIGKILL)
 STARTUP: Final = 5.0
@@ -436,7 +436,7 @@ PLAN: Final = ChildPlan(
     RestartRules(backoff=Backoff(base=64, cap=64), intensity=None),
     0.5,
 )
-@simulated
+@in_virtual_time
 async def test_a_child_does_exactly_what_the_oracle_says(
     lives: list[Life],
     wishes: list[tuple[float, Wish]],
@@ -510,7 +510,7 @@ def scene(
             assert not recorder.running
             assert all(process.is_gone for process in stage.processes)
 
-        run = simulated(play)
+        run = in_virtual_time(play)
 
         def test_() -> None:
             run()
@@ -803,7 +803,7 @@ async def test_lost_patience_kills_at_once(on: Scene) -> None:
 
 @pytest.mark.parametrize("moment", [0.0, 0.125, 0.25, 1.0, 10.0])
 @pytest.mark.parametrize("grandchild", ["none", "stubborn"])
-@simulated
+@in_virtual_time
 async def test_a_cancellation_at_any_moment_leaves_nothing(
     moment: float, grandchild: Literal["none", "stubborn"]
 ) -> None:

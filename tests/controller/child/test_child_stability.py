@@ -20,7 +20,7 @@ from trio_supervisor.controller.events import AllWorkersReady, WorkerReady
 from trio_supervisor.errors import ReloadError, UnavailableError
 from trio_supervisor.policy.lifecycle import State
 from trio_supervisor.policy.restart import Backoff
-from trio_supervisor.testing import simulated
+from trio_supervisor.testing import in_virtual_time
 
 
 def command(name: str, **fields: Any) -> Command:
@@ -44,7 +44,7 @@ async def _stop(sim: Simulation, name: str) -> None:
         await sim.controller.stop(name)
 
 
-@simulated
+@in_virtual_time
 async def test_all_ready_waits_until_a_command_has_lived_for_a_moment() -> None:
     async with open_simulation(Application([command("a")])) as sim:
         await sim.controller.wait_ready()
@@ -59,7 +59,7 @@ async def test_all_ready_waits_until_a_command_has_lived_for_a_moment() -> None:
 
 
 @pytest.mark.parametrize("returncode", [0, 3])
-@simulated
+@in_virtual_time
 async def test_a_command_that_exits_at_once_is_never_said_to_be_ready(
     returncode: int,
 ) -> None:
@@ -72,7 +72,7 @@ async def test_a_command_that_exits_at_once_is_never_said_to_be_ready(
         assert not [words for _, words in sim.events(WorkerReady) if "a.0" in words]
 
 
-@simulated
+@in_virtual_time
 async def test_jobs_and_what_is_stopped_are_not_counted_as_ready() -> None:
     """They are named, each with the reason."""
     job = command("job", restart="on-failure", depends_on={"a": "ready"})
@@ -91,7 +91,7 @@ async def test_jobs_and_what_is_stopped_are_not_counted_as_ready() -> None:
         assert words.startswith("controller: 1 workers ready after 1000 ms")
 
 
-@simulated
+@in_virtual_time
 async def test_dependents_and_crash_restarts_do_not_wait_for_it() -> None:
     needy = command("b", depends_on={"a": "ready"})
     application = Application([command("a", backoff=None), needy])
@@ -106,7 +106,7 @@ async def test_dependents_and_crash_restarts_do_not_wait_for_it() -> None:
         assert sim.child("a.0").state is State.READY
 
 
-@simulated
+@in_virtual_time
 async def test_start_returns_when_it_has_lived_for_stable_for() -> None:
     application = Application([command("a", stable_for=7)])
     async with open_simulation(application) as sim:
@@ -116,7 +116,7 @@ async def test_start_returns_when_it_has_lived_for_stable_for() -> None:
         assert trio.current_time() - began == 7
 
 
-@simulated
+@in_virtual_time
 async def test_a_start_that_fails_is_undone() -> None:
     """With what it had started for it, and nothing else."""
     application = Application(
@@ -141,7 +141,7 @@ async def test_a_start_that_fails_is_undone() -> None:
         assert sim.running == ["other.0"]
 
 
-@simulated
+@in_virtual_time
 async def test_a_service_that_exits_before_it_is_ready_fails_its_start() -> None:
     """It is not waited for until one of its restarts succeeds."""
 
@@ -155,7 +155,7 @@ async def test_a_service_that_exits_before_it_is_ready_fails_its_start() -> None
         assert sim.states == {"web.0": State.STOPPED}
 
 
-@simulated
+@in_virtual_time
 async def test_scaling_to_what_does_not_stay_up_is_undone() -> None:
     application = Application([command("a"), command("b", count=3)])
 
@@ -172,7 +172,7 @@ async def test_scaling_to_what_does_not_stay_up_is_undone() -> None:
         assert sim.started.count((0, "a.0")) == 1  # not touched
 
 
-@simulated
+@in_virtual_time
 async def test_a_restart_fails_where_the_new_one_exits_at_once() -> None:
     """It goes on to be restarted as its policy says."""
     async with open_simulation(Application([command("a")]), dies(0.5, 2)) as sim:
@@ -182,7 +182,7 @@ async def test_a_restart_fails_where_the_new_one_exits_at_once() -> None:
         assert sim.child("a.0").is_wanted
 
 
-@simulated
+@in_virtual_time
 async def test_a_rolling_restart_goes_no_further_than_what_does_not_stay_up() -> None:
     application = Application([command("a", count=3)])
     async with open_simulation(application, dies(0.5, 2)) as sim:
@@ -195,7 +195,7 @@ async def test_a_rolling_restart_goes_no_further_than_what_does_not_stay_up() ->
 
 
 @pytest.mark.parametrize("overlap", [True, False])
-@simulated
+@in_virtual_time
 async def test_a_reload_to_what_does_not_stay_up_is_rolled_back(overlap: bool) -> None:
     application = Application([command("a", overlap=overlap)])
     changed = Application([command("a", overlap=overlap, environment={"A": "1"})])
@@ -214,7 +214,7 @@ async def test_a_reload_to_what_does_not_stay_up_is_rolled_back(overlap: bool) -
         assert sim.running == ["a.0"]
 
 
-@simulated
+@in_virtual_time
 async def test_a_reload_takes_over_when_the_new_ones_have_lived_for_a_moment() -> None:
     """Those that depend on them are started before that."""
 
@@ -230,14 +230,14 @@ async def test_a_reload_takes_over_when_the_new_ones_have_lived_for_a_moment() -
 
 
 @pytest.mark.parametrize("verb", ["start", "restart"])
-@simulated
+@in_virtual_time
 async def test_a_service_without_workers_is_said_to_have_none(verb: str) -> None:
     async with open_simulation(Application([command("a", count=0)])) as sim:
         with pytest.raises(UnavailableError, match=rf"a has no workers to {verb} "):
             await getattr(sim.controller, verb)("a")
 
 
-@simulated
+@in_virtual_time
 async def test_stable_for_of_a_service_counts_from_its_readiness() -> None:
     application = Application([service("web", stable_for=3)])
     async with open_simulation(application) as sim:

@@ -20,7 +20,7 @@ from trio_supervisor.application import Application
 from trio_supervisor.controller.events import ProcessStopping
 from trio_supervisor.errors import UnavailableError
 from trio_supervisor.policy.lifecycle import State
-from trio_supervisor.testing import simulated
+from trio_supervisor.testing import in_virtual_time
 
 WEB = Application([service("web", count=4)])
 SECOND = 1.0
@@ -39,7 +39,7 @@ def again(started: Sequence[tuple[float, str]], first: int) -> list[tuple[float,
     return sorted(started[first:])
 
 
-@simulated
+@in_virtual_time
 async def test_all_at_once_is_over_when_all_are_ready() -> None:
     async with open_simulation(WEB, one_second) as sim:
         await trio.sleep(10)
@@ -49,7 +49,7 @@ async def test_all_at_once_is_over_when_all_are_ready() -> None:
 
 
 @pytest.mark.parametrize("most", [1, 2, 3])
-@simulated
+@in_virtual_time
 async def test_a_rolling_restart_waits_for_each_to_be_ready(most: int) -> None:
     """So many are away at once, and no more."""
     async with open_simulation(WEB, one_second) as sim:
@@ -58,7 +58,7 @@ async def test_a_rolling_restart_waits_for_each_to_be_ready(most: int) -> None:
         assert again(sim.started, 4) == [(10 + n // most, f"web.{n}") for n in range(4)]
 
 
-@simulated
+@in_virtual_time
 async def test_so_many_planned_restarts_go_on_at_once_in_all() -> None:
     """Whoever wants them."""
     app = Application(
@@ -73,7 +73,7 @@ async def test_so_many_planned_restarts_go_on_at_once_in_all() -> None:
         assert times == [10, 10, 11, 11, 12]
 
 
-@simulated
+@in_virtual_time
 async def test_one_that_does_not_become_ready_leaves_the_rest_alone() -> None:
     app = Application([service("web", count=3, restart="never")])
     lives = script({"web.0": [Life(), Life(exits_after=0.125, returncode=1)]})
@@ -89,7 +89,7 @@ async def test_one_that_does_not_become_ready_leaves_the_rest_alone() -> None:
         ]
 
 
-@simulated
+@in_virtual_time
 async def test_a_cancelled_one_goes_no_further() -> None:
     """What has begun goes on, and counts for others until it is over."""
     async with open_simulation(WEB, one_second) as sim:
@@ -101,7 +101,7 @@ async def test_a_cancelled_one_goes_no_further() -> None:
         assert again(sim.started, 6) == [(12, "web.2"), (13, "web.3")]
 
 
-@simulated
+@in_virtual_time
 async def test_one_that_is_away_by_itself_is_waited_for() -> None:
     """A crash takes the place of a planned restart, until it is repaired."""
     lives = script({"web.3": [Life(exits_after=10, returncode=1), Life(ready_after=5)]})
@@ -111,7 +111,7 @@ async def test_one_that_is_away_by_itself_is_waited_for() -> None:
         assert sim.started[-1] == (15, "web.0")
 
 
-@simulated
+@in_virtual_time
 async def test_a_shutdown_ends_it_and_nothing_is_started_again() -> None:
     """Although all are away then, and one that is away may be restarted."""
     slow = Life(ready_after=SECOND, stopping_takes=2.0)
@@ -131,7 +131,7 @@ async def test_a_shutdown_ends_it_and_nothing_is_started_again() -> None:
         assert again(sim.started, 4) == [(12, "web.0")]
 
 
-@simulated
+@in_virtual_time
 async def test_a_shutdown_makes_no_room_for_those_that_wait() -> None:
     """What is restarted is stopped first, and nobody takes its turn."""
     app = Application([service("a"), service("b")], max_restarts_concurrently=1)
@@ -157,7 +157,7 @@ async def test_a_shutdown_makes_no_room_for_those_that_wait() -> None:
         assert stopped[:3] == ["b.0", "b.0", "a.0"]
 
 
-@simulated
+@in_virtual_time
 async def test_one_that_is_stopped_while_it_waits_for_its_turn_stays_so() -> None:
     async with open_simulation(WEB, one_second) as sim:
         await trio.sleep(10)
@@ -173,7 +173,7 @@ async def test_one_that_is_stopped_while_it_waits_for_its_turn_stays_so() -> Non
         assert sim.child("web.2").state is State.STOPPED
 
 
-@simulated
+@in_virtual_time
 async def test_one_that_is_scaled_away_meanwhile_is_passed_over() -> None:
     async with open_simulation(WEB, one_second) as sim:
         await trio.sleep(10)
@@ -184,7 +184,7 @@ async def test_one_that_is_scaled_away_meanwhile_is_passed_over() -> None:
         assert again(sim.started, 4) == [(10, "web.0"), (11, "web.1")]
 
 
-@simulated
+@in_virtual_time
 async def test_workers_at_the_end_of_their_lifetime_take_turns() -> None:
     """Up to a tenth early, and one after the other."""
     app = Application(
@@ -200,7 +200,7 @@ async def test_workers_at_the_end_of_their_lifetime_take_turns() -> None:
         assert all("max_lifetime=" in words for _, words in stops)
 
 
-@simulated
+@in_virtual_time
 async def test_one_whose_lifetime_is_over_and_that_is_stopped_stays_so() -> None:
     """It waited for its turn, which comes when nobody wants it any more."""
     app = Application(
@@ -216,7 +216,7 @@ async def test_one_whose_lifetime_is_over_and_that_is_stopped_stays_so() -> None
         assert sim.child(waiting).state is State.STOPPED
 
 
-@simulated
+@in_virtual_time
 async def test_one_that_crashed_while_it_waited_for_its_turn_is_young_again() -> None:
     app = Application(
         [service("web", count=2, max_lifetime=100)], max_restarts_concurrently=1
@@ -231,7 +231,7 @@ async def test_one_that_crashed_while_it_waited_for_its_turn_is_young_again() ->
         assert sim.child(waiting).incarnation == 2
 
 
-@simulated
+@in_virtual_time
 async def test_a_job_that_does_its_work_again_is_no_failure() -> None:
     app = Application([service("job", restart="on-failure"), service("web")])
     done = Life(ready_after=NEVER, exits_after=3)
@@ -260,7 +260,7 @@ def draining(part: Part) -> Life:
     return Life(ready_after=SECOND, stopping_takes=SECOND)
 
 
-@simulated
+@in_virtual_time
 async def test_of_those_restarted_together_nothing_ends_before_what_needs_it() -> None:
     """Nor is anything started before what it needs is there again."""
     async with open_simulation(STACK, draining) as sim:
@@ -284,7 +284,7 @@ async def test_of_those_restarted_together_nothing_ends_before_what_needs_it() -
         await sim.check_picture()
 
 
-@simulated
+@in_virtual_time
 async def test_those_that_are_not_restarted_are_left_alone() -> None:
     async with open_simulation(STACK, draining) as sim:
         await trio.sleep(10)
@@ -294,7 +294,7 @@ async def test_those_that_are_not_restarted_are_left_alone() -> None:
         assert again(sim.started, 5) == [(12, "db.0"), (12, "page.0")]
 
 
-@simulated
+@in_virtual_time
 async def test_what_was_stopped_is_started_in_order() -> None:
     async with open_simulation(STACK, draining) as sim:
         await trio.sleep(10)
@@ -306,7 +306,7 @@ async def test_what_was_stopped_is_started_in_order() -> None:
         assert set(sim.states.values()) == {State.READY}
 
 
-@simulated
+@in_virtual_time
 async def test_who_waits_for_one_that_does_not_come_back_waits_as_at_first() -> None:
     lives = script({"db.0": [Life(), Life(can_spawn=False)], "web.0": [], "page.0": []})
     app = Application(
@@ -324,7 +324,7 @@ async def test_who_waits_for_one_that_does_not_come_back_waits_as_at_first() -> 
         assert sim.child("web.0").waiting_for == "db to be ready"
 
 
-@simulated
+@in_virtual_time
 async def test_a_restart_in_order_that_is_cancelled_holds_nobody() -> None:
     async with open_simulation(STACK, draining) as sim:
         await trio.sleep(10)
@@ -339,7 +339,7 @@ async def test_a_restart_in_order_that_is_cancelled_holds_nobody() -> None:
         assert sim.child("db.0").incarnation == 2
 
 
-@simulated
+@in_virtual_time
 async def test_one_that_is_scaled_away_meanwhile_fails_no_restart() -> None:
     lives = script({"web.3": [Life(), Life(ready_after=50)]})
     async with open_simulation(WEB, lives) as sim:
@@ -352,7 +352,7 @@ async def test_one_that_is_scaled_away_meanwhile_fails_no_restart() -> None:
         assert trio.current_time() == 11
 
 
-@simulated
+@in_virtual_time
 async def test_one_that_is_stopped_before_it_is_started_was_not_late() -> None:
     lives = script({"web.0": [Life(spawn_takes=50)]})
     async with open_simulation(WEB, lives) as sim:
@@ -362,7 +362,7 @@ async def test_one_that_is_stopped_before_it_is_started_was_not_late() -> None:
         assert trio.current_time() == 1
 
 
-@simulated
+@in_virtual_time
 async def test_a_rolling_one_replaces_what_is_needed_first() -> None:
     """And waits for it: at no time is more away than of one service."""
     async with open_simulation(STACK, draining) as sim:
@@ -378,7 +378,7 @@ async def test_a_rolling_one_replaces_what_is_needed_first() -> None:
         assert trio.current_time() == 18
 
 
-@simulated
+@in_virtual_time
 async def test_so_does_one_of_which_only_so_many_go_on_at_once() -> None:
     app = Application(
         [service("web", depends_on={"db": "ready"}), service("db")],
@@ -390,7 +390,7 @@ async def test_so_does_one_of_which_only_so_many_go_on_at_once() -> None:
         assert again(sim.started, 2) == [(11, "db.0"), (13, "web.0")]
 
 
-@simulated
+@in_virtual_time
 async def test_one_that_was_done_and_is_gone_meanwhile_is_waited_for_no_more() -> None:
     """A reload has come and gone while the one before it was replaced."""
     job = service("job", count=2, restart="never")

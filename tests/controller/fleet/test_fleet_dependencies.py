@@ -19,7 +19,7 @@ from trio_supervisor.controller.events import ProcessStopping
 from trio_supervisor.errors import UnavailableError
 from trio_supervisor.policy.lifecycle import State
 from trio_supervisor.policy.restart import Backoff
-from trio_supervisor.testing import simulated
+from trio_supervisor.testing import in_virtual_time
 
 CHAIN = Application(
     [
@@ -32,7 +32,7 @@ CHAIN = Application(
 DONE = Life(ready_after=NEVER, exits_after=2.0)
 
 
-@simulated
+@in_virtual_time
 async def test_each_begins_when_what_it_needs_is_there() -> None:
     """`started` at once, `exited_ok` at 2 s, `ready` a quarter of a second later."""
     async with open_simulation(CHAIN, script({"migrate.0": [DONE]})) as sim:
@@ -49,7 +49,7 @@ async def test_each_begins_when_what_it_needs_is_there() -> None:
         await sim.check_picture()
 
 
-@simulated
+@in_virtual_time
 async def test_what_could_never_be_started_was_not() -> None:
     """All attempts were in vain; what needs it started goes on waiting."""
     services = [
@@ -64,7 +64,7 @@ async def test_what_could_never_be_started_was_not() -> None:
         assert sim.started == []
 
 
-@simulated
+@in_virtual_time
 async def test_one_that_waits_can_be_stopped_and_started() -> None:
     """It never had a process; and a start waits again."""
     async with open_simulation(CHAIN, script({"migrate.0": [DONE]})) as sim:
@@ -78,7 +78,7 @@ async def test_one_that_waits_can_be_stopped_and_started() -> None:
         assert sim.started[-1] == (2.25, "web.0")
 
 
-@simulated
+@in_virtual_time
 async def test_a_restart_waits_for_what_is_not_there_at_the_moment() -> None:
     """The dependency crashed and is slow; who runs goes on, who ends waits."""
     app = Application(
@@ -104,7 +104,7 @@ async def test_a_restart_waits_for_what_is_not_there_at_the_moment() -> None:
         await sim.check_picture()
 
 
-@simulated
+@in_virtual_time
 async def test_a_dependency_that_is_unready_holds_up_what_starts() -> None:
     app = Application([service("db"), service("web", depends_on={"db": "ready"})])
     life = Life(unready_after=5, ready_again_after=5)
@@ -118,7 +118,7 @@ async def test_a_dependency_that_is_unready_holds_up_what_starts() -> None:
         assert sim.started[-1] == (10.25, "web.0")
 
 
-@simulated
+@in_virtual_time
 async def test_a_stop_takes_with_it_what_needs_it_and_a_start_what_it_needs() -> None:
     """In order, each when the one before is gone; a done job is not run again."""
     lives = script(
@@ -134,7 +134,7 @@ async def test_a_stop_takes_with_it_what_needs_it_and_a_start_what_it_needs() ->
         assert sim.child("migrate.0").incarnation == 1
 
 
-@simulated
+@in_virtual_time
 async def test_a_stop_of_a_service_and_a_worker_of_another_names_each_once() -> None:
     app = Application(
         [service("db"), service("web", count=2, depends_on={"db": "ready"})]
@@ -145,7 +145,7 @@ async def test_a_stop_of_a_service_and_a_worker_of_another_names_each_once() -> 
         assert stopped == ("web.0", "web.1", "db.0")
 
 
-@simulated
+@in_virtual_time
 async def test_a_start_starts_a_failed_dependency_again() -> None:
     """Else it would wait for it for ever."""
     app = Application(
@@ -180,7 +180,7 @@ JOB = Application(
 @pytest.mark.parametrize(
     ("returncode", "state"), [(1, State.BACKOFF), (3, State.FAILED)]
 )
-@simulated
+@in_virtual_time
 async def test_a_job_that_was_stopped_by_hand_is_not_done(
     returncode: int, state: State
 ) -> None:
@@ -195,7 +195,7 @@ async def test_a_job_that_was_stopped_by_hand_is_not_done(
         assert sim.states == {"migrate.0": State.STOPPED, "web.0": State.WAITING}
 
 
-@simulated
+@in_virtual_time
 async def test_a_job_that_failed_keeps_waiting_what_needs_it() -> None:
     """Until it is run again, and succeeds."""
     lives = script({"migrate.0": [Life(exits_after=1.0, returncode=3), DONE]})
@@ -207,7 +207,7 @@ async def test_a_job_that_failed_keeps_waiting_what_needs_it() -> None:
         assert sim.states == {"migrate.0": State.STOPPED, "web.0": State.READY}
 
 
-@simulated
+@in_virtual_time
 async def test_what_is_started_while_a_stop_is_on_its_way_is_stopped_too() -> None:
     """Else it would run without what it needs."""
     services = [
@@ -231,7 +231,7 @@ async def test_what_is_started_while_a_stop_is_on_its_way_is_stopped_too() -> No
         assert set(sim.states.values()) == {State.STOPPED}
 
 
-@simulated
+@in_virtual_time
 async def test_what_is_scaled_away_while_a_stop_is_on_its_way_stays_forgotten() -> None:
     """The stop comes to it last, when nobody has been told of it for a while."""
     services = [service("db"), service("web", depends_on={"db": "ready"})]
@@ -247,7 +247,7 @@ async def test_what_is_scaled_away_while_a_stop_is_on_its_way_stays_forgotten() 
         await sim.check_picture()
 
 
-@simulated
+@in_virtual_time
 async def test_a_stopped_worker_that_is_scaled_away_is_not_waited_for() -> None:
     app = Application(
         [service("db", count=2), service("web", depends_on={"db": "ready"})]
@@ -262,7 +262,7 @@ async def test_a_stopped_worker_that_is_scaled_away_is_not_waited_for() -> None:
         assert sim.child("web.0").state is State.READY
 
 
-@simulated
+@in_virtual_time
 async def test_a_restart_of_all_runs_no_job_again_that_is_done() -> None:
     """Not a migration; what was stopped by hand is started, as elsewhere."""
     app = Application([*JOB.services, service("log")])
@@ -277,7 +277,7 @@ async def test_a_restart_of_all_runs_no_job_again_that_is_done() -> None:
         ]
 
 
-@simulated
+@in_virtual_time
 async def test_a_job_can_be_run_again() -> None:
     """Its success is what a restart of it waits for."""
     async with open_simulation(JOB, script({"migrate.0": [DONE, DONE]})) as sim:
@@ -288,7 +288,7 @@ async def test_a_job_can_be_run_again() -> None:
         assert sim.child("migrate.0").state is State.STOPPED
 
 
-@simulated
+@in_virtual_time
 async def test_everything_is_stopped_before_what_it_needs() -> None:
     """However long each takes; the theatre looks at each stop as well."""
     lives = script({"migrate.0": [DONE], "web.0": [Life(stopping_takes=3)]})
@@ -305,7 +305,7 @@ async def test_everything_is_stopped_before_what_it_needs() -> None:
         assert [words for _, words in sim.events(ProcessStopping)][:3] != []
 
 
-@simulated
+@in_virtual_time
 async def test_a_second_stop_waits_for_what_the_first_has_begun() -> None:
     """Who is impatient and asks again does not turn the order round."""
     app = Application([service("db"), service("web", depends_on={"db": "ready"})])
@@ -319,7 +319,7 @@ async def test_a_second_stop_waits_for_what_the_first_has_begun() -> None:
         assert sim.ended == [(15, "web.0"), (15, "db.0")]
 
 
-@simulated
+@in_virtual_time
 async def test_a_stop_that_a_start_has_overtaken_is_over() -> None:
     """No worker waits for the exit of one that is to run again."""
     app = Application([service("web")])
@@ -334,7 +334,7 @@ async def test_a_stop_that_a_start_has_overtaken_is_over() -> None:
         assert sim.states == {"web.0": State.READY}
 
 
-@simulated
+@in_virtual_time
 async def test_a_start_that_a_stop_has_overtaken_is_over() -> None:
     """Even in the very instant, where nothing has been started yet."""
     async with open_simulation(Application([service("web")])) as sim:
@@ -361,7 +361,7 @@ async def stop_at_once(sim: Simulation) -> None:
     web.request_stop()
 
 
-@simulated
+@in_virtual_time
 async def test_the_last_worker_of_a_service_is_the_service() -> None:
     """Stopped one by one, the last one takes with it what needs them."""
     app = Application(
@@ -374,7 +374,7 @@ async def test_the_last_worker_of_a_service_is_the_service() -> None:
         assert await sim.controller.stop("db.1") == ("web.0", "db.1")
 
 
-@simulated
+@in_virtual_time
 async def test_nothing_is_started_by_what_was_just_asked_to_stop() -> None:
     """It runs, and does so no more when the other one would."""
     app = Application([service("db"), service("web", depends_on={"db": "started"})])

@@ -24,7 +24,7 @@ from trio_supervisor.controller.events import (
 )
 from trio_supervisor.errors import RestartLimitError, SignificantServiceError
 from trio_supervisor.policy.lifecycle import State
-from trio_supervisor.testing import simulated
+from trio_supervisor.testing import in_virtual_time
 
 
 def incarnations(sim: Simulation) -> list[int]:
@@ -39,7 +39,7 @@ def check_apart(sim: Simulation, crash: float, names: Sequence[str]) -> None:
     assert min(starts) >= last_end
 
 
-@simulated
+@in_virtual_time
 async def test_one_for_all_ends_all_before_anything_begins_again() -> None:
     app = Application(
         [
@@ -61,7 +61,7 @@ async def test_one_for_all_ends_all_before_anything_begins_again() -> None:
         assert sim.child("b.0").why == "exited with code 1"
 
 
-@simulated
+@in_virtual_time
 async def test_what_crashes_while_its_group_is_ended_is_no_further_failure() -> None:
     """As in OTP; here `a`, while `c` takes its time."""
     group = Group(
@@ -82,7 +82,7 @@ async def test_what_crashes_while_its_group_is_ended_is_no_further_failure() -> 
         assert max(incarnations(sim)) == 2
 
 
-@simulated
+@in_virtual_time
 async def test_rest_for_one_restarts_what_comes_after() -> None:
     """And in order: each child needs the earlier ones."""
     group = Group([service(n) for n in "abcd"], strategy="rest_for_one")
@@ -98,7 +98,7 @@ async def test_rest_for_one_restarts_what_comes_after() -> None:
 
 
 @pytest.mark.parametrize("condition", ["started", "ready"])
-@simulated
+@in_virtual_time
 async def test_a_restarted_group_begins_in_the_order_of_its_needs(
     condition: str,
 ) -> None:
@@ -114,7 +114,7 @@ async def test_a_restarted_group_begins_in_the_order_of_its_needs(
         assert sim.started[2:] == [(12, "a.0"), (12 + ready, "b.0")]
 
 
-@simulated
+@in_virtual_time
 async def test_two_crashes_at_once_restart_the_group_once() -> None:
     group = Group([service(n) for n in "abc"], strategy="one_for_all")
     crash = Life(exits_after=10, returncode=1)
@@ -125,7 +125,7 @@ async def test_two_crashes_at_once_restart_the_group_once() -> None:
         check_apart(sim, 10, ["a.0", "b.0", "c.0"])
 
 
-@simulated
+@in_virtual_time
 async def test_one_that_is_just_being_started_is_waited_for() -> None:
     """Its process comes when the others have gone, and is ended as well."""
     group = Group([service("a"), service("b")], strategy="one_for_all")
@@ -144,7 +144,7 @@ async def test_one_that_is_just_being_started_is_waited_for() -> None:
         check_apart(sim, 1, ["a.0", "b.0"])
 
 
-@simulated
+@in_virtual_time
 async def test_what_was_stopped_by_hand_stays_so() -> None:
     """Before a group is restarted, and while it is."""
     group = Group([service(n) for n in "abc"], strategy="one_for_all")
@@ -163,7 +163,7 @@ async def test_what_was_stopped_by_hand_stays_so() -> None:
         }
 
 
-@simulated
+@in_virtual_time
 async def test_a_group_past_its_intensity_fails_into_the_one_around_it() -> None:
     """The third crash within a minute: the whole outer group is restarted."""
     inner = Group([service("a"), service("b")], name="inner", intensity=2, period=60)
@@ -182,7 +182,7 @@ async def test_a_group_past_its_intensity_fails_into_the_one_around_it() -> None
         ]
 
 
-@simulated
+@in_virtual_time
 async def test_one_that_was_past_its_own_intensity_begins_afresh_with_its_group() -> (
     None
 ):
@@ -197,7 +197,7 @@ async def test_one_that_was_past_its_own_intensity_begins_afresh_with_its_group(
         assert sim.failure is None
 
 
-@simulated
+@in_virtual_time
 async def test_the_outermost_group_gives_up_for_all() -> None:
     app = Application([service("a"), service("b", count=2)], intensity=2, period=60)
     crash = Life(exits_after=1, returncode=1)
@@ -213,7 +213,7 @@ async def test_the_outermost_group_gives_up_for_all() -> None:
         assert len(sim.events(RestartLimitReached)) == 1
 
 
-@simulated
+@in_virtual_time
 async def test_planned_restarts_restart_nobody_else() -> None:
     group = Group([service(n) for n in "abc"], strategy="one_for_all", intensity=0)
     async with open_simulation(Application([group])) as sim:
@@ -222,7 +222,7 @@ async def test_planned_restarts_restart_nobody_else() -> None:
         assert incarnations(sim) == [1, 6, 1]
 
 
-@simulated
+@in_virtual_time
 async def test_one_that_is_left_ended_restarts_nobody() -> None:
     """As OTP's temporary children."""
     group = Group([service("a", restart="never"), service("b")], strategy="one_for_all")
@@ -232,7 +232,7 @@ async def test_one_that_is_left_ended_restarts_nobody() -> None:
         assert incarnations(sim) == [1, 1]
 
 
-@simulated
+@in_virtual_time
 async def test_a_shutdown_in_the_middle_of_a_group_restart_ends_all() -> None:
     group = Group([service(n) for n in "abc"], strategy="one_for_all")
     slow = Life(stopping_takes=5.0)
@@ -247,7 +247,7 @@ async def test_a_shutdown_in_the_middle_of_a_group_restart_ends_all() -> None:
         assert [moment for moment, _ in sim.started] == [0, 0, 0]
 
 
-@simulated
+@in_virtual_time
 async def test_a_significant_service_that_fails_ends_everything() -> None:
     app = Application(
         [service("main", restart="never", significant=True), service("b")]
@@ -262,7 +262,7 @@ async def test_a_significant_service_that_fails_ends_everything() -> None:
         )
 
 
-@simulated
+@in_virtual_time
 async def test_a_significant_service_that_is_done_ends_everything_in_peace() -> None:
     app = Application(
         [service("main", restart="on-failure", significant=True), service("b")]
@@ -274,7 +274,7 @@ async def test_a_significant_service_that_is_done_ends_everything_in_peace() -> 
         assert sim.failure is None
 
 
-@simulated
+@in_virtual_time
 async def test_a_significant_service_that_is_stopped_by_hand_ends_nothing() -> None:
     """Not even one that had failed before, and so had been restarted."""
     app = Application([service("main", significant=True), service("b")])

@@ -6,7 +6,7 @@ import pytest
 
 from tests.kits.controller import open_simulation, service
 from trio_supervisor.application import Application
-from trio_supervisor.testing import simulated
+from trio_supervisor.testing import in_virtual_time
 
 
 def app(**more: object) -> Application:
@@ -22,7 +22,7 @@ def app(**more: object) -> Application:
     )
 
 
-@simulated
+@in_virtual_time
 async def test_a_service_without_autostart_starts_on_request() -> None:
     """But one that another service depends on starts with that."""
     async with open_simulation(app()) as sim:
@@ -34,7 +34,7 @@ async def test_a_service_without_autostart_starts_on_request() -> None:
 
 @pytest.mark.parametrize("changed_only", [True, False])
 def test_a_reload_starts_none(changed_only: bool) -> None:
-    @simulated
+    @in_virtual_time
     async def reload() -> None:
         async with open_simulation(app()) as sim:
             await sim.controller.wait_ready()

@@ -17,7 +17,7 @@ from trio_supervisor.controller.events import (
     ProcessStopping,
     ShutdownTimedOut,
 )
-from trio_supervisor.testing import simulated
+from trio_supervisor.testing import in_virtual_time
 
 SLOW = Life(stopping_takes=2.0)
 STUBBORN = Life(is_stubborn=True)
@@ -35,7 +35,7 @@ def ended_after(sim: Simulation, began: float) -> dict[str, float]:
     return {name: moment - began for moment, name in sim.ended}
 
 
-@simulated
+@in_virtual_time
 async def test_shutdown_stops_independent_services_side_by_side() -> None:
     app = Application([service(name, count=2) for name in "abcdef"])
     async with open_simulation(app, lambda _: SLOW) as sim:
@@ -46,7 +46,7 @@ async def test_shutdown_stops_independent_services_side_by_side() -> None:
         assert len(asked) == 13
 
 
-@simulated
+@in_virtual_time
 async def test_shutdown_stops_a_service_once_its_own_dependents_have_ended() -> None:
     """It does not wait for others, which take longer."""
     app = Application(
@@ -72,7 +72,7 @@ async def test_shutdown_stops_a_service_once_its_own_dependents_have_ended() -> 
         }
 
 
-@simulated
+@in_virtual_time
 async def test_shutdown_follows_the_order_that_rest_for_one_adds() -> None:
     group = Group([service(n) for n in "ab"], strategy="rest_for_one")
     app = Application([group, service("other")])
@@ -82,7 +82,7 @@ async def test_shutdown_follows_the_order_that_rest_for_one_adds() -> None:
         assert ended_after(sim, 10) == {"other.0": 2, "b.0": 2, "a.0": 4}
 
 
-@simulated
+@in_virtual_time
 async def test_stop_ends_several_services_side_by_side() -> None:
     app = Application([service(n) for n in "abc"])
     async with open_simulation(app, lambda _: SLOW) as sim:
@@ -92,7 +92,7 @@ async def test_stop_ends_several_services_side_by_side() -> None:
         assert trio.current_time() == 12
 
 
-@simulated
+@in_virtual_time
 async def test_reload_stops_the_old_generation_side_by_side() -> None:
     app = Application([service(n) for n in "abc"])
     async with open_simulation(app, lambda _: SLOW) as sim:
@@ -101,7 +101,7 @@ async def test_reload_stops_the_old_generation_side_by_side() -> None:
         assert trio.current_time() == 12.25
 
 
-@simulated
+@in_virtual_time
 async def test_shutdown_during_a_reload_stops_both_generations_side_by_side() -> None:
     """The new one waits for a worker that is never ready."""
     needs = {"db": "ready"}
@@ -127,7 +127,7 @@ async def _reload_in_vain(sim: Simulation, new: Application) -> None:
         await sim.controller.reload(new)
 
 
-@simulated
+@in_virtual_time
 async def test_shutdown_while_the_old_generation_stops_waits_for_it() -> None:
     needs = {"db": "ready"}
     old = Application([service("db"), service("web", depends_on=needs)])
@@ -146,7 +146,7 @@ async def test_shutdown_while_the_old_generation_stops_waits_for_it() -> None:
         assert ended == {"web.0": 2.5, "web.0/2": 3.5, "db.0": 4.5, "db.0/2": 5.5}
 
 
-@simulated
+@in_virtual_time
 async def test_stop_timeout_kills_what_is_left_in_order() -> None:
     """A second before it is over, so that all has ended within it."""
     app = Application(
@@ -171,7 +171,7 @@ async def test_stop_timeout_kills_what_is_left_in_order() -> None:
         assert moment == 19
 
 
-@simulated
+@in_virtual_time
 async def test_stop_timeout_says_nothing_where_all_stop_in_time() -> None:
     app = Application([service("a")], stop_timeout=10)
     async with open_simulation(app, lambda _: SLOW) as sim:
@@ -180,7 +180,7 @@ async def test_stop_timeout_says_nothing_where_all_stop_in_time() -> None:
         assert sim.events(ShutdownTimedOut) == []
 
 
-@simulated
+@in_virtual_time
 async def test_stop_timeout_is_for_a_shutdown_and_not_for_a_stop() -> None:
     app = Application([service("a", stop_timeout=30)], stop_timeout=10)
     async with open_simulation(app, lambda _: STUBBORN) as sim:
@@ -189,7 +189,7 @@ async def test_stop_timeout_is_for_a_shutdown_and_not_for_a_stop() -> None:
         assert trio.current_time() == 40
 
 
-@simulated
+@in_virtual_time
 async def test_hurry_kills_all_that_is_left_at_once() -> None:
     app = Application(
         [service("db"), service("web", depends_on={"db": "ready"}), service("a")]
@@ -210,7 +210,7 @@ def test_a_stop_timeout_that_cannot_suffice_is_warned_of(
         [service("db"), service("web", depends_on={"db": "ready"})], stop_timeout=15
     )
 
-    @simulated
+    @in_virtual_time
     async def run() -> None:
         async with open_simulation(app):
             await trio.sleep(1)

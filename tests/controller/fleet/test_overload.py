@@ -29,7 +29,7 @@ from trio_supervisor.policy.lifecycle import State
 from trio_supervisor.policy.overload import HOLD, MOST, STAGGER, Pressure
 from trio_supervisor.policy.restart import RestartPolicy, RestartRules
 from trio_supervisor.process.child import Process
-from trio_supervisor.testing import FakeProcess, simulated, sleep_through
+from trio_supervisor.testing import FakeProcess, in_virtual_time, sleep_through
 
 HEALTH = 3.0
 STARTUP = 7.0
@@ -156,7 +156,7 @@ def stopped(ward: Ward) -> list[tuple[float, str]]:
     return ward.kinds("stopping")
 
 
-@simulated
+@in_virtual_time
 async def test_on_a_machine_that_is_fine_a_timeout_is_a_timeout() -> None:
     async with open_ward(4) as ward:
         ward.silence(ward.children[2])
@@ -170,7 +170,7 @@ def test_the_time_in_which_it_waited_for_a_processor_does_not_count(
 ) -> None:
     """Within a bound: one that hangs on a machine that is busy is found, too."""
 
-    @simulated
+    @in_virtual_time
     async def run() -> None:
         async with open_ward(4) as ward:
             ward.machine.starved = {1: part}
@@ -183,7 +183,7 @@ def test_the_time_in_which_it_waited_for_a_processor_does_not_count(
     run()
 
 
-@simulated
+@in_virtual_time
 async def test_a_start_is_given_the_time_that_it_waited_for_a_processor() -> None:
     async with open_ward(1, is_ready=False) as ward:
         ward.machine.starved = {1: 0.5}
@@ -192,7 +192,7 @@ async def test_a_start_is_given_the_time_that_it_waited_for_a_processor() -> Non
         assert 2 * STARTUP <= moment <= 2 * STARTUP + 0.1
 
 
-@simulated
+@in_virtual_time
 async def test_when_most_are_late_on_a_busy_machine_none_is_stopped() -> None:
     """One event says so, and one that it is over; then those that hang are stopped."""
     async with open_ward(10) as ward:
@@ -211,7 +211,7 @@ async def test_when_most_are_late_on_a_busy_machine_none_is_stopped() -> None:
         assert len(ward.kinds("overloaded")) == len(ward.kinds("recovered")) == 1
 
 
-@simulated
+@in_virtual_time
 async def test_an_overload_is_no_excuse_for_ever() -> None:
     async with open_ward(3) as ward:
         ward.machine.says = Pressure(cpu=99.0)
@@ -223,7 +223,7 @@ async def test_an_overload_is_no_excuse_for_ever() -> None:
         assert all(b - a >= 1 for a, b in pairwise(moments))
 
 
-@simulated
+@in_virtual_time
 async def test_one_that_was_stopped_by_a_signal_is_found_in_an_overload_too() -> None:
     async with open_ward(10) as ward:
         ward.machine.says = Pressure(cpu=99.0)
@@ -233,7 +233,7 @@ async def test_one_that_was_stopped_by_a_signal_is_found_in_an_overload_too() ->
         assert [name for _, name in stopped(ward)] == ["web.0"]
 
 
-@simulated
+@in_virtual_time
 async def test_all_that_hang_on_a_machine_that_is_fine_are_stopped_in_turn() -> None:
     """A deadlock that all share is no overload."""
     async with open_ward(10) as ward:
@@ -247,7 +247,7 @@ async def test_all_that_hang_on_a_machine_that_is_fine_are_stopped_in_turn() -> 
         assert not ward.kinds("overloaded")
 
 
-@simulated
+@in_virtual_time
 async def test_under_pressure_workers_start_a_few_at_a_time() -> None:
     """Those that are ready make room, and so do those that only sleep."""
     async with open_ward(30, is_ready=False, says=Pressure(cpu=99.0)) as ward:
@@ -268,7 +268,7 @@ async def test_under_pressure_workers_start_a_few_at_a_time() -> None:
         assert len(children(ward, State.STARTING)) == LIMIT + LIMIT - 1
 
 
-@simulated
+@in_virtual_time
 async def test_when_the_pressure_is_gone_all_start() -> None:
     async with open_ward(30, is_ready=False, says=Pressure(cpu=99.0)) as ward:
         await trio.sleep(1)
@@ -278,7 +278,7 @@ async def test_when_the_pressure_is_gone_all_start() -> None:
         assert len(children(ward, State.STARTING)) == 30
 
 
-@simulated
+@in_virtual_time
 async def test_one_that_is_stopped_while_it_waits_holds_up_nobody() -> None:
     async with open_ward(30, is_ready=False, says=Pressure(cpu=99.0)) as ward:
         await trio.testing.wait_all_tasks_blocked()
@@ -291,7 +291,7 @@ async def test_one_that_is_stopped_while_it_waits_holds_up_nobody() -> None:
         assert {child.state for child in leaving} == {State.STOPPED}
 
 
-@simulated
+@in_virtual_time
 async def test_those_stopped_by_a_signal_make_no_overload() -> None:
     """An operator, or a debugger, has stopped them: they say nothing of the machine."""
     async with open_ward(10) as ward:
@@ -303,7 +303,7 @@ async def test_those_stopped_by_a_signal_make_no_overload() -> None:
         assert not ward.kinds("overloaded")
 
 
-@simulated
+@in_virtual_time
 async def test_one_that_ends_before_it_is_ready_makes_room() -> None:
     async with open_ward(30, is_ready=False, says=Pressure(cpu=99.0)) as ward:
         await trio.testing.wait_all_tasks_blocked()
@@ -325,7 +325,7 @@ class Obstacles(_AlwaysPermitted):
         return "the database" if child in self.blocked else ""
 
 
-@simulated
+@in_virtual_time
 async def test_those_that_wait_for_something_else_are_not_queued() -> None:
     """Otherwise no worker behind them could start."""
     obstacles = Obstacles()
@@ -345,7 +345,7 @@ async def test_those_that_wait_for_something_else_are_not_queued() -> None:
         assert {child.waiting_for for child in blocked} == {"the database"}
 
 
-@simulated
+@in_virtual_time
 async def test_a_suspended_host_kills_nobody() -> None:
     async with open_ward(5) as ward:
         ward.silence(*ward.children)
@@ -358,7 +358,7 @@ async def test_a_suspended_host_kills_nobody() -> None:
         assert not stopped(ward)
 
 
-@simulated
+@in_virtual_time
 async def test_a_clock_counts_what_the_loop_missed() -> None:
     clock = LoopClock()
     async with trio.open_nursery() as nursery:

@@ -34,7 +34,7 @@ from trio_supervisor.errors import (
     UnavailableError,
 )
 from trio_supervisor.policy.lifecycle import State
-from trio_supervisor.testing import simulated
+from trio_supervisor.testing import in_virtual_time
 
 
 def app(**web: Any) -> Application:
@@ -72,7 +72,7 @@ async def fail_to_reload(
 # It succeeds.
 
 
-@simulated
+@in_virtual_time
 async def test_the_new_are_ready_before_the_old_are_stopped() -> None:
     async with open_simulation(app(), lambda _: Life(ready_after=2.0)) as sim:
         await trio.sleep(10)
@@ -93,7 +93,7 @@ async def test_the_new_are_ready_before_the_old_are_stopped() -> None:
         await sim.check_picture()
 
 
-@simulated
+@in_virtual_time
 async def test_the_same_again_replaces_what_runs_code() -> None:
     """Its code may be new; with `changed_only` it is kept where it is not."""
     async with open_simulation(app()) as sim:
@@ -106,7 +106,7 @@ async def test_the_same_again_replaces_what_runs_code() -> None:
         assert sim.running == ["db.0", "web.0/3", "web.1/3"]
 
 
-@simulated
+@in_virtual_time
 async def test_what_is_new_comes_and_what_is_gone_goes_in_order() -> None:
     before = Application([service("old"), service("web", depends_on={"old": "ready"})])
     after = Application(
@@ -138,7 +138,7 @@ async def test_what_is_new_comes_and_what_is_gone_goes_in_order() -> None:
         await sim.check_picture()
 
 
-@simulated
+@in_virtual_time
 async def test_one_that_does_not_bear_company_is_stopped_first() -> None:
     lives = script({"web.0": [Life(stopping_takes=3)]})
     async with open_simulation(app(count=1, overlap=False), lives) as sim:
@@ -149,7 +149,7 @@ async def test_one_that_does_not_bear_company_is_stopped_first() -> None:
         await sim.check_picture()
 
 
-@simulated
+@in_virtual_time
 async def test_a_dry_run_only_says_what_it_would_do() -> None:
     async with open_simulation(app()) as sim:
         await sim.controller.wait_ready()
@@ -160,7 +160,7 @@ async def test_a_dry_run_only_says_what_it_would_do() -> None:
         assert len(sim.started) == 3
 
 
-@simulated
+@in_virtual_time
 async def test_a_count_set_by_hand_survives_until_another_is_declared() -> None:
     async with open_simulation(app()) as sim:
         await sim.controller.wait_ready()
@@ -177,7 +177,7 @@ async def test_a_count_set_by_hand_survives_until_another_is_declared() -> None:
         await sim.check_picture()
 
 
-@simulated
+@in_virtual_time
 async def test_a_kept_worker_goes_on_as_one_of_the_new_generation() -> None:
     """It can be restarted, scaled, stopped, and waits for the new ones."""
     async with open_simulation(app()) as sim:
@@ -192,7 +192,7 @@ async def test_a_kept_worker_goes_on_as_one_of_the_new_generation() -> None:
         await sim.check_picture()
 
 
-@simulated
+@in_virtual_time
 async def test_one_that_waits_and_is_kept_looks_at_the_new_generation() -> None:
     """What it needs failed in the old one, and is there in the new."""
 
@@ -227,7 +227,7 @@ async def test_one_that_waits_and_is_kept_looks_at_the_new_generation() -> None:
     ],
     ids=["no program", "ends", "ends well", "never ready", "never started"],
 )
-@simulated
+@in_virtual_time
 async def test_one_that_does_not_become_ready_leaves_all_as_it_was(
     life: Life, story: str
 ) -> None:
@@ -243,7 +243,7 @@ async def test_one_that_does_not_become_ready_leaves_all_as_it_was(
         await sim.check_picture()
 
 
-@simulated
+@in_virtual_time
 async def test_one_that_ends_after_it_was_ready_fails_it_too() -> None:
     """As long as others are not ready."""
     lives = script(
@@ -263,7 +263,7 @@ async def test_one_that_ends_after_it_was_ready_fails_it_too() -> None:
     [Life(can_spawn=False), Life(ready_after=NEVER, exits_after=3, returncode=1)],
     ids=["at once", "later"],
 )
-@simulated
+@in_virtual_time
 async def test_one_that_gave_way_is_brought_back(life: Life) -> None:
     lives = script({"web.0/2": [life], "web.0": [Life(stopping_takes=2)]})
     async with open_simulation(app(overlap=False, count=1), lives) as sim:
@@ -276,7 +276,7 @@ async def test_one_that_gave_way_is_brought_back(life: Life) -> None:
 
 
 @pytest.mark.parametrize("is_failing", [True, False])
-@simulated
+@in_virtual_time
 async def test_who_hears_the_answer_finds_nothing_left_of_the_others(
     is_failing: bool,
 ) -> None:
@@ -295,7 +295,7 @@ async def test_who_hears_the_answer_finds_nothing_left_of_the_others(
         assert set(known) == {record.key for record in sim.controller.workers}
 
 
-@simulated
+@in_virtual_time
 async def test_one_that_is_brought_back_is_waited_for() -> None:
     """By the reload that failed, and by who waits for all to be ready."""
     web = {"overlap": False, "count": 1}
@@ -324,7 +324,7 @@ async def _fail(sim: Simulation, application: Application) -> None:
     ],
     ids=["ends again", "cannot be started"],
 )
-@simulated
+@in_virtual_time
 async def test_one_that_does_not_come_back_is_not_waited_for_for_ever(
     back: Life, moment: float
 ) -> None:
@@ -339,7 +339,7 @@ async def test_one_that_does_not_come_back_is_not_waited_for_for_ever(
         sim.controller.reloader.check_idle()
 
 
-@simulated
+@in_virtual_time
 async def test_everything_may_be_stopped_while_one_is_brought_back() -> None:
     web = {"overlap": False, "count": 1}
     lives = script(
@@ -355,7 +355,7 @@ async def test_everything_may_be_stopped_while_one_is_brought_back() -> None:
         assert trio.current_time() == 11
 
 
-@simulated
+@in_virtual_time
 async def test_what_a_kept_service_lacks_is_ready_before_it_takes_over() -> None:
     life = Life(ready_after=2.0)
     async with open_simulation(app(), lambda _: life) as sim:
@@ -373,7 +373,7 @@ async def test_what_a_kept_service_lacks_is_ready_before_it_takes_over() -> None
         await sim.check_picture()
 
 
-@simulated
+@in_virtual_time
 async def test_and_where_it_does_not_come_all_is_as_it_was() -> None:
     lives = script({"web.3/2": [Life(ready_after=NEVER, exits_after=3, returncode=9)]})
     async with open_simulation(app(), lives) as sim:
@@ -390,7 +390,7 @@ async def test_and_where_it_does_not_come_all_is_as_it_was() -> None:
 @pytest.mark.parametrize(
     "problem", [SpecError("target", "cannot be"), OSError("no processes left")]
 )
-@simulated
+@in_virtual_time
 async def test_a_generation_that_cannot_be_made_is_a_failed_reload(
     problem: Exception,
 ) -> None:
@@ -405,7 +405,7 @@ async def test_a_generation_that_cannot_be_made_is_a_failed_reload(
         assert len(sim.events(ReloadStarted)) == 1
 
 
-@simulated
+@in_virtual_time
 async def test_it_fails_where_what_is_needed_is_not_going_to_come() -> None:
     """A command that was stopped by hand is kept, and stays stopped."""
     page = service("page", depends_on={"web": "ready"})
@@ -421,7 +421,7 @@ async def test_it_fails_where_what_is_needed_is_not_going_to_come() -> None:
         sim.controller.reloader.check_idle()
 
 
-@simulated
+@in_virtual_time
 async def test_what_was_stopped_by_hand_stays_so_in_the_new_generation() -> None:
     """Whether it is kept or replaced, and also with more workers than before."""
     async with open_simulation(app()) as sim:
@@ -458,7 +458,7 @@ def chain(code: int = 0, **mails: Any) -> Application:
 DONE = Life(ready_after=NEVER, exits_after=1)
 
 
-@simulated
+@in_virtual_time
 async def test_what_bears_no_company_gives_way_in_order() -> None:
     """What needs it and bears none either first; what does bear it goes on."""
     lives = script({"migration.0": [DONE], "migration.0/2": [DONE]})
@@ -474,7 +474,7 @@ async def test_what_bears_no_company_gives_way_in_order() -> None:
         await sim.check_picture()
 
 
-@simulated
+@in_virtual_time
 async def test_a_failed_reload_brings_back_only_what_it_has_stopped() -> None:
     """No job that is done, and nothing that was stopped by hand."""
     lives = script(
@@ -500,7 +500,7 @@ async def test_a_failed_reload_brings_back_only_what_it_has_stopped() -> None:
         await sim.check_picture()
 
 
-@simulated
+@in_virtual_time
 async def test_an_old_one_that_crashes_meanwhile_needs_the_new_ones() -> None:
     """What it needs has given way: those in its place will do."""
     lives = script(
@@ -522,7 +522,7 @@ async def test_an_old_one_that_crashes_meanwhile_needs_the_new_ones() -> None:
         await sim.check_picture()
 
 
-@simulated
+@in_virtual_time
 async def test_a_mistake_of_ours_during_a_reload_hangs_nobody() -> None:
     """All is cancelled then, and there is nothing that could be brought back."""
 
@@ -542,7 +542,7 @@ async def test_a_mistake_of_ours_during_a_reload_hangs_nobody() -> None:
     assert caught.group_contains(RuntimeError, match="a mistake of ours")
 
 
-@simulated
+@in_virtual_time
 async def test_a_kept_worker_tells_what_it_needs_now() -> None:
     def pair(**web: Any) -> Application:
         return Application([Command("db", ["db"], backoff=None), *_web(**web)])
@@ -561,7 +561,7 @@ def _web(**fields: Any) -> list[Command]:
     return [Command("web", ["web"], backoff=None, **fields)]
 
 
-@simulated
+@in_virtual_time
 async def test_what_is_needed_and_is_away_for_a_moment_is_waited_for() -> None:
     """Although it belongs to the old generation still."""
     lives = script({"db.0": [Life(exits_after=10, returncode=1), Life(ready_after=5)]})
@@ -572,7 +572,7 @@ async def test_what_is_needed_and_is_away_for_a_moment_is_waited_for() -> None:
         assert sorted(sim.started[-2:]) == [(15, "web.0/2"), (15, "web.1/2")]
 
 
-@simulated
+@in_virtual_time
 async def test_an_application_that_is_embedded_has_no_target_to_import() -> None:
     async with open_simulation(app()) as sim:
         with pytest.raises(UnavailableError, match="can pass a new one"):
@@ -583,7 +583,7 @@ async def test_an_application_that_is_embedded_has_no_target_to_import() -> None
 # While it goes on.
 
 
-@simulated
+@in_virtual_time
 async def test_nothing_else_is_changed_during_a_reload() -> None:
     """But a cancelled caller does not end it."""
     async with open_simulation(app(), lambda _: Life(ready_after=5)) as sim:
@@ -605,7 +605,7 @@ async def test_nothing_else_is_changed_during_a_reload() -> None:
 
 @pytest.mark.parametrize("moment", [0.0, 1.0, 2.5, 4.0, 6.5])
 @pytest.mark.parametrize("overlap", [True, False])
-@simulated
+@in_virtual_time
 async def test_a_shutdown_during_a_reload_ends_all(
     moment: float, overlap: bool
 ) -> None:
@@ -631,7 +631,7 @@ async def test_a_shutdown_during_a_reload_ends_all(
         assert all(began <= 10 + moment for began, _ in sim.started)
 
 
-@simulated
+@in_virtual_time
 async def test_a_reload_that_a_shutdown_cuts_off_says_so() -> None:
     """Whatever it was about: here its workers are not even made."""
     async with open_simulation(app()) as sim:
@@ -648,7 +648,7 @@ async def test_a_reload_that_a_shutdown_cuts_off_says_so() -> None:
             sim.controller.shutdown("now")
 
 
-@simulated
+@in_virtual_time
 async def test_an_old_one_that_crashes_while_it_waits_to_be_stopped_stays_so() -> None:
     """The new generation is in charge: there is nothing to repair, or to give up."""
     before = Application(
@@ -673,7 +673,7 @@ async def test_an_old_one_that_crashes_while_it_waits_to_be_stopped_stays_so() -
 # Scaling.
 
 
-@simulated
+@in_virtual_time
 async def test_one_that_comes_back_waits_for_the_one_that_goes() -> None:
     """Down and up again while the last one takes its time: never two of a name."""
     lives = script({"web.1": [Life(stopping_takes=8)]})
@@ -688,7 +688,7 @@ async def test_one_that_comes_back_waits_for_the_one_that_goes() -> None:
         await sim.check_picture()
 
 
-@simulated
+@in_virtual_time
 async def test_a_scaled_service_touches_no_survivor() -> None:
     async with open_simulation(app()) as sim:
         await sim.controller.wait_ready()
@@ -710,7 +710,7 @@ async def test_a_scaled_service_touches_no_survivor() -> None:
 # It is given up.
 
 
-@simulated
+@in_virtual_time
 async def test_a_reload_that_does_not_come_to_an_end_can_be_given_up() -> None:
     lives = script({"web.0/2": [Life(ready_after=NEVER)]})
     web = {"count": 1, "startup_timeout": None, "overlap": False}
@@ -731,7 +731,7 @@ async def test_a_reload_that_does_not_come_to_an_end_can_be_given_up() -> None:
         assert sim.running == ["db.0", "web.0/2"]
 
 
-@simulated
+@in_virtual_time
 async def test_so_can_one_that_waits_for_the_old_to_end() -> None:
     lives = script({"web.0": [Life(is_stubborn=True)]})
     web = {"count": 1, "stop_timeout": 100, "overlap": False}
@@ -746,7 +746,7 @@ async def test_so_can_one_that_waits_for_the_old_to_end() -> None:
         assert sim.child("web.0").state is State.READY
 
 
-@simulated
+@in_virtual_time
 async def test_what_is_over_or_almost_so_cannot_be_given_up() -> None:
     lives = script({"web.0": [Life(stopping_takes=5)]})
     async with open_simulation(app(count=1), lives) as sim:
@@ -777,7 +777,7 @@ def with_bad(**web: Any) -> Application:
     )
 
 
-@simulated
+@in_virtual_time
 async def test_a_crash_loop_is_not_held_against_the_new_generation() -> None:
     """Nor that something waits for it: the reload that mends others is possible."""
     lives = script({"bad.0": [CRASH] * 999, "bad.0/2": [CRASH] * 999})
@@ -799,7 +799,7 @@ async def test_a_crash_loop_is_not_held_against_the_new_generation() -> None:
         await sim.check_picture()
 
 
-@simulated
+@in_virtual_time
 async def test_a_crash_loop_that_the_reload_ends_is_waited_for() -> None:
     lives = script({"bad.0": [CRASH] * 999, "bad.0/2": [Life(ready_after=3)]})
     async with open_simulation(with_bad(), lives) as sim:
@@ -812,7 +812,7 @@ async def test_a_crash_loop_that_the_reload_ends_is_waited_for() -> None:
         assert sim.events(WorkerStillFailing) == []
 
 
-@simulated
+@in_virtual_time
 async def test_a_failed_job_is_not_held_against_the_new_generation() -> None:
     def app(**web: Any) -> Application:
         return Application([service("job", restart="never"), service("web", **web)])
@@ -825,7 +825,7 @@ async def test_a_failed_job_is_not_held_against_the_new_generation() -> None:
         assert sim.running == ["web.0/2"]
 
 
-@simulated
+@in_virtual_time
 async def test_one_crash_before_the_reload_excuses_nothing() -> None:
     lives = script({"bad.0": [CRASH], "bad.0/2": [CRASH]})
     async with open_simulation(with_bad(), lives) as sim:
@@ -833,7 +833,7 @@ async def test_one_crash_before_the_reload_excuses_nothing() -> None:
         await fail_to_reload(sim, with_bad(stop_timeout=9), "bad.0 of the new")
 
 
-@simulated
+@in_virtual_time
 async def test_a_healthy_dependent_of_a_crash_loop_is_not_given_up() -> None:
     """It runs since before that crashed: the new one could not be started."""
     fine = Life(exits_after=15, returncode=3)
@@ -845,7 +845,7 @@ async def test_a_healthy_dependent_of_a_crash_loop_is_not_given_up() -> None:
         assert "needs.0" in sim.running
 
 
-@simulated
+@in_virtual_time
 async def test_a_limit_that_is_reached_on_probation_fails_the_reload_only() -> None:
     """The new declaration has a restart limit: what failed before is past it."""
 
@@ -860,7 +860,7 @@ async def test_a_limit_that_is_reached_on_probation_fails_the_reload_only() -> N
         assert "web.0/2" in sim.running
 
 
-@simulated
+@in_virtual_time
 async def test_a_reload_says_which_workers_it_kept_are_not_ready() -> None:
     """In a backoff, or waiting for one that is."""
     lives = script({"bad.0": [CRASH] * 999})

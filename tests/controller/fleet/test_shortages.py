@@ -18,7 +18,7 @@ from trio_supervisor.controller.events import (
 )
 from trio_supervisor.errors import ReloadError, UnavailableError
 from trio_supervisor.policy.lifecycle import State
-from trio_supervisor.testing import simulated
+from trio_supervisor.testing import in_virtual_time
 
 FAILURES = [
     OSError(errno.EAGAIN, "Resource temporarily unavailable"),
@@ -42,7 +42,7 @@ def crashing() -> Life:
 
 
 @pytest.mark.parametrize("error", FAILURES, ids=repr)
-@simulated
+@in_virtual_time
 async def test_shortage_does_not_count_and_is_told_once(error: Exception) -> None:
     """Twenty failed starts, intensity 1: all go on, one line says it, one its end."""
     application = Application(
@@ -63,7 +63,7 @@ async def test_shortage_does_not_count_and_is_told_once(error: Exception) -> Non
     assert sim.failure is None
 
 
-@simulated
+@in_virtual_time
 async def test_shortage_of_many_workers_is_told_once() -> None:
     names = [f"web.{i}" for i in range(30)]
     lives = script({name: short(4) for name in names})
@@ -73,7 +73,7 @@ async def test_shortage_of_many_workers_is_told_once() -> None:
         assert len(sim.events(ShortageBegan)) == len(sim.events(ShortageEnded)) == 1
 
 
-@simulated
+@in_virtual_time
 async def test_shortage_is_retried_soon_after_it_is_over() -> None:
     """Delays grow to five seconds at most, however long it lasts."""
     lives = script({"web.0": short(1000)})
@@ -85,7 +85,7 @@ async def test_shortage_is_retried_soon_after_it_is_over() -> None:
         assert max(pauses[:3]) <= 0.8
 
 
-@simulated
+@in_virtual_time
 async def test_shortage_of_a_job_that_is_never_restarted_is_retried() -> None:
     job = service("job", restart=RestartPolicy.NEVER)
     lives = script({"job.0": [*short(3), Life(exits_after=1.0)]})
@@ -94,7 +94,7 @@ async def test_shortage_of_a_job_that_is_never_restarted_is_retried() -> None:
         assert len(sim.events(ProcessExited)) == 1
 
 
-@simulated
+@in_virtual_time
 async def test_shortage_restarts_no_group() -> None:
     group = Group([service("a"), service("b")], strategy="one_for_all")
     lives = script({"a.0": [Life(), *short(8)]})
@@ -106,7 +106,7 @@ async def test_shortage_restarts_no_group() -> None:
         assert sim.process("b.0") is other
 
 
-@simulated
+@in_virtual_time
 async def test_scale_into_a_shortage_fails_and_is_undone() -> None:
     lives = script({"web.1": short(1000)})
     async with open_simulation(Application([service("web")]), lives) as sim:
@@ -118,7 +118,7 @@ async def test_scale_into_a_shortage_fails_and_is_undone() -> None:
         assert sim.process("web.0") is first
 
 
-@simulated
+@in_virtual_time
 async def test_reload_into_a_shortage_fails_and_changes_nothing() -> None:
     lives = script({"web.0/2": short(1000)})
     async with open_simulation(Application([service("web")]), lives) as sim:
@@ -130,7 +130,7 @@ async def test_reload_into_a_shortage_fails_and_changes_nothing() -> None:
         assert not sim.events(ShortageBegan)
 
 
-@simulated
+@in_virtual_time
 async def test_restart_into_a_shortage_fails_and_goes_on() -> None:
     lives = script({"web.0": [Life(), *short(8)]})
     async with open_simulation(Application([service("web")]), lives) as sim:
@@ -141,7 +141,7 @@ async def test_restart_into_a_shortage_fails_and_goes_on() -> None:
         assert sim.states["web.0"] is State.READY
 
 
-@simulated
+@in_virtual_time
 async def test_stop_ends_a_shortage() -> None:
     sim: Simulation
     lives = script({"web.0": short(1000)})

@@ -13,7 +13,7 @@ from trio_supervisor.policy.restart import RestartPolicy, RestartRules
 from trio_supervisor.process.child import Process
 from trio_supervisor.process.cleanup.stopping import StopDeadline
 from trio_supervisor.process.notify.sd_notify import Notification
-from trio_supervisor.testing import FakeProcess, simulated
+from trio_supervisor.testing import FakeProcess, in_virtual_time
 
 
 class Ear:
@@ -32,7 +32,7 @@ class Ear:
         self.kinds.append(event.kind)
 
 
-@simulated
+@in_virtual_time
 async def test_one_that_says_ready_and_ends_at_once_was_ready() -> None:
     ear, process = Ear(), FakeProcess()
 

@@ -10,7 +10,7 @@ import trio
 
 from trio_supervisor.process.child import Process
 from trio_supervisor.process.cleanup.stopping import StopDeadline, StopPlan, stop
-from trio_supervisor.testing import FakeProcess, simulated
+from trio_supervisor.testing import FakeProcess, in_virtual_time
 
 TERM, CONT, KILL = signal.SIGTERM, signal.SIGCONT, signal.SIGKILL
 
@@ -30,7 +30,7 @@ def pre_stop_of(
     return pre_stop
 
 
-@simulated
+@in_virtual_time
 async def test_stop_sends_signal_after_pre_stop() -> None:
     process, log = FakeProcess(stopping_takes=1.0), list[float]()
     await stop(process, StopPlan(timeout=10), None, pre_stop_of(3, log))
@@ -39,7 +39,7 @@ async def test_stop_sends_signal_after_pre_stop() -> None:
     assert trio.current_time() == 4
 
 
-@simulated
+@in_virtual_time
 async def test_stop_pre_stop_counts_towards_timeout() -> None:
     process, log = FakeProcess(ignores=[TERM]), list[float]()
     await stop(process, StopPlan(timeout=10), None, pre_stop_of(8, log))
@@ -47,7 +47,7 @@ async def test_stop_pre_stop_counts_towards_timeout() -> None:
     assert trio.current_time() == 10
 
 
-@simulated
+@in_virtual_time
 async def test_stop_slow_pre_stop_is_cancelled_and_process_killed() -> None:
     process, log = FakeProcess(), list[float]()
     await stop(process, StopPlan(timeout=10), None, pre_stop_of(100, log))
@@ -56,7 +56,7 @@ async def test_stop_slow_pre_stop_is_cancelled_and_process_killed() -> None:
     assert process.is_gone
 
 
-@simulated
+@in_virtual_time
 async def test_stop_expired_deadline_cancels_pre_stop() -> None:
     process, log, stop_deadline = FakeProcess(), list[float](), StopDeadline()
     async with trio.open_nursery() as nursery:
@@ -70,7 +70,7 @@ async def test_stop_expired_deadline_cancels_pre_stop() -> None:
 
 
 @pytest.mark.parametrize("grandchild", [None, ()])
-@simulated
+@in_virtual_time
 async def test_stop_of_exited_process_skips_pre_stop(
     grandchild: tuple[int, ...] | None,
 ) -> None:
@@ -83,7 +83,7 @@ async def test_stop_of_exited_process_skips_pre_stop(
     assert process.is_gone
 
 
-@simulated
+@in_virtual_time
 async def test_stop_cancelled_still_runs_pre_stop() -> None:
     process, log = FakeProcess(), list[float]()
     with trio.CancelScope() as scope:
@@ -93,7 +93,7 @@ async def test_stop_cancelled_still_runs_pre_stop() -> None:
     assert process.is_gone
 
 
-@simulated
+@in_virtual_time
 async def test_stop_kill_mode_leader_signals_leader_only() -> None:
     """The leader has to stop the processes that it has started."""
     asked = FakeProcess(grandchild_ignores=())
@@ -102,7 +102,7 @@ async def test_stop_kill_mode_leader_signals_leader_only() -> None:
     assert asked.signals[:2] == [TERM, CONT]
 
 
-@simulated
+@in_virtual_time
 async def test_stop_kill_mode_leader_kills_group_after_timeout() -> None:
     process = FakeProcess(ignores=[TERM])
     await stop(process, StopPlan(timeout=10, kill_mode="leader"))

@@ -24,7 +24,7 @@ from trio_supervisor.process.inspection.black_box import (
     threads_of,
     without_boot,
 )
-from trio_supervisor.testing import simulated
+from trio_supervisor.testing import in_virtual_time
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="memfd and /proc")
 
@@ -126,7 +126,7 @@ async def test_ask_again_returns_only_new_stacks() -> None:
 
 
 @pytest.mark.parametrize("late", [0.0, 0.2, 100.0])
-@simulated
+@in_virtual_time
 async def test_ask_waits_for_late_main_thread(late: float) -> None:
     """For a while, before the other threads are signalled."""
     box = open_black_box()

@@ -17,7 +17,7 @@ import trio
 
 from trio_supervisor.process.notify.sd_notify import parse_fields
 from trio_supervisor.process.notify.service_manager import ServiceManager, keep_watchdog
-from trio_supervisor.testing import simulated
+from trio_supervisor.testing import in_virtual_time
 
 
 @pytest.fixture(autouse=True)
@@ -247,7 +247,7 @@ class Watched(ServiceManager):
         return True
 
 
-@simulated
+@in_virtual_time
 async def test_keep_watchdog_sends_after_each_check_in_time() -> None:
     """The duration of a check is not added to the interval."""
     manager = Watched(interval=10)
@@ -256,7 +256,7 @@ async def test_keep_watchdog_sends_after_each_check_in_time() -> None:
     assert manager.told == [3, 13, 23, 33]
 
 
-@simulated
+@in_virtual_time
 async def test_keep_watchdog_hanging_check_sends_nothing() -> None:
     manager = Watched(interval=10)
 
@@ -269,7 +269,7 @@ async def test_keep_watchdog_hanging_check_sends_nothing() -> None:
     assert manager.told == [0]
 
 
-@simulated
+@in_virtual_time
 async def test_keep_watchdog_failing_check_sends_nothing() -> None:
     manager = Watched(interval=10)
 
@@ -281,7 +281,7 @@ async def test_keep_watchdog_failing_check_sends_nothing() -> None:
     assert manager.told == []
 
 
-@simulated
+@in_virtual_time
 async def test_keep_watchdog_without_watchdog_checks_nothing() -> None:
     async def check() -> None:
         pytest.fail("it was called")

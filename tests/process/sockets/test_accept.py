@@ -9,7 +9,7 @@ import pytest
 import trio
 
 from trio_supervisor.process.sockets.accept import accept_all
-from trio_supervisor.testing import simulated
+from trio_supervisor.testing import in_virtual_time
 
 
 class Listener(trio.abc.Listener[trio.SocketStream]):
@@ -54,7 +54,7 @@ async def run(listener: Listener) -> int:
 def test_accept_all_shortage_is_logged_at_begin_and_end(
     number: int, caplog: pytest.LogCaptureFixture
 ) -> None:
-    @simulated
+    @in_virtual_time
     async def test() -> None:
         ok = OSError(0, "")
         listener = Listener([ok, *[OSError(number, "why")] * 600, ok, ok])
@@ -69,7 +69,7 @@ def test_accept_all_shortage_is_logged_at_begin_and_end(
     assert messages[1].startswith("x: accepting connections again (failed 600 times")
 
 
-@simulated
+@in_virtual_time
 async def test_accept_all_other_error_is_raised() -> None:
     with pytest.raises(ExceptionGroup) as info:
         await run(Listener([OSError(errno.EBADF, "closed")]))

@@ -1,0 +1,269 @@
+"""Stand for what a controller meets at the edge of the operating system.
+
+Everything else of it is real: its supervisors are real servers, at the other end of a
+stream in memory. Only workers have no agents, so they do not connect.
+"""
+
+from __future__ import annotations
+
+import socket
+from collections.abc import Collection, Iterator, Mapping
+from functools import partial
+from typing import Any, ClassVar, Protocol
+
+import trio
+from attrs import define, evolve, field, frozen
+from trio.testing import memory_stream_pair
+
+from trio_supervisor.application import AnyService, Application
+from trio_supervisor.application.templates import filled
+from trio_supervisor.controller.aftermath import ProcessAftermath
+from trio_supervisor.controller.calls import answer
+from trio_supervisor.controller.child.child import Child
+from trio_supervisor.controller.child.child_spec import ChildPlan, Spawn
+from trio_supervisor.controller.core import ControllerCore, OnEvent
+from trio_supervisor.controller.fleet.generation import Generation
+from trio_supervisor.controller.fleet.make_generation import (
+    GenerationFactory,
+    MakeChild,
+)
+from trio_supervisor.controller.launch.context import LaunchContext
+from trio_supervisor.controller.launch.factory import Forkers, Launchers
+from trio_supervisor.controller.launch.launchers import SupervisorLauncher
+from trio_supervisor.errors import NotConnectedError
+from trio_supervisor.link.peer import IncomingCall
+from trio_supervisor.policy.reload import ServiceFacts
+from trio_supervisor.process.child import Process
+from trio_supervisor.process.cleanup.guardian_client import GuardianClient
+from trio_supervisor.process.cleanup.stopping import StopDeadline
+from trio_supervisor.process.sockets.sockets import SocketSet
+from trio_supervisor.process.spawn.fork_server_protocol import StartedServer
+from trio_supervisor.supervisor.forwarding import Forwarding
+from trio_supervisor.supervisor.monitoring import Monitoring
+from trio_supervisor.supervisor.registry import Registry
+from trio_supervisor.supervisor.server import Server
+from trio_supervisor.supervisor.worker_names import WorkerNames
+from trio_supervisor.tasks import ProtectedNursery
+from trio_supervisor.testing.fakes import FakeProcess
+from trio_supervisor.wire.json_tree import Object
+from trio_supervisor.wire.messages import Forward
+
+
+class Stage(Protocol):
+    """A simulation, as seen by the parts of its controller."""
+
+    nursery: trio.Nursery
+    servers: list[Server]
+    """The supervisors that were started; the last one is in charge."""
+    pids: Iterator[int]
+
+    async def spawn(
+        self, service: AnyService, index: int, plan: ChildPlan, incarnation: int
+    ) -> Process:
+        """Start a process of a worker."""
+        ...
+
+    async def before_generation(self, application: Application) -> None:
+        """Called before a generation is made: to check it, delay it or have it fail."""
+        ...
+
+
+class AftermathWithoutEvidence(ProcessAftermath):
+    """Looks at nothing of the host to explain an exit."""
+
+    async def dump_stacks(self, child: Child, process: Process, cause: str) -> None:
+        """Do nothing: the process has no stacks of its own."""
+        await trio.lowlevel.checkpoint()
+
+    async def find_cause(self, child: Child, process: Process) -> str:
+        """Find nothing."""
+        await trio.lowlevel.checkpoint()
+        return ""
+
+
+class CoreWithoutThreads(ControllerCore):
+    """A controller without threads, during which virtual time would run on."""
+
+    aftermath_type: ClassVar[type[ProcessAftermath]] = AftermathWithoutEvidence
+
+    async def learn_facts(self) -> None:
+        """Learn what a reload compares, in this thread."""
+        await trio.lowlevel.checkpoint()
+        self.generation.learn_facts()
+
+    async def ask(self, do: str, arguments: Object) -> Object:
+        """Answer for workers, which have no agents: they have loaded nothing."""
+        if arguments.get("operation") == {"do": "loaded_code"}:
+            await trio.lowlevel.checkpoint()
+            return {"data": "", "files": []}
+        return await super().ask(do, arguments)
+
+
+@frozen(kw_only=True)
+class SimulatedLaunchers(Launchers):
+    """Starts the processes of a stage."""
+
+    stage: Stage
+
+    def worker(self, service: AnyService, index: int, plan: ChildPlan) -> Spawn:
+        """Return what starts the worker's next process."""
+        return partial(self.stage.spawn, service, index, plan)
+
+
+class ForwardingWithoutAgents(Forwarding):
+    """Refuses all calls to workers, without an inspection from outside."""
+
+    async def forward(self, call: IncomingCall, forward: Forward) -> Object:
+        """Refuse the call."""
+        await trio.lowlevel.checkpoint()
+        raise NotConnectedError(f"{forward.name} is not connected: it is simulated")
+
+
+@define(eq=False, kw_only=True)
+class ServerWithoutAgents(Server):
+    """A supervisor whose workers never connect."""
+
+    def __attrs_post_init__(self) -> None:
+        super().__attrs_post_init__()
+        self._controller_calls._forwarding = ForwardingWithoutAgents(
+            self.registry, WorkerNames(self.registry), self._controller
+        )
+
+
+@define(eq=False)
+class SimulatedSupervisors(SupervisorLauncher):
+    """Starts servers, each with a process that is none."""
+
+    _stage: Stage = field(kw_only=True)
+    _core: ControllerCore = field(kw_only=True)
+    _streams: list[trio.abc.Stream] = field(factory=list, init=False)
+
+    async def __call__(self, incarnation: int) -> Any:
+        """Start one."""
+        stage = self._stage
+        process = FakeProcess(pid=next(stage.pids))
+        server = ServerWithoutAgents(
+            registry=Registry(),
+            monitoring=Monitoring(()),
+            process_id=process.pid,
+            incarnation=incarnation,
+            controller_pid=1,
+            version="0",
+        )
+        stage.servers.append(server)
+        ours, theirs = memory_stream_pair()
+        self._streams.append(ours)
+        stage.nursery.start_soon(self._serve, server, theirs, process)
+        return process
+
+    async def _serve(
+        self, server: Server, stream: trio.abc.Stream, process: FakeProcess
+    ) -> None:
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(server.serve_controller, stream)
+            self._core.supervisor.notified(process.says("READY=1"))
+            await process.wait()
+            nursery.cancel_scope.cancel()
+
+    def take_control(self) -> Any:
+        """Return our end of the stream to the last one, once."""
+        return self._streams.pop() if self._streams else None
+
+
+@define(eq=False)
+class SimulatedGenerations(GenerationFactory):
+    """Makes generations whose processes are a stage's."""
+
+    _stage: Stage = field(kw_only=True)
+    core: ControllerCore = field(init=False)
+
+    async def check_startable(
+        self,
+        application: Application,
+        names: Collection[str],
+        *,
+        were_started: bool = False,
+    ) -> None:
+        """Accept everything: no program is started."""
+        await trio.lowlevel.checkpoint()
+
+    async def make(
+        self,
+        number: int,
+        application: Application,
+        facts: Mapping[str, ServiceFacts] | None,
+        make_child: MakeChild,
+        sockets: SocketSet,
+        server: StartedServer | None = None,
+        files: Mapping[str, str] | None = None,
+    ) -> tuple[Generation, SupervisorLauncher]:
+        """Make a generation without workers."""
+        assert server is None, "nothing is imported in a simulation"
+        await trio.lowlevel.checkpoint()
+        await self._stage.before_generation(application)
+        launchers = SimulatedLaunchers(
+            number=number,
+            sources={},
+            context=self.context,
+            forkers=Forkers(),
+            sockets=sockets,
+            socket_keys={},
+            needs=application.needs(),
+            stage=self._stage,
+        )
+
+        def make_worker(service: AnyService, index: int) -> Child:
+            service = filled(service, index)
+            plan = launchers.plan_of(service, index)
+            return make_child(plan, launchers.worker(service, index, plan))
+
+        generation = Generation(number, application, make_worker, launchers, facts)
+        unused: Any = None
+        supervisors = SimulatedSupervisors(
+            unused, self.context, unused, stage=self._stage, core=self.core
+        )
+        return generation, supervisors
+
+
+async def make_core(
+    application: Application, stage: Stage, on_event: OnEvent, *, seed: int
+) -> ControllerCore:
+    """Make the parts of a controller on *stage*, ready to `ControllerCore.run`."""
+    factory = SimulatedGenerations(
+        _context(),
+        SocketSet({}),
+        None,
+        False,
+        ProtectedNursery(stage.nursery),
+        stage=stage,
+    )
+    core = CoreWithoutThreads(
+        "/nowhere",
+        factory,
+        GuardianClient("", ""),
+        StopDeadline(),
+        on_event,
+        answer,
+        None,
+        owns_process=False,
+    )
+    factory.core = core
+    core.rng.seed(seed)
+    made = await factory.make(1, application, None, core.make_child, factory.sockets)
+    core.begin(*made)
+    plan = core.supervisor.plan  # its heart does not beat
+    core.supervisor.plan = evolve(plan, health_check_timeout=None)
+    return core
+
+
+def _context() -> LaunchContext:
+    with socket.socket() as nobody:
+        return LaunchContext(
+            socket_path="/nowhere",
+            listener=nobody,
+            directory="",
+            lifeline=-1,
+            marker="",
+            log_format="text",
+            title="test",
+        )
