@@ -176,6 +176,11 @@ def may_signal(pid: int) -> bool:
     return True
 
 
+def has_environment(pid: int) -> bool:
+    """Return whether *pid* has any variable; false for a moment during execve(2)."""
+    return bool(_read(f"/proc/{pid}/environ"))
+
+
 def has_variable(pid: int, variable: bytes) -> bool:
     """Return whether process *pid* has *variable*, ``NAME=VALUE``, in its environment.
 

@@ -76,12 +76,13 @@ def test_stacks_are_read_while_c_code_sleeps_with_the_gil() -> None:
     """And the sleep, which no signal may interrupt, goes on to its end."""
     with running(sys.executable, "-c", SLEEPS_WITH_THE_GIL) as process:
         found: dict[int, RemoteThread] = {}
-        while "sleeps" not in str(found):  # it is a moment before it sleeps
+        lines = list[int | None]()
+        while lines != [12, 15, 18, 23]:  # it is a moment before it sleeps
             found = {t.native_id: t for t in read_stacks(process.pid).threads}
+            main = found.pop(process.pid)
+            lines = [location.line for location in main.locations[-4:]]
         assert process.stdout is not None
-        main = found.pop(process.pid)
         (other,) = found.values()
-        assert [location.line for location in main.locations[-4:]] == [12, 15, 18, 23]
         assert [location.function for location in main.locations[-4:]] == [
             "sleeps",
             "within",

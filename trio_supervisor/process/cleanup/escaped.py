@@ -10,12 +10,14 @@ import os
 import signal
 from collections.abc import Container, Sequence
 from contextlib import ExitStack, suppress
+from typing import Final
 
 import trio
 
 from trio_supervisor.process.cleanup.stopping import StopDeadline, StopPlan
 from trio_supervisor.process.groups import (
     command_of,
+    has_environment,
     has_variable,
     is_alive,
     may_signal,
@@ -24,6 +26,10 @@ from trio_supervisor.process.groups import (
 )
 from trio_supervisor.process.kernel import child_pids
 from trio_supervisor.tasks import open_nursery
+
+_EXECUTING: Final = 0.1
+"""How long execve(2) may take; a process without any environment costs that [s]."""
+_LOOKS: Final = 20
 
 
 async def stop_escaped(
@@ -42,6 +48,7 @@ async def stop_escaped(
         marks: Each of them ``NAME=VALUE``.
         known: Children of this process that are not to be stopped.
     """
+    await _wait_executed(known)
     if not (found := _find(marks, known)):
         return {}
     ended: dict[int, str] = {}
@@ -55,6 +62,15 @@ async def stop_escaped(
         ended |= {pid: command_of(pid) for pid in found if pid not in ended}
         await _signal_all(found, (signal.SIGKILL,))
     return ended
+
+
+async def _wait_executed(known: Container[int | None]) -> None:
+    """Wait until no child is in the middle of execve(2), when it shows no marks."""
+    for _ in range(_LOOKS):
+        children = [pid for pid in child_pids() if pid not in known]
+        if all(has_environment(pid) or not is_alive(pid) for pid in children):
+            return
+        await trio.sleep(_EXECUTING / _LOOKS)
 
 
 def _find(marks: Sequence[str], known: Container[int | None]) -> list[int]:
