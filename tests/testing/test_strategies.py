@@ -91,7 +91,7 @@ async def obedient(worker: Worker) -> None:
 
 
 class Obedient(SupervisorMachine):
-    """Whatever happens to it, it is ready in the end."""
+    """It is ready in the end after any faults."""
 
     application = Application([Service("web", obedient, count=2)])
 

@@ -43,7 +43,7 @@ class SupervisorMachine(RuleBasedStateMachine):
 
         TestQueue = QueueMachine.TestCase
 
-    `make_application` may be overridden instead, to begin each example anew.
+    `make_application` may be overridden instead, to make a new one for each example.
     """
 
     application: ClassVar[Application]

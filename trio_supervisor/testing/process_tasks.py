@@ -13,7 +13,6 @@ from collections.abc import Callable, Coroutine
 from contextvars import ContextVar
 from typing import Any, Final
 
-import outcome
 import trio
 from attrs import define, field
 from trio._core._run import CancelStatus
@@ -62,7 +61,7 @@ class ProcessTasks:
         self.is_frozen = True
 
     def thaw(self) -> None:
-        """Let the tasks go on. What they have waited for may have come meanwhile."""
+        """Let the tasks go on; each makes the step that was held back."""
         self.is_frozen = False
         for steps in tuple(self._steps):
             steps.go_on()
@@ -128,7 +127,7 @@ class _Steps:
         """Make the step that was held back."""
         if self._parked is not None:
             self._parked = None
-            trio.lowlevel.reschedule(self._task, outcome.Value(None))
+            trio.lowlevel.reschedule(self._task)
 
     def unshield(self) -> None:
         """Have a cancellation of the process reach the task wherever it waits."""

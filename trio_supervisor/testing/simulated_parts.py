@@ -16,7 +16,6 @@ from attrs import define, evolve, field, frozen
 from trio.testing import memory_stream_pair
 
 from trio_supervisor.application import AnyService, Application
-from trio_supervisor.application.templates import filled
 from trio_supervisor.controller.aftermath import ProcessAftermath
 from trio_supervisor.controller.calls import answer
 from trio_supervisor.controller.child.child import Child
@@ -26,6 +25,7 @@ from trio_supervisor.controller.fleet.generation import Generation
 from trio_supervisor.controller.fleet.make_generation import (
     GenerationFactory,
     MakeChild,
+    worker_maker,
 )
 from trio_supervisor.controller.launch.context import LaunchContext
 from trio_supervisor.controller.launch.factory import Forkers, Launchers
@@ -211,12 +211,7 @@ class SimulatedGenerations(GenerationFactory):
             needs=application.needs(),
             stage=self._stage,
         )
-
-        def make_worker(service: AnyService, index: int) -> Child:
-            service = filled(service, index)
-            plan = launchers.plan_of(service, index)
-            return make_child(plan, launchers.worker(service, index, plan))
-
+        make_worker = worker_maker(launchers, make_child)
         generation = Generation(number, application, make_worker, launchers, facts)
         unused: Any = None
         supervisors = SimulatedSupervisors(
@@ -257,10 +252,10 @@ async def make_core(
 
 
 def _context() -> LaunchContext:
-    with socket.socket() as nobody:
+    with socket.socket() as unused:
         return LaunchContext(
             socket_path="/nowhere",
-            listener=nobody,
+            listener=unused,
             directory="",
             lifeline=-1,
             marker="",

@@ -89,7 +89,7 @@ class SimulatedProcess(FakeProcess):
         self._resume()
 
     def exit(self, returncode: int) -> None:
-        """Exit at once, in the middle of whatever it does."""
+        """Exit at once, without running another line."""
         super().exit(returncode)
         self._tasks.kill()
 

@@ -178,12 +178,7 @@ class GenerationFactory:
             needs=application.needs(),
             files=files,
         )
-
-        def make_worker(service: AnyService, index: int) -> Child:
-            service = filled(service, index)
-            plan = launchers.plan_of(service, index)
-            return make_child(plan, launchers.worker(service, index, plan))
-
+        make_worker = worker_maker(launchers, make_child)
         generation = Generation(
             number, application, make_worker, launchers, facts, scope.cancel
         )
@@ -204,6 +199,19 @@ class GenerationFactory:
         if server is not None:
             kill_server(server)
         return Forkers()
+
+
+def worker_maker(
+    launchers: Launchers, make_child: MakeChild
+) -> Callable[[AnyService, int], Child]:
+    """Return what makes the worker of a service with a number, not running yet."""
+
+    def make_worker(service: AnyService, index: int) -> Child:
+        service = filled(service, index)
+        plan = launchers.plan_of(service, index)
+        return make_child(plan, launchers.worker(service, index, plan))
+
+    return make_worker
 
 
 async def _own_forkers(
