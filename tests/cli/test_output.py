@@ -38,11 +38,17 @@ def terminal(monkeypatch: pytest.MonkeyPatch, columns: int) -> Iterator[int]:
 def shown(
     monkeypatch: pytest.MonkeyPatch, do: Callable[[], None], columns: int = 80
 ) -> str:
-    """What *do* prints to a terminal."""
+    """What *do* prints to a terminal, up to its last line, "the end".
+
+    The kernel hands over what was written to a terminal in parts.
+    """
     with terminal(monkeypatch, columns) as ours:
         do()
         sys.stdout.flush()
-        return os.read(ours, 65_536).decode()
+        text = b""
+        while not text.endswith(b"the end\r\n"):
+            text += os.read(ours, 65_536)
+        return text.decode()
 
 
 def print_rows() -> None:

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import json
+import os
+import threading
 from pathlib import Path
 from typing import Any
 
 import pytest
 import trio
+import trio.testing
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -147,3 +150,36 @@ def test_what_cannot_be_removed_is_not_said_of_the_one_that_was_saved(
     assert saved_path.exists()
     assert "cannot remove old post-mortems" in caplog.text
     assert "web.0" not in caplog.text
+
+
+def test_equal_crashes_saved_at_once_are_one_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A superseded file is not written after its removal, however slow the disk."""
+    store = PostMortemStore(str(tmp_path))
+    renamed = os.rename
+    is_slow = True
+    has_begun, may_end = trio.Event(), threading.Event()
+
+    async def save() -> None:
+        token = trio.lowlevel.current_trio_token()
+
+        def rename(source: str, target: str) -> None:
+            nonlocal is_slow
+            if is_slow:
+                is_slow = False
+                token.run_sync_soon(has_begun.set)
+                may_end.wait()
+            renamed(source, target)
+
+        monkeypatch.setattr(os, "rename", rename)
+        async with trio.open_nursery() as nursery:
+            first, second = (str(tmp_path / name_of("web.0", n)) for n in range(2))
+            nursery.start_soon(store.save, first, record())
+            await has_begun.wait()
+            nursery.start_soon(store.save, second, record())
+            await trio.testing.wait_all_tasks_blocked(0.05)
+            may_end.set()
+
+    trio.run(save)
+    assert [json.loads(p.read_text())["repeats"] for p in tmp_path.iterdir()] == [2]

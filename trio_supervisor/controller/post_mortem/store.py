@@ -12,6 +12,7 @@ from contextlib import suppress
 from datetime import UTC, datetime
 from typing import Any, Final
 
+import trio
 from attrs import define, field
 
 from trio_supervisor.owned_files import check_directory, check_links
@@ -75,6 +76,7 @@ class PostMortemStore:
     _runs: dict[str, _Run] = field(factory=dict, init=False)
     """Latest run of equal crashes, by worker name."""
     _has_saved: bool = field(default=False, init=False)
+    _saving: trio.Lock = field(factory=trio.Lock, init=False)
 
     def path_for(self, name: str, process_id: int) -> str:
         """Return the path of the post-mortem of a process that exits now."""
@@ -88,14 +90,13 @@ class PostMortemStore:
         Shielded from cancellation, since it is quick; a disk that hangs blocks only a
         thread.
         """
-        record, superseded = self._fold(path, record)
         try:
-            await run_in_thread(
-                self._save,
-                path,
-                json.dumps(record, indent=1, default=str),
-                superseded,
-            )
+            # One after another: a file is superseded only once it exists.
+            with trio.CancelScope(shield=True):
+                async with self._saving:
+                    record, superseded = self._fold(path, record)
+                    text = json.dumps(record, indent=1, default=str)
+                    await run_in_thread(self._save, path, text, superseded)
         except OSError as exc:
             logger.warning(
                 "cannot save the post-mortem of %s: %s", record.get("name"), exc
