@@ -15,7 +15,10 @@ from trio_supervisor._version import __version__ as __version__
 # The one list of public names, by the module that defines them. Type checkers read the
 # stub beside this file, which `python -m trio_supervisor.reference docs` writes.
 EXPORTS: Final[Mapping[str, tuple[str, ...]]] = {
-    "application": ("Application", "Command", "Group", "Listen", "Probe", "Service"),
+    "application": (
+        *("Application", "Command", "Group", "Listen", "Probe", "Schedule", "Service"),
+        "Timetable",
+    ),
     "controller.controller": ("Controller",),
     "controller.open_controller": ("open_controller",),
     "errors": (

@@ -8,7 +8,9 @@ from trio_supervisor.application import Command as Command
 from trio_supervisor.application import Group as Group
 from trio_supervisor.application import Listen as Listen
 from trio_supervisor.application import Probe as Probe
+from trio_supervisor.application import Schedule as Schedule
 from trio_supervisor.application import Service as Service
+from trio_supervisor.application import Timetable as Timetable
 from trio_supervisor.controller.controller import Controller as Controller
 from trio_supervisor.controller.open_controller import (
     open_controller as open_controller,
@@ -125,6 +127,7 @@ __all__ = [
     "RemoteProtocolError",
     "RestartLimitError",
     "RestartPolicy",
+    "Schedule",
     "Service",
     "SignalNotPermittedError",
     "SignificantServiceError",
@@ -139,6 +142,7 @@ __all__ = [
     "SyncWorker",
     "TargetError",
     "ThreadReport",
+    "Timetable",
     "UnavailableError",
     "UnknownOperationError",
     "Worker",

@@ -16,6 +16,7 @@ from trio_supervisor.application import (
     Listen,
     Probe,
     Service,
+    Timetable,
     facts_of,
 )
 from trio_supervisor.application.facts import application_facts
@@ -83,6 +84,10 @@ CHANGES: dict[str, tuple[Any, str]] = {
     "state": ({"a": 1}, "state['a'] (unset) -> (hidden)"),
     "environment": ({"A": "1"}, "environment['A'] (unset) -> (hidden)"),
     "nice": (5, "nice None -> 5"),
+    "schedule": (
+        Timetable(every=5, jitter=1),
+        "schedule None -> every 5 s, skip, jitter=1",
+    ),
     "autostart": (False, "autostart True -> False"),
     "stdin": ("in.txt", "stdin None -> in.txt"),
     "tty": (True, "tty False -> True"),

@@ -254,8 +254,9 @@ def test_all_mistakes_are_listed_with_line_and_key(tmp_path: Path) -> None:
         ("env = 3", "supervisor.toml, line 1: env: expected a table of variables"),
         ("monitors = 3", "supervisor.toml, line 1: monitors: expected tables"),
         (
-            '[services.a]\ncommand = "a"\nschedule = { every = 60 }',
-            "supervisor.toml, line 3: services.a.schedule: unknown key",
+            '[services.a]\ncommand = "a"\nschedule = { evry = 60 }',
+            "supervisor.toml, line 3: services.a.schedule.evry: unknown key (did you "
+            "mean 'every'?)",
         ),
     ],
 )

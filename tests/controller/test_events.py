@@ -26,6 +26,7 @@ from trio_supervisor.controller.events import (
     ReloadFinished,
     ReloadStarted,
     RestartLimitReached,
+    RunLeftOut,
     ServiceScaled,
     ServingStarted,
     ShortageBegan,
@@ -120,6 +121,11 @@ EVENTS: list[tuple[Event, int, str]] = [
         ERROR,
         "restart limit of group core reached (intensity=3, period=60 s); restarting "
         "db, web",
+    ),
+    (
+        RunLeftOut(name="tick.0", due=1.5, problem="it was missed"),
+        WARNING,
+        "scheduled run left out: it was missed",
     ),
     (ServiceScaled(name="web", before=4, count=8), INFO, "scaled from 4 to 8"),
     (

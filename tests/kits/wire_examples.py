@@ -30,6 +30,13 @@ THREAD = r.ThreadStack(
     is_main=True,
     frames=(r.Frame(file="main.py", line=1, function="<module>"), FRAME),
 )
+SCHEDULE = info.ScheduleStatus(
+    when="every 60 s",
+    next_run_at=1795790160.0,
+    last_run_at=1795790100.5,
+    last_run_seconds=1.25,
+    last_result="exit code 0",
+)
 RECORD = info.WorkerRecord(
     name="web.0",
     service="web",
@@ -53,6 +60,7 @@ RECORD = info.WorkerRecord(
     problem="port 80 is held by nginx, pid 7",
     counts=False,
     may=("status", "restart"),
+    schedule=SCHEDULE,
 )
 WORKER = info.WorkerStatus(
     name="web.0",
@@ -76,6 +84,7 @@ WORKER = info.WorkerStatus(
     next_try_in=2.5,
     last_line="boom",
     problem="port 80 is held by nginx, pid 7",
+    schedule=SCHEDULE,
 )
 GONE = info.Gone(name="web.0", generation=1)
 CONNECTION = m.ConnectionStatus(
@@ -179,6 +188,8 @@ RESULTS: tuple[attrs.AttrsInstance, ...] = (
         restarts=0,
         started_at=None,
     ),
+    SCHEDULE,
+    info.ScheduleStatus(when="0 3 * * * (UTC)"),
     WORKER,
     info.WorkerStatus(
         name="4712",

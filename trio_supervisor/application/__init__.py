@@ -19,7 +19,9 @@ from trio_supervisor.application.plain import (
     application_to_plain,
 )
 from trio_supervisor.application.probe import Probe
+from trio_supervisor.application.schedule import Schedule
 from trio_supervisor.application.service import Backend, Service
+from trio_supervisor.application.timetable import Timetable
 
 __all__ = [
     "MAX_COUNT",
@@ -34,8 +36,10 @@ __all__ = [
     "MonitorLike",
     "MonitorName",
     "Probe",
+    "Schedule",
     "Service",
     "TargetName",
+    "Timetable",
     "application_from_plain",
     "application_to_plain",
     "facts_of",

@@ -16,6 +16,7 @@ from trio_supervisor.application.command import Command
 from trio_supervisor.application.fields import options_of
 from trio_supervisor.application.group import AnyService
 from trio_supervisor.application.listen import Listen
+from trio_supervisor.application.timetable import Timetable
 from trio_supervisor.policy.reload import ServiceFacts
 from trio_supervisor.policy.strategy import GroupNode
 
@@ -97,6 +98,8 @@ def _text(value: Any) -> str:
         return value
     if isinstance(value, Listen):
         return _listen_text(value)
+    if isinstance(value, Timetable):
+        return value.described()
     if isinstance(value, signal.Signals):
         return value.name
     if isinstance(value, Enum):

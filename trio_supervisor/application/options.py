@@ -10,6 +10,8 @@ from attrs import define, field
 from trio_supervisor.application import checks
 from trio_supervisor.application.fields import Checked, checked_later, option
 from trio_supervisor.application.listen import Listen, checked_sockets
+from trio_supervisor.application.timetable import Timetable, timetable_or_none
+from trio_supervisor.errors import SpecError
 from trio_supervisor.policy.order import Condition
 from trio_supervisor.policy.restart import Backoff, RestartPolicy, RestartRules
 from trio_supervisor.policy.roles import GRANTS
@@ -202,6 +204,17 @@ class ServiceOptions(Checked):
             "`start` or `restart` names them, or with a service that depends on them."
         ),
     )
+    schedule: Timetable | None = field(
+        default=None,
+        converter=timetable_or_none,
+        metadata=option(
+            "When the workers run, if not all the time: see `Timetable`. They do not "
+            "start with the application, need not report that they are ready, and are "
+            'not restarted after a run; `restart="on-failure"` repeats a run that has '
+            "failed. `start` begins a run now; `stop` ends it and pauses the schedule "
+            "until the next `start`. A reload lets a run end."
+        ),
+    )
     overlap: bool = field(
         default=True,
         converter=checks.flag,
@@ -272,8 +285,14 @@ class ServiceOptions(Checked):
     def __attrs_post_init__(self) -> None:
         """Check the options, and derive *rules* from those about restarts."""
         super().__attrs_post_init__()
+        policy = self.restart
+        if self.schedule is not None:
+            if self.significant:
+                raise SpecError("significant", "is not for a service with a schedule")
+            if policy is RestartPolicy.ALWAYS:
+                policy = RestartPolicy.NEVER
         self.rules = RestartRules(
-            policy=self.restart,
+            policy=policy,
             backoff=self.backoff,
             intensity=self.intensity,
             period=self.period,

@@ -30,6 +30,7 @@ from trio_supervisor.application.metric_tables import (
 )
 from trio_supervisor.application.probe import Probe
 from trio_supervisor.application.service import Service
+from trio_supervisor.application.timetable import Timetable
 from trio_supervisor.errors import SpecError
 from trio_supervisor.policy.metrics import Metrics
 from trio_supervisor.policy.restart import Backoff
@@ -100,6 +101,8 @@ def _value(value: Any) -> Any:
             return _options(value)
         case Probe():
             return _probe_to_plain(value)
+        case Timetable():
+            return _options(value)
         case Backoff():
             return attrs.asdict(value)
         case Metrics():
@@ -159,6 +162,7 @@ def _child(field: str, value: Any, depth: int) -> Service | Command | Group:
         group: Group = _build(field, Group, fields)
         return group
     _revive(field, fields, "sockets", _sockets)
+    _revive(field, fields, "schedule", lambda at, it: _build(at, Timetable, it))
     _revive(field, fields, "backoff", lambda at, it: _build(at, Backoff, it))
     for name in ("startup", "readiness", "liveness"):
         _revive(field, fields, name, _probe)

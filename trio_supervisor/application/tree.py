@@ -127,6 +127,8 @@ def check_dependencies(root: Group) -> None:
                 raise SpecError(where, f"unknown service{hint}; known: {known}")
             if other == name:
                 raise SpecError(where, "a service cannot depend on itself")
+            if services[other].service.schedule is not None:
+                raise SpecError(where, "has a schedule, so that it is not always there")
             _check_condition(where, services[other], condition)
             _check_order(where, item, services[other])
     _check_cycle(services, needs_of_application(root))

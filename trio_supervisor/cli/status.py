@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+import time
 from argparse import Namespace
 from collections.abc import Callable
 from fnmatch import fnmatchcase
@@ -235,6 +236,8 @@ def describe_worker(worker: WorkerFields) -> str:
 def _remark(worker: WorkerFields) -> str:
     if not worker["is_managed"]:
         return "(not started by this controller)"
+    if (schedule := worker.get("schedule")) and not worker["process_id"]:
+        return parenthesized(_schedule_text(schedule))
     if worker.get("waiting_for"):
         return parenthesized(f"waiting for {worker['waiting_for']}")
     if worker["state"] == "backoff" or worker.get("crashes", 0) > 1:
@@ -244,6 +247,18 @@ def _remark(worker: WorkerFields) -> str:
     if worker.get("reason"):
         return parenthesized(worker["reason"])
     return ""
+
+
+def _schedule_text(schedule: Object) -> str:
+    """Return when a worker with a schedule runs next, and how its last run ended."""
+    after = schedule.get("next_run_at")
+    parts = ["paused"]
+    if after is not None:
+        parts = [f"next run in {format_duration(max(0.0, after - time.time()))}"]
+    if result := schedule.get("last_result"):
+        took = format_duration(schedule.get("last_run_seconds"))
+        parts.append(f"the last ended with {result} after {took}")
+    return "; ".join(parts)
 
 
 def _print_workers(found: list[WorkerFields]) -> None:

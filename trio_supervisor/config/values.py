@@ -13,6 +13,7 @@ from trio_supervisor.application import Listen, Probe, checks
 from trio_supervisor.application.fields import OptionField, check_of, limits_of
 from trio_supervisor.application.metric_tables import metrics_from_tables
 from trio_supervisor.application.nearest import did_you_mean
+from trio_supervisor.application.timetable import Timetable
 from trio_supervisor.errors import SpecError
 from trio_supervisor.policy.restart import Backoff
 
@@ -45,6 +46,8 @@ def option_value(option: OptionField, value: Any, directory: str) -> Any:
         value = _probe(value, name)
     elif name == "backoff":
         value = _made(Backoff, value, name)
+    elif name == "schedule":
+        value = _made(Timetable, value, name)
     elif name == "metrics":
         value = metrics_from_tables(value)
     elif name == "pre_stop":

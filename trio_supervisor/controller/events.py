@@ -14,6 +14,7 @@ from trio_supervisor.controller.fleet_events import (
     ReloadFailed,
     ReloadFinished,
     ReloadStarted,
+    RunLeftOut,
     ServiceScaled,
     ShortageBegan,
     ShortageEnded,
@@ -62,6 +63,7 @@ __all__ = [
     "ReloadFinished",
     "ReloadStarted",
     "RestartLimitReached",
+    "RunLeftOut",
     "ServiceScaled",
     "ServingStarted",
     "ShortageBegan",
@@ -95,6 +97,7 @@ Event: TypeAlias = (
     | ShortageEnded
     | GroupFailed
     | ServiceScaled
+    | RunLeftOut
     | ReloadStarted
     | ReloadFinished
     | WorkerStillFailing

@@ -142,6 +142,21 @@ class ReloadFailed:
 
 
 @frozen(kw_only=True)
+class RunLeftOut:
+    """A scheduled run does not take place."""
+
+    kind: ClassVar[str] = "run_left_out"
+    level: ClassVar[int] = logging.WARNING
+    name: str
+    due: float
+    """When it was due [s since the epoch]."""
+    problem: str
+
+    def __str__(self) -> str:
+        return f"scheduled run left out: {self.problem}"
+
+
+@frozen(kw_only=True)
 class OverloadBegan:
     """Most workers are late at the same time, and the machine is under pressure."""
 

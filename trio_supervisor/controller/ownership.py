@@ -17,11 +17,13 @@ from trio_supervisor.application import Application
 from trio_supervisor.controller.calls import answer
 from trio_supervisor.controller.controller import Controller
 from trio_supervisor.controller.core import ControllerCore, OnEvent
+from trio_supervisor.controller.due_times import DUE_TIMES, DueTimesFile
 from trio_supervisor.controller.file_keeper import keep_files
 from trio_supervisor.controller.fleet.make_generation import GenerationFactory
 from trio_supervisor.controller.launch.context import LaunchContext
 from trio_supervisor.controller.launch.socket_keys import socket_keys
 from trio_supervisor.controller.post_mortem.store import PostMortemStore
+from trio_supervisor.controller.scheduled_runs import ScheduledRuns
 from trio_supervisor.errors import PlatformError
 from trio_supervisor.link.listener import ControlSocket, keep_listener
 from trio_supervisor.policy.reload import ServiceFacts
@@ -129,6 +131,7 @@ async def own(setup: Setup, background: Background[Controller]) -> None:
             nursery.start_soon(core.reap)
             nursery.start_soon(core.load_control.clock.run)
             nursery.start_soon(keep_files, core, around.kept)
+            nursery.start_soon(ScheduledRuns(core, _due_times(setup)).run)
             background.started(Controller._create(core))
             if not background.is_ending:
                 await core.run()
@@ -226,6 +229,11 @@ async def _make_core(
     )
     core.begin(*made)
     return core
+
+
+def _due_times(setup: Setup) -> DueTimesFile:
+    directory = setup.options.state_directory
+    return DueTimesFile(None if directory is None else f"{directory}/{DUE_TIMES}")
 
 
 def _store_in(directory: str | None) -> PostMortemStore | None:

@@ -91,6 +91,7 @@ def record_of(child: Child, *, counts: bool = True) -> WorkerRecord:
         next_try_at=child.next_try_at,
         last_line=child.last_line,
         problem=child.problem,
+        schedule=child.runs,
         counts=counts,
         may=child.plan.may,
     )

@@ -171,6 +171,8 @@ class Verbs:
                 raise NoSuchWorkerError(
                     f"no service has the name {name!r:.80}; services: {known}"
                 )
+            if units[name].service.schedule is not None:
+                raise UnavailableError(f"{name} has a schedule; it cannot be scaled")
             if not 0 <= count <= MAX_COUNT:
                 raise UnavailableError(f"{name}: expected 0 to {MAX_COUNT} workers")
 

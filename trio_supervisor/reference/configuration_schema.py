@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from typing import Any, Final
 
 from trio_supervisor.application import Application, Command, Group, Listen, Service
+from trio_supervisor.application.timetable import Timetable
 from trio_supervisor.config.application_file import APPLICATION_OPTIONS
 from trio_supervisor.config.groups import GROUP_OPTIONS
 from trio_supervisor.config.services import DERIVED
@@ -87,6 +88,7 @@ def schema() -> Schema:
             },
             "listen": _plain(object_schema(Listen)),
             "backoff": _plain(object_schema(Backoff)),
+            "timetable": _plain(object_schema(Timetable)),
             "probe": {"oneOf": [_probe(each) for each in probe_schemas()]},
         },
     }

@@ -25,6 +25,7 @@ from trio_supervisor.application.fields import (
     unit_of,
 )
 from trio_supervisor.application.process_options import ProcessOptions
+from trio_supervisor.application.timetable import Timetable
 from trio_supervisor.policy.restart import Backoff
 from trio_supervisor.reference import markdown
 
@@ -86,6 +87,12 @@ def _sections() -> Iterator[str]:
         '`Probe.http("http://HOST:PORT/PATH")` succeeds with a status from 200 to 399, '
         '`Probe.tcp("HOST:PORT")` with a connection, and '
         '`Probe.command(["PROGRAM", "ARGUMENT"])` with exit code 0.',
+    )
+    yield from _section(
+        "Timetable",
+        Timetable,
+        "When the workers of a service run, instead of all the time: "
+        "`schedule=Timetable(every=60)`. [Schedules](../schedules.md) shows how.",
     )
     yield from _section(
         "Backoff",

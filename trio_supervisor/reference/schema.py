@@ -33,6 +33,7 @@ from trio_supervisor.application.fields import (
     limits_of,
     options_of,
 )
+from trio_supervisor.application.timetable import Timetable
 from trio_supervisor.policy.metrics import Metrics
 from trio_supervisor.policy.restart import Backoff
 
@@ -45,7 +46,9 @@ _DEFINED: Final = {
     Listen: "listen",
     Probe: "probe",
     Backoff: "backoff",
+    Timetable: "timetable",
 }
+_VALUES: Final = (Listen, Backoff, Timetable)
 _SIMPLE: Final[Mapping[Any, Schema]] = {
     int: {"type": "integer"},
     float: {"type": "number"},
@@ -101,7 +104,7 @@ def page() -> str:
         "title": "Application of trio_supervisor",
         **object_schema(Application),
         "$defs": {
-            **{_DEFINED[kind]: object_schema(kind) for kind in (Listen, Backoff)},
+            **{_DEFINED[kind]: object_schema(kind) for kind in _VALUES},
             **{
                 name: _kind(name, kind)
                 for kind, name in _DEFINED.items()

@@ -16,7 +16,9 @@ from trio_supervisor.application import AnyService, Application, Service
 from trio_supervisor.controller.child.child_spec import ChildPlan
 from trio_supervisor.controller.controller import Controller, core_of
 from trio_supervisor.controller.core import ControllerCore
+from trio_supervisor.controller.due_times import DueTimesFile
 from trio_supervisor.controller.events import Event
+from trio_supervisor.controller.scheduled_runs import ScheduledRuns
 from trio_supervisor.errors import NoSuchWorkerError, SpecError, SupervisorError
 from trio_supervisor.process.notify.sd_notify import Notification
 from trio_supervisor.process.spawn.boot import WorkerBoot
@@ -35,6 +37,7 @@ _FIRST_PID: Final = 10_000_000
 """No process of the system has such a number."""
 _BEATS: Final = 3
 """Heartbeats within ``health_check_timeout``, as of real workers."""
+_BEGAN_AT: Final = 1_767_225_600.0
 _STOP_LIMIT: Final = 86_400.0
 """Time in which the application must have stopped at the end [s]."""
 
@@ -190,7 +193,11 @@ class Simulation:
         await wait_all_tasks_blocked()
 
     async def _run(self, core: ControllerCore) -> None:
-        await core.run()
+        async with trio.open_nursery() as nursery:
+            runs = ScheduledRuns(core, DueTimesFile(None), wall_time)
+            nursery.start_soon(runs.run)
+            await core.run()
+            nursery.cancel_scope.cancel()
         try:
             core.shutdown.raise_failure()
         except SupervisorError as exc:
@@ -207,6 +214,14 @@ class Simulation:
     def _kill_all(self) -> None:
         for process in self._processes:
             process.exit(-signal.SIGKILL)
+
+
+def wall_time() -> float:
+    """Return what the system's clock shows in a simulation [s since the epoch].
+
+    A simulation begins at midnight, UTC, on 1 January 2026.
+    """
+    return _BEGAN_AT + trio.current_time()
 
 
 @asynccontextmanager

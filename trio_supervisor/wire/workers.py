@@ -26,6 +26,22 @@ def _beginning_with(
 
 
 @frozen(kw_only=True)
+class ScheduleStatus:
+    """The runs of a worker that has a schedule."""
+
+    when: str
+    """The schedule, for people: ``every 60 s``."""
+    next_run_at: float | None = None
+    """[s since the epoch]; None: the schedule is paused (``stop``)."""
+    last_run_at: float | None = None
+    """When the last run that has ended began [s since the epoch]; None: none has."""
+    last_run_seconds: float | None = None
+    """How long that took."""
+    last_result: str = ""
+    """How that ended, for people: ``exit code 0``."""
+
+
+@frozen(kw_only=True)
 class WorkerInfo:
     """The fields of a worker that the controller fills and clients see."""
 
@@ -58,6 +74,8 @@ class WorkerInfo:
     """The last line that its previous process printed."""
     problem: str = ""
     """Known cause of that exit, such as ``port 80 is held by nginx, pid 7``."""
+    schedule: ScheduleStatus | None = None
+    """None: it is meant to run all the time."""
 
 
 @frozen(

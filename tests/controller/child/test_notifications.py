@@ -95,9 +95,9 @@ async def test_what_was_said_before_it_is_known_is_heard(directory: str) -> None
 async def test_a_heartbeat_is_seen_when_it_is_looked_for(directory: str) -> None:
     async with open_office(directory, is_abstract=True) as office:
         office.router.add(OWN, office.child, office.channel)
-        assert office.child.heartbeat_age() is None
+        assert office.child._watch.heartbeat_age() is None
         office.notifier.beat()
-        age = office.child.heartbeat_age()
+        age = office.child._watch.heartbeat_age()
         assert age is not None
         assert 0 <= age < 60
 
@@ -112,7 +112,7 @@ async def test_at_the_end_nothing_waits_any_more(directory: str) -> None:
         await trio.testing.wait_all_tasks_blocked(0.01)
         assert not office.nursery.child_tasks
         assert not office.router.children
-        assert office.child.heartbeat_age() is None
+        assert office.child._watch.heartbeat_age() is None
         office.child.read_notifications()
 
 

@@ -85,6 +85,7 @@ class Child(ChildFacts):
         if not self.is_retired:
             if cause is Cause.RESTART:  # by hand
                 self.history.end_crash_loop()
+                self.is_paused = False
             self.is_wanted = True
             self._ask(cause, reason)
 
@@ -101,6 +102,7 @@ class Child(ChildFacts):
     def request_stop(self, reason: str = "", cause: Cause = Cause.STOP) -> None:
         """Request a stop; do not restart afterwards."""
         self.is_wanted = False
+        self.is_paused |= cause is Cause.STOP
         self._ask(cause, reason)
 
     def stay_stopped(self) -> None:
@@ -154,10 +156,6 @@ class Child(ChildFacts):
             pulse: Returns the age of the last heartbeat [s]; None: no heartbeat yet.
         """
         self.read_notifications, self._watch.heartbeat_age = hear, pulse
-
-    def heartbeat_age(self) -> float | None:
-        """Return the age of the last heartbeat in shared memory [s]; None: none yet."""
-        return self._watch.heartbeat_age()
 
     def notified(self, notification: Notification) -> None:
         """Handle a notification of the process."""
@@ -387,6 +385,7 @@ class Child(ChildFacts):
             decision,
             reason=self.request_reason,
             is_overruled=not isinstance(by_rules, Leave),
+            is_scheduled=self.plan.is_scheduled,
         )
 
     async def _back_off(self, delay: float) -> None:

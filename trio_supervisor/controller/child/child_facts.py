@@ -7,7 +7,7 @@ from collections.abc import Callable
 from typing import Any
 
 import trio
-from attrs import define, field
+from attrs import define, evolve, field
 
 from trio_supervisor.controller.child.child_spec import (
     ALWAYS_PERMITTED,
@@ -38,6 +38,7 @@ from trio_supervisor.policy.restart import (
 )
 from trio_supervisor.process.child import Process
 from trio_supervisor.process.cleanup.stopping import StopDeadline
+from trio_supervisor.wire.workers import ScheduleStatus
 
 
 @define(eq=False)
@@ -103,6 +104,11 @@ class ChildFacts:
     last_crash: int = field(default=0, init=False)
     """Number of the latest incarnation that crashed and was restarted; 0: none."""
 
+    is_paused: bool = field(default=False, init=False)
+    """Whether a stop was requested, and no start since: its schedule pauses."""
+    schedule: ScheduleStatus | None = field(default=None, init=False)
+    """Its last run by a schedule, and the next."""
+
     # What was requested of it.
 
     request: Cause | None = field(default=None, init=False)
@@ -153,6 +159,8 @@ class ChildFacts:
     @property
     def standing(self) -> Standing:
         """Progress of its start, as its dependents see it."""
+        if self.plan.is_scheduled and self.is_down:
+            return Standing.EXITED_OK  # nothing to wait for, and nothing to restart
         return self.condition.standing
 
     @property
@@ -186,6 +194,13 @@ class ChildFacts:
         """Whether it is in a crash loop (even while running) or failed for good."""
         has_failed = self.state is State.FAILED and not self.not_permitted
         return has_failed or self.crashes >= CRASH_LOOP
+
+    @property
+    def runs(self) -> ScheduleStatus | None:
+        """Its last run by a schedule, and the next, unless its schedule pauses."""
+        if self.schedule is None or not self.is_paused:
+            return self.schedule
+        return evolve(self.schedule, next_run_at=None)
 
     @property
     def trouble(self) -> str:

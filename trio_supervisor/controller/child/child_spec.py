@@ -59,6 +59,8 @@ class ChildPlan:
     """Names of the dependencies of its service."""
     may: tuple[str, ...] = ()
     """Operations that it may request from the supervisor."""
+    is_scheduled: bool = False
+    """Whether it runs by a schedule: it is not missed while it does not run."""
 
     @property
     def says_ready(self) -> bool:

@@ -58,12 +58,14 @@ def next_step_text(
     *,
     reason: str = "",
     is_overruled: bool = False,
+    is_scheduled: bool = False,
 ) -> str:
     """Return what the controller does after *ending*, as the end of a log line.
 
     Args:
         reason: What the caller gave with its request; may be empty.
         is_overruled: Whether *rules* alone would have restarted the process.
+        is_scheduled: Whether its schedule starts it again.
     """
     match decision:
         case RestartAfter(delay):
@@ -72,6 +74,8 @@ def next_step_text(
                 return verb
             setting = "" if ending.cause in _OTHER_DELAYS else " (backoff)"
             return f"{verb} in {describe_delay(delay)}{setting}"
+        case Leave() if is_scheduled and not ending.is_planned:
+            return "waiting for the next run (schedule)"
         case Leave():
             why = _why_not(rules, ending, reason=reason, is_overruled=is_overruled)
             return f"not restarting ({why})"

@@ -55,8 +55,11 @@ class Generation:
         self.needs = self.application.needs()
         self.rank = {s.name: i for i, s in enumerate(self.application.services)}
         self.tree = Tree(self.application.tree())
-        wanted = {s.name for s in self.application.services if s.autostart}
-        self.autostarted = frozenset(wanted) | needs_of(wanted, self.needs)
+        services = self.application.services
+        scheduled = {s.name for s in services if s.schedule is not None}
+        wanted = {s.name for s in services if s.autostart or s.schedule is not None}
+        started = wanted | needs_of(wanted, self.needs)
+        self.autostarted = frozenset(started - scheduled)
         self.waiting = {}
         for name, needed in self.needs.items():
             for other in needed:

@@ -121,7 +121,7 @@ class Readiness:
         missing = [
             name
             for name, unit in self._owner.generation.units.items()
-            if any(child.is_wanted for child in unit.children)
+            if any(map(_is_missed, unit.children))
             and not any(map(_is_serving, unit.children))
         ]
         is_stopping = self._owner.is_stopping
@@ -133,9 +133,14 @@ class Readiness:
                 child.name: _why(child)
                 for name in missing
                 for child in units[name].children
-                if child.is_wanted
+                if _is_missed(child)
             }
         return is_ready, details
+
+
+def _is_missed(child: Child) -> bool:
+    """Whether *child* should be there all the time."""
+    return child.is_wanted and not child.plan.is_scheduled
 
 
 def _is_serving(child: Child) -> bool:
@@ -145,10 +150,13 @@ def _is_serving(child: Child) -> bool:
 
 def _is_settled(child: Child) -> bool:
     """Whether *child* is up; one that is stopped or has exited is not waited for."""
-    return child.is_stable or child.state is State.STOPPED
+    is_settled = child.is_stable or child.state is State.STOPPED
+    return is_settled or child.plan.is_scheduled
 
 
 def _absence_of(child: Child) -> str:
+    if child.plan.is_scheduled:
+        return "scheduled"
     is_done = child.standing is Standing.EXITED_OK
     return f"finished, {child.last_exit}" if is_done else child.state.value
 

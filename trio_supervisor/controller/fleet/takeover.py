@@ -164,6 +164,7 @@ class Takeover:
             if child not in self._stopped_first
         ]
         owner.members.dismiss(leaving)
+        leaving = [child for child in leaving if not _is_running_by_schedule(child)]
         surplus: list[Child] = []
         for name, unit in list(self._new.units.items()):
             count = self._plans[name].count
@@ -186,8 +187,14 @@ class Takeover:
             were_all_stopped = service.name not in self._new.autostarted
         for index in range(first, self._plans[service.name].count):
             child = self._new.make_child(service, index)
-            if old[index].was_stopped if index < len(old) else were_all_stopped:
+            has_old = index < len(old)
+            if old[index].was_stopped if has_old else were_all_stopped:
                 child.stay_stopped()
+            if service.schedule is not None:
+                child.stay_stopped()
+                if has_old:
+                    child.is_paused = old[index].is_paused
+                    child.schedule = old[index].schedule
             before = old[index : index + 1] or old
             if before and all(map(self._is_down, before)):
                 self.may_fail.add(child)
@@ -233,7 +240,10 @@ class Takeover:
 
     def _stops_first(self, name: str) -> bool:
         plan = self._plans.get(name)
-        return plan is not None and plan.is_replaced and not plan.overlap
+        if plan is None or not plan.is_replaced or plan.overlap:
+            return False
+        # A run by a schedule is let end.
+        return self._old.units[name].service.schedule is None
 
     def _trial(self, *, is_stable: bool = False) -> TrialOperation:
         return TrialOperation(self._launched, self._new, self.may_fail, is_stable)
@@ -257,6 +267,11 @@ async def _until_back(child: Child) -> None:
         if has_ended or child.state is State.WAITING:
             return
         await child.wait_news()
+
+
+def _is_running_by_schedule(child: Child) -> bool:
+    """Whether *child* is left to end its run: `ScheduledRuns` retires it then."""
+    return child.plan.is_scheduled and child.has_process
 
 
 def _is_settled(child: Child) -> bool:

@@ -127,6 +127,7 @@ class Launchers:
 
     def plan_of(self, service: AnyService, index: int) -> ChildPlan:
         """Return how worker *index* of *service* is to be treated."""
+        is_scheduled = service.schedule is not None
         return ChildPlan(
             name=f"{service.name}.{index}",
             service=service.name,
@@ -138,11 +139,12 @@ class Launchers:
                 kill_mode=service.kill_mode,
             ),
             pre_stop=self._pre_stop(service, index),
-            startup_timeout=service.startup_timeout,
+            startup_timeout=None if is_scheduled else service.startup_timeout,
             health_check_timeout=service.health_check_timeout,
             max_lifetime=service.max_lifetime,
             stable_for=service.stable_for,
-            notifies=isinstance(service, Service) or service.notify,
+            notifies=not is_scheduled
+            and (isinstance(service, Service) or service.notify),
             prober=self._prober(service),
             connects=isinstance(service, Service),
             beats_from_ready=not (
@@ -150,6 +152,7 @@ class Launchers:
             ),
             needs=self.needs_of(service),
             may=service.may,
+            is_scheduled=is_scheduled,
         )
 
     def needs_of(self, service: AnyService) -> tuple[str, ...]:
