@@ -103,6 +103,12 @@ CHANGES: dict[str, tuple[Any, str]] = {
     "no_new_privileges": (True, "no_new_privileges False -> True"),
     "directory": ("/tmp", "directory None -> /tmp"),
     "log_file": ("a.log", "log_file None -> a.log"),
+    "stderr_log_file": ("a.log", "stderr_log_file None -> a.log"),
+    "log_max_size": ("10 MiB", "log_max_size None -> 10485760"),
+    "log_max_age": (86400, "log_max_age None -> 86400.0"),
+    "log_keep": (5, "log_keep 10 -> 5"),
+    "log_compress": (False, "log_compress True -> False"),
+    "log_timestamps": (True, "log_timestamps False -> True"),
     "start_method": ("exec", "start_method fork_server -> exec"),
     "switch_interval": (None, "switch_interval 0.0001 -> None"),
     "metrics": (
@@ -119,8 +125,12 @@ def test_changed_option_is_one_change_in_words(make: Any) -> None:
         if field in {"name", "count", "overlap"}:
             continue
         value, words = CHANGES[field]
-        more = {"notify": True} if field == "health_check_timeout" else {}
+        more: dict[str, Any] = (
+            {"notify": True} if field == "health_check_timeout" else {}
+        )
         more = more if kind is Command else {}
+        if field in {"log_max_size", "log_max_age", "log_timestamps"}:
+            more = {"log_file": "a.log"}
         old, new = make(**more), make(**more, **{field: value})
         (service,) = plan_reload([facts_of(old)], [facts_of(new)]).services
         (change,) = service.changes

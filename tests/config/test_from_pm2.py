@@ -52,12 +52,12 @@ def test_javascript_module_is_converted(tmp_path: Path) -> None:
     assert worker.restart.value == "never"
     assert worker.backoff == Backoff(base=3, cap=3, stable_after=10)
     assert worker.log_file == "/var/log/worker.log"
+    assert worker.stderr_log_file == "/var/log/worker.err"
     for note in (
         "# exec_mode = cluster: processes do not share a port of their own",
         "# env_production (NODE_ENV): no equivalent; use another file",
         "maximum_size_limit = 314572800",
         "# wait_ready = true: process.send('ready') is not heard",
-        "# /var/log/worker.err: standard output and error go to log_file",
         "# deploy: no equivalent; see docs/deployment.md for releases",
     ):
         assert note in text

@@ -71,11 +71,11 @@ def test_expansions_become_templates(tmp_path: Path) -> None:
         "--name=api",
     )
     assert second.log_file == "/var/log/api/api_2.log"
+    assert second.stderr_log_file == "/var/log/api/error.log"
+    assert (api.log_max_size, api.log_keep, api.log_compress) == (10 * 2**20, 5, False)
     assert api.count == 4
     assert api.success_exit_codes == frozenset({0, 2})
     for note in (
-        "# stderr_logfile = /var/log/api/error.log: standard error goes to log_file",
-        "# stdout_logfile_maxbytes = 10MB: rotate with logrotate(8) and SIGUSR1",
         "# startretries = 5: a service is retried for ever, with growing delays",
     ):
         assert note in text

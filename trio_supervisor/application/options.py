@@ -262,15 +262,6 @@ class ServiceOptions(Checked):
         converter=checks.path_or_none,
         metadata=option("Working directory; `None`: the directory of the controller."),
     )
-    log_file: str | None = field(
-        default=None,
-        converter=checks.path_or_none,
-        metadata=option(
-            "File that standard output and standard error are appended to; `None`: "
-            "the output of the controller."
-        ),
-    )
-
     expand: bool = field(
         default=False,
         converter=checks.flag,

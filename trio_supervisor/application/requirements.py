@@ -109,9 +109,10 @@ def _of_service(service: AnyService, path: str, needs: Needs) -> Iterator[Requir
     if service.stdin is not None:
         field = f"{path}.stdin"
         yield InputFile(field=field, service=service.name, path=service.stdin)
-    if service.log_file is not None:
-        field = f"{path}.log_file"
-        yield OutputFile(field=field, service=service.name, path=service.log_file)
+    for name in ("log_file", "stderr_log_file"):
+        if (file := getattr(service, name)) is not None:
+            field = f"{path}.{name}"
+            yield OutputFile(field=field, service=service.name, path=file)
 
 
 def _programs(service: AnyService, path: str) -> Iterator[Program]:

@@ -33,6 +33,7 @@ FILLED: Final = (
     "directory",
     "stdin",
     "log_file",
+    "stderr_log_file",
     "environment",
     "startup",
     "readiness",

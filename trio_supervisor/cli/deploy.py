@@ -137,7 +137,8 @@ def _start_time(application: Application) -> int:
 
 
 def _log_directories(application: Application, directory: str) -> list[str]:
-    files = (service.log_file for service in application.services)
+    services = application.services
+    files = (file for service in services for file in service.log_files)
     found = {os.path.join(directory, os.path.dirname(file)) for file in files if file}
     return sorted(path.rstrip("/") or "/" for path in found)
 

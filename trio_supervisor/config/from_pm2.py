@@ -241,20 +241,23 @@ class _App:
         return int(match[1]) * factor
 
     def _output(self, section: Section) -> None:
-        files = []
-        for keys in (
-            ("log_file", "log"),
-            ("out_file", "output", "out"),
-            ("error_file", "error", "err_file"),
+        found = {}
+        for key, keys in (
+            ("both", ("log_file", "log")),
+            ("log_file", ("out_file", "output", "out")),
+            ("stderr_log_file", ("error_file", "error", "err_file")),
         ):
-            found = [self._app.pop(key, None) for key in keys]
-            files += [each for each in found if isinstance(each, str)]
-        files = [each for each in files if each not in ("/dev/null", "NULL")]
-        if files:
-            section.set("log_file", literal(files[0]))
-        for each in dict.fromkeys(files[1:]):
-            if each != files[0]:
-                section.note(f"{each}: standard output and error go to log_file")
+            values = [self._app.pop(each, None) for each in keys]
+            found[key] = next((v for v in values if isinstance(v, str)), "")
+        files = {k: v for k, v in found.items() if v not in ("", "/dev/null", "NULL")}
+        both = files.pop("both", None)
+        if both is not None and files:
+            section.note(f"{both}: output goes to the files of its streams")
+        elif both is not None:
+            files["log_file"] = both
+        for key, file in files.items():
+            if key == "log_file" or file != files.get("log_file"):
+                section.set(key, literal(file))
 
     def _memory(self, section: Section) -> None:
         value = self._app.pop("max_memory_restart", None)

@@ -33,15 +33,12 @@ _WITHOUT: Final[Mapping[str, str]] = {
     "priority": "services start in parallel; for an order, use depends_on",
     "startretries": "a service is retried for ever, with growing delays; for a limit, "
     "use intensity",
-    "stdout_logfile_maxbytes": "rotate with logrotate(8) and SIGUSR1",
-    "stdout_logfile_backups": "rotate with logrotate(8) and SIGUSR1",
-    "stderr_logfile_maxbytes": "rotate with logrotate(8) and SIGUSR1",
-    "stderr_logfile_backups": "rotate with logrotate(8) and SIGUSR1",
     "stdout_syslog": "the service manager passes output on, such as journald",
     "stderr_syslog": "the service manager passes output on, such as journald",
     "process_name": "processes are called NAME.0, NAME.1 ...",
 }
-_ROTATION: Final = re.compile(r"std(out|err)_logfile_(maxbytes|backups)")
+_SIZE: Final = re.compile(r"([0-9]+) *([KMG]?)B?", re.IGNORECASE)
+_DEFAULT_SIZE: Final = "50MB"
 _NO_FILE: Final = ("none", "auto", "/dev/null", "/dev/stdout", "/dev/stderr", "syslog")
 
 Sections = dict[str, dict[str, str]]
@@ -278,17 +275,42 @@ class _Program:
         is_joined = _boolean(
             self._where, "redirect_stderr", options.pop("redirect_stderr", "false")
         )
-        for key in list(options):
-            if _ROTATION.fullmatch(key) and options[key] in ("0", "0MB", "0KB"):
-                del options[key]  # not rotated
-        files = [each for each in (out, error) if not _is_no_file(each)]
-        if files:
-            self._section.set("log_file", self._expander.text(files[0]))
-        if len(files) > 1 and not is_joined and files[0] != files[1]:
-            note = "standard error goes to log_file as well"
-            self._section.note(f"stderr_logfile = {error}: {note}")
+        has_out, has_error = not _is_no_file(out), not _is_no_file(error)
+        has_error = has_error and not is_joined and error != out
+        if has_out:
+            self._section.set("log_file", self._expander.text(out))
+        if has_error:
+            self._section.set("stderr_log_file", self._expander.text(error))
+        rotations = {stream: self._rotation(stream) for stream in ("stdout", "stderr")}
+        if has_out or has_error:
+            found = rotations["stdout" if has_out else "stderr"]
+            for key, value in found.items():
+                self._section.set(key, value)
+            if has_out and has_error and found != rotations["stderr"]:
+                note = "stderr_log_file is rotated as log_file is"
+                self._section.note(f"stderr_logfile_maxbytes: {note}")
         if out.lower() == "/dev/null":
             self._section.note(f"stdout_logfile = {out}: output is passed on by serve")
+
+    def _rotation(self, stream: str) -> dict[str, Any]:
+        """Return the options that rotate the files of *stream*; supervisord always does
+        unless ``maxbytes`` is 0."""
+        size = self._options.pop(f"{stream}_logfile_maxbytes", _DEFAULT_SIZE)
+        keep = int(self._options.pop(f"{stream}_logfile_backups", "10"))
+        match = _SIZE.fullmatch(size.strip())
+        if match is None:
+            raise SpecError(
+                f"{self._where}.{stream}_logfile_maxbytes",
+                f"expected a size such as 50MB, got {size!r:.40}",
+            )
+        if not int(match[1]):
+            return {}
+        unit = f"{match[2].upper()}iB" if match[2] else "B"
+        return {
+            "log_max_size": f"{match[1]} {unit}",
+            "log_keep": keep,
+            "log_compress": False,
+        }
 
     def _seconds(self, key: str, value: str) -> None:
         self._section.set(key, int(value))

@@ -22,6 +22,7 @@ from trio_supervisor.process.input import open_input
 from trio_supervisor.process.inspection.black_box import BlackBox
 from trio_supervisor.process.notify.channel import Channel, open_channel
 from trio_supervisor.process.output.hub import ChildOutput, OutputHub
+from trio_supervisor.process.output.rotation import RotationPlan
 from trio_supervisor.process.shared_numbers import SharedNumbers
 from trio_supervisor.process.spawn.environment import (
     child_environment,
@@ -95,13 +96,20 @@ class LaunchContext:
             OSError: the service's file cannot be written, or too many are open.
         """
         has_terminal = isinstance(service, Command) and service.tty
-        is_needed = self.is_captured or service.log_file or has_terminal
+        is_needed = self.is_captured or service.log_files or has_terminal
         if self.hub is None or not is_needed:
             return None
-        file = service.log_file and os.path.join(self.base or "", service.log_file)
+        base = self.base or ""
+        out = service.log_file and os.path.join(base, service.log_file)
+        error = service.stderr_log_file and os.path.join(base, service.stderr_log_file)
         try:
             return self.hub.open(
-                name, stdout=file, stderr=file, has_terminal=has_terminal
+                name,
+                stdout=out,
+                stderr=error or out,
+                has_terminal=has_terminal,
+                file_form="timed" if service.log_timestamps else "raw",
+                rotation=_rotation_of(service),
             )
         except SpecError as exc:
             if isinstance(exc.__cause__, OSError):
@@ -144,3 +152,12 @@ class LaunchContext:
         if output is not None:
             output.started(process.pid, generation=plan.generation, incarnation=number)
             self.outputs[process.pid] = output
+
+
+def _rotation_of(service: AnyService) -> RotationPlan:
+    return RotationPlan(
+        service.log_max_size,
+        service.log_max_age,
+        service.log_keep,
+        service.log_compress,
+    )

@@ -22,6 +22,11 @@ _RETRY: Final = 1.0
 """Time between attempts to write after an error such as a full disk [s]."""
 
 
+def _same(_descriptor: int) -> int | None:
+    """Go on writing to the same descriptor."""
+    return None
+
+
 def _ignore_problem(_problem: OSError | None) -> None:
     """Do nothing: the problem of a terminal cannot be written to that terminal."""
 
@@ -48,6 +53,9 @@ class Destination:
     thousand threads [s]; None: never, in case none could be started later."""
     _on_problem: Callable[[OSError | None], None] = _ignore_problem
     """Called in the thread when writing fails; with None when it succeeds again."""
+    _before_write: Callable[[int], int | None] = _same
+    """Called in the thread with the descriptor; may return another one, which is owned,
+    to write to instead."""
     _queue: WriteQueue = field(init=False)
     _is_failing: bool = field(default=False, init=False)
     _is_closing: bool = field(default=False, init=False)
@@ -195,7 +203,12 @@ class Destination:
 
     def _run(self) -> None:
         while (batch := self._next_batch()) is not None:
-            self._write(batch)
+            if self._before_write is _same:
+                self._write(batch)
+                continue
+            for item in batch:  # each may be the last one that fits
+                self._follow()
+                self._write([item])
 
     def _next_batch(self) -> list[Data] | None:
         with self._changed:
@@ -217,6 +230,13 @@ class Destination:
                 os.close(self.descriptor)
             self.descriptor, self._next_descriptor = self._next_descriptor, None
             self._is_owner = True
+
+    def _follow(self) -> None:
+        """Go on with another descriptor if `_before_write` returns one."""
+        if (another := self._before_write(self.descriptor)) is not None:
+            self.replace(another)
+            with self._changed:
+                self._swap()
 
     def _close_descriptor(self) -> None:
         if self._is_owner:

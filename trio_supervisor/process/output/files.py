@@ -16,6 +16,7 @@ from trio_supervisor.errors import SpecError
 from trio_supervisor.owned_files import check_links
 from trio_supervisor.process.output.destination import Destination
 from trio_supervisor.process.output.rendering import notice_of
+from trio_supervisor.process.output.rotation import NEVER, Rotation, RotationPlan
 
 logger = logging.getLogger(__name__)
 
@@ -70,6 +71,7 @@ def _reason(path: str, exc: OSError) -> str:
 @define(eq=False)
 class _File:
     destination: Destination
+    rotation: Rotation
     users: set[str] = field(factory=set)
 
 
@@ -86,8 +88,13 @@ class OutputFiles:
         """The destinations of all files."""
         return [file.destination for file in self._files.values()]
 
-    def open(self, path: str, user: str, field_name: str) -> Destination:
+    def open(
+        self, path: str, user: str, field_name: str, plan: RotationPlan = NEVER
+    ) -> Destination:
         """Return the destination for *path*, which is kept open for *user*.
+
+        Args:
+            plan: When the file is rotated, from now on.
 
         Raises:
             SpecError: see `open_file`.
@@ -98,6 +105,7 @@ class OutputFiles:
                 self._make_directory(path)
             descriptor = open_file(path, field_name)
             self._known.add(path)
+            rotation = Rotation(path, plan, partial(_open_again, path))
             destination = Destination(
                 descriptor,
                 notice_of("raw"),
@@ -105,8 +113,10 @@ class OutputFiles:
                 limit=_QUEUE_SIZE,
                 is_owner=True,
                 on_problem=partial(_log_problem, path),
+                before_write=rotation.before_write,
             )
-            file = self._files[path] = _File(destination)
+            file = self._files[path] = _File(destination, rotation)
+        file.rotation.plan = plan
         file.users.add(user)
         return file.destination
 
@@ -168,6 +178,18 @@ class OutputFiles:
         for file in self._files.values():
             file.destination.close()
         self._files.clear()
+
+
+def _open_again(path: str) -> int:
+    """Open *path*, from a thread.
+
+    Raises:
+        OSError: it cannot be written.
+    """
+    try:
+        return open_file(path, "log_file")
+    except SpecError as exc:
+        raise OSError(exc.problem) from exc
 
 
 def _is_removed(descriptor: int) -> bool:

@@ -23,6 +23,7 @@ from trio_supervisor.process.output.files import OutputFiles
 from trio_supervisor.process.output.pipes import Pipe, PipeEnlarger, open_pipe
 from trio_supervisor.process.output.pump import Pump, Sink
 from trio_supervisor.process.output.rendering import Form, renderer_of
+from trio_supervisor.process.output.rotation import NEVER, RotationPlan
 from trio_supervisor.process.output.subscription import Subscription
 from trio_supervisor.process.output.tail import OutputLine, Tail
 from trio_supervisor.process.output.terminal import open_terminal
@@ -152,6 +153,8 @@ class OutputHub:
         stderr: str | None = None,
         form: Form | None = None,
         has_terminal: bool = False,
+        file_form: Form = "raw",
+        rotation: RotationPlan = NEVER,
     ) -> ChildOutput:
         """Create the pipes for the next process of the child *name*.
 
@@ -161,14 +164,17 @@ class OutputHub:
             stderr: The same for its standard error; may be the same file.
             form: Form in the output of this process; None: that of the hub.
             has_terminal: Whether it writes to a terminal instead of pipes.
+            file_form: Form of the lines in these files.
+            rotation: When these files are rotated; the latest call decides.
 
         Raises:
             SpecError: a file cannot be written.
             OSError: too many files are open.
         """
+        form, files = form or self._form, (file_form, rotation)
         sinks = (
-            self._sink(name, "stdout", stdout, form or self._form),
-            self._sink(name, "stderr", stderr, form or self._form),
+            self._sink(name, "stdout", stdout, form, *files),
+            self._sink(name, "stderr", stderr, form, *files),
         )
         if has_terminal:
             terminal = (open_terminal(),)
@@ -263,11 +269,21 @@ class OutputHub:
         for subscription in self._subscriptions:
             subscription.offer(block)
 
-    def _sink(self, name: str, stream: Stream, path: str | None, form: Form) -> Sink:
+    def _sink(
+        self,
+        name: str,
+        stream: Stream,
+        path: str | None,
+        form: Form,
+        file_form: Form,
+        rotation: RotationPlan,
+    ) -> Sink:
         if path is not None:
-            destination = self._files.open(path, name, stream)
-            is_alone = partial(self._files.has_one_user, path)
-            return Sink(destination, renderer_of("raw", name), is_alone)
+            destination = self._files.open(path, name, stream, rotation)
+            render = renderer_of(file_form, name)
+            if file_form != "raw":
+                return Sink(destination, render)
+            return Sink(destination, render, partial(self._files.has_one_user, path))
         return self._console.sink(name, stream, form)
 
 

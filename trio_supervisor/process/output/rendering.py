@@ -22,8 +22,8 @@ from trio_supervisor.process.output.blocks import (
 from trio_supervisor.process.output.entries import header_of, timestamp
 from trio_supervisor.process.output.escaping import escape_json, escape_line
 
-Form: TypeAlias = Literal["text", "json", "raw"]
-"""``raw``: byte for byte, as in a file."""
+Form: TypeAlias = Literal["text", "json", "raw", "timed"]
+"""``raw``: byte for byte, as in a file; ``timed``: each line with its time."""
 Renderer: TypeAlias = Callable[[Block], Iterable[Data]]
 """Returns whole lines in small parts, between which other tasks may run."""
 
@@ -54,6 +54,8 @@ def renderer_of(
         return _render_raw
     if form == "json":
         return _render_json
+    if form == "timed":
+        return _render_timed
     prefix = f"{name:<{COLUMN}} |"
     if has_colours:
         colour = _PALETTE[zlib.crc32(name.encode()) % len(_PALETTE)]
@@ -64,6 +66,11 @@ def renderer_of(
 
 def _render_raw(block: Block) -> Iterable[Data]:
     return (block.data,)
+
+
+def _render_timed(block: Block) -> Iterator[bytes]:
+    time_of = f"{timestamp(block.time)} ".encode()
+    return _in_steps(b"%b%b\n" % (time_of, p.data) for p in pieces_of(block))
 
 
 def _render_text(
@@ -124,7 +131,9 @@ def _for_terminal(line: bytes) -> bytes:
 
 def notice_of(form: Form) -> Callable[[int], bytes]:
     """Return a function that renders a notice of dropped lines in that form."""
-    return {"text": _text_notice, "json": _json_notice, "raw": _raw_notice}[form]
+    if form == "json":
+        return _json_notice
+    return _text_notice if form == "text" else _raw_notice
 
 
 def _text_notice(count: int) -> bytes:
