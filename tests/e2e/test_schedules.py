@@ -90,17 +90,17 @@ def test_run_longer_than_its_timeout_is_stopped() -> None:
 def test_run_missed_while_nothing_ran_is_made_up_for() -> None:
     """The state directory knows when each run was due."""
     due = {"nightly: 0 3 * * *": time.time() - 3600, "tick: every 0.5 s": 1e12}
-    files = {f"{STATE}/schedules.json": json.dumps(due)}
+    files = {f"{STATE}/due-times": json.dumps(due)}
     with open_serving(SERVICE, files=files) as serving:
         serving.wait_event(event="exited", name="nightly.0")
         serving.wait_event(event="exited", name="tick.0")
-        saved = serving.directory / STATE / "schedules.json"
+        saved = serving.directory / STATE / "due-times"
         serving.until(lambda: "tick" not in saved.read_text(), "what is due now")
         assert json.loads(saved.read_text())["nightly: 0 3 * * *"] > time.time()
 
 
 @pytest.mark.parametrize("text", ["", "[]", "{", '{"nightly: 0 3 * * *": "x"}', "\0"])
 def test_damaged_file_of_due_times_changes_nothing(text: str) -> None:
-    with open_serving(SERVICE, files={f"{STATE}/schedules.json": text}) as serving:
+    with open_serving(SERVICE, files={f"{STATE}/due-times": text}) as serving:
         serving.wait_event(event="exited", name="tick.0")
         assert serving.worker("nightly.0")["incarnation"] == 0

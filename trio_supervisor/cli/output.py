@@ -31,6 +31,11 @@ _LEAST: Final = 12
 """Columns that a cut column of a table keeps, however narrow the terminal is."""
 
 
+def print_note(text: str) -> None:
+    """Print *text* to standard error, as what the program itself says."""
+    print(f"trio-supervisor: {escape_line(text)}", file=sys.stderr)
+
+
 def print_line(text: str) -> None:
     """Print *text* as one line; control characters from a peer are escaped."""
     print(escape_line(text))

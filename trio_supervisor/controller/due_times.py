@@ -16,7 +16,7 @@ from trio_supervisor.process.threads import run_in_thread
 
 logger = logging.getLogger(__name__)
 
-DUE_TIMES: Final = "schedules.json"
+DUE_TIMES: Final = "due-times"
 """Name of the file in the state directory."""
 _MAX_SIZE: Final = 1_000_000
 

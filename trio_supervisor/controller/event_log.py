@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections import deque
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, Final, Self
 
 import trio
@@ -26,12 +26,15 @@ class EventLog:
 
     _entries: deque[Entry] = field(factory=lambda: deque(maxlen=_KEPT), init=False)
     _subscriptions: set[EventSubscription] = field(factory=set, init=False)
+    keep: Callable[[Entry], None] = field(default=lambda _: None, init=False)
+    """Called with each entry, to keep it on disk."""
 
     def add(self, event: Event) -> None:
         """Take in *event*."""
         stamp = timestamp(time.time())
         entry = {"time": stamp, **event_fields(event), "message": str(event)}
         self._entries.append(entry)
+        self.keep(entry)
         for subscription in self._subscriptions:
             subscription.offer(entry)
 

@@ -18,6 +18,7 @@ from trio_supervisor.controller.calls import answer
 from trio_supervisor.controller.controller import Controller
 from trio_supervisor.controller.core import ControllerCore, OnEvent
 from trio_supervisor.controller.due_times import DUE_TIMES, DueTimesFile
+from trio_supervisor.controller.event_history import open_event_history
 from trio_supervisor.controller.file_keeper import keep_files
 from trio_supervisor.controller.fleet.make_generation import GenerationFactory
 from trio_supervisor.controller.launch.context import LaunchContext
@@ -126,8 +127,12 @@ async def own(setup: Setup, background: Background[Controller]) -> None:
     """
     async with AsyncExitStack() as stack:
         around = await _open_surroundings(setup, stack)
+        kept_in = open_event_history(setup.options.state_directory)
+        history = await stack.enter_async_context(kept_in)
         async with open_nursery() as nursery:
             core = await _make_core(setup, around, nursery)
+            if history is not None:
+                core.event_log.keep = history.add
             nursery.start_soon(core.reap)
             nursery.start_soon(core.load_control.clock.run)
             nursery.start_soon(keep_files, core, around.kept)

@@ -9,6 +9,8 @@ from trio_supervisor.cli.verbs.shared import (
     CALL_CODES,
     FOLLOW,
     SHOWN_NAMES,
+    SINCE,
+    STATE,
     call_options,
 )
 from trio_supervisor.cli.verbs.values import natural
@@ -106,11 +108,34 @@ VERBS: Final = (
         group="inspect",
         help="show recent events: starts, exits, reloads",
         description="Show recent events of workers, supervisor and controller; with -f "
-        "also those to come.",
-        arguments=(FOLLOW, *call_options(10)),
-        examples=(Example("events -f --json", "stream events to a program"),),
+        "also those to come. With --since, --name or --type also those of earlier "
+        "controllers, which the state directory has, and no supervisor is needed.",
+        arguments=(
+            SINCE,
+            argument(
+                "--name",
+                action="append",
+                metavar="NAME",
+                help="only events of a worker, a service or a pattern ('web.*')",
+            ),
+            argument(
+                "--type",
+                action="append",
+                metavar="TYPE",
+                help="only events of this type, such as exited",
+            ),
+            FOLLOW,
+            STATE,
+            *call_options(10),
+        ),
+        examples=(
+            Example("events -f --json", "stream events to a program"),
+            Example(
+                "events --since 1h --type exited", "show the exits of the last hour"
+            ),
+        ),
         exit_codes=CALL_CODES,
-        handler="logs:run_events",
+        handler="events:run_events",
     ),
     Verb(
         name="logs",
@@ -123,9 +148,15 @@ VERBS: Final = (
             argument(
                 "--tail",
                 type=natural,
-                default=100,
                 metavar="N",
                 help="number of past lines to show",
+                shown_default="100; 10000 with --since or --grep",
+            ),
+            SINCE,
+            argument(
+                "--grep",
+                metavar="REGEX",
+                help="only lines in which this regular expression matches",
             ),
             FOLLOW,
             *call_options(10),

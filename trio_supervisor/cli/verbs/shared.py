@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Final
 
 from trio_supervisor.cli.exit_codes import meanings
-from trio_supervisor.cli.verbs.values import seconds
+from trio_supervisor.cli.verbs.values import moment, seconds
 from trio_supervisor.cli.verbs.verb import AFTER_OBSERVING, Argument, argument
 
 LOCAL_CODES: Final = meanings(0, 1, 2, 130)
@@ -36,8 +36,14 @@ IMPORT_TIMEOUT: Final = argument(
 STATE: Final = argument(
     "--state",
     metavar="DIRECTORY",
-    help="directory of post-mortems",
+    help="directory of post-mortems and of past events",
     shown_default="$STATE_DIRECTORY, else supervisor.state beside the socket",
+)
+SINCE: Final = argument(
+    "--since",
+    type=moment,
+    metavar="TIME",
+    help="only from then on: 90s, 10m, 2h, 3d ago; or ISO 8601",
 )
 FOLLOW: Final = argument(
     "-f", "--follow", action="store_true", help="keep printing until Ctrl-C"

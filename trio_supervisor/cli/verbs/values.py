@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import argparse
 import math
+import re
+import time
 
 
 def natural(text: str) -> int:
@@ -40,3 +42,19 @@ def seconds(text: str) -> float:
             f"expected a number of seconds above 0, got {text!r}"
         )
     return value
+
+
+def moment(text: str) -> float:
+    """Return a time span ago, or a moment in ISO 8601 [s since the epoch]."""
+    if (match := re.fullmatch(r"([0-9]+(?:\.[0-9]+)?)([smhd])", text)) is not None:
+        unit = {"s": 1, "m": 60, "h": 3600, "d": 86_400}[match[2]]
+        return max(0.0, time.time() - float(match[1]) * unit)
+    from datetime import datetime  # takes longer to import than most calls take
+
+    try:
+        return datetime.fromisoformat(text).timestamp()
+    except (ValueError, OverflowError, OSError):
+        raise argparse.ArgumentTypeError(
+            f"expected 90s, 10m, 2h, 3d, or a time such as 2026-11-27T14:00, "
+            f"got {text!r}"
+        ) from None

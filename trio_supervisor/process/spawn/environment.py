@@ -60,6 +60,10 @@ def process_mark(name: str, generation: int, incarnation: int) -> str:
     return f"{name}/{generation}/{incarnation}"
 
 
+EVENTS_FILE: Final = "events.jsonl"
+"""Name of the file of events in the state directory; the older one ends with ``.1``."""
+
+
 def state_path(socket_path: str, option: str | None = None) -> str:
     """Return the directory for data that outlives a controller.
 
