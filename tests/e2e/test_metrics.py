@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import http.client
 import re
+import time
 from collections.abc import Iterator
 
 import pytest
@@ -95,3 +96,20 @@ def test_prometheus_scrapes(serving: Serving) -> None:
     assert b'starts_total{service="web",worker="web.1"} 1' in text
     assert text.endswith(b"# EOF\n")
     connection.close()
+
+
+def test_worker_has_start_time_and_last_exit_code(serving: Serving) -> None:
+    serving.when_ready()
+    before = metrics(serving)
+    labels = '{service="web",worker="web.0"}'
+    started = f"trio_supervisor_worker_start_time_seconds{labels}"
+    last_exit = f"trio_supervisor_worker_last_exit_code{labels}"
+    assert before[started] == pytest.approx(time.time(), abs=60)
+    assert last_exit not in before
+
+    serving.kill("web.0")
+    serving.wait_worker("web.0", incarnation=2, state="ready")
+
+    after = metrics(serving)
+    assert after[last_exit] == -9
+    assert after[started] > before[started]

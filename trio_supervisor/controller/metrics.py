@@ -6,7 +6,7 @@ import os
 import threading
 import time
 from collections import Counter as Counts
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
 from functools import partial
 from typing import Final, Protocol
@@ -37,6 +37,7 @@ from trio_supervisor.policy.metrics_text import (
 from trio_supervisor.policy.process_usage import UsageSample, parse_stat
 from trio_supervisor.process.shared_numbers import SharedNumbers
 from trio_supervisor.process.threads import run_in_thread
+from trio_supervisor.wire.workers import ScheduleStatus
 
 _TICKS: Final = os.sysconf("SC_CLK_TCK")
 _PAGE: Final = os.sysconf("SC_PAGE_SIZE")
@@ -199,6 +200,11 @@ class WorkerFigures:
     process_id: int | None
     state: State
     restarts: int
+    start_time: float | None
+    """When its process was started [s since the epoch]; None: it has none."""
+    last_exit: int | None
+    """Exit code of its last process, -n: killed by signal n; None: none has exited."""
+    schedule: ScheduleStatus | None
 
     def usage(self) -> UsageSample | None:
         """Return what its process uses; None: it has exited, or /proc is not there."""
@@ -219,9 +225,18 @@ def figures_of(source: MetricsSource) -> list[WorkerFigures]:
             child.process_id,
             child.state,
             child.restarts,
+            _start_time(child),
+            None if child.last_ending is None else child.last_ending.returncode,
+            child.runs,
         )
         for child in source.generation.children
     ]
+
+
+def _start_time(child: Child) -> float | None:
+    if child.process is None or child.started_at is None:
+        return None
+    return time.time() - (time.monotonic() - child.started_at)
 
 
 def collect(
@@ -273,6 +288,7 @@ def _figures(figures: list[WorkerFigures]) -> Iterator[Family]:
     yield _family(
         "worker_restarts", "counter", "Restarts in this generation.", restarts
     )
+    yield from _times(pairs)
     used = [(where, use) for where, each in pairs if (use := each.usage()) is not None]
     yield _family(
         "worker_cpu_seconds",
@@ -292,6 +308,50 @@ def _figures(figures: list[WorkerFigures]) -> Iterator[Family]:
         "Threads of its process.",
         [(where, float(use.threads)) for where, use in used],
     )
+
+
+def _times(pairs: list[tuple[dict[str, str], WorkerFigures]]) -> Iterator[Family]:
+    def samples(
+        value_of: Callable[[WorkerFigures], float | None],
+    ) -> list[tuple[dict[str, str], float]]:
+        found = ((where, value_of(each)) for where, each in pairs)
+        return [(where, float(value)) for where, value in found if value is not None]
+
+    def of_schedule(name: str) -> list[tuple[dict[str, str], float]]:
+        def value_of(each: WorkerFigures) -> float | None:
+            found: float | None = getattr(each.schedule, name, None)
+            return found
+
+        return samples(value_of)
+
+    for name, text, values in (
+        (
+            "worker_start_time_seconds",
+            "When its process was started.",
+            samples(lambda each: each.start_time),
+        ),
+        (
+            "worker_last_exit_code",
+            "Exit code of its last process; -n: killed by signal n.",
+            samples(lambda each: each.last_exit),
+        ),
+        (
+            "schedule_last_run_timestamp_seconds",
+            "When its last scheduled run that has ended began.",
+            of_schedule("last_run_at"),
+        ),
+        (
+            "schedule_last_run_duration_seconds",
+            "How long that run took.",
+            of_schedule("last_run_seconds"),
+        ),
+        (
+            "schedule_next_run_timestamp_seconds",
+            "When its next scheduled run is due.",
+            of_schedule("next_run_at"),
+        ),
+    ):
+        yield _family(name, "gauge", text, values)
 
 
 def _family(
