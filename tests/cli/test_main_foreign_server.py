@@ -30,10 +30,13 @@ def run(server: RubyServer, *words: str) -> int:
 @pytest.mark.parametrize(
     ("words", "reason"),
     [
-        (["restart"], "its own `restart` would end the application"),
+        (["restart", "--all"], "its own `restart` would end the application"),
         (["restart", NAME], "its own `restart` would end the application"),
         (["restart", str(PID)], "its own `restart` would end the application"),
-        (["restart", "--rolling"], "its own `restart` would end the application"),
+        (
+            ["restart", "--rolling", "all"],
+            "its own `restart` would end the application",
+        ),
         (["stop", NAME], "it cannot stop workers"),
         (["start", NAME], "it cannot start workers"),
         (["scale", "web=2"], "it cannot change the number of workers"),

@@ -175,7 +175,7 @@ def test_workers_lists_names_as_table_and_json(serving: Serving) -> None:
     assert [worker["name"] for worker in listed] == ["web.0", "web.1", "nap.0"]
 
 
-def test_restart_takes_workers_services_or_no_name(serving: Serving) -> None:
+def test_restart_takes_workers_services_or_all(serving: Serving) -> None:
     def restarts() -> list[int]:
         return [w["restarts"] for w in serving.when_ready()["workers"]]
 
@@ -185,8 +185,29 @@ def test_restart_takes_workers_services_or_no_name(serving: Serving) -> None:
     finished = serving.cli("restart", "web", "nap.0", "--json")
     assert json.loads(finished.stdout) == {"done": "restart", "names": ["web", "nap.0"]}
     assert restarts() == [before[0] + 1, before[1] + 2, before[2] + 1]
-    assert serving.cli("restart").stdout == "everything restarted\n"
+    assert serving.cli("restart", "--all").stdout == "everything restarted\n"
     assert restarts() == [before[0] + 2, before[1] + 3, before[2] + 2]
+    assert serving.cli("restart", "all").stdout == "everything restarted\n"
+    assert restarts() == [before[0] + 3, before[1] + 4, before[2] + 3]
+
+
+def test_everything_is_stopped_and_started(serving: Serving) -> None:
+    assert serving.cli("stop", "--all").stdout == "everything stopped\n"
+    workers = json.loads(serving.cli("workers", "--json").stdout)
+    assert {w["state"] for w in workers} == {"stopped"}
+    assert serving.cli("start", "all").stdout == "everything started\n"
+    serving.when_ready()
+
+
+@pytest.mark.parametrize("verb", ["start", "stop", "restart"])
+def test_verb_without_a_name_asks_for_all(serving: Serving, verb: str) -> None:
+    for words, problem in (
+        ([], "name workers or services, or give --all"),
+        (["web", "--all"], "--all cannot be combined with names"),
+    ):
+        finished = serving.cli(verb, *words)
+        assert finished.returncode == 2
+        assert finished.stderr == f"trio-supervisor: {problem}\n"
 
 
 def test_stop_and_start_change_the_state(serving: Serving) -> None:
@@ -298,7 +319,7 @@ VERBS = (
     ["ping"],
     ["status"],
     ["workers"],
-    ["restart"],
+    ["restart", "--all"],
     ["stop", "web"],
     ["start", "web"],
     ["shutdown"],
@@ -566,3 +587,23 @@ application = Application([Command("bad", ["false"], notify=True, restart="never
             assert finished.stderr == (
                 "trio-supervisor: Unavailable: bad.0 failed: exit code 1\n"
             )
+
+
+def test_status_is_watched_while_the_supervisor_is_replaced(serving: Serving) -> None:
+    words = ["status", "--watch", "--interval", "0.05", "web.0"]
+    with subprocess.Popen(
+        [*COMMAND, *words],
+        cwd=serving.directory,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    ) as watching:
+        assert watching.stdout is not None
+        lines = iter(watching.stdout)
+        next(line for line in lines if line.startswith("web.0 "))
+        serving.kill("supervisor")
+        next(line for line in lines if ", incarnation 2," in line)
+        next(line for line in lines if line.startswith("web.0 "))
+        watching.send_signal(signal.SIGINT)
+        _, errors = watching.communicate(timeout=60)
+    assert (watching.returncode, errors) == (130, "")

@@ -118,7 +118,7 @@ def test_exit_codes_have_a_meaning_for_every_error() -> None:
         (["dance"], "trio-supervisor: error: unknown verb 'dance'; see "),
         (["--nope"], "trio-supervisor: error: unrecognized arguments: --nope"),
         (["a\0b"], "trio-supervisor: error: an argument contains a NUL character"),
-        (["stop"], "trio-supervisor stop: error: the following arguments are "),
+        (["scale"], "trio-supervisor scale: error: the following arguments are "),
         (
             ["logs", "--tail", "-1"],
             "trio-supervisor logs: error: argument --tail: expected ",

@@ -237,3 +237,18 @@ async def test_shutdown_ends_a_run_and_starts_none() -> None:
     async with running(runs, every=10, overlap="queue"):
         await trio.sleep(35)
     assert near(runs.began, [10])
+
+
+@in_virtual_time
+async def test_pattern_ends_a_pause_without_a_run() -> None:
+    """As `start --all` does after `stop --all`."""
+    runs = Runs()
+    async with running(runs, every=60) as simulation:
+        await simulation.controller.stop("*")
+        await trio.sleep(70)
+        await simulation.controller.start("*")
+        await trio.sleep(30)
+        assert runs.began == []
+        await trio.sleep(30)
+        assert near(runs.began, [120])
+        assert simulation.states["web.0"] == "ready"

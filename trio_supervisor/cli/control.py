@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from argparse import Namespace
+from typing import Final
 
 from trio_supervisor.cli.connection import (
     Deadline,
@@ -15,11 +16,14 @@ from trio_supervisor.cli.shutdown_wait import watch_controller
 from trio_supervisor.policy.addressing import Address, find_all, process_id_of
 from trio_supervisor.wire.json_tree import Object
 
+# As a pattern, of all workers.
+_EVERYTHING: Final = ["*"]
+
 
 def run_restart(arguments: Namespace) -> None:
     """Restart workers, and wait until the new processes are ready."""
     names = _names(arguments)
-    fields: Object = {"names": names} if names else {}
+    fields: Object = {} if names == _EVERYTHING else {"names": names}
     if arguments.rolling:
         fields |= {"rolling": True, "max_unavailable": arguments.max_unavailable}
     _call_and_report(arguments, "restart", fields, "restarted")
@@ -71,6 +75,9 @@ def run_stop(arguments: Namespace) -> None:
     if arguments.json:
         print_json({"done": "stop", "names": names, "stopped": stopped})
         return
+    if names == _EVERYTHING:
+        print_line("everything stopped")
+        return
     print_line(f"{', '.join(names)} stopped")
     others = [n for n in stopped if n not in names and n.rsplit(".", 1)[0] not in names]
     if others:
@@ -101,6 +108,12 @@ def run_shutdown(arguments: Namespace) -> None:
 def _names(arguments: Namespace) -> list[str]:
     """Return the names on the command line, with pids and connection ids resolved."""
     words = list(arguments.names)
+    if arguments.all or words == ["all"]:
+        if words not in ([], ["all"]):
+            raise UsageError("--all cannot be combined with names")
+        return _EVERYTHING
+    if not words:
+        raise UsageError("name workers or services, or give --all")
     if not any(_is_number_or_id(word) for word in words):
         return words
     with SupervisorConnection(
@@ -130,7 +143,8 @@ def _is_number_or_id(word: str) -> bool:
 def _call_and_report(arguments: Namespace, do: str, fields: Object, done: str) -> None:
     _call(arguments, do, fields)
     has_names = do not in ("shutdown", "abort_reload")
-    names = fields.get("names", ["everything"] if has_names else [])
+    names = fields.get("names", _EVERYTHING if has_names else [])
+    names = ["everything"] if names == _EVERYTHING else names
     _report(arguments, do, names, done)
 
 

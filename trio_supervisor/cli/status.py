@@ -25,6 +25,7 @@ from trio_supervisor.errors import (
     ConnectionLostError,
     DeadlineExceededError,
     NoSuchWorkerError,
+    NoSupervisorError,
     SupervisorError,
 )
 from trio_supervisor.link.foreign_server import workers
@@ -32,6 +33,7 @@ from trio_supervisor.policy.addressing import is_pattern
 from trio_supervisor.policy.crash_text import describe_crashes, parenthesized
 from trio_supervisor.policy.health_text import describe_health
 from trio_supervisor.process.output.escaping import escape_line
+from trio_supervisor.process.output.terminal_kind import has_escapes
 from trio_supervisor.wire.json_tree import Object
 
 WorkerFields: TypeAlias = dict[str, Any]
@@ -41,6 +43,8 @@ WorkerFields: TypeAlias = dict[str, Any]
 _LATE_WITHIN: Final = 2.0
 # Workers that a message lists: of a thousand, ten show what is wrong with the others.
 _MOST_LATE: Final = 10
+# To the top left corner, and nothing below it.
+_CLEAR: Final = "\x1b[H\x1b[J"
 
 
 def run_ping(arguments: Namespace) -> None:
@@ -86,7 +90,25 @@ def run_metrics(arguments: Namespace) -> None:
 
 
 def run_status(arguments: Namespace) -> None:
-    """Show supervisor, controller, workers and monitors."""
+    """Show supervisor, controller, workers and monitors, once or again and again."""
+    if not arguments.watch:
+        _show_status(arguments)
+        return
+    while True:
+        began = time.monotonic()
+        if sys.stdout.isatty() and has_escapes(sys.stdout.fileno()):
+            print(_CLEAR, end="")
+        if not arguments.json:
+            print(f"{time.strftime('%H:%M:%S')}, every {arguments.interval:g} s")
+        try:
+            _show_status(arguments)
+        except (NoSupervisorError, ConnectionLostError) as exc:
+            print_line(str(exc))  # it may come back
+        sys.stdout.flush()
+        time.sleep(max(0.0, arguments.interval - (time.monotonic() - began)))
+
+
+def _show_status(arguments: Namespace) -> None:
     deadline = Deadline(arguments.timeout)
     path = socket_path(arguments.socket)
     if arguments.wait_ready:

@@ -16,6 +16,7 @@ from trio_supervisor.controller.fleet.ordered_stop import check_ended, stop_oper
 from trio_supervisor.controller.fleet.reload import Reloader
 from trio_supervisor.controller.shutdown import OrderedShutdown
 from trio_supervisor.errors import NoSuchWorkerError, UnavailableError
+from trio_supervisor.policy.addressing import is_pattern
 from trio_supervisor.policy.lifecycle import State
 from trio_supervisor.policy.operations import StartOperation
 from trio_supervisor.policy.restart import Cause
@@ -89,10 +90,10 @@ class Verbs:
         members = self._members
         self._reloader.check_idle()
         members.check_has_workers(names, "start")
-        chosen = members.choose(names)
+        chosen = self._startable(names)
         absent = [c for c in [*members.missing_needs(chosen), *chosen] if not c.process]
         await self.check_startable(child.service for child in absent)
-        chosen = members.choose(names)
+        chosen = self._startable(names)
         self._shutdown.check_open()
         needed = members.missing_needs(chosen)
         begun = [c for c in [*needed, *chosen] if not c.is_wanted]
@@ -109,6 +110,15 @@ class Verbs:
             await members.fleet.carry_out(undo)
             names_of = ", ".join(child.name for child in undone)
             raise UnavailableError(f"{exc}; stopped again: {names_of}") from exc
+
+    def _startable(self, names: Sequence[str]) -> list[Child]:
+        """Return the workers to start; a pattern only ends the pause of schedules."""
+        chosen = self._members.choose(names)
+        named = set(self._members.choose(n for n in names if not is_pattern(n)))
+        for child in chosen:
+            if child.plan.is_scheduled and child not in named:
+                child.resume()
+        return [c for c in chosen if c in named or not c.plan.is_scheduled]
 
     async def scale(self, counts: Mapping[str, int]) -> None:
         """Change the number of workers of services."""

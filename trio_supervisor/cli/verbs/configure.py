@@ -152,4 +152,24 @@ VERBS: Final = (
         exit_codes=_IMPORT_CODES,
         handler="convert:run_import_pm2",
     ),
+    Verb(
+        name="completion",
+        group="configure",
+        help="print a completion script for a shell",
+        description="Print a script that completes verbs, options, and the names of "
+        "workers and services that run. `names` prints these names alone.",
+        arguments=(
+            argument(
+                "shell",
+                choices=("bash", "zsh", "fish", "names"),
+                help="the shell",
+            ),
+        ),
+        examples=(
+            Example("completion bash", "print it; use it by `source <(...)`"),
+            Example("completion fish", "print it; use it by `... | source`"),
+        ),
+        exit_codes=meanings(0, 1, 2, 130),
+        handler="completion:run_completion",
+    ),
 )

@@ -5,9 +5,9 @@ from __future__ import annotations
 from typing import Final
 
 from trio_supervisor.cli.verbs.shared import (
-    ANY_NAMES,
+    ALL,
     CALL_CODES,
-    SOME_NAMES,
+    CHANGED_NAMES,
     call_options,
 )
 from trio_supervisor.cli.verbs.values import positive, service_count
@@ -18,11 +18,12 @@ VERBS: Final = (
         name="restart",
         group="control",
         help="restart workers gracefully",
-        description="Replace the named workers, or all, by new processes, and wait "
+        description="Replace the named workers by new processes, and wait "
         "until these are ready. Workers that were stopped are started, with their "
         "dependencies.",
         arguments=(
-            ANY_NAMES,
+            CHANGED_NAMES,
+            ALL,
             argument(
                 "--rolling",
                 action="store_true",
@@ -109,7 +110,7 @@ VERBS: Final = (
         help="stop workers, and keep them stopped",
         description="Stop the named workers and their dependents, and wait until they "
         "have exited. They stay stopped until `start` or `restart`.",
-        arguments=(SOME_NAMES, *call_options(120)),
+        arguments=(CHANGED_NAMES, ALL, *call_options(120)),
         examples=(Example("stop web", "stop all workers of web"),),
         exit_codes=CALL_CODES,
         handler="control:run_stop",
@@ -121,7 +122,7 @@ VERBS: Final = (
         description="Start the named workers and their dependencies, and wait until "
         "they are up. If one exits instead, those that this command started are "
         "stopped again.",
-        arguments=(SOME_NAMES, *call_options(120)),
+        arguments=(CHANGED_NAMES, ALL, *call_options(120)),
         examples=(Example("start web jobs.1", "start all of web, and jobs.1"),),
         exit_codes=CALL_CODES,
         handler="control:run_start",

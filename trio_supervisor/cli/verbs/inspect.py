@@ -13,7 +13,7 @@ from trio_supervisor.cli.verbs.shared import (
     STATE,
     call_options,
 )
-from trio_supervisor.cli.verbs.values import natural
+from trio_supervisor.cli.verbs.values import natural, seconds
 from trio_supervisor.cli.verbs.verb import Example, Verb, argument
 
 VERBS: Final = (
@@ -30,11 +30,23 @@ VERBS: Final = (
                 action="store_true",
                 help="wait until all workers are ready",
             ),
+            argument(
+                "--watch",
+                action="store_true",
+                help="show it again and again, until Ctrl-C",
+            ),
+            argument(
+                "--interval",
+                type=seconds,
+                default=2.0,
+                metavar="S",
+                help="seconds between two looks of --watch",
+            ),
             SHOWN_NAMES,
             *call_options(10),
         ),
         examples=(
-            Example("status web", "show the workers of the service web"),
+            Example("status web --watch", "watch the workers of web"),
             Example(
                 "status --wait-ready --timeout 60",
                 "wait at most a minute until all are ready",

@@ -57,6 +57,13 @@ SHOWN_NAMES: Final = argument(
     metavar="NAME",
     help="a worker (web.0), a service or a pattern ('web.*')",
 )
+ALL: Final = argument("--all", action="store_true", help="all workers; or name `all`")
+CHANGED_NAMES: Final = argument(
+    "names",
+    nargs="*",
+    metavar="NAME",
+    help="a worker (web.0), its pid, a service or a pattern ('web.*')",
+)
 ANY_NAMES: Final = argument("names", nargs="*", metavar="NAME", help=_NAME_HELP)
 
 

@@ -202,6 +202,11 @@ class ChildFacts:
             return self.schedule
         return evolve(self.schedule, next_run_at=None)
 
+    def resume(self) -> None:
+        """End the pause of its schedule, without a run now."""
+        self.is_paused = False
+        self.tell()
+
     @property
     def trouble(self) -> str:
         """Description of the last exit and of the number of crashes in a row."""
