@@ -12,7 +12,7 @@ from contextlib import contextmanager
 
 import pytest
 
-from trio_supervisor.cli.output import Progress, fit, print_table
+from trio_supervisor.cli.output import Progress, clear_terminal, fit, print_table
 
 HEADER = ("NAME", "PID", "STATE", "MESSAGE")
 ROWS = [
@@ -116,3 +116,15 @@ def test_progress_needs_escapes_not_colours(monkeypatch: pytest.MonkeyPatch) -> 
     assert "sampling" in shown(monkeypatch, show_progress)
     monkeypatch.setenv("TERM", "dumb")
     assert shown(monkeypatch, show_progress) == "the end\r\n"
+
+
+@pytest.mark.parametrize(("kind", "start"), [("xterm", "\x1b[H\x1b[J"), ("dumb", "")])
+def test_terminal_is_cleared_if_it_can_be(
+    monkeypatch: pytest.MonkeyPatch, kind: str, start: str
+) -> None:
+    def show() -> None:
+        clear_terminal()
+        print("the end")
+
+    monkeypatch.setenv("TERM", kind)
+    assert shown(monkeypatch, show) == f"{start}the end\r\n"

@@ -29,11 +29,22 @@ _GAP: Final = 3
 """Columns between two columns of a table."""
 _LEAST: Final = 12
 """Columns that a cut column of a table keeps, however narrow the terminal is."""
+# To the top left corner, and nothing below it.
+_CLEAR: Final = "\x1b[H\x1b[J"
 
 
 def print_note(text: str) -> None:
     """Print *text* to standard error, as what the program itself says."""
     print(f"trio-supervisor: {escape_line(text)}", file=sys.stderr)
+
+
+def clear_terminal() -> None:
+    """Clear the terminal that standard output is, if it can be cleared."""
+    if sys.stdout.isatty() and has_escapes(sys.stdout.fileno()):
+        sys.stdout.flush()
+        stream = raw_stream(sys.stdout)
+        stream.write(_CLEAR)
+        stream.flush()
 
 
 def print_line(text: str) -> None:

@@ -16,6 +16,7 @@ from trio_supervisor.cli.connection import (
     socket_path,
 )
 from trio_supervisor.cli.output import (
+    clear_terminal,
     format_duration,
     print_json,
     print_line,
@@ -33,7 +34,6 @@ from trio_supervisor.policy.addressing import is_pattern
 from trio_supervisor.policy.crash_text import describe_crashes, parenthesized
 from trio_supervisor.policy.health_text import describe_health
 from trio_supervisor.process.output.escaping import escape_line
-from trio_supervisor.process.output.terminal_kind import has_escapes
 from trio_supervisor.wire.json_tree import Object
 
 WorkerFields: TypeAlias = dict[str, Any]
@@ -43,8 +43,6 @@ WorkerFields: TypeAlias = dict[str, Any]
 _LATE_WITHIN: Final = 2.0
 # Workers that a message lists: of a thousand, ten show what is wrong with the others.
 _MOST_LATE: Final = 10
-# To the top left corner, and nothing below it.
-_CLEAR: Final = "\x1b[H\x1b[J"
 
 
 def run_ping(arguments: Namespace) -> None:
@@ -96,8 +94,7 @@ def run_status(arguments: Namespace) -> None:
         return
     while True:
         began = time.monotonic()
-        if sys.stdout.isatty() and has_escapes(sys.stdout.fileno()):
-            print(_CLEAR, end="")
+        clear_terminal()
         if not arguments.json:
             print(f"{time.strftime('%H:%M:%S')}, every {arguments.interval:g} s")
         try:
