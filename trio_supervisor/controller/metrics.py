@@ -310,48 +310,45 @@ def _figures(figures: list[WorkerFigures]) -> Iterator[Family]:
     )
 
 
+_TIMES: Final[tuple[tuple[str, str, Callable[[WorkerFigures], object]], ...]] = (
+    (
+        "worker_start_time_seconds",
+        "When its process was started.",
+        lambda each: each.start_time,
+    ),
+    (
+        "worker_last_exit_code",
+        "Exit code of its last process; -n: killed by signal n.",
+        lambda each: each.last_exit,
+    ),
+    (
+        "schedule_last_run_timestamp_seconds",
+        "When its last scheduled run that has ended began.",
+        lambda each: getattr(each.schedule, "last_run_at", None),
+    ),
+    (
+        "schedule_last_run_duration_seconds",
+        "How long that run took.",
+        lambda each: getattr(each.schedule, "last_run_seconds", None),
+    ),
+    (
+        "schedule_next_run_timestamp_seconds",
+        "When its next scheduled run is due.",
+        lambda each: getattr(each.schedule, "next_run_at", None),
+    ),
+)
+"""Name, help and value; a worker without a value has no sample."""
+
+
 def _times(pairs: list[tuple[dict[str, str], WorkerFigures]]) -> Iterator[Family]:
-    def samples(
-        value_of: Callable[[WorkerFigures], float | None],
-    ) -> list[tuple[dict[str, str], float]]:
-        found = ((where, value_of(each)) for where, each in pairs)
-        return [(where, float(value)) for where, value in found if value is not None]
-
-    def of_schedule(name: str) -> list[tuple[dict[str, str], float]]:
-        def value_of(each: WorkerFigures) -> float | None:
-            found: float | None = getattr(each.schedule, name, None)
-            return found
-
-        return samples(value_of)
-
-    for name, text, values in (
-        (
-            "worker_start_time_seconds",
-            "When its process was started.",
-            samples(lambda each: each.start_time),
-        ),
-        (
-            "worker_last_exit_code",
-            "Exit code of its last process; -n: killed by signal n.",
-            samples(lambda each: each.last_exit),
-        ),
-        (
-            "schedule_last_run_timestamp_seconds",
-            "When its last scheduled run that has ended began.",
-            of_schedule("last_run_at"),
-        ),
-        (
-            "schedule_last_run_duration_seconds",
-            "How long that run took.",
-            of_schedule("last_run_seconds"),
-        ),
-        (
-            "schedule_next_run_timestamp_seconds",
-            "When its next scheduled run is due.",
-            of_schedule("next_run_at"),
-        ),
-    ):
-        yield _family(name, "gauge", text, values)
+    for name, text, value_of in _TIMES:
+        found = [(where, value_of(each)) for where, each in pairs]
+        samples = [
+            (where, float(value))
+            for where, value in found
+            if isinstance(value, int | float)
+        ]
+        yield _family(name, "gauge", text, samples)
 
 
 def _family(

@@ -36,7 +36,6 @@ from trio_supervisor.policy.restart import Cause, Decision, Ending
 from trio_supervisor.policy.scheduler import (
     decide,
     held_members,
-    hopeless_wait,
     is_over,
     obstacle_of,
 )
@@ -135,13 +134,6 @@ class Fleet:
         return reviewed.decision
 
     # Operations.
-
-    def failed_needs_of(self, child: Child) -> str:
-        """Describe why it is pointless to wait for *child* to start; empty: it is not.
-
-        What it needs has exited for good, or is in a crash loop.
-        """
-        return hopeless_wait(self.table, child)
 
     async def restart(
         self,
