@@ -121,7 +121,7 @@ def test_status_to_a_pipe_prints_plain_columns(serving: Serving) -> None:
     ]
     web, nap = rows[1], rows[2]
     assert re.fullmatch(r"web\.1 +\d+ +ready +yes +\S+ +\d+ +number 1", web)
-    assert re.fullmatch(r"nap\.0 +\d+ +ready +no +\S+ +\d+", nap)
+    assert re.fullmatch(r"nap\.0 +\d+ +ready +- +\S+ +\d+", nap)
     assert web.index("ready") == header.index("STATE")
     assert problem == "monitor broken: status(): LookupError: no sky at all"
     assert "\x1b" not in finished.stdout

@@ -111,3 +111,26 @@ application = Application([
         finished = serving.cli("logs", "--grep", "(")
         assert finished.returncode == 1
         assert "--grep '('" in finished.stderr
+
+
+CALM = """
+from trio_supervisor import Application, Command
+application = Application([Command("web", ["sleep", "1000"])])
+"""
+
+
+def test_calm_run_leaves_nothing_behind() -> None:
+    with open_serving(CALM) as serving:
+        state = serving.directory / "supervisor.state"
+        serving.until(state.exists, "the directory")
+        serving.process.send_signal(signal.SIGTERM)
+        assert serving.wait_exit() == 0
+        assert not state.exists()
+
+
+def test_calm_run_keeps_history_of_runs_before() -> None:
+    with open_serving(CALM, files=STATE) as serving:
+        serving.process.send_signal(signal.SIGTERM)
+        assert serving.wait_exit() == 0
+        finished = serving.cli("events", "--name", "controller", "--type", "stopped")
+        assert "everything stopped" in finished.stdout

@@ -85,6 +85,7 @@ WORKER = info.WorkerStatus(
     last_line="boom",
     problem="port 80 is held by nginx, pid 7",
     schedule=SCHEDULE,
+    connects=False,
 )
 GONE = info.Gone(name="web.0", generation=1)
 CONNECTION = m.ConnectionStatus(

@@ -295,6 +295,17 @@ def _with_usage(workers: list[WorkerFields], monitors: Object) -> list[WorkerFie
     ]
 
 
+def _connected(worker: WorkerFields) -> str:
+    if not worker.get("connects", True):
+        return "-"
+    return "yes" if worker["connected"] else "no"
+
+
+def _have_agents(workers: list[WorkerFields]) -> bool:
+    """Whether any worker is one that connects: commands do not."""
+    return any(worker.get("connects", True) for worker in workers)
+
+
 def _has_usage(workers: list[WorkerFields]) -> bool:
     return any(worker.get("usage") for worker in workers)
 
@@ -339,7 +350,7 @@ _COLUMNS: Final = (
     _Column("GEN", lambda worker: str(worker.get("generation", 1)), _was_reloaded),
     _Column("PID", lambda worker: str(worker["process_id"] or "-")),
     _Column("STATE", lambda worker: str(worker["state"])),
-    _Column("CONNECTED", lambda worker: "yes" if worker["connected"] else "no"),
+    _Column("CONNECTED", _connected, _have_agents),
     _Column("UPTIME", lambda worker: format_duration(worker["uptime"])),
     _Column("CPU", _cpu, _has_usage),
     _Column("MEMORY", _memory, _has_usage),

@@ -26,15 +26,15 @@ class EventLog:
 
     _entries: deque[Entry] = field(factory=lambda: deque(maxlen=_KEPT), init=False)
     _subscriptions: set[EventSubscription] = field(factory=set, init=False)
-    keep: Callable[[Entry], None] = field(default=lambda _: None, init=False)
-    """Called with each entry, to keep it on disk."""
+    keep: Callable[[Entry, int], None] = field(default=lambda *_: None, init=False)
+    """Called with each entry and its level, to keep it on disk."""
 
     def add(self, event: Event) -> None:
         """Take in *event*."""
         stamp = timestamp(time.time())
         entry = {"time": stamp, **event_fields(event), "message": str(event)}
         self._entries.append(entry)
-        self.keep(entry)
+        self.keep(entry, event.level)
         for subscription in self._subscriptions:
             subscription.offer(entry)
 

@@ -76,6 +76,8 @@ class WorkerInfo:
     """Known cause of that exit, such as ``port 80 is held by nginx, pid 7``."""
     schedule: ScheduleStatus | None = None
     """None: it is meant to run all the time."""
+    connects: bool = True
+    """Whether it connects to the supervisor; a command does not."""
 
 
 @frozen(
@@ -95,8 +97,6 @@ class WorkerRecord(WorkerInfo):
     """When its process was started, by the system's monotonic clock [s]."""
     ready_at: float | None = None
     """When it reported that it is ready, by the same clock [s]."""
-    connects: bool = True
-    """Whether it connects to the supervisor; a command does not."""
     is_stable: bool = True
     """Whether it has been ready for ``stable_for`` of its service."""
     next_try_at: float | None = None
