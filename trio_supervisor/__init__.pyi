@@ -5,12 +5,14 @@ from collections.abc import Mapping
 from trio_supervisor._version import __version__ as __version__
 from trio_supervisor.application import Application as Application
 from trio_supervisor.application import Command as Command
+from trio_supervisor.application import Exec as Exec
 from trio_supervisor.application import Group as Group
 from trio_supervisor.application import Listen as Listen
 from trio_supervisor.application import Probe as Probe
 from trio_supervisor.application import Schedule as Schedule
 from trio_supervisor.application import Service as Service
 from trio_supervisor.application import Timetable as Timetable
+from trio_supervisor.application import Webhook as Webhook
 from trio_supervisor.controller.controller import Controller as Controller
 from trio_supervisor.controller.open_controller import (
     open_controller as open_controller,
@@ -95,6 +97,7 @@ __all__ = [
     "DeadlineExceededError",
     "DescriptorMonitor",
     "Entries",
+    "Exec",
     "ExhaustedError",
     "ForeignServerError",
     "Gauge",
@@ -145,6 +148,7 @@ __all__ = [
     "Timetable",
     "UnavailableError",
     "UnknownOperationError",
+    "Webhook",
     "Worker",
     "WorkerRecord",
     "WorkerStatus",

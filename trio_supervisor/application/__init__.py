@@ -10,6 +10,7 @@ from trio_supervisor.application.application import Application, MonitorLike
 from trio_supervisor.application.checks import RESERVED_NAMES, SUPERVISOR_NAME
 from trio_supervisor.application.code_names import MonitorName, TargetName
 from trio_supervisor.application.command import Command
+from trio_supervisor.application.event_hooks import Exec, Webhook
 from trio_supervisor.application.facts import facts_of
 from trio_supervisor.application.group import AnyService, Group
 from trio_supervisor.application.listen import Listen
@@ -31,6 +32,7 @@ __all__ = [
     "Application",
     "Backend",
     "Command",
+    "Exec",
     "Group",
     "Listen",
     "MonitorLike",
@@ -40,6 +42,7 @@ __all__ = [
     "Service",
     "TargetName",
     "Timetable",
+    "Webhook",
     "application_from_plain",
     "application_to_plain",
     "facts_of",

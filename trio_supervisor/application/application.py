@@ -8,6 +8,7 @@ from typing import Any, Protocol, runtime_checkable
 from attrs import define, field
 
 from trio_supervisor.application import checks
+from trio_supervisor.application.event_hooks import Exec, Webhook, event_hooks
 from trio_supervisor.application.fields import (
     Checked,
     checked_later,
@@ -154,6 +155,14 @@ class Application(Checked):
         kw_only=True,
         converter=_checked_monitors,
         metadata=option("Monitors to run in the supervisor process: see `Monitor`."),
+    )
+    on_event: tuple[Exec | Webhook, ...] = field(
+        default=(),
+        kw_only=True,
+        converter=event_hooks,
+        metadata=option(
+            "Programs and web hooks that are told of events: see `Exec` and `Webhook`."
+        ),
     )
     name: str = field(
         default="application",

@@ -20,6 +20,7 @@ from trio_supervisor.application import checks
 from trio_supervisor.application.application import Application, MonitorLike
 from trio_supervisor.application.code_names import MonitorName, TargetName
 from trio_supervisor.application.command import Command
+from trio_supervisor.application.event_hooks import Exec, Webhook
 from trio_supervisor.application.facts import target_text
 from trio_supervisor.application.fields import options_of
 from trio_supervisor.application.group import Group
@@ -42,6 +43,7 @@ _KINDS: Final[Mapping[str, type[Service | Command | Group]]] = {
     "command": Command,
     "group": Group,
 }
+_HOOKS: Final[Mapping[str, type[Exec | Webhook]]] = {"exec": Exec, "webhook": Webhook}
 # The option of each kind of probe that says what to ask.
 _ASKED: Final = {"http": "url", "tcp": "address", "command": "arguments"}
 # Each level of groups is two levels of JSON, and Group itself allows 32.
@@ -53,6 +55,7 @@ def application_to_plain(application: Application) -> Plain:
     fields = _options(application)
     fields["services"] = [child_to_plain(child) for child in application.root.children]
     fields["monitors"] = [_monitor_text(each) for each in application.monitors]
+    fields["on_event"] = [_hook_to_plain(each) for each in application.on_event]
     return fields
 
 
@@ -67,6 +70,10 @@ def application_from_plain(value: Any) -> Application:
     fields["services"] = _children("services", fields.get("services"), 0)
     monitors = checks.items(fields.get("monitors", ()), "monitors")
     fields["monitors"] = [MonitorName(str(text)) for text in monitors]
+    hooks = checks.items(fields.get("on_event", ()), "on_event")
+    fields["on_event"] = [
+        _hook(f"on_event[{index}]", each) for index, each in enumerate(hooks)
+    ]
     application: Application = _build("application", Application, fields)
     return application
 
@@ -189,6 +196,19 @@ def _sockets(field: str, value: Any) -> dict[str, Listen]:
         name: _build(f"{field}[{name!r}]", Listen, listen)
         for name, listen in checks.dictionary(value, field).items()
     }
+
+
+def _hook_to_plain(hook: Exec | Webhook) -> Plain:
+    kind = next(name for name, type_ in _HOOKS.items() if isinstance(hook, type_))
+    return {"kind": kind, **_options(hook)}
+
+
+def _hook(field: str, value: Any) -> Exec | Webhook:
+    fields = checks.dictionary(value, field)
+    kinds = tuple(_HOOKS)
+    kind = checks.one_of(fields.pop("kind", None), f"{field}.kind", choices=kinds)
+    hook: Exec | Webhook = _build(field, _HOOKS[kind], fields)
+    return hook
 
 
 def _probe(field: str, value: Any) -> Probe:

@@ -10,6 +10,7 @@ from collections.abc import Callable, Mapping
 from typing import Any, Final
 
 from trio_supervisor.application import Listen, Probe, checks
+from trio_supervisor.application.event_hooks import Exec, Webhook
 from trio_supervisor.application.fields import OptionField, check_of, limits_of
 from trio_supervisor.application.metric_tables import metrics_from_tables
 from trio_supervisor.application.nearest import did_you_mean
@@ -46,6 +47,11 @@ def option_value(option: OptionField, value: Any, directory: str) -> Any:
         value = _probe(value, name)
     elif name == "backoff":
         value = _made(Backoff, value, name)
+    elif name == "on_event":
+        value = [
+            _hook(each, f"on_event[{index}]")
+            for index, each in enumerate(checks.items(value, name))
+        ]
     elif name == "schedule":
         value = _made(Timetable, value, name)
     elif name == "metrics":
@@ -124,6 +130,20 @@ def _probe(value: Any, field: str) -> Probe:
         problem = exc.problem.replace(f"expected {parameter},", f"expected {kind},")
         raise SpecError(own, problem) from None
     return probe
+
+
+def _hook(value: Any, field: str) -> Exec | Webhook:
+    fields = checks.dictionary(value, field)
+    kinds = [kind for kind in ("exec", "webhook") if kind in fields]
+    if len(kinds) != 1:
+        found = ", ".join(map(str, fields)) or "no key"
+        raise SpecError(field, f"expected one of exec and webhook, got {found}")
+    if kinds == ["exec"]:
+        words = words_of(fields.pop("exec"), f"{field}.exec")
+        program: Exec = _made(Exec, {"arguments": words, **fields}, field)
+        return program
+    hook: Webhook = _made(Webhook, {"url": fields.pop("webhook"), **fields}, field)
+    return hook
 
 
 def _made(make: Callable[..., Any], value: Any, field: str) -> Any:

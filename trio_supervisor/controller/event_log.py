@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import time
 from collections import deque
 from collections.abc import Callable, Mapping
@@ -32,7 +33,12 @@ class EventLog:
     def add(self, event: Event) -> None:
         """Take in *event*."""
         stamp = timestamp(time.time())
-        entry = {"time": stamp, **event_fields(event), "message": str(event)}
+        entry = {
+            "time": stamp,
+            **event_fields(event),
+            "message": str(event),
+            "level": logging.getLevelName(event.level).lower(),
+        }
         self._entries.append(entry)
         self.keep(entry, event.level)
         for subscription in self._subscriptions:
@@ -72,6 +78,11 @@ class EventSubscription:
             self._missed += 1
         self._queue.append(entry)
         self._news.set()
+
+    @property
+    def has_entries(self) -> bool:
+        """Whether `receive` would return immediately."""
+        return bool(self._queue)
 
     async def receive(self) -> tuple[list[Entry], int]:
         """Wait for entries; return them, and how many were lost before them."""

@@ -19,6 +19,7 @@ from trio_supervisor.controller.controller import Controller
 from trio_supervisor.controller.core import ControllerCore, OnEvent
 from trio_supervisor.controller.due_times import DUE_TIMES, DueTimesFile
 from trio_supervisor.controller.event_history import open_event_history
+from trio_supervisor.controller.event_hooks import EventHooks
 from trio_supervisor.controller.file_keeper import keep_files
 from trio_supervisor.controller.fleet.make_generation import GenerationFactory
 from trio_supervisor.controller.launch.context import LaunchContext
@@ -136,10 +137,13 @@ async def own(setup: Setup, background: Background[Controller]) -> None:
             nursery.start_soon(core.reap)
             nursery.start_soon(core.load_control.clock.run)
             nursery.start_soon(keep_files, core, around.kept)
+            hooks = EventHooks(core)
+            nursery.start_soon(hooks.run)
             nursery.start_soon(ScheduledRuns(core, _due_times(setup)).run)
             background.started(Controller._create(core))
             if not background.is_ending:
                 await core.run()
+            await hooks.finish()
             nursery.cancel_scope.cancel()
     core.shutdown.raise_failure()
 

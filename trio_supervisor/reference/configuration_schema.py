@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from typing import Any, Final
 
 from trio_supervisor.application import Application, Command, Group, Listen, Service
+from trio_supervisor.application.event_hooks import Exec, Webhook
 from trio_supervisor.application.timetable import Timetable
 from trio_supervisor.config.application_file import APPLICATION_OPTIONS
 from trio_supervisor.config.groups import GROUP_OPTIONS
@@ -73,6 +74,7 @@ def schema() -> Schema:
             "groups": _tables("group", "Groups of services by name."),
             "monitors": {"type": "array", "items": {"$ref": "#/$defs/monitor"}},
             **_options(Application, APPLICATION_OPTIONS),
+            "on_event": {"type": "array", "items": {"$ref": "#/$defs/hook"}},
         },
         "additionalProperties": False,
         "$defs": {
@@ -89,6 +91,7 @@ def schema() -> Schema:
             "listen": _plain(object_schema(Listen)),
             "backoff": _plain(object_schema(Backoff)),
             "timetable": _plain(object_schema(Timetable)),
+            "hook": {"oneOf": [_hook(Exec, "exec"), _hook(Webhook, "webhook")]},
             "probe": {"oneOf": [_probe(each) for each in probe_schemas()]},
         },
     }
@@ -156,6 +159,16 @@ def _group() -> Schema:
         "required": ["children"],
         "additionalProperties": False,
     }
+
+
+def _hook(type_: type[Exec | Webhook], kind: str) -> Schema:
+    """Return the schema of an event hook: its kind is the key of what is told."""
+    schema = _plain(object_schema(type_))
+    (asked,) = schema["required"]
+    properties = {kind: schema["properties"].pop(asked), **schema["properties"]}
+    if kind == "exec":
+        properties[kind] = _WORDS
+    return {**schema, "properties": properties, "required": [kind]}
 
 
 def _probe(schema: Schema) -> Schema:

@@ -17,6 +17,7 @@ from trio_supervisor.application import (
     Probe,
     Service,
 )
+from trio_supervisor.application.event_hooks import Exec, Webhook
 from trio_supervisor.application.fields import (
     OptionField,
     doc_of,
@@ -94,6 +95,13 @@ def _sections() -> Iterator[str]:
         "When the workers of a service run, instead of all the time: "
         "`schedule=Timetable(every=60)`. [Schedules](../schedules.md) shows how.",
     )
+    yield from _section(
+        "Exec",
+        Exec,
+        "A program that is run for events: an item of `on_event` of an application. "
+        "[Events](../output.md#hooks) shows how.",
+    )
+    yield from _section("Webhook", Webhook, "An address that events are posted to.")
     yield from _section(
         "Backoff",
         Backoff,

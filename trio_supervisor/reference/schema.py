@@ -26,6 +26,7 @@ from trio_supervisor.application import (
     Service,
 )
 from trio_supervisor.application.checks import LONGEST
+from trio_supervisor.application.event_hooks import Exec, Webhook
 from trio_supervisor.application.fields import (
     OptionField,
     check_of,
@@ -47,6 +48,8 @@ _DEFINED: Final = {
     Probe: "probe",
     Backoff: "backoff",
     Timetable: "timetable",
+    Exec: "exec",
+    Webhook: "webhook",
 }
 _VALUES: Final = (Listen, Backoff, Timetable)
 _SIMPLE: Final[Mapping[Any, Schema]] = {
@@ -116,7 +119,7 @@ def page() -> str:
     return json.dumps(document, indent=2, ensure_ascii=False) + "\n"
 
 
-_KINDS: Final = ("service", "command", "group")
+_KINDS: Final = ("service", "command", "group", "exec", "webhook")
 
 
 def object_schema(kind: type[Any]) -> Schema:
