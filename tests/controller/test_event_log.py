@@ -30,6 +30,7 @@ def test_an_entry_says_when_and_what_in_words_and_fields() -> None:
         "before": 0,
         "count": 3,
         "message": "scaled from 0 to 3",
+        "level": "info",
     }
 
 
