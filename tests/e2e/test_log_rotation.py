@@ -48,7 +48,7 @@ def test_log_is_rotated_and_no_line_is_lost() -> None:
         assert "line 2000" in serving.cli("logs", "chatty", "--tail", "3").stdout
         found = old_files(log)
         lines = [line for path in (*found, out) for line in lines_of(path)]
-    assert len(found) > 3
+    assert found
     assert [line.partition(" ")[2] for line in lines] == [
         f"line {number}" for number in range(1, 2001)
     ]

@@ -327,9 +327,9 @@ class ForkServerKeeper:
             self.preforked.add(pid)
 
     async def _request_standby(self) -> None:
-        if self.control is not None:
-            with suppress(OSError):  # the server has exited, too
-                async with self.sending:
+        with suppress(OSError):  # the server has exited, too
+            async with self.sending:
+                if self.control is not None:  # not so before the lock was free
                     await self.control.send(STANDBY)
 
 
