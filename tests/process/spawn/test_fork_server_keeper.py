@@ -13,8 +13,9 @@ from trio_supervisor.process.spawn.fork_server_keeper import ForkServerKeeper
 async def test_standby_is_not_requested_of_a_server_that_has_just_exited() -> None:
     """Both of them were killed: this once ended the controller."""
     anything: Any = None
+    server: Any = object()
     keeper = ForkServerKeeper(anything, None, anything, anything)
-    keeper.control = anything or object()
+    keeper.control = server
     async with trio.open_nursery() as nursery:
         await keeper.sending.acquire()
         nursery.start_soon(keeper.standby._request)
