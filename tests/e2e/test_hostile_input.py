@@ -1,4 +1,4 @@
-"""Test what the sender of hostile input gets, and that nobody else is affected."""
+"""Test what the sender of hostile input gets, and that other clients are served."""
 
 from __future__ import annotations
 

@@ -10,6 +10,7 @@ from trio_supervisor.policy.addressing import (
     AmbiguousNameError,
     find_all,
     find_one,
+    is_named,
     process_id_of,
 )
 
@@ -67,3 +68,11 @@ def test_find_one_with_an_unknown_name_lists_known_names() -> None:
 )
 def test_process_id_of_other_words_is_none(word: str) -> None:
     assert process_id_of(word) is None
+
+
+def test_name_of_a_service_and_a_pattern_mean_its_workers() -> None:
+    assert is_named("web.0", ["web"])
+    assert is_named("web.0", ["jobs", "web.0"])
+    assert is_named("web.10", ["web.1*"])
+    assert not is_named("web.0", ["we", "web.1", "0"])
+    assert not is_named("controller", ["web"])

@@ -1,4 +1,4 @@
-"""Test when scheduled runs are due, whatever the clock does."""
+"""Test when scheduled runs are due, however the clock jumps."""
 
 from __future__ import annotations
 

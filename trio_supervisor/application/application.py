@@ -161,7 +161,7 @@ class Application(Checked):
         kw_only=True,
         converter=event_hooks,
         metadata=option(
-            "Programs and web hooks that are told of events: see `Exec` and `Webhook`."
+            "Programs and web hooks that receive events: see `Exec` and `Webhook`."
         ),
     )
     name: str = field(

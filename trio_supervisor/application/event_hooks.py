@@ -1,4 +1,4 @@
-"""What is told of events: programs and web hooks. Pure."""
+"""Declare programs and web hooks that receive events. Pure."""
 
 from __future__ import annotations
 
@@ -60,15 +60,15 @@ class EventHook(Checked):
         default=(),
         converter=checks.some_of,
         metadata=option(
-            "Types of the events that it is told; none: those of `level`.",
+            "Types of the events that it receives; none: those of `level`.",
             choices=EVENT_TYPES,
         ),
     )
     level: Level = field(
         default="warning",
         metadata=option(
-            "Without `types`: the least level of the events that it is told. Crashes "
-            "are warnings; what needs somebody is an error.",
+            "Without `types`: the least level of the events that it receives. Crashes "
+            "are warnings; what needs an operator is an error.",
             choices=("info", "warning", "error"),
         ),
     )
@@ -89,7 +89,7 @@ class EventHook(Checked):
         default=30,
         converter=checks.integer,
         metadata=option(
-            "Events that it is told within a minute; the log counts those left out.",
+            "Events that it receives within a minute; the log counts those left out.",
             least=1,
             most=_MOST_PER_MINUTE,
         ),

@@ -7,13 +7,14 @@ import os
 import sys
 from argparse import Namespace
 from collections.abc import Iterator
-from fnmatch import fnmatchcase
 from typing import Final
 
 from trio_supervisor.cli.connection import socket_path
 from trio_supervisor.cli.output import print_note
 from trio_supervisor.cli.streams import Entry, local_time, put, stream
 from trio_supervisor.errors import BadRequestError, NoSupervisorError
+from trio_supervisor.policy.addressing import is_named
+from trio_supervisor.policy.event_types import EVENT_TYPES
 from trio_supervisor.process.output.entries import timestamp
 from trio_supervisor.process.output.escaping import escape_line
 from trio_supervisor.process.spawn.environment import EVENTS_FILE, state_path
@@ -35,7 +36,7 @@ def run_events(arguments: Namespace) -> None:
     def is_shown(entry: Entry) -> bool:
         return (
             str(entry["time"]) >= since
-            and _has_name(entry, arguments.name)
+            and (not arguments.name or is_named(str(entry["name"]), arguments.name))
             and (not arguments.type or entry["event"] in arguments.type)
         )
 
@@ -52,29 +53,15 @@ def run_events(arguments: Namespace) -> None:
         print_note(f"no supervisor answers; these events are from {_path(directory)}")
 
 
-def _has_name(entry: Entry, names: list[str] | None) -> bool:
-    if not names:
-        return True
-    own = str(entry["name"])
-    return any(
-        fnmatchcase(own, name) or own.rpartition(".")[0] == name for name in names
-    )
-
-
 def _check_types(types: list[str]) -> None:
-    if not types:
-        return
-    # Imported only here: it takes longer than the call.
-    from typing import get_args
-
-    from trio_supervisor.application.nearest import did_you_mean
-    from trio_supervisor.controller.events import Event
-
-    known = sorted(event.kind for event in get_args(Event))
     for each in types:
-        if each not in known:
-            hint = did_you_mean(each, known)
-            problem = f"no event is of type {each!r}{hint}; types: {', '.join(known)}"
+        if each not in EVENT_TYPES:
+            # Imported only for the message: it takes longer than the whole call.
+            from trio_supervisor.application.nearest import did_you_mean
+
+            hint = did_you_mean(each, EVENT_TYPES)
+            known = ", ".join(EVENT_TYPES)
+            problem = f"no event is of type {each!r}{hint}; types: {known}"
             raise BadRequestError(problem)
 
 

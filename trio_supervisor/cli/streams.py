@@ -32,8 +32,8 @@ def stream(
         show: Returns an entry as a line.
         is_shown: Whether an entry is printed; None: all are, and in JSON also the
             snapshot before them.
-        before: Returns what is to be printed before the entries that the call has,
-            the first of which has this time.
+        before: Returns what is printed before the entries of the call; its argument
+            is the time of the first of these.
     """
     path = socket_path(arguments.socket)
     deadline = Deadline(_NO_DEADLINE if arguments.follow else arguments.timeout)

@@ -14,7 +14,7 @@ from attrs import define, field
 from trio_supervisor.errors import SpecError
 from trio_supervisor.owned_files import check_directory, check_links
 from trio_supervisor.process.output.destination import Destination
-from trio_supervisor.process.output.files import OutputFiles
+from trio_supervisor.process.output.files import OutputFiles, is_removed
 from trio_supervisor.process.output.rotation import RotationPlan
 from trio_supervisor.process.spawn.environment import EVENTS_FILE
 from trio_supervisor.process.threads import run_in_thread
@@ -60,7 +60,7 @@ class EventHistory:
         """Write *entry*, an event of this level of logging. Never waits."""
         self._is_calm &= level < logging.WARNING
         kept = self._destination
-        if kept is not None and _is_removed(kept.descriptor):
+        if kept is not None and is_removed(kept.descriptor):
             self._files.release("events")
             self._destination = None
             self.open()
@@ -98,10 +98,3 @@ async def open_event_history(
         yield history
     finally:
         await run_in_thread(history.close)
-
-
-def _is_removed(descriptor: int) -> bool:
-    try:
-        return os.fstat(descriptor).st_nlink == 0
-    except OSError:  # it is being rotated
-        return False

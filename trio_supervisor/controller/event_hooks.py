@@ -8,7 +8,6 @@ import urllib.error
 import urllib.request
 from collections import deque
 from collections.abc import Mapping
-from fnmatch import fnmatchcase
 from typing import Any, Final, Protocol
 
 import orjson
@@ -19,6 +18,7 @@ from trio_supervisor._version import __version__
 from trio_supervisor.application import Application
 from trio_supervisor.application.event_hooks import EventHook, Exec, Webhook
 from trio_supervisor.controller.event_log import EventLog, EventSubscription
+from trio_supervisor.policy.addressing import is_named
 from trio_supervisor.process.child import describe_exit
 from trio_supervisor.process.spawn.environment import unsupervised_environment
 from trio_supervisor.process.spawn.helper import open_helper
@@ -89,7 +89,7 @@ class _Teller:
     _hook: Exec | Webhook
     _subscription: EventSubscription
     _told: deque[float] = field(factory=deque, init=False)
-    """When it was told of events of the last minute."""
+    """When it received events within the last minute."""
     _left_out: int = field(default=0, init=False)
     _is_idle: bool = field(default=False, init=False)
     _waiting: trio.lowlevel.ParkingLot = field(
@@ -155,17 +155,13 @@ class _Teller:
 
 
 def concerns(hook: EventHook, entry: Mapping[str, Any]) -> bool:
-    """Return whether *hook* is to be told of an entry of the event log."""
+    """Return whether *hook* receives an entry of the event log."""
     if hook.types:
         if entry["event"] not in hook.types:
             return False
     elif _LEVELS.get(str(entry["level"]), 0) < _LEVELS[hook.level]:
         return False
-    name = str(entry["name"])
-    service = name.rpartition(".")[0]
-    return not hook.names or any(
-        fnmatchcase(name, each) or service == each for each in hook.names
-    )
+    return not hook.names or is_named(str(entry["name"]), hook.names)
 
 
 async def _run(hook: Exec, entry: Mapping[str, Any]) -> str:

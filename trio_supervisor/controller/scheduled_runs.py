@@ -243,5 +243,5 @@ class ScheduledRuns:
 
 
 def _key(service: str, timetable: Timetable) -> str:
-    """Return what identifies a schedule on disk: another one begins anew."""
+    """Return what identifies a schedule on disk: another one starts again."""
     return f"{service}: {timetable}"

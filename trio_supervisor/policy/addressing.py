@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from fnmatch import fnmatchcase
 from typing import Final, NamedTuple
 
 from trio_supervisor.errors import NoSuchWorkerError, SupervisorError
@@ -91,3 +92,12 @@ def hint(names: Iterable[str]) -> str:
 def is_pattern(name: str) -> bool:
     """Return whether *name* is a pattern as in a shell: no name has such characters."""
     return any(character in name for character in "*?[")
+
+
+def is_named(name: str, chosen: Iterable[str]) -> bool:
+    """Return whether *name*, of a worker, is one of *chosen*: names and patterns.
+
+    The name of a service means all of its workers.
+    """
+    service = name.rpartition(".")[0]
+    return any(fnmatchcase(name, each) or service == each for each in chosen)

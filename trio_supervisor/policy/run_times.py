@@ -64,9 +64,6 @@ class RunTimes:
         following = due + (passed + 1) * self.every
         return following if following > now else following + self.every
 
-    def __str__(self) -> str:
-        return self.cron if self.every is None else f"every {self.every:g} s"
-
 
 Verdict: TypeAlias = Literal["wait", "run", "missed"]
 

@@ -142,7 +142,7 @@ class OutputFiles:
         """
         found, problems = [], []
         for path, file in self._files.items():
-            if not _is_removed(file.destination.descriptor):
+            if not is_removed(file.destination.descriptor):
                 continue
             try:
                 self._make_directory(path)
@@ -192,7 +192,7 @@ def _open_again(path: str) -> int:
         raise OSError(exc.problem) from exc
 
 
-def _is_removed(descriptor: int) -> bool:
+def is_removed(descriptor: int) -> bool:
     """Return whether an open file has no name any more."""
     try:
         found = os.fstat(descriptor)

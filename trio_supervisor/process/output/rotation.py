@@ -23,7 +23,7 @@ logger = logging.getLogger(__name__)
 
 # How long to write on after a rotation has failed [s].
 _RETRY: Final = 60.0
-# What has no newline is cut once it is so many times as large as it should be.
+# Output without a newline is cut at this multiple of the maximum size.
 _MOST_TIMES: Final = 2
 _LEVEL: Final = 6
 _READ_FLAGS: Final = os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC
@@ -104,7 +104,7 @@ class Rotation:
         def is_due(*, is_whole: bool) -> bool:
             return plan.is_due(found.st_size, before, now, is_whole=is_whole)
 
-        # Looked at only where it matters: it takes three system calls.
+        # Checked only where it matters: it takes three system calls.
         if not is_due(is_whole=True):
             return None
         if not is_due(is_whole=_ends_with_newline(self.path, found)):
