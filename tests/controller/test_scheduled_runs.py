@@ -252,3 +252,21 @@ async def test_pattern_ends_a_pause_without_a_run() -> None:
         await trio.sleep(30)
         assert near(runs.began, [120])
         assert simulation.states["web.0"] == "ready"
+
+
+@in_virtual_time
+async def test_reload_with_another_declaration_lets_a_run_end() -> None:
+    """The service is replaced; its run has the old declaration until it ends."""
+    runs = Runs(length=30)
+    changed = Schedule("tick", ["tick"], every=60, overlap="queue", stop_timeout=5)
+    async with running(runs, every=60, overlap="queue") as simulation:
+        await trio.sleep(65)
+        reloaded = Application([Service("web", serve), changed])
+        await simulation.controller.reload(reloaded)
+        assert runs.ended == []
+        await trio.sleep(35)
+        assert near(runs.ended, [90])
+        await trio.sleep(30)
+        assert near(runs.began, [60, 120])
+        (tick,) = [w for w in simulation.controller.workers if w.name == "tick.0"]
+        assert tick.generation == 2
