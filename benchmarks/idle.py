@@ -9,6 +9,10 @@ import trio
 
 from benchmarks.frame import Frame
 from benchmarks.serving import Served, open_served
+from trio_supervisor.application.immortality import (
+    immortality_problem,
+    this_interpreter,
+)
 
 _REPEATS = 3
 
@@ -43,6 +47,22 @@ async def run(frame: Frame) -> None:
         name = f"idle: PSS of both, {count} workers"
         await frame.measure(name, memory_of_both, unit="MiB", repeats=repeats)
         name = f"idle: PSS of a worker, {count} workers"
+        await frame.measure(name, memory_of_worker, unit="MiB", repeats=repeats)
+    if not immortality_problem(this_interpreter()):
+        await _measure_immortal(frame, count, repeats)
+
+
+async def _measure_immortal(frame: Frame, count: int, repeats: int) -> None:
+    """Measure a worker's memory with ``immortal_preload``."""
+    async with open_served(count, BENCHMARKS_IMMORTAL="1") as served:
+        await served.wait_all_ready()
+        await served.settle()
+        await trio.sleep(frame.options.count(5, quick=0))
+
+        async def memory_of_worker() -> float:
+            return _worker_pss(served)
+
+        name = f"idle: PSS of a worker with immortal_preload, {count} workers"
         await frame.measure(name, memory_of_worker, unit="MiB", repeats=repeats)
 
 

@@ -130,8 +130,12 @@ class Served:
 
 
 @asynccontextmanager
-async def open_served(count: int) -> AsyncIterator[Served]:
-    """Serve *count* workers while the block is open; it is entered immediately."""
+async def open_served(count: int, **variables: str) -> AsyncIterator[Served]:
+    """Serve *count* workers while the block is open; it is entered immediately.
+
+    Args:
+        variables: More environment variables, which `workload` reads.
+    """
     with tempfile.TemporaryDirectory(prefix="benchmark-") as directory:
         socket = os.path.join(directory, "supervisor.ipc")
         words = ["serve", str(WORKLOAD), "--socket", socket, "--log-format", "json"]
@@ -140,7 +144,7 @@ async def open_served(count: int) -> AsyncIterator[Served]:
             command(*words),
             stdin=subprocess.DEVNULL,
             stderr=subprocess.PIPE,
-            env=environment(BENCHMARKS_COUNT=str(count)),
+            env=environment(BENCHMARKS_COUNT=str(count), **variables),
         )
         served = Served(process, socket, began)
         async with trio.open_nursery() as nursery:

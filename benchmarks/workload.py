@@ -31,4 +31,5 @@ application = Application(
             startup_timeout=None,
         )
     ],
+    immortal_preload="BENCHMARKS_IMMORTAL" in os.environ,
 )

@@ -181,6 +181,7 @@ def test_application_facts_include_groups_and_limits() -> None:
         "auto_shutdown": "any",
         "max_restarts_concurrently": None,
         "stop_timeout": None,
+        "immortal_preload": False,
         "on_event": [],
         "groups": {
             "shop": "one_for_one, 3 within 60 s",

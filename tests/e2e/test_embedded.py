@@ -15,7 +15,13 @@ from typing import Any
 import pytest
 import trio
 
-from tests.kits.embedded_targets import CountingMonitor, crash, work, work_sync
+from tests.kits.embedded_targets import (
+    CountingMonitor,
+    crash,
+    tell_references,
+    work,
+    work_sync,
+)
 from tests.kits.serving import environment_of_children, is_alive, short_directory
 from trio_supervisor import (
     Application,
@@ -79,6 +85,28 @@ async def test_open_controller_runs_until_block_ends(path: Path) -> None:
             assert all(is_alive(pid) for pid in pids)
 
     assert_nothing_left(path, pids)
+
+
+@pytest.mark.skipif(
+    not (3, 12) <= sys.version_info[:2] <= (3, 13),
+    reason="immortal_preload needs CPython 3.12 or 3.13",
+)
+@pytest.mark.parametrize("is_immortal", [False, True])
+async def test_preload_is_immortal_if_declared(path: Path, is_immortal: bool) -> None:
+    declared = Application(
+        [Service("web", tell_references, backend="sync")], immortal_preload=is_immortal
+    )
+    with trio.fail_after(PATIENCE):
+        async with (
+            open_controller(declared, socket_path=str(path)) as controller,
+            open_client(str(path)) as client,
+        ):
+            await controller.wait_ready()
+            text = ""
+            while not text:
+                text = (await client.workers())[0].status
+                await trio.sleep(0.01)
+    assert (int(text) > 2**31) is is_immortal
 
 
 async def test_controller_controls_workers(path: Path) -> None:

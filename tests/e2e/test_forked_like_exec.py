@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from collections.abc import Iterator
 from typing import Any
 
@@ -155,16 +156,28 @@ FACTS = (
 )
 
 
-@pytest.fixture(scope="module")
-def told() -> Iterator[dict[str, Any]]:
+IMMORTAL = pytest.mark.skipif(
+    not (3, 12) <= sys.version_info[:2] <= (3, 13),
+    reason="immortal_preload needs CPython 3.12 or 3.13",
+)
+
+
+@pytest.fixture(
+    scope="module",
+    params=["plain", pytest.param("immortal", marks=IMMORTAL)],
+)
+def told(request: pytest.FixtureRequest) -> Iterator[dict[str, Any]]:
     """Return the facts that each worker of one application has recorded."""
+    service = _PROBE
+    if request.param == "immortal":
+        service = service.replace("\n])\n", "\n], immortal_preload=True)\n")
     environment = {
         "CHANGED_BY_IMPORT": "base",
         "REMOVED_BY_IMPORT": "still here",
         "PYTHONTRACEMALLOC": "1",
         "PYTHONFAULTHANDLER": "1",
     }
-    with open_serving(_PROBE, environment=environment) as serving:
+    with open_serving(service, environment=environment) as serving:
         yield {
             name: json.loads((serving.directory / f"{name}.json").read_text())
             for name in ("forked.0", "forked.1", "forked.2", "execd.0")

@@ -20,6 +20,13 @@ def work_sync(worker: SyncWorker) -> None:
     worker.stopping.wait()
 
 
+def tell_references(worker: SyncWorker) -> None:
+    """Show the reference count of a preloaded object as the status text."""
+    worker.ready()
+    worker.status(str(sys.getrefcount(CountingMonitor)))
+    worker.stopping.wait()
+
+
 def crash(worker: SyncWorker) -> None:
     """Exit immediately."""
     sys.exit(9)

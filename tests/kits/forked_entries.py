@@ -13,13 +13,16 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
+from trio_supervisor.process.spawn.fork_server_protocol import Preloaded
 
-def preload(argument: object) -> tuple[list[str], None]:
+
+def preload(argument: object) -> Preloaded:
     """Load nothing; return the argument as the list of problems."""
-    return [str(item) for item in argument] if isinstance(argument, list) else [], None
+    problems = [str(item) for item in argument] if isinstance(argument, list) else []
+    return Preloaded(problems, None)
 
 
-def end_twice(argument: object) -> tuple[list[str], None]:
+def end_twice(argument: object) -> Preloaded:
     """Send this server SIGTERM when it is about to exit."""
     server = sys.modules["__main__"]
     end = vars(server)["_end"]
@@ -29,7 +32,7 @@ def end_twice(argument: object) -> tuple[list[str], None]:
         end(handlers)
 
     vars(server)["_end"] = interrupted
-    return [], None
+    return Preloaded([], None)
 
 
 def warm_up() -> None:

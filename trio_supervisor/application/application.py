@@ -16,6 +16,7 @@ from trio_supervisor.application.fields import (
     option,
 )
 from trio_supervisor.application.group import AnyService, Group, children_of
+from trio_supervisor.application.immortality import immortal_flag
 from trio_supervisor.application.metric_kinds import check_metric_kinds
 from trio_supervisor.application.tree import (
     check_dependencies,
@@ -162,6 +163,17 @@ class Application(Checked):
         converter=event_hooks,
         metadata=option(
             "Programs and web hooks that receive events: see `Exec` and `Webhook`."
+        ),
+    )
+    immortal_preload: bool = field(
+        default=False,
+        kw_only=True,
+        converter=immortal_flag,
+        metadata=option(
+            "Whether to make all objects that the import leaves immortal before "
+            "workers are forked, so that they share more of its memory: their "
+            "reference counts are never written again (PEP 683), and they are never "
+            "freed. It needs CPython 3.12 or 3.13."
         ),
     )
     name: str = field(

@@ -51,6 +51,7 @@ def application_facts(application: Application) -> dict[str, object]:
         "auto_shutdown": application.auto_shutdown,
         "max_restarts_concurrently": application.max_restarts_concurrently,
         "stop_timeout": application.stop_timeout,
+        "immortal_preload": application.immortal_preload,
         "on_event": [type(hook).__name__ for hook in application.on_event],
         "groups": dict(_groups(application.tree())),
     }

@@ -258,7 +258,7 @@ def fork_plans(
     if not any(by_kind.values()):
         return []
     return [
-        _server_plan(services, kind, sources, context, number > 0)
+        _server_plan(application, services, kind, sources, context, number > 0)
         for number, (kind, services) in enumerate(by_kind.items())
     ]
 
@@ -278,6 +278,7 @@ def _server_kind(
 
 
 def _server_plan(
+    application: Application,
     services: list[Service],
     kind: _ServerKind,
     sources: Mapping[str, Reference | Pickled],
@@ -299,6 +300,7 @@ def _server_plan(
             title,
             unique,
             environment,
+            is_immortal=application.immortal_preload,
             owner=None if kind.identity is None else kind.identity.numbers,
         ),
         is_lazy=is_lazy,

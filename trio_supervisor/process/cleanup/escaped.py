@@ -52,12 +52,11 @@ async def stop_escaped(
     if not (found := _find(marks, known)):
         return {}
     ended: dict[int, str] = {}
-    with stop_deadline.scope(plan.timeout) as grace:
+    with stop_deadline.scope(plan.timeout):
         while found:
             ended |= {pid: command_of(pid) for pid in found}
             await _signal_all(found, (plan.signal, signal.SIGCONT))
             found = _find(marks, known)
-    stop_deadline.forget(grace)
     while found := _find(marks, known):
         ended |= {pid: command_of(pid) for pid in found if pid not in ended}
         await _signal_all(found, (signal.SIGKILL,))

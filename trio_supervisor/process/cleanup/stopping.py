@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import math
 import signal
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import contextmanager
 from typing import Final, Literal, TypeAlias
 
 import trio
@@ -63,18 +64,19 @@ class StopDeadline:
         """Return *timeout*, or the time until the limit if that is shorter [s]."""
         return max(0.0, min(timeout, self._ends_at - trio.current_time()))
 
-    def scope(self, timeout: float) -> trio.CancelScope:
-        """Return a scope that is cancelled after *timeout* [s], or at the limit."""
+    @contextmanager
+    def scope(self, timeout: float) -> Iterator[None]:
+        """Cancel the block after *timeout* [s], or at the limit."""
         deadline = min(trio.current_time() + timeout, self._ends_at)
         scope = trio.CancelScope(deadline=deadline)
-        self._scopes = {s for s in self._scopes if not s.cancel_called} | {scope}
+        self._scopes.add(scope)
         if self.has_expired:
             scope.cancel()
-        return scope
-
-    def forget(self, scope: trio.CancelScope) -> None:
-        """Forget *scope*, which was left."""
-        self._scopes.discard(scope)
+        try:
+            with scope:
+                yield
+        finally:
+            self._scopes.discard(scope)
 
 
 async def stop(
@@ -116,14 +118,13 @@ async def _ask(
 ) -> None:
     if process.is_gone:
         return
-    with stop_deadline.scope(plan.timeout) as grace:
+    with stop_deadline.scope(plan.timeout):
         if pre_stop is not None and process.returncode is None:
             await pre_stop(process)
         target.signal(plan.signal)
         # A stopped process (SIGSTOP, Ctrl-Z) handles no signal but SIGKILL: resume it.
         target.signal(signal.SIGCONT)
         await target.wait_gone()
-    stop_deadline.forget(grace)
     if before_kill is not None and not target.is_gone:
         await before_kill(process)
 

@@ -38,6 +38,7 @@ from trio_supervisor.process.spawn.fork_server_loop import ForkServer
 from trio_supervisor.process.spawn.fork_server_protocol import (
     DECLARED,
     FAILED,
+    Preloaded,
     PreloadPlan,
 )
 from trio_supervisor.process.spawn.forked_child import (
@@ -75,10 +76,8 @@ def _rehearse(warm_up: Callable[[], None]) -> None:
 class _Import(NamedTuple):
     """Result of an import."""
 
-    problems: list[str]
+    loaded: Preloaded
     notes: list[str]
-    answer: bytes | None
-    """The declaration, for the controller."""
     import_state: ImportState
     """For the children."""
     record: ImportRecord
@@ -102,7 +101,7 @@ def _import(
         keep_hard_limits() as hard_limits,
         record_import(report) as record,
     ):
-        problems, answer = import_entry(plan.preload)(plan.argument)
+        loaded: Preloaded = import_entry(plan.preload)(plan.argument)
     sys.modules.update(own)  # an import may remove modules in order to reload them
     effects = ImportEffects(before, hard_limits)
     effects.hold(_terminate)
@@ -118,7 +117,7 @@ def _import(
             f'register it in the target function, or set start_method="exec"'
         )
     import_state = ImportState(effects, imported)
-    return _Import(problems, notes, answer, import_state, record)
+    return _Import(loaded, notes, import_state, record)
 
 
 def _terminate() -> NoReturn:
@@ -223,13 +222,15 @@ def _serve(
     for stream in (sys.stdout, sys.stderr):
         with suppress(Exception):  # closed, None, or a pipe without a reader
             stream.flush()
-    if done.answer is not None:
-        _send_declaration(control, done.answer)
+    if done.loaded.answer is not None:
+        _send_declaration(control, done.loaded.answer)
     if plan.is_early:
         forget_parent()  # from here on, end-of-file of the control socket is noticed
     control.setblocking(True)
     warm_up = import_entry(plan.warm_up)
     _rehearse(warm_up)
+    if plan.is_immortal or done.loaded.is_immortal:
+        _make_immortal(control)
     gc.freeze()
     _sort_free_memory()
     server = ForkServer(control, warm_up, done.import_state, plan.title)
@@ -242,6 +243,18 @@ def _serve(
     except _TerminatedError:  # SIGTERM may arrive within the block above as well
         _exit_unless_server(server)
         raise
+
+
+def _make_immortal(control: socket) -> None:
+    """Make all objects immortal; if that is impossible, say so and go on."""
+    from trio_supervisor.process.spawn.immortal import make_immortal
+
+    try:
+        make_immortal()
+    except RuntimeError as exc:
+        text = f"immortal_preload has no effect: {exc}"
+        with suppress(BrokenPipeError, ConnectionResetError):  # controller is gone
+            control.send(_WARNING + text.encode())
 
 
 def _exit_unless_server(server: ForkServer) -> None:
@@ -257,7 +270,10 @@ def _send_messages(control: socket, done: _Import, findings: Findings) -> None:
     """Send warnings and notes about the import, which the controller logs."""
     if done.import_state.effects.stopped_watchdog:
         findings.unsafe.append("a timer of faulthandler.dump_traceback_later")
-    warnings, notes = [*done.problems, findings.warning], [*done.notes, findings.note]
+    warnings, notes = (
+        [*done.loaded.problems, findings.warning],
+        [*done.notes, findings.note],
+    )
     for kind, texts in ((_WARNING, warnings), (_NOTE, notes)):
         for text in filter(None, texts):
             with suppress(BrokenPipeError, ConnectionResetError):  # controller is gone

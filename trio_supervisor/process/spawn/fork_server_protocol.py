@@ -49,14 +49,27 @@ class PreloadPlan(NamedTuple):
     modules: tuple[str, ...]
     """Modules to import, which the entries of the children need."""
     preload: str
-    """``module:function``, called with *argument*; returns a list of problems, and
-    the answer for the controller: see `declaration_answer`."""
+    """``module:function``, called with *argument*; returns `Preloaded`."""
     argument: Any
     warm_up: str
     """``module:function``, called without arguments in each preforked child."""
     is_early: bool = False
     """Whether it is killed with the thread that started it, which is a main thread:
     during the import it cannot notice that its controller is gone."""
+    is_immortal: bool = False
+    """Whether what was preloaded is made immortal, if the sources do not say so."""
+
+
+class Preloaded(NamedTuple):
+    """What the ``preload`` function of a plan returns."""
+
+    problems: list[str]
+    """Sources that could not be loaded, as text."""
+    answer: bytes | None
+    """The answer to the controller, see `declaration_answer`; None: no source names an
+    application."""
+    is_immortal: bool = False
+    """Whether the application wants what was preloaded to be made immortal."""
 
 
 class ForkSpec(NamedTuple):
@@ -189,6 +202,7 @@ def fork_server_plan(
     environment: Mapping[str, str],
     *,
     is_early: bool = False,
+    is_immortal: bool = False,
     owner: tuple[int, int, tuple[int, ...]] | None = None,
 ) -> ForkServerPlan:
     """Return the plan of a server that loads *sources*.
@@ -197,6 +211,7 @@ def fork_server_plan(
         title: Name of the application.
         environment: Environment of the server and of all its children.
         is_early: See `PreloadPlan`.
+        is_immortal: See `PreloadPlan`.
         owner: See `ForkServerPlan`.
     """
     plan = PreloadPlan(
@@ -206,5 +221,6 @@ def fork_server_plan(
         argument=list(sources),
         warm_up=WARM_UP,
         is_early=is_early,
+        is_immortal=is_immortal,
     )
     return ForkServerPlan(plan, environment, owner)

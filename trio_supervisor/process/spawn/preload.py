@@ -20,6 +20,7 @@ from trio_supervisor.process.imports.declaration_answer import (
 from trio_supervisor.process.spawn.boot import unpickle_source, with_added_path
 from trio_supervisor.process.spawn.code_source import Pickled, Reference
 from trio_supervisor.process.spawn.environment import CODE_ONLY_VARIABLE, NAME_VARIABLE
+from trio_supervisor.process.spawn.fork_server_protocol import Preloaded
 from trio_supervisor.process.spawn.load import (
     files_of_target,
     import_error,
@@ -57,49 +58,48 @@ def _enter_path(path: tuple[str, ...]) -> None:
     sys.path[:] = with_added_path(path)
 
 
-def preload(
-    sources: Sequence[Reference | Pickled],
-) -> tuple[list[str], bytes | None]:
+def preload(sources: Sequence[Reference | Pickled]) -> Preloaded:
     """Load each of *sources*; return the problems and the declaration.
 
     A child loads its source again: that costs nothing if it is loaded, and otherwise
     fails with its own error.
-
-    Returns:
-        Problems as text, and the answer to the controller; None: the sources contain no
-        application by name.
     """
     prepare()
     # anyio loads a backend on first use, which takes 20 ms.
     importlib.import_module("anyio._backends._trio")
     problems: list[str] = []
     answer: bytes | None = None
+    is_immortal = False
     began_at = time.time()
     covered: set[Path] | None = None
     for source in sources:
         if isinstance(source, Reference):
-            answer, covered = _declare(source)
+            answer, covered, is_immortal = _declare(source)
             continue
         try:
             unpickle_source(source)
         except Exception as exc:
             problems.append(f"{type(exc).__name__}: {exc}")
     remember(began_at, covered)
-    return problems, answer
+    return Preloaded(problems, answer, is_immortal)
 
 
-def _declare(source: Reference) -> tuple[bytes, set[Path] | None]:
-    """Return the answer, and the files that are assigned to services."""
+def _declare(source: Reference) -> tuple[bytes, set[Path] | None, bool]:
+    """Return the answer, the files that are assigned to services, and a wish.
+
+    The wish is the application's ``immortal_preload``.
+    """
     try:
         application = load_source(source)
     except BaseException as exc:  # KeyboardInterrupt too: the import raised it
-        return error_answer(import_error(exc, source.target)), None
+        return error_answer(import_error(exc, source.target)), None, False
     if _needs_asyncio(application):
         importlib.import_module("anyio._backends._asyncio")
     codes = codes_of(application)
     covered = files_of_target(source.target)
     covered.update(*(code.files for code in codes.values()))
-    return application_answer(application, codes), covered
+    answer = application_answer(application, codes)
+    return answer, covered, application.immortal_preload
 
 
 def _needs_asyncio(application: Application) -> bool:
