@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import tomllib
 from typing import Final
 
 from trio_supervisor.errors import TargetError
@@ -36,6 +35,8 @@ def find_target() -> str:
 
 def _has_table(path: str) -> bool:
     """Return whether to use the pyproject.toml *path*; if malformed, for its error."""
+    import tomllib  # only here: it takes 4 ms
+
     try:
         with open(path, "rb") as file:
             document = tomllib.load(file)

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import logging
 import os
-import urllib.error
-import urllib.request
 from collections import deque
 from collections.abc import Mapping
 from typing import Any, Final, Protocol
@@ -14,7 +12,6 @@ import orjson
 import trio
 from attrs import define, field
 
-from trio_supervisor._version import __version__
 from trio_supervisor.application import Application
 from trio_supervisor.application.event_hooks import EventHook, Exec, Webhook
 from trio_supervisor.controller.event_log import EventLog, EventSubscription
@@ -148,7 +145,10 @@ class _Teller:
             if isinstance(self._hook, Exec):
                 return await _run(self._hook, entry)
             body = orjson.dumps(entry, default=str)
-            post = _post, self._hook.url, body, self._hook.timeout
+            # A controller without web hooks needs nothing of HTTP.
+            from trio_supervisor.controller.webhook import post_event
+
+            post = post_event, self._hook.url, body, self._hook.timeout
             return await run_in_thread(*post, abandon_on_cancel=True)
         except OSError as exc:
             return exc.strerror or str(exc)
@@ -188,23 +188,6 @@ def _json_of(entry: Mapping[str, Any]) -> str:
         kept = ("time", "event", "name", "message", "level")
         text = orjson.dumps({name: short[name] for name in kept}).decode()
     return text
-
-
-def _post(url: str, body: bytes, timeout: float) -> str:
-    headers = {
-        "Content-Type": "application/json",
-        "User-Agent": f"trio_supervisor/{__version__}",
-    }
-    request = urllib.request.Request(url, body, headers, method="POST")
-    try:
-        with urllib.request.urlopen(request, timeout=timeout) as answer:
-            answer.read(1)
-    except urllib.error.HTTPError as exc:
-        exc.close()
-        return f"HTTP status {exc.code}"
-    except (urllib.error.URLError, ValueError) as exc:
-        return str(getattr(exc, "reason", exc))
-    return ""
 
 
 def _shown(teller: _Teller) -> str:
