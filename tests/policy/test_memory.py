@@ -137,6 +137,14 @@ def test_total_size_is_private_parts_plus_largest_shared_part(
     assert total_size(uses) == private + shared
 
 
+def test_total_size_is_the_sum_of_proportional_parts_where_known() -> None:
+    known = [MemoryUse(size=9, private=4, proportional=6)] * 3
+    assert total_size(known) == 18
+    unknown = MemoryUse(size=9, private=4)
+    assert total_size([*known, unknown]) == 4 * 4 + 5
+    assert total_size([]) == 0
+
+
 @given(st.dictionaries(st.text(max_size=2), uses))
 def test_largest_has_the_most_private_memory(uses: dict[str, MemoryUse]) -> None:
     found = largest(uses)

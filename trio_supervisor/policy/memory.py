@@ -23,6 +23,9 @@ class MemoryUse:
     """Resident memory, including shared pages (rss)."""
     private: int | None = None
     """Resident memory of this process alone (uss); None: not measured."""
+    proportional: int | None = None
+    """Resident memory, each page divided by the number of processes that share it
+    (pss); None: not measured."""
 
     @property
     def shared(self) -> int:
@@ -157,10 +160,14 @@ class MemoryHistory:
 def total_size(uses: Iterable[MemoryUse]) -> int:
     """Return the memory that processes use together [bytes].
 
-    The largest shared part plus the sum of the private parts: most shared pages are
-    shared by all of them, because they were inherited from one parent.
+    The sum of the proportional parts, in which each page is counted once (Linux); else
+    an estimate: the largest shared part plus the sum of the private parts, since most
+    shared pages are shared by all of them, inherited from one parent.
     """
     uses = list(uses)
+    proportional = [u.proportional for u in uses if u.proportional is not None]
+    if len(proportional) == len(uses):
+        return sum(proportional)
     private = sum(use.size - use.shared for use in uses)
     return private + max((use.shared for use in uses), default=0)
 

@@ -17,6 +17,7 @@ import trio.testing
 
 from tests.kits.fake_workers import FakeWorker
 from trio_supervisor import MemoryMonitor, Monitor, SpecError
+from trio_supervisor.diagnostics.memory_usage import FullMemory
 from trio_supervisor.errors import UnavailableError
 from trio_supervisor.supervisor.monitors import memory
 from trio_supervisor.supervisor.monitors.memory import Measure, OnLeak
@@ -259,7 +260,16 @@ async def test_total_exceeded_restarts_largest_private(large_process: int) -> No
     assert total > limit
 
 
-async def test_total_is_measured_by_policy(large_process: int) -> None:
+async def test_total_is_measured_by_policy(
+    large_process: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    found = {os.getpid(): (900, 400, 500), large_process: (700, 600, None)}
+
+    def read(process_id: int) -> FullMemory:
+        rss, uss, pss = found[process_id]
+        return FullMemory(rss=rss, uss=uss, pss=pss)
+
+    monkeypatch.setattr(memory, "read_full_memory", read)
     monitor = watching(
         MemoryMonitor(total_size_limit=TEBIBYTE),
         FakeWorker(),
@@ -268,13 +278,10 @@ async def test_total_is_measured_by_policy(large_process: int) -> None:
 
     await monitor.run_once()
 
-    status = monitor.status()
-    processes = status["processes"]
-    assert isinstance(processes, dict)
-    figures = list(processes.values())
-    private = sum(figure["current_private_size"] for figure in figures)
-    shared = max(figure["current_shared_size"] for figure in figures)
-    assert status["total_size"] == private + shared
+    assert monitor.status()["total_size"] == 400 + 600 + 500
+    found[large_process] = (700, 600, 650)
+    await monitor.run_once()
+    assert monitor.status()["total_size"] == 500 + 650
 
 
 async def test_host_low_on_memory_restarts_largest_worker(caplog: Log) -> None:
@@ -460,9 +467,63 @@ async def test_only_samples_in_a_row_cause_restart(
     assert restarts == [0, 0, 0, 0, 0, 1]
 
 
+async def test_cool_down_separates_restarts(
+    autojump_clock: trio.testing.MockClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    workers = [FakeWorker(name=f"web.{index}") for index in range(2)]
+    monitor = MemoryMonitor(maximum_size_limit=100, cool_down=30)
+    watching(monitor, *workers)
+    monkeypatch.setattr(memory, "read_memory", lambda _pid, is_full: (150, None))
+    restarts = []
+    for _ in range(7):
+        await monitor.run_once()
+        restarts.append(sum(len(worker.reasons) for worker in workers))
+        await trio.sleep(10)
+    assert restarts == [1, 1, 1, 2, 2, 2, 3]
+
+
+async def test_failed_restart_starts_no_cool_down() -> None:
+    worker = FakeWorker(refuses=UnavailableError("is busy"))
+    monitor = MemoryMonitor(maximum_size_limit=1, cool_down=30)
+    watching(monitor, worker)
+    await monitor.run_once()
+    await monitor.run_once()
+    assert len(worker.reasons) == 2
+
+
+async def test_evidence_is_logged_before_a_restart(
+    monkeypatch: pytest.MonkeyPatch, caplog: Log
+) -> None:
+    worker = SampledWorker()
+    worker.calls = []
+    monitor = MemoryMonitor(maximum_size_limit=100, evidence=True)
+    monitor.register(worker)
+    reading(monkeypatch, [(150, None)])
+    await monitor.run_once()
+    assert worker.calls == ["memory_sample"]
+    first, second = (record.getMessage() for record in caplog.records)
+    assert "holder: app.CACHE" in first
+    assert second.endswith("; restarting")
+
+
+async def test_evidence_of_a_leak_is_taken_once(
+    autojump_clock: trio.testing.MockClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    worker = SampledWorker()
+    worker.calls = []
+    monitor = MemoryMonitor(leak_window=48, evidence=True)
+    monitor.register(worker)
+    with trio.move_on_after(49.5):
+        await leak(monitor, monkeypatch)
+    assert worker.calls == ["memory_sample"]
+    assert len(worker.reasons) == 1
+
+
 @pytest.mark.parametrize(
     ("arguments", "problem"),
     [
+        ({"cool_down": -1}, "cool_down: expected 0 or more, got -1"),
+        ({"evidence": 1}, "evidence: expected True or False, got 1"),
         ({"measure": "vms"}, "measure: expected one of 'rss', 'uss', got 'vms'"),
         ({"samples": 0}, "samples: expected 1 or more, got 0"),
         ({"samples": 1.5}, "samples: expected a whole number, got 1.5"),

@@ -18,12 +18,32 @@ def one_of(field: str, value: T, allowed: Sequence[T]) -> T:
     return value
 
 
+def flag(field: str, value: object) -> bool:
+    """Return *value* if it is True or False."""
+    if not isinstance(value, bool):
+        raise SpecError(field, f"expected True or False, got {value!r:.80}")
+    return value
+
+
 def positive(field: str, value: object) -> float:
     """Return *value* if it is a finite number above 0."""
+    number = _number(field, value)
+    if not 0 < number < float("inf"):
+        raise SpecError(field, f"expected more than 0, got {value}")
+    return number
+
+
+def not_negative(field: str, value: object) -> float:
+    """Return *value* if it is a finite number, 0 or more."""
+    number = _number(field, value)
+    if not 0 <= number < float("inf"):
+        raise SpecError(field, f"expected 0 or more, got {value}")
+    return number
+
+
+def _number(field: str, value: object) -> float:
     if isinstance(value, bool) or not isinstance(value, int | float):
         raise SpecError(field, f"expected a number, got {value!r:.80}")
-    if not 0 < value < float("inf"):
-        raise SpecError(field, f"expected more than 0, got {value}")
     return float(value)
 
 

@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 import logging
+import math
 from collections.abc import Mapping
 from typing import Final, Literal, TypeAlias, TypeVar, get_args
 
 import trio
-from attrs import define
+from attrs import define, evolve
 
-from trio_supervisor.diagnostics.memory_usage import host_free_memory, read_memory
+from trio_supervisor.diagnostics.memory_usage import (
+    host_free_memory,
+    read_full_memory,
+    read_memory,
+)
 from trio_supervisor.errors import SupervisorError
 from trio_supervisor.policy.leak import DEFAULT_RATE, GrowthHistory, SteadyGrowth
 from trio_supervisor.policy.memory import (
@@ -24,7 +29,13 @@ from trio_supervisor.policy.memory import (
     largest,
     total_size,
 )
-from trio_supervisor.supervisor.monitors.arguments import one_of, positive, whole
+from trio_supervisor.supervisor.monitors.arguments import (
+    flag,
+    not_negative,
+    one_of,
+    positive,
+    whole,
+)
 from trio_supervisor.supervisor.monitors.base import Monitor, MonitoredWorker
 
 logger = logging.getLogger(__name__)
@@ -86,9 +97,9 @@ class MemoryMonitor(Monitor):
     Args:
         interval: Time between two samples [s].
         maximum_size_limit: Maximum resident memory (rss) of each process [bytes].
-        total_size_limit: Maximum of all workers together: the largest shared part plus
-            the sum of the private parts [bytes]. Above it, the worker with the largest
-            private memory is restarted.
+        total_size_limit: Maximum of all workers together, by pss, which divides shared
+            pages among those that share them [bytes]. Above it, the worker with the
+            largest private memory is restarted.
         free_size_minimum: Minimum free memory of the host [bytes]; below it, likewise.
         threshold_size: Growth beyond the high-water mark that counts [bytes].
         increase_limit: Number of such increases after which a worker is leaking.
@@ -96,6 +107,9 @@ class MemoryMonitor(Monitor):
             ``rss`` (resident memory) or ``uss`` (the private part of it, which is
             slower to read).
         samples: Samples in a row above ``maximum_size_limit`` that cause a restart.
+        cool_down: Minimum time between two restarts by this monitor [s].
+        evidence: Whether to log a memory sample of 10 s, which names the holders of new
+            memory, before each restart.
         leak_window: Time over which the memory of a leaking worker grows steadily, such
             as 6 hours; None: no such check [s].
         leak_rate: Growth that counts as a leak [bytes/s].
@@ -118,6 +132,8 @@ class MemoryMonitor(Monitor):
         increase_limit: int | None = None,
         measure: Measure = "rss",
         samples: int = 1,
+        cool_down: float = 0.0,
+        evidence: bool = False,
         leak_window: float | None = None,
         leak_rate: float = DEFAULT_RATE,
         on_leak: OnLeak = "restart",
@@ -135,6 +151,9 @@ class MemoryMonitor(Monitor):
         self.on_leak = one_of("on_leak", on_leak, get_args(OnLeak))
         self.measure = one_of("measure", measure, get_args(Measure))
         self.samples = whole("samples", samples, least=1)
+        self.cool_down = not_negative("cool_down", cool_down)
+        self.evidence = flag("evidence", evidence)
+        self._restarted_at = -math.inf
         self._watched: dict[str, _Watched] = {}
         self._restarted: set[str] = set()
         """Names of workers that were restarted for their memory."""
@@ -192,13 +211,16 @@ class MemoryMonitor(Monitor):
         }
 
     async def _sample(self, process_id: int) -> MemoryUse | None:
+        has_total = self.total_size_limit is not None
         is_full = (
-            self.measure == "uss"
-            or self.total_size_limit is not None
-            or self.free_size_minimum is not None
+            has_total or self.measure == "uss" or self.free_size_minimum is not None
         )
 
         def read() -> MemoryUse | None:
+            if has_total:
+                if (full := read_full_memory(process_id)) is None:
+                    return None
+                return MemoryUse(size=full.rss, private=full.uss, proportional=full.pss)
             if (found := read_memory(process_id, is_full=is_full)) is None:
                 return None
             return MemoryUse(size=found[0], private=found[1])
@@ -248,7 +270,8 @@ class MemoryMonitor(Monitor):
     async def _act_on_leak(self, watched: _Watched) -> bool:
         """Do what *on_leak* says; return whether the worker was restarted."""
         worker, reason = watched.worker, str(watched.leak)
-        if self.on_leak != "report" and not watched.was_sampled:
+        is_evidence = self.on_leak == "restart" and self.evidence  # see `_restart`
+        if self.on_leak != "report" and not watched.was_sampled and not is_evidence:
             watched.was_sampled = True
             await self._take_sample(worker)
         if self.on_leak == "restart" and worker.is_managed:
@@ -272,7 +295,7 @@ class MemoryMonitor(Monitor):
         """Return *use* with the size that is compared with limits."""
         if self.measure == "rss" or use.private is None:
             return use
-        return MemoryUse(size=use.private, private=use.private)
+        return evolve(use, size=use.private)
 
     async def _check_host(self, uses: Mapping[str, MemoryUse]) -> None:
         assert self._total_size is not None
@@ -302,6 +325,10 @@ class MemoryMonitor(Monitor):
 
     async def _restart(self, worker: MonitoredWorker, reason: str) -> bool:
         name = worker.name  # later it is the name of the replacement
+        if trio.current_time() < self._restarted_at + self.cool_down:
+            return False
+        if self.evidence:
+            await self._take_sample(worker)
         logger.warning("%s: %s; restarting", name, reason)
         try:
             await worker.restart(reason)
@@ -309,6 +336,7 @@ class MemoryMonitor(Monitor):
             logger.error("%s: restart failed: %s", name, exc)
             return False
         self._restarted.add(name)
+        self._restarted_at = trio.current_time()
         return True
 
 
