@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import http.client
+import os
 import re
+import signal
 import time
 from collections.abc import Iterator
 
@@ -32,7 +34,8 @@ metrics = Metrics(
     seconds=Histogram(labels={"kind": ["slow"]}, buckets=[1, 5]),
 )
 application = Application(services=[
-    Service("web", serve, count=2, metrics=metrics),
+    Service("web", serve, count=2, metrics=metrics,
+            health_check_timeout=12),
     Service("batch", work, backend="sync", start_method="exec",
             metrics=Metrics(starts_total=Counter())),
 ])
@@ -113,3 +116,19 @@ def test_worker_has_start_time_and_last_exit_code(serving: Serving) -> None:
     after = metrics(serving)
     assert after[last_exit] == -9
     assert after[started] > before[started]
+
+
+def test_event_loop_lag_is_told(serving: Serving) -> None:
+    serving.when_ready()
+    lag = 'trio_supervisor_worker_event_loop_lag_seconds{service="web",worker="web.0"}'
+    own = 'trio_supervisor_event_loop_lag_seconds{process="supervisor"}'
+    found = metrics(serving)
+    assert 0 <= found[lag] < 60
+    assert 0 <= found[own] < 60
+    assert 'trio_supervisor_event_loop_lag_seconds{process="controller"}' in found
+
+    process_id = serving.worker("web.0")["process_id"]
+    os.kill(process_id, signal.SIGSTOP)
+    # Its heartbeat, due every second, does not come: the lag grows.
+    serving.until(lambda: metrics(serving)[lag] > 0.5, "a lag")
+    os.kill(process_id, signal.SIGCONT)

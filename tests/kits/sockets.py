@@ -31,6 +31,13 @@ def check_no_leak(before: set[str]) -> None:
     assert left <= before
 
 
+def unused_port() -> int:
+    """Return a TCP port of the loopback address at which nothing listens now."""
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        port: int = server.getsockname()[1]
+    return port
+
+
 def exists(path: str) -> bool:
     """Return whether *path* exists, as any kind of file."""
     return os.path.lexists(path)

@@ -50,6 +50,11 @@ class LoopClock:
             total += min(now - self._due, now - since)
         return min(total, now - since)
 
+    def worst(self, now: float) -> float:
+        """Return how late the loop was at most in the last ten seconds [s]."""
+        late = [seconds for moment, seconds in self._late if moment > now - WINDOW]
+        return max(late, default=0.0)
+
     def share(self, now: float) -> float:
         """Return the part of the last ten seconds in which the loop was late."""
         return self.lost(now - WINDOW, now) / WINDOW

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import os
 import threading
 import time
 from collections import Counter as Counts
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import suppress
 from functools import partial
 from typing import Final, Protocol
@@ -24,6 +23,12 @@ from trio_supervisor.controller.events import (
     StartFailed,
     SupervisorLost,
 )
+from trio_supervisor.controller.worker_figures import (
+    HasFigures,
+    WorkerFigures,
+    figures_of,
+    loop_lags_of,
+)
 from trio_supervisor.policy.lifecycle import State
 from trio_supervisor.policy.metric_totals import ProcessNumbers, Totals, added
 from trio_supervisor.policy.metrics import Metrics
@@ -34,14 +39,14 @@ from trio_supervisor.policy.metrics_text import (
     merged,
     to_text,
 )
-from trio_supervisor.policy.process_usage import UsageSample, parse_stat
 from trio_supervisor.process.shared_numbers import SharedNumbers
 from trio_supervisor.process.threads import run_in_thread
-from trio_supervisor.wire.workers import ScheduleStatus
 
-_TICKS: Final = os.sysconf("SC_CLK_TCK")
-_PAGE: Final = os.sysconf("SC_PAGE_SIZE")
 _PREFIX: Final = "trio_supervisor_"
+_REASONS: Final = (
+    *("planned", "finished", "failed", "killed", "out_of_memory", "start_failed"),
+)
+"""Why processes exit."""
 
 
 @frozen
@@ -143,7 +148,10 @@ class MetricsBank:
                 yield from families_of(metrics, sums, {"service": name})
 
     def own_families(
-        self, source: MetricsSource, figures: list[WorkerFigures]
+        self,
+        source: MetricsSource,
+        figures: list[WorkerFigures],
+        lags: Mapping[str, float],
     ) -> Iterator[Family]:
         """Return the metrics of the controller and of its workers' processes."""
         gauge, counter = "gauge", "counter"
@@ -160,92 +168,42 @@ class MetricsBank:
             "Lost connections to a supervisor process.",
             [({}, float(self._losses))],
         )
-        reloads = [({"result": k}, float(n)) for k, n in sorted(self._reloads.items())]
+        results = {"failed": 0, "succeeded": 0} | self._reloads
+        reloads = [({"result": k}, float(n)) for k, n in sorted(results.items())]
         yield _family("reloads", counter, "Reloads by result.", reloads)
+        # With zeros, so that an increase from the first exit on is seen.
+        zeros = {(s.name, r): 0 for s in source.application.services for r in _REASONS}
         exits = [
             ({"service": service, "reason": reason}, float(count))
-            for (service, reason), count in sorted(self._exits.items())
+            for (service, reason), count in sorted((zeros | self._exits).items())
         ]
         yield _family("exits", counter, "Exits of processes by reason.", exits)
+        late = [({"process": process}, lag) for process, lag in lags.items()]
+        yield _family("event_loop_lag_seconds", gauge, "How late loops were.", late)
         yield from _states(source.application, figures)
         yield from _figures(figures)
 
 
-class MetricsSource(Protocol):
+class MetricsSource(HasFigures, Protocol):
     """The controller, as far as its metrics are concerned."""
 
     metrics: MetricsBank
 
     @property
     def application(self) -> Application: ...
-    @property
-    def generation(self) -> HasWorkers: ...
-
-
-class HasWorkers(Protocol):
-    """A generation, as far as its metrics are concerned."""
-
-    @property
-    def number(self) -> int: ...
-    @property
-    def children(self) -> Iterable[Child]: ...
-
-
-@frozen
-class WorkerFigures:
-    """What is known of one worker, to be read without the event loop."""
-
-    name: str
-    service: str
-    process_id: int | None
-    state: State
-    restarts: int
-    start_time: float | None
-    """When its process was started [s since the epoch]; None: it has none."""
-    last_exit: int | None
-    """Exit code of its last process, -n: killed by signal n; None: none has exited."""
-    schedule: ScheduleStatus | None
-
-    def usage(self) -> UsageSample | None:
-        """Return what its process uses; None: it has exited, or /proc is not there."""
-        if self.process_id is None:
-            return None
-        with suppress(OSError), open(f"/proc/{self.process_id}/stat", "rb") as file:
-            pid = self.process_id
-            return parse_stat(pid, file.read(), ticks=_TICKS, page=_PAGE)
-        return None
-
-
-def figures_of(source: MetricsSource) -> list[WorkerFigures]:
-    """Return the figures of all workers of the current generation."""
-    return [
-        WorkerFigures(
-            child.name,
-            child.service,
-            child.process_id,
-            child.state,
-            child.restarts,
-            _start_time(child),
-            None if child.last_ending is None else child.last_ending.returncode,
-            child.runs,
-        )
-        for child in source.generation.children
-    ]
-
-
-def _start_time(child: Child) -> float | None:
-    if child.process is None or child.started_at is None:
-        return None
-    return time.time() - (time.monotonic() - child.started_at)
 
 
 def collect(
-    source: MetricsSource, figures: list[WorkerFigures], *, per_worker: bool
+    source: MetricsSource,
+    figures: list[WorkerFigures],
+    lags: Mapping[str, float],
+    *,
+    per_worker: bool,
 ) -> list[Family]:
     """Return all metrics; takes milliseconds for hundreds of workers."""
     bank = source.metrics
     application = bank.application_families(source.application, per_worker=per_worker)
-    return merged([*bank.own_families(source, figures), *application])
+    return merged([*bank.own_families(source, figures, lags), *application])
 
 
 async def metrics_text(
@@ -258,8 +216,8 @@ async def metrics_text(
             process, instead of totals of each service.
         is_open: Whether as OpenMetrics.
     """
-    figures = figures_of(source)
-    families = partial(collect, source, figures, per_worker=per_worker)
+    figures, lags = figures_of(source), loop_lags_of(source)
+    families = partial(collect, source, figures, lags, per_worker=per_worker)
     return await run_in_thread(lambda: to_text(families(), is_open=is_open))
 
 
@@ -320,6 +278,11 @@ _TIMES: Final[tuple[tuple[str, str, Callable[[WorkerFigures], object]], ...]] = 
         "worker_last_exit_code",
         "Exit code of its last process; -n: killed by signal n.",
         lambda each: each.last_exit,
+    ),
+    (
+        "worker_event_loop_lag_seconds",
+        "How late its event loop is, or was with its last heartbeat.",
+        lambda each: each.loop_lag,
     ),
     (
         "schedule_last_run_timestamp_seconds",

@@ -121,5 +121,5 @@ async def _notify(notifier: Notifier, heartbeat: float | None) -> None:
     while not notifier.send("READY=1"):  # noqa: ASYNC110 (a full socket)
         await trio.sleep(0.01)
     while heartbeat is not None:
-        notifier.beat()
+        notifier.beat_every(heartbeat)
         await trio.sleep(heartbeat)

@@ -137,9 +137,9 @@ class AsyncRuntime:
         return await self._loop_caller.call(function, arguments)
 
     async def _beat(self) -> None:
-        while self._boot.heartbeat is not None:
-            self._notifier.beat()
-            await anyio.sleep(self._boot.heartbeat)
+        while (interval := self._boot.heartbeat) is not None:
+            self._notifier.beat_every(interval)
+            await anyio.sleep(interval)
 
     def _stop(self) -> None:
         assert self._worker is not None

@@ -372,6 +372,7 @@ async def test_a_clock_counts_what_the_loop_missed() -> None:
         assert 4 - TICK <= clock.lost(0, 15) <= 4
         assert clock.lost(13, 15) <= 1
         assert 0.3 <= clock.share(15) <= 0.4
+        assert 4 - TICK <= clock.worst(15) <= 4
         await trio.sleep(20)
-        assert clock.share(35) == 0
+        assert clock.share(35) == clock.worst(35) == 0
         nursery.cancel_scope.cancel()

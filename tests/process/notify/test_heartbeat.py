@@ -141,3 +141,63 @@ def test_age_excludes_pauses_by_diagnostics(
     assert age(heartbeat) == 3 + 5 + 90 - 30  # and no more than that
     writer.beat()
     assert age(heartbeat) == 0
+
+
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """The time [ns], which a test changes."""
+    now = [DAY]
+    monkeypatch.setattr("trio_supervisor.process.notify.heartbeat._now", lambda: now[0])
+    return now
+
+
+def test_lag_of_what_has_no_event_loop_is_unknown(
+    heartbeat: HeartbeatReader, writer: HeartbeatWriter
+) -> None:
+    assert heartbeat.lag() is None
+    writer.beat()
+    assert heartbeat.lag() is None
+
+
+def test_lag_is_how_late_a_heartbeat_was(
+    heartbeat: HeartbeatReader, writer: HeartbeatWriter, clock: list[int]
+) -> None:
+    writer.beat_every(10)
+    clock[0] += 10 * 10**9
+    assert heartbeat.lag() == 0
+    clock[0] += 3 * 10**9
+    assert heartbeat.lag() == 3  # it is late now
+    assert heartbeat.age() == 13
+    writer.beat_every(10)
+    assert heartbeat.lag() == 3  # it was late
+    assert heartbeat.age() == 0
+    clock[0] += 4 * 10**9
+    writer.beat()  # by the application: says nothing about the loop
+    clock[0] += 6 * 10**9
+    writer.beat_every(10)
+    assert heartbeat.lag() == 0
+
+
+def test_lag_excludes_pauses_by_diagnostics(
+    heartbeat: HeartbeatReader, writer: HeartbeatWriter, clock: list[int]
+) -> None:
+    writer.beat_every(10)
+    clock[0] += 9 * 10**9
+    with writer.held():
+        clock[0] += 5 * 10**9
+    writer.beat_every(10)
+    assert heartbeat.lag() == 0
+    clock[0] += 12 * 10**9
+    writer.beat_every(10)
+    assert heartbeat.lag() == 2
+
+
+def test_lag_of_arbitrary_values_is_unknown(
+    heartbeat: HeartbeatReader, writer: HeartbeatWriter
+) -> None:
+    for due, lag in ((1, 0), (2**63, 2**63), (2**64 - 1, 2**64 - 1)):
+        writer._slot[3], writer._slot[4] = due, lag
+        found = heartbeat.lag()
+        assert found is None or 0 <= found <= 86_400
+    heartbeat.close()
+    assert heartbeat.lag() is None

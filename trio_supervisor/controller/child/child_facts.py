@@ -53,6 +53,8 @@ class ChildFacts:
     stop_deadline: StopDeadline = field(factory=StopDeadline)
     read_notifications: Callable[[], None] = field(default=lambda: None)
     """Reads pending notifications and calls `Child.notified` with each."""
+    loop_lag: Callable[[], float | None] = field(default=lambda: None, init=False)
+    """Returns how late the event loop of its process is [s]; None: unknown."""
     permission: Permission[Any] = ALWAYS_PERMITTED
     aftermath: Aftermath[Any] = NO_AFTERMATH
     load_control: LoadControl = field(default=NO_LOAD_CONTROL, init=False)

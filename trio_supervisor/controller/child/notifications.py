@@ -51,10 +51,10 @@ class NotificationRouter:
         route = self._routes[process_id] = _Route(child, channel)
         if channel is None:
             return
-        child.listen(
-            partial(_read_notifications, route, process_id),
-            channel.heartbeat.age if channel.heartbeat is not None else _silent,
-        )
+        pulse = _silent
+        if channel.heartbeat is not None:
+            pulse, child.loop_lag = channel.heartbeat.age, channel.heartbeat.lag
+        child.listen(partial(_read_notifications, route, process_id), pulse)
         for receiver in channel.receivers:
             route.scopes.append(scope := trio.CancelScope())
             self._nursery().start_soon(self._listen, route, process_id, receiver, scope)

@@ -23,8 +23,13 @@ _SIZE: Final = mmap.PAGESIZE
 _BEAT: Final = 0
 _HELD: Final = 1
 _SINCE: Final = 2
+_DUE: Final = 3
+_LAG: Final = 4
 """Words of the page [ns]: time of the last heartbeat; total time for which diagnostics
-have paused the process; start of the current pause (0: not paused)."""
+have paused the process; start of the current pause (0: not paused); when an event loop
+is to beat next (0: there is none), and how late it was with its last heartbeat."""
+_MAX_LAG: Final = 86_400 * 10**9
+"""More is no lag of a loop, but an arbitrary value [ns]."""
 _MAX_PAUSE: Final = 30 * 10**9
 """Longest pause that is subtracted between two heartbeats [ns]."""
 _FAILED: Final = ctypes.c_void_p(-1).value
@@ -84,6 +89,19 @@ class HeartbeatReader:
         excluded = min(max(0, paused - self._paused_before), _MAX_PAUSE)
         return max(0, now - self._beat - excluded) / 1e9
 
+    def lag(self) -> float | None:
+        """Return how late the event loop is, or was with its last heartbeat [s].
+
+        None: no event loop gives heartbeats.
+        """
+        if self._address is None:
+            return None
+        words = (ctypes.c_uint64 * 5).from_address(self._address)
+        if not words[_DUE]:
+            return None
+        lag = max(words[_LAG], _now() - words[_DUE])
+        return lag / 1e9 if lag <= _MAX_LAG else None
+
     def close(self) -> None:
         """Close the descriptor and unmap the page. May be called again."""
         self.close_descriptor()
@@ -98,6 +116,8 @@ class HeartbeatWriter:
 
     _memory: mmap.mmap
     _slot: memoryview = field(init=False)
+    _held_before: int = field(default=0, init=False)
+    """Total pause at the last heartbeat of an event loop."""
 
     def __attrs_post_init__(self) -> None:
         self._slot = memoryview(self._memory).cast("Q")
@@ -105,6 +125,19 @@ class HeartbeatWriter:
     def beat(self) -> None:
         """Store a heartbeat: one aligned store of 8 bytes, which never waits."""
         self._slot[_BEAT] = _now()
+
+    def beat_every(self, interval: float) -> None:
+        """Store a heartbeat of an event loop that gives one each *interval* [s].
+
+        Also stores how late the loop is, without the time of pauses by diagnostics.
+        """
+        now, held = _now(), self._slot[_HELD]
+        if due := self._slot[_DUE]:
+            paused = held - self._held_before
+            self._slot[_LAG] = max(0, now - due - paused)
+        self._held_before = held
+        self._slot[_DUE] = now + round(interval * 1e9)
+        self._slot[_BEAT] = now
 
     @contextmanager
     def held(self) -> Iterator[None]:

@@ -115,6 +115,13 @@ class Notifier:
         else:
             self.send("WATCHDOG=1")
 
+    def beat_every(self, interval: float) -> None:
+        """Give a heartbeat of an event loop, which gives one each *interval* [s]."""
+        if self._heartbeat is not None:
+            self._heartbeat.beat_every(interval)
+        else:
+            self.beat()
+
     def held(self) -> AbstractContextManager[None]:
         """Exclude the time of the block from the age of the last heartbeat."""
         return nullcontext() if self._heartbeat is None else self._heartbeat.held()
