@@ -57,12 +57,17 @@ SERVICES = {
     "backends": ["trio.0", "trio.1", "asyncio.0", "sync.0"],
     "command": ["sleeper.0", "clock.0"],
     "custom_monitor": ["worker.0", "worker.1"],
+    "autoscale": ["web.0"],
     "http_trio": ["web.0", "web.1"],
     "http_asgi": ["web.0", "web.1"],
     "lifecycle": ["db.0", "migration.0", "cache.0", "web.0", "web.1", "report.0"],
 }
 # Modules that an example needs besides the package, as its docstring says.
-NEEDED = {"http_trio": "hypercorn", "http_asgi": "uvicorn"}
+NEEDED = {
+    "autoscale": "hypercorn",
+    "http_trio": "hypercorn",
+    "http_asgi": "uvicorn",
+}
 
 
 @pytest.mark.parametrize("name", SERVICES)

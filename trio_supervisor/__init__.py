@@ -16,8 +16,8 @@ from trio_supervisor._version import __version__ as __version__
 # stub beside this file, which `python -m trio_supervisor.reference docs` writes.
 EXPORTS: Final[Mapping[str, tuple[str, ...]]] = {
     "application": (
-        *("Application", "Command", "Exec", "Group", "Listen", "Probe", "Schedule"),
-        *("Service", "Timetable", "Webhook"),
+        *("Application", "Autoscale", "Command", "Exec", "Group", "Listen", "Probe"),
+        *("Schedule", "Service", "Timetable", "Webhook"),
     ),
     "controller.controller": ("Controller",),
     "controller.open_controller": ("open_controller",),

@@ -4,6 +4,7 @@ from collections.abc import Mapping
 
 from trio_supervisor._version import __version__ as __version__
 from trio_supervisor.application import Application as Application
+from trio_supervisor.application import Autoscale as Autoscale
 from trio_supervisor.application import Command as Command
 from trio_supervisor.application import Exec as Exec
 from trio_supervisor.application import Group as Group
@@ -85,6 +86,7 @@ EXPORTS: Mapping[str, tuple[str, ...]]
 __all__ = [
     "AlreadyServingError",
     "Application",
+    "Autoscale",
     "Backoff",
     "BadRequestError",
     "BusyError",

@@ -7,6 +7,7 @@ is made: before anything starts.
 from __future__ import annotations
 
 from trio_supervisor.application.application import Application, MonitorLike
+from trio_supervisor.application.autoscale import MAX_COUNT, Autoscale
 from trio_supervisor.application.checks import RESERVED_NAMES, SUPERVISOR_NAME
 from trio_supervisor.application.code_names import MonitorName, TargetName
 from trio_supervisor.application.command import Command
@@ -14,7 +15,6 @@ from trio_supervisor.application.event_hooks import Exec, Webhook
 from trio_supervisor.application.facts import facts_of
 from trio_supervisor.application.group import AnyService, Group
 from trio_supervisor.application.listen import Listen
-from trio_supervisor.application.options import MAX_COUNT
 from trio_supervisor.application.plain import (
     application_from_plain,
     application_to_plain,
@@ -30,6 +30,7 @@ __all__ = [
     "SUPERVISOR_NAME",
     "AnyService",
     "Application",
+    "Autoscale",
     "Backend",
     "Command",
     "Exec",

@@ -137,6 +137,10 @@ class Command(ProcessOptions):
     def __attrs_post_init__(self) -> None:
         """Check the options, and those that depend on each other."""
         super().__attrs_post_init__()
+        if not isinstance(self.count, int):
+            raise SpecError(
+                "count", "expected a whole number: a Command has no metrics"
+            )
         if self.health_check_timeout is not None and not self.notify:
             raise SpecError("health_check_timeout", "needs notify=True")
         if self.stable_for is None:

@@ -16,6 +16,7 @@ from trio_supervisor.application.command import Command
 from trio_supervisor.application.fields import options_of
 from trio_supervisor.application.group import AnyService
 from trio_supervisor.application.listen import Listen
+from trio_supervisor.application.service import Service
 from trio_supervisor.application.timetable import Timetable
 from trio_supervisor.policy.reload import ServiceFacts
 from trio_supervisor.policy.strategy import GroupNode
@@ -30,14 +31,17 @@ def facts_of(service: AnyService, fingerprint: str = "") -> ServiceFacts:
     Args:
         fingerprint: Fingerprint of its code in hexadecimal digits; empty if unknown.
     """
+    declaration = {
+        field.name: _plain(getattr(service, field.name))
+        for field in options_of(type(service))
+        if field.name not in ("name", "count")
+    }
+    if isinstance(service, Service) and service.autoscale is not None:
+        declaration["autoscale"] = str(service.autoscale)
     return ServiceFacts(
         name=service.name,
         count=service.count,
-        declaration={
-            field.name: _plain(getattr(service, field.name))
-            for field in options_of(type(service))
-            if field.name not in ("name", "count")
-        },
+        declaration=declaration,
         fingerprint=fingerprint,
         overlap=service.overlap,
         is_command=isinstance(service, Command),

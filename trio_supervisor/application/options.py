@@ -8,6 +8,7 @@ from typing import Final, Literal, TypeAlias
 from attrs import define, field
 
 from trio_supervisor.application import checks
+from trio_supervisor.application.autoscale import MAX_COUNT, worker_count
 from trio_supervisor.application.fields import Checked, checked_later, option
 from trio_supervisor.application.listen import Listen, checked_sockets
 from trio_supervisor.application.timetable import Timetable, timetable_or_none
@@ -18,7 +19,6 @@ from trio_supervisor.policy.roles import GRANTS
 
 KillMode: TypeAlias = Literal["group", "leader"]
 
-MAX_COUNT: Final = 10_000
 FORWARDED: Final = (
     signal.SIGUSR2,
     signal.SIGWINCH,
@@ -48,8 +48,13 @@ class ServiceOptions(Checked):
 
     count: int = field(
         default=1,
-        converter=checks.integer,
-        metadata=option("Number of workers.", least=0, most=MAX_COUNT),
+        converter=worker_count,
+        metadata=option(
+            "Number of workers; for a `Service`, also an `Autoscale`, with which their "
+            "load decides.",
+            least=0,
+            most=MAX_COUNT,
+        ),
     )
     restart: RestartPolicy = field(
         default=RestartPolicy.ALWAYS,

@@ -18,6 +18,7 @@ import attrs
 
 from trio_supervisor.application import checks
 from trio_supervisor.application.application import Application, MonitorLike
+from trio_supervisor.application.autoscale import Autoscale
 from trio_supervisor.application.code_names import MonitorName, TargetName
 from trio_supervisor.application.command import Command
 from trio_supervisor.application.event_hooks import Exec, Webhook
@@ -87,7 +88,10 @@ def child_to_plain(child: Service | Command | Group) -> Plain:
         case Command():
             return {"kind": "command", **_options(child)}
     target = target_text(child.target)
-    return {"kind": "service", **_options(child), "target": target}
+    options = _options(child)
+    if child.autoscale is not None:
+        options["count"] = _options(child.autoscale)
+    return {"kind": "service", **options, "target": target}
 
 
 def _options(owner: Any) -> Plain:
@@ -170,6 +174,8 @@ def _child(field: str, value: Any, depth: int) -> Service | Command | Group:
         return group
     _revive(field, fields, "sockets", _sockets)
     _revive(field, fields, "schedule", lambda at, it: _build(at, Timetable, it))
+    if isinstance(fields.get("count"), dict):
+        _revive(field, fields, "count", lambda at, it: _build(at, Autoscale, it))
     _revive(field, fields, "backoff", lambda at, it: _build(at, Backoff, it))
     for name in ("startup", "readiness", "liveness"):
         _revive(field, fields, name, _probe)

@@ -8,6 +8,7 @@ from typing import Any, Literal, TypeAlias
 from attrs import define, field
 
 from trio_supervisor.application import checks
+from trio_supervisor.application.autoscale import Autoscale
 from trio_supervisor.application.fields import checked_later, documented, option
 from trio_supervisor.application.process_options import ProcessOptions
 from trio_supervisor.application.target import check_target
@@ -100,9 +101,16 @@ class Service(ProcessOptions):
         ),
     )
 
+    autoscale: Autoscale | None = field(default=None, init=False)
+    """What decides the number of its workers; None: `count`."""
+
     def __attrs_post_init__(self) -> None:
         """Check the options, and that the backend can run the target."""
         super().__attrs_post_init__()
+        count: Any = self.count
+        if isinstance(count, Autoscale):
+            count.check_metric(self.metrics)
+            self.autoscale, self.count = count, count.minimum
         check_target("target", self.target, self.backend, self.name)
         check_templates(self)
 

@@ -10,6 +10,7 @@ from collections.abc import Callable, Mapping
 from typing import Any, Final
 
 from trio_supervisor.application import Listen, Probe, checks
+from trio_supervisor.application.autoscale import Autoscale
 from trio_supervisor.application.event_hooks import Exec, Webhook
 from trio_supervisor.application.fields import OptionField, check_of, limits_of
 from trio_supervisor.application.metric_tables import metrics_from_tables
@@ -52,6 +53,8 @@ def option_value(option: OptionField, value: Any, directory: str) -> Any:
             _hook(each, f"on_event[{index}]")
             for index, each in enumerate(checks.items(value, name))
         ]
+    elif name == "count" and isinstance(value, dict):
+        value = _made(Autoscale, value, name)
     elif name == "schedule":
         value = _made(Timetable, value, name)
     elif name == "metrics":

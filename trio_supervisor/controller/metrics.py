@@ -109,6 +109,19 @@ class MetricsBank:
             self._kept[service] = added([self._kept.get(service, {}), totals])
         counting.close()
 
+    def sum_of(self, service: str, metric: str) -> float:
+        """Return the sum of all series of *metric* over the workers of *service*.
+
+        Of a counter, also over the processes that have exited.
+        """
+        with self._lock:
+            counting = [
+                c for c in self._counting.values() if c.child.service == service
+            ]
+            kept = self._kept.get(service, {})
+        totals = added([kept, *(each.totals() for each in counting)])
+        return sum(value for key, value in totals.items() if key[1] == metric)
+
     def on_event(self, event: Event) -> None:
         """Count exits, reloads and losses of the supervisor."""
         match event:

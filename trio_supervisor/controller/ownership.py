@@ -14,6 +14,7 @@ from typing import Final
 from attrs import field, frozen
 
 from trio_supervisor.application import Application
+from trio_supervisor.controller.autoscaling import Autoscaling
 from trio_supervisor.controller.calls import answer
 from trio_supervisor.controller.controller import Controller
 from trio_supervisor.controller.core import ControllerCore, OnEvent
@@ -140,6 +141,7 @@ async def own(setup: Setup, background: Background[Controller]) -> None:
             hooks = EventHooks(core)
             nursery.start_soon(hooks.run)
             nursery.start_soon(ScheduledRuns(core, _due_times(setup)).run)
+            nursery.start_soon(Autoscaling(core).run)
             background.started(Controller._create(core))
             if not background.is_ending:
                 await core.run()

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from typing import Any, Final
 
 from trio_supervisor.application import Application, Command, Group, Listen, Service
+from trio_supervisor.application.autoscale import Autoscale
 from trio_supervisor.application.event_hooks import Exec, Webhook
 from trio_supervisor.application.timetable import Timetable
 from trio_supervisor.config.application_file import APPLICATION_OPTIONS
@@ -90,6 +91,7 @@ def schema() -> Schema:
             },
             "listen": _plain(object_schema(Listen)),
             "backoff": _plain(object_schema(Backoff)),
+            "autoscale": _plain(object_schema(Autoscale)),
             "timetable": _plain(object_schema(Timetable)),
             "hook": {"oneOf": [_hook(Exec, "exec"), _hook(Webhook, "webhook")]},
             "probe": {"oneOf": [_probe(each) for each in probe_schemas()]},

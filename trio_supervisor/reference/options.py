@@ -17,6 +17,7 @@ from trio_supervisor.application import (
     Probe,
     Service,
 )
+from trio_supervisor.application.autoscale import Autoscale
 from trio_supervisor.application.event_hooks import Exec, Webhook
 from trio_supervisor.application.fields import (
     OptionField,
@@ -94,6 +95,13 @@ def _sections() -> Iterator[str]:
         Timetable,
         "When the workers of a service run, instead of all the time: "
         "`schedule=Timetable(every=60)`. [Schedules](../schedules.md) shows how.",
+    )
+    yield from _section(
+        "Autoscale",
+        Autoscale,
+        "Lets the load decide the number of workers of a service: "
+        '`count=Autoscale(maximum=16, metric="requests_active", per_worker=8)`. '
+        "[Autoscaling](../metrics.md#autoscaling) shows how.",
     )
     yield from _section(
         "Exec",

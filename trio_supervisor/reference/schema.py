@@ -25,6 +25,7 @@ from trio_supervisor.application import (
     Probe,
     Service,
 )
+from trio_supervisor.application.autoscale import Autoscale
 from trio_supervisor.application.checks import LONGEST
 from trio_supervisor.application.event_hooks import Exec, Webhook
 from trio_supervisor.application.fields import (
@@ -48,10 +49,11 @@ _DEFINED: Final = {
     Probe: "probe",
     Backoff: "backoff",
     Timetable: "timetable",
+    Autoscale: "autoscale",
     Exec: "exec",
     Webhook: "webhook",
 }
-_VALUES: Final = (Listen, Backoff, Timetable)
+_VALUES: Final = (Listen, Backoff, Timetable, Autoscale)
 _SIMPLE: Final[Mapping[Any, Schema]] = {
     int: {"type": "integer"},
     float: {"type": "number"},
