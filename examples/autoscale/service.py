@@ -25,19 +25,18 @@ from trio_supervisor import (
     Worker,
 )
 
-BODY = b"done\n"
-
 
 async def answer(worker: Worker, scope: Any, _receive: Any, send: Any) -> None:
-    """Answer after 0.1 s; an ASGI application, but for its first argument."""
+    """Answer with the id of this process, after 0.1 s; ASGI, but for *worker*."""
     if scope["type"] != "http":
         raise NotImplementedError(scope["type"])
     with worker.metrics.requests_active.track():
         await trio.sleep(0.1)
-        headers = [(b"content-length", str(len(BODY)).encode())]
+        body = f"pid {os.getpid()}\n".encode()
+        headers = [(b"content-length", str(len(body)).encode())]
         start = {"type": "http.response.start", "status": 200, "headers": headers}
         await send(start)
-        await send({"type": "http.response.body", "body": BODY})
+        await send({"type": "http.response.body", "body": body})
     worker.metrics.requests_total.inc()
 
 
@@ -45,7 +44,9 @@ async def serve(worker: Worker) -> None:
     """Serve until asked to stop; then answer what was accepted."""
     config = Config()
     config.bind = [f"fd://{os.dup(worker.sockets['http'].fileno())}"]
+    host, port = worker.sockets["http"].getsockname()[:2]
     await worker.ready()
+    await worker.status(f"http://{host}:{port}/")
     await serve_http(
         partial(answer, worker), config, shutdown_trigger=worker.stopping.wait
     )
