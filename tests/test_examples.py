@@ -57,6 +57,7 @@ SERVICES = {
     "backends": ["trio.0", "trio.1", "asyncio.0", "sync.0"],
     "command": ["sleeper.0", "clock.0"],
     "custom_monitor": ["worker.0", "worker.1"],
+    "custom_policy": ["web.0", "importer.0"],
     "autoscale": ["web.0"],
     "http_trio": ["web.0", "web.1"],
     "http_asgi": ["web.0", "web.1"],
@@ -90,7 +91,8 @@ def test_example_serves_until_sigterm(name: str, socket: str) -> None:
             process.kill()
     workers = report["workers"]
     assert [worker["name"] for worker in workers] == SERVICES[name]
-    states = {worker["state"] for worker in workers if worker["name"] != "migration.0"}
+    done = ("migration.0", "importer.0")
+    states = {worker["state"] for worker in workers if worker["name"] not in done}
     assert states == {"ready"}
     assert process.returncode == 0, output
     assert "everything stopped" in output
@@ -99,6 +101,9 @@ def test_example_serves_until_sigterm(name: str, socket: str) -> None:
         assert "trio.0: cancelled after" in output
         assert "asyncio.0: finished after" in output
         assert "sync.0: finished after" in output
+    if name == "custom_policy":
+        assert workers[1]["state"] == "failed"
+        assert "not restarting (policy); last line: no new data" in output
     if name == "custom_monitor":
         status = {"maximum_age": 86400, "restarts": 0}
         assert report["monitors"] == {"lifetime_monitor": status}

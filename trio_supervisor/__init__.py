@@ -17,7 +17,8 @@ from trio_supervisor._version import __version__ as __version__
 EXPORTS: Final[Mapping[str, tuple[str, ...]]] = {
     "application": (
         *("Application", "Autoscale", "Command", "Exec", "Group", "Listen", "Probe"),
-        *("Schedule", "Service", "Timetable", "Webhook"),
+        *("Policy", "PolicyWorker", "Schedule", "Service", "Timetable", "Webhook"),
+        "WorkerExit",
     ),
     "controller.controller": ("Controller",),
     "controller.open_controller": ("open_controller",),

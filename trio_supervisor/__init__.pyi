@@ -9,11 +9,14 @@ from trio_supervisor.application import Command as Command
 from trio_supervisor.application import Exec as Exec
 from trio_supervisor.application import Group as Group
 from trio_supervisor.application import Listen as Listen
+from trio_supervisor.application import Policy as Policy
+from trio_supervisor.application import PolicyWorker as PolicyWorker
 from trio_supervisor.application import Probe as Probe
 from trio_supervisor.application import Schedule as Schedule
 from trio_supervisor.application import Service as Service
 from trio_supervisor.application import Timetable as Timetable
 from trio_supervisor.application import Webhook as Webhook
+from trio_supervisor.application import WorkerExit as WorkerExit
 from trio_supervisor.controller.controller import Controller as Controller
 from trio_supervisor.controller.open_controller import (
     open_controller as open_controller,
@@ -123,6 +126,8 @@ __all__ = [
     "NotPermittedError",
     "OperationFailedError",
     "PlatformError",
+    "Policy",
+    "PolicyWorker",
     "Probe",
     "ProcessMonitor",
     "ProtocolError",
@@ -152,6 +157,7 @@ __all__ = [
     "UnknownOperationError",
     "Webhook",
     "Worker",
+    "WorkerExit",
     "WorkerRecord",
     "WorkerStatus",
     "__version__",

@@ -182,6 +182,7 @@ def test_application_facts_include_groups_and_limits() -> None:
         "max_restarts_concurrently": None,
         "stop_timeout": None,
         "immortal_preload": False,
+        "policy": None,
         "on_event": [],
         "groups": {
             "shop": "one_for_one, 3 within 60 s",

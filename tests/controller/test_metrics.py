@@ -30,7 +30,7 @@ def begin(bank: MetricsBank, process_id: int, count: float) -> None:
     use_numbers(os.dup(shared.descriptor), METRICS.slots)[0] = count
     process = SimpleNamespace(pid=process_id)
     child = SimpleNamespace(service="web", name="web.0", process=process)
-    bank.begin(cast(Child, child), METRICS, shared)
+    bank.begin(cast(Child, child), APPLICATION.service("web"), shared)
 
 
 def total(bank: MetricsBank) -> float:

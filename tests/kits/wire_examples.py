@@ -145,6 +145,13 @@ CALLS: tuple[Operation, ...] = (
         digest="1-00000000deadbeef",
     ),
     m.Update(workers=()),
+    m.Decide(
+        hook="worker_exited",
+        worker={"name": "web.0", "service": "web", "process_id": 4711},
+        problem="not ready",
+        exit={"returncode": 3, "decision": "restart"},
+    ),
+    m.Decide(hook="worker_started", worker={}),
     w.ThreadDump(locals=True),
     w.ThreadDump(),
     c.Inspect(name="web.0", process_id=4711),
@@ -209,6 +216,8 @@ RESULTS: tuple[attrs.AttrsInstance, ...] = (
     m.ControllerStatus(process_id=4709, state="stopped", silent_for=12.5),
     m.UpdateReport(is_same=False, workers=3),
     m.UpdateReport(is_same=True),
+    m.DecideReport(decision="leave"),
+    m.DecideReport(),
     m.StatusReport(
         supervisor=SUPERVISOR,
         controller=CONTROLLER,

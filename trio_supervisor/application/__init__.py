@@ -23,6 +23,7 @@ from trio_supervisor.application.probe import Probe
 from trio_supervisor.application.schedule import Schedule
 from trio_supervisor.application.service import Backend, Service
 from trio_supervisor.application.timetable import Timetable
+from trio_supervisor.application.worker_policy import Policy, PolicyWorker, WorkerExit
 
 __all__ = [
     "MAX_COUNT",
@@ -38,12 +39,15 @@ __all__ = [
     "Listen",
     "MonitorLike",
     "MonitorName",
+    "Policy",
+    "PolicyWorker",
     "Probe",
     "Schedule",
     "Service",
     "TargetName",
     "Timetable",
     "Webhook",
+    "WorkerExit",
     "application_from_plain",
     "application_to_plain",
     "facts_of",

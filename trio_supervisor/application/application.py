@@ -25,6 +25,11 @@ from trio_supervisor.application.tree import (
     node_of,
     placed_services,
 )
+from trio_supervisor.application.worker_policy import (
+    Policy,
+    PolicyName,
+    policy_or_none,
+)
 from trio_supervisor.errors import SpecError
 from trio_supervisor.policy.order import Condition
 from trio_supervisor.policy.shutdown import AutoShutdown
@@ -156,6 +161,15 @@ class Application(Checked):
         kw_only=True,
         converter=_checked_monitors,
         metadata=option("Monitors to run in the supervisor process: see `Monitor`."),
+    )
+    policy: Policy | PolicyName | None = field(
+        default=None,
+        kw_only=True,
+        converter=policy_or_none,
+        metadata=option(
+            "An object that decides what happens to workers that exit, hang or leak, "
+            "where that should depend on more than options: see `Policy`."
+        ),
     )
     on_event: tuple[Exec | Webhook, ...] = field(
         default=(),

@@ -18,6 +18,7 @@ from trio_supervisor.application.group import AnyService
 from trio_supervisor.application.listen import Listen
 from trio_supervisor.application.service import Service
 from trio_supervisor.application.timetable import Timetable
+from trio_supervisor.application.worker_policy import policy_name
 from trio_supervisor.policy.reload import ServiceFacts
 from trio_supervisor.policy.strategy import GroupNode
 
@@ -56,6 +57,7 @@ def application_facts(application: Application) -> dict[str, object]:
         "max_restarts_concurrently": application.max_restarts_concurrently,
         "stop_timeout": application.stop_timeout,
         "immortal_preload": application.immortal_preload,
+        "policy": application.policy and str(policy_name(application.policy)),
         "on_event": [type(hook).__name__ for hook in application.on_event],
         "groups": dict(_groups(application.tree())),
     }

@@ -33,6 +33,7 @@ from trio_supervisor.application.metric_tables import (
 from trio_supervisor.application.probe import Probe
 from trio_supervisor.application.service import Service
 from trio_supervisor.application.timetable import Timetable
+from trio_supervisor.application.worker_policy import policy_from_plain, policy_name
 from trio_supervisor.errors import SpecError
 from trio_supervisor.policy.metrics import Metrics
 from trio_supervisor.policy.restart import Backoff
@@ -56,6 +57,8 @@ def application_to_plain(application: Application) -> Plain:
     fields = _options(application)
     fields["services"] = [child_to_plain(child) for child in application.root.children]
     fields["monitors"] = [_monitor_text(each) for each in application.monitors]
+    if application.policy is not None:
+        fields["policy"] = attrs.asdict(policy_name(application.policy))
     fields["on_event"] = [_hook_to_plain(each) for each in application.on_event]
     return fields
 
@@ -71,6 +74,7 @@ def application_from_plain(value: Any) -> Application:
     fields["services"] = _children("services", fields.get("services"), 0)
     monitors = checks.items(fields.get("monitors", ()), "monitors")
     fields["monitors"] = [MonitorName(str(text)) for text in monitors]
+    fields["policy"] = policy_from_plain(fields.get("policy"))
     hooks = checks.items(fields.get("on_event", ()), "on_event")
     fields["on_event"] = [
         _hook(f"on_event[{index}]", each) for index, each in enumerate(hooks)

@@ -16,7 +16,7 @@ from trio_supervisor.config.field_paths import FieldPaths
 from trio_supervisor.config.files import read_toml
 from trio_supervisor.config.groups import GroupTables, Owners, tables_of
 from trio_supervisor.config.interpolation import Layer, Variable
-from trio_supervisor.config.monitors import read_monitors
+from trio_supervisor.config.monitors import read_monitors, read_object
 from trio_supervisor.config.positions import KeyPath
 from trio_supervisor.config.problems import ConfigFile, Problems
 from trio_supervisor.config.services import (
@@ -33,7 +33,7 @@ APPLICATION_OPTIONS: Final = {
     for option in options_of(Application)
     if option.name not in ("services", "monitors")
 }
-_CODE: Final = ("include", "services", "monitors")
+_CODE: Final = ("include", "services", "monitors", "policy")
 PARTS: Final = ("services", "groups", "monitors", "env", "env_file")
 """Keys that an included file may have, too."""
 
@@ -139,6 +139,13 @@ class _Reader:
                 self._monitors += read_monitors(
                     file, value, self._find_target, self.problems
                 )
+            elif key == "policy":
+                path: KeyPath = ("policy",)
+                table = {"target": value}
+                arguments = (self._find_target, self.problems)
+                found = read_object(file, path, table, *arguments)
+                if found:
+                    self._options["policy"] = found[0]
             elif key in APPLICATION_OPTIONS:
                 self._read_option(file, key, value)
         if is_main and "include" in values:

@@ -22,22 +22,23 @@ def read_monitors(
     found = []
     for number, table in enumerate(value):
         path: KeyPath = ("monitors", number)
-        if not isinstance(table, dict) or not isinstance(table.get("target"), str):
-            problem = 'expected a table with target = "module:Class"'
-            problems.add(file, path, problem)
-            continue
-        found += _monitor(file, path, dict(table), find_target, problems)
+        found += read_object(file, path, table, find_target, problems)
     return found
 
 
-def _monitor(
+def read_object(
     file: ConfigFile,
     path: KeyPath,
-    table: dict[str, Any],
+    value: Any,
     find_target: FindTarget,
     problems: Problems,
 ) -> list[Any]:
-    """Return the monitor of *table* in a list; an empty one: it has a mistake."""
+    """Return what *value*, a table with a target, makes; empty: it has a mistake."""
+    if not isinstance(value, dict) or not isinstance(value.get("target"), str):
+        problem = 'expected a table with target = "module:Class"'
+        problems.add(file, path, problem)
+        return []
+    table = dict(value)
     try:
         make = find_target(table.pop("target"))
     except (TargetError, SpecError) as exc:

@@ -7,15 +7,17 @@ from contextlib import suppress
 from typing import Final
 
 import trio
-from attrs import define
+from attrs import define, evolve
 
 from trio_supervisor.application import Command
+from trio_supervisor.application.worker_policy import WorkerExit
 from trio_supervisor.controller.child.child import Child
 from trio_supervisor.controller.child.child_spec import ExitReport
 from trio_supervisor.controller.child.notifications import NotificationRouter
 from trio_supervisor.controller.events import StraysStopped
 from trio_supervisor.controller.fleet.fleet import Fleet
 from trio_supervisor.controller.fleet.make_generation import GenerationFactory
+from trio_supervisor.controller.policy_questions import PolicyQuestions
 from trio_supervisor.controller.post_mortem.collect import PostMortemCollector
 from trio_supervisor.policy.restart import Ending
 from trio_supervisor.process.child import Process
@@ -38,6 +40,7 @@ class ProcessAftermath:
     _notifications: NotificationRouter
     _post_mortems: PostMortemCollector
     _stop_deadline: StopDeadline
+    _policy: PolicyQuestions
 
     async def stop_escaped(self, child: Child) -> None:
         """Stop descendants of *child*'s exited process that left its process group."""
@@ -78,9 +81,7 @@ class ProcessAftermath:
         with suppress(OSError):
             if reason := await self._post_mortems.explain_kill(child, process):
                 return reason
-        home = self._fleet.generation_of(child)
-        unit = home.units.get(child.service) if home else None
-        service = None if unit is None else unit.service
+        service = self._fleet.service_of(child)
         arguments = service.arguments if isinstance(service, Command) else ()
         names = {pid: each.name for pid, each in self._notifications.children.items()}
         names[os.getpid()] = "the controller"
@@ -91,3 +92,22 @@ class ProcessAftermath:
     def exit_report_of(self, child: Child, ending: Ending) -> ExitReport:
         """Return the exit report of *child*'s last process."""
         return self._post_mortems.exit_report_of(child, ending)
+
+    def wants(self, hook: str) -> bool:
+        """Return whether the application's policy has the method *hook*."""
+        return self._policy.wants(hook)
+
+    async def ask_policy(
+        self,
+        hook: str,
+        child: Child,
+        *,
+        problem: str = "",
+        how: WorkerExit | None = None,
+    ) -> str:
+        """Return what the policy's method *hook* decides; empty: nothing."""
+        if self._stop_deadline.has_expired:
+            return ""
+        if how is not None:
+            how = evolve(how, last_line=self._post_mortems.last_line_of(child))
+        return await self._policy.ask(hook, child, problem=problem, how=how)

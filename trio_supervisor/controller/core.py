@@ -10,7 +10,7 @@ from typing import ClassVar, Final, TypeAlias
 
 import trio
 
-from trio_supervisor.application import Application, Service
+from trio_supervisor.application import Application
 from trio_supervisor.controller.aftermath import ProcessAftermath
 from trio_supervisor.controller.child.child import Child
 from trio_supervisor.controller.child.child_spec import (
@@ -36,6 +36,7 @@ from trio_supervisor.controller.fleet.reload import Reloader
 from trio_supervisor.controller.fleet.shortages import Shortages
 from trio_supervisor.controller.launch.launchers import SupervisorLauncher
 from trio_supervisor.controller.metrics import MetricsBank
+from trio_supervisor.controller.policy_questions import PolicyQuestions
 from trio_supervisor.controller.post_mortem.collect import PostMortemCollector
 from trio_supervisor.controller.post_mortem.store import PostMortemStore
 from trio_supervisor.controller.shutdown import OrderedShutdown
@@ -49,7 +50,6 @@ from trio_supervisor.process.cleanup.orphans import Orphans
 from trio_supervisor.process.cleanup.stopping import StopDeadline, StopPlan
 from trio_supervisor.process.inspection.machine_load import IdleMachine, Machine
 from trio_supervisor.process.output.hub import OutputHub
-from trio_supervisor.process.shared_numbers import SharedNumbers
 from trio_supervisor.process.threads import run_in_thread
 from trio_supervisor.tasks import ProtectedNursery, open_nursery
 from trio_supervisor.wire.json_tree import Object
@@ -134,6 +134,7 @@ class ControllerCore:
             lambda: self.nursery,
             context.boxes,
         )
+        self._policy = PolicyQuestions(self)
         self._aftermath = self.aftermath_type(
             self.fleet,
             self.generation_factory,
@@ -141,6 +142,7 @@ class ControllerCore:
             self.notifications,
             self.post_mortems,
             self._stop_deadline,
+            self._policy,
         )
 
     def begin(self, generation: Generation, launcher: SupervisorLauncher) -> None:
@@ -261,9 +263,10 @@ class ControllerCore:
             plan = _SUPERVISOR_ALONE if child is self.supervisor else child.plan.stop
             self._guardian.watch(process.pid, plan)
             if (numbers := context.numbers.pop(process.pid, None)) is not None:
-                self._count_metrics(child, numbers)
+                self.metrics.begin(child, self.fleet.service_of(child), numbers)
             channel = context.channels.pop(process.pid, None)
             self.notifications.add(process.pid, child, channel)
+            self._policy.tell_started(child)
         else:
             if child is self.supervisor:
                 self.link.hang_up()
@@ -273,14 +276,6 @@ class ControllerCore:
             self._guardian.forget(process.pid)
             output = context.outputs.pop(process.pid, None)
             self.post_mortems.examine(child, process, output)
-
-    def _count_metrics(self, child: Child, numbers: SharedNumbers) -> None:
-        home = self.fleet.generation_of(child)
-        service = None if home is None else home.units[child.service].service
-        if isinstance(service, Service) and service.metrics is not None:
-            self.metrics.begin(child, service.metrics, numbers)
-        else:
-            numbers.close()
 
     def on_event(self, event: Event) -> None:
         """Log *event* and pass it to the callback."""

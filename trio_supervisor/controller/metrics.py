@@ -13,7 +13,7 @@ from typing import Final, Protocol
 from attrs import define, field, frozen
 
 from trio_supervisor._version import __version__
-from trio_supervisor.application import Application, Service
+from trio_supervisor.application import AnyService, Application, Service
 from trio_supervisor.controller.child.child import Child
 from trio_supervisor.controller.events import (
     Event,
@@ -31,7 +31,6 @@ from trio_supervisor.controller.worker_figures import (
 )
 from trio_supervisor.policy.lifecycle import State
 from trio_supervisor.policy.metric_totals import ProcessNumbers, Totals, added
-from trio_supervisor.policy.metrics import Metrics
 from trio_supervisor.policy.metrics_text import (
     Family,
     Sample,
@@ -91,8 +90,14 @@ class MetricsBank:
     """How often the connection to a supervisor was lost."""
     _began: float = field(factory=time.time, init=False)
 
-    def begin(self, child: Child, metrics: Metrics, shared: SharedNumbers) -> None:
+    def begin(
+        self, child: Child, service: AnyService | None, shared: SharedNumbers
+    ) -> None:
         """Count what the process of *child* counts, until `end`, which closes it."""
+        metrics = service.metrics if isinstance(service, Service) else None
+        if metrics is None:
+            shared.close()
+            return
         assert child.process is not None
         numbers = ProcessNumbers(metrics)
         counting = _Counting(child, shared, numbers)

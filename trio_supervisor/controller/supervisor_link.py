@@ -115,6 +115,10 @@ class SupervisorLink:
     _serving: Peer | None = field(default=None, init=False)
     _peer: Peer | None = field(default=None, init=False)
     """The same peer, once the supervisor has the whole snapshot."""
+    _waiting: trio.lowlevel.ParkingLot = field(
+        factory=trio.lowlevel.ParkingLot, init=False
+    )
+    """Tasks that wait for a supervisor."""
     is_connected: bool = field(default=False, init=False)
     _is_retired: bool = field(default=False, init=False)
     """Whether the one of now is to be replaced."""
@@ -190,6 +194,11 @@ class SupervisorLink:
             raise UnavailableError("the supervisor is not connected; try again")
         return await self._peer.call(do, arguments)
 
+    async def wait_connected(self) -> None:
+        """Wait until a supervisor can be called."""
+        while self._peer is None:
+            await self._waiting.park()
+
     async def serve(self, control: trio.abc.Stream) -> None:
         """Serve one supervisor until its end of *control* is closed."""
         session = Session(is_connecting=True, limits=TRUSTED_LIMITS)
@@ -215,6 +224,7 @@ class SupervisorLink:
             peer.close()
             return
         self._peer = peer
+        self._waiting.unpark_all()
         self.is_connected = True
         self._on_connected(True, is_planned=False)
         async with open_nursery() as nursery:

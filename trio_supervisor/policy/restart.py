@@ -260,15 +260,21 @@ class RestartHistory:
             return RestartAfter(_NO_CODE_DELAY * (1 + u) / 2)
         if not _is_wanted(rules, ending):
             return Leave()
-        delay = 0.0
-        if rules.backoff is not None:
-            delay = rules.backoff.delay(self.attempt, u)
-        self.attempt += 1
+        delay = self.next_delay(rules, u)
         if rules.intensity is not None:
             restarts = self._restarts.add(now, rules.period)
             if restarts > rules.intensity:
                 return GiveUp(restarts - 1, rules.period, delay=delay)
         return RestartAfter(delay)
+
+    def next_delay(self, rules: RestartRules, u: float) -> float:
+        """Return the delay before the next restart, and record a crash [s].
+
+        Args:
+            u: As for `decide`.
+        """
+        attempt, self.attempt = self.attempt, self.attempt + 1
+        return 0.0 if rules.backoff is None else rules.backoff.delay(attempt, u)
 
     def started(self) -> None:
         """Record that a process was started: no resources are lacking any more."""

@@ -36,6 +36,7 @@ from trio_supervisor.application.fields import (
     options_of,
 )
 from trio_supervisor.application.timetable import Timetable
+from trio_supervisor.application.worker_policy import HOOKS, Policy, PolicyName
 from trio_supervisor.policy.metrics import Metrics
 from trio_supervisor.policy.restart import Backoff
 
@@ -54,6 +55,15 @@ _DEFINED: Final = {
     Webhook: "webhook",
 }
 _VALUES: Final = (Listen, Backoff, Timetable, Autoscale)
+_POLICY: Final[Schema] = {
+    "type": "object",
+    "properties": {
+        "text": {"type": "string", "pattern": ":"},
+        "hooks": {"type": "array", "items": {"enum": list(HOOKS)}},
+    },
+    "required": ["text", "hooks"],
+    "additionalProperties": False,
+}
 _SIMPLE: Final[Mapping[Any, Schema]] = {
     int: {"type": "integer"},
     float: {"type": "number"},
@@ -64,6 +74,8 @@ _SIMPLE: Final[Mapping[Any, Schema]] = {
     # Names: of a function, and of a class.
     Callable: {"type": "string", "pattern": ":"},
     MonitorLike: {"type": "string", "pattern": ":"},
+    Policy: _POLICY,
+    PolicyName: _POLICY,
     Metrics: {
         "type": "object",
         "additionalProperties": {

@@ -12,11 +12,12 @@ from trio_supervisor.link.answers import answers, find_answer
 from trio_supervisor.link.peer import Answer, Fields, IncomingCall
 from trio_supervisor.process.inspection.kernel_threads import state_of
 from trio_supervisor.supervisor.forwarding import Forwarding
+from trio_supervisor.supervisor.policy_calls import PolicyCalls
 from trio_supervisor.supervisor.registry import Registry
 from trio_supervisor.supervisor.worker_updates import Updates
 from trio_supervisor.wire.brief import brief
-from trio_supervisor.wire.codec import parse_operation
-from trio_supervisor.wire.messages import Forward, Ping, Update
+from trio_supervisor.wire.codec import parse_operation, to_fields
+from trio_supervisor.wire.messages import Decide, DecideReport, Forward, Ping, Update
 
 logger = logging.getLogger(__name__)
 
@@ -28,6 +29,7 @@ class ControllerCalls:
     _registry: Registry
     _forwarding: Forwarding
     _stop_accepting: Callable[[], None]
+    _policy: PolicyCalls | None = None
     _updates: Updates = field(init=False)
 
     def __attrs_post_init__(self) -> None:
@@ -57,6 +59,13 @@ class ControllerCalls:
     @answers(Forward)
     def forward(self, operation: Forward, call: IncomingCall) -> Answer:
         return self._forwarding.forward(call, operation)
+
+    @answers(Decide)
+    async def decide(self, operation: Decide, call: IncomingCall) -> Fields:
+        decision = ""
+        if self._policy is not None:
+            decision = await self._policy.decide(operation)
+        return to_fields(DecideReport(decision=decision))
 
     def _close_dead_connections(self) -> None:
         """Close the connections of workers whose process has exited.

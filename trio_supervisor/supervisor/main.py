@@ -13,15 +13,16 @@ from contextlib import suppress
 import trio
 
 from trio_supervisor._version import __version__
-from trio_supervisor.application import MonitorLike
+from trio_supervisor.application.worker_policy import Policy
 from trio_supervisor.errors import SupervisorError
 from trio_supervisor.process.cleanup.ancestry import own_marker
 from trio_supervisor.process.logs import configure_logging
 from trio_supervisor.process.notify.sd_notify import Notifier, open_notifier
-from trio_supervisor.process.spawn.boot import SupervisorBoot
+from trio_supervisor.process.spawn.boot import SupervisorBoot, SupervisorCode
 from trio_supervisor.process.spawn.environment import MARKER_VARIABLE
 from trio_supervisor.process.spawn.preload import load_source
 from trio_supervisor.supervisor.monitoring import Monitoring
+from trio_supervisor.supervisor.policy_calls import PolicyCalls
 from trio_supervisor.supervisor.registry import Registry
 from trio_supervisor.supervisor.server import Server, serve_listener
 
@@ -39,7 +40,7 @@ def run_supervisor(boot: SupervisorBoot, descriptors: Sequence[int]) -> None:
     _raise_limits()
     # The controller stops this process, not a Ctrl-C to the whole process group.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    trio.run(_main, boot, descriptors, _load_monitors(boot))
+    trio.run(_main, boot, descriptors, _load_code(boot))
 
 
 run_forked = run_supervisor
@@ -54,8 +55,8 @@ def _raise_limits() -> None:
             resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
 
 
-def _load_monitors(boot: SupervisorBoot) -> Sequence[MonitorLike]:
-    """Import the monitors; if that fails, run without them."""
+def _load_code(boot: SupervisorBoot) -> SupervisorCode:
+    """Import the monitors and the policy; if that fails, run without them."""
     try:
         source = load_source(boot.source)
     except SupervisorError as exc:
@@ -63,17 +64,19 @@ def _load_monitors(boot: SupervisorBoot) -> Sequence[MonitorLike]:
     except Exception:
         logger.exception("cannot load the monitors; running without them")
     else:
-        # Either an application, or only its monitors.
-        monitors: Sequence[MonitorLike] = getattr(source, "monitors", source)
-        return monitors
-    return ()
+        return SupervisorCode(source.monitors, source.policy)
+    return SupervisorCode((), None)
 
 
 async def _main(
-    boot: SupervisorBoot, descriptors: Sequence[int], monitors: Sequence[MonitorLike]
+    boot: SupervisorBoot, descriptors: Sequence[int], code: SupervisorCode
 ) -> None:
     lifeline, listening, controlling, *channel = descriptors
-    monitoring = Monitoring(monitors)
+    monitoring = Monitoring(code.monitors)
+    policy = None
+    if isinstance(code.policy, Policy):
+        policy = PolicyCalls(code.policy)
+        policy.decide_leaks_of(code.monitors)
     server = Server(
         registry=Registry(),
         monitoring=monitoring,
@@ -83,6 +86,7 @@ async def _main(
         version=__version__,
         owns_process=boot.owns_process,
         marker=own_marker(MARKER_VARIABLE),
+        policy=policy,
     )
     listener = trio.SocketListener(
         trio.socket.from_stdlib_socket(socket.socket(fileno=listening))

@@ -32,6 +32,7 @@ from trio_supervisor.supervisor.fair_share import FairShare, Turns
 from trio_supervisor.supervisor.forwarding import Forwarding
 from trio_supervisor.supervisor.idle_clients import IdleClients
 from trio_supervisor.supervisor.monitoring import Monitoring
+from trio_supervisor.supervisor.policy_calls import PolicyCalls
 from trio_supervisor.supervisor.registry import Registry
 from trio_supervisor.supervisor.roles import Denials, Gatekeeper
 from trio_supervisor.supervisor.unresponsive import CallWatch
@@ -59,6 +60,8 @@ class Server:
     marker: bytes = b""
     """``NAME=VALUE`` in the environment of the controller's children."""
     limits: Limits = DEFAULT_LIMITS
+    policy: PolicyCalls | None = None
+    """The application's policy; None: it has none."""
     accepting: trio.CancelScope = field(factory=trio.CancelScope, init=False)
     """Around the accepting of connections."""
     gatekeeper: Gatekeeper = field(init=False)
@@ -74,7 +77,7 @@ class Server:
         names = WorkerNames(self.registry)
         self._forwarding = Forwarding(self.registry, names, self._controller)
         self._controller_calls = ControllerCalls(
-            self.registry, self._forwarding, self.accepting.cancel
+            self.registry, self._forwarding, self.accepting.cancel, self.policy
         )
         self.calls = ClientCalls(
             registry=self.registry,

@@ -48,6 +48,12 @@ class WorkerHandle:
         return self._registry.record_of(self._worker) is not None
 
     @property
+    def incarnation(self) -> int:
+        """Number of its present process; 0: unknown."""
+        record = self._registry.record_of(self._worker)
+        return 0 if record is None else record.incarnation
+
+    @property
     def uptime(self) -> float | None:
         record = self._registry.record_of(self._worker)
         return None if record is None else since(record.started_at, self._clock())

@@ -135,6 +135,33 @@ class Cancel(Operation):
 # Calls of the controller, over a stream that only it has.
 
 
+@frozen(kw_only=True)
+class DecideReport:
+    """The answer to `Decide`."""
+
+    decision: str = ""
+    """Empty: the policy leaves the decision to the options."""
+
+
+@operation(
+    "decide",
+    answered_by=Side.SUPERVISOR,
+    called_by=Side.CONTROLLER,
+    result=DecideReport,
+)
+@frozen(kw_only=True)
+class Decide(Operation):
+    """Have the application's policy decide about a worker."""
+
+    hook: str
+    """Name of the policy's method."""
+    worker: dict[str, Any]
+    """Fields of a `PolicyWorker`."""
+    problem: str = ""
+    exit: dict[str, Any] = field(factory=dict)
+    """Fields of a `WorkerExit`."""
+
+
 @operation(
     "update",
     answered_by=Side.SUPERVISOR,

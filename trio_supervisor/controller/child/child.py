@@ -18,9 +18,14 @@ from trio_supervisor.controller.child.exit_messages import (
     restart_limit_text,
     restart_reason,
 )
-from trio_supervisor.controller.child.process_end import announce_stop, end_process
+from trio_supervisor.controller.child.policy_verdict import verdict_on_exit
+from trio_supervisor.controller.child.process_end import (
+    announce_stop,
+    end_process,
+    report_not_permitted,
+)
 from trio_supervisor.controller.child.process_watch import ProcessWatch
-from trio_supervisor.controller.events import RestartLimitReached, SignalNotPermitted
+from trio_supervisor.controller.events import RestartLimitReached
 from trio_supervisor.errors import RestartLimitError
 from trio_supervisor.policy.lifecycle import Event as Step
 from trio_supervisor.policy.lifecycle import State
@@ -332,23 +337,15 @@ class Child(ChildFacts):
                 await end_process(self, process, self._watch.observed)
         return cause
 
-    # What follows.
-
     def _leave_running(self) -> None:
         """Mark it as failed although its process still runs; start no second one."""
         self.is_wanted = False
-        self.watcher.on_event(
-            SignalNotPermitted(
-                name=self.name,
-                process_id=self.last_process_id,
-                problem=self.not_permitted,
-            )
-        )
+        report_not_permitted(self)
         self.step(Step.FAIL)
 
     async def _follow(self, ending: Ending, problem: str) -> None:
         """Decide what follows *ending*, report it, and wait for the backoff."""
-        decision, next_step = self._decide(ending)
+        decision, next_step = await self._decide(ending, problem)
         reason = self.request_reason
         self.why = restart_reason(ending, reason, self.fault, self.kill_reason)
         event = exit_event(self, ending, problem, decision, next_step)
@@ -368,14 +365,17 @@ class Child(ChildFacts):
                 )
                 raise RestartLimitError(failure or f"{self.name}: {limit}")
 
-    def _decide(self, ending: Ending) -> tuple[Decision, str]:
+    async def _decide(self, ending: Ending, problem: str) -> tuple[Decision, str]:
         """Return what follows *ending*, and the same in words."""
         rules = self.plan.rules
         by_rules = decision = self.history.decide(
             rules, ending, now=trio.current_time(), u=self.rng.random()
         )
+        is_by_policy = False
         if not ending.is_planned and ending.cause is not Cause.NO_CODE:
-            decision = self.permission.review(self, ending, decision)
+            by_rules = await verdict_on_exit(self, ending, problem, decision)
+            is_by_policy = by_rules is not decision
+            decision = self.permission.review(self, ending, by_rules)
             is_retry = isinstance(decision, RestartAfter)
             if is_retry and ending.cause is not Cause.SHORTAGE:
                 self.last_crash = self.incarnation
@@ -386,6 +386,7 @@ class Child(ChildFacts):
             reason=self.request_reason,
             is_overruled=not isinstance(by_rules, Leave),
             is_scheduled=self.plan.is_scheduled,
+            is_by_policy=is_by_policy and decision is by_rules,
         )
 
     async def _back_off(self, delay: float) -> None:

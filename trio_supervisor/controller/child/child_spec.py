@@ -8,6 +8,7 @@ from typing import Any, Final, Protocol, TypeAlias, TypeVar
 from attrs import field, frozen
 
 from trio_supervisor.application import SUPERVISOR_NAME
+from trio_supervisor.application.worker_policy import WorkerExit
 from trio_supervisor.controller.child.exit_messages import lifetime_text
 from trio_supervisor.controller.events import Event
 from trio_supervisor.policy.restart import (
@@ -145,6 +146,21 @@ class Aftermath(Protocol[C_contra]):
         """Return the exit report of *child*'s last process."""
         ...
 
+    def wants(self, hook: str) -> bool:
+        """Return whether the application's policy has the method *hook*."""
+        ...
+
+    async def ask_policy(
+        self,
+        hook: str,
+        child: C_contra,
+        *,
+        problem: str = "",
+        how: WorkerExit | None = None,
+    ) -> str:
+        """Return what the policy's method *hook* decides; empty: nothing."""
+        ...
+
 
 class LoadControl(Protocol):
     """Hooks that may delay a start or the stop of an unresponsive process."""
@@ -229,6 +245,19 @@ class _NoAftermath:
 
     def exit_report_of(self, child: object, ending: Ending) -> ExitReport:
         return ExitReport()
+
+    def wants(self, hook: str) -> bool:
+        return False
+
+    async def ask_policy(
+        self,
+        hook: str,
+        child: object,
+        *,
+        problem: str = "",
+        how: WorkerExit | None = None,
+    ) -> str:
+        return ""
 
 
 NO_AFTERMATH: Final = _NoAftermath()

@@ -59,6 +59,7 @@ def next_step_text(
     reason: str = "",
     is_overruled: bool = False,
     is_scheduled: bool = False,
+    is_by_policy: bool = False,
 ) -> str:
     """Return what the controller does after *ending*, as the end of a log line.
 
@@ -66,7 +67,10 @@ def next_step_text(
         reason: What the caller gave with its request; may be empty.
         is_overruled: Whether *rules* alone would have restarted the process.
         is_scheduled: Whether its schedule starts it again.
+        is_by_policy: Whether the application's policy decided otherwise than *rules*.
     """
+    if is_by_policy:
+        return _policy_text(decision)
     match decision:
         case RestartAfter(delay):
             verb = "retrying" if ending.returncode is None else "restarting"
@@ -81,6 +85,16 @@ def next_step_text(
             return f"not restarting ({why})"
         case GiveUp():
             return f"not restarting ({RESTART_LIMIT})"
+
+
+def _policy_text(decision: Decision) -> str:
+    match decision:
+        case RestartAfter(delay):
+            when = f" in {describe_delay(delay)}" if delay else ""
+            return f"restarting{when} (policy)"
+        case Leave():
+            return "not restarting (policy)"
+    return "giving up (policy)"
 
 
 def _why_not(

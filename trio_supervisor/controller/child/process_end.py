@@ -8,7 +8,11 @@ import trio
 
 from trio_supervisor.controller.child.child_facts import ChildFacts
 from trio_supervisor.controller.child.process_state import ProcessState
-from trio_supervisor.controller.events import ProcessStopping, ProcessStuck
+from trio_supervisor.controller.events import (
+    ProcessStopping,
+    ProcessStuck,
+    SignalNotPermitted,
+)
 from trio_supervisor.policy.lifecycle import Event as Step
 from trio_supervisor.policy.restart import Cause
 from trio_supervisor.process.child import Process, describe_exit
@@ -68,6 +72,14 @@ async def end_process(
     child.started_at = child.ready_at = None
     child.watcher.on_process(child, process, False)
     process.close()
+
+
+def report_not_permitted(child: ChildFacts) -> None:
+    """Report that the process of *child* could not be stopped, and still runs."""
+    event = SignalNotPermitted(
+        name=child.name, process_id=child.last_process_id, problem=child.not_permitted
+    )
+    child.watcher.on_event(event)
 
 
 async def _complain(child: ChildFacts, process: Process) -> None:

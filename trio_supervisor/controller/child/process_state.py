@@ -89,6 +89,14 @@ class ProcessState:
         else:
             self._heartbeat = now
 
+    def stay(self, now: float) -> None:
+        """Give it the whole time again: the application's policy keeps it."""
+        self.awake(now)
+        self._naps = 0
+        self.probe_failure = self.fault = None
+        if self.alive_at is not None:
+            self.alive_at = now
+
     def well_for(self, until: float, *, has_hung: bool) -> float | None:
         """Return how long it was ready and well [s]; None: it never was ready.
 

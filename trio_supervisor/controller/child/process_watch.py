@@ -11,6 +11,7 @@ from attrs import define, field
 
 from trio_supervisor.controller.child.child_facts import ChildFacts
 from trio_supervisor.controller.child.exit_messages import Fault, timeout_fault
+from trio_supervisor.controller.child.policy_verdict import may_stay
 from trio_supervisor.controller.child.process_state import ProcessState
 from trio_supervisor.controller.events import (
     CrashLoopEnded,
@@ -177,7 +178,10 @@ class ProcessWatch:
         """Wait until the process has exited or must be stopped; return the cause."""
         self.is_watching = True
         try:
-            return await self._watch(process)
+            cause = await self._watch(process)
+            while await may_stay(self._child, process, cause, self.observed):
+                cause = await self._watch(process)
+            return cause
         finally:
             self.is_watching = False
             self._attended.set()

@@ -8,6 +8,7 @@ from typing import Final
 import trio
 from attrs import define, field
 
+from trio_supervisor.application import AnyService
 from trio_supervisor.controller.child.child import Child
 from trio_supervisor.controller.child.exit_messages import lifetime_text
 from trio_supervisor.controller.fleet.crash_review import CrashReview
@@ -97,6 +98,12 @@ class Fleet:
     def generation_of(self, child: Child) -> Generation | None:
         """Return the generation that *child* belongs to."""
         return self.generations.get(child)
+
+    def service_of(self, child: Child) -> AnyService | None:
+        """Return the service of *child* as its generation declares it."""
+        home = self.generation_of(child)
+        unit = None if home is None else home.units.get(child.service)
+        return None if unit is None else unit.service
 
     def on_change(self, child: Child) -> None:
         """Note a change of *child*, and wake the workers that wait for it."""

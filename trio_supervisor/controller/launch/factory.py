@@ -30,7 +30,7 @@ from trio_supervisor.process.groups import IS_LINUX
 from trio_supervisor.process.identity import Identity
 from trio_supervisor.process.sockets.sockets import SocketSet
 from trio_supervisor.process.spawn.attributes import ProcessAttributes
-from trio_supervisor.process.spawn.boot import pickle_source
+from trio_supervisor.process.spawn.boot import SupervisorCode, pickle_source
 from trio_supervisor.process.spawn.code_source import Pickled, Reference
 from trio_supervisor.process.spawn.environment import (
     CODE_ONLY_VARIABLE,
@@ -56,7 +56,10 @@ def sources_of(
         names = [service.name for service in application.services]
         return dict.fromkeys([*names, SUPERVISOR_NAME], source)
     values: dict[str, tuple[str, object]] = {
-        SUPERVISOR_NAME: ("monitors", application.monitors)
+        SUPERVISOR_NAME: (
+            "policy" if application.policy else "monitors",
+            SupervisorCode(application.monitors, application.policy),
+        )
     }
     for service in application.services:
         if isinstance(service, Service):

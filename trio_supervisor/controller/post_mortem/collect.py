@@ -202,6 +202,10 @@ class PostMortemCollector:
         self._news.set()
         self._news = trio.Event()
 
+    def last_line_of(self, child: Child) -> str:
+        """Return the line that most likely states why its last process exited."""
+        return str(self._remains.get(child, {}).get("last_line", ""))
+
     def exit_report_of(self, child: Child, ending: Ending) -> ExitReport:
         """Return the exit report, and save the post-mortem."""
         remains = self._remains.pop(child, {})

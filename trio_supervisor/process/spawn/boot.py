@@ -11,12 +11,13 @@ import pickle
 import signal
 import sys
 from collections.abc import Sequence
-from typing import Any, Final, TypeVar
+from typing import Any, Final, NamedTuple, TypeVar
 
 from attrs import frozen
 
-from trio_supervisor.application import Backend
+from trio_supervisor.application import Backend, MonitorLike
 from trio_supervisor.application.target import unbound
+from trio_supervisor.application.worker_policy import Policy, PolicyName
 from trio_supervisor.errors import PlatformError, SpecError
 from trio_supervisor.policy.metrics import Metrics
 from trio_supervisor.process.spawn.code_source import Pickled, Reference
@@ -67,12 +68,19 @@ class WorkerBoot:
     """How long its own code runs before the agent starts [s]."""
 
 
+class SupervisorCode(NamedTuple):
+    """What the supervisor process needs of an application."""
+
+    monitors: Sequence[MonitorLike]
+    policy: Policy | PolicyName | None
+
+
 @frozen(kw_only=True)
 class SupervisorBoot:
     """Settings of the supervisor process."""
 
     source: Reference | Pickled
-    """The application, or its monitors alone."""
+    """The application, or its `SupervisorCode`."""
     incarnation: int
     notify_path: str
     heartbeat: float | None

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import math
-from collections.abc import Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from typing import Final, Literal, TypeAlias, TypeVar, get_args
 
 import trio
@@ -51,6 +51,7 @@ _SAMPLE_WITHIN: Final = 60.0
 
 Measure: TypeAlias = Literal["rss", "uss"]
 OnLeak: TypeAlias = Literal["report", "sample", "restart"]
+AskAboutLeak: TypeAlias = Callable[[MonitoredWorker, str], Awaitable[OnLeak | None]]
 
 
 @define(eq=False)
@@ -154,6 +155,8 @@ class MemoryMonitor(Monitor):
         self.cool_down = not_negative("cool_down", cool_down)
         self.evidence = flag("evidence", evidence)
         self._restarted_at = -math.inf
+        self.ask_policy: AskAboutLeak | None = None
+        """Set by the supervisor, if the application has a policy for leaks."""
         self._watched: dict[str, _Watched] = {}
         self._restarted: set[str] = set()
         """Names of workers that were restarted for their memory."""
@@ -263,18 +266,21 @@ class MemoryMonitor(Monitor):
             if leak is not None:
                 is_news, watched.leak = watched.leak is None, leak
                 # A restart that failed is tried again with the next block.
-                if is_news or self.on_leak == "restart":
+                if is_news or self.on_leak == "restart" or self.ask_policy:
                     found.append(watched)
         return found
 
     async def _act_on_leak(self, watched: _Watched) -> bool:
         """Do what *on_leak* says; return whether the worker was restarted."""
         worker, reason = watched.worker, str(watched.leak)
-        is_evidence = self.on_leak == "restart" and self.evidence  # see `_restart`
-        if self.on_leak != "report" and not watched.was_sampled and not is_evidence:
+        on_leak = self.on_leak
+        if self.ask_policy is not None:
+            on_leak = await self.ask_policy(worker, reason) or on_leak
+        is_evidence = on_leak == "restart" and self.evidence  # see `_restart`
+        if on_leak != "report" and not watched.was_sampled and not is_evidence:
             watched.was_sampled = True
             await self._take_sample(worker)
-        if self.on_leak == "restart" and worker.is_managed:
+        if on_leak == "restart" and worker.is_managed:
             return await self._restart(worker, reason)
         logger.warning("%s: %s", worker.name, reason)
         return False
