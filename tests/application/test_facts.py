@@ -89,6 +89,8 @@ CHANGES: dict[str, tuple[Any, str]] = {
         "schedule None -> every 5 s, skip, jitter=1",
     ),
     "autostart": (False, "autostart True -> False"),
+    "on_demand": (True, "on_demand False -> True"),
+    "idle_timeout": (60, "idle_timeout None -> 60.0"),
     "stdin": ("in.txt", "stdin None -> in.txt"),
     "tty": (True, "tty False -> True"),
     "user": ("www-data", "user None -> www-data"),
@@ -131,6 +133,9 @@ def test_changed_option_is_one_change_in_words(make: Any) -> None:
         more = more if kind is Command else {}
         if field in {"log_max_size", "log_max_age", "log_timestamps"}:
             more = {"log_file": "a.log"}
+        if field in {"on_demand", "idle_timeout"}:
+            more = {"sockets": {"http": Listen("tcp://127.0.0.1:80")}}
+            more |= {"on_demand": True} if field == "idle_timeout" else {}
         old, new = make(**more), make(**more, **{field: value})
         (service,) = plan_reload([facts_of(old)], [facts_of(new)]).services
         (change,) = service.changes

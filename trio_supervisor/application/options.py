@@ -209,6 +209,26 @@ class ServiceOptions(Checked):
             "`start` or `restart` names them, or with a service that depends on them."
         ),
     )
+    on_demand: bool = field(
+        default=False,
+        converter=checks.flag,
+        metadata=option(
+            "Whether the workers start only when a client connects to one of "
+            "`sockets`, and then accept its connection. Until then they cost no "
+            "process."
+        ),
+    )
+    idle_timeout: float | None = field(
+        default=None,
+        converter=checks.seconds_or_none,
+        metadata=option(
+            "With `on_demand`: time without any open connection to `sockets` after "
+            "which the workers are stopped, until the next client connects (Linux). "
+            "`None`: they keep running.",
+            unit="s",
+            least=0.1,
+        ),
+    )
     schedule: Timetable | None = field(
         default=None,
         converter=timetable_or_none,
@@ -281,6 +301,7 @@ class ServiceOptions(Checked):
     def __attrs_post_init__(self) -> None:
         """Check the options, and derive *rules* from those about restarts."""
         super().__attrs_post_init__()
+        self._check_demand()
         policy = self.restart
         if self.schedule is not None:
             if self.significant:
@@ -295,3 +316,16 @@ class ServiceOptions(Checked):
             success=self.success_exit_codes,
             give_up_on=self.give_up_on,
         )
+
+    def _check_demand(self) -> None:
+        """Check what `on_demand` needs."""
+        if not self.on_demand:
+            if self.idle_timeout is not None:
+                raise SpecError("idle_timeout", "needs on_demand=True")
+            return
+        if not self.sockets:
+            raise SpecError("on_demand", "needs sockets, to which clients connect")
+        if any(listen.reuse_port for listen in self.sockets.values()):
+            raise SpecError("on_demand", "is not for sockets with reuse_port=True")
+        if self.schedule is not None:
+            raise SpecError("on_demand", "is not for a service with a schedule")

@@ -20,12 +20,13 @@ _CAUSES: Final = {
     Cause.STOP: "stop requested",
     Cause.SCALE: "scaled down",
     Cause.RELOAD: "reload",
+    Cause.IDLE: "idle",
     Cause.LIFETIME: "lifetime over",
     Cause.MONITOR: "restart requested by a monitor",
     Cause.GROUP: "restart with its group",
 }
 # The reason given with one of these says it all.
-_SAID_BY_REASON: Final = (Cause.STOP, Cause.LIFETIME)
+_SAID_BY_REASON: Final = (Cause.STOP, Cause.IDLE, Cause.LIFETIME)
 FEWER: Final = "; crash loop: from now on logging only crashes 8, 16, 32, ..."
 
 

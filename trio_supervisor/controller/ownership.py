@@ -25,6 +25,7 @@ from trio_supervisor.controller.file_keeper import keep_files
 from trio_supervisor.controller.fleet.make_generation import GenerationFactory
 from trio_supervisor.controller.launch.context import LaunchContext
 from trio_supervisor.controller.launch.socket_keys import socket_keys
+from trio_supervisor.controller.on_demand import OnDemand
 from trio_supervisor.controller.post_mortem.store import PostMortemStore
 from trio_supervisor.controller.scheduled_runs import ScheduledRuns
 from trio_supervisor.errors import PlatformError
@@ -142,6 +143,7 @@ async def own(setup: Setup, background: Background[Controller]) -> None:
             nursery.start_soon(hooks.run)
             nursery.start_soon(ScheduledRuns(core, _due_times(setup)).run)
             nursery.start_soon(Autoscaling(core).run)
+            nursery.start_soon(OnDemand(core).run)
             background.started(Controller._create(core))
             if not background.is_ending:
                 await core.run()

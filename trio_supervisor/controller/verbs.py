@@ -85,8 +85,12 @@ class Verbs:
         check_ended(child for child in generation.children if child in concerned)
         return tuple(c.name for c in dict.fromkeys(stopped) if not c.is_wanted)
 
-    async def start(self, names: Sequence[str]) -> None:
-        """Start stopped workers, and their dependencies."""
+    async def start(self, names: Sequence[str], undo_cause: Cause = Cause.STOP) -> None:
+        """Start stopped workers, and their dependencies.
+
+        Args:
+            undo_cause: Cause for which they are stopped again if one fails.
+        """
         members = self._members
         self._reloader.check_idle()
         members.check_has_workers(names, "start")
@@ -106,7 +110,8 @@ class Verbs:
             undone = [child for child in begun if child.is_wanted]
             if not undone or self._shutdown.is_requested:
                 raise
-            undo = stop_operation(members.generation, undone, "start failed")
+            home, why = members.generation, "start failed"
+            undo = stop_operation(home, undone, why, undo_cause)
             await members.fleet.carry_out(undo)
             names_of = ", ".join(child.name for child in undone)
             raise UnavailableError(f"{exc}; stopped again: {names_of}") from exc

@@ -61,6 +61,8 @@ class Cause(Enum):
     """Its service was scaled down: planned, not restarted."""
     RELOAD = "reload"
     """A new generation replaced it: planned, not restarted."""
+    IDLE = "idle"
+    """It was not needed, and starts again on demand: planned, not restarted."""
     LIFETIME = "lifetime"
     """It reached max_lifetime: a planned restart."""
     MONITOR = "monitor"
@@ -72,7 +74,7 @@ class Cause(Enum):
 _PLANNED_RESTARTS: Final = frozenset(
     {Cause.RESTART, Cause.LIFETIME, Cause.MONITOR, Cause.GROUP}
 )
-_PLANNED_STOPS: Final = frozenset({Cause.STOP, Cause.SCALE, Cause.RELOAD})
+_PLANNED_STOPS: Final = frozenset({Cause.STOP, Cause.SCALE, Cause.RELOAD, Cause.IDLE})
 
 
 @frozen(kw_only=True)

@@ -57,7 +57,11 @@ class Generation:
         self.tree = Tree(self.application.tree())
         services = self.application.services
         scheduled = {s.name for s in services if s.schedule is not None}
-        wanted = {s.name for s in services if s.autostart or s.schedule is not None}
+        wanted = {
+            s.name
+            for s in services
+            if (s.autostart and not s.on_demand) or s.schedule is not None
+        }
         started = wanted | needs_of(wanted, self.needs)
         self.autostarted = frozenset(started - scheduled)
         self.waiting = {}

@@ -13,7 +13,10 @@ from trio_supervisor.policy.restart import Cause
 
 
 def stop_operation(
-    generation: Generation, chosen: Sequence[Child], reason: str
+    generation: Generation,
+    chosen: Sequence[Child],
+    reason: str,
+    cause: Cause = Cause.STOP,
 ) -> StopOperation:
     """Return the operation that stops *chosen* and what depends on them.
 
@@ -40,6 +43,7 @@ def stop_operation(
         list(dict.fromkeys([*chosen, *there])),
         generation.needs,
         generation.rank,
+        cause,
         reason=reason,
         whole=affected | whole,
         links=generation,

@@ -1,0 +1,186 @@
+"""Start services when a client connects, and stop them when they are idle."""
+
+from __future__ import annotations
+
+import logging
+import os
+import socket
+from contextlib import ExitStack
+from typing import Final, Protocol
+
+import trio
+from attrs import define, field
+
+from trio_supervisor.controller.fleet.generation import Generation, Unit
+from trio_supervisor.controller.fleet.members import Members
+from trio_supervisor.controller.fleet.ordered_stop import stop_operation
+from trio_supervisor.controller.verbs import Verbs
+from trio_supervisor.errors import SupervisorError
+from trio_supervisor.policy.lifecycle import State
+from trio_supervisor.policy.restart import Cause
+from trio_supervisor.process.sockets.open_connections import count_connections
+from trio_supervisor.process.threads import run_in_thread
+from trio_supervisor.tasks import open_nursery
+
+logger = logging.getLogger(__name__)
+
+_UP: Final = (State.READY, State.UNREADY)
+_CONNECTION: Final = "a connection"
+"""What `status` says that a worker waits for."""
+# How often running workers are looked after; an idle time is shorter by this [s].
+_LOOK_INTERVAL: Final = 1.0
+# A socket whose file was made again is another one [s].
+_SOCKETS_FOR: Final = 10.0
+_MAX_RETRY: Final = 60.0
+
+
+class DemandOwner(Protocol):
+    """What is asked of the controller."""
+
+    verbs: Verbs
+    members: Members
+
+    @property
+    def generation(self) -> Generation: ...
+    @property
+    def is_stopping(self) -> bool: ...
+    async def wait_take_over(self) -> None: ...
+
+
+@define(eq=False)
+class OnDemand:
+    """All services that start on demand."""
+
+    _owner: DemandOwner
+
+    async def run(self) -> None:
+        """Start and stop them until cancelled."""
+        while True:
+            async with open_nursery() as nursery:
+                for unit in self._owner.generation.units.values():
+                    if unit.service.on_demand:
+                        nursery.start_soon(_Demand(self._owner, unit.service.name).run)
+                await self._owner.wait_take_over()
+                nursery.cancel_scope.cancel()
+
+
+@define(eq=False)
+class _Demand:
+    """One service, until the next generation takes over."""
+
+    _owner: DemandOwner
+    _name: str
+    _used_at: float = field(factory=trio.current_time, init=False)
+    """When it was last seen to have a connection."""
+    _failures: int = field(default=0, init=False)
+    """Starts in a row that failed."""
+
+    @property
+    def _unit(self) -> Unit:
+        return self._owner.generation.units[self._name]
+
+    @property
+    def _is_down(self) -> bool:
+        return all(c.is_down and not c.is_wanted for c in self._unit.children)
+
+    @property
+    def _is_paused(self) -> bool:
+        return any(child.is_paused for child in self._unit.children)
+
+    async def run(self) -> None:
+        """Wait for connections while it is down, and for idleness while it is up."""
+        while True:
+            if not self._is_down or self._is_paused or self._owner.is_stopping:
+                await trio.sleep(self._look_interval)
+                if not self._is_down:
+                    await self._stop_if_idle()
+                continue
+            for child in self._unit.children:
+                if child.waiting_for != _CONNECTION:
+                    child.waiting_for = _CONNECTION
+                    child.tell()
+            with self._open_sockets() as sockets, trio.move_on_after(_SOCKETS_FOR):
+                await _wait_any(sockets)
+                await self._start()
+
+    @property
+    def _look_interval(self) -> float:
+        timeout = self._unit.service.idle_timeout
+        return min(_LOOK_INTERVAL, timeout / 4 if timeout else _LOOK_INTERVAL)
+
+    async def _start(self) -> None:
+        if not self._is_down or self._is_paused or self._owner.is_stopping:
+            return
+        logger.info("%s: a client has connected; starting", self._name)
+        with trio.CancelScope(shield=True):
+            try:
+                await self._owner.verbs.start([self._name], Cause.IDLE)
+            except SupervisorError as exc:
+                self._failures += 1
+                delay = min(_MAX_RETRY, 2.0 ** min(self._failures - 1, 16))
+                logger.warning(
+                    "%s: not started: %s; connections wait; trying again in %g s",
+                    *(self._name, exc, delay),
+                )
+            else:
+                self._failures, delay = 0, 0.0
+                self._used_at = trio.current_time()
+        await trio.sleep(delay)
+
+    async def _stop_if_idle(self) -> None:
+        if (timeout := self._unit.service.idle_timeout) is None:
+            return
+        with self._open_sockets() as sockets:
+            counts = [
+                await run_in_thread(count_connections, listening)
+                for listening in sockets
+            ]
+        now = trio.current_time()
+        is_starting = not all(child.state in _UP for child in self._unit.children)
+        if is_starting or any(count is None or count for count in counts):
+            self._used_at = now
+        elif now - self._used_at >= timeout and not self._owner.is_stopping:
+            reason = f"no connection for {timeout:g} s (idle_timeout)"
+            generation, children = self._owner.generation, self._unit.children
+            stop = stop_operation(generation, children, reason, Cause.IDLE)
+            await self._owner.members.fleet.carry_out(stop)
+
+    def _open_sockets(self) -> _Sockets:
+        launchers = self._owner.generation.launchers
+        keys = launchers.socket_keys[self._name].values()
+        return _Sockets(list(launchers.sockets.descriptors(keys, 0).values()))
+
+
+@define(eq=False)
+class _Sockets:
+    """Copies of listening sockets, for a task of its own; a context manager.
+
+    Two services may share a socket, and trio lets one task wait for a descriptor.
+    """
+
+    _descriptors: list[int]
+    _stack: ExitStack = field(factory=ExitStack, init=False)
+
+    def __enter__(self) -> list[socket.socket]:
+        with ExitStack() as stack:
+            found = [
+                stack.enter_context(socket.socket(fileno=os.dup(descriptor)))
+                for descriptor in self._descriptors
+            ]
+            self._stack = stack.pop_all()
+        return found
+
+    def __exit__(self, *_: object) -> None:
+        self._stack.close()
+
+
+async def _wait_any(sockets: list[socket.socket]) -> None:
+    """Wait until a client has connected to one of *sockets*."""
+    async with open_nursery() as nursery:
+
+        async def wait(listening: socket.socket) -> None:
+            await trio.lowlevel.wait_readable(listening)
+            nursery.cancel_scope.cancel()
+
+        for listening in sockets:
+            nursery.start_soon(wait, listening)
