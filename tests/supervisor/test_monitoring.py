@@ -9,10 +9,9 @@ from collections.abc import Mapping
 import pytest
 import trio
 
-from tests.kits.fake_workers import FakeWorker
 from trio_supervisor import Monitor
 from trio_supervisor.supervisor.monitoring import Monitoring, retry_interval
-from trio_supervisor.testing import in_virtual_time
+from trio_supervisor.testing import FakeMonitoredWorker, in_virtual_time
 
 Log = pytest.LogCaptureFixture
 
@@ -27,11 +26,11 @@ class Counting(Monitor):
         self.names: list[str] = []
 
     def register(self, worker: object) -> None:
-        assert isinstance(worker, FakeWorker)
+        assert isinstance(worker, FakeMonitoredWorker)
         self.names.append(worker.name)
 
     def remove(self, worker: object) -> None:
-        assert isinstance(worker, FakeWorker)
+        assert isinstance(worker, FakeMonitoredWorker)
         self.names.remove(worker.name)
 
     async def run_once(self) -> None:
@@ -124,7 +123,7 @@ def test_repeated_failure_is_logged_once(caplog: Log) -> None:
 def test_failing_monitor_keeps_worker_updates() -> None:
     counting = Counting(1)
     monitoring = Monitoring([Hostile(), counting])
-    worker = FakeWorker(name="web.7")
+    worker = FakeMonitoredWorker(name="web.7")
 
     monitoring.register(worker)
     assert counting.names == ["web.7"]

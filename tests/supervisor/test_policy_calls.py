@@ -9,11 +9,10 @@ import attrs
 import pytest
 import trio
 
-from tests.kits.fake_workers import FakeWorker
 from trio_supervisor import MemoryMonitor, Policy, PolicyWorker, WorkerExit
 from trio_supervisor.application.worker_policy import HOOKS
 from trio_supervisor.supervisor.policy_calls import PolicyCalls
-from trio_supervisor.testing import in_virtual_time
+from trio_supervisor.testing import FakeMonitoredWorker, in_virtual_time
 from trio_supervisor.wire.messages import Decide
 
 WORKER = PolicyWorker(
@@ -96,9 +95,11 @@ async def test_it_decides_about_leaks_of_a_memory_monitor() -> None:
     policy, monitor = Recorder("report"), MemoryMonitor()
     PolicyCalls(policy).decide_leaks_of([monitor])
     assert monitor.ask_policy is not None
-    assert await monitor.ask_policy(FakeWorker(name="web.1"), "grows") == "report"
-    ((worker, leak),) = policy.asked
-    assert (worker.name, worker.service, leak) == ("web.1", "web", "grows")
+    assert (
+        await monitor.ask_policy(FakeMonitoredWorker(name="web.1"), "grows") == "report"
+    )
+    ((facts, leak),) = policy.asked
+    assert (facts.name, facts.service, leak) == ("web.1", "web", "grows")
 
     other = MemoryMonitor()
     PolicyCalls(Policy()).decide_leaks_of([other])

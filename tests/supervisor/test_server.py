@@ -12,7 +12,6 @@ import pytest
 import trio
 from trio.testing import memory_stream_pair, wait_all_tasks_blocked
 
-from tests.kits.fake_workers import FakeWorker
 from trio_supervisor import Monitor
 from trio_supervisor.errors import (
     CallFailedError,
@@ -31,7 +30,7 @@ from trio_supervisor.supervisor.monitoring import Monitoring
 from trio_supervisor.supervisor.monitors.base import MonitoredWorker
 from trio_supervisor.supervisor.registry import Registry
 from trio_supervisor.supervisor.server import Server
-from trio_supervisor.testing import in_virtual_time
+from trio_supervisor.testing import FakeMonitoredWorker, in_virtual_time
 from trio_supervisor.wire.codec import unparse_operation
 from trio_supervisor.wire.limits import DEFAULT_LIMITS, Limits
 from trio_supervisor.wire.messages import Update
@@ -958,7 +957,7 @@ async def test_wait_ready_is_answered_when_ready() -> None:
 
 
 def test_fake_worker_satisfies_monitor_protocol() -> None:
-    worker: MonitoredWorker = FakeWorker()
+    worker: MonitoredWorker = FakeMonitoredWorker()
     assert worker.is_ready
 
 

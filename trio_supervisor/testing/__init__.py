@@ -25,6 +25,7 @@ from trio_supervisor.testing.fault_plan import (
     SupervisorKilled,
     Suspended,
 )
+from trio_supervisor.testing.monitored_worker import FakeMonitoredWorker, run_monitor
 from trio_supervisor.testing.simulated_process import SimulatedProcess, StartFault
 from trio_supervisor.testing.simulation import Simulation, simulated
 from trio_supervisor.testing.virtual_time import in_virtual_time, sleep_through
@@ -41,6 +42,7 @@ if TYPE_CHECKING:
 __all__ = [
     "Chaos",
     "Exits",
+    "FakeMonitoredWorker",
     "FakeProcess",
     "Fault",
     "FaultPlan",
@@ -59,6 +61,7 @@ __all__ = [
     "Suspended",
     "faults",
     "in_virtual_time",
+    "run_monitor",
     "run_sync_worker",
     "run_worker",
     "simulated",

@@ -9,10 +9,10 @@ from typing import Any
 
 import pytest
 
-from tests.kits.fake_workers import FakeWorker
 from trio_supervisor import DescriptorMonitor, SpecError
 from trio_supervisor.errors import UnavailableError
 from trio_supervisor.supervisor.monitors.descriptors import count_descriptors
+from trio_supervisor.testing import FakeMonitoredWorker
 
 HERE = count_descriptors(os.getpid())
 NOW = 0 if HERE is None else HERE[0]
@@ -27,7 +27,7 @@ def figures(monitor: DescriptorMonitor) -> dict[str, Any]:
 
 async def test_a_worker_that_leaks_descriptors_is_restarted() -> None:
     monitor = DescriptorMonitor(maximum=NOW + 50, samples=2)
-    worker = FakeWorker()
+    worker = FakeMonitoredWorker()
     monitor.register(worker)
     await monitor.run_once()
     with ExitStack() as stack:
@@ -47,7 +47,7 @@ async def test_a_restart_that_fails_is_tried_again(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     monitor = DescriptorMonitor(maximum=NOW + 20, samples=1)
-    worker = FakeWorker(refuses=UnavailableError("no"))
+    worker = FakeMonitoredWorker(refuses=UnavailableError("no"))
     monitor.register(worker)
     await monitor.run_once()
     with ExitStack() as stack:
@@ -64,7 +64,7 @@ async def test_one_that_has_so_many_from_its_start_is_reported_once(
     caplog: pytest.LogCaptureFixture, on_limit: Any
 ) -> None:
     monitor = DescriptorMonitor(maximum=1, samples=1, on_limit=on_limit)
-    worker = FakeWorker()
+    worker = FakeMonitoredWorker()
     monitor.register(worker)
     for _ in range(3):
         await monitor.run_once()
@@ -75,7 +75,7 @@ async def test_one_that_has_so_many_from_its_start_is_reported_once(
 
 async def test_share_of_the_limit() -> None:
     monitor = DescriptorMonitor(share=1e-6, samples=1, on_limit="report")
-    monitor.register(FakeWorker())
+    monitor.register(FakeMonitoredWorker())
     await monitor.run_once()
     limit = figures(monitor)["limit"]
     assert limit is None or figures(monitor)["open"] <= limit
@@ -83,8 +83,8 @@ async def test_share_of_the_limit() -> None:
 
 async def test_one_that_exited_or_is_not_ready_is_left_out() -> None:
     monitor = DescriptorMonitor(maximum=1, samples=1)
-    monitor.register(FakeWorker(name="gone.0", process_id=2**22 + 1))
-    unready = FakeWorker(name="slow.0", is_ready=False)
+    monitor.register(FakeMonitoredWorker(name="gone.0", process_id=2**22 + 1))
+    unready = FakeMonitoredWorker(name="slow.0", is_ready=False)
     monitor.register(unready)
     await monitor.run_once()
     assert figures(monitor)["open"] is None

@@ -15,17 +15,18 @@ import pytest
 import trio
 import trio.testing
 
-from tests.kits.fake_workers import FakeWorker
 from trio_supervisor import MemoryMonitor, Monitor, SpecError
 from trio_supervisor.diagnostics.memory_usage import FullMemory
 from trio_supervisor.errors import UnavailableError
 from trio_supervisor.supervisor.monitors import memory
 from trio_supervisor.supervisor.monitors.memory import Measure, OnLeak
+from trio_supervisor.testing import FakeMonitoredWorker
 
 GIBIBYTE = 2**30
 TEBIBYTE = 2**40
 
 Log = pytest.LogCaptureFixture
+BUSY = UnavailableError("is busy")
 
 
 @pytest.fixture
@@ -44,17 +45,17 @@ def large_process() -> Iterator[int]:
         process.stdin.close()
 
 
-def watching(monitor: MemoryMonitor, *workers: FakeWorker) -> MemoryMonitor:
+def watching(monitor: MemoryMonitor, *workers: FakeMonitoredWorker) -> MemoryMonitor:
     """Register *workers* with *monitor*."""
     for worker in workers:
         monitor.register(worker)
     return monitor
 
 
-def replace(monitor: MemoryMonitor, worker: FakeWorker) -> FakeWorker:
+def replace(monitor: MemoryMonitor, worker: FakeMonitoredWorker) -> FakeMonitoredWorker:
     """Put a young successor in the place of *worker*."""
     monitor.remove(worker)
-    successor = FakeWorker(
+    successor = FakeMonitoredWorker(
         name=worker.connection_id.rpartition(" ")[2].rstrip("'"),
         process_id=worker.process_id,
         uptime=0.5,
@@ -65,7 +66,7 @@ def replace(monitor: MemoryMonitor, worker: FakeWorker) -> FakeWorker:
 
 
 async def test_worker_within_limit_is_kept() -> None:
-    worker = FakeWorker()
+    worker = FakeMonitoredWorker()
     monitor = watching(MemoryMonitor(maximum_size_limit=TEBIBYTE), worker)
 
     await monitor.run_once()
@@ -84,7 +85,7 @@ def process_status(monitor: MemoryMonitor) -> dict[str, Any]:
 
 
 async def test_worker_over_limit_is_restarted() -> None:
-    worker = FakeWorker()
+    worker = FakeMonitoredWorker()
     monitor = watching(MemoryMonitor(maximum_size_limit=2**20), worker)
 
     await monitor.run_once()
@@ -94,7 +95,7 @@ async def test_worker_over_limit_is_restarted() -> None:
 
 
 async def test_only_ready_workers_are_sampled() -> None:
-    worker = FakeWorker(is_ready=False)
+    worker = FakeMonitoredWorker(is_ready=False)
     monitor = watching(MemoryMonitor(maximum_size_limit=2**20), worker)
 
     await monitor.run_once()
@@ -105,7 +106,7 @@ async def test_only_ready_workers_are_sampled() -> None:
 
 
 async def test_removed_worker_is_forgotten() -> None:
-    worker = FakeWorker()
+    worker = FakeMonitoredWorker()
     monitor = watching(MemoryMonitor(maximum_size_limit=2**20), worker)
 
     monitor.remove(worker)
@@ -119,7 +120,7 @@ async def test_removed_worker_is_forgotten() -> None:
 async def test_exited_process_is_skipped() -> None:
     ended = await trio.lowlevel.open_process(["true"])
     await ended.wait()
-    worker = FakeWorker(process_id=ended.pid)
+    worker = FakeMonitoredWorker(process_id=ended.pid)
 
     await watching(MemoryMonitor(maximum_size_limit=0), worker).run_once()
 
@@ -129,7 +130,7 @@ async def test_exited_process_is_skipped() -> None:
 async def test_limit_below_baseline_restarts_once(caplog: Log) -> None:
     """Logged once; the successor is restarted only after growth by the threshold."""
     caplog.set_level(logging.WARNING)
-    first = FakeWorker()
+    first = FakeMonitoredWorker()
     monitor = watching(MemoryMonitor(maximum_size_limit=2**20), first)
     await monitor.run_once()
     assert len(first.reasons) == 1
@@ -149,7 +150,7 @@ async def test_limit_below_baseline_restarts_once(caplog: Log) -> None:
 async def test_worker_growing_again_is_restarted_again() -> None:
     """It had begun well. What others free in this process is less than it grows by."""
     limit = psutil.Process().memory_info().rss + 2**24
-    first = FakeWorker(refuses=None)
+    first = FakeMonitoredWorker(refuses=None)
     monitor = watching(MemoryMonitor(maximum_size_limit=limit), first)
     leak = [bytearray(b"x") * 2**27]
     await monitor.run_once()
@@ -168,7 +169,7 @@ async def test_worker_growing_again_is_restarted_again() -> None:
 
 async def test_many_below_baseline_restart_once_each(caplog: Log) -> None:
     """For any time until each of them was restarted."""
-    workers = [FakeWorker(name=f"web.{index}") for index in range(5)]
+    workers = [FakeMonitoredWorker(name=f"web.{index}") for index in range(5)]
     monitor = watching(MemoryMonitor(maximum_size_limit=2**20), *workers)
     restarted: list[str] = []
     for _ in range(20):
@@ -186,7 +187,7 @@ async def test_many_below_baseline_restart_once_each(caplog: Log) -> None:
 
 
 async def test_total_below_baselines_restarts_once_each(caplog: Log) -> None:
-    workers = [FakeWorker(name=f"web.{index}") for index in range(3)]
+    workers = [FakeMonitoredWorker(name=f"web.{index}") for index in range(3)]
     monitor = watching(MemoryMonitor(total_size_limit=2**20), *workers)
     restarts = 0
     for _ in range(20):
@@ -204,7 +205,9 @@ async def test_total_below_baselines_restarts_once_each(caplog: Log) -> None:
 
 
 async def test_failed_restart_is_logged_and_retried(caplog: Log) -> None:
-    worker = FakeWorker(refuses=UnavailableError("everything is being stopped"))
+    worker = FakeMonitoredWorker(
+        refuses=UnavailableError("everything is being stopped")
+    )
     monitor = watching(MemoryMonitor(maximum_size_limit=2**20), worker)
 
     await monitor.run_once()
@@ -216,7 +219,7 @@ async def test_failed_restart_is_logged_and_retried(caplog: Log) -> None:
 
 async def test_restarts_one_worker_per_run() -> None:
     """The next worker is checked in the next run."""
-    workers = [FakeWorker(name=f"web.{index}") for index in range(3)]
+    workers = [FakeMonitoredWorker(name=f"web.{index}") for index in range(3)]
     monitor = watching(MemoryMonitor(maximum_size_limit=2**20), *workers)
 
     await monitor.run_once()
@@ -229,7 +232,7 @@ async def test_restarts_one_worker_per_run() -> None:
 
 async def test_growth_over_new_maxima_is_leak() -> None:
     """This process grows by 64 MiB before each sample."""
-    worker = FakeWorker()
+    worker = FakeMonitoredWorker()
     monitor = watching(MemoryMonitor(increase_limit=3), worker)
     leaked = []
     for samples in range(1, 5):
@@ -244,7 +247,10 @@ async def test_growth_over_new_maxima_is_leak() -> None:
 
 
 async def test_total_exceeded_restarts_largest_private(large_process: int) -> None:
-    small, large = FakeWorker(), FakeWorker(name="web.1", process_id=large_process)
+    small, large = (
+        FakeMonitoredWorker(),
+        FakeMonitoredWorker(name="web.1", process_id=large_process),
+    )
     limit = 110 * 2**20
     monitor = watching(MemoryMonitor(total_size_limit=limit), small, large)
     if psutil.Process().memory_full_info().uss > 90 * 2**20:
@@ -272,8 +278,8 @@ async def test_total_is_measured_by_policy(
     monkeypatch.setattr(memory, "read_full_memory", read)
     monitor = watching(
         MemoryMonitor(total_size_limit=TEBIBYTE),
-        FakeWorker(),
-        FakeWorker(name="web.1", process_id=large_process),
+        FakeMonitoredWorker(),
+        FakeMonitoredWorker(name="web.1", process_id=large_process),
     )
 
     await monitor.run_once()
@@ -286,7 +292,7 @@ async def test_total_is_measured_by_policy(
 
 async def test_host_low_on_memory_restarts_largest_worker(caplog: Log) -> None:
     """Once; if that did not help, the log says that no restart will."""
-    worker = FakeWorker()
+    worker = FakeMonitoredWorker()
     monitor = watching(MemoryMonitor(free_size_minimum=2**60), worker)
     await monitor.run_once()
     (reason,) = worker.reasons
@@ -306,7 +312,7 @@ async def test_host_low_on_memory_restarts_largest_worker(caplog: Log) -> None:
 
 async def test_without_total_private_memory_is_not_read(large_process: int) -> None:
     """Reading it makes the kernel walk all pages."""
-    worker = FakeWorker(process_id=large_process)
+    worker = FakeMonitoredWorker(process_id=large_process)
     monitor = watching(MemoryMonitor(maximum_size_limit=TEBIBYTE), worker)
 
     await monitor.run_once()
@@ -351,16 +357,15 @@ def test_monitor_name_is_its_class() -> None:
     assert Monitor().status() == {}
 
 
-class SampledWorker(FakeWorker):
+def sampled_worker(**options: Any) -> FakeMonitoredWorker:
     """A worker that answers a call for a memory sample."""
+    answers = {"memory_sample": {"data": "holder: app.CACHE"}}
+    return FakeMonitoredWorker(answers=answers, **options)
 
-    calls: list[str]
 
-    async def call(self, do: str, **arguments: Any) -> dict[str, Any]:
-        self.calls.append(do)
-        if self.refuses is not None:
-            raise self.refuses
-        return {"data": "holder: app.CACHE"}
+def called(worker: FakeMonitoredWorker) -> list[str]:
+    """Return the operations that *worker* was to run."""
+    return [do for do, _ in worker.calls]
 
 
 async def leak(monitor: MemoryMonitor, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -387,15 +392,14 @@ async def test_leak_is_reported_sampled_or_restarted(
     monkeypatch: pytest.MonkeyPatch,
     caplog: Log,
 ) -> None:
-    worker = SampledWorker()
-    worker.calls = []
+    worker = sampled_worker()
     monitor = MemoryMonitor(leak_window=48, on_leak=on_leak)
     monitor.register(worker)
 
     with trio.move_on_after(49.5):
         await leak(monitor, monkeypatch)
 
-    assert worker.calls == ["memory_sample"] * calls
+    assert called(worker) == ["memory_sample"] * calls
     assert len(worker.reasons) == restarts
     assert caplog.text.count("per hour for 48 s (leak_window)") == 1
     assert ("holder: app.CACHE" in caplog.text) == bool(calls)
@@ -406,15 +410,14 @@ async def test_failed_sample_does_not_prevent_restart(
     monkeypatch: pytest.MonkeyPatch,
     caplog: Log,
 ) -> None:
-    worker = SampledWorker(refuses=UnavailableError("is busy"))
-    worker.calls = []
+    worker = sampled_worker(refuses=BUSY, fails=BUSY)
     monitor = MemoryMonitor(leak_window=48)
     monitor.register(worker)
 
     with trio.move_on_after(51.5):
         await leak(monitor, monkeypatch)
 
-    assert worker.calls == ["memory_sample"]
+    assert called(worker) == ["memory_sample"]
     assert len(worker.reasons) == 2  # tried again with the next block
     assert "no memory sample" in caplog.text
 
@@ -434,7 +437,7 @@ def reading(
 async def test_limit_applies_to_the_chosen_measure(
     measure: Measure, restarts: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    worker = FakeWorker()
+    worker = FakeMonitoredWorker()
     limit = 100
     monitor = MemoryMonitor(maximum_size_limit=limit, measure=measure)
     watching(monitor, worker)
@@ -446,7 +449,7 @@ async def test_limit_applies_to_the_chosen_measure(
 async def test_private_memory_over_the_limit_causes_restart(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    worker = FakeWorker()
+    worker = FakeMonitoredWorker()
     monitor = watching(MemoryMonitor(maximum_size_limit=100, measure="uss"), worker)
     reading(monkeypatch, [(150, 101)])
     await monitor.run_once()
@@ -456,7 +459,7 @@ async def test_private_memory_over_the_limit_causes_restart(
 async def test_only_samples_in_a_row_cause_restart(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    worker = FakeWorker()
+    worker = FakeMonitoredWorker()
     monitor = watching(MemoryMonitor(maximum_size_limit=100, samples=3), worker)
     sizes = [150, 150, 90, 150, 150, 150]
     reading(monkeypatch, [(size, None) for size in sizes])
@@ -470,7 +473,7 @@ async def test_only_samples_in_a_row_cause_restart(
 async def test_cool_down_separates_restarts(
     autojump_clock: trio.testing.MockClock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    workers = [FakeWorker(name=f"web.{index}") for index in range(2)]
+    workers = [FakeMonitoredWorker(name=f"web.{index}") for index in range(2)]
     monitor = MemoryMonitor(maximum_size_limit=100, cool_down=30)
     watching(monitor, *workers)
     monkeypatch.setattr(memory, "read_memory", lambda _pid, is_full: (150, None))
@@ -483,7 +486,7 @@ async def test_cool_down_separates_restarts(
 
 
 async def test_failed_restart_starts_no_cool_down() -> None:
-    worker = FakeWorker(refuses=UnavailableError("is busy"))
+    worker = FakeMonitoredWorker(refuses=UnavailableError("is busy"))
     monitor = MemoryMonitor(maximum_size_limit=1, cool_down=30)
     watching(monitor, worker)
     await monitor.run_once()
@@ -494,13 +497,12 @@ async def test_failed_restart_starts_no_cool_down() -> None:
 async def test_evidence_is_logged_before_a_restart(
     monkeypatch: pytest.MonkeyPatch, caplog: Log
 ) -> None:
-    worker = SampledWorker()
-    worker.calls = []
+    worker = sampled_worker()
     monitor = MemoryMonitor(maximum_size_limit=100, evidence=True)
     monitor.register(worker)
     reading(monkeypatch, [(150, None)])
     await monitor.run_once()
-    assert worker.calls == ["memory_sample"]
+    assert called(worker) == ["memory_sample"]
     first, second = (record.getMessage() for record in caplog.records)
     assert "holder: app.CACHE" in first
     assert second.endswith("; restarting")
@@ -509,13 +511,12 @@ async def test_evidence_is_logged_before_a_restart(
 async def test_evidence_of_a_leak_is_taken_once(
     autojump_clock: trio.testing.MockClock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    worker = SampledWorker()
-    worker.calls = []
+    worker = sampled_worker()
     monitor = MemoryMonitor(leak_window=48, evidence=True)
     monitor.register(worker)
     with trio.move_on_after(49.5):
         await leak(monitor, monkeypatch)
-    assert worker.calls == ["memory_sample"]
+    assert called(worker) == ["memory_sample"]
     assert len(worker.reasons) == 1
 
 

@@ -11,9 +11,9 @@ from typing import Any
 import pytest
 import trio
 
-from tests.kits.fake_workers import FakeWorker
 from trio_supervisor import ProcessMonitor, SpecError
 from trio_supervisor.supervisor.monitors import process
+from trio_supervisor.testing import FakeMonitoredWorker
 
 BUSY_GRANDCHILD = """
 import subprocess, sys
@@ -41,7 +41,7 @@ async def test_usage_includes_grandchildren() -> None:
         assert busy.stdin is not None
         assert busy.stdout is not None
         busy.stdout.readline()
-        worker = FakeWorker(process_id=busy.pid)
+        worker = FakeMonitoredWorker(process_id=busy.pid)
         monitor.register(worker)
         await monitor.run_once()
         first = usage_of(monitor, busy.pid)
@@ -60,9 +60,9 @@ async def test_usage_includes_grandchildren() -> None:
 
 async def test_worker_that_exited_or_disconnected_is_left_out() -> None:
     monitor = ProcessMonitor()
-    worker = FakeWorker()
+    worker = FakeMonitoredWorker()
     monitor.register(worker)
-    monitor.register(FakeWorker(name="gone.0", process_id=2**22 + 1))
+    monitor.register(FakeMonitoredWorker(name="gone.0", process_id=2**22 + 1))
     await monitor.run_once()
     assert monitor.status() == {
         "processes": {str(os.getpid()): usage_of(monitor, os.getpid())}
@@ -85,7 +85,9 @@ async def test_details_of_many_processes_are_read_in_rotation(
         ]
         ids = [each.pid for each in started]
         for process_id in ids:
-            monitor.register(FakeWorker(name=str(process_id), process_id=process_id))
+            monitor.register(
+                FakeMonitoredWorker(name=str(process_id), process_id=process_id)
+            )
         for known in (1, 2, 2):
             await monitor.run_once()
             uses = [usage_of(monitor, process_id) for process_id in ids]
