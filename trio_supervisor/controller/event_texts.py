@@ -22,6 +22,7 @@ _CAUSES: Final = {
     Cause.RELOAD: "reload",
     Cause.LIFETIME: "lifetime over",
     Cause.MONITOR: "restart requested by a monitor",
+    Cause.WORKER: "restart requested by the worker",
     Cause.GROUP: "restart with its group",
 }
 # The reason given with one of these says it all.
