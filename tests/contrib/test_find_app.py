@@ -1,4 +1,4 @@
-"""Names of web applications, and what is said of wrong ones."""
+"""Names of web applications, and the errors of wrong ones."""
 
 from __future__ import annotations
 

@@ -53,6 +53,14 @@ def test_change_of_an_option_changes_the_declaration(change: dict[str, Any]) -> 
     assert target_text(evolve(TARGET, **change)) != target_text(TARGET)
 
 
+def test_declaration_shows_no_value_of_a_server_option() -> None:
+    """The log of a reload shows it."""
+    secret = evolve(TARGET, server_options={"ssl_keyfile_password": "hunter2"})
+    other = evolve(TARGET, server_options={"ssl_keyfile_password": "hunter3"})
+    assert "hunter2" not in target_text(secret)
+    assert target_text(secret) != target_text(other)
+
+
 def test_code_is_that_of_the_application(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

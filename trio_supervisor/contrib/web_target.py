@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import importlib
 import random
 from collections.abc import Mapping
@@ -56,11 +57,16 @@ class WebTarget:
 
     def _text(self) -> str:
         kind = "asgi" if self.threads is None else f"wsgi, threads={self.threads}"
-        limit = f"{self.max_requests}+{self.max_requests_jitter}"
-        return (
-            f"({kind}, {self.server}, lifespan={self.lifespan}, max_requests={limit}, "
-            f"server_options={dict(self.server_options)!r})"
-        )
+        words = [kind, self.server, f"lifespan={self.lifespan}"]
+        if self.max_requests is not None:
+            words.append(f"max_requests={self.max_requests}")
+            words.append(f"max_requests_jitter={self.max_requests_jitter}")
+        if self.server_options:
+            # No values: one may be a password. The log shows this text.
+            values = repr(sorted(self.server_options.items())).encode()
+            digest = hashlib.sha256(values).hexdigest()[:8]
+            words.append(f"server_options={'/'.join(self.server_options)} {digest}")
+        return f"({', '.join(words)})"
 
     async def __call__(self, worker: Worker) -> None:
         """Serve the application in *worker*."""
