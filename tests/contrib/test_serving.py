@@ -3,15 +3,11 @@
 from __future__ import annotations
 
 import socket
-from collections.abc import Iterator
-from pathlib import Path
 
-import pytest
 import trio
 import trio.testing
 
-from tests.kits.serving import short_directory
-from trio_supervisor import Worker
+from trio_supervisor import Listen, Worker
 from trio_supervisor.contrib.drain_times import DrainTimes
 from trio_supervisor.contrib.serving import Serving, url_of
 from trio_supervisor.contrib.traffic import Receive, Scope, Send, Traffic
@@ -19,13 +15,6 @@ from trio_supervisor.contrib.web_metrics import WEB_METRICS, RequestCounts
 from trio_supervisor.testing import run_worker
 
 PATIENCE = 30
-
-
-@pytest.fixture
-def directory() -> Iterator[Path]:
-    """Make a directory for a socket."""
-    with short_directory() as directory:
-        yield directory
 
 
 async def app(scope: Scope, receive: Receive, send: Send) -> None:
@@ -37,7 +26,7 @@ def serving_of(worker: Worker, limit: int | None = None) -> Serving:
         worker=worker,
         traffic=Traffic(app, RequestCounts(worker.metrics), limit),
         sockets=list(worker.sockets.values()),
-        backlog=16,
+        listens=[Listen("tcp://127.0.0.1:0")] * len(worker.sockets),
         times=DrainTimes.within(10),
         server_options={},
         limit=limit,
@@ -79,13 +68,33 @@ async def test_limit_of_requests_asks_for_a_restart_and_serves_on() -> None:
         assert not running.is_ready
 
 
-def test_url_has_the_port_that_the_kernel_chose(directory: Path) -> None:
+def test_url_has_the_port_that_the_kernel_chose() -> None:
+    listen = Listen("tcp://127.0.0.1:0")
     with socket.create_server(("127.0.0.1", 0)) as listening:
         port = listening.getsockname()[1]
-        assert url_of(listening) == f"http://127.0.0.1:{port}/"
+        assert url_of(listening, listen) == f"http://127.0.0.1:{port}/"
+        assert url_of(listening, listen, "https") == f"https://127.0.0.1:{port}/"
     with socket.create_server(("::1", 0), family=socket.AF_INET6) as listening:
         port = listening.getsockname()[1]
-        assert url_of(listening) == f"http://[::1]:{port}/"
+        assert url_of(listening, Listen("tcp://[::1]:0")) == f"http://[::1]:{port}/"
+
+
+def test_url_of_a_unix_socket_is_the_declared_one() -> None:
+    """The controller binds it by another name, and renames it."""
     with socket.socket(socket.AF_UNIX) as listening:
-        listening.bind(str(directory / "web.sock"))
-        assert url_of(listening) == f"unix://{directory}/web.sock"
+        url = url_of(listening, Listen("unix:///run/web.sock"))
+    assert url == "unix:///run/web.sock"
+
+
+def test_backlog_is_the_smallest_of_the_sockets() -> None:
+    """A server has one option for all of them."""
+    listens = [Listen("unix://a", backlog=7), Listen("unix://b")]
+    serving = Serving(
+        worker=None,  # type: ignore[arg-type]
+        traffic=None,  # type: ignore[arg-type]
+        sockets=[],
+        listens=listens,
+        times=DrainTimes.within(1),
+        server_options={},
+    )
+    assert serving.backlog == 7

@@ -71,15 +71,14 @@ def test_options_of_the_service_are_passed_on() -> None:
     assert set(service.sockets) == {"admin", "http"}
     assert service.metrics is not None
     assert "orders_total" in set(service.metrics)
-    assert target_of(service).sockets == ("http",)
+    assert set(target_of(service).sockets) == {"http"}
 
 
 def test_service_may_listen_on_several_addresses() -> None:
     small = Listen("unix://web.sock", backlog=16)
     service = asgi(APP, bind=["tcp://127.0.0.1:8000", small])
     assert list(service.sockets) == ["http", "http2"]
-    assert target_of(service).sockets == ("http", "http2")
-    assert target_of(service).backlog == 16
+    assert target_of(service).sockets == service.sockets
 
 
 @pytest.mark.parametrize(

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from attrs import evolve
 
-from trio_supervisor import Service
+from trio_supervisor import Listen, Service
 from trio_supervisor.application.facts import target_text
 from trio_supervisor.contrib.web_target import WebTarget
 from trio_supervisor.process.code.fingerprint import code_of
@@ -19,8 +19,7 @@ TARGET = WebTarget(
     app="web_app_of_tests:app",
     server="uvicorn",
     lifespan="auto",
-    sockets=("http",),
-    backlog=1024,
+    sockets={"http": Listen("tcp://127.0.0.1:8000")},
     max_requests=100,
     max_requests_jitter=10,
     stop_timeout=30.0,

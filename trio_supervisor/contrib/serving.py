@@ -9,6 +9,8 @@ from typing import Any
 import anyio
 from attrs import frozen
 
+from trio_supervisor.application import Listen
+from trio_supervisor.application.listen import join_host_and_port
 from trio_supervisor.contrib.drain_times import DrainTimes
 from trio_supervisor.contrib.traffic import Traffic
 from trio_supervisor.worker.instance import Worker
@@ -23,17 +25,25 @@ class Serving:
     """The application to serve."""
     sockets: Sequence[socket.socket]
     """Bound and listening, and shared with the other workers."""
-    backlog: int
-    """Maximum number of connections that wait to be accepted."""
+    listens: Sequence[Listen]
+    """How each of them is declared."""
     times: DrainTimes
     server_options: Mapping[str, Any]
     limit: int | None = None
     """Number of requests after which the worker is replaced; None: no limit."""
 
+    @property
+    def backlog(self) -> int:
+        """Maximum number of connections that wait at one socket."""
+        return min(each.backlog for each in self.listens)
+
     async def started(self) -> None:
         """Report that the server accepts connections."""
         await self.worker.ready()
-        await self.worker.status(" ".join(map(url_of, self.sockets)))
+        scheme = "https" if "ssl_certfile" in self.server_options else "http"
+        pairs = zip(self.sockets, self.listens, strict=True)
+        urls = [url_of(*pair, scheme) for pair in pairs]
+        await self.worker.status(" ".join(urls))
 
     async def until_stop(self) -> None:
         """Wait for a stop, which the limit of requests leads to; report the drain."""
@@ -49,9 +59,9 @@ class Serving:
         await self.worker.request_restart(f"{self.limit} requests (max_requests)")
 
 
-def url_of(listening: socket.socket) -> str:
+def url_of(listening: socket.socket, listen: Listen, scheme: str = "http") -> str:
     """Return the URL of a socket, with the port that it really has."""
-    if listening.family == socket.AF_UNIX:
-        return f"unix://{listening.getsockname()}"
+    if listen.kind == "unix":
+        return listen.url  # it was bound by another name, and renamed
     host, port = listening.getsockname()[:2]
-    return f"http://[{host}]:{port}/" if ":" in host else f"http://{host}:{port}/"
+    return f"{scheme}://{join_host_and_port(host, port)}/"

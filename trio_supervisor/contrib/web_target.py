@@ -11,6 +11,7 @@ from typing import Any, Final, Literal, TypeAlias
 
 from attrs import field, frozen
 
+from trio_supervisor.application import Listen
 from trio_supervisor.contrib.drain_times import DrainTimes
 from trio_supervisor.contrib.find_app import make_app, split_name
 from trio_supervisor.contrib.lifespan import LifespanMode, open_lifespan
@@ -38,9 +39,8 @@ class WebTarget:
     """Name of the application."""
     server: Server
     lifespan: LifespanMode
-    sockets: tuple[str, ...]
-    """Names of its sockets among those of the worker."""
-    backlog: int
+    sockets: Mapping[str, Listen] = field(hash=False)
+    """Its sockets among those of the service, by name."""
     max_requests: int | None
     max_requests_jitter: int
     stop_timeout: float
@@ -83,7 +83,7 @@ class WebTarget:
                 worker=worker,
                 traffic=traffic,
                 sockets=[worker.sockets[name] for name in self.sockets],
-                backlog=self.backlog,
+                listens=list(self.sockets.values()),
                 times=DrainTimes.within(self.stop_timeout),
                 server_options=self.server_options,
                 limit=limit,
