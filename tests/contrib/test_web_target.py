@@ -52,6 +52,11 @@ def test_change_of_an_option_changes_the_declaration(change: dict[str, Any]) -> 
     assert target_text(evolve(TARGET, **change)) != target_text(TARGET)
 
 
+def test_limit_has_the_declared_jitter() -> None:
+    assert (TARGET.limit(0.0), TARGET.limit(0.999)) == (100, 110)
+    assert evolve(TARGET, max_requests=None).limit(0.5) is None
+
+
 def test_declaration_shows_no_value_of_a_server_option() -> None:
     """The log of a reload shows it."""
     secret = evolve(TARGET, server_options={"ssl_keyfile_password": "hunter2"})

@@ -102,6 +102,30 @@ def status_of(serving: Serving) -> str:
 
 
 @pytest.mark.parametrize("server", SERVERS)
+def test_draining_worker_leaves_new_connections_to_the_next(server: str) -> None:
+    source = web_app.service(f'asgi("web_app:app", server="{server}", {BIND})')
+    with open_serving(source, files=ASGI_FILES) as serving:
+        go, address = serving.directory / "tmp" / "go", address_of(serving)
+        old = serving.pids()["web.0"]
+        with connected(address) as connection:
+            connection.request("GET", f"/until/{go}")
+            serving.wait_event(name="web.0", message="waiting")
+            serving.process.send_signal(signal.SIGHUP)
+            serving.until(lambda: is_draining(serving, old), "draining")
+            assert f"pid {old}\n" not in {ask(address) for _ in range(20)}
+            go.touch()
+            assert connection.getresponse().read().decode() == f"pid {old}\n"
+
+
+def is_draining(serving: Serving, process_id: int) -> bool:
+    return any(
+        worker["status"] == "draining"
+        for worker in serving.call("workers")["workers"]
+        if worker["process_id"] == process_id
+    )
+
+
+@pytest.mark.parametrize("server", SERVERS)
 def test_request_that_does_not_end_is_cut_off_before_sigkill(server: str) -> None:
     """The application's own shutdown takes place in any case."""
     options = f'server="{server}", stop_timeout=3, {BIND}'

@@ -68,15 +68,22 @@ class WebTarget:
             words.append(f"server_options={'/'.join(self.server_options)} {digest}")
         return f"({', '.join(words)})"
 
+    def limit(self, u: float) -> int | None:
+        """Return the limit of one process [requests]; None: it has none.
+
+        Args:
+            u: A random number from [0, 1), drawn for each process.
+        """
+        if self.max_requests is None:
+            return None
+        return request_limit(self.max_requests, self.max_requests_jitter, u)
+
     async def __call__(self, worker: Worker) -> None:
         """Serve the application in *worker*."""
         app = make_app(self.app)
         if self.threads is not None:
             app = import_a2wsgi().WSGIMiddleware(app, workers=self.threads)
-        limit = None
-        if self.max_requests is not None:
-            u = random.random()
-            limit = request_limit(self.max_requests, self.max_requests_jitter, u)
+        limit = self.limit(random.random())
         async with open_lifespan(app, self.lifespan) as state:
             traffic = Traffic(app, RequestCounts(worker.metrics), limit, state)
             serving = Serving(
