@@ -43,7 +43,6 @@ async def test_server_reports_its_address_and_the_drain() -> None:
         sockets = {"http": listening}
         async with run_worker(target, sockets=sockets, metrics=WEB_METRICS) as running:
             await running.wait_ready()
-            await trio.testing.wait_all_tasks_blocked()
             port = listening.getsockname()[1]
             assert running.status == f"http://127.0.0.1:{port}/"
         assert (running.status, running.is_ready) == ("draining", False)

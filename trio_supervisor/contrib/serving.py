@@ -39,11 +39,11 @@ class Serving:
 
     async def started(self) -> None:
         """Report that the server accepts connections."""
-        await self.worker.ready()
         scheme = "https" if "ssl_certfile" in self.server_options else "http"
         pairs = zip(self.sockets, self.listens, strict=True)
         urls = [url_of(*pair, scheme) for pair in pairs]
         await self.worker.status(" ".join(urls))
+        await self.worker.ready()
 
     async def until_stop(self) -> None:
         """Wait for a stop, which the limit of requests leads to; report the drain."""
