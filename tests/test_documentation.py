@@ -27,7 +27,7 @@ def test_api_reference_shows_each_public_name_once() -> None:
     shown = Counter[str]()
     for name in _shown_objects():
         shown.update(trio_supervisor.EXPORTS.get(name, [name]))
-    others = {"testing", "events"}
+    others = {"testing", "events", "contrib"}
     assert shown == Counter({*trio_supervisor.__all__, *others} - {"__version__"})
 
 

@@ -45,6 +45,7 @@ MAY_IMPORT_ALL = {
     "cli",
     "events",
     "web",
+    "contrib",
     "testing",
     "pytest_plugin",
     "reference",

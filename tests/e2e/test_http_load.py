@@ -23,7 +23,7 @@ import sys
 import threading
 import time
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -171,9 +171,29 @@ def disturb(example: str, *, reloads: int, kills: int, clients: int = 4) -> Repo
     source = (directory / "service.py").read_text(encoding="utf-8")
     # The example's own directory too: its application is a separate module.
     path = os.pathsep.join([str(PACKAGE_DIRECTORY), str(directory)])
+    return disturb_service(source, path, reloads=reloads, kills=kills, clients=clients)
+
+
+def disturb_service(
+    source: str,
+    path: str,
+    *,
+    reloads: int,
+    kills: int,
+    clients: int = 4,
+    files: Mapping[str, str] | None = None,
+) -> Report:
+    """Reload and kill workers of a service file under load; return what happened.
+
+    Args:
+        source: Declares a service ``web`` with two workers, whose status is their URL.
+        path: Its PYTHONPATH.
+        files: Other files in its directory, by name.
+    """
+    environment = {"PORT": "0", "PYTHONPATH": path}
     accepted: set[int] = set()
     counts: Counter[str] = Counter()
-    with open_serving(source, environment={"PORT": "0", "PYTHONPATH": path}) as serving:
+    with open_serving(source, environment=environment, files=files) as serving:
         address = _address(serving)
         with clients_of(address, clients) as asking:
             for action in _actions(reloads, kills):

@@ -26,7 +26,13 @@ from trio_supervisor.policy.restart import (
 ALWAYS, ON_FAILURE, NEVER = RestartPolicy
 CRASH = Ending(cause=Cause.EXIT, returncode=1)
 PLAIN = RestartRules(backoff=None, intensity=None)
-REPLACED = {Cause.RESTART, Cause.LIFETIME, Cause.MONITOR, Cause.GROUP}
+REPLACED = {
+    Cause.RESTART,
+    Cause.LIFETIME,
+    Cause.MONITOR,
+    Cause.WORKER,
+    Cause.GROUP,
+}
 ENDED = {Cause.STOP, Cause.SCALE, Cause.RELOAD}
 
 # Quarters of a second add up exactly: both ends of the window can be hit.
@@ -195,6 +201,7 @@ TABLE = [
     (Cause.RELOAD, -15, (False, False, False)),
     (Cause.LIFETIME, 0, (True, True, True)),
     (Cause.MONITOR, -15, (True, True, True)),
+    (Cause.WORKER, 0, (True, True, True)),
     (Cause.GROUP, 1, (True, True, True)),
 ]
 

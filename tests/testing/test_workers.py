@@ -35,6 +35,7 @@ async def obedient(worker: Worker) -> None:
     await worker.healthy()
     await stopping.wait()
     await worker.status("done")
+    await worker.request_restart("old")
 
 
 @pytest.mark.parametrize("backend", ["trio", "asyncio"])
@@ -46,6 +47,7 @@ def test_worker_runs_under_both_event_loops(backend: str) -> None:
                 assert await running.call("double", number=4) == 8
             assert running.status == "done"
             assert running.heartbeats == 1
+            assert running.restart_reason == "old"
             assert (running.worker.index, running.worker.service) == (3, "web")
 
     anyio.run(main, backend=backend)

@@ -37,6 +37,7 @@ def test_async_worker_speaks_sd_notify(directory: Path, ear: Ear, backend: str) 
         await worker.status("two\nlines\r\nof text")
         await worker.status("")
         await worker.healthy()
+        await worker.request_restart("two\nlines")
 
     anyio.run(main, backend=backend)
 
@@ -45,6 +46,7 @@ def test_async_worker_speaks_sd_notify(directory: Path, ear: Ear, backend: str) 
         "STATUS=two lines of text",
         "STATUS=",
         "WATCHDOG=1",
+        "RESTART=two lines",
     ]
 
 
@@ -53,8 +55,9 @@ def test_sync_worker_speaks_sd_notify(directory: Path, ear: Ear) -> None:
     worker.ready()
     worker.status("two\nlines")
     worker.healthy()
+    worker.request_restart()
 
-    assert ear.rest() == ["READY=1", "STATUS=two lines", "WATCHDOG=1"]
+    assert ear.rest() == ["READY=1", "STATUS=two lines", "WATCHDOG=1", "RESTART="]
 
 
 @pytest.mark.parametrize("backend", ["trio", "asyncio"])

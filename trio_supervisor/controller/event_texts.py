@@ -23,6 +23,7 @@ _CAUSES: Final = {
     Cause.IDLE: "idle",
     Cause.LIFETIME: "lifetime over",
     Cause.MONITOR: "restart requested by a monitor",
+    Cause.WORKER: "restart requested by the worker",
     Cause.GROUP: "restart with its group",
 }
 # The reason given with one of these says it all.

@@ -67,12 +67,14 @@ class Cause(Enum):
     """It reached max_lifetime: a planned restart."""
     MONITOR = "monitor"
     """A monitor requested a restart: planned."""
+    WORKER = "worker"
+    """The worker requested its own restart: planned."""
     GROUP = "group"
     """It is restarted because another worker of its group crashed: planned."""
 
 
 _PLANNED_RESTARTS: Final = frozenset(
-    {Cause.RESTART, Cause.LIFETIME, Cause.MONITOR, Cause.GROUP}
+    {Cause.RESTART, Cause.LIFETIME, Cause.MONITOR, Cause.WORKER, Cause.GROUP}
 )
 _PLANNED_STOPS: Final = frozenset({Cause.STOP, Cause.SCALE, Cause.RELOAD, Cause.IDLE})
 

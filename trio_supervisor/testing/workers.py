@@ -38,6 +38,8 @@ class RunningWorker(Generic[AnyWorker]):
     """Whether the last report was ``worker.ready``, not ``worker.unready``."""
     status: str = field(default="", init=False)
     """What it has reported last by ``worker.status``, or ``worker.unready``."""
+    restart_reason: str | None = field(default=None, init=False)
+    """What it has passed to ``worker.request_restart`` last; None: nothing."""
     heartbeats: int = field(default=0, init=False)
     """How many heartbeats the target has given."""
     _ready: anyio.Event = field(factory=anyio.Event, init=False)
@@ -85,6 +87,8 @@ class RunningWorker(Generic[AnyWorker]):
                 self._set_ready(value == "1")
             elif name == "STATUS":
                 self.status = value
+            elif name == "RESTART":
+                self.restart_reason = value
             elif name == "WATCHDOG":
                 self.heartbeats += 1
 

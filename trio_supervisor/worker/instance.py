@@ -94,6 +94,10 @@ def _unready(reason: str) -> str:
     return f"READY=0\nSTATUS={' '.join(reason.splitlines())}"
 
 
+def _restart(reason: str) -> str:
+    return f"RESTART={' '.join(reason.splitlines())}"
+
+
 @define(eq=False)
 class Stopping:
     """Set when this worker is asked to stop."""
@@ -149,6 +153,14 @@ class Worker(_Instance):
         Call `ready` when it is ready again.
         """
         await self._send(_unready(reason))
+
+    async def request_restart(self, reason: str = "") -> None:
+        """Request a planned restart of this worker, which must have been ready.
+
+        It keeps running until `stopping` is set: immediately, or, with the
+        application's ``max_restarts_concurrently``, when it is its turn.
+        """
+        await self._send(_restart(reason))
 
     async def status(self, text: str) -> None:
         """Report in one line what this worker is doing; ``status`` shows it."""
@@ -247,6 +259,14 @@ class SyncWorker(_Instance):
         Call `ready` when it is ready again.
         """
         self._send(_unready(reason))
+
+    def request_restart(self, reason: str = "") -> None:
+        """Request a planned restart of this worker, which must have been ready.
+
+        It keeps running until `stopping` is set: immediately, or, with the
+        application's ``max_restarts_concurrently``, when it is its turn.
+        """
+        self._send(_restart(reason))
 
     def status(self, text: str) -> None:
         """Report in one line what this worker is doing; ``status`` shows it."""

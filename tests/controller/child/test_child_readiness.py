@@ -22,7 +22,7 @@ from trio_supervisor.controller.events import (
     WorkerUnready,
 )
 from trio_supervisor.policy.lifecycle import State
-from trio_supervisor.policy.restart import Cause, RestartRules
+from trio_supervisor.policy.restart import Cause, RestartPolicy, RestartRules
 from trio_supervisor.process.child import Process
 from trio_supervisor.process.cleanup.stopping import StopPlan
 from trio_supervisor.testing import FakeProcess, in_virtual_time
@@ -228,6 +228,33 @@ async def test_an_old_one_that_is_restarted_is_young_again() -> None:
         on.child.request_restart()
         await trio.sleep(90)
         assert on.causes() == [(90, "restart")]
+
+
+# How it asks for another.
+
+
+@in_virtual_time
+async def test_one_that_requests_its_restart_is_replaced_once() -> None:
+    """It is a planned restart; a second request of the same process is ignored."""
+    async with open_stage(rules=RestartRules(policy=RestartPolicy.NEVER)) as on:
+        on.says("READY=1")
+        await trio.sleep(1)
+        on.says("RESTART=enough")
+        on.says("RESTART=more")
+        await trio.sleep(1)
+        assert on.causes() == [(1, "worker")]
+        assert on.child.why == "restart requested by the worker: enough"
+        assert on.child.incarnation == 2
+        assert on.child.crashes == 0
+
+
+@in_virtual_time
+async def test_one_that_was_never_ready_cannot_request_its_restart() -> None:
+    """It would be restarted again and again, without any delay."""
+    async with open_stage(startup_timeout=None) as on:
+        on.says("RESTART=enough")
+        await trio.sleep(1)
+        assert on.causes() == []
 
 
 # How it goes for good.

@@ -119,6 +119,12 @@ async def test_notification_arrives(
         assert received.process_id == os.getpid()
 
 
+def test_restart_reason_is_one_line_of_printable_characters() -> None:
+    assert notification("RESTART=1000\trequests").restart_reason == "1000 requests"
+    assert notification("RESTART=").restart_reason == ""
+    assert notification("READY=1").restart_reason is None
+
+
 async def test_sender_is_taken_from_kernel_credentials(tmp_path: Path) -> None:
     """A MAINPID in the datagram does not count."""
     program = (

@@ -172,6 +172,8 @@ class Child(ChildFacts):
         if says and self.plan.notifies:
             self._watch.observed.says_ready = notification.is_ready
             self._watch.update_readiness()
+        if notification.restart_reason is not None:
+            self._watch.request_restart(notification.restart_reason)
 
     def set_status(self, text: str) -> None:
         """Set the status text, replacing the one that the process last sent."""

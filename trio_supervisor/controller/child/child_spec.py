@@ -123,6 +123,10 @@ class Permission(Protocol[C_contra]):
         """Handle that *child* reached its maximum lifetime."""
         ...
 
+    def on_restart_wanted(self, child: C_contra, reason: str) -> None:
+        """Handle that the process of *child* requested its own restart."""
+        ...
+
 
 class Aftermath(Protocol[C_contra]):
     """What is done about a process that is being stopped, or has exited."""
@@ -226,6 +230,9 @@ class _AlwaysPermitted:
     def on_lifetime_over(self, child: Any) -> None:
         reason = lifetime_text(child.plan.max_lifetime)
         child.request_restart(reason, Cause.LIFETIME)
+
+    def on_restart_wanted(self, child: Any, reason: str) -> None:
+        child.request_restart(reason, Cause.WORKER)
 
 
 ALWAYS_PERMITTED: Final = _AlwaysPermitted()

@@ -130,6 +130,16 @@ class ProcessWatch:
         )
         child.watcher.on_event(event)
 
+    def request_restart(self, reason: str) -> None:
+        """Handle that the process requests its own restart, once it was ready.
+
+        One that requests it before is not restarted without any delay.
+        """
+        observed = self.observed
+        if observed.first_ready is not None and not observed.has_asked_restart:
+            observed.has_asked_restart = True
+            self._child.permission.on_restart_wanted(self._child, reason)
+
     # Signs of life.
 
     def beat(self) -> None:

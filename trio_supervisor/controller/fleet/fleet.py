@@ -129,6 +129,11 @@ class Fleet:
             reason = lifetime_text(child.plan.max_lifetime)
             self.begin_restart([child], home, reason, Cause.LIFETIME, home.needs)
 
+    def on_restart_wanted(self, child: Child, reason: str) -> None:
+        """Restart *child*, whose process requested it, when permitted."""
+        if home := self.generations.get(child):
+            self.begin_restart([child], home, reason, Cause.WORKER, home.needs)
+
     def review(self, child: Child, ending: Ending, decision: Decision) -> Decision:
         """Return what follows an unplanned *ending* of *child*."""
         home = self.generations.get(child)

@@ -54,7 +54,15 @@ class Notification:
     @property
     def status(self) -> str | None:
         """STATUS=…, as one line of printable characters."""
-        if (text := self.fields.get("STATUS")) is None:
+        return self._line("STATUS")
+
+    @property
+    def restart_reason(self) -> str | None:
+        """RESTART=…, as one line: an extension, by which a process asks for another."""
+        return self._line("RESTART")
+
+    def _line(self, name: str) -> str | None:
+        if (text := self.fields.get(name)) is None:
             return None
         return "".join(c if c.isprintable() else " " for c in text[:_MAX_STATUS])
 
