@@ -33,7 +33,7 @@ REPLACED = {
     Cause.WORKER,
     Cause.GROUP,
 }
-ENDED = {Cause.STOP, Cause.SCALE, Cause.RELOAD}
+ENDED = {Cause.STOP, Cause.SCALE, Cause.RELOAD, Cause.IDLE}
 
 # Quarters of a second add up exactly: both ends of the window can be hit.
 quarters = st.integers(0, 80).map(lambda n: n / 4)
@@ -198,6 +198,7 @@ TABLE = [
     (Cause.STOP, 0, (False, False, False)),
     (Cause.STOP, -9, (False, False, False)),
     (Cause.SCALE, -15, (False, False, False)),
+    (Cause.IDLE, 0, (False, False, False)),
     (Cause.RELOAD, -15, (False, False, False)),
     (Cause.LIFETIME, 0, (True, True, True)),
     (Cause.MONITOR, -15, (True, True, True)),

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any, Final, TypeAlias
 
-from trio_supervisor.application import Listen, Service, checks
+from trio_supervisor.application import Autoscale, Listen, Service, checks
 from trio_supervisor.application.nearest import did_you_mean
 from trio_supervisor.contrib.find_app import find_app
 from trio_supervisor.contrib.lifespan import LifespanMode
@@ -43,7 +43,7 @@ def asgi(
     name: str = "web",
     bind: Bind = DEFAULT_BIND,
     server: Server = "uvicorn",
-    count: int = 1,
+    count: int | Autoscale = 1,
     max_requests: int | None = None,
     max_requests_jitter: int | None = None,
     lifespan: LifespanMode = "auto",
@@ -65,7 +65,8 @@ def asgi(
         name: Name of the service.
         bind: ``tcp://HOST:PORT``, ``unix://PATH`` or a `Listen`, or several of them.
         server: ``"uvicorn"`` (asyncio) or ``"hypercorn"`` (trio).
-        count: Number of workers.
+        count: Number of workers, or an `Autoscale`, for example on the metric
+            ``http_requests_in_flight``.
         max_requests: Number of requests after which a worker is replaced.
         max_requests_jitter: At most how many more, drawn for each process; a tenth of
             *max_requests* by default.
@@ -103,7 +104,7 @@ def wsgi(
     *,
     name: str = "web",
     bind: Bind = DEFAULT_BIND,
-    count: int = 1,
+    count: int | Autoscale = 1,
     threads: int = _THREADS,
     max_requests: int | None = None,
     max_requests_jitter: int | None = None,
@@ -151,7 +152,7 @@ def _service(
     name: str,
     bind: Bind,
     server: Server,
-    count: int,
+    count: int | Autoscale,
     limits: tuple[int | None, int],
     lifespan: LifespanMode,
     stop_timeout: float,

@@ -249,6 +249,19 @@ async def test_one_that_requests_its_restart_is_replaced_once() -> None:
 
 
 @in_virtual_time
+async def test_one_that_requests_its_restart_at_once_runs_for_a_second() -> None:
+    async with open_stage() as on:
+        await trio.sleep(5)
+        on.says("READY=1")
+        await trio.sleep(0.25)
+        on.says("RESTART=enough")
+        await trio.sleep(0.7)
+        assert on.causes() == []
+        await trio.sleep(0.1)
+        assert on.causes() == [(6, "worker")]
+
+
+@in_virtual_time
 async def test_one_that_was_never_ready_cannot_request_its_restart() -> None:
     """It would be restarted again and again, without any delay."""
     async with open_stage(startup_timeout=None) as on:

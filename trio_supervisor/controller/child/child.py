@@ -168,12 +168,7 @@ class Child(ChildFacts):
             self._watch.beat()
         if (status := notification.status) is not None and status != self.status:
             self.set_status(status)
-        says = notification.is_ready or notification.is_unready
-        if says and self.plan.notifies:
-            self._watch.observed.says_ready = notification.is_ready
-            self._watch.update_readiness()
-        if notification.restart_reason is not None:
-            self._watch.request_restart(notification.restart_reason)
+        self._watch.notified(notification)
 
     def set_status(self, text: str) -> None:
         """Set the status text, replacing the one that the process last sent."""

@@ -36,8 +36,6 @@ class ProcessState:
     """The same in words."""
     alive_at: float | None = field(default=None, init=False)
     """When its liveness probe succeeded last; None: it has none."""
-    has_asked_restart: bool = field(default=False, init=False)
-    """Whether it has requested its own restart."""
     was_dumped: bool = field(default=False, init=False)
     """Whether its evidence was taken."""
     _starting_since: float = field(default=0.0, init=False)

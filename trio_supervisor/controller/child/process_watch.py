@@ -23,8 +23,11 @@ from trio_supervisor.policy.lifecycle import Event as Step
 from trio_supervisor.policy.lifecycle import State
 from trio_supervisor.policy.restart import Cause, lifetime
 from trio_supervisor.process.child import Process
+from trio_supervisor.process.notify.sd_notify import Notification
 from trio_supervisor.tasks import open_nursery
 
+# A process that requests its own restart runs at least this long, once ready [s].
+_LEAST_RUN: Final = 1.0
 # A deadline noticed this late means that the controller itself was suspended [s].
 _SUSPENDED: Final = 1.0
 
@@ -44,6 +47,10 @@ class ProcessWatch:
     """Set each time the process has been checked."""
     _is_due_at: float = field(default=float("inf"), init=False)
     """Time at which the process exceeds its maximum lifetime."""
+    _replace_at: float = field(default=float("inf"), init=False)
+    """When the process is replaced because it has requested that."""
+    _asked_reason: str | None = field(default=None, init=False)
+    """Reason that it gave; None: it has not requested it."""
     _deadline: float = field(default=0.0, init=False)
     """Deadline that followed the latest heartbeat."""
     _wake_at: float = field(default=float("inf"), init=False)
@@ -55,7 +62,8 @@ class ProcessWatch:
     def reset(self) -> None:
         """Forget the last process: another one is about to be started."""
         self.observed = ProcessState(self._child.plan)
-        self._is_due_at = self._wake_at = float("inf")
+        self._is_due_at = self._replace_at = self._wake_at = float("inf")
+        self._asked_reason = None
 
     def begin(self, process: Process) -> None:
         """Note that *process* has been started, and report it."""
@@ -130,15 +138,26 @@ class ProcessWatch:
         )
         child.watcher.on_event(event)
 
-    def request_restart(self, reason: str) -> None:
+    def notified(self, notification: Notification) -> None:
+        """Handle what the process says of its readiness, and of a restart."""
+        says = notification.is_ready or notification.is_unready
+        if says and self._child.plan.notifies:
+            self.observed.says_ready = notification.is_ready
+            self.update_readiness()
+        if notification.restart_reason is not None:
+            self._request_restart(notification.restart_reason)
+
+    def _request_restart(self, reason: str) -> None:
         """Handle that the process requests its own restart, once it was ready.
 
-        One that requests it before is not restarted without any delay.
+        It is restarted when it has been ready for a second: one that requests it at
+        once, again and again, does not take all of the processor.
         """
-        observed = self.observed
-        if observed.first_ready is not None and not observed.has_asked_restart:
-            observed.has_asked_restart = True
-            self._child.permission.on_restart_wanted(self._child, reason)
+        first = self.observed.first_ready
+        if first is not None and self._asked_reason is None:
+            self._asked_reason = reason
+            self._replace_at = max(trio.current_time(), first + _LEAST_RUN)
+            self._child.changed.set()
 
     # Signs of life.
 
@@ -219,6 +238,11 @@ class ProcessWatch:
                 self._is_due_at = float("inf")
                 self._child.permission.on_lifetime_over(self._child)
                 continue
+            if trio.current_time() >= self._replace_at:
+                self._replace_at = float("inf")
+                reason = self._asked_reason or ""
+                self._child.permission.on_restart_wanted(self._child, reason)
+                continue
             if trio.current_time() >= self.observed.stable_at():
                 self._become_stable()
             deadline, cause = self._next_deadline(process)
@@ -258,7 +282,8 @@ class ProcessWatch:
         child, observed = self._child, self.observed
         child.changed = trio.Event()
         again = trio.current_time() + observed.look_again
-        self._wake_at = min(moment, self._is_due_at, observed.stable_at(), again)
+        due = min(self._is_due_at, self._replace_at)
+        self._wake_at = min(moment, due, observed.stable_at(), again)
         with trio.move_on_at(self._wake_at):
             await child.changed.wait()
 
