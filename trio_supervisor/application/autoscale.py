@@ -67,7 +67,7 @@ class Autoscale(Checked):
     metric: str = field(
         metadata=option(
             "Metric of the service that measures its load, summed over its workers: a "
-            "gauge, or a counter, of which the increase per second is taken."
+            "gauge, or a counter, whose increase per second counts."
         ),
     )
     per_worker: float = field(

@@ -10,7 +10,7 @@ from typing import Final, NamedTuple
 from trio_supervisor.application import checks
 from trio_supervisor.errors import SpecError
 
-# Versions of which the layout of objects is known.
+# Versions whose layout of objects is known.
 _KNOWN: Final = ((3, 12), (3, 13))
 
 

@@ -99,7 +99,7 @@ class Policy:
     async def leak_detected(
         self, worker: PolicyWorker, leak: str
     ) -> LeakDecision | None:
-        """Decide about a worker of which `MemoryMonitor` says that it leaks.
+        """Decide about a worker that leaks, as `MemoryMonitor` has found.
 
         Args:
             leak: What was found, in words.

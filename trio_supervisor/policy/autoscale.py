@@ -16,7 +16,7 @@ from attrs import define, field, frozen
 TOLERANCE = 0.1
 """Deviation from the target that changes nothing, as a fraction of the target."""
 _FEW = 4
-"""A step up of so many workers is allowed even if it more than doubles them."""
+"""A step up by this many workers is allowed even if it more than doubles them."""
 _ROUNDING = 1e-9
 
 
@@ -38,7 +38,7 @@ class ScalingRule:
         return load / (self.per_worker * count) if count else math.inf
 
     def wanted(self, load: float, count: int) -> int:
-        """Return how many workers *load* needs, of which there are *count*."""
+        """Return how many workers *load* needs, where there are *count*."""
         ratio = self.use(load, count) / self.target
         if self.minimum <= count <= self.maximum and abs(ratio - 1) <= TOLERANCE:
             return count

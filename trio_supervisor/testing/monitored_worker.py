@@ -56,7 +56,7 @@ class FakeMonitoredWorker:
         return dict(self.answers.get(do, {}))
 
     async def restart(self, reason: str) -> None:
-        """Note the restart. Afterwards its name is that of its successor, as always."""
+        """Note the restart. Afterwards its name is that of its successor."""
         await trio.lowlevel.checkpoint()
         self.reasons.append(reason)
         if self.refuses is not None:
