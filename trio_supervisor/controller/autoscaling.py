@@ -11,13 +11,16 @@ from attrs import define, field
 
 from trio_supervisor.application import Service
 from trio_supervisor.application.autoscale import Autoscale
-from trio_supervisor.controller.fleet.generation import Generation
+from trio_supervisor.controller.fleet.generation import Unit
 from trio_supervisor.controller.metrics import MetricsBank
-from trio_supervisor.controller.verbs import Verbs
+from trio_supervisor.controller.per_service import (
+    ServiceOwner,
+    Task,
+    run_per_service,
+)
 from trio_supervisor.errors import SupervisorError
 from trio_supervisor.policy.autoscale import Autoscaler
 from trio_supervisor.policy.metrics import Counter
-from trio_supervisor.tasks import open_nursery
 
 logger = logging.getLogger(__name__)
 
@@ -26,17 +29,10 @@ _PATIENCE: Final = 2
 _MAX_PATIENCE: Final = 32
 
 
-class ScalingOwner(Protocol):
+class ScalingOwner(ServiceOwner, Protocol):
     """What is asked of the controller."""
 
     metrics: MetricsBank
-    verbs: Verbs
-
-    @property
-    def generation(self) -> Generation: ...
-    @property
-    def is_stopping(self) -> bool: ...
-    async def wait_take_over(self) -> None: ...
 
 
 @define(eq=False)
@@ -46,16 +42,14 @@ class Autoscaling:
     _owner: ScalingOwner
 
     async def run(self) -> None:
-        """Scale until cancelled; begin again with each new generation."""
-        while True:
-            async with open_nursery() as nursery:
-                for unit in self._owner.generation.units.values():
-                    service = unit.service
-                    if isinstance(service, Service) and service.autoscale is not None:
-                        scaled = _ScaledService(self._owner, service, service.autoscale)
-                        nursery.start_soon(scaled.run)
-                await self._owner.wait_take_over()
-                nursery.cancel_scope.cancel()
+        """Scale until cancelled."""
+        await run_per_service(self._owner, self._task_of)
+
+    def _task_of(self, unit: Unit) -> Task | None:
+        service = unit.service
+        if not isinstance(service, Service) or service.autoscale is None:
+            return None
+        return _ScaledService(self._owner, service, service.autoscale).run
 
 
 @define(eq=False)

@@ -11,10 +11,14 @@ from typing import Final, Protocol
 import trio
 from attrs import define, field
 
-from trio_supervisor.controller.fleet.generation import Generation, Unit
+from trio_supervisor.controller.fleet.generation import Unit
 from trio_supervisor.controller.fleet.members import Members
 from trio_supervisor.controller.fleet.ordered_stop import stop_operation
-from trio_supervisor.controller.verbs import Verbs
+from trio_supervisor.controller.per_service import (
+    ServiceOwner,
+    Task,
+    run_per_service,
+)
 from trio_supervisor.errors import SupervisorError
 from trio_supervisor.policy.lifecycle import State
 from trio_supervisor.policy.restart import Cause
@@ -34,17 +38,10 @@ _SOCKETS_FOR: Final = 10.0
 _MAX_RETRY: Final = 60.0
 
 
-class DemandOwner(Protocol):
+class DemandOwner(ServiceOwner, Protocol):
     """What is asked of the controller."""
 
-    verbs: Verbs
     members: Members
-
-    @property
-    def generation(self) -> Generation: ...
-    @property
-    def is_stopping(self) -> bool: ...
-    async def wait_take_over(self) -> None: ...
 
 
 @define(eq=False)
@@ -55,13 +52,11 @@ class OnDemand:
 
     async def run(self) -> None:
         """Start and stop them until cancelled."""
-        while True:
-            async with open_nursery() as nursery:
-                for unit in self._owner.generation.units.values():
-                    if unit.service.on_demand:
-                        nursery.start_soon(_Demand(self._owner, unit.service.name).run)
-                await self._owner.wait_take_over()
-                nursery.cancel_scope.cancel()
+        await run_per_service(self._owner, self._task_of)
+
+    def _task_of(self, unit: Unit) -> Task | None:
+        service = unit.service
+        return _Demand(self._owner, service.name).run if service.on_demand else None
 
 
 @define(eq=False)
