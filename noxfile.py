@@ -91,6 +91,13 @@ def failing_calls(session: nox.Session) -> None:
     )
 
 
+@nox.session(default=False)
+def mutations(session: nox.Session) -> None:
+    """Check that a test fails with each bug of tests/mutations/; takes minutes."""
+    session.install("-e.", *_group("tests"))
+    session.run("python", "-m", "tests.mutations", *session.posargs)
+
+
 @nox.session
 def docs(session: nox.Session) -> None:
     """Build the documentation into site/; a dead link is an error."""

@@ -6,12 +6,20 @@ import os
 import signal
 
 import pytest
-from hypothesis import settings
+from hypothesis import Phase, settings
 
 # A loaded machine is slow at times; speed is what the benchmarks measure.
 # The same examples in each run; `nox -s hunt` tries random ones.
 settings.register_profile("tests", deadline=None, derandomize=True)
 settings.register_profile("hunt", deadline=None, print_blob=True)
+# For `tests.mutations`: that a property fails is enough, the smallest example is not
+# needed.
+settings.register_profile(
+    "mutations",
+    deadline=None,
+    derandomize=True,
+    phases=[Phase.explicit, Phase.generate],
+)
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "tests"))
 
 # A shell ignores these signals for background jobs, and our children inherit that.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 from pathlib import Path
 
@@ -10,7 +11,7 @@ import pytest
 from trio_supervisor.controller.post_mortem.store import PostMortemStore
 from trio_supervisor.errors import SocketPathError, SpecError
 from trio_supervisor.link.listener import check_socket_path
-from trio_supervisor.owned_files import check_directory, check_links
+from trio_supervisor.owned_files import check_directory, check_links, lock_beside
 from trio_supervisor.process.output.files import open_file
 
 as_root = pytest.mark.skipif(os.geteuid() != 0, reason="gives files to other users")
@@ -94,3 +95,22 @@ async def test_post_mortem_behind_foreign_link_is_refused(
 def test_path_with_nul_is_refused() -> None:
     with pytest.raises(SocketPathError, match="NUL"):
         check_socket_path("/tmp/a\0b")
+
+
+def test_lock_file_removed_before_it_is_locked_is_not_held(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its holder has just removed it: another process would lock a new file."""
+    lock_file, real_flock = tmp_path / "socket.lock", fcntl.flock
+    seen: list[int] = []
+
+    def flock(descriptor: int, operation: int) -> None:
+        if not seen:
+            lock_file.unlink()
+        seen.append(descriptor)
+        real_flock(descriptor, operation)
+
+    monkeypatch.setattr(fcntl, "flock", flock)
+    with lock_beside(str(tmp_path / "socket")):
+        assert lock_file.exists()
+    assert len(seen) == 2

@@ -27,6 +27,7 @@ steps = st.lists(
 
 
 @given(steps, st.integers(1, 4))
+@example([("ask", 0, True), ("ask", 1, True), ("done", 0, True), ("ask", 2, True)], 1)
 def test_admission_agrees_with_a_list(
     steps: Sequence[tuple[Literal["ask", "done"], int, bool]], limit: int
 ) -> None:

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from typing import Literal
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from trio_supervisor.policy.overload import (
@@ -43,6 +43,7 @@ ticks = st.lists(
 
 
 @given(ticks, st.integers(1, 16))
+@example(["queued"] * round(MOST), 1)
 def test_worker_is_overdue_when_counted_time_is_used_up(
     ticks: Sequence[Tick], allowed: int
 ) -> None:

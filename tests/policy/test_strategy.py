@@ -244,3 +244,17 @@ def test_service_in_two_places_is_rejected() -> None:
 def test_unknown_service_raises_key_error() -> None:
     with pytest.raises(KeyError, match="absent"):
         outer().failed("absent", now=0.0)
+
+
+def test_group_restarted_as_a_whole_forgets_crashes_at_any_depth() -> None:
+    inner = GroupNode(name="inner", children=("deep",), intensity=1)
+    middle = GroupNode(name="middle", children=(inner,))
+    root = GroupNode(name="root", children=(middle, "web"), strategy="one_for_all")
+    tree = Tree(root)
+    tree.failed("deep", now=0)
+
+    tree.failed("web", now=1)  # restarts all
+
+    outcome = tree.failed("deep", now=2)
+    assert isinstance(outcome, RestartTogether)
+    assert outcome.failures == ()

@@ -303,6 +303,17 @@ async def test_stop_deadline_expiring_in_the_middle_kills_then() -> None:
     assert stop_deadline.has_expired
 
 
+@in_virtual_time
+async def test_stop_deadline_is_not_extended_by_a_later_limit() -> None:
+    process, stop_deadline = FakeProcess(ignores=[TERM]), StopDeadline()
+    stop_deadline.limit(trio.current_time() + 5)
+    stop_deadline.limit(trio.current_time() + 8)
+
+    await stop(process, StopPlan(timeout=10), stop_deadline)
+
+    assert trio.current_time() == 5
+
+
 @pytest.mark.parametrize(
     ("returncode", "words"),
     [

@@ -427,6 +427,34 @@ async def test_streams_per_process_are_limited() -> None:
         nursery.cancel_scope.cancel()
 
 
+async def test_calls_per_process_are_limited() -> None:
+    """Those that wait for the controller; others are still answered."""
+
+    async def wait() -> dict[str, Any]:
+        await trio.sleep_forever()
+        raise AssertionError
+
+    def control(call: IncomingCall) -> Answer:
+        return wait() if call.do == "restart" else {}
+
+    async with (
+        open_house() as house,
+        house.control(control),
+        house.connect(9) as greedy,
+        house.connect(9) as greedy_too,
+        house.connect(8) as other,
+        trio.open_nursery() as nursery,
+    ):
+        for _ in range(fair_share.MAX_WAITING):
+            nursery.start_soon(greedy.call, "restart", {})
+        await wait_all_tasks_blocked()
+        with expect("LimitExceeded", "process 9 already has 256 calls in progress"):
+            await greedy_too.call("restart", {})
+        await greedy_too.call("ping", {})
+        await other.call("scale", {"counts": {"web": 2}})
+        nursery.cancel_scope.cancel()
+
+
 async def test_connections_per_process_are_limited() -> None:
     async with open_house() as house:
         streams = [

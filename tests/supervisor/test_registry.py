@@ -364,3 +364,13 @@ async def test_ready_ignores_temporary_workers() -> None:
     registry.add(connection(200, name="web.0"))
     registry.update([record("web.0", 100, state="stopping", counts=False)], 0)
     assert await is_ready(registry)
+
+
+def test_snapshot_removes_omitted_workers() -> None:
+    registry = Registry()
+    registry.update([record("web.0", 100), record("web.1", 101)], restarts=0)
+
+    registry.replace([record("web.1", 101)], restarts=0)
+
+    assert [name for name, *_ in names(registry)] == ["web.1"]
+    assert [name for name, _ in registry.all_records] == ["web.1"]

@@ -12,7 +12,7 @@ from trio.testing import memory_stream_pair, wait_all_tasks_blocked
 
 from tests.supervisor.test_server import House, expect, open_house, record, register
 from trio_supervisor.application import Command
-from trio_supervisor.errors import SpecError
+from trio_supervisor.errors import NotPermittedError, SpecError
 from trio_supervisor.link.credentials import Credentials
 from trio_supervisor.link.peer import Answer, IncomingCall, Peer, open_peer
 from trio_supervisor.policy.roles import GRANTS, missing_grant
@@ -101,6 +101,18 @@ def test_operator_operations_need_grant(do: str) -> None:
 def test_restart_with_signal_needs_reload_grant() -> None:
     """Ruby's clients request a reload in this form."""
     assert missing_grant("restart", ("restart",), is_reload=True) == "reload"
+
+
+async def test_worker_that_may_restart_cannot_reload_by_signal() -> None:
+    keeper = gatekeeper()
+    role = keeper.role_of(origin(WEB, CONTROLLER), None)
+    assert role is not None
+    stream, _ = memory_stream_pair()
+    async with open_peer(stream, Session(is_connecting=False)) as peer:
+        keeper.check(IncomingCall("restart", {"names": ["web"]}, peer, 2), role)
+        reload = IncomingCall("restart", {"signal": "HUP"}, peer, 4)
+        with pytest.raises(NotPermittedError, match=r'needs may=\("reload",\)'):
+            keeper.check(reload, role)
 
 
 def test_denials_are_reported_at_each_doubling() -> None:

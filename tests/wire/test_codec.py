@@ -30,6 +30,7 @@ from trio_supervisor.wire import controller_messages as c
 from trio_supervisor.wire import messages as m
 from trio_supervisor.wire import worker_messages as w
 from trio_supervisor.wire import workers as info
+from trio_supervisor.wire.limits import MAX_ITEMS
 from trio_supervisor.wire.protocol import MODULES, OPERATIONS, Operation
 from trio_supervisor.wire.session import CallReceived, Session
 
@@ -232,6 +233,13 @@ def test_operation_names_are_unique() -> None:
         if isinstance(value, type) and issubclass(value, Operation)
     }
     assert declared - {Operation} == set(OPERATIONS.values())
+
+
+def test_array_of_names_is_limited() -> None:
+    names = ["web"] * MAX_ITEMS
+    codec.parse_operation("restart", {"names": names})
+    with pytest.raises(BadRequestError, match="at most 10000 elements, got 10001"):
+        codec.parse_operation("restart", {"names": [*names, "web"]})
 
 
 def test_float_without_point_is_accepted() -> None:

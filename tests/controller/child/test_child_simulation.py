@@ -26,6 +26,7 @@ from trio_supervisor.controller.events import (
     ProcessStopping,
     ProcessStuck,
     RestartLimitReached,
+    SignalNotPermitted,
     StartFailed,
     WorkerReady,
 )
@@ -100,7 +101,7 @@ class Recorder:
             self.running.append(process)
             assert child.process is process
         else:
-            assert process.is_gone
+            assert process.is_gone or process.forbidden()
             assert child.process is None
             self.running.remove(process)
 
@@ -122,6 +123,8 @@ class Recorder:
                 what = ("gave up",)
             case ProcessStuck(seconds=seconds):
                 what = ("stuck", seconds)
+            case SignalNotPermitted():
+                what = ("not permitted",)
             case CrashLoopEnded():
                 return
             case _:
@@ -789,6 +792,23 @@ async def test_a_process_that_the_kernel_does_not_let_go_is_told_of(on: Scene) -
     process.exit(-KILL)
     await wait_all_tasks_blocked()
     assert on.child.incarnation == 2
+
+
+@scene([HEALTHY, HEALTHY])
+async def test_one_that_may_not_be_stopped_gets_no_second_process(on: Scene) -> None:
+    await on.child.wait_state(State.READY)
+    process = on.process
+    process.user = "root"  # it has become another user
+    on.child.request_restart()
+    await on.child.wait_state(State.FAILED)
+    await trio.sleep(1000)
+    assert [said[1] for said in on.said] == [
+        *("started", "ready", "stopping", "not permitted"),
+    ]
+    assert on.stage.processes == [process]
+    process.user = None
+    process.exit(-KILL)
+    await process.wait()
 
 
 @scene([Life(beats=10_000, is_stubborn=True)])

@@ -184,3 +184,15 @@ def test_what_is_no_file_is_not_rotated() -> None:
     rotation = Rotation("/dev/null", RotationPlan(max_size=1), lambda: 1 // 0)
     with open("/dev/null", "wb") as file:
         assert rotation.before_write(file.fileno()) is None
+
+
+def test_file_keeps_its_name_if_no_new_one_can_be_opened(tmp_path: Path) -> None:
+    def reopen() -> int:
+        raise OSError("no file left")
+
+    path = tmp_path / "log"
+    path.write_text("a\n")
+    rotation = Rotation(str(path), RotationPlan(max_size=1), reopen)
+    with open(path, "ab") as file:
+        assert rotation.before_write(file.fileno()) is None
+    assert [each.name for each in tmp_path.iterdir()] == ["log"]

@@ -43,6 +43,20 @@ async def test_a_worker_that_leaks_descriptors_is_restarted() -> None:
     assert monitor.status() == {"processes": {}}
 
 
+async def test_only_samples_in_a_row_count() -> None:
+    monitor = DescriptorMonitor(maximum=NOW + 50, samples=2)
+    worker = FakeWorker()
+    monitor.register(worker)
+    await monitor.run_once()
+    for _ in range(2):
+        with ExitStack() as stack:
+            for _ in range(100):
+                stack.enter_context(open(os.devnull))  # noqa: ASYNC230
+            await monitor.run_once()
+        await monitor.run_once()
+    assert worker.reasons == []
+
+
 async def test_a_restart_that_fails_is_tried_again(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
