@@ -45,7 +45,7 @@ async def test_a_worker_that_leaks_descriptors_is_restarted() -> None:
 
 async def test_only_samples_in_a_row_count() -> None:
     monitor = DescriptorMonitor(maximum=NOW + 50, samples=2)
-    worker = FakeWorker()
+    worker = FakeMonitoredWorker()
     monitor.register(worker)
     await monitor.run_once()
     for _ in range(2):
