@@ -92,6 +92,13 @@ def failing_calls(session: nox.Session) -> None:
 
 
 @nox.session(default=False)
+def chaos(session: nox.Session) -> None:
+    """Hurt 50 real workers under load; ``-- --minutes 5 --seed 7``."""
+    session.install("-e.", *_group("tests"))
+    session.run("python", "-m", "tests.chaos", *session.posargs)
+
+
+@nox.session(default=False)
 def mutations(session: nox.Session) -> None:
     """Check that a test fails with each bug of tests/mutations/; takes minutes."""
     session.install("-e.", *_group("tests"))
