@@ -83,7 +83,7 @@ def test_harmless_name_is_not_secret(name: str) -> None:
         ["sh", "-c", f"PASSWORD={HUSH} exec db --token {HUSH}"],
         ["sh", "-c", f"db --token='{HUSH} {HUSH}' --port 5"],
         ["sh", "-c", f'db --token "{HUSH}"'],
-        ["sh", "-c", f"A_TOKEN={HUSH} B_TOKEN={HUSH} exec db"],
+        ["sh", "-c", f"env A_TOKEN={HUSH} B_TOKEN={HUSH} db"],
         ["db", f"--config.auth.token={HUSH}"],
     ],
 )
