@@ -76,7 +76,7 @@ def _run(boot: WorkerBoot, descriptors: Sequence[int], *, is_forked: bool) -> No
         except SupervisorError as exc:
             sys.exit(f"{boot.name}: {exc}")
         except Exception as exc:
-            _print_error(boot.name, exc)
+            print_error(boot.name, exc)
             sys.exit(1)
 
 
@@ -222,7 +222,7 @@ def _load_target(boot: WorkerBoot) -> Callable[[Any], Any]:
     return service.target
 
 
-def _print_error(name: str, exc: BaseException) -> None:
+def print_error(name: str, exc: BaseException) -> None:
     """Print a traceback that begins in the application's code."""
     frames = traceback.extract_tb(exc.__traceback__)
     first = max(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from trio_supervisor.cli.exit_codes import MEANINGS
+from trio_supervisor.cli.exit_codes import MEANINGS, meanings
 from trio_supervisor.cli.verbs.shared import IMPORT_TIMEOUT, SOCKET, STATE, TARGET
 from trio_supervisor.cli.verbs.verb import Example, Verb, argument
 
@@ -14,6 +14,18 @@ _CODES: Final = {
     130: "Ctrl-C before the application was started",
 }
 del _CODES[3], _CODES[4]
+
+_SERVICE: Final = argument("service", metavar="SERVICE", help="name of a service")
+_TARGET: Final = argument(
+    "--target",
+    metavar="TARGET",
+    help="the application: see serve",
+    shown_default="what is found here",
+)
+_PROCESS_CODES: Final = {
+    **meanings(0, 1, 2, 10, 14, 16),
+    0: "it succeeded; else its own exit code, or 127: not found",
+}
 
 VERBS: Final = (
     Verb(
@@ -55,5 +67,41 @@ VERBS: Final = (
         ),
         exit_codes=dict(sorted(_CODES.items())),
         handler="serve:run_serve",
+    ),
+    Verb(
+        name="run",
+        group="run",
+        help="run one service in the foreground, for debugging",
+        description="Run one process of a service with this terminal, without a "
+        "supervisor: pdb works, and Ctrl-C ends it. It has the service's sockets, "
+        "environment, directory, user and limits. What it depends on is not started.",
+        arguments=(_SERVICE, _TARGET, IMPORT_TIMEOUT),
+        examples=(Example("run web", "run one worker of web"),),
+        exit_codes=_PROCESS_CODES,
+        handler="foreground:run_run",
+    ),
+    Verb(
+        name="exec",
+        group="run",
+        help="run a command in the surroundings of a service",
+        description="Run a command with the environment, directory, user and limits "
+        "of a service, and this terminal.",
+        arguments=(
+            _SERVICE,
+            argument(
+                "words",
+                nargs="+",
+                metavar="COMMAND",
+                help="the command, after --",
+            ),
+            _TARGET,
+            IMPORT_TIMEOUT,
+        ),
+        examples=(
+            Example("exec web -- env", "print the environment of web"),
+            Example("exec web -- python manage.py migrate", "run a command of Django"),
+        ),
+        exit_codes=_PROCESS_CODES,
+        handler="foreground:run_exec",
     ),
 )
