@@ -6,17 +6,20 @@ from tests.kits.serving import open_serving
 
 SERVICE = """
 import os
-import sys
 import trio
 from trio_supervisor import Application, Command, Policy, Service
 
+def say(*words):
+    # In one piece: other processes write to the same stream.
+    os.write(2, (" ".join(map(str, words)) + "\\n").encode())
+
 class OwnPolicy(Policy):
     async def worker_started(self, worker):
-        print("policy: started", worker.name, worker.incarnation, file=sys.stderr)
+        say("policy: started", worker.name, worker.incarnation)
 
     async def worker_exited(self, worker, ending):
         how = ending.reason, ending.last_line
-        print("policy: exited", worker.name, *how, file=sys.stderr)
+        say("policy: exited", worker.name, *how)
         match worker.service:
             case "left":
                 return "leave"
@@ -28,12 +31,12 @@ class OwnPolicy(Policy):
                 await trio.sleep_forever()
 
     async def startup_failed(self, worker, problem):
-        print("policy: startup", worker.name, problem, file=sys.stderr)
+        say("policy: startup", worker.name, problem)
         if not os.path.exists("enough"):
             return "keep"
 
     async def health_check_failed(self, worker, problem):
-        print("policy: health", worker.name, problem, file=sys.stderr)
+        say("policy: health", worker.name, problem)
         if not os.path.exists("enough"):
             return "keep"
 
