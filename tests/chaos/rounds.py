@@ -16,7 +16,13 @@ from attrs import define, field
 
 from tests.chaos.clients import Clients
 from tests.chaos.deeds import DEEDS, Deed
-from tests.kits.serving import Serving, count_descriptors, describe, open_serving
+from tests.kits.serving import (
+    Serving,
+    count_descriptors,
+    describe,
+    find_guardian,
+    open_serving,
+)
 
 SERVICE: Final = Path(__file__).with_name("service.py")
 _DEEDS_PER_ROUND: Final = 6
@@ -118,6 +124,7 @@ def run_rounds(
         assert not lost, f"{len(lost)} acknowledged jobs were lost"
         assert not clients.problems, clients.problems[:5]
         assert clients.acknowledged
+        serving.until(lambda: find_guardian(serving), "a guardian")
         serving.process.send_signal(signal.SIGKILL)
         serving.wait_exit()
         serving.wait_nothing_left()
