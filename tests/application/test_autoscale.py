@@ -70,7 +70,7 @@ def test_a_change_is_in_the_plan_of_a_reload() -> None:
     [
         ({"maximum": 1}, "maximum: expected at least minimum (2), got 1"),
         ({"minimum": 0}, "minimum: expected 1 or more, got 0"),
-        ({"per_worker": 0}, "per_worker: expected more than 0, got 0"),
+        ({"per_worker": 0}, "per_worker: expected 1e-06 or more, got 0"),
         ({"per_worker": "8"}, "per_worker: expected a number, got '8'"),
         ({"per_worker": True}, "per_worker: expected a number, got True"),
         ({"target": 1.5}, "target: expected at most 1, got 1.5"),

@@ -129,6 +129,29 @@ async def test_what_was_stopped_by_hand_is_left_alone() -> None:
 
 
 @in_virtual_time
+async def test_loads_that_are_no_numbers_are_ignored() -> None:
+    owner = FakeOwner()
+    owner.load = float("inf")
+    async with scaling(owner):
+        await trio.sleep(6)
+        owner.load = float("nan")
+        await trio.sleep(6)
+        assert owner.counts == []
+        owner.load = 20
+        await trio.sleep(6)
+        assert owner.counts == [3]
+
+
+@in_virtual_time
+async def test_a_service_without_workers_gets_some_again() -> None:
+    owner = FakeOwner()
+    owner.units["web"].children = []
+    async with scaling(owner):
+        await trio.sleep(6)
+    assert owner.counts == [1]
+
+
+@in_virtual_time
 async def test_a_shutdown_ends_it() -> None:
     owner = FakeOwner()
     owner.load, owner.is_stopping = 50, True

@@ -125,6 +125,45 @@ def test_idle_services_stop_and_lose_no_connection() -> None:
         assert first not in answered
 
 
+def test_what_others_need_is_not_idle() -> None:
+    with open_serving(SERVICE) as serving:
+        serving.when_ready()
+        # `idle` needs `cold0`, which has no idle_timeout; `needed` has one.
+        serving.edit(
+            SERVICE.replace(
+                "application = Application([",
+                "application = Application([\n"
+                "    cold('needed', idle_timeout=0.2),\n"
+                "    Command('user', ['sleep', '1000'],"
+                " depends_on={'needed': 'ready'}),",
+            )
+        )
+        assert serving.cli("reload").returncode == 0
+        serving.wait_worker("user.0", state="ready")
+        with connect(serving, "idle") as client:
+            ask(client)
+        # Looked at many times by the time that another one was found to be idle.
+        serving.wait_line("idle.0", since=serving.mark())
+        serving.wait_worker("idle.0", state="stopped")
+        assert serving.worker("needed.0")["state"] == "ready"
+        mark = serving.mark()
+        assert serving.cli("stop", "user").returncode == 0
+        serving.wait_line("no connection for 0.2 s (idle_timeout)", since=mark)
+        serving.wait_worker("needed.0", state="stopped")
+
+
+def test_what_is_no_longer_on_demand_starts_with_a_reload() -> None:
+    with open_serving(SERVICE) as serving:
+        serving.when_ready()
+        assert serving.cli("stop", "cold3").returncode == 0
+        assert "waiting for a connection" not in serving.cli("status", "cold3").stdout
+        changed = SERVICE.replace("on_demand=True, **options", "**options")
+        serving.edit(changed.replace("idle_timeout=0.5, ", ""))
+        assert serving.cli("reload").returncode == 0
+        serving.wait_worker("cold5.0", state="ready")
+        serving.wait_worker("cold3.0", state="stopped")
+
+
 def test_failed_start_is_tried_again_while_a_client_waits() -> None:
     with open_serving(SERVICE) as serving:
         serving.when_ready()

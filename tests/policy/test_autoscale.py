@@ -63,6 +63,11 @@ def test_wanted(load: float, count: int, wanted: int) -> None:
     assert RULE.wanted(load, count) == wanted
 
 
+@pytest.mark.parametrize("load", [1e308, math.inf])
+def test_enormous_loads_want_the_most(load: float) -> None:
+    assert RULE.wanted(load, 4) == 8
+
+
 def test_fewer_are_kept_only_after_a_while() -> None:
     counts = play(RULE, [40.0] * 3 + [0.0] * 15, 2)
     assert counts[:3] == [6, 10, 10]

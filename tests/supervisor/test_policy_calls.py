@@ -27,6 +27,18 @@ EXIT = WorkerExit(
 )
 
 
+class Odd:
+    """It cannot be compared."""
+
+    def __eq__(self, other: object) -> bool:
+        raise ValueError("incomparable")
+
+    __hash__ = None  # type: ignore[assignment]
+
+    def __repr__(self) -> str:
+        return "odd"
+
+
 class Recorder(Policy):
     """Records what it is asked; answers *answer*, or raises it."""
 
@@ -36,9 +48,9 @@ class Recorder(Policy):
 
     async def _answer(self, *asked: Any) -> Any:
         self.asked.append(asked)
-        if isinstance(self.answer, Exception):
+        if isinstance(self.answer, BaseException):
             raise self.answer
-        if self.answer == "hang":
+        if isinstance(self.answer, str) and self.answer == "hang":
             await trio.sleep_forever()
         return self.answer
 
@@ -76,6 +88,9 @@ async def test_its_decision_is_returned() -> None:
         ("explode", "returned 'explode', not one of 'restart', 'keep', None"),
         (["keep"], "returned ['keep'], not one of"),
         (True, "returned True, not one of"),
+        (SystemExit(3), "failed; it decides nothing"),
+        (KeyboardInterrupt(), "failed; it decides nothing"),
+        (Odd(), "returned odd, not one of"),
     ],
 )
 @in_virtual_time

@@ -19,13 +19,15 @@ from trio_supervisor.policy.autoscale import ScalingRule
 from trio_supervisor.policy.metrics import Counter, Gauge, Metrics
 
 MAX_COUNT: Final = 10_000
+_LEAST: Final = 1e-6
 
 
 def _positive(value: float, field: str = "") -> float:
     if isinstance(value, bool) or not isinstance(value, int | float):
         raise SpecError(field, f"expected a number, got {checks.shown(value)}")
-    if not 0 < value < float("inf"):
-        raise SpecError(field, f"expected more than 0, got {checks.shown(value)}")
+    if not _LEAST <= value < float("inf"):
+        problem = f"expected {_LEAST:g} or more, got {checks.shown(value)}"
+        raise SpecError(field, problem)
     return float(value)
 
 

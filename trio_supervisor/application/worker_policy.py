@@ -25,7 +25,7 @@ class PolicyWorker:
     """None: its process could not be started."""
     incarnation: int
     crashes: int
-    """Crashes in a row, without the one that is being decided about."""
+    """Crashes in a row since the last stable run."""
 
 
 @frozen(kw_only=True)

@@ -141,6 +141,9 @@ class _Reader:
                 )
             elif key == "policy":
                 path: KeyPath = ("policy",)
+                if not isinstance(value, str):
+                    self.problems.add(file, path, 'expected "package.module:Class"')
+                    continue
                 table = {"target": value}
                 arguments = (self._find_target, self.problems)
                 found = read_object(file, path, table, *arguments)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 from collections.abc import Mapping
 from typing import Final, Protocol
 
@@ -73,13 +74,15 @@ class _ScaledService:
         while True:
             await trio.sleep(self._patience * self._autoscale.interval)
             unit = self._owner.generation.units[self._service.name]
-            if self._owner.is_stopping or all(c.was_stopped for c in unit.children):
+            is_stopped = unit.children and all(c.was_stopped for c in unit.children)
+            if self._owner.is_stopping or is_stopped:
                 continue  # stopped by hand
             await self._look(len(unit.children))
 
     async def _look(self, count: int) -> None:
         now, name = trio.current_time(), self._service.name
-        if (load := self._load(now)) is None:
+        load = self._load(now)
+        if load is None or not math.isfinite(load):
             return
         wanted = self._decider.decide(now, load, count)
         if wanted == count:
@@ -88,7 +91,7 @@ class _ScaledService:
         use = self._autoscale.rule.use(load, count)
         workers = f"{count} worker{'s' * (count != 1)}"
         logger.info(
-            "%s: %s is %.4g, %.0f %% of what %s can bear (target %.0f %%); "
+            "%s: %s is %.4g, %.4g %% of what %s can bear (target %.4g %%); "
             "scaling to %d",
             *(name, self._autoscale.metric, load, 100 * use, workers),
             *(100 * self._autoscale.target, wanted),

@@ -14,12 +14,13 @@ from attrs import define, field
 from trio_supervisor.controller.fleet.generation import Unit
 from trio_supervisor.controller.fleet.members import Members
 from trio_supervisor.controller.fleet.ordered_stop import stop_operation
+from trio_supervisor.controller.fleet.reload import Reloader
 from trio_supervisor.controller.per_service import (
     ServiceOwner,
     Task,
     run_per_service,
 )
-from trio_supervisor.errors import SupervisorError
+from trio_supervisor.errors import SupervisorError, UnavailableError
 from trio_supervisor.policy.lifecycle import State
 from trio_supervisor.policy.restart import Cause
 from trio_supervisor.process.sockets.open_connections import count_connections
@@ -42,6 +43,7 @@ class DemandOwner(ServiceOwner, Protocol):
     """What is asked of the controller."""
 
     members: Members
+    reloader: Reloader
 
 
 @define(eq=False)
@@ -85,18 +87,27 @@ class _Demand:
     async def run(self) -> None:
         """Wait for connections while it is down, and for idleness while it is up."""
         while True:
-            if not self._is_down or self._is_paused or self._owner.is_stopping:
+            if not self._is_down:
                 await trio.sleep(self._look_interval)
-                if not self._is_down:
-                    await self._stop_if_idle()
-                continue
-            for child in self._unit.children:
-                if child.waiting_for != _CONNECTION:
-                    child.waiting_for = _CONNECTION
-                    child.tell()
-            with self._open_sockets() as sockets, trio.move_on_after(_SOCKETS_FOR):
-                await _wait_any(sockets)
-                await self._start()
+                await self._stop_if_idle()
+            elif self._is_paused or self._owner.is_stopping:
+                self._show("")
+                await trio.sleep(self._look_interval)
+            else:
+                self._show(_CONNECTION)
+                with self._open_sockets() as sockets:
+                    with trio.move_on_after(_SOCKETS_FOR) as wait:
+                        await _wait_any(sockets)
+                self._used_at = trio.current_time()
+                if not wait.cancelled_caught:
+                    await self._start()
+
+    def _show(self, waiting_for: str) -> None:
+        """Show in `status` what the workers wait for."""
+        for child in self._unit.children:
+            if child.waiting_for != waiting_for:
+                child.waiting_for = waiting_for
+                child.tell()
 
     @property
     def _look_interval(self) -> float:
@@ -106,39 +117,58 @@ class _Demand:
     async def _start(self) -> None:
         if not self._is_down or self._is_paused or self._owner.is_stopping:
             return
+        try:
+            self._owner.reloader.check_idle()
+        except UnavailableError:  # the next generation has tasks of its own
+            await trio.sleep(self._look_interval)
+            return
         logger.info("%s: a client has connected; starting", self._name)
-        with trio.CancelScope(shield=True):
-            try:
-                await self._owner.verbs.start([self._name], Cause.IDLE)
-            except SupervisorError as exc:
-                self._failures += 1
-                delay = min(_MAX_RETRY, 2.0 ** min(self._failures - 1, 16))
-                logger.warning(
-                    "%s: not started: %s; connections wait; trying again in %g s",
-                    *(self._name, exc, delay),
-                )
-            else:
-                self._failures, delay = 0, 0.0
-                self._used_at = trio.current_time()
-        await trio.sleep(delay)
+        try:
+            await self._owner.verbs.start([self._name], Cause.IDLE)
+        except SupervisorError as exc:
+            if self._is_paused or self._owner.is_stopping:
+                return
+            self._failures += 1
+            delay = min(_MAX_RETRY, 2.0 ** min(self._failures - 1, 16))
+            logger.warning(
+                "%s: not started: %s; connections wait; trying again in %g s",
+                *(self._name, exc, delay),
+            )
+            await trio.sleep(delay)
+        else:
+            self._failures = 0
+            self._used_at = trio.current_time()
 
     async def _stop_if_idle(self) -> None:
-        if (timeout := self._unit.service.idle_timeout) is None:
+        timeout = self._unit.service.idle_timeout
+        if timeout is None or self._is_down or self._owner.is_stopping:
             return
+        now = trio.current_time()
+        if self._is_needed or await self._is_used():
+            self._used_at = now
+        elif now - self._used_at >= timeout:
+            reason = f"no connection for {timeout:g} s (idle_timeout)"
+            generation, children = self._owner.generation, self._unit.children
+            stop = stop_operation(generation, children, reason, Cause.IDLE)
+            await self._owner.members.fleet.carry_out(stop)
+
+    @property
+    def _is_needed(self) -> bool:
+        """Whether a worker is starting, or another service that runs depends on it."""
+        dependents = self._owner.generation.dependents_of(self._name)
+        return any(c.is_wanted or not c.is_down for c in dependents) or any(
+            child.state not in _UP
+            for child in self._unit.children
+            if child.is_wanted or not child.is_down
+        )
+
+    async def _is_used(self) -> bool:
         with self._open_sockets() as sockets:
             counts = [
                 await run_in_thread(count_connections, listening)
                 for listening in sockets
             ]
-        now = trio.current_time()
-        is_starting = not all(child.state in _UP for child in self._unit.children)
-        if is_starting or any(count is None or count for count in counts):
-            self._used_at = now
-        elif now - self._used_at >= timeout and not self._owner.is_stopping:
-            reason = f"no connection for {timeout:g} s (idle_timeout)"
-            generation, children = self._owner.generation, self._unit.children
-            stop = stop_operation(generation, children, reason, Cause.IDLE)
-            await self._owner.members.fleet.carry_out(stop)
+        return any(count is None or count for count in counts)
 
     def _open_sockets(self) -> _Sockets:
         launchers = self._owner.generation.launchers

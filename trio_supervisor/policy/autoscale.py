@@ -42,8 +42,8 @@ class ScalingRule:
         ratio = self.use(load, count) / self.target
         if self.minimum <= count <= self.maximum and abs(ratio - 1) <= TOLERANCE:
             return count
-        exact = load / (self.per_worker * self.target)
-        wanted = min(math.ceil(exact - _ROUNDING), count + max(_FEW, count))
+        exact, most = load / (self.per_worker * self.target), count + max(_FEW, count)
+        wanted = math.ceil(exact - _ROUNDING) if exact < most else most
         return max(self.minimum, min(wanted, self.maximum))
 
 

@@ -70,13 +70,14 @@ class PolicyCalls:
         try:
             with trio.fail_after(LIMIT):
                 decision = await method(worker, *arguments)
+                is_known = isinstance(decision, str) and decision in HOOKS[hook]
         except trio.TooSlowError:
             logger.error("%s took longer than %g s; it decides nothing", what, LIMIT)
             return ""
-        except Exception as exc:
+        except (Exception, SystemExit, KeyboardInterrupt) as exc:
             logger.error("%s failed; it decides nothing", what, exc_info=exc)
             return ""
-        if decision is None or decision in HOOKS[hook]:
+        if decision is None or is_known:
             return decision or ""
         allowed = ", ".join(map(repr, (*HOOKS[hook], None)))
         logger.error("%s returned %.80r, not one of %s", what, decision, allowed)

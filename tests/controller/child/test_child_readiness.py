@@ -251,14 +251,14 @@ async def test_one_that_requests_its_restart_is_replaced_once() -> None:
 @in_virtual_time
 async def test_one_that_requests_its_restart_at_once_runs_for_a_second() -> None:
     async with open_stage() as on:
-        await trio.sleep(5)
+        await trio.sleep(4)
         on.says("READY=1")
         await trio.sleep(0.25)
         on.says("RESTART=enough")
         await trio.sleep(0.7)
         assert on.causes() == []
         await trio.sleep(0.1)
-        assert on.causes() == [(6, "worker")]
+        assert on.causes() == [(5, "worker")]
 
 
 @in_virtual_time

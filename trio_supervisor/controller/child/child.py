@@ -106,7 +106,7 @@ class Child(ChildFacts):
 
     def request_stop(self, reason: str = "", cause: Cause = Cause.STOP) -> None:
         """Request a stop; do not restart afterwards."""
-        self.is_wanted = False
+        self.is_wanted, self.waiting_for = False, ""
         self.is_paused |= cause is Cause.STOP
         self._ask(cause, reason)
 

@@ -182,6 +182,10 @@ class Takeover:
     ) -> list[Child]:
         """Create the workers of *service*, numbered from *first*."""
         made = []
+        unit = self._old.units.get(service.name)
+        if unit is not None and unit.service.on_demand and not service.on_demand:
+            # Only those that were stopped by hand stay so: the others were waiting.
+            old = [child for child in old if child.is_paused or not child.was_stopped]
         were_all_stopped = all(child.was_stopped for child in old)
         if not old:
             were_all_stopped = service.name not in self._new.autostarted
