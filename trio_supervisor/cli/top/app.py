@@ -301,7 +301,8 @@ class TopApp(App[None]):
     def _say(self, text: str, is_error: bool = False) -> None:
         severity: Literal["error", "information"]
         severity = "error" if is_error else "information"
-        self.notify(escape_text(text), severity=severity, markup=False)
+        timeout = 8.0 if is_error else 3.0
+        self.notify(escape_text(text), severity=severity, timeout=timeout, markup=False)
 
 
 def _texts(row: TopRow) -> list[Text]:
