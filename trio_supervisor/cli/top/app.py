@@ -89,14 +89,13 @@ class TopApp(App[None]):
         self._rows: list[TopRow] = []
         self._is_reading = False
         self._in_progress: set[str] = set()
+        self._header = Static(id="header")
+        self._table = DataTable[Text](id="table", cursor_type="row", cell_padding=0)
 
     def compose(self) -> ComposeResult:
         """Draw the header, the table and the keys."""
-        yield Static(id="header")
-        table = DataTable[Text](
-            id="table", cursor_type="row", cell_padding=0, zebra_stripes=False
-        )
-        yield table
+        yield self._header
+        yield self._table
         yield Input(id="filter", placeholder="part of a name, or a pattern: web.*")
         yield Static(Text(_KEY_HELP), id="keys")
 
@@ -139,6 +138,8 @@ class TopApp(App[None]):
 
     def on_top_app_read(self, message: Read) -> None:
         """Show the state that was read, or why it was not."""
+        if not self.screen_stack:  # the view is closing
+            return
         self._is_reading = False
         if isinstance(message.answer, SupervisorError):
             self._problem = escape_line(str(message.answer).partition("\n")[0])
@@ -150,11 +151,6 @@ class TopApp(App[None]):
         self._show_header()
 
     # Drawing
-
-    @property
-    def _table(self) -> DataTable[Text]:
-        # Of the first screen: another one may be above it.
-        return self.screen_stack[0].query_one("#table", DataTable)
 
     def _add_columns(self) -> None:
         for number, (title, width) in enumerate(layout(self.size.width).columns):
@@ -179,9 +175,8 @@ class TopApp(App[None]):
                 *self._snapshot.problems[:3],
             ]
         text = Text("\n".join(lines), no_wrap=True, overflow="ellipsis")
-        header = self.screen_stack[0].query_one("#header", Static)
-        header.set_class(bool(self._problem), "problem")
-        header.update(text)
+        self._header.set_class(bool(self._problem), "problem")
+        self._header.update(text)
 
     def _show_rows(self) -> None:
         if self._snapshot is None:
@@ -291,6 +286,8 @@ class TopApp(App[None]):
 
     def on_top_app_ran(self, message: Ran) -> None:
         """Show the result of a verb."""
+        if not self.screen_stack:  # the view is closing
+            return
         verb, word = message.command.words[:2]
         self._in_progress.discard(f"{verb} {word.partition('=')[0]}")
         text = message.output.strip().removeprefix("trio-supervisor: ")
