@@ -130,7 +130,7 @@ def _show_status(arguments: Namespace) -> None:
     if (age := controller.get("silent_for")) is not None:
         how = "is stopped (SIGSTOP)" if controller.get("state") else "does not respond"
         print(f"controller {how}; the status below is {format_duration(age)} old")
-    _print_workers(_with_usage(report["workers"], monitors))
+    _print_workers(with_usage(report["workers"], monitors))
     for name, status in monitors.items():
         if "problem" in status:
             print_line(f"monitor {name}: {status['problem']}")
@@ -210,7 +210,7 @@ def _late(path: str) -> str:
     """Return the workers that are not ready, and why, as the end of a message."""
     try:
         with SupervisorConnection(path, Deadline(_LATE_WITHIN)) as connection:
-            workers = _in_order(connection.call("workers")["workers"])
+            workers = in_order(connection.call("workers")["workers"])
     except SupervisorError:  # the message about the timeout is shown anyway
         return ""
     late = [
@@ -227,7 +227,7 @@ def _state(worker: WorkerFields) -> str:
     return "in backoff" if worker["state"] == "backoff" else str(worker["state"])
 
 
-def _in_order(workers: list[WorkerFields]) -> list[WorkerFields]:
+def in_order(workers: list[WorkerFields]) -> list[WorkerFields]:
     """Sort by service, then by index: after a scale-up new workers come last."""
     services = list(dict.fromkeys(worker["service"] for worker in workers))
 
@@ -281,13 +281,13 @@ def _schedule_text(schedule: Object) -> str:
 
 
 def _print_workers(found: list[WorkerFields]) -> None:
-    workers = _in_order(found)
+    workers = in_order(found)
     columns = [column for column in _COLUMNS if column.is_shown(workers)]
     rows = [[column.text(worker) for column in columns] for worker in workers]
     print_table([column.title for column in columns], rows)
 
 
-def _with_usage(workers: list[WorkerFields], monitors: Object) -> list[WorkerFields]:
+def with_usage(workers: list[WorkerFields], monitors: Object) -> list[WorkerFields]:
     """Add what a `ProcessMonitor` knows of each worker."""
     found = monitors.get("process_monitor", {}).get("processes", {})
     return [
@@ -332,7 +332,8 @@ def _have_equal_names(workers: list[WorkerFields]) -> bool:
     return len(set(names)) < len(names)
 
 
-def _status(worker: WorkerFields) -> str:
+def status_text(worker: WorkerFields) -> str:
+    """Return the status that the worker reported, or why it does not run."""
     # The STATUS= of a process that has exited is out of date.
     return (worker["process_id"] and worker["status"]) or _remark(worker)
 
@@ -355,7 +356,7 @@ _COLUMNS: Final = (
     _Column("CPU", _cpu, _has_usage),
     _Column("MEMORY", _memory, _has_usage),
     _Column("RESTARTS", lambda worker: str(worker["restarts"])),
-    _Column("STATUS", _status),
+    _Column("STATUS", status_text),
     _Column(
         "CONNECTION",
         lambda worker: str(worker["connection_id"] or "-"),

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from typing import Final
 
+from trio_supervisor.cli.exit_codes import meanings
 from trio_supervisor.cli.verbs.shared import (
     ANY_NAMES,
     CALL_CODES,
     FOLLOW,
     SHOWN_NAMES,
     SINCE,
+    SOCKET,
     STATE,
     call_options,
 )
@@ -58,6 +60,35 @@ VERBS: Final = (
             4: "timed out; with --wait-ready: not all workers were ready in time",
         },
         handler="status:run_status",
+    ),
+    Verb(
+        name="top",
+        group="inspect",
+        help="show a live view of services and workers",
+        description="Show services and workers on the whole terminal, with CPU and "
+        "memory, refreshed until `q` is pressed; keys restart, stop, scale and "
+        "diagnose the selected one. Needs textual: "
+        "pip install 'trio_supervisor[top]'.",
+        arguments=(
+            argument(
+                "--interval",
+                type=seconds,
+                default=1.0,
+                metavar="S",
+                help="seconds between two looks",
+            ),
+            SOCKET,
+            argument(
+                "--timeout",
+                type=seconds,
+                default=10.0,
+                metavar="S",
+                help="seconds to wait for an answer",
+            ),
+        ),
+        examples=(Example("top", "watch and control all workers"),),
+        exit_codes=meanings(0, 1, 2, 14, 130),
+        handler="top.command:run_top",
     ),
     Verb(
         name="workers",
