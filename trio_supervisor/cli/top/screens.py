@@ -80,7 +80,7 @@ class OutputPane(Screen[None]):
         run = self._run = self._start()
         in_thread(lambda: self.post_message(self.VerbFinished(*run.wait())))
 
-    def on_output_pane_finished(self, message: VerbFinished) -> None:
+    def on_output_pane_verb_finished(self, message: VerbFinished) -> None:
         """Show what the verb printed."""
         code = f" (exit code {message.code})" if message.code else ""
         self.query_one("#title", Static).update(Text(f"{self._title}{code}"))
