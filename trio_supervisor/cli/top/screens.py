@@ -50,7 +50,7 @@ class OutputPane(Screen[None]):
         Binding("end,G", "scroll('end')", "bottom"),
     ]
 
-    class Finished(Message):
+    class VerbFinished(Message):
         """The verb has exited."""
 
         def __init__(self, code: int, output: str) -> None:
@@ -78,9 +78,9 @@ class OutputPane(Screen[None]):
         """Start the verb."""
         self.query_one("#scroll").focus()
         run = self._run = self._start()
-        in_thread(lambda: self.post_message(self.Finished(*run.wait())))
+        in_thread(lambda: self.post_message(self.VerbFinished(*run.wait())))
 
-    def on_output_pane_finished(self, message: Finished) -> None:
+    def on_output_pane_verb_finished(self, message: VerbFinished) -> None:
         """Show what the verb printed."""
         code = f" (exit code {message.code})" if message.code else ""
         self.query_one("#title", Static).update(Text(f"{self._title}{code}"))
