@@ -23,7 +23,8 @@ def run_top(arguments: Namespace) -> None:
     if not os.environ.get("NO_COLOR"):
         os.environ.pop("NO_COLOR", None)  # if empty, it means nothing: no-color.org
     client = SocketClient(path, arguments.timeout)
-    TopApp(client, path, arguments.interval).run()
+    # With the mouse left to the terminal, text can be selected and copied.
+    TopApp(client, path, arguments.interval).run(mouse=False)
 
 
 def check_terminal() -> None:
