@@ -70,7 +70,8 @@ def test_old_files_are_numbered_and_limited(tmp_path: Path) -> None:
 
 
 def test_nothing_is_lost_or_written_twice(tmp_path: Path) -> None:
-    files, destination = opened(tmp_path / "log", max_size=1000, keep=10_000)
+    files, destination = opened(tmp_path / "log", max_size=5000, keep=10_000)
+    # 32 rotations, of which each renames all files before it.
     lines = [b"%07d\n" % number for number in range(20_000)]
     for line in lines:
         destination.put(line)
