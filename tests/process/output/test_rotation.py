@@ -69,9 +69,23 @@ def test_old_files_are_numbered_and_limited(tmp_path: Path) -> None:
     assert texts == {"log": "line 4\n", "log.1": "line 3\n", "log.2": "line 2\n"}
 
 
+def test_files_after_a_gap_keep_their_numbers(tmp_path: Path) -> None:
+    (tmp_path / "log.1").write_text("one\n")
+    (tmp_path / "log.3").write_text("three\n")
+    files, destination = opened(tmp_path / "log", max_size=6, keep=5)
+    write(destination, b"line 1\n", b"line 2\n")
+    files.close()
+    texts = {path.name: path.read_text() for path in tmp_path.iterdir()}
+    assert texts == {
+        "log": "line 2\n",
+        "log.1": "line 1\n",
+        "log.2": "one\n",
+        "log.3": "three\n",
+    }
+
+
 def test_nothing_is_lost_or_written_twice(tmp_path: Path) -> None:
-    files, destination = opened(tmp_path / "log", max_size=5000, keep=10_000)
-    # 32 rotations, of which each renames all files before it.
+    files, destination = opened(tmp_path / "log", max_size=1000, keep=10_000)
     lines = [b"%07d\n" % number for number in range(20_000)]
     for line in lines:
         destination.put(line)

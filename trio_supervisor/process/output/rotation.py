@@ -120,7 +120,9 @@ class Rotation:
 
     def _rotate(self) -> int:
         keep = self.plan.keep
-        for number in range(keep, 0, -1):
+        # Those after a gap need not move: there is room for those before it.
+        free = next(n for n in range(1, keep + 2) if n > keep or not self._has(n))
+        for number in range(free - 1, 0, -1):
             for suffix in ("", ".gz"):
                 _move(self._old(number, suffix), self._old(number + 1, suffix))
         os.rename(self.path, self._old(1))
@@ -146,6 +148,10 @@ class Rotation:
             for path in there:
                 os.unlink(path)
             number += 1
+
+    def _has(self, number: int) -> bool:
+        """Return whether there is an old file *number*, compressed or not."""
+        return any(os.path.lexists(self._old(number, s)) for s in ("", ".gz"))
 
     def _old(self, number: int, suffix: str = "") -> str:
         return f"{self.path}.{number}{suffix}"
