@@ -13,7 +13,7 @@ pytestmark = [
     pytest.mark.skipif(sys.platform != "linux", reason="limits other processes"),
 ]
 
-ROUNDS = 8
+ROUNDS = 4
 
 
 def test_all_is_well_after_each_round() -> None:

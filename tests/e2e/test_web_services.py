@@ -56,8 +56,16 @@ def ask(address: str, path: str = "/") -> str:
             f'asgi("web_app:app", server="hypercorn", {BIND}, count=2)',
             web_app.ASGI,
         ),
-        (f'wsgi("web_app:app", {BIND}, count=2)', web_app.WSGI),
-        (f'asgi("web_app:app", {BIND}, count=2, max_requests=100)', web_app.ASGI),
+        pytest.param(
+            f'wsgi("web_app:app", {BIND}, count=2)',
+            web_app.WSGI,
+            marks=pytest.mark.alone,
+        ),
+        pytest.param(
+            f'asgi("web_app:app", {BIND}, count=2, max_requests=100)',
+            web_app.ASGI,
+            marks=pytest.mark.alone,
+        ),
     ],
     ids=["uvicorn", "hypercorn", "wsgi", "with max_requests"],
 )
