@@ -370,7 +370,11 @@ while data:
     async with open_hub() as hub:
         output = hub.hub.open("web.0", stdout=str(path))
         assert await run_python(program, output, str(source)) == 0
-        await hub.hub.flush()
+        # When the process has exited, the rest may still be in its pipe.
+        with trio.fail_after(60):
+            while path.stat().st_size < len(data):
+                await hub.hub.flush()
+                await trio.sleep(0.01)
         assert path.read_bytes() == data
         await run_python(HELLO, hub.hub.open("web.1"))
         assert (await read_until(hub.stdout, b"\n")).startswith(b"web.1 ")
