@@ -5,18 +5,17 @@ from __future__ import annotations
 import json
 import os
 import signal
-import socket as network
 import subprocess
 import sys
 import tempfile
 import urllib.request
 from collections.abc import Iterator
-from contextlib import closing
 from typing import Any
 
 import pytest
 
 from tests.kits.places import EXAMPLES
+from tests.kits.sockets import unused_port
 
 # Starting takes a second, and longer on a machine that is busy with other tests.
 LIMIT = 60
@@ -77,7 +76,7 @@ def test_example_serves_until_sigterm(name: str, socket: str) -> None:
     target = str(EXAMPLES / name / "service.py")
     with subprocess.Popen(
         _command("serve", target, "--socket", socket),
-        env={**os.environ, "PORT": "0", "DATABASE_PORT": str(_free_port())},
+        env={**os.environ, "PORT": "0", "DATABASE_PORT": str(unused_port())},
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
@@ -156,12 +155,6 @@ def _page_of(worker: dict[str, Any]) -> str:
     with urllib.request.urlopen(worker["status"], timeout=LIMIT) as answer:
         page: bytes = answer.read()
     return page.decode()
-
-
-def _free_port() -> int:
-    with closing(network.create_server(("127.0.0.1", 0))) as server:
-        port: int = server.getsockname()[1]
-    return port
 
 
 def test_embedded_example_restarts_worker_and_leaves_nothing(socket: str) -> None:

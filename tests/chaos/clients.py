@@ -12,7 +12,7 @@ from typing import Final, Self
 _CLIENTS: Final = 4
 _JOBS_PER_CONNECTION: Final = 20
 _PATIENCE: Final = 60.0
-"""No job may take longer, whatever happens to the workers [s]."""
+"""No job may take longer, even if its worker is killed [s]."""
 
 
 class Clients:

@@ -57,6 +57,8 @@ application = Application([
     Service("failing", failing, backend="sync"),
     Service("coded", coded, backend="sync"),
     Service("stubborn", stubborn, backend="sync", stop_timeout=0.2),
+    Command("own", ["sh", "-c", "trap 'exit 5' INT; echo go; sleep 100 & wait"],
+            stop_signal="INT"),
     Command("cmd", ["sh", "-c", "echo $A $(ulimit -n) $(pwd); exit 3"],
             environment={"A": "in {name}"}, expand=True, limits={"nofile": 444},
             directory="/"),
@@ -155,6 +157,21 @@ def test_worker_that_ignores_the_stop_is_killed(directory: Path) -> None:
         process.terminate()
         process.communicate(timeout=PATIENCE)
     assert process.returncode == 137
+
+
+def test_process_is_stopped_by_the_signal_of_its_service(directory: Path) -> None:
+    with subprocess.Popen(
+        command("run", "own"),
+        cwd=directory,
+        env=environment_of_children(),
+        stdout=subprocess.PIPE,
+        text=True,
+    ) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == "go\n"
+        process.terminate()
+        process.communicate(timeout=PATIENCE)
+    assert process.returncode == 5
 
 
 def in_terminal(directory: Path, *words: str) -> tuple[int, int]:

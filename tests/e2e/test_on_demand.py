@@ -142,7 +142,7 @@ def test_what_others_need_is_not_idle() -> None:
         serving.wait_worker("user.0", state="ready")
         with connect(serving, "idle") as client:
             ask(client)
-        # Looked at many times by the time that another one was found to be idle.
+        # When another one has been found idle, `needed` has been checked many times.
         serving.wait_line("idle.0", since=serving.mark())
         serving.wait_worker("idle.0", state="stopped")
         assert serving.worker("needed.0")["state"] == "ready"

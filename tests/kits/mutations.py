@@ -225,7 +225,7 @@ def make_copies(directory: Path, count: int) -> list[Copy]:
 
 
 def run_mutations(mutations: Sequence[Mutation], jobs: int) -> int:
-    """Print one line for each mutation; return 1 if a test is not as it should be.
+    """Print one line for each mutation; return 1 if a mutation survives or fails.
 
     Args:
         jobs: Number of mutations that are tried at the same time.

@@ -34,7 +34,7 @@ loads = st.floats(0, 1e6)
 
 
 def play(rule: ScalingRule, loads: list[float], count: int) -> list[int]:
-    """Return the counts after each look; every decision is carried out at once."""
+    """Return the counts after each sample; decisions are carried out at once."""
     scaler, counts = Autoscaler(rule), []
     for number, load in enumerate(loads):
         count = scaler.decide(number * INTERVAL, load, count)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import sys
-import sysconfig
 from collections.abc import Callable
 from typing import Final, NamedTuple
 
@@ -26,6 +25,8 @@ class Interpreter(NamedTuple):
 
 def this_interpreter() -> Interpreter:
     """Return the interpreter that runs this."""
+    import sysconfig  # only here: few applications need it
+
     return Interpreter(
         implementation=sys.implementation.name,
         version=sys.version_info[:2],

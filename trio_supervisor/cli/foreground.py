@@ -113,27 +113,24 @@ def _both(attributes: ProcessAttributes, terminal: _Terminal) -> Prepare:
 
 
 async def _wait(process: ChildProcess, service: AnyService) -> int:
-    """Return the exit code of *process*; pass on that this process is to stop.
+    """Return the exit code of *process*; stop it when this process is asked to stop.
 
-    What is left of its process group is stopped then.
+    What is left of its process group is stopped, too.
     """
+    plan = StopPlan(signal=service.stop_signal, timeout=service.stop_timeout)
     signals = (signal.SIGTERM, signal.SIGHUP, signal.SIGINT)
     with trio.open_signal_receiver(*signals) as received:
         async with trio.open_nursery() as nursery:
 
-            async def stop_when_asked() -> None:
-                async for _ in received:
-                    process.signal(service.stop_signal)
-                    nursery.start_soon(kill_later)
+            async def give_up_when_asked() -> None:
+                await anext(received)
+                nursery.cancel_scope.cancel()
 
-            async def kill_later() -> None:
-                await trio.sleep(service.stop_timeout)
-                process.signal(signal.SIGKILL)
-
-            nursery.start_soon(stop_when_asked)
-            code = await process.wait()
+            nursery.start_soon(give_up_when_asked)
+            await process.wait()
             nursery.cancel_scope.cancel()
-    await stop(process, StopPlan(timeout=service.stop_timeout))
+        await stop(process, plan)
+        code = await process.wait()
     process.close()
     return code
 

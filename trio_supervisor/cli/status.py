@@ -121,15 +121,9 @@ def _show_status(arguments: Namespace) -> None:
     if "workers" not in report:
         _print_connections(workers(report.get("connections", [])))
         return
-    supervisor, controller = report["supervisor"], report["controller"]
-    print_line(
-        f"supervisor pid {supervisor['process_id']}, incarnation "
-        f"{supervisor['incarnation']}, up {format_duration(supervisor['uptime'])}; "
-        f"controller pid {controller['process_id']}"
-    )
-    if (age := controller.get("silent_for")) is not None:
-        how = "is stopped (SIGSTOP)" if controller.get("state") else "does not respond"
-        print(f"controller {how}; the status below is {format_duration(age)} old")
+    print_line(headline(report))
+    if silence := silence_of(report["controller"], "the status below"):
+        print(silence)
     _print_workers(with_usage(report["workers"], monitors))
     for name, status in monitors.items():
         if "problem" in status:
@@ -330,6 +324,24 @@ def _have_equal_names(workers: list[WorkerFields]) -> bool:
     """Whether only their connections distinguish some workers from each other."""
     names = [worker["name"] for worker in workers if not worker["is_managed"]]
     return len(set(names)) < len(names)
+
+
+def headline(report: Object) -> str:
+    """Return which supervisor and controller there are, in one line."""
+    supervisor, controller = report["supervisor"], report["controller"]
+    return (
+        f"supervisor pid {supervisor['process_id']}, incarnation "
+        f"{supervisor['incarnation']}, up {format_duration(supervisor['uptime'])}; "
+        f"controller pid {controller['process_id']}"
+    )
+
+
+def silence_of(controller: Object, what: str) -> str:
+    """Return that the controller does not respond, and how old *what* is; or empty."""
+    if (age := controller.get("silent_for")) is None:
+        return ""
+    how = "is stopped (SIGSTOP)" if controller.get("state") else "does not respond"
+    return f"controller {how}; {what} is {format_duration(age)} old"
 
 
 def status_text(worker: WorkerFields) -> str:

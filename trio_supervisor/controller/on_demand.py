@@ -5,7 +5,8 @@ from __future__ import annotations
 import logging
 import os
 import socket
-from contextlib import ExitStack
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 from typing import Final, Protocol
 
 import trio
@@ -170,33 +171,19 @@ class _Demand:
             ]
         return any(count is None or count for count in counts)
 
-    def _open_sockets(self) -> _Sockets:
+    @contextmanager
+    def _open_sockets(self) -> Iterator[list[socket.socket]]:
+        """Open copies of its listening sockets for the length of the block.
+
+        Two services may share a socket, and trio lets one task wait for a descriptor.
+        """
         launchers = self._owner.generation.launchers
         keys = launchers.socket_keys[self._name].values()
-        return _Sockets(list(launchers.sockets.descriptors(keys, 0).values()))
-
-
-@define(eq=False)
-class _Sockets:
-    """Copies of listening sockets, for a task of its own; a context manager.
-
-    Two services may share a socket, and trio lets one task wait for a descriptor.
-    """
-
-    _descriptors: list[int]
-    _stack: ExitStack = field(factory=ExitStack, init=False)
-
-    def __enter__(self) -> list[socket.socket]:
         with ExitStack() as stack:
-            found = [
+            yield [
                 stack.enter_context(socket.socket(fileno=os.dup(descriptor)))
-                for descriptor in self._descriptors
+                for descriptor in launchers.sockets.descriptors(keys, 0).values()
             ]
-            self._stack = stack.pop_all()
-        return found
-
-    def __exit__(self, *_: object) -> None:
-        self._stack.close()
 
 
 async def _wait_any(sockets: list[socket.socket]) -> None:

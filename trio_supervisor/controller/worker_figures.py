@@ -1,4 +1,4 @@
-"""What the metrics tell of each worker, read in the event loop."""
+"""Figures of each worker for the metrics, read in the event loop."""
 
 from __future__ import annotations
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import inspect
-import signal
 import socket
 import threading
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
@@ -14,11 +13,10 @@ from typing import Any, Final, Generic, TypeVar
 import anyio
 import anyio.from_thread
 import anyio.to_thread
-from attrs import define, evolve, field
+from attrs import define, field
 
 from trio_supervisor.policy.metrics import Metrics
 from trio_supervisor.process.spawn.boot import WorkerBoot
-from trio_supervisor.process.spawn.code_source import Pickled
 from trio_supervisor.testing.recorder import Recorder
 from trio_supervisor.worker.handlers import Handlers, to_result
 from trio_supervisor.worker.instance import SyncWorker, Worker
@@ -132,7 +130,7 @@ async def run_worker(
         generation: ``worker.generation``.
         metrics: Those of the service; `RunningWorker.metric` returns their numbers.
     """
-    boot = evolve(_boot(name, state, incarnation, generation), metrics=metrics)
+    boot = _boot(name, state, incarnation, generation, metrics)
     recorder = Recorder(None)
     worker = Worker._create(boot, recorder, sockets, Handlers())
     running = RunningWorker(worker)
@@ -180,7 +178,7 @@ async def run_sync_worker(
     As `run_worker`, but a target that never looks at ``worker.stopping`` cannot be
     interrupted: the block waits for it.
     """
-    boot = evolve(_boot(name, state, incarnation, generation), metrics=metrics)
+    boot = _boot(name, state, incarnation, generation, metrics)
     recorder = Recorder(None)
     worker = SyncWorker._create(boot, recorder, sockets, Handlers())
     running = RunningWorker(worker)
@@ -218,23 +216,17 @@ async def run_sync_worker(
 
 
 def _boot(
-    name: str, state: Mapping[str, Any] | None, incarnation: int, generation: int
+    name: str,
+    state: Mapping[str, Any] | None,
+    incarnation: int,
+    generation: int,
+    metrics: Metrics | None,
 ) -> WorkerBoot:
-    service, _, index = name.rpartition(".")
-    return WorkerBoot(
-        source=Pickled({}, b""),
-        name=name,
-        service=service or name,
-        index=int(index) if index.isdecimal() else 0,
+    return WorkerBoot.alone(
+        name,
+        state=dict(state or {}),
         incarnation=incarnation,
         generation=generation,
-        backend="trio",
-        state=dict(state or {}),
-        directory=None,
-        socket_path="",
-        notify_path="",
-        stop_signal=signal.SIGTERM,
-        stop_timeout=10.0,
         heartbeat=_HEARTBEAT,
-        switch_interval=None,
+        metrics=metrics,
     )

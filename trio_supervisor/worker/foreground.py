@@ -16,7 +16,6 @@ from trio_supervisor.application import Service
 from trio_supervisor.errors import SupervisorError
 from trio_supervisor.process.notify.sd_notify import Notifier
 from trio_supervisor.process.spawn.boot import WorkerBoot
-from trio_supervisor.process.spawn.code_source import Pickled
 from trio_supervisor.process.spawn.load import load_application
 from trio_supervisor.worker.handlers import Handlers
 from trio_supervisor.worker.instance import SyncWorker, Worker
@@ -77,21 +76,12 @@ def main() -> None:
 def _runtime(
     service: Service, notifier: Notifier, sockets: dict[str, socket.socket]
 ) -> Runtime:
-    boot = WorkerBoot(
-        source=Pickled({}, b""),
-        name=f"{service.name}.0",
-        service=service.name,
-        index=0,
-        incarnation=1,
+    boot = WorkerBoot.alone(
+        f"{service.name}.0",
         backend=service.backend,
         state=service.state,
-        directory=None,
-        socket_path="",
-        notify_path="",
         stop_signal=service.stop_signal,
         stop_timeout=service.stop_timeout,
-        heartbeat=None,
-        switch_interval=None,
         metrics=service.metrics,
     )
     if service.backend == "sync":

@@ -20,7 +20,6 @@ import anyio
 
 from trio_supervisor.process.notify.sd_notify import Notifier
 from trio_supervisor.process.spawn.boot import WorkerBoot
-from trio_supervisor.process.spawn.code_source import Pickled
 from trio_supervisor.worker.diagnostics import WorkerDiagnostics
 from trio_supervisor.worker.handlers import Handlers
 from trio_supervisor.worker.instance import SyncWorker, Worker
@@ -76,21 +75,8 @@ def _run_sync(boot: WorkerBoot, notifier: Notifier) -> None:
 
 
 def _boot(backend: str) -> WorkerBoot:
-    return WorkerBoot(
-        source=Pickled({}, b""),
-        name="rehearsal.0",
-        service="rehearsal",
-        index=0,
-        incarnation=1,
-        backend=backend,  # type: ignore[arg-type]
-        state={},
-        directory=None,
-        socket_path="",
-        notify_path="",
-        stop_signal=signal.SIGTERM,
-        stop_timeout=1.0,
-        heartbeat=60.0,
-        switch_interval=None,
+    return WorkerBoot.alone(
+        "rehearsal.0", backend=backend, stop_timeout=1.0, heartbeat=60.0
     )
 
 

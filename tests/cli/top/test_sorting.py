@@ -17,7 +17,7 @@ from trio_supervisor.cli.top.sorting import (
 
 @pytest.fixture
 def rows() -> list[TopRow]:
-    """Rows of two services, of which web has two workers."""
+    """Rows of two services; web has two workers."""
     return rows_of(
         top_snapshot(
             top_worker("web.0", usage={"cpu_share": 0.1, "rss": 30}, uptime=5.0),

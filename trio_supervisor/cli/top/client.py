@@ -5,8 +5,7 @@ from __future__ import annotations
 from typing import Protocol
 
 from trio_supervisor.cli.connection import Deadline, SupervisorConnection
-from trio_supervisor.cli.output import format_duration
-from trio_supervisor.cli.status import WorkerFields, with_usage
+from trio_supervisor.cli.status import WorkerFields, headline, silence_of, with_usage
 from trio_supervisor.cli.top.figures import TopFigures, read_figures
 from trio_supervisor.cli.top.rows import TopSnapshot
 from trio_supervisor.cli.top.usage import LocalUsage
@@ -80,12 +79,7 @@ class SocketClient:
         if listener in (supervisor["process_id"], controller["process_id"]):
             self._add_local_usage(found)
         return TopSnapshot(
-            headline=(
-                f"supervisor pid {supervisor['process_id']}, incarnation "
-                f"{supervisor['incarnation']}, up "
-                f"{format_duration(supervisor['uptime'])}; controller pid "
-                f"{controller['process_id']}"
-            ),
+            headline=headline(report),
             workers=found,
             lags=figures.lags,
             services=figures.services,
@@ -107,10 +101,8 @@ def _figures(connection: SupervisorConnection) -> TopFigures:
 
 
 def _problems(controller: Object, monitors: Object) -> list[str]:
-    problems = []
-    if (age := controller.get("silent_for")) is not None:
-        how = "is stopped (SIGSTOP)" if controller.get("state") else "does not respond"
-        problems.append(f"controller {how}; the status is {format_duration(age)} old")
+    silence = silence_of(controller, "the status")
+    problems = [silence] if silence else []
     problems += [
         escape_line(f"monitor {name}: {status['problem']}")
         for name, status in monitors.items()

@@ -1,4 +1,4 @@
-"""Count the open connections of a listening socket, whoever has their other ends."""
+"""Count the open connections of a listening socket, in all processes."""
 
 from __future__ import annotations
 

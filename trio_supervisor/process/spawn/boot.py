@@ -67,6 +67,32 @@ class WorkerBoot:
     head_start: float = 0.003
     """How long its own code runs before the agent starts [s]."""
 
+    @classmethod
+    def alone(cls, name: str, **settings: Any) -> WorkerBoot:
+        """Return the settings of worker *name* that has no controller.
+
+        Args:
+            name: ``SERVICE.INDEX``, or any other name: then that of the service, too.
+            settings: Those that are not the defaults.
+        """
+        service, _, index = name.rpartition(".")
+        defaults: dict[str, Any] = {
+            "source": Pickled({}, b""),
+            "service": service or name,
+            "index": int(index) if index.isdecimal() else 0,
+            "incarnation": 1,
+            "backend": "trio",
+            "state": {},
+            "directory": None,
+            "socket_path": "",
+            "notify_path": "",
+            "stop_signal": signal.SIGTERM,
+            "stop_timeout": 10.0,
+            "heartbeat": None,
+            "switch_interval": None,
+        }
+        return cls(name=name, **{**defaults, **settings})
+
 
 class SupervisorCode(NamedTuple):
     """What the supervisor process needs of an application."""
