@@ -29,6 +29,7 @@ from trio_supervisor.controller.worker_figures import (
     figures_of,
     loop_lags_of,
 )
+from trio_supervisor.policy.canary import error_count
 from trio_supervisor.policy.lifecycle import State
 from trio_supervisor.policy.metric_totals import ProcessNumbers, Totals, added
 from trio_supervisor.policy.metrics_text import (
@@ -126,6 +127,12 @@ class MetricsBank:
             kept = self._kept.get(service, {})
         totals = added([kept, *(each.totals() for each in counting)])
         return sum(value for key, value in totals.items() if key[1] == metric)
+
+    def errors_of(self, process_id: int) -> float | None:
+        """Return how many errors a process has counted; None: unknown."""
+        with self._lock:
+            counting = self._counting.get(process_id)
+        return None if counting is None else error_count(counting.totals())
 
     def on_event(self, event: Event) -> None:
         """Count exits, reloads and losses of the supervisor."""
