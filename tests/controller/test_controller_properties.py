@@ -119,7 +119,11 @@ def plays(draw: st.DrawFn) -> Play:
         st.tuples(st.just("scale"), st.tuples(whom, st.integers(0, 3))),
         st.tuples(
             st.just("reload"),
-            st.tuples(st.integers(0, len(versions) - 1), st.booleans()),
+            st.tuples(
+                st.integers(0, len(versions) - 1),
+                st.booleans(),
+                st.sampled_from([None, None, 1, 2]),
+            ),
         ),
     )
     moments = st.integers(0, 400).map(lambda n: n / 4 + 1 / 64)
@@ -151,9 +155,12 @@ async def do(sim: Simulation, play: Play, deed: Deed) -> None:
             case "scale":
                 await controller.scale({whom[0]: whom[1]})
             case "reload":
-                version, changed_only = whom
+                version, changed_only, canary = whom
                 await controller.reload(
-                    play.versions[version], changed_only=changed_only
+                    play.versions[version],
+                    changed_only=changed_only,
+                    canary=canary,
+                    canary_for=canary and 20.0,
                 )
             case "crash":
                 for child in controller.members.choose([whom]):

@@ -100,3 +100,19 @@ def test_reload_of_broken_release_keeps_old_one(serving: Serving) -> None:
 
 def directory_of_controller(serving: Serving) -> str:
     return os.path.basename(os.readlink(f"/proc/{serving.process.pid}/cwd"))
+
+
+def test_old_program_restarts_in_its_release_beside_a_canary(serving: Serving) -> None:
+    release(serving, "two", SERVICE.replace('"one"', '"two"'))
+    since = serving.mark()
+    with serving.peer() as peer:
+        peer.send('{"id":2,"do":"reload","canary":1,"canary_for":60}')
+        serving.wait_event(since=since, event="canary_started")
+        assert statuses(serving) == {"two two"}, "of the canaries"
+        since = serving.mark()
+        serving.kill("program.0")
+        serving.wait_event(since=since, event="ready", name="program.0")
+        assert directory_of(serving, "program.0") == "one"
+        assert serving.cli("reload", "--abort").returncode == 0
+    assert directory_of_controller(serving) == "one"
+    assert statuses(serving) == {"one one"}

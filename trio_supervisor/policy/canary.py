@@ -21,8 +21,8 @@ from trio_supervisor.policy.metric_totals import Key
 from trio_supervisor.wire.limits import CANARY_SECONDS, MAX_CANARY
 
 EXITS: Final = 3
-"""Exits that end the observation at once: one may have another cause, and the second
-may be a consequence of the first."""
+"""Exits, or restarts, that end the observation at once: one may have another cause, and
+the second may be a consequence of the first."""
 RESTARTS: Final = 2
 """Restarts that a monitor or the worker itself requested: one may be due anyway, such
 as the one after a number of requests."""
@@ -156,12 +156,12 @@ def judge(service: ObservedService) -> str:
     rules: Sequence[Callable[[ObservedService], str]] = (
         _end_problem,
         _exit_problem,
+        _restart_problem,
         _error_problem,
         _size_problem,
     )
     at_the_end: Sequence[Callable[[ObservedService], str]] = (
         _readiness_problem,
-        _restart_problem,
         _growth_problem,
         _lag_problem,
     )
@@ -197,7 +197,8 @@ def _exit_problem(service: ObservedService) -> str:
 def _restart_problem(service: ObservedService) -> str:
     restarts = [each.restarts for each in service.canaries]
     others = [each.restarts for each in service.others]
-    if sum(restarts) < RESTARTS or not _is_more(restarts, others, SIGNIFICANCE):
+    least = RESTARTS if service.is_over else EXITS
+    if sum(restarts) < least or not _is_more(restarts, others, SIGNIFICANCE):
         return ""
     worst = max(service.canaries, key=lambda each: each.restarts)
     why = f" ({worst.restart_reason})" if worst.restart_reason else ""

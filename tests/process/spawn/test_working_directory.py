@@ -77,6 +77,23 @@ def test_enter_returns_unless_kept(current: Path) -> None:
     assert os.getcwd() == two
 
 
+def test_left_returns_to_the_directory_that_was_entered(current: Path) -> None:
+    """Although the link has moved on."""
+    switch(current)
+    with enter(str(current)) as directory:
+        with directory.left():
+            assert os.getcwd() == str(current.parent / "one")
+            current.unlink()
+        assert os.getcwd() == str(current.parent / "two")
+        directory.keep()
+    assert os.getcwd() == str(current.parent / "two")
+
+
+def test_left_changes_nothing_if_nothing_was_entered(current: Path) -> None:
+    with enter(None) as directory, directory.left():
+        assert os.getcwd() == str(current.parent / "one")
+
+
 def test_enter_returns_to_removed_directory(current: Path) -> None:
     switch(current)
     (current.parent / "one").rmdir()

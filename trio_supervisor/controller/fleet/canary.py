@@ -74,16 +74,16 @@ class CanaryOwner(Protocol):
     def on_event(self, event: Event) -> None: ...
 
 
-async def try_canary(
+async def start_canary(
     owner: CanaryOwner, taking: Takeover, trial: CanaryTrial, measure: Measure
-) -> None:
-    """Start a canary of each service that can have one, and compare it.
+) -> CanaryWatch | None:
+    """Start a canary of each service that can have one; return what compares it.
 
-    A reload that replaces no worker needs none.
+    None: the reload replaces no worker, so it needs no canary.
 
     Raises:
-        ReloadError: the canary failed, or no service can have one; the message says
-            why. The caller stops it.
+        ReloadError: a canary did not become ready, or no service can have one; the
+            message says why. The caller stops it.
     """
     canaries = taking.choose_canaries(trial.workers)
     if not canaries:
@@ -91,16 +91,13 @@ async def try_canary(
             raise ReloadError(
                 f"no service can have a canary: {problem}; reload without it"
             )
-        return
+        return None
     await taking.start_canaries(canaries)
     pairs = [
         (children, taking.old_workers_of(name)) for name, children in canaries.items()
     ]
     services = [_WatchedService.of(*pair) for pair in pairs]
-    watch = CanaryWatch(owner, trial, services, measure)
-    with taking.excuse(watch.canaries):
-        await watch.run(taking.number)
-    taking.canaries = tuple(child.name for child in watch.canaries)
+    return CanaryWatch(owner, taking, trial, services, measure)
 
 
 @define(eq=False)
@@ -108,6 +105,7 @@ class CanaryWatch:
     """One observation of canaries."""
 
     _owner: CanaryOwner
+    _taking: Takeover
     _trial: CanaryTrial
     _services: Sequence[_WatchedService]
     _measure: Measure
@@ -127,21 +125,24 @@ class CanaryWatch:
         """Time between two looks, unless a worker exits [s]."""
         return min(_TICK, self._trial.seconds / _TICKS)
 
-    async def run(self, number: int) -> None:
-        """Observe the canaries of generation *number* for the time of the trial.
+    async def run(self) -> None:
+        """Observe the canaries for the time of the trial.
 
         Raises:
             ReloadError: they did worse than the old workers, or a shutdown began.
         """
+        number = self._taking.number
         names = tuple(child.name for child in self.canaries)
         seconds = self._trial.seconds
         told: dict[str, Any] = {"name": "controller", "generation": number}
         told["workers"] = names
         self._owner.on_event(CanaryStarted(**told, seconds=seconds))
-        with self._shown(), self._counted():
+        excuse = self._taking.excuse(self.canaries)
+        with excuse, self._shown(), self._counted():
             if problem := await self._observe():
                 self._owner.on_event(CanaryFailed(**told, problem=problem))
                 raise ReloadError(f"rolled back: {problem}")
+        self._taking.canaries = names
         self._owner.on_event(CanaryPassed(**told))
 
     async def _observe(self) -> str:

@@ -16,7 +16,7 @@ from trio_supervisor.controller import events
 from trio_supervisor.controller.capacity import added_by
 from trio_supervisor.controller.child.child import Child
 from trio_supervisor.controller.child.child_spec import ChildPlan, Spawn
-from trio_supervisor.controller.fleet.canary import CanaryOwner, Measure, try_canary
+from trio_supervisor.controller.fleet.canary import CanaryOwner, Measure, start_canary
 from trio_supervisor.controller.fleet.generation import Generation
 from trio_supervisor.controller.fleet.loaded_code import modified_code
 from trio_supervisor.controller.fleet.make_generation import GenerationFactory, Imported
@@ -40,7 +40,7 @@ from trio_supervisor.policy.reload import (
     plan_reload,
 )
 from trio_supervisor.process.sockets.sockets import SocketChange
-from trio_supervisor.process.spawn.working_directory import enter
+from trio_supervisor.process.spawn.working_directory import EnteredDirectory, enter
 from trio_supervisor.tasks import ProtectedNursery
 from trio_supervisor.wire.json_tree import Object
 
@@ -73,6 +73,8 @@ class Reloader:
     measure: Measure = field(default=resident_sizes, init=False)
     """Reads the memory of processes, to compare canaries by."""
     _is_under_way: bool = field(default=False, init=False)
+    _directory: EnteredDirectory = field(factory=EnteredDirectory, init=False)
+    """The directory of the generation that comes, while a reload is in progress."""
     _is_trying: bool = field(default=False, init=False)
     """Whether the reload in progress tries a canary."""
     _abortable: trio.CancelScope | None = field(default=None, init=False)
@@ -167,6 +169,7 @@ class Reloader:
         owner = self._owner
         began = trio.current_time()
         with enter(owner.generation_factory.directory) as directory:
+            self._directory = directory
             try:
                 with self._may_be_aborted():
                     new = await self._declare(application)
@@ -279,8 +282,7 @@ class Reloader:
         try:
             with self._may_be_aborted():
                 if canary is not None:
-                    with self._tries():
-                        await try_canary(owner, taking, canary, self.measure)
+                    await self._try(canary, taking)
                 await taking.start_new()
         except BaseException:
             # If cancelled, the whole application stops; there is nothing to wait for.
@@ -299,11 +301,14 @@ class Reloader:
         await taking.stop_old()
         return taking
 
-    @contextmanager
-    def _tries(self) -> Iterator[None]:
+    async def _try(self, canary: CanaryTrial, taking: Takeover) -> None:
         self._is_trying = True
         try:
-            yield
+            watch = await start_canary(self._owner, taking, canary, self.measure)
+            if watch is not None:
+                # An old command that is restarted meanwhile runs where it ran before.
+                with self._directory.left():
+                    await watch.run()
         finally:
             self._is_trying = False
 

@@ -58,12 +58,31 @@ def _renamed(path: str, here: str, name: str) -> str:
 class EnteredDirectory:
     """A directory that was entered temporarily; made by `enter`."""
 
-    def __init__(self) -> None:
+    def __init__(self, back: int | None = None) -> None:
         self.is_kept = False
+        self._back = back
+        """Descriptor of the previous directory; None: it is the same."""
 
     def keep(self) -> None:
         """Stay in the directory when the block is left."""
         self.is_kept = True
+
+    @contextmanager
+    def left(self) -> Iterator[None]:
+        """Change to the previous directory for the length of the block."""
+        if self._back is None:
+            yield
+            return
+        # Not by its name: a symbolic link may have another destination by then.
+        inside = os.open(os.curdir, _PATH_ONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        try:
+            os.fchdir(self._back)
+            try:
+                yield
+            finally:
+                os.fchdir(inside)
+        finally:
+            os.close(inside)
 
 
 @contextmanager
@@ -78,13 +97,13 @@ def enter(directory: str | None) -> Iterator[EnteredDirectory]:
     Raises:
         OSError: *directory* does not exist, or must not be entered.
     """
-    entered = EnteredDirectory()
     if directory is None or _is_here(directory):
-        yield entered
+        yield EnteredDirectory()
         return
     back = os.open(os.curdir, _PATH_ONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
         os.chdir(directory)
+        entered = EnteredDirectory(back)
         try:
             yield entered
         finally:
