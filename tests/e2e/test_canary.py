@@ -6,6 +6,7 @@ import re
 import socket
 import subprocess
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
@@ -34,7 +35,7 @@ async def misbehave(worker: Worker) -> None:
     while True:
         await trio.sleep(0.01)
         match MODE:
-            case "crash":
+            case "crash" if os.path.exists("observed"):
                 os._exit(3)
             case "leak":
                 kept.append(b"x" * (1 << 20))
@@ -59,8 +60,15 @@ def serving() -> Iterator[Serving]:
 def reload(
     serving: Serving, mode: str, *words: str
 ) -> subprocess.CompletedProcess[str]:
+    """Reload a release of that mode; one that crashes does so when it is observed."""
     serving.edit(SERVICE.replace('MODE = "good"', f"MODE = {mode!r}"))
     return serving.cli("reload", "--canary", "1", *words)
+
+
+def wait_renewed(serving: Serving, since: int) -> None:
+    """Wait until a reload has replaced the supervisor as well."""
+    serving.wait_event(since=since, event="reloaded")
+    serving.wait_event(since=since, event="ready", name="supervisor")
 
 
 def generations_that_answer(port: int, count: int) -> set[int]:
@@ -74,9 +82,11 @@ def generations_that_answer(port: int, count: int) -> set[int]:
 
 def test_good_release_follows_its_canary(serving: Serving) -> None:
     number = serving.worker("web.0")["generation"]
+    since = serving.mark()
     done = reload(serving, "good ", "--for", "0.5")
     assert done.returncode == 0, done.stderr
     assert "canary passed after 0.5 s: web.2\n" in done.stdout
+    wait_renewed(serving, since)
     workers = serving.call("workers")["workers"]
     assert {worker["generation"] for worker in workers} == {number + 1}
 
@@ -127,7 +137,11 @@ def test_bad_release_is_rolled_back(
 ) -> None:
     before = serving.pids()
     since = serving.mark()
-    done = reload(serving, mode, *words)
+    with ThreadPoolExecutor() as pool:
+        calling = pool.submit(reload, serving, mode, *words)
+        serving.wait_event(since=since, event="canary_started")
+        serving.put("observed", "")
+        done = calling.result()
     assert done.returncode == 1
     assert re.fullmatch(rf"trio-supervisor: Reload: rolled back: {reason}", done.stderr)
     assert serving.pids() == before, "an old worker was restarted"
@@ -145,7 +159,7 @@ def test_client_that_hangs_up_does_not_end_the_canary(serving: Serving) -> None:
         peer.send('{"id":2,"do":"reload","canary":1,"canary_for":0.5}')
         serving.wait_event(since=since, event="canary_started")
     serving.wait_event(since=since, event="canary_passed")
-    serving.wait_event(since=since, event="reloaded")
+    wait_renewed(serving, since)
 
 
 def test_bad_numbers_are_refused(serving: Serving) -> None:

@@ -377,6 +377,17 @@ async def test_bad_numbers_are_refused_before_anything() -> None:
         assert sim.events(ReloadFailed) == []
 
 
+@in_virtual_time
+async def test_canary_that_has_done_its_work_is_compared_at_the_end() -> None:
+    """It may be done, but then the old workers must be done as well."""
+    lives = script({"web.2/2": [Life(exits_after=9)], "web.0": [Life(exits_after=35)]})
+    web = {"restart": "on-failure"}
+    async with open_simulation(app(**web), lives) as sim:
+        await trio.sleep(10)
+        await reload(sim, changed(**web))
+        assert sim.child("web.2").has_done_its_work
+
+
 # Figures of the processes.
 
 

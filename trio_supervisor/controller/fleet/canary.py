@@ -321,7 +321,7 @@ class _WatchedWorker:
             restarts=self._restarts,
             restart_reason=self._restart_reason,
             is_ready=is_ready,
-            is_down=child.is_down and not child.was_stopped,
+            is_down=child.has_exited_for_good and not child.has_done_its_work,
             trouble="" if is_ready else child.state.value,
             errors=self._errors,
             sizes=tuple(self._sizes),
