@@ -117,6 +117,7 @@ CHANGES: dict[str, tuple[Any, str]] = {
         Metrics(n=Gauge()),
         "metrics None -> Metrics(n=Gauge(help='', labels={}))",
     ),
+    "prometheus_client": (True, "prometheus_client False -> True"),
 }
 
 

@@ -262,8 +262,8 @@ class ControllerCore:
             self.post_mortems.kills.watch(process.pid)
             plan = _SUPERVISOR_ALONE if child is self.supervisor else child.plan.stop
             self._guardian.watch(process.pid, plan)
-            if (numbers := context.numbers.pop(process.pid, None)) is not None:
-                self.metrics.begin(child, self.fleet.service_of(child), numbers)
+            if (counts := context.counts.pop(process.pid, None)) is not None:
+                self.metrics.begin(child, self.fleet.service_of(child), counts)
             channel = context.channels.pop(process.pid, None)
             self.notifications.add(process.pid, child, channel)
             self._policy.tell_started(child)

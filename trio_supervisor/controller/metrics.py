@@ -6,11 +6,11 @@ import threading
 import time
 from collections import Counter as Counts
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import suppress
 from functools import partial
+from itertools import chain
 from typing import Final, Protocol
 
-from attrs import define, field, frozen
+from attrs import define, field
 
 from trio_supervisor._version import __version__
 from trio_supervisor.application import AnyService, Application, Service
@@ -23,14 +23,18 @@ from trio_supervisor.controller.events import (
     StartFailed,
     SupervisorLost,
 )
+from trio_supervisor.controller.process_counts import ProcessCounts
 from trio_supervisor.controller.worker_figures import (
     HasFigures,
     WorkerFigures,
     figures_of,
     loop_lags_of,
 )
+from trio_supervisor.policy.client_metrics import Readings, families, kept
+from trio_supervisor.policy.client_metrics import added as added_readings
 from trio_supervisor.policy.lifecycle import State
-from trio_supervisor.policy.metric_totals import ProcessNumbers, Totals, added
+from trio_supervisor.policy.metric_totals import Totals, added
+from trio_supervisor.policy.metrics import Metrics
 from trio_supervisor.policy.metrics_text import (
     Family,
     Sample,
@@ -38,7 +42,7 @@ from trio_supervisor.policy.metrics_text import (
     merged,
     to_text,
 )
-from trio_supervisor.process.shared_numbers import SharedNumbers
+from trio_supervisor.process.shared_counts import SharedCounts
 from trio_supervisor.process.threads import run_in_thread
 
 _PREFIX: Final = "trio_supervisor_"
@@ -46,28 +50,6 @@ _REASONS: Final = (
     *("planned", "finished", "failed", "killed", "out_of_memory", "start_failed"),
 )
 """Why processes exit."""
-
-
-@frozen
-class _Counting:
-    """One process that counts."""
-
-    child: Child
-    shared: SharedNumbers
-    numbers: ProcessNumbers
-    _lock: threading.Lock = field(factory=threading.Lock, init=False)
-
-    def totals(self, *, with_gauges: bool = True) -> Totals:
-        """Return what it has counted until now, or until `close`."""
-        with self._lock:
-            with suppress(OSError):
-                self.numbers.update(self.shared.read())
-            return self.numbers.totals(with_gauges=with_gauges)
-
-    def close(self) -> None:
-        """Close the memory, but not while another thread reads it."""
-        with self._lock:
-            self.shared.close()
 
 
 @define(eq=False)
@@ -79,10 +61,12 @@ class MetricsBank:
 
     _lock: threading.Lock = field(factory=threading.Lock, init=False)
     """An exit moves counts from present to kept: a thread sees them in one place."""
-    _counting: dict[int, _Counting] = field(factory=dict, init=False)
+    _counting: dict[int, ProcessCounts] = field(factory=dict, init=False)
     """By process id."""
     _kept: dict[str, Totals] = field(factory=dict, init=False)
     """Of processes that have exited, by service."""
+    _kept_readings: dict[str, Readings] = field(factory=dict, init=False)
+    """The same of metrics of prometheus_client."""
     _exits: Counts[tuple[str, str]] = field(factory=Counts, init=False)
     """By service and reason."""
     _reloads: Counts[str] = field(factory=Counts, init=False)
@@ -91,16 +75,14 @@ class MetricsBank:
     _began: float = field(factory=time.time, init=False)
 
     def begin(
-        self, child: Child, service: AnyService | None, shared: SharedNumbers
+        self, child: Child, service: AnyService | None, shared: SharedCounts
     ) -> None:
         """Count what the process of *child* counts, until `end`, which closes it."""
-        metrics = service.metrics if isinstance(service, Service) else None
-        if metrics is None:
+        if not isinstance(service, Service):
             shared.close()
             return
         assert child.process is not None
-        numbers = ProcessNumbers(metrics)
-        counting = _Counting(child, shared, numbers)
+        counting = ProcessCounts.of(child, service, shared)
         with self._lock:
             self._counting[child.process.pid] = counting
 
@@ -112,6 +94,9 @@ class MetricsBank:
             totals = counting.totals(with_gauges=False)
             service = counting.child.service
             self._kept[service] = added([self._kept.get(service, {}), totals])
+            if readings := counting.readings(with_gauges=False):
+                before = self._kept_readings.get(service, {})
+                self._kept_readings[service] = kept(before, readings)
         counting.close()
 
     def sum_of(self, service: str, metric: str) -> float:
@@ -150,20 +135,48 @@ class MetricsBank:
             per_worker: Whether of each worker's present process, instead of in total.
         """
         for service in application.services:
-            if not isinstance(service, Service) or service.metrics is None:
+            if not isinstance(service, Service):
                 continue
-            name, metrics = service.name, service.metrics
+            name, metrics = service.name, service.metrics or Metrics()
             with self._lock:
                 counting = list(self._counting.values())
-                kept = self._kept.get(name, {})
+                gone = self._kept.get(name, {})
             present = [each for each in counting if each.child.service == name]
             if per_worker:
                 for each in present:
                     labels = {"service": name, "worker": each.child.name}
                     yield from families_of(metrics, each.totals(), labels)
             else:
-                sums = added([kept, *(each.totals() for each in present)])
+                sums = added([gone, *(each.totals() for each in present)])
                 yield from families_of(metrics, sums, {"service": name})
+
+    def client_families(
+        self, application: Application, *, per_worker: bool
+    ) -> Iterator[Family]:
+        """Return the metrics that workers count with prometheus_client.
+
+        One that has the name of a declared metric is left out.
+        """
+        declared = _declared_names(application)
+        for name in [s.name for s in application.services if _uses_client(s)]:
+            with self._lock:
+                counting = list(self._counting.values())
+                gone = self._kept_readings.get(name, {})
+            found = {
+                each.child.name: each.readings()
+                for each in counting
+                if each.child.service == name
+            }
+            where = {"service": name}
+            if per_worker:
+                each_alone = [added_readings({}, {w: r}) for w, r in found.items()]
+                pairs = zip(found, each_alone, strict=True)
+                made = [families(rows, where | {"worker": w}) for w, rows in pairs]
+            else:
+                made = [families(added_readings(gone, found), where)]
+            for family in chain.from_iterable(made):
+                if family.name not in declared:
+                    yield family
 
     def own_families(
         self,
@@ -220,8 +233,9 @@ def collect(
 ) -> list[Family]:
     """Return all metrics; takes milliseconds for hundreds of workers."""
     bank = source.metrics
-    application = bank.application_families(source.application, per_worker=per_worker)
-    return merged([*bank.own_families(source, figures, lags), *application])
+    declared = bank.application_families(source.application, per_worker=per_worker)
+    client = bank.client_families(source.application, per_worker=per_worker)
+    return merged([*bank.own_families(source, figures, lags), *declared, *client])
 
 
 async def metrics_text(
@@ -339,6 +353,20 @@ def _family(
     full = f"{base}_total" if kind == "counter" else base
     samples = tuple(Sample(full, labels, value) for labels, value in values)
     return Family(base, kind, text, samples)
+
+
+def _declared_names(application: Application) -> set[str]:
+    """Return the names under which declared metrics are exposed."""
+    return {
+        name.removesuffix("_total")
+        for service in application.services
+        if isinstance(service, Service)
+        for name in service.metrics or ()
+    }
+
+
+def _uses_client(service: AnyService) -> bool:
+    return isinstance(service, Service) and service.prometheus_client
 
 
 def _service(name: str) -> str:

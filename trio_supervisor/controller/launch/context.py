@@ -23,7 +23,7 @@ from trio_supervisor.process.inspection.black_box import BlackBox
 from trio_supervisor.process.notify.channel import Channel, open_channel
 from trio_supervisor.process.output.hub import ChildOutput, OutputHub
 from trio_supervisor.process.output.rotation import RotationPlan
-from trio_supervisor.process.shared_numbers import SharedNumbers
+from trio_supervisor.process.shared_counts import SharedCounts
 from trio_supervisor.process.spawn.environment import (
     child_environment,
 )
@@ -55,7 +55,7 @@ class LaunchContext:
     """By process id."""
     boxes: dict[int, BlackBox] = field(factory=dict)
     """By process id."""
-    numbers: dict[int, SharedNumbers] = field(factory=dict)
+    counts: dict[int, SharedCounts] = field(factory=dict)
     """Of processes that count metrics, by process id, until they are known to run."""
     channels: dict[int, Channel] = field(factory=dict)
     """By process id, until its child listens there."""

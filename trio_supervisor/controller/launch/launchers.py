@@ -25,7 +25,7 @@ from trio_supervisor.process.groups import IS_LINUX
 from trio_supervisor.process.identity import share_pipes
 from trio_supervisor.process.inspection.black_box import BlackBox, open_black_box
 from trio_supervisor.process.notify.channel import Channel
-from trio_supervisor.process.shared_numbers import SharedNumbers, open_numbers
+from trio_supervisor.process.shared_counts import SharedCounts, open_counts
 from trio_supervisor.process.sockets.sockets import SocketSet
 from trio_supervisor.process.spawn.attributes import ProcessAttributes
 from trio_supervisor.process.spawn.boot import SupervisorBoot, WorkerBoot
@@ -155,15 +155,15 @@ class WorkerLauncher:
             descriptors = [context.lifeline, *channel.descriptors]
             if (box := open_black_box()) is not None:
                 descriptors.append(stack.enter_context(box).descriptor)
-            if (numbers := open_numbers_of(service)) is not None:
-                descriptors.append(stack.enter_context(numbers).descriptor)
+            if (counts := open_counts_of(service)) is not None:
+                descriptors += stack.enter_context(counts).descriptors
             descriptors += listen.values()
             process = await self._python.start(
                 boot, environment, descriptors, output, attributes, identity, stdin
             )
             context.started(output, process, self._plan, incarnation)
             context.listen(process, channel)
-            self._keep(process, box, numbers)
+            self._keep(process, box, counts)
             stack.pop_all()
             return process
 
@@ -171,12 +171,12 @@ class WorkerLauncher:
         self,
         process: ChildProcess,
         box: BlackBox | None,
-        numbers: SharedNumbers | None,
+        counts: SharedCounts | None,
     ) -> None:
         if box is not None:
             self._context.boxes[process.pid] = box
-        if numbers is not None:
-            self._context.numbers[process.pid] = numbers
+        if counts is not None:
+            self._context.counts[process.pid] = counts
 
     def _boot(
         self, incarnation: int, address: str, sockets: tuple[str, ...]
@@ -205,6 +205,7 @@ class WorkerLauncher:
             has_channel=True,
             has_black_box=IS_LINUX,
             metrics=service.metrics,
+            has_values=service.prometheus_client,
         )
 
 
@@ -258,9 +259,10 @@ class SupervisorLauncher:
         return control
 
 
-def open_numbers_of(service: Service) -> SharedNumbers | None:
+def open_counts_of(service: Service) -> SharedCounts | None:
     """Return memory for the metrics of a process of *service*; None: it has none."""
-    return None if service.metrics is None else open_numbers(service.metrics.slots)
+    slots = None if service.metrics is None else service.metrics.slots
+    return open_counts(slots, has_values=service.prometheus_client)
 
 
 def _directory() -> str:

@@ -62,6 +62,8 @@ class WorkerBoot:
     """Whether the descriptor of a black box follows."""
     metrics: Metrics | None = None
     """Metrics whose numbers' descriptor follows."""
+    has_values: bool = False
+    """Whether the descriptor of a table of values follows, for prometheus_client."""
     sockets: tuple[str, ...] = ()
     """Names of the listening sockets whose descriptors follow."""
     head_start: float = 0.003
