@@ -9,20 +9,13 @@ from typing import cast
 
 import pytest
 
-from trio_supervisor import Service, Worker
 from trio_supervisor.controller.child.child import Child
 from trio_supervisor.controller.process_counts import ProcessCounts
 from trio_supervisor.policy.client_metrics import key_of
 from trio_supervisor.process.shared_counts import SharedCounts, open_counts
 from trio_supervisor.process.shared_values import ValueTable, use_values
 
-
-async def work(worker: Worker) -> None:
-    await worker.ready()
-
-
 KEYS = [key_of("counter", "", name, f"{name}_total", (), "") for name in ("a", "b")]
-SERVICE = Service("web", work, prometheus_client=True)
 CHILD = cast(Child, SimpleNamespace(service="web", name="web.0"))
 
 
@@ -43,7 +36,7 @@ def values_of(counts: ProcessCounts) -> dict[str, float]:
 
 
 def test_keys_added_between_reads_are_found(shared: SharedCounts) -> None:
-    table, counts = table_of(shared), ProcessCounts.of(CHILD, SERVICE, shared)
+    table, counts = table_of(shared), ProcessCounts.of(CHILD, None, shared)
     assert values_of(counts) == {}
     expected: dict[str, float] = {}
     for key, sample in zip(KEYS, ("a_total", "b_total"), strict=True):
@@ -58,7 +51,7 @@ def test_keys_added_between_reads_are_found(shared: SharedCounts) -> None:
 
 
 def test_table_that_is_spoilt_later_keeps_what_was_read(shared: SharedCounts) -> None:
-    table, counts = table_of(shared), ProcessCounts.of(CHILD, SERVICE, shared)
+    table, counts = table_of(shared), ProcessCounts.of(CHILD, None, shared)
     place = table.add(KEYS[0])
     assert place is not None
     table.numbers[place] = 2

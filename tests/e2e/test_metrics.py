@@ -182,3 +182,22 @@ def test_metrics_of_prometheus_client_outlive_crashes_and_reloads() -> None:
         assert found['busy{service="web"}'] == 2
         found = metrics(serving, "--per-worker")
         assert found['served_total{service="web",worker="web.1",to="a"}'] == 1
+
+
+def test_supervisors_calls_are_counted_over_its_death(serving: Serving) -> None:
+    serving.when_ready()
+    serving.cli("status", "--json")
+    serving.cli("stop", "nobody")
+    before = metrics(serving)
+    status = 'trio_supervisor_calls_total{operation="status",result="ok"}'
+    failed = 'trio_supervisor_calls_total{operation="stop",result="failed"}'
+    took = 'trio_supervisor_call_duration_seconds_count{operation="status"}'
+    assert before[status] == before[took] == before[failed] == 1
+    assert before['trio_supervisor_connections{kind="worker"}'] == 3
+    serving.kill("supervisor")
+    serving.when_ready()
+    serving.cli("status", "--json")
+    after = metrics(serving)
+    assert after[status] > before[status]
+    assert after[failed] == 1
+    assert after['trio_supervisor_connections{kind="worker"}'] == 3

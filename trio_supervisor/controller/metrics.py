@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 import time
 from collections import Counter as Counts
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from functools import partial
 from itertools import chain
 from typing import Final, Protocol
@@ -14,6 +14,7 @@ from attrs import define, field
 
 from trio_supervisor._version import __version__
 from trio_supervisor.application import AnyService, Application, Service
+from trio_supervisor.application.checks import SUPERVISOR_NAME
 from trio_supervisor.controller.child.child import Child
 from trio_supervisor.controller.events import (
     Event,
@@ -22,6 +23,12 @@ from trio_supervisor.controller.events import (
     ReloadFinished,
     StartFailed,
     SupervisorLost,
+)
+from trio_supervisor.controller.own_families import (
+    call_families,
+    figure_families,
+    own_family,
+    states_of,
 )
 from trio_supervisor.controller.process_counts import ProcessCounts
 from trio_supervisor.controller.worker_figures import (
@@ -32,20 +39,18 @@ from trio_supervisor.controller.worker_figures import (
 )
 from trio_supervisor.policy.client_metrics import Readings, families, kept
 from trio_supervisor.policy.client_metrics import added as added_readings
-from trio_supervisor.policy.lifecycle import State
 from trio_supervisor.policy.metric_totals import Totals, added
 from trio_supervisor.policy.metrics import Metrics
 from trio_supervisor.policy.metrics_text import (
     Family,
-    Sample,
     families_of,
     merged,
     to_text,
 )
+from trio_supervisor.policy.supervisor_metrics import SUPERVISOR_METRICS
 from trio_supervisor.process.shared_counts import SharedCounts
 from trio_supervisor.process.threads import run_in_thread
 
-_PREFIX: Final = "trio_supervisor_"
 _REASONS: Final = (
     *("planned", "finished", "failed", "killed", "out_of_memory", "start_failed"),
 )
@@ -78,11 +83,11 @@ class MetricsBank:
         self, child: Child, service: AnyService | None, shared: SharedCounts
     ) -> None:
         """Count what the process of *child* counts, until `end`, which closes it."""
-        if not isinstance(service, Service):
-            shared.close()
-            return
+        metrics = service.metrics if isinstance(service, Service) else None
+        if child.name == SUPERVISOR_NAME:
+            metrics = SUPERVISOR_METRICS
         assert child.process is not None
-        counting = ProcessCounts.of(child, service, shared)
+        counting = ProcessCounts.of(child, metrics, shared)
         with self._lock:
             self._counting[child.process.pid] = counting
 
@@ -104,13 +109,20 @@ class MetricsBank:
 
         Of a counter, also over the processes that have exited.
         """
-        with self._lock:
-            counting = [
-                c for c in self._counting.values() if c.child.service == service
-            ]
-            kept = self._kept.get(service, {})
-        totals = added([kept, *(each.totals() for each in counting)])
+        totals = self._totals_of(service)
         return sum(value for key, value in totals.items() if key[1] == metric)
+
+    def _present(self, service: str) -> list[ProcessCounts]:
+        with self._lock:
+            counting = list(self._counting.values())
+        return [each for each in counting if each.child.service == service]
+
+    def _totals_of(self, service: str) -> Totals:
+        with self._lock:
+            counting = list(self._counting.values())
+            gone = self._kept.get(service, {})
+        present = [each for each in counting if each.child.service == service]
+        return added([gone, *(each.totals() for each in present)])
 
     def on_event(self, event: Event) -> None:
         """Count exits, reloads and losses of the supervisor."""
@@ -138,16 +150,12 @@ class MetricsBank:
             if not isinstance(service, Service):
                 continue
             name, metrics = service.name, service.metrics or Metrics()
-            with self._lock:
-                counting = list(self._counting.values())
-                gone = self._kept.get(name, {})
-            present = [each for each in counting if each.child.service == name]
             if per_worker:
-                for each in present:
+                for each in self._present(name):
                     labels = {"service": name, "worker": each.child.name}
                     yield from families_of(metrics, each.totals(), labels)
             else:
-                sums = added([gone, *(each.totals() for each in present)])
+                sums = self._totals_of(name)
                 yield from families_of(metrics, sums, {"service": name})
 
     def client_families(
@@ -187,13 +195,15 @@ class MetricsBank:
         """Return the metrics of the controller and of its workers' processes."""
         gauge, counter = "gauge", "counter"
         version = {"version": __version__}
-        yield _family("info", gauge, "Version.", [(version, 1.0)])
-        yield _family(
+        yield own_family("info", gauge, "Version.", [(version, 1.0)])
+        yield own_family(
             "start_time_seconds", gauge, "When it started.", [({}, self._began)]
         )
         number = float(source.generation.number)
-        yield _family("generation", gauge, "Number of reloads, plus 1.", [({}, number)])
-        yield _family(
+        yield own_family(
+            "generation", gauge, "Number of reloads, plus 1.", [({}, number)]
+        )
+        yield own_family(
             "supervisor_losses",
             counter,
             "Lost connections to a supervisor process.",
@@ -201,18 +211,19 @@ class MetricsBank:
         )
         results = {"failed": 0, "succeeded": 0} | self._reloads
         reloads = [({"result": k}, float(n)) for k, n in sorted(results.items())]
-        yield _family("reloads", counter, "Reloads by result.", reloads)
+        yield own_family("reloads", counter, "Reloads by result.", reloads)
         # With zeros, so that an increase from the first exit on is seen.
         zeros = {(s.name, r): 0 for s in source.application.services for r in _REASONS}
         exits = [
             ({"service": service, "reason": reason}, float(count))
             for (service, reason), count in sorted((zeros | self._exits).items())
         ]
-        yield _family("exits", counter, "Exits of processes by reason.", exits)
+        yield own_family("exits", counter, "Exits of processes by reason.", exits)
         late = [({"process": process}, lag) for process, lag in lags.items()]
-        yield _family("event_loop_lag_seconds", gauge, "How late loops were.", late)
-        yield from _states(source.application, figures)
-        yield from _figures(figures)
+        yield own_family("event_loop_lag_seconds", gauge, "How late loops were.", late)
+        yield from call_families(self._totals_of(SUPERVISOR_NAME))
+        yield from states_of(source.application, figures)
+        yield from figure_families(figures)
 
 
 class MetricsSource(HasFigures, Protocol):
@@ -251,108 +262,6 @@ async def metrics_text(
     figures, lags = figures_of(source), loop_lags_of(source)
     families = partial(collect, source, figures, lags, per_worker=per_worker)
     return await run_in_thread(lambda: to_text(families(), is_open=is_open))
-
-
-def _states(
-    application: Application, figures: Iterable[WorkerFigures]
-) -> Iterator[Family]:
-    found: Counts[tuple[str, str]] = Counts()
-    for service in application.services:
-        for state in State:
-            found[service.name, state.value] = 0
-    for worker in figures:
-        found[worker.service, worker.state.value] += 1
-    samples = [
-        ({"service": service, "state": state}, float(count))
-        for (service, state), count in found.items()
-    ]
-    yield _family("workers", "gauge", "Workers by state.", samples)
-
-
-def _figures(figures: list[WorkerFigures]) -> Iterator[Family]:
-    labels = [{"service": each.service, "worker": each.name} for each in figures]
-    pairs = list(zip(labels, figures, strict=True))
-    ready = [(where, float(each.state is State.READY)) for where, each in pairs]
-    yield _family("worker_ready", "gauge", "Whether it is ready.", ready)
-    restarts = [(where, float(each.restarts)) for where, each in pairs]
-    yield _family(
-        "worker_restarts", "counter", "Restarts in this generation.", restarts
-    )
-    yield from _times(pairs)
-    used = [(where, use) for where, each in pairs if (use := each.usage()) is not None]
-    yield _family(
-        "worker_cpu_seconds",
-        "counter",
-        "Processor time of its present process.",
-        [(where, use.cpu_time) for where, use in used],
-    )
-    yield _family(
-        "worker_resident_memory_bytes",
-        "gauge",
-        "Resident memory of its process.",
-        [(where, float(use.rss)) for where, use in used],
-    )
-    yield _family(
-        "worker_threads",
-        "gauge",
-        "Threads of its process.",
-        [(where, float(use.threads)) for where, use in used],
-    )
-
-
-_TIMES: Final[tuple[tuple[str, str, Callable[[WorkerFigures], object]], ...]] = (
-    (
-        "worker_start_time_seconds",
-        "When its process was started.",
-        lambda each: each.start_time,
-    ),
-    (
-        "worker_last_exit_code",
-        "Exit code of its last process; -n: killed by signal n.",
-        lambda each: each.last_exit,
-    ),
-    (
-        "worker_event_loop_lag_seconds",
-        "How late its event loop is, or was with its last heartbeat.",
-        lambda each: each.loop_lag,
-    ),
-    (
-        "schedule_last_run_timestamp_seconds",
-        "When its last scheduled run that has ended began.",
-        lambda each: getattr(each.schedule, "last_run_at", None),
-    ),
-    (
-        "schedule_last_run_duration_seconds",
-        "How long that run took.",
-        lambda each: getattr(each.schedule, "last_run_seconds", None),
-    ),
-    (
-        "schedule_next_run_timestamp_seconds",
-        "When its next scheduled run is due.",
-        lambda each: getattr(each.schedule, "next_run_at", None),
-    ),
-)
-"""Name, help and value; a worker without a value has no sample."""
-
-
-def _times(pairs: list[tuple[dict[str, str], WorkerFigures]]) -> Iterator[Family]:
-    for name, text, value_of in _TIMES:
-        found = [(where, value_of(each)) for where, each in pairs]
-        samples = [
-            (where, float(value))
-            for where, value in found
-            if isinstance(value, int | float)
-        ]
-        yield _family(name, "gauge", text, samples)
-
-
-def _family(
-    name: str, kind: str, text: str, values: list[tuple[dict[str, str], float]]
-) -> Family:
-    base = _PREFIX + name
-    full = f"{base}_total" if kind == "counter" else base
-    samples = tuple(Sample(full, labels, value) for labels, value in values)
-    return Family(base, kind, text, samples)
 
 
 def _declared_names(application: Application) -> set[str]:

@@ -8,7 +8,6 @@ from functools import lru_cache
 
 from attrs import define, field, frozen
 
-from trio_supervisor.application import Service
 from trio_supervisor.controller.child.child import Child
 from trio_supervisor.policy.client_metrics import (
     ProcessReadings,
@@ -18,6 +17,7 @@ from trio_supervisor.policy.client_metrics import (
     parse_key,
 )
 from trio_supervisor.policy.metric_totals import ProcessNumbers, Totals
+from trio_supervisor.policy.metrics import Metrics
 from trio_supervisor.process.shared_counts import SharedCounts
 from trio_supervisor.process.shared_numbers import SharedNumbers
 from trio_supervisor.process.shared_values import SharedValues, entries_of
@@ -77,11 +77,13 @@ class ProcessCounts:
     _lock: threading.Lock = field(factory=threading.Lock, init=False)
 
     @classmethod
-    def of(cls, child: Child, service: Service, shared: SharedCounts) -> ProcessCounts:
+    def of(
+        cls, child: Child, metrics: Metrics | None, shared: SharedCounts
+    ) -> ProcessCounts:
         """Return the counts of the process of *child*, which writes to *shared*."""
         declared = values = None
-        if shared.numbers is not None and service.metrics is not None:
-            declared = _DeclaredReader(shared.numbers, ProcessNumbers(service.metrics))
+        if shared.numbers is not None and metrics is not None:
+            declared = _DeclaredReader(shared.numbers, ProcessNumbers(metrics))
         if shared.values is not None:
             values = _ValueReader(shared.values)
         return cls(child, shared, declared, values)

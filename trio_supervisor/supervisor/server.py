@@ -24,6 +24,7 @@ from trio_supervisor.link.credentials import (
 from trio_supervisor.link.peer import Peer, open_peer
 from trio_supervisor.process.cleanup.ancestry import Ancestry, ancestry_of
 from trio_supervisor.process.sockets.accept import accept_all
+from trio_supervisor.supervisor.call_stats import CallStats, ConnectionStats
 from trio_supervisor.supervisor.client_calls import ClientCalls
 from trio_supervisor.supervisor.connection import ClientConnection
 from trio_supervisor.supervisor.controller_calls import ControllerCalls
@@ -62,6 +63,7 @@ class Server:
     limits: Limits = DEFAULT_LIMITS
     policy: PolicyCalls | None = None
     """The application's policy; None: it has none."""
+    stats: CallStats = field(factory=CallStats)
     accepting: trio.CancelScope = field(factory=trio.CancelScope, init=False)
     """Around the accepting of connections."""
     gatekeeper: Gatekeeper = field(init=False)
@@ -116,8 +118,11 @@ class Server:
             await _refuse(stream, NotPermittedError(problem))
             return
         try:
-            with self._share.open(credentials.process_id) as turns:
-                await self._serve(stream, credentials, origin, turns)
+            with (
+                self._share.open(credentials.process_id) as turns,
+                self.stats.connection() as counted_as,
+            ):
+                await self._serve(stream, credentials, origin, turns, counted_as)
         except LimitExceededError as exc:
             await _refuse(stream, exc)
 
@@ -127,6 +132,7 @@ class Server:
         credentials: Credentials,
         origin: Ancestry | None,
         turns: Turns,
+        counted_as: ConnectionStats,
     ) -> None:
         session = Session(is_connecting=False, limits=self.limits, parses_large=False)
         connection = ClientConnection(
@@ -135,6 +141,8 @@ class Server:
             credentials=credentials,
             origin=origin,
             account=turns.account,
+            stats=self.stats,
+            counted_as=counted_as,
         )
         async with open_peer(stream, session, connection.dispatch, turns) as peer:
             try:

@@ -20,6 +20,7 @@ from trio_supervisor.controller.child.child_spec import SUPERVISOR_PLAN, ChildPl
 from trio_supervisor.controller.launch.context import LaunchContext
 from trio_supervisor.controller.launch.python_launcher import PythonLauncher
 from trio_supervisor.controller.launch.socket_keys import socket_descriptors
+from trio_supervisor.policy.supervisor_metrics import SUPERVISOR_METRICS
 from trio_supervisor.process.child import ChildProcess
 from trio_supervisor.process.groups import IS_LINUX
 from trio_supervisor.process.identity import share_pipes
@@ -235,6 +236,9 @@ class SupervisorLauncher:
                 has_channel=True,
                 owns_process=context.owns_process,
             )
+            counts = open_counts(SUPERVISOR_METRICS.slots, has_values=False)
+            assert counts is not None
+            stack.enter_context(counts)
             ours, theirs = trio.socket.socketpair()
             stack.enter_context(ours)
             with theirs:
@@ -245,10 +249,12 @@ class SupervisorLauncher:
                         context.lifeline,
                         context.listener.fileno(),
                         theirs.fileno(),
+                        *counts.descriptors,
                         *channel.descriptors,
                     ],
                 )
             context.listen(process, channel)
+            context.counts[process.pid] = counts
             self._control = trio.SocketStream(ours)
             stack.pop_all()
             return process
