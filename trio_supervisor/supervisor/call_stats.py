@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from typing import Any, Final
 
 import trio
-from attrs import define, field
+from attrs import define, field, frozen
 
 from trio_supervisor.link.foreign_server import PROBE
 from trio_supervisor.link.peer import Answer, Fields, IncomingCall
@@ -23,6 +23,8 @@ from trio_supervisor.policy.supervisor_metrics import (
 from trio_supervisor.process.shared_numbers import Numbers, local_numbers
 from trio_supervisor.wire.protocol import OPERATIONS
 
+_PROBED, _PROBE = PROBE
+
 
 def _places(name: str) -> dict[tuple[str, ...], int]:
     """Return the place of the first number of each series of *name*, by labels."""
@@ -33,12 +35,36 @@ def _places(name: str) -> dict[tuple[str, ...], int]:
     }
 
 
-_CALLS: Final = _places(CALLS)
-_DURATIONS: Final = _places(DURATION)
+@frozen
+class _OperationPlaces:
+    """Places of one operation's numbers."""
+
+    calls: dict[str, int]
+    """By result."""
+    duration: int | None
+    """None: it is a stream, which lasts as long as its reader wants."""
+
+
+def _operation_places() -> dict[str, _OperationPlaces]:
+    calls: dict[str, dict[str, int]] = {}
+    for (do, result), place in _places(CALLS).items():
+        calls.setdefault(do, {})[result] = place
+    durations = _places(DURATION)
+    streams = {do for do, type_ in OPERATIONS.items() if type_.spec.is_stream}
+    return {
+        do: _OperationPlaces(places, None if do in streams else durations[do,])
+        for do, places in calls.items()
+    }
+
+
+_OF_OPERATIONS: Final = _operation_places()
+_OF_OTHERS: Final = _OF_OPERATIONS[OTHER]
 _CONNECTIONS: Final = _places(CONNECTIONS)
 _durations = SUPERVISOR_METRICS[DURATION]
 assert isinstance(_durations, Histogram)
 _BOUNDS: Final = _durations.buckets
+_SUM: Final = len(_BOUNDS) + 1
+"""Where a histogram's sum follows its buckets."""
 
 
 @define(eq=False)
@@ -53,18 +79,15 @@ class CallStats:
         Args:
             began: When it came, by `time.perf_counter` [s].
         """
-        if (call.do, call.arguments) == PROBE:
+        do, numbers = call.do, self._numbers
+        if do == _PROBED and call.arguments == _PROBE:
             return  # each connection of the command line makes it, and it must fail
-        numbers = self._numbers
-        do = call.do if (call.do, result) in _CALLS else OTHER
-        numbers[_CALLS[do, result]] += 1
-        type_ = OPERATIONS.get(call.do)
-        if type_ is not None and type_.spec.is_stream:
-            return
-        seconds = time.perf_counter() - began
-        place = _DURATIONS[do,]
-        numbers[place + bisect_left(_BOUNDS, seconds)] += 1
-        numbers[place + len(_BOUNDS) + 1] += seconds
+        places = _OF_OPERATIONS.get(do, _OF_OTHERS)
+        numbers[places.calls[result]] += 1
+        if (place := places.duration) is not None:
+            seconds = time.perf_counter() - began
+            numbers[place + bisect_left(_BOUNDS, seconds)] += 1
+            numbers[place + _SUM] += seconds
 
     async def watched(
         self, answer: Coroutine[Any, Any, Fields], call: IncomingCall, began: float
