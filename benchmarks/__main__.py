@@ -35,6 +35,7 @@ ENTRIES: Final = (
     "memory_tick",
     "process_tick",
     "metrics",
+    "scrape",
     "pump",
     "peers",
 )

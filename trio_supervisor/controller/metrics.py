@@ -6,7 +6,6 @@ import threading
 import time
 from collections import Counter as Counts
 from collections.abc import Iterator, Mapping
-from functools import partial
 from itertools import chain
 from typing import Final, Protocol
 
@@ -45,12 +44,14 @@ from trio_supervisor.policy.metrics_text import (
     Family,
     families_of,
     merged,
-    to_text,
+    to_lines,
 )
 from trio_supervisor.policy.supervisor_metrics import SUPERVISOR_METRICS
 from trio_supervisor.process.shared_counts import SharedCounts
 from trio_supervisor.process.threads import run_in_thread
 
+_LINES_IN_A_TURN: Final = 200
+"""Lines of text that are made while the event loop waits: less than 1 ms."""
 _REASONS: Final = (
     *("planned", "finished", "failed", "killed", "out_of_memory", "start_failed"),
 )
@@ -259,9 +260,18 @@ async def metrics_text(
             process, instead of totals of each service.
         is_open: Whether as OpenMetrics.
     """
-    figures, lags = figures_of(source), loop_lags_of(source)
-    families = partial(collect, source, figures, lags, per_worker=per_worker)
-    return await run_in_thread(lambda: to_text(families(), is_open=is_open))
+    figures, lags = await figures_of(source), loop_lags_of(source)
+
+    def make() -> str:
+        families = collect(source, figures, lags, per_worker=per_worker)
+        lines: list[str] = []
+        for line in to_lines(families, is_open=is_open):
+            lines.append(line)
+            if not len(lines) % _LINES_IN_A_TURN:
+                time.sleep(0)  # the event loop's turn
+        return "\n".join([*lines, ""])
+
+    return await run_in_thread(make)
 
 
 def _declared_names(application: Application) -> set[str]:
