@@ -68,7 +68,7 @@ def read_literal(text: str, environment: Mapping[str, str] | None = None) -> Any
     Raises:
         JavaScriptError: it cannot be read.
     """
-    reader = _Reader(text, {"process": {"env": dict(environment or {})}})
+    reader = _Expressions(text, {"process": {"env": dict(environment or {})}})
     reader.declarations()
     match = _START.match(text, reader.at)
     if match is None:
@@ -85,7 +85,7 @@ def read_literal(text: str, environment: Mapping[str, str] | None = None) -> Any
 
 
 @define
-class _Reader:
+class _Expressions:
     _text: str
     _scope: dict[str, Any]
     at: int = 0
@@ -376,7 +376,7 @@ class _Reader:
             raise self.error(f"expected ',' or '{closing}'")
 
 
-def _plain(value: Any, reader: _Reader) -> Any:
+def _plain(value: Any, reader: _Expressions) -> Any:
     """Return *value*, which must not contain a module.
 
     Raises:
