@@ -88,7 +88,8 @@ class MetricsBank:
     _reloads: Counts[str] = field(factory=Counts, init=False)
     _losses: int = field(default=0, init=False)
     """How often the connection to a supervisor was lost."""
-    _began: float = field(factory=time.time, init=False)
+    began: float = field(factory=time.time, init=False)
+    """Since when it counts [s since the epoch]."""
 
     def begin(
         self, child: Child, service: AnyService | None, shared: SharedNumbers
@@ -176,7 +177,7 @@ class MetricsBank:
         version = {"version": __version__}
         yield _family("info", gauge, "Version.", [(version, 1.0)])
         yield _family(
-            "start_time_seconds", gauge, "When it started.", [({}, self._began)]
+            "start_time_seconds", gauge, "When it started.", [({}, self.began)]
         )
         number = float(source.generation.number)
         yield _family("generation", gauge, "Number of reloads, plus 1.", [({}, number)])
