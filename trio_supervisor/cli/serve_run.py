@@ -187,6 +187,7 @@ def _options(
         state_directory=state_path(settings.socket_path, arguments.state),
         import_timeout=arguments.import_timeout,
         owns_process=True,
+        otlp=arguments.otlp,
     )
 
 

@@ -78,7 +78,8 @@ class MetricsBank:
     _reloads: Counts[str] = field(factory=Counts, init=False)
     _losses: int = field(default=0, init=False)
     """How often the connection to a supervisor was lost."""
-    _began: float = field(factory=time.time, init=False)
+    began: float = field(factory=time.time, init=False)
+    """Since when it counts [s since the epoch]."""
 
     def begin(
         self, child: Child, service: AnyService | None, shared: SharedCounts
@@ -198,7 +199,7 @@ class MetricsBank:
         version = {"version": __version__}
         yield own_family("info", gauge, "Version.", [(version, 1.0)])
         yield own_family(
-            "start_time_seconds", gauge, "When it started.", [({}, self._began)]
+            "start_time_seconds", gauge, "When it started.", [({}, self.began)]
         )
         number = float(source.generation.number)
         yield own_family(

@@ -28,6 +28,8 @@ from trio_supervisor.controller.launch.socket_keys import socket_keys
 from trio_supervisor.controller.on_demand import OnDemand
 from trio_supervisor.controller.post_mortem.store import PostMortemStore
 from trio_supervisor.controller.scheduled_runs import ScheduledRuns
+from trio_supervisor.controller.telemetry.settings import TelemetrySettings
+from trio_supervisor.controller.telemetry.telemetry import Telemetry
 from trio_supervisor.errors import PlatformError
 from trio_supervisor.link.listener import ControlSocket, keep_listener
 from trio_supervisor.policy.reload import ServiceFacts
@@ -71,6 +73,7 @@ class ControllerOptions:
     state_directory: str | None
     import_timeout: float | None
     owns_process: bool
+    otlp: str | None = None
 
 
 @frozen(kw_only=True)
@@ -101,6 +104,8 @@ class Setup:
     """Path of the supervisor's socket."""
     source: Reference | None
     title: str
+    telemetry: TelemetrySettings | None
+    """What to export by OTLP; None: nothing."""
     marker: str = field(init=False)
     """Value of an environment variable that all processes have."""
 
@@ -144,10 +149,15 @@ async def own(setup: Setup, background: Background[Controller]) -> None:
             nursery.start_soon(ScheduledRuns(core, _due_times(setup)).run)
             nursery.start_soon(Autoscaling(core).run)
             nursery.start_soon(OnDemand(core).run)
+            telemetry = _telemetry(setup, core)
+            if telemetry is not None:
+                nursery.start_soon(telemetry.run)
             background.started(Controller._create(core))
             if not background.is_ending:
                 await core.run()
             await hooks.finish()
+            if telemetry is not None:
+                await telemetry.finish()
             nursery.cancel_scope.cancel()
     core.shutdown.raise_failure()
 
@@ -242,6 +252,11 @@ async def _make_core(
     )
     core.begin(*made)
     return core
+
+
+def _telemetry(setup: Setup, core: ControllerCore) -> Telemetry | None:
+    settings = setup.telemetry
+    return None if settings is None else Telemetry(core, settings)
 
 
 def _due_times(setup: Setup) -> DueTimesFile:
