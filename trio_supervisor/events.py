@@ -8,6 +8,9 @@ from __future__ import annotations
 from trio_supervisor.controller.events import (
     AllWorkersReady,
     CallDenied,
+    CanaryFailed,
+    CanaryPassed,
+    CanaryStarted,
     CrashLoopEnded,
     Event,
     GroupFailed,
@@ -46,6 +49,9 @@ from trio_supervisor.controller.events import (
 __all__ = [
     "AllWorkersReady",
     "CallDenied",
+    "CanaryFailed",
+    "CanaryPassed",
+    "CanaryStarted",
     "CrashLoopEnded",
     "Event",
     "GroupFailed",

@@ -13,6 +13,9 @@ from trio_supervisor.controller import events
 from trio_supervisor.controller.events import (
     AllWorkersReady,
     CallDenied,
+    CanaryFailed,
+    CanaryPassed,
+    CanaryStarted,
     CrashLoopEnded,
     Event,
     GroupFailed,
@@ -155,6 +158,26 @@ EVENTS: list[tuple[Event, int, str]] = [
         ReloadFailed(name="controller", generation=2, problem="new web.0 exited"),
         ERROR,
         "reload failed; generation 1 keeps running: new web.0 exited",
+    ),
+    (
+        CanaryStarted(
+            name="controller", generation=3, workers=("web.2", "jobs.0"), seconds=60.0
+        ),
+        INFO,
+        "canary of generation 3 is ready: web.2, jobs.0; comparing with generation 2 "
+        "for 60 s",
+    ),
+    (
+        CanaryPassed(name="controller", generation=3, workers=("web.2",)),
+        INFO,
+        "canary of generation 3 passed: web.2; reload continues",
+    ),
+    (
+        CanaryFailed(
+            name="controller", generation=3, workers=("web.2",), problem="web.2 exited"
+        ),
+        ERROR,
+        "canary of generation 3 failed; rolling back: web.2 exited",
     ),
     (
         WorkerStillFailing(name="web.0", problem="exit code 3"),

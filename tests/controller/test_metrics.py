@@ -16,7 +16,7 @@ from trio_supervisor.policy.metric_totals import ProcessNumbers
 from trio_supervisor.process.shared_counts import open_counts
 from trio_supervisor.process.shared_numbers import use_numbers
 
-METRICS = Metrics(a_total=Counter())
+METRICS = Metrics(a_total=Counter(), errors_total=Counter())
 
 
 async def work(worker: Worker) -> None:
@@ -26,11 +26,12 @@ async def work(worker: Worker) -> None:
 APPLICATION = Application(services=[Service("web", work, metrics=METRICS)])
 
 
-def begin(bank: MetricsBank, process_id: int, count: float) -> None:
+def begin(bank: MetricsBank, process_id: int, count: float, errors: float = 0) -> None:
     shared = open_counts(METRICS.slots, has_values=False)
     assert shared is not None
     [descriptor] = shared.descriptors
-    use_numbers(os.dup(descriptor), METRICS.slots)[0] = count
+    numbers = use_numbers(os.dup(descriptor), METRICS.slots)
+    numbers[0], numbers[1] = count, errors
     process = SimpleNamespace(pid=process_id)
     child = SimpleNamespace(service="web", name="web.0", process=process)
     bank.begin(cast(Child, child), APPLICATION.service("web"), shared)
@@ -39,6 +40,17 @@ def begin(bank: MetricsBank, process_id: int, count: float) -> None:
 def total(bank: MetricsBank) -> float:
     families = bank.application_families(APPLICATION, per_worker=False)
     return sum(sample.value for each in families for sample in each.samples)
+
+
+def test_errors_are_those_of_one_present_process() -> None:
+    bank = MetricsBank()
+    begin(bank, 1, 10, errors=3)
+    begin(bank, 2, 5, errors=4)
+    assert bank.errors_of(1) == 3
+    bank.end(1)
+    assert bank.errors_of(1) is None
+    assert bank.errors_of(2) == 4
+    bank.end(2)
 
 
 @pytest.mark.parametrize("moment", ["before its read", "after its read"])

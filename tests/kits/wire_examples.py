@@ -37,6 +37,7 @@ SCHEDULE = info.ScheduleStatus(
     last_run_seconds=1.25,
     last_result="exit code 0",
 )
+CANARY = info.CanaryStatus(since=1795790100.5, until=1795790160.5)
 RECORD = info.WorkerRecord(
     name="web.0",
     service="web",
@@ -61,6 +62,7 @@ RECORD = info.WorkerRecord(
     counts=False,
     may=("status", "restart"),
     schedule=SCHEDULE,
+    canary=CANARY,
 )
 WORKER = info.WorkerStatus(
     name="web.0",
@@ -85,6 +87,7 @@ WORKER = info.WorkerStatus(
     last_line="boom",
     problem="port 80 is held by nginx, pid 7",
     schedule=SCHEDULE,
+    canary=CANARY,
     connects=False,
 )
 GONE = info.Gone(name="web.0", generation=1)
@@ -114,11 +117,12 @@ CALLS: tuple[Operation, ...] = (
         signal="HUP",
         reason="leaks",
         incarnation=3,
+        generation=2,
         rolling=True,
         max_unavailable=2,
     ),
     c.Restart(),
-    c.Reload(changed_only=True, dry_run=True),
+    c.Reload(changed_only=True, dry_run=True, canary=1, canary_for=5.5),
     c.Reload(),
     c.AbortReload(),
     c.Scale(counts={"web": 8, "jobs": 0}),
@@ -197,6 +201,7 @@ RESULTS: tuple[attrs.AttrsInstance, ...] = (
         started_at=None,
     ),
     SCHEDULE,
+    CANARY,
     info.ScheduleStatus(when="0 3 * * * (UTC)"),
     WORKER,
     info.WorkerStatus(
@@ -243,6 +248,7 @@ RESULTS: tuple[attrs.AttrsInstance, ...] = (
             },
         ),
         not_ready={"web.1": "in backoff (exit code 1)"},
+        canaries=("web.3",),
     ),
     c.ReloadReport(generation=1, lines=()),
     c.HealthReport(is_ok=False, details={"not_ready": ["web"], "stopping": False}),

@@ -74,6 +74,25 @@ async def open_both(dispatch: Dispatch) -> AsyncIterator[Client]:
                 nursery.cancel_scope.cancel()
 
 
+async def test_reload_says_how_a_canary_is_tried() -> None:
+    calls: list[Fields] = []
+
+    def dispatch(call: IncomingCall) -> Answer:
+        calls.append({"do": call.do, **call.arguments})
+        return {"generation": 2, "lines": [], "canaries": ["web.3"]}
+
+    async with open_both(dispatch) as client:
+        report = await client.reload(canary=2, canary_for=5.0)
+    assert report.canaries == ("web.3",)
+    assert calls[-1] == {
+        "do": "reload",
+        "changed_only": False,
+        "dry_run": False,
+        "canary": 2,
+        "canary_for": 5.0,
+    }
+
+
 @pytest.mark.parametrize(
     ("use", "expected"),
     [
@@ -88,6 +107,7 @@ async def open_both(dispatch: Dispatch) -> AsyncIterator[Client]:
                 "incarnation": None,
                 "rolling": False,
                 "max_unavailable": 1,
+                "generation": None,
             },
         ),
         (
@@ -100,6 +120,7 @@ async def open_both(dispatch: Dispatch) -> AsyncIterator[Client]:
                 "incarnation": None,
                 "rolling": False,
                 "max_unavailable": 1,
+                "generation": None,
             },
         ),
         (lambda c: c.stop("web"), {"do": "stop", "names": ["web"]}),

@@ -864,7 +864,9 @@ async def test_hup_reloads_application() -> None:
     ):
         answer = await client.call("restart", {"signal": "HUP"})
     assert answer == {"generation": 2, "lines": []}
-    assert asked == [("reload", {"changed_only": False, "dry_run": False})]
+    [(do, arguments)] = asked
+    assert do == "reload"
+    assert not any(arguments.values())
 
 
 @pytest.mark.parametrize("signal", ["KILL", "SIGHUP", "", "hup"])
@@ -901,6 +903,7 @@ async def test_monitor_restarts_only_seen_incarnation() -> None:
     (arguments,) = asked
     assert arguments["names"] == ["web.0"]
     assert (arguments["incarnation"], arguments["reason"]) == (2, "too large")
+    assert arguments["generation"] == 1, "not of a namesake that a reload starts"
 
 
 @in_virtual_time

@@ -15,6 +15,7 @@ from trio_supervisor.cli.output import print_json, print_line
 from trio_supervisor.cli.shutdown_wait import watch_controller
 from trio_supervisor.policy.addressing import Address, find_all, process_id_of
 from trio_supervisor.wire.json_tree import Object
+from trio_supervisor.wire.limits import CANARY_SECONDS
 
 # As a pattern, of all workers.
 _EVERYTHING: Final = ["*"]
@@ -32,23 +33,43 @@ def run_restart(arguments: Namespace) -> None:
 def run_reload(arguments: Namespace) -> None:
     """Replace the generation, and wait until the new one has taken over; or abort."""
     if arguments.abort:
-        if arguments.dry_run or arguments.changed_only:
+        if arguments.dry_run or arguments.changed_only or arguments.canary:
             raise UsageError(
-                "--abort cannot be combined with --dry-run or --changed-only"
+                "--abort cannot be combined with --dry-run, --changed-only or --canary"
             )
         _call_and_report(arguments, "abort_reload", {}, "the reload was aborted")
         return
-    fields = {"changed_only": arguments.changed_only, "dry_run": arguments.dry_run}
-    report = _call(arguments, "reload", fields)
+    fields: Object = {
+        "changed_only": arguments.changed_only,
+        "dry_run": arguments.dry_run,
+    }
+    seconds = _canary_seconds(arguments)
+    if seconds:
+        fields |= {"canary": arguments.canary, "canary_for": seconds}
+    report = _call(arguments, "reload", fields, more_time=seconds)
     if arguments.json:
         print_json(report)
         return
     for line in report["lines"]:
         print_line(line)
+    if canaries := report.get("canaries"):
+        print_line(f"canary passed after {seconds:g} s: {', '.join(canaries)}")
     if report["generation"] and not arguments.dry_run:
         print_line(f"generation {report['generation']} took over")
     for name, trouble in report.get("not_ready", {}).items():
         print_line(f"{name} is not ready (nor was it before the reload): {trouble}")
+
+
+def _canary_seconds(arguments: Namespace) -> float:
+    """Return how long a canary is to be observed [s]; 0: there is none."""
+    seconds: float | None = arguments.canary_for
+    if arguments.canary is None:
+        if seconds is not None:
+            raise UsageError("--for has no effect without --canary")
+        return 0.0
+    if arguments.dry_run:
+        raise UsageError("--canary cannot be combined with --dry-run")
+    return CANARY_SECONDS if seconds is None else seconds
 
 
 def run_scale(arguments: Namespace) -> None:
@@ -156,7 +177,14 @@ def _report(arguments: Namespace, do: str, names: list[str], done: str) -> None:
         print_line(" ".join([", ".join(names), done]).strip())
 
 
-def _call(arguments: Namespace, do: str, fields: Object) -> Object:
-    path = socket_path(arguments.socket)
-    with SupervisorConnection(path, Deadline(arguments.timeout)) as connection:
+def _call(
+    arguments: Namespace, do: str, fields: Object, more_time: float = 0.0
+) -> Object:
+    """Call the supervisor.
+
+    Args:
+        more_time: Time that the call takes in any case, in addition to --timeout [s].
+    """
+    path, deadline = socket_path(arguments.socket), arguments.timeout + more_time
+    with SupervisorConnection(path, Deadline(deadline)) as connection:
         return connection.ask(do, fields)

@@ -11,6 +11,7 @@ from trio_supervisor.application import Application
 from trio_supervisor.controller.controller import Controller, core_of
 from trio_supervisor.controller.events import (
     AllWorkersReady,
+    CanaryStarted,
     Event,
     ReloadFailed,
     ReloadFinished,
@@ -54,6 +55,9 @@ class EventReporter:
             case ReloadStarted():
                 manager.reloading()
                 manager.extend_timeout(self._start_time() + self._stop_time())
+            case CanaryStarted(generation=generation, seconds=seconds):
+                manager.status(f"comparing the canary of generation {generation}")
+                manager.extend_timeout(seconds + self._start_time() + self._stop_time())
             case ReloadFinished(generation=generation):
                 if self._controller is not None:
                     self.store_sockets(self._controller)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 import time
 from argparse import Namespace
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from fnmatch import fnmatchcase
 from typing import Any, Final, NamedTuple, TypeAlias
 
@@ -124,6 +124,8 @@ def _show_status(arguments: Namespace) -> None:
     print_line(headline(report))
     if silence := silence_of(report["controller"], "the status below"):
         print(silence)
+    for line in canary_lines(report["workers"], time.time()):
+        print_line(line)
     _print_workers(with_usage(report["workers"], monitors))
     for name, status in monitors.items():
         if "problem" in status:
@@ -257,6 +259,8 @@ def _remark(worker: WorkerFields) -> str:
         return parenthesized(describe_worker(worker))
     if worker["last_exit"] and worker["state"] != "ready":
         return parenthesized(worker["last_exit"])
+    if worker.get("canary"):
+        return "(canary)"
     if worker.get("reason"):
         return parenthesized(worker["reason"])
     return ""
@@ -334,6 +338,26 @@ def headline(report: Object) -> str:
         f"{supervisor['incarnation']}, up {format_duration(supervisor['uptime'])}; "
         f"controller pid {controller['process_id']}"
     )
+
+
+def canary_lines(workers: list[WorkerFields], now: float) -> Iterator[str]:
+    """Yield which workers a reload compares with the old ones, and for how long.
+
+    Args:
+        now: [s since the epoch]
+    """
+    found: dict[tuple[int, float, float], list[str]] = {}
+    for worker in in_order(workers):
+        if canary := worker.get("canary"):
+            key = worker["generation"], canary["since"], canary["until"]
+            found.setdefault(key, []).append(worker["name"])
+    for (generation, since, until), names in found.items():
+        elapsed = format_duration(max(0.0, now - since))
+        left = format_duration(max(0.0, until - now))
+        yield (
+            f"canary of generation {generation}: {', '.join(names)}; compared with the "
+            f"previous generation for {elapsed}, {left} left"
+        )
 
 
 def silence_of(controller: Object, what: str) -> str:

@@ -19,6 +19,8 @@ from trio_supervisor.errors import (
 )
 from trio_supervisor.link.answers import answers, find_answer
 from trio_supervisor.link.peer import Answer, Fields, IncomingCall
+from trio_supervisor.policy.canary import canary_trial
+from trio_supervisor.policy.reload import ReloadOptions
 from trio_supervisor.process.inspection.black_box import switches_of
 from trio_supervisor.wire.brief import brief
 from trio_supervisor.wire.codec import parse_operation, to_fields
@@ -149,7 +151,8 @@ async def _scale(core: ControllerCore, counts: Mapping[str, int]) -> Fields:
 def _restart(core: ControllerCore, operation: Restart) -> Answer:
     names, reason, verbs = operation.names, operation.reason, core.verbs
     if operation.incarnation is not None:  # a monitor, which means just this one
-        work = verbs.restart_for_monitor(names, operation.incarnation, reason)
+        number = operation.generation
+        work = verbs.restart_for_monitor(names, operation.incarnation, number, reason)
     else:
         limit = operation.max_unavailable if operation.rolling else None
         work = verbs.restart(names, reason, limit)
@@ -174,14 +177,18 @@ async def _until_stopped(core: ControllerCore, call: IncomingCall) -> Fields:
 
 
 async def _reload(core: ControllerCore, operation: Reload) -> Fields:
-    plan = await core.reloader.reload(
-        None, changed_only=operation.changed_only, dry_run=operation.dry_run
+    dry_run = operation.dry_run
+    trial = canary_trial(operation.canary, operation.canary_for, dry_run=dry_run)
+    options = ReloadOptions(
+        changed_only=operation.changed_only, dry_run=dry_run, canary=trial
     )
+    plan = await core.reloader.reload(None, options)
     report = ReloadReport(
         generation=core.generation.number,
         lines=tuple(plan.lines()),
         services=tuple(service.to_json() for service in plan.services),
         not_ready=dict(plan.not_ready),
+        canaries=plan.canaries,
     )
     return to_fields(report)
 

@@ -14,7 +14,8 @@ from trio_supervisor.controller.metrics import metrics_text
 from trio_supervisor.controller.streams import open_events, open_logs
 from trio_supervisor.controller.supervisor_link import record_of
 from trio_supervisor.link.entries import Entries
-from trio_supervisor.policy.reload import ReloadPlan
+from trio_supervisor.policy.canary import canary_trial
+from trio_supervisor.policy.reload import ReloadOptions, ReloadPlan
 from trio_supervisor.wire.controller_messages import HealthReport
 from trio_supervisor.wire.workers import WorkerRecord
 
@@ -141,6 +142,8 @@ class Controller(metaclass=NoPublicConstructor):
         *,
         changed_only: bool = False,
         dry_run: bool = False,
+        canary: int | None = None,
+        canary_for: float | None = None,
     ) -> ReloadPlan:
         """Import the application again and replace all workers with a new generation.
 
@@ -152,17 +155,24 @@ class Controller(metaclass=NoPublicConstructor):
             application: New declaration, if it does not come from a target.
             changed_only: Keep the workers whose declaration and code are unchanged.
             dry_run: Only return what the reload would do.
+            canary: Try at most this many new workers of each service first, beside all
+                the old ones. If they do worse, the reload is rolled back.
+            canary_for: How long they are compared [s]. None: 60.
 
         Raises:
+            SpecError: a number is out of range; nothing was changed.
             TargetError: the import failed; nothing was changed.
-            ReloadError: the new generation did not become ready; the message says why.
+            ReloadError: the new generation did not become ready, or its canary did
+                worse than the old workers; the message says why.
             SignalNotPermittedError: the reload succeeded, but an old worker that runs
                 as another user could not be stopped.
             UnavailableError: a reload or a shutdown is in progress.
         """
-        return await self._core.reloader.reload(
-            application, changed_only=changed_only, dry_run=dry_run
+        trial = canary_trial(canary, canary_for, dry_run=dry_run)
+        options = ReloadOptions(
+            changed_only=changed_only, dry_run=dry_run, canary=trial
         )
+        return await self._core.reloader.reload(application, options)
 
     @enable_ki_protection
     async def abort_reload(self) -> None:

@@ -8,6 +8,9 @@ from typing import Any, TypeAlias
 from attrs import asdict
 
 from trio_supervisor.controller.fleet_events import (
+    CanaryFailed,
+    CanaryPassed,
+    CanaryStarted,
     GroupFailed,
     OverloadBegan,
     OverloadEnded,
@@ -50,6 +53,9 @@ from trio_supervisor.controller.process_events import (
 __all__ = [
     "AllWorkersReady",
     "CallDenied",
+    "CanaryFailed",
+    "CanaryPassed",
+    "CanaryStarted",
     "CrashLoopEnded",
     "Event",
     "GroupFailed",
@@ -100,6 +106,9 @@ Event: TypeAlias = (
     | RunLeftOut
     | ReloadStarted
     | ReloadFinished
+    | CanaryStarted
+    | CanaryPassed
+    | CanaryFailed
     | WorkerStillFailing
     | ReloadFailed
     | ProcessStopping

@@ -108,6 +108,63 @@ class ReloadFinished:
 
 
 @frozen(kw_only=True)
+class CanaryStarted:
+    """A few workers of a new generation are compared with the previous one."""
+
+    kind: ClassVar[str] = "canary_started"
+    level: ClassVar[int] = logging.INFO
+    name: str
+    generation: int
+    workers: tuple[str, ...]
+    """The new workers."""
+    seconds: float
+    """How long they are compared [s]."""
+
+    def __str__(self) -> str:
+        return (
+            f"canary of generation {self.generation} is ready: "
+            f"{', '.join(self.workers)}; comparing with generation "
+            f"{self.generation - 1} for {self.seconds:g} s"
+        )
+
+
+@frozen(kw_only=True)
+class CanaryPassed:
+    """The canary did no worse than the previous generation; the reload continues."""
+
+    kind: ClassVar[str] = "canary_passed"
+    level: ClassVar[int] = logging.INFO
+    name: str
+    generation: int
+    workers: tuple[str, ...]
+
+    def __str__(self) -> str:
+        return (
+            f"canary of generation {self.generation} passed: "
+            f"{', '.join(self.workers)}; reload continues"
+        )
+
+
+@frozen(kw_only=True)
+class CanaryFailed:
+    """The canary did worse than the previous generation; the reload is rolled back."""
+
+    kind: ClassVar[str] = "canary_failed"
+    level: ClassVar[int] = logging.ERROR
+    name: str
+    generation: int
+    workers: tuple[str, ...]
+    problem: str
+    """What was worse."""
+
+    def __str__(self) -> str:
+        return (
+            f"canary of generation {self.generation} failed; rolling back: "
+            f"{self.problem}"
+        )
+
+
+@frozen(kw_only=True)
 class WorkerStillFailing:
     """A worker fails in the new generation as in the previous one."""
 

@@ -36,6 +36,7 @@ from trio_supervisor.controller.worker_figures import (
     figures_of,
     loop_lags_of,
 )
+from trio_supervisor.policy.canary import error_count
 from trio_supervisor.policy.client_metrics import Readings, families, kept
 from trio_supervisor.policy.client_metrics import added as added_readings
 from trio_supervisor.policy.metric_totals import Totals, added
@@ -125,6 +126,12 @@ class MetricsBank:
             gone = self._kept.get(service, {})
         present = [each for each in counting if each.child.service == service]
         return added([gone, *(each.totals() for each in present)])
+
+    def errors_of(self, process_id: int) -> float | None:
+        """Return how many errors a process has counted; None: unknown."""
+        with self._lock:
+            counting = self._counting.get(process_id)
+        return None if counting is None else error_count(counting.totals())
 
     def on_event(self, event: Event) -> None:
         """Count exits, reloads and losses of the supervisor."""

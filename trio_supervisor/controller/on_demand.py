@@ -119,7 +119,7 @@ class _Demand:
         if not self._is_down or self._is_paused or self._owner.is_stopping:
             return
         try:
-            self._owner.reloader.check_idle()
+            self._owner.reloader.check_idle(but_canary=True)
         except UnavailableError:  # the next generation has tasks of its own
             await trio.sleep(self._look_interval)
             return

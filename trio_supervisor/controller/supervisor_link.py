@@ -92,6 +92,7 @@ def record_of(child: Child, *, counts: bool = True) -> WorkerRecord:
         last_line=child.last_line,
         problem=child.problem,
         schedule=child.runs,
+        canary=child.canary,
         counts=counts,
         may=child.plan.may,
     )

@@ -56,14 +56,28 @@ class Verbs:
         )
 
     async def restart_for_monitor(
-        self, names: Sequence[str] | None, incarnation: int, reason: str
+        self,
+        names: Sequence[str] | None,
+        incarnation: int,
+        number: int | None,
+        reason: str,
     ) -> None:
-        """Restart the workers of *names* that are still of that *incarnation*."""
-        chosen = self._members.choose(names)
+        """Restart the workers of *names* that are still of that *incarnation*.
+
+        Args:
+            number: Generation of the workers; None: the current one.
+        """
+        members = self._members
+        if number is None or names is None:
+            chosen = members.choose(names)
+        else:  # also a worker of the next generation
+            every = [c for c in members.everyone() if c.plan.generation == number]
+            chosen = [child for child in every if child.name in names]
         self._shutdown.check_open()
         chosen = [child for child in chosen if child.incarnation == incarnation]
-        generation = self._members.generation
-        await self._members.fleet.restart(chosen, generation, reason, Cause.MONITOR)
+        homes = {members.fleet.generation_of(child) for child in chosen}
+        home = next(filter(None, homes), members.generation)
+        await members.fleet.restart(chosen, home, reason, Cause.MONITOR)
 
     def request_restart(self, reason: str) -> None:
         """Begin to restart all workers that should run, unless a shutdown has begun."""
@@ -89,10 +103,11 @@ class Verbs:
         """Start stopped workers, and their dependencies.
 
         Args:
-            undo_cause: Cause for which they are stopped again if one fails.
+            undo_cause: Cause for which they are stopped again if one fails. With IDLE,
+                of a service on demand, they are started while a canary is tried, too.
         """
         members = self._members
-        self._reloader.check_idle()
+        self._reloader.check_idle(but_canary=undo_cause is Cause.IDLE)
         members.check_has_workers(names, "start")
         chosen = self._startable(names)
         absent = [c for c in [*members.missing_needs(chosen), *chosen] if not c.process]

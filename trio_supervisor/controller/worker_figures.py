@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from contextlib import suppress
+from functools import partial
 from typing import Final, Protocol
 
 import trio
@@ -15,6 +16,7 @@ from trio_supervisor.controller.child.child import Child
 from trio_supervisor.controller.fleet.overload import OverloadControl
 from trio_supervisor.policy.lifecycle import State
 from trio_supervisor.policy.process_usage import UsageSample, parse_stat
+from trio_supervisor.process.threads import run_in_thread
 from trio_supervisor.wire.workers import ScheduleStatus
 
 _TICKS: Final = os.sysconf("SC_CLK_TCK")
@@ -61,12 +63,7 @@ class WorkerFigures:
 
     def usage(self) -> UsageSample | None:
         """Return what its process uses; None: it has exited, or /proc is not there."""
-        if self.process_id is None:
-            return None
-        with suppress(OSError), open(f"/proc/{self.process_id}/stat", "rb") as file:
-            pid = self.process_id
-            return parse_stat(pid, file.read(), ticks=_TICKS, page=_PAGE)
-        return None
+        return None if self.process_id is None else usage_of(self.process_id)
 
 
 async def figures_of(source: HasFigures) -> list[WorkerFigures]:
@@ -94,6 +91,27 @@ def _figures_of(child: Child) -> WorkerFigures:
         child.runs,
         child.loop_lag(),
     )
+
+
+async def resident_sizes(process_ids: Sequence[int]) -> dict[int, int]:
+    """Return the resident memory of processes [bytes]; those that exited are left out.
+
+    Shared pages count in full. In the proportional part (pss), the only worker of a new
+    generation would have more than workers that share their pages with many others.
+    """
+    return await run_in_thread(partial(_resident_sizes, process_ids))
+
+
+def _resident_sizes(process_ids: Sequence[int]) -> dict[int, int]:
+    found = {each: usage_of(each) for each in process_ids}
+    return {each: use.rss for each, use in found.items() if use is not None}
+
+
+def usage_of(process_id: int) -> UsageSample | None:
+    """Return what a process uses; None: it has exited, or /proc is not there."""
+    with suppress(OSError), open(f"/proc/{process_id}/stat", "rb") as file:
+        return parse_stat(process_id, file.read(), ticks=_TICKS, page=_PAGE)
+    return None
 
 
 def loop_lags_of(source: HasFigures) -> dict[str, float]:

@@ -156,7 +156,12 @@ class Client(metaclass=NoPublicConstructor):
         )
 
     async def reload(
-        self, *, changed_only: bool = False, dry_run: bool = False
+        self,
+        *,
+        changed_only: bool = False,
+        dry_run: bool = False,
+        canary: int | None = None,
+        canary_for: float | None = None,
     ) -> ReloadReport:
         """Import the application again and replace its workers; return the outcome.
 
@@ -166,8 +171,16 @@ class Client(metaclass=NoPublicConstructor):
         Args:
             changed_only: Keep workers whose declaration and code have not changed.
             dry_run: Only return what would be done.
+            canary: Try at most this many new workers of each service first. If they do
+                worse than the old ones, the call fails after the rollback.
+            canary_for: How long they are compared [s]. None: 60.
         """
-        operation = Reload(changed_only=changed_only, dry_run=dry_run)
+        operation = Reload(
+            changed_only=changed_only,
+            dry_run=dry_run,
+            canary=canary,
+            canary_for=canary_for,
+        )
         return parse_result(await self.call(operation), ReloadReport)
 
     async def abort_reload(self) -> None:

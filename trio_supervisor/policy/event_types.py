@@ -6,6 +6,9 @@ from typing import Final
 
 EVENT_TYPES: Final = (
     "all_ready",
+    "canary_failed",
+    "canary_passed",
+    "canary_started",
     "crash_loop_over",
     "denied",
     "evidence",

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Final
 
 from attrs import define, field, frozen
@@ -74,6 +74,21 @@ def slope_of(points: Sequence[tuple[float, float]]) -> Slope | None:
     return Slope(low=slopes[low], middle=median, high=slopes[high])
 
 
+def find_growth(
+    sizes: Iterable[tuple[float, int]], *, window: float, rate: float
+) -> SteadyGrowth | None:
+    """Return the growth of *sizes* in their last window; None: it is no leak.
+
+    Args:
+        sizes: Times [s] and memory [bytes], the oldest first.
+        window, rate: See `GrowthHistory`.
+    """
+    history = GrowthHistory(window=window, rate=rate)
+    for time, size in sizes:
+        history.add(time, size)
+    return history.latest
+
+
 @define(kw_only=True)
 class GrowthHistory:
     """Memory of one process over a window that moves on.
@@ -97,6 +112,8 @@ class GrowthHistory:
     """The largest of the blocks that have left the window."""
     _began: float | None = field(default=None, init=False)
     _least: int = field(default=0, init=False)
+    latest: SteadyGrowth | None = field(default=None, init=False)
+    """The leak that the last block showed; None: it showed none."""
 
     def add(self, time: float, size: int) -> SteadyGrowth | None:
         """Add a sample; return the leak if there is one, once for each block.
@@ -115,7 +132,9 @@ class GrowthHistory:
             self._earlier = max(self._earlier, self._blocks[0][1])
         self._blocks.append((self._began, self._least))
         self._began, self._least = time, size
-        return self._judge(size) if len(self._blocks) == BLOCKS else None
+        if len(self._blocks) == BLOCKS:
+            self.latest = self._judge(size)
+        return self.latest
 
     def _judge(self, size: int) -> SteadyGrowth | None:
         points = list(self._blocks)

@@ -9,6 +9,7 @@ from typing import Final, Literal, TypeAlias
 
 from attrs import field, frozen
 
+from trio_supervisor.policy.canary import CanaryTrial
 from trio_supervisor.policy.secrets import HIDDEN, hide_text, join_words
 
 Action: TypeAlias = Literal["add", "remove", "change", "replace", "keep"]
@@ -31,6 +32,18 @@ UNKNOWN_CODE: Final = ""
 """Instead of a file: the worker did not report which code it has loaded."""
 # As many digits of a fingerprint as git shows of a commit.
 _DIGITS: Final = 7
+
+
+@frozen(kw_only=True)
+class ReloadOptions:
+    """How an application is reloaded."""
+
+    changed_only: bool = False
+    """Whether to keep workers whose declaration and code are unchanged."""
+    dry_run: bool = False
+    """Whether to only return the plan."""
+    canary: CanaryTrial | None = None
+    """How a few new workers are tried first; None: they are not."""
 
 
 @frozen(kw_only=True)
@@ -121,6 +134,8 @@ class ReloadPlan:
     not_ready: Mapping[str, str] = field(factory=dict)
     """Workers that failed before the reload and still fail, with the reason; set when
     the reload is complete."""
+    canaries: tuple[str, ...] = ()
+    """Workers that were tried first; set when the reload is complete."""
 
     def of(self, *actions: Action) -> tuple[ServicePlan, ...]:
         """Return the services with one of *actions*."""

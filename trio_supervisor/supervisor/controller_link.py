@@ -113,9 +113,16 @@ class ControllerLink:
             raise error
         return fields
 
-    async def restart_worker(self, name: str, incarnation: int, reason: str) -> None:
-        """Restart worker *name* if it is still in *incarnation*; used by monitors."""
-        await self.call(Restart(names=(name,), incarnation=incarnation, reason=reason))
+    async def restart_worker(self, worker: WorkerRecord, reason: str) -> None:
+        """Restart *worker* if it still has the same process; used by monitors."""
+        await self.call(
+            Restart(
+                names=(worker.name,),
+                incarnation=worker.incarnation,
+                generation=worker.generation,
+                reason=reason,
+            )
+        )
 
     def report_denial(self, denial: ReportDenial) -> None:
         """Tell the controller, if it is connected, that a call was denied."""

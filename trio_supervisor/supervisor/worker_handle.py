@@ -11,6 +11,7 @@ from trio_supervisor.errors import NoSuchWorkerError
 from trio_supervisor.supervisor.registry import Registry
 from trio_supervisor.supervisor.status_rows import since
 from trio_supervisor.supervisor.worker_connection import WorkerConnection
+from trio_supervisor.wire.workers import WorkerRecord
 
 
 @define(eq=False)
@@ -19,7 +20,7 @@ class WorkerHandle:
 
     _worker: WorkerConnection
     _registry: Registry
-    _restart: Callable[[str, int, str], Any]
+    _restart: Callable[[WorkerRecord, str], Any]
     _clock: Callable[[], float]
 
     @property
@@ -67,4 +68,4 @@ class WorkerHandle:
             raise NoSuchWorkerError(
                 f"{self.name} was not started by the controller; it cannot be restarted"
             )
-        await self._restart(record.name, record.incarnation, reason)
+        await self._restart(record, reason)

@@ -8,9 +8,9 @@ from __future__ import annotations
 from typing import Any, TypeAlias
 
 from attrs import field, frozen
-from attrs.validators import deep_iterable, ge, in_, le, min_len, optional
+from attrs.validators import deep_iterable, ge, gt, in_, le, min_len, optional
 
-from trio_supervisor.wire.limits import MAX_NAME, MAX_TEXT
+from trio_supervisor.wire.limits import MAX_CANARY, MAX_NAME, MAX_TEXT
 from trio_supervisor.wire.operation import Operation, Side, operation, sized
 
 Names: TypeAlias = tuple[str, ...]
@@ -18,6 +18,8 @@ Names: TypeAlias = tuple[str, ...]
 
 _names: Any = deep_iterable(sized("a name", MAX_NAME, least=1))
 
+
+_canary_for: Any = optional([gt(0), le(MAX_CANARY)])
 
 # Results.
 
@@ -34,6 +36,8 @@ class ReloadReport:
     """The same as fields."""
     not_ready: dict[str, str] = field(factory=dict)
     """Workers that were failing before the reload and still are, and how."""
+    canaries: tuple[str, ...] = ()
+    """Workers that were tried before the others were started."""
 
 
 @frozen(kw_only=True)
@@ -74,6 +78,8 @@ class Restart(Operation):
     """Restart a few workers at a time, each batch once the previous one is ready."""
     max_unavailable: int = field(default=1, validator=ge(1))
     """With *rolling*: maximum workers per service restarted at once."""
+    generation: int | None = None
+    """With *incarnation*: the generation of the worker; null: the current one."""
 
 
 @operation("reload", answered_by=Side.CONTROLLER, result=ReloadReport, may="reload")
@@ -85,6 +91,10 @@ class Reload(Operation):
     """Keep the workers whose declaration and code have not changed."""
     dry_run: bool = False
     """Only report what would change."""
+    canary: int | None = field(default=None, validator=optional(ge(1)))
+    """Try at most this many new workers of each service first; null: none."""
+    canary_for: float | None = field(default=None, validator=_canary_for)
+    """With *canary*: how long they are compared with the old workers [s]; null: 60."""
 
 
 @operation("abort_reload", answered_by=Side.CONTROLLER, may="reload")

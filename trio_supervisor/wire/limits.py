@@ -48,6 +48,10 @@ MAX_ITEMS: Final = 10_000
 """Maximum number of elements in an array of strings, or object of numbers."""
 MAX_TEXT: Final = 1000
 """Longest reason for a restart [characters]."""
+CANARY_SECONDS: Final = 60.0
+"""How long a canary is observed by default [s]."""
+MAX_CANARY: Final = 86_400.0
+"""Longest observation of a canary [s]: services cannot be scaled during it."""
 MAX_STATE: Final = 64 * 1024
 """Longest state that a worker may register with, as JSON [bytes]."""
 MAX_STATE_CONTAINERS: Final = 256

@@ -42,6 +42,16 @@ class ScheduleStatus:
 
 
 @frozen(kw_only=True)
+class CanaryStatus:
+    """The observation of a new worker, before a reload replaces the others."""
+
+    since: float
+    """When it began [s since the epoch]."""
+    until: float
+    """When it ends, unless the worker fails before [s since the epoch]."""
+
+
+@frozen(kw_only=True)
 class WorkerInfo:
     """The fields of a worker that the controller fills and clients see."""
 
@@ -76,6 +86,8 @@ class WorkerInfo:
     """Known cause of that exit, such as ``port 80 is held by nginx, pid 7``."""
     schedule: ScheduleStatus | None = None
     """None: it is meant to run all the time."""
+    canary: CanaryStatus | None = None
+    """While a reload compares it with the old workers of its service."""
     connects: bool = True
     """Whether it connects to the supervisor; a command does not."""
 

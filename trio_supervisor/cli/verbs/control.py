@@ -10,7 +10,7 @@ from trio_supervisor.cli.verbs.shared import (
     CHANGED_NAMES,
     call_options,
 )
-from trio_supervisor.cli.verbs.values import positive, service_count
+from trio_supervisor.cli.verbs.values import canary_seconds, positive, service_count
 from trio_supervisor.cli.verbs.verb import Example, Verb, argument
 
 VERBS: Final = (
@@ -54,7 +54,8 @@ VERBS: Final = (
         help="import the application again and replace workers",
         description="Import the application again, have a new generation of workers "
         "replace the previous one, and wait for that. If the reload fails, the "
-        "previous generation keeps running.",
+        "previous generation keeps running. With --canary, a few new workers are first "
+        "compared with the old ones; if they do worse, the reload is rolled back.",
         arguments=(
             argument(
                 "--dry-run",
@@ -67,13 +68,27 @@ VERBS: Final = (
                 help="keep workers whose declaration and code are unchanged",
             ),
             argument(
+                "--canary",
+                type=positive,
+                metavar="N",
+                help="try N new workers of each service first",
+            ),
+            argument(
+                "--for",
+                dest="canary_for",
+                type=canary_seconds,
+                metavar="S",
+                help="seconds to compare the canary with old workers",
+                shown_default="60",
+            ),
+            argument(
                 "--abort", action="store_true", help="abort the reload in progress"
             ),
             *call_options(300),
         ),
         examples=(
-            Example("reload --dry-run", "show what a reload would change"),
             Example("reload --changed-only", "replace only what has changed"),
+            Example("reload --canary 1 --for 60", "try one worker for a minute first"),
         ),
         exit_codes={
             **CALL_CODES,

@@ -7,6 +7,8 @@ import math
 import re
 import time
 
+from trio_supervisor.wire.limits import MAX_CANARY
+
 
 def natural(text: str) -> int:
     """Return *text* as a whole number from 0 on."""
@@ -41,6 +43,14 @@ def seconds(text: str) -> float:
         raise argparse.ArgumentTypeError(
             f"expected a number of seconds above 0, got {text!r}"
         )
+    return value
+
+
+def canary_seconds(text: str) -> float:
+    """Return *text* as the time for which a canary is observed [s]."""
+    if (value := seconds(text)) > MAX_CANARY:
+        problem = f"expected at most {MAX_CANARY:.0f} s, got {text!r}"
+        raise argparse.ArgumentTypeError(problem)
     return value
 
 

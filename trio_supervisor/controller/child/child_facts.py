@@ -38,7 +38,7 @@ from trio_supervisor.policy.restart import (
 )
 from trio_supervisor.process.child import Process
 from trio_supervisor.process.cleanup.stopping import StopDeadline
-from trio_supervisor.wire.workers import ScheduleStatus
+from trio_supervisor.wire.workers import CanaryStatus, ScheduleStatus
 
 
 @define(eq=False)
@@ -110,6 +110,8 @@ class ChildFacts:
     """Whether a stop was requested, and no start since: its schedule pauses."""
     schedule: ScheduleStatus | None = field(default=None, init=False)
     """Its last run by a schedule, and the next."""
+    canary: CanaryStatus | None = field(default=None, init=False)
+    """While a reload compares it with the old workers of its service."""
 
     # What was requested of it.
 

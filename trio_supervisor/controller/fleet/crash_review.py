@@ -22,6 +22,10 @@ from trio_supervisor.policy.restart import (
 from trio_supervisor.policy.strategy import GiveUpAll, RestartTogether
 
 
+def _ignore(child: Child, ending: Ending) -> None:
+    """Take no note of an exit."""
+
+
 @frozen
 class ReviewedCrash:
     """What follows a crash."""
@@ -43,6 +47,8 @@ class CrashReview:
     """New generation that has not taken over: a worker's crash fails the reload."""
     _may_fail: Collection[Child] = field(default=(), init=False)
     """Workers of that generation that may fail, as their predecessors did."""
+    on_exit: Callable[[Child, Ending], None] = field(default=_ignore, init=False)
+    """Called with every exit that was not planned."""
 
     def begin_trial(self, new: Generation, may_fail: Collection[Child]) -> None:
         """Begin the trial of *new*.
@@ -71,6 +77,7 @@ class CrashReview:
             decision: What its own restart rules say.
             is_held: Whether it was to be stopped with its group anyway.
         """
+        self.on_exit(child, ending)
         if isinstance(decision, Leave):
             return ReviewedCrash(decision)
         if child in self.dismissed:

@@ -16,12 +16,14 @@ from trio_supervisor.controller import events
 from trio_supervisor.controller.capacity import added_by
 from trio_supervisor.controller.child.child import Child
 from trio_supervisor.controller.child.child_spec import ChildPlan, Spawn
+from trio_supervisor.controller.fleet.canary import CanaryOwner, Measure, try_canary
 from trio_supervisor.controller.fleet.generation import Generation
 from trio_supervisor.controller.fleet.loaded_code import modified_code
 from trio_supervisor.controller.fleet.make_generation import GenerationFactory, Imported
 from trio_supervisor.controller.fleet.takeover import Takeover, TakeoverOwner
 from trio_supervisor.controller.launch.launchers import SupervisorLauncher
 from trio_supervisor.controller.launch.socket_keys import socket_keys
+from trio_supervisor.controller.worker_figures import resident_sizes
 from trio_supervisor.errors import (
     PlatformError,
     ReloadError,
@@ -30,14 +32,20 @@ from trio_supervisor.errors import (
     SupervisorError,
     UnavailableError,
 )
-from trio_supervisor.policy.reload import ReloadPlan, application_changes, plan_reload
+from trio_supervisor.policy.canary import CanaryTrial
+from trio_supervisor.policy.reload import (
+    ReloadOptions,
+    ReloadPlan,
+    application_changes,
+    plan_reload,
+)
 from trio_supervisor.process.sockets.sockets import SocketChange
 from trio_supervisor.process.spawn.working_directory import enter
 from trio_supervisor.tasks import ProtectedNursery
 from trio_supervisor.wire.json_tree import Object
 
 
-class ReloadOwner(TakeoverOwner, Protocol):
+class ReloadOwner(TakeoverOwner, CanaryOwner, Protocol):
     """Callbacks of `Reloader` to the controller."""
 
     generation_factory: GenerationFactory
@@ -62,20 +70,28 @@ class Reloader:
     _owner: ReloadOwner
     scaled: dict[str, int] = field(factory=dict, init=False)
     """Worker counts set by `scale`, by service."""
+    measure: Measure = field(default=resident_sizes, init=False)
+    """Reads the memory of processes, to compare canaries by."""
     _is_under_way: bool = field(default=False, init=False)
+    _is_trying: bool = field(default=False, init=False)
+    """Whether the reload in progress tries a canary."""
     _abortable: trio.CancelScope | None = field(default=None, init=False)
     """Cancel scope of the part of a reload that can be aborted."""
     _left_running: str = field(default="", init=False)
     """Workers that the last reload could not stop."""
     _news: trio.Event = field(factory=trio.Event, init=False)
 
-    def check_idle(self) -> None:
+    def check_idle(self, *, but_canary: bool = False) -> None:
         """Check that no reload is in progress.
+
+        Args:
+            but_canary: Whether one that tries a canary is none: until that has passed,
+                all old workers are left as they are.
 
         Raises:
             UnavailableError: a reload is in progress.
         """
-        if self._is_under_way:
+        if self._is_under_way and not (but_canary and self._is_trying):
             raise UnavailableError(
                 "a reload is in progress; try again when it has finished"
             )
@@ -102,16 +118,14 @@ class Reloader:
         news.set()
 
     async def reload(
-        self, application: Application | None, *, changed_only: bool, dry_run: bool
+        self, application: Application | None, options: ReloadOptions
     ) -> ReloadPlan:
         """Reload; see `Controller.reload`. If cancelled, the reload continues."""
         self._owner.check_open()
         self.check_idle()
         self._is_under_way = True
         outcome = _Outcome()
-        self._owner.nursery.start_soon(
-            self._run, outcome, application, changed_only, dry_run
-        )
+        self._owner.nursery.start_soon(self._run, outcome, application, options)
         await outcome.is_known.wait()
         if outcome.error is not None:
             raise outcome.error
@@ -123,13 +137,12 @@ class Reloader:
         self,
         outcome: _Outcome,
         application: Application | None,
-        changed_only: bool,
-        dry_run: bool,
+        options: ReloadOptions,
     ) -> None:
         try:
             try:
                 self._left_running = ""
-                outcome.plan = await self._reload(application, changed_only, dry_run)
+                outcome.plan = await self._reload(application, options)
                 if self._left_running:
                     number = self._owner.members.generation.number
                     outcome.error = SignalNotPermittedError(
@@ -145,11 +158,11 @@ class Reloader:
             self.tell()
             outcome.is_known.set()
         # Not earlier: the old supervisor delivers the answer to the client.
-        if outcome.plan is not None and not dry_run:
+        if outcome.plan is not None and not options.dry_run:
             self._owner.renew_supervisor()
 
     async def _reload(
-        self, application: Application | None, changed_only: bool, dry_run: bool
+        self, application: Application | None, options: ReloadOptions
     ) -> ReloadPlan:
         owner = self._owner
         began = trio.current_time()
@@ -161,17 +174,17 @@ class Reloader:
                 self._fail(owner.members.generation.number + 1, str(exc))
                 raise
             with new:
-                plan = await self._apply(new, changed_only, dry_run, began)
-            if not dry_run:
+                plan = await self._apply(new, options, began)
+            if not options.dry_run:
                 directory.keep()
             return plan
 
     async def _apply(
-        self, new: Imported, changed_only: bool, dry_run: bool, began: float
+        self, new: Imported, options: ReloadOptions, began: float
     ) -> ReloadPlan:
         owner = self._owner
         number = owner.members.generation.number + 1
-        plan = await self._plan(new, changed_only)
+        plan = await self._plan(new, options.changed_only)
         try:
             services = _started_by(plan)
             await owner.generation_factory.check_startable(new.application, services)
@@ -179,7 +192,7 @@ class Reloader:
         except (SpecError, PlatformError) as exc:
             self._fail(number, str(exc))
             raise
-        if dry_run:
+        if options.dry_run:
             return plan
         owner.check_open()
         lines = tuple(plan.lines())
@@ -189,7 +202,7 @@ class Reloader:
         try:
             listens, _ = socket_keys(new.application)
             async with owner.generation_factory.sockets.change(listens) as change:
-                taking = await self._replace(number, new, plan, change)
+                taking = await self._replace(number, new, plan, change, options.canary)
         except (SupervisorError, OSError) as exc:
             self._fail(number, str(exc))
             raise
@@ -199,7 +212,8 @@ class Reloader:
             events.ReloadFinished(name="controller", generation=number, seconds=seconds)
         )
         self._left_running = taking.left_running
-        return evolve(plan, not_ready=taking.still_failing())
+        not_ready, canaries = taking.still_failing(), taking.canaries
+        return evolve(plan, not_ready=not_ready, canaries=canaries)
 
     async def _plan(self, new: Imported, changed_only: bool) -> ReloadPlan:
         """Return what the reload is going to do with each service."""
@@ -239,7 +253,12 @@ class Reloader:
         return await generation_factory.import_again(generation_factory.source)
 
     async def _replace(
-        self, number: int, new: Imported, plan: ReloadPlan, change: SocketChange
+        self,
+        number: int,
+        new: Imported,
+        plan: ReloadPlan,
+        change: SocketChange,
+        canary: CanaryTrial | None,
     ) -> Takeover:
         owner = self._owner
         generation, launcher = await owner.generation_factory.make(
@@ -255,11 +274,13 @@ class Reloader:
         taking = Takeover(owner, generation, plans)
         taking.prepare()
         owner.members.incoming = generation
-        owner.members.announce(generation.children)
         owner.members.fleet.both_generations = owner.members.generation, generation
         owner.members.fleet.crashes.begin_trial(generation, taking.may_fail)
         try:
             with self._may_be_aborted():
+                if canary is not None:
+                    with self._tries():
+                        await try_canary(owner, taking, canary, self.measure)
                 await taking.start_new()
         except BaseException:
             # If cancelled, the whole application stops; there is nothing to wait for.
@@ -277,6 +298,14 @@ class Reloader:
         owner.take_over(generation, launcher)
         await taking.stop_old()
         return taking
+
+    @contextmanager
+    def _tries(self) -> Iterator[None]:
+        self._is_trying = True
+        try:
+            yield
+        finally:
+            self._is_trying = False
 
     @contextmanager
     def _may_be_aborted(self) -> Iterator[None]:

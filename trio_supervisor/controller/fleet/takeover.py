@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import Protocol
 
 from attrs import define, field
@@ -19,7 +20,7 @@ from trio_supervisor.controller.fleet.ordered_stop import (
 from trio_supervisor.errors import ReloadError, UnavailableError
 from trio_supervisor.policy.lifecycle import State
 from trio_supervisor.policy.operations import TrialOperation
-from trio_supervisor.policy.order import dependents, start_waves
+from trio_supervisor.policy.order import dependents, needs_of, start_waves
 from trio_supervisor.policy.reload import ServicePlan
 from trio_supervisor.policy.scheduler import is_excused
 
@@ -51,8 +52,15 @@ class Takeover:
     """Stopped old workers of these services, and whether a rollback leaves them so."""
     may_fail: set[Child] = field(factory=set, init=False)
     """New workers whose predecessors were failing: they may fail as well."""
+    canaries: tuple[str, ...] = field(default=(), init=False)
+    """New workers that were tried before the others were started."""
     left_running: str = field(default="", init=False)
     """Old workers that could not be stopped because they run as another user."""
+
+    @property
+    def number(self) -> int:
+        """Number of the new generation."""
+        return self._new.number
 
     def __attrs_post_init__(self) -> None:
         self._old = self._owner.members.generation
@@ -75,7 +83,75 @@ class Takeover:
             self._new.units[service.name] = Unit(service, [*kept, *new])
             if new:
                 self._to_start[service.name] = new
-                self._owner.members.fleet.assign(new, self._new)
+
+    def choose_canaries(self, most: int) -> dict[str, list[Child]]:
+        """Return at most *most* new workers of each service that can have a canary.
+
+        That is one whose old workers keep running beside them, to be compared with.
+        """
+        found = {}
+        for name, children in self._to_start.items():
+            if not (self._is_started(name) and self._plans[name].overlap):
+                continue
+            unit = self._old.units.get(name)
+            before = unit.children if unit else []
+            able = [
+                new
+                for new, old in zip(children, before, strict=False)
+                if old.state is State.READY
+                and not (new.was_stopped or new in self.may_fail)
+            ]
+            if able:
+                found[name] = able[-most:]  # the first may have other duties as well
+        return found
+
+    def no_canary_text(self) -> str:
+        """Return why no service can have a canary; empty: no worker is replaced."""
+        return ", ".join(
+            f"{name} ({'no worker is ready' if plan.overlap else 'overlap=False'})"
+            for name, plan in self._plans.items()
+            if plan.is_replaced and plan.count
+        )
+
+    def old_workers_of(self, name: str) -> list[Child]:
+        """Return the workers that canaries of service *name* are compared with."""
+        return [child for child in self._old.units[name].children if child.is_wanted]
+
+    @contextmanager
+    def excuse(self, children: Collection[Child]) -> Iterator[None]:
+        """Restart *children* if they crash; else that fails the reload."""
+        excused = set(children) - self.may_fail
+        self.may_fail |= excused
+        try:
+            yield
+        finally:
+            self.may_fail -= excused
+
+    async def start_canaries(self, canaries: Mapping[str, list[Child]]) -> None:
+        """Start *canaries*, and the new services that they need.
+
+        Old workers stand for the other services that they need.
+
+        Raises:
+            ReloadError: a worker exited before it was ready.
+        """
+        needed = needs_of(canaries, self._new.needs)
+        chosen = {
+            name: canaries.get(name, children)
+            for name, children in self._to_start.items()
+            if name in canaries
+            or (
+                (name in needed and self._is_started(name))
+                and not self._stops_first(name)
+            )
+        }
+        for name, unit in self._new.units.items():
+            if name in chosen:
+                self._new.successors[name] = Unit(unit.service, chosen[name])
+            elif name in self._old.units:
+                self._new.successors[name] = self._old.units[name]
+        await self._start(chosen)
+        await self._until_up(is_stable=True)
 
     async def start_new(self) -> None:
         """Start the new workers in the order of their dependencies.
@@ -83,14 +159,8 @@ class Takeover:
         Raises:
             ReloadError: a worker exited before it was ready.
         """
-        for wave in start_waves(self._to_start, self._new.needs):
-            for name, children in self._to_start.items():
-                if name in wave:
-                    if self._stops_first(name):
-                        await self._stop_before(name)
-                    self._launched += children
-                    self._owner.members.launch(children)
-            await self._until_up()
+        self._new.successors.clear()  # of the canaries
+        await self._start(self._to_start)
         # Dependents did not wait for `stable_for`; the stop of the old workers does.
         await self._until_up(is_stable=True)
         for name, trouble in self.still_failing().items():
@@ -176,6 +246,25 @@ class Takeover:
         await owner.members.wait_forgotten([*leaving, *surplus])
         self.left_running = describe_not_permitted([*leaving, *surplus])
         self._old.close()
+
+    async def _start(self, chosen: Mapping[str, list[Child]]) -> None:
+        """Start the workers of *chosen* that do not run yet."""
+        members, launched = self._owner.members, set(self._launched)
+        fresh = {
+            name: [child for child in children if child not in launched]
+            for name, children in chosen.items()
+        }
+        for children in fresh.values():
+            members.fleet.assign(children, self._new)
+            members.announce(children)
+        for wave in start_waves(chosen, self._new.needs):
+            for name, children in fresh.items():
+                if name in wave:
+                    if self._stops_first(name):
+                        await self._stop_before(name)
+                    self._launched += children
+                    members.launch(children)
+            await self._until_up()
 
     def _make(
         self, service: AnyService, old: Sequence[Child], first: int

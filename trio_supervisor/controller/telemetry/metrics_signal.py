@@ -45,13 +45,15 @@ class MetricsSignal:
         """Export until cancelled."""
         while True:
             await trio.sleep(max(self._interval, self._delivery.delay))
-            await self._delivery.send(self._sending())
+            await self._delivery.send(await self._sending())
 
     async def finish(self) -> None:
         """Export once more."""
-        await self._delivery.send_last(self._sending(), self._settings.last_within)
+        await self._delivery.send_last(
+            await self._sending(), self._settings.last_within
+        )
 
-    def _sending(self) -> Callable[[], str]:
+    async def _sending(self) -> Callable[[], str]:
         """Return what collects and sends in a thread."""
         figures, lags = await figures_of(self._source), loop_lags_of(self._source)
         families = partial(collect, self._source, figures, lags, per_worker=False)
