@@ -106,6 +106,7 @@ CHANGES: dict[str, tuple[Any, str]] = {
     "directory": ("/tmp", "directory None -> /tmp"),
     "log_file": ("a.log", "log_file None -> a.log"),
     "stderr_log_file": ("a.log", "stderr_log_file None -> a.log"),
+    "log_to": ("syslog", "log_to None -> syslog"),
     "log_max_size": ("10 MiB", "log_max_size None -> 10485760"),
     "log_max_age": (86400, "log_max_age None -> 86400.0"),
     "log_keep": (5, "log_keep 10 -> 5"),

@@ -233,7 +233,9 @@ class ControllerCore:
         """
         is_captured = self.generation_factory.context.is_captured
         services = self.application.services
-        if self.hub is None or not (is_captured or any(s.log_files for s in services)):
+        if self.hub is None or not (
+            is_captured or any(s.has_own_log for s in services)
+        ):
             raise UnavailableError(
                 "the output of workers is not captured (open_controller(output=None)); "
                 "it goes where this program's output goes"

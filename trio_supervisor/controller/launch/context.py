@@ -96,7 +96,7 @@ class LaunchContext:
             OSError: the service's file cannot be written, or too many are open.
         """
         has_terminal = isinstance(service, Command) and service.tty
-        is_needed = self.is_captured or service.log_files or has_terminal
+        is_needed = self.is_captured or service.has_own_log or has_terminal
         if self.hub is None or not is_needed:
             return None
         base = self.base or ""
@@ -107,6 +107,7 @@ class LaunchContext:
                 name,
                 stdout=out,
                 stderr=error or out,
+                log_to=service.log_to,
                 has_terminal=has_terminal,
                 file_form="timed" if service.log_timestamps else "raw",
                 rotation=_rotation_of(service),
