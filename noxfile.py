@@ -62,6 +62,7 @@ def hunt(session: nox.Session) -> None:
     properties = session.posargs or [
         "tests/controller/test_controller_properties.py",
         "tests/policy/test_scheduler_histories.py",
+        "tests/testing/test_simulated_network.py",
     ]
     while True:
         session.run(

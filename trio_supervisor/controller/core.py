@@ -72,6 +72,7 @@ class ControllerCore:
     supervisor: Child
     nursery: ProtectedNursery
     aftermath_type: ClassVar[type[ProcessAftermath]] = ProcessAftermath
+    collector_type: ClassVar[type[PostMortemCollector]] = PostMortemCollector
 
     def __init__(
         self,
@@ -127,7 +128,7 @@ class ControllerCore:
     def _make_aftermath(self, store: PostMortemStore | None) -> None:
         context = self.generation_factory.context
         self.notifications = NotificationRouter(lambda: self.nursery, context.directory)
-        self.post_mortems = PostMortemCollector(
+        self.post_mortems = self.collector_type(
             store,
             lambda: self.link,
             self.on_event,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import os
 from functools import partial
+from typing import Final
 
 import trio
 from attrs import define, field
@@ -44,6 +45,9 @@ from trio_supervisor.wire.limits import DEFAULT_LIMITS, TRUSTED_LIMITS, Limits
 from trio_supervisor.wire.session import Session
 
 logger = logging.getLogger(__name__)
+
+# If a timeout ends so much late, this process was stopped, or the host suspended [s].
+_PAUSED: Final = 1.0
 
 
 @define(eq=False, kw_only=True)
@@ -191,9 +195,7 @@ class Server:
 
     async def _expect_call(self, peer: Peer, process_id: int | None) -> None:
         """Wait for the first call; hang up if none arrives in time."""
-        with trio.move_on_after(self.limits.first_call) as scope:
-            await peer.has_called.wait()
-        if not scope.cancelled_caught or peer.closed.is_set():
+        if await _has_called(peer, self.limits.first_call):
             return
         if self._idle.may_stay(process_id):
             with self._idle.counted():
@@ -220,6 +222,22 @@ async def _serve_one(server: Server, stream: trio.SocketStream) -> None:
         await server.serve_socket(stream)
     except Exception:
         logger.exception("a connection failed")
+
+
+async def _has_called(peer: Peer, within: float) -> bool:
+    """Wait for the first call; return whether it arrived, or the connection ended.
+
+    If this process was stopped in the meantime, the call may have arrived and is still
+    to be read: the peer gets all of the time again.
+    """
+    while True:
+        deadline = trio.current_time() + within
+        with trio.move_on_at(deadline):
+            await peer.has_called.wait()
+        if peer.has_called.is_set() or peer.closed.is_set():
+            return True
+        if trio.current_time() < deadline + _PAUSED:
+            return False
 
 
 async def _refuse(stream: trio.abc.Stream, error: SupervisorError) -> None:
