@@ -33,6 +33,7 @@ from trio_supervisor.controller.telemetry.telemetry import Telemetry
 from trio_supervisor.errors import PlatformError
 from trio_supervisor.link.listener import ControlSocket, keep_listener
 from trio_supervisor.policy.reload import ServiceFacts
+from trio_supervisor.process.cgroups.tree import CgroupTree, open_cgroups
 from trio_supervisor.process.cleanup.guardian import Table, end_all
 from trio_supervisor.process.cleanup.guardian_client import (
     GuardianClient,
@@ -165,12 +166,13 @@ async def own(setup: Setup, background: Background[Controller]) -> None:
 async def _open_surroundings(setup: Setup, stack: AsyncExitStack) -> _Surroundings:
     options, marker = setup.options, setup.marker
     stack.enter_context(keep_reserve())
+    cgroups = await stack.enter_async_context(open_cgroups())
     kept = stack.enter_context(keep_listener(setup.path))
     directory = _open_directory(stack)
     keys = socket_keys(options.application)[0]
     opening = open_sockets(keys, setup.prepared.adopted)
     sockets = await stack.enter_async_context(opening)
-    context = await _open_context(setup, stack, kept, directory)
+    context = await _open_context(setup, stack, kept, directory, cgroups)
     guardian = await stack.enter_async_context(
         open_guardian(
             f"{MARKER_VARIABLE}={marker}",
@@ -194,7 +196,11 @@ async def _open_surroundings(setup: Setup, stack: AsyncExitStack) -> _Surroundin
 
 
 async def _open_context(
-    setup: Setup, stack: AsyncExitStack, kept: ControlSocket, directory: str
+    setup: Setup,
+    stack: AsyncExitStack,
+    kept: ControlSocket,
+    directory: str,
+    cgroups: CgroupTree,
 ) -> LaunchContext:
     options = setup.options
     lifeline = stack.enter_context(_open_lifeline())
@@ -207,6 +213,7 @@ async def _open_context(
         directory=directory,
         base=setup.base,
         lifeline=lifeline,
+        cgroups=cgroups,
         marker=setup.marker,
         log_format=options.log_format,
         owns_process=options.owns_process,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import socket
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 
 from attrs import field, frozen
 
@@ -15,6 +15,9 @@ from trio_supervisor.application import (
 )
 from trio_supervisor.controller.child.child_spec import ChildPlan
 from trio_supervisor.errors import SpecError
+from trio_supervisor.process.cgroups.leaf import Leaf
+from trio_supervisor.process.cgroups.limits import CgroupLimits
+from trio_supervisor.process.cgroups.tree import CgroupTree
 from trio_supervisor.process.child import Process
 from trio_supervisor.process.cleanup.guardian_client import Output
 from trio_supervisor.process.identity import Identity
@@ -59,6 +62,9 @@ class LaunchContext:
     """Of processes that count metrics, by process id, until they are known to run."""
     channels: dict[int, Channel] = field(factory=dict)
     """By process id, until its child listens there."""
+    cgroups: CgroupTree = field(factory=CgroupTree)
+    leaves: dict[int, Leaf] = field(factory=dict)
+    """Cgroups of processes with limits, by process id."""
     environment: Mapping[str, str] = field(factory=lambda: dict(os.environ))
     admit_other_users: Callable[[], None] = lambda: None
     """Called before a process of another user is started that connects to the socket:
@@ -117,6 +123,23 @@ class LaunchContext:
                 raise OSError(exc.__cause__.errno, str(exc)) from exc
             raise OSError(str(exc)) from exc
 
+    def make_leaf(
+        self, service: AnyService, name: str, stack: ExitStack
+    ) -> Leaf | None:
+        """Make a cgroup for a process of *name*; *stack* removes it again.
+
+        None: *service* declares no limits.
+
+        Raises:
+            AttributeRefusedError: the system refuses one of them.
+        """
+        limits = CgroupLimits.of(service)
+        if not limits.settings:
+            return None
+        leaf = self.cgroups.open_leaf(name, limits)
+        stack.callback(self.cgroups.release, leaf)
+        return leaf
+
     def guarded_outputs(self, process_id: int) -> list[Output]:
         """Return the pipes of a process, for the guardian."""
         if (output := self.outputs.get(process_id)) is None:
@@ -147,9 +170,20 @@ class LaunchContext:
         self.channels[process.pid] = channel
 
     def started(
-        self, output: ChildOutput | None, process: Process, plan: ChildPlan, number: int
+        self,
+        output: ChildOutput | None,
+        process: Process,
+        plan: ChildPlan,
+        number: int,
+        leaf: Leaf | None = None,
     ) -> None:
-        """Say that *process*, incarnation *number*, writes into *output*."""
+        """Say that *process*, incarnation *number*, writes into *output*.
+
+        Args:
+            leaf: Its cgroup; None: that of the controller.
+        """
+        if leaf is not None:
+            self.leaves[process.pid] = leaf
         if output is not None:
             output.started(process.pid, generation=plan.generation, incarnation=number)
             self.outputs[process.pid] = output

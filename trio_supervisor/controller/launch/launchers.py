@@ -10,7 +10,7 @@ from subprocess import DEVNULL
 from typing import Final
 
 import trio
-from attrs import define, field
+from attrs import define, evolve, field
 
 from trio_supervisor.application import (
     Command,
@@ -74,6 +74,7 @@ class CommandLauncher:
             if output := context.open_output(command, self._plan.name):
                 stdout, stderr = stack.enter_context(output).descriptors
                 share_pipes((stdout, stderr), identity)
+            leaf = context.make_leaf(command, self._plan.name, stack)
             own = attributes.own(identity)
             if command.tty and output:
                 own, stdin = f"terminal=1 {own}", stdout if stdin is None else stdin
@@ -88,10 +89,10 @@ class CommandLauncher:
                 stdout=stdout,
                 stderr=stderr,
                 new_session=command.tty,
-                prepare=attributes.prepare,
+                prepare=evolve(attributes, cgroup=leaf).prepare,
                 own=own,
             )
-            context.started(output, process, self._plan, incarnation)
+            context.started(output, process, self._plan, incarnation, leaf)
             if channel is not None:
                 context.listen(process, channel)
             stack.pop_all()
@@ -159,10 +160,12 @@ class WorkerLauncher:
             if (counts := open_counts_of(service)) is not None:
                 descriptors += stack.enter_context(counts).descriptors
             descriptors += listen.values()
+            leaf = context.make_leaf(service, name, stack)
+            attributes = evolve(attributes, cgroup=leaf)
             process = await self._python.start(
                 boot, environment, descriptors, output, attributes, identity, stdin
             )
-            context.started(output, process, self._plan, incarnation)
+            context.started(output, process, self._plan, incarnation, leaf)
             context.listen(process, channel)
             self._keep(process, box, counts)
             stack.pop_all()
