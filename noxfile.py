@@ -16,7 +16,7 @@ PYPROJECT = nox.project.load_toml("pyproject.toml")
 PEERS = {
     "supervisord": ["supervisor"],
     "circus": ["circus"],
-    "gunicorn": ["gunicorn", "trio"],
+    "gunicorn": ["gunicorn", "trio", "uvicorn-worker"],
 }
 # Material for MkDocs would print a page about MkDocs 2 at each build.
 MKDOCS = {"NO_MKDOCS_2_WARNING": "1"}

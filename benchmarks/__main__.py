@@ -39,7 +39,7 @@ ENTRIES: Final = (
     "pump",
     "peers",
 )
-ON_REQUEST: Final = ("growth", "diagnostics", "hostile")
+ON_REQUEST: Final = ("growth", "diagnostics", "hostile", "web")
 """Run only if named."""
 _QUICK_REPEATS: Final = 2
 
