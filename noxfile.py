@@ -16,7 +16,7 @@ PYPROJECT = nox.project.load_toml("pyproject.toml")
 PEERS = {
     "supervisord": ["supervisor"],
     "circus": ["circus"],
-    "gunicorn": ["gunicorn", "trio"],
+    "gunicorn": ["gunicorn", "trio", "uvicorn-worker"],
 }
 # Material for MkDocs would print a page about MkDocs 2 at each build.
 MKDOCS = {"NO_MKDOCS_2_WARNING": "1"}
@@ -62,6 +62,7 @@ def hunt(session: nox.Session) -> None:
     properties = session.posargs or [
         "tests/controller/test_controller_properties.py",
         "tests/policy/test_scheduler_histories.py",
+        "tests/testing/test_simulated_network.py",
     ]
     while True:
         session.run(

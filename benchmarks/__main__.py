@@ -35,10 +35,11 @@ ENTRIES: Final = (
     "memory_tick",
     "process_tick",
     "metrics",
+    "scrape",
     "pump",
     "peers",
 )
-ON_REQUEST: Final = ("growth", "diagnostics", "hostile")
+ON_REQUEST: Final = ("growth", "diagnostics", "hostile", "web")
 """Run only if named."""
 _QUICK_REPEATS: Final = 2
 

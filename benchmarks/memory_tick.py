@@ -12,7 +12,7 @@ from attrs import define, field
 from benchmarks.clock import now
 from benchmarks.floors import open_fork_client
 from benchmarks.frame import Frame
-from trio_supervisor import MemoryMonitor, Monitor
+from trio_supervisor import MemoryMonitor
 
 _FLOOR = "reading /proc/PID/statm of each"
 _LOOK = 1.0
@@ -59,16 +59,16 @@ async def run(frame: Frame) -> None:
                 return now() - began
 
             name = f"memory tick, {count} workers{label}"
-            await measure_tick(frame, name, monitor, (_FLOOR, read))
+            await measure_tick(frame, name, monitor.run_once, (_FLOOR, read))
 
 
 async def measure_tick(
     frame: Frame,
     name: str,
-    monitor: Monitor,
+    run_once: Callable[[], Awaitable[object]],
     floor: tuple[str, Callable[[], Awaitable[float]]],
 ) -> None:
-    """Measure a run of *monitor* beside *floor*, and how long it blocks the loop."""
+    """Measure *run_once* beside *floor*, and how long it blocks the loop."""
     gaps: list[float] = []
 
     async def tick() -> float:
@@ -77,7 +77,7 @@ async def measure_tick(
             nursery.start_soon(gap.watch)
             await trio.sleep(2 * _LOOK / 1000)
             began = now()
-            await monitor.run_once()
+            await run_once()
             seconds = now() - began
             await trio.sleep(2 * _LOOK / 1000)
             gaps.append(gap.longest)

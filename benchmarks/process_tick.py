@@ -39,4 +39,4 @@ async def run(frame: Frame) -> None:
             monitor.register(StandIn(number, f"worker.{number}", str(number)))
         await monitor.run_once()  # opens the descriptors
         name = f"process tick, {count} workers"
-        await measure_tick(frame, name, monitor, (_FLOOR, read))
+        await measure_tick(frame, name, monitor.run_once, (_FLOOR, read))

@@ -89,6 +89,8 @@ TARGETS: Final[Mapping[str, Target]] = MappingProxyType(
         "idle: PSS of a worker, 100 workers": Target(median_at_most=4),
         "memory tick, 1000 workers": Target(median_at_most=25),
         "memory tick, 1000 workers: loop blocked": Target(median_at_most=5),
+        "scrape, 1000 workers": Target(median_at_most=100),
+        "scrape, 1000 workers: loop blocked": Target(median_at_most=5),
         "pump: one worker to a file": Target(median_at_least=650),
         "pump: delay of the event loop, p99": Target(median_at_most=2),
     }

@@ -117,6 +117,7 @@ FOLDERS = {
         "launch": {"child"},
         "post_mortem": {"child"},
         "fleet": {"child", "launch"},
+        "telemetry": set[str](),
     },
     "diagnostics": {
         "stacks": set[str](),

@@ -101,11 +101,16 @@ CHANGES: dict[str, tuple[Any, str]] = {
     "cpu_affinity": ([0, 1], "cpu_affinity None -> 0 1"),
     "oom_score_adj": (5, "oom_score_adj None -> 5"),
     "limits": ({"core": [0, 5]}, "limits['core'] (unset) -> (0, 5)"),
+    "memory_max": ("1 MiB", "memory_max None -> 1048576"),
+    "memory_high": (1000, "memory_high None -> 1000"),
+    "cpu_max": (1.5, "cpu_max None -> 1.5"),
+    "pids_max": (7, "pids_max None -> 7"),
     "private_tmp": (True, "private_tmp False -> True"),
     "no_new_privileges": (True, "no_new_privileges False -> True"),
     "directory": ("/tmp", "directory None -> /tmp"),
     "log_file": ("a.log", "log_file None -> a.log"),
     "stderr_log_file": ("a.log", "stderr_log_file None -> a.log"),
+    "log_to": ("syslog", "log_to None -> syslog"),
     "log_max_size": ("10 MiB", "log_max_size None -> 10485760"),
     "log_max_age": (86400, "log_max_age None -> 86400.0"),
     "log_keep": (5, "log_keep 10 -> 5"),
@@ -117,6 +122,7 @@ CHANGES: dict[str, tuple[Any, str]] = {
         Metrics(n=Gauge()),
         "metrics None -> Metrics(n=Gauge(help='', labels={}))",
     ),
+    "prometheus_client": (True, "prometheus_client False -> True"),
 }
 
 

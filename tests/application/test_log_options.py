@@ -46,3 +46,18 @@ def test_option_needs_a_file(options: dict[str, Any]) -> None:
     with pytest.raises(SpecError, match="needs log_file"):
         Command("a", ["a"], **options)
     Command("a", ["a"], stderr_log_file="a", **options)
+
+
+@pytest.mark.parametrize("value", ["kafka", "syslog:udp://a", 5, ["journald"]])
+def test_log_to_what_is_no_log_service(value: Any) -> None:
+    with pytest.raises(SpecError, match=r"log_to: expected .*, got") as caught:
+        Command("a", ["a"], log_to=value)
+    assert caught.value.field == "log_to"
+
+
+def test_log_to_excludes_file_of_standard_output() -> None:
+    with pytest.raises(SpecError, match="log_to: cannot be combined with log_file"):
+        Command("a", ["a"], log_to="syslog", log_file="a")
+    command = Command("a", ["a"], log_to="syslog", stderr_log_file="a")
+    assert command.has_own_log
+    assert command.log_files == ("a",)

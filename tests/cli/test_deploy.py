@@ -61,6 +61,16 @@ def test_unit_in_home_or_with_other_users_is_less_strict() -> None:
     assert "\nUser=shop\n" in unit_text(APPLICATION, settings)
 
 
+def test_unit_with_limits_delegates_its_cgroup() -> None:
+    limited = Application([Command("a", ["a"], memory_max="1 GiB")])
+    text = unit_text(limited, SETTINGS)
+    assert "\nDelegate=yes\n" in text
+    assert "\nProtectControlGroups=no\n" in text
+    text = unit_text(APPLICATION, SETTINGS)
+    assert "Delegate=" not in text
+    assert "\nProtectControlGroups=yes\n" in text
+
+
 def test_unit_has_every_other_line_of_the_example() -> None:
     example = (DEPLOYMENT / "trio_supervisor.service").read_text().splitlines()
     ours = unit_text(APPLICATION, SETTINGS).replace("shop", "trio_supervisor")

@@ -76,6 +76,18 @@ def test_status_shows_its_workers(
     assert ruby.operations == ["status"]
 
 
+@pytest.mark.parametrize("verb", ["status", "workers"])
+@pytest.mark.parametrize("word", [str(PID), f"pid-{PID}", ID])
+def test_status_of_one_worker(
+    ruby: RubyServer, verb: str, word: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run(ruby, verb, word) == 0
+    _, *rows = capsys.readouterr().out.splitlines()
+    assert [row.split() for row in rows] == [[NAME, str(PID), ID]]
+    assert run(ruby, verb, "nothing") == 1
+    assert "no worker or service is named 'nothing'" in capsys.readouterr().err
+
+
 def test_workers_json_lists_its_workers(
     ruby: RubyServer, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -183,7 +183,7 @@ FOUND = [
     (17, "services.redis.backend: unknown key; expected"),
     (19, "services.py.target: No module named 'no_such_module'"),
     (20, "services.py.backoff.bas: unknown key (did you mean 'base'?); expected base"),
-    (21, "services.none: expected one of command and target, got neither"),
+    (21, "services.none: expected one of command, target, asgi and wsgi, got none"),
     (25, "services.probed.sockets.http: is the same for all workers; {index} and"),
     (26, "services.probed.startup: expected one of http, tcp and command, got no key"),
     (27, "services.probed.stop_signal: expected a signal such as 'SIGTERM', got 15"),
@@ -244,7 +244,7 @@ def test_all_mistakes_are_listed_with_line_and_key(tmp_path: Path) -> None:
         (
             '[services.a]\ncomand = "a"',
             "2 problems:\n  supervisor.toml, line 1: services.a: expected one of "
-            "command and target, got neither\n  supervisor.toml, line 2: "
+            "command, target, asgi and wsgi, got none\n  supervisor.toml, line 2: "
             "services.a.comand: unknown key (did you mean 'command'?)",
         ),
         ("services = 3", "supervisor.toml, line 1: services: expected tables"),

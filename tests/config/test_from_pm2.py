@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tomllib
 from pathlib import Path
 
 import pytest
@@ -93,8 +94,8 @@ def test_interpreters_follow_the_extension(tmp_path: Path) -> None:
     ("text", "message"),
     [
         (
-            "module.exports = {\n  apps: [{ script: process.env.X }] }",
-            r"js, line 2: not a plain literal; replace it by its value, got 'process",
+            "module.exports = {\n  apps: [{ script: f(x) }] }",
+            r"js, line 2: not a plain literal; replace it by its value, got 'f\(x\)",
         ),
         ("const a = 1", r"js, line 1: expected module\.exports = \{ \.\.\. \}, got"),
         ("module.exports = { apps: 3 }", r"js: apps: expected a list of objects$"),
@@ -118,3 +119,27 @@ def test_malformed_configuration_raises(
     with pytest.raises(SupervisorError, match=message) as caught:
         convert_pm2(str(path))
     assert isinstance(caught.value, SpecError | TargetError)
+
+
+COMPUTED = """
+const common = { autorestart: false, env: { A: process.env.A, B: "b" } };
+module.exports = { apps: [
+  { ...common, name: "report", script: "./r.sh", cron_restart: "0 3 * * *" },
+  { name: "api", script: "./a.py", time: true, out_file: "a.log" },
+] };
+"""
+
+
+def test_computed_file_is_converted(tmp_path: Path) -> None:
+    path = tmp_path / "ecosystem.config.js"
+    path.write_text(COMPUTED)
+    text = convert_pm2(str(path))
+    assert "# process.env was taken as empty; what it has here is inherited" in text
+    document = tomllib.loads(text)["services"]
+    assert document["report"]["schedule"] == {"cron": "0 3 * * *"}
+    assert "restart" not in document["report"]
+    assert document["report"]["environment"] == {
+        "B": "b",
+        "NODE_APP_INSTANCE": "{index}",
+    }
+    assert document["api"]["log_timestamps"] is True

@@ -62,3 +62,13 @@ def test_malformed_lines_are_listed_with_their_numbers(tmp_path: Path) -> None:
         "  Procfile, line 3: services.nonsense: expected NAME: COMMAND",
         "  Procfile, line 4: services.empty: expected NAME: COMMAND",
     ]
+
+
+def test_release_runs_once_before_the_others(tmp_path: Path) -> None:
+    text = "web: x\nrelease: python migrate.py\nworker: y\n"
+    by_name = {each.name: each for each in read(tmp_path, text).services}
+    assert by_name["release"].restart.value == "on-failure"
+    assert by_name["release"].depends_on == {}
+    for name in ("web", "worker"):
+        assert by_name[name].restart.value == "always"
+        assert by_name[name].depends_on == {"release": "exited_ok"}

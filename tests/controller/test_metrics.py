@@ -13,7 +13,8 @@ from trio_supervisor import Application, Counter, Metrics, Service, Worker
 from trio_supervisor.controller.child.child import Child
 from trio_supervisor.controller.metrics import MetricsBank
 from trio_supervisor.policy.metric_totals import ProcessNumbers
-from trio_supervisor.process.shared_numbers import open_numbers, use_numbers
+from trio_supervisor.process.shared_counts import open_counts
+from trio_supervisor.process.shared_numbers import use_numbers
 
 METRICS = Metrics(a_total=Counter(), errors_total=Counter())
 
@@ -26,8 +27,10 @@ APPLICATION = Application(services=[Service("web", work, metrics=METRICS)])
 
 
 def begin(bank: MetricsBank, process_id: int, count: float, errors: float = 0) -> None:
-    shared = open_numbers(METRICS.slots)
-    numbers = use_numbers(os.dup(shared.descriptor), METRICS.slots)
+    shared = open_counts(METRICS.slots, has_values=False)
+    assert shared is not None
+    [descriptor] = shared.descriptors
+    numbers = use_numbers(os.dup(descriptor), METRICS.slots)
     numbers[0], numbers[1] = count, errors
     process = SimpleNamespace(pid=process_id)
     child = SimpleNamespace(service="web", name="web.0", process=process)

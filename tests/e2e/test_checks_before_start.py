@@ -7,6 +7,7 @@ from collections.abc import Iterator
 import pytest
 
 from tests.kits.serving import Serving, open_serving, run_cli, short_directory
+from trio_supervisor.process.groups import IS_LINUX
 
 SERVICE = """
 from trio_supervisor import Application, Command
@@ -125,3 +126,20 @@ def test_start_with_problem_is_refused(serving: Serving) -> None:
     assert serving.worker("good.0")["state"] == "stopped"
     (serving.directory / "away.sh").rename(program)
     assert serving.cli("start", "good").returncode == 0
+
+
+@pytest.mark.skipif(not IS_LINUX, reason="Linux only")
+def test_limits_are_refused_where_they_cannot_be_set() -> None:
+    """Where these tests run, the cgroup is not the controller's own."""
+    source = (
+        "from trio_supervisor import Application, Command\n"
+        'application = Application([Command("a", ["true"], memory_max="1 GiB")])\n'
+    )
+    with short_directory() as directory:
+        (directory / "service.py").write_text(source)
+        for verb in ("check", "serve"):
+            refused = run_cli(verb, "service.py", directory=directory)
+            assert refused.returncode == 10
+            assert (
+                f"services[0].memory_max: a: cannot set memory_max={2**30}: "
+            ) in refused.stderr

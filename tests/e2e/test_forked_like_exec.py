@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from tests.kits.serving import open_serving
+from tests.kits.serving import describe, open_serving
 
 _PROBE = r"""
 import atexit, faulthandler, gc, io, json, locale, logging, multiprocessing, os
@@ -179,9 +179,17 @@ def told(request: pytest.FixtureRequest) -> Iterator[dict[str, Any]]:
     }
     with open_serving(service, environment=environment) as serving:
         yield {
-            name: json.loads((serving.directory / f"{name}.json").read_text())
-            for name in ("forked.0", "forked.1", "forked.2", "execd.0")
+            name: {
+                **json.loads((serving.directory / f"{name}.json").read_text()),
+                "command line": describe(process_id),
+            }
+            for name, process_id in serving.pids("forked", "execd").items()
         }
+
+
+@pytest.mark.parametrize("name", ["forked.0", "execd.0"])
+def test_command_line_names_worker(told: dict[str, Any], name: str) -> None:
+    assert f" {name} (service.py)" in told[name]["command line"]
 
 
 def test_every_fact_is_compared(told: dict[str, Any]) -> None:

@@ -41,6 +41,35 @@ application = Application(services=[
 ])
 """
 
+LIBRARY = """
+from prometheus_client import Counter, Gauge
+from trio_supervisor import Application, Service
+
+served = Counter("served", "Served.", ["to"])
+to_a = served.labels("a")
+to_a.inc(100)  # in the parent: not counted again by each worker
+busy = Gauge("busy", "Busy.", multiprocess_mode="livesum")
+
+async def serve(worker):
+    to_a.inc()
+    late = Counter("late", "Made while it runs.")
+    late.inc(2)
+    busy.inc()
+    await worker.ready()
+    await worker.stopping.wait()
+
+def work(worker):
+    to_a.inc(10)
+    worker.ready()
+    worker.stopping.wait()
+
+application = Application([
+    Service("web", serve, count=2, prometheus_client=True),
+    Service("batch", work, backend="sync", start_method="exec", prometheus_client=True),
+    Service("other", work, backend="sync"),
+])
+"""
+
 
 @pytest.fixture
 def serving() -> Iterator[Serving]:
@@ -132,3 +161,43 @@ def test_event_loop_lag_is_told(serving: Serving) -> None:
     # Its heartbeat, due every second, does not come: the lag grows.
     serving.until(lambda: metrics(serving)[lag] > 0.5, "a lag")
     os.kill(process_id, signal.SIGCONT)
+
+
+def test_metrics_of_prometheus_client_outlive_crashes_and_reloads() -> None:
+    with open_serving(LIBRARY) as serving:
+        serving.when_ready()
+        found = metrics(serving)
+        assert found['served_total{service="web",to="a"}'] == 2
+        assert found['served_total{service="batch",to="a"}'] == 10
+        assert found['late_total{service="web"}'] == 4
+        assert not [name for name in found if 'service="other",to' in name]
+        serving.kill("web.0")
+        serving.until(
+            lambda: metrics(serving)['served_total{service="web",to="a"}'] == 3,
+            "the counts of a killed worker and of its successor",
+        )
+        serving.cli("reload")
+        found = metrics(serving)
+        assert found['served_total{service="web",to="a"}'] == 5
+        assert found['busy{service="web"}'] == 2
+        found = metrics(serving, "--per-worker")
+        assert found['served_total{service="web",worker="web.1",to="a"}'] == 1
+
+
+def test_supervisors_calls_are_counted_over_its_death(serving: Serving) -> None:
+    serving.when_ready()
+    serving.cli("status", "--json")
+    serving.cli("stop", "nobody")
+    before = metrics(serving)
+    status = 'trio_supervisor_calls_total{operation="status",result="ok"}'
+    failed = 'trio_supervisor_calls_total{operation="stop",result="failed"}'
+    took = 'trio_supervisor_call_duration_seconds_count{operation="status"}'
+    assert before[status] == before[took] == before[failed] == 1
+    assert before['trio_supervisor_connections{kind="worker"}'] == 3
+    serving.kill("supervisor")
+    serving.when_ready()
+    serving.cli("status", "--json")
+    after = metrics(serving)
+    assert after[status] > before[status]
+    assert after[failed] == 1
+    assert after['trio_supervisor_connections{kind="worker"}'] == 3

@@ -33,6 +33,7 @@ from trio_supervisor.errors import SupervisorError
 from trio_supervisor.policy.lifecycle import State
 from trio_supervisor.supervisor.server import Server
 from trio_supervisor.testing import FakeProcess
+from trio_supervisor.testing.simulated_network import SimulatedSocket
 from trio_supervisor.testing.simulated_parts import make_core
 
 NEVER: Final = math.inf
@@ -109,6 +110,7 @@ class Simulation:
     ended: list[tuple[float, str]] = field(factory=list)
     processes: list[FakeProcess] = field(factory=list)
     servers: list[Server] = field(factory=list)
+    socket: SimulatedSocket = field(factory=SimulatedSocket)
     failure: SupervisorError | None = None
     roles: dict[int, Role] = field(factory=dict)
     """By the identity of their plans."""

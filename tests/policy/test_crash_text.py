@@ -22,6 +22,32 @@ from trio_supervisor.policy.crash_text import (
         (["\x1b[1;38;5;9mno\x1b[2K \x1b]8;;http://x\x1b\\link\x1b]8;;\x07"], "no link"),
         (["fatal", "\x1b[0m\x1b(B"], "fatal"),
         (["x" * 200], "x" * 200),
+        (
+            [
+                "throw err;",
+                "Error: Cannot find module '/x.js'",
+                "    at Module._load (node:internal/modules/cjs/loader:1038:27)",
+                "  code: 'MODULE_NOT_FOUND',",
+                "}",
+                "",
+                "Node.js v20.20.2",
+            ],
+            "Error: Cannot find module '/x.js'",
+        ),
+        (["Node.js v20.20.2"], "Node.js v20.20.2"),
+        (
+            [
+                "Exception in thread main java.lang.IllegalStateException: no port",
+                "\tat com.shop.Main.main(Main.java:5)",
+                "\t... 12 more",
+            ],
+            "Exception in thread main java.lang.IllegalStateException: no port",
+        ),
+        (
+            ["a.rb:1:in `f': no (E)", "\tfrom a.rb:5:in `<main>'"],
+            "a.rb:1:in `f': no (E)",
+        ),
+        (["    at Module.load (x.js:1:2)"], "at Module.load (x.js:1:2)"),
         (["x" * 201], "x" * 197 + "..."),
     ],
 )

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from trio_supervisor.policy.memory import (
     BelowBaseline,
+    GrownBeyond,
     HostShort,
     Leaking,
     MemoryHistory,
@@ -32,6 +33,7 @@ settings = st.fixed_dictionaries(
         "maximum_size_limit": st.none() | sizes,
         "threshold_size": st.integers(0, 4),
         "increase_limit": st.none() | st.integers(0, 3),
+        "growth_limit": st.none() | st.integers(0, 6),
     }
 )
 uses = st.builds(
@@ -67,6 +69,10 @@ def expected(story: Story, settings: dict[str, Any]) -> str | None:
             return None if before else "BelowBaseline"
         if not before or size - threshold > before[-1]:
             return "TooLarge"
+    start = max(size for size, _ in story[:2])
+    growth = settings["growth_limit"]
+    if growth is not None and size > start + growth:
+        return "GrownBeyond"
     increases = len(marks([s for s, _ in story], threshold)) - 1
     limit_of_increases = settings["increase_limit"]
     if limit_of_increases is not None and increases >= limit_of_increases:
@@ -77,7 +83,12 @@ def expected(story: Story, settings: dict[str, Any]) -> str | None:
 @given(stories, settings)
 @example(
     [(5, False), (5, True), (5, False), (6, False), (9, False)],
-    {"maximum_size_limit": 4, "threshold_size": 1, "increase_limit": None},
+    {
+        "maximum_size_limit": 4,
+        "threshold_size": 1,
+        "increase_limit": None,
+        "growth_limit": None,
+    },
 )
 def test_verdicts_agree_with_the_oracle(story: Story, settings: dict[str, Any]) -> None:
     history = MemoryHistory(**settings)
@@ -104,6 +115,9 @@ def test_verdict_has_the_sizes_that_led_to_it(
                     size,
                     settings["maximum_size_limit"],
                 )
+            case GrownBeyond() as grown:
+                assert (grown.size, grown.limit) == (size, settings["growth_limit"])
+                assert grown.baseline == history.start_size
             case Leaking() as leaking:
                 assert (leaking.size, leaking.increases) == (
                     size,
@@ -170,6 +184,10 @@ def test_str_of_a_verdict_names_the_setting() -> None:
     )
     assert str(BelowBaseline(size=size, limit=limit)).startswith(
         "maximum_size_limit=500.0 MiB is below the 600.0 MiB that it needs right after"
+    )
+    assert str(GrownBeyond(size=size, baseline=limit, limit=limit)) == (
+        "its memory has grown from 500.0 MiB right after its start to 600.0 MiB "
+        "(growth_limit=500.0 MiB)"
     )
     assert str(Leaking(size=size, increases=3)) == (
         "its memory reached a new maximum 3 times (increase_limit), now 600.0 MiB"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from trio_supervisor.policy.metric_totals import ProcessNumbers, Totals
 from trio_supervisor.policy.metrics import Counter, Gauge, Histogram, Metrics
-from trio_supervisor.policy.metrics_text import families_of, merged, to_text
+from trio_supervisor.policy.metrics_text import families_of, merged, to_lines
 
 METRICS = Metrics(
     requests_total=Counter('Says "hello\\".\n', labels={"path": ["/", 'a"\\\n']}),
@@ -20,7 +20,8 @@ def totals() -> Totals:
 
 
 def test_prometheus_text() -> None:
-    text = to_text(list(families_of(METRICS, totals(), {"service": "web"})))
+    families = families_of(METRICS, totals(), {"service": "web"})
+    text = "\n".join([*to_lines(families), ""])
     assert text == (
         '# HELP requests_total Says "hello\\\\".\\n\n'
         "# TYPE requests_total counter\n"
@@ -42,7 +43,7 @@ def test_prometheus_text() -> None:
 
 def test_openmetrics() -> None:
     families = list(families_of(METRICS, totals(), {"service": "web"}))
-    lines = to_text(families, is_open=True).splitlines()
+    lines = list(to_lines(families, is_open=True))
     assert lines[:2] == [
         '# HELP requests Says \\"hello\\\\\\".\\n',
         "# TYPE requests counter",

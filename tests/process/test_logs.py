@@ -17,6 +17,7 @@ import pytest
 
 from trio_supervisor.process.logs import (
     FORMATS,
+    JournalFormatter,
     JsonFormatter,
     TextFormatter,
 )
@@ -100,6 +101,31 @@ def test_text_line_colours(level: int, colour: str) -> None:
     made = record("ready", level=level)
     assert text(made, has_colours=True).endswith(f"  {colour}ready\x1b[0m")
     assert "\x1b" not in text(made)
+
+
+def test_journal_line_has_level_and_no_time() -> None:
+    """On each of its lines."""
+    made = record("a bug", level=logging.ERROR, error=raised())
+    lines = JournalFormatter("supervisor").format(made).splitlines()
+    assert lines[0] == "<3>supervisor    a bug"
+    assert lines[-1] == "<3>ValueError: broken"
+    assert all(line.startswith("<3>") for line in lines)
+
+
+@pytest.mark.parametrize("is_journal", [True, False])
+def test_log_format_of_standard_error_in_a_journal(is_journal: bool) -> None:
+    """The variable names the pipe, as if journald read it."""
+    program = (
+        "from trio_supervisor.process.logs import log_format\n"
+        "found = os.fstat(2)\n"
+        f"inode = found.st_ino + {int(not is_journal)}\n"
+        "os.environ['JOURNAL_STREAM'] = f'{found.st_dev}:{inode}'\n"
+        "print(log_format('text'), log_format('json'))\n"
+        "configure_logging(log_format('text'), 'me'); log.warning('news')\n"
+    )
+    done = run(program, stderr=subprocess.PIPE)
+    assert done.stdout == ("journal json\n" if is_journal else "text json\n")
+    assert (done.stderr == "<4>me            news\n") == is_journal
 
 
 def test_json_line_has_fields() -> None:

@@ -3,14 +3,24 @@
 from __future__ import annotations
 
 import os
+import socket
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from tests.kits.log_services import open_log_socket
 from trio_supervisor.application import Application, Command, Listen, Probe, Service
-from trio_supervisor.application.requirements import requirements_of
-from trio_supervisor.process.preflight import directory_problem, output_problem
+from trio_supervisor.application.requirements import (
+    LogService,
+    Program,
+    requirements_of,
+)
+from trio_supervisor.process.preflight import (
+    directory_problem,
+    output_problem,
+    without_removed,
+)
 from trio_supervisor.process.preflight import problems_of as look
 
 
@@ -67,6 +77,38 @@ def test_problems_of_names_input_that_cannot_be_read(tmp_path: Path) -> None:
         f"services[0].stdin: a: cannot read {missing}: No such file or directory",
         f"services[1].stdin: b: cannot read {tmp_path}: Is a directory",
     ]
+
+
+def test_problems_of_names_log_service_that_does_not_listen(tmp_path: Path) -> None:
+    """One in the network may come up later."""
+    missing, stale, good = tmp_path / "missing", tmp_path / "stale", tmp_path / "good"
+    with open_log_socket(good), socket.socket(socket.AF_UNIX) as stream:
+        stream.bind(str(stale))
+        with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as gone:
+            gone.bind(str(tmp_path / "gone"))
+        found = problems(
+            Command("a", ["cat"], log_to=f"journald:{missing}"),
+            Command("b", ["cat"], log_to=f"syslog:{tmp_path}/gone"),
+            Command("c", ["cat"], log_to=f"syslog:{stale}"),
+            Command("d", ["cat"], log_to=f"syslog:{good}"),
+            Command("e", ["cat"], log_to="syslog:udp://nowhere.invalid:514"),
+        )
+    assert found == [
+        f"services[0].log_to: a: cannot log to journald ({missing}): "
+        "the socket does not exist",
+        f"services[1].log_to: b: cannot log to syslog ({tmp_path}/gone): "
+        "nothing listens at the socket",
+        f"services[2].log_to: c: cannot log to syslog ({stale}): "
+        "it is not a datagram socket",
+    ]
+
+
+def test_without_removed_leaves_out_log_services(tmp_path: Path) -> None:
+    """One that does not listen now may be restarting."""
+    command = Command("a", ["cat"], log_to=f"journald:{tmp_path}/no")
+    found = requirements_of(Application([command]), ["a"])
+    assert [type(each) for each in found] == [Program, LogService]
+    assert [type(each) for each in without_removed(found)] == [Program]
 
 
 def test_problems_of_uses_path_and_directory_of_service(tmp_path: Path) -> None:

@@ -30,7 +30,11 @@ from trio_supervisor.supervisor.monitoring import Monitoring
 from trio_supervisor.supervisor.monitors.base import MonitoredWorker
 from trio_supervisor.supervisor.registry import Registry
 from trio_supervisor.supervisor.server import Server
-from trio_supervisor.testing import FakeMonitoredWorker, in_virtual_time
+from trio_supervisor.testing import (
+    FakeMonitoredWorker,
+    in_virtual_time,
+    sleep_through,
+)
 from trio_supervisor.wire.codec import unparse_operation
 from trio_supervisor.wire.limits import DEFAULT_LIMITS, Limits
 from trio_supervisor.wire.messages import Update
@@ -598,6 +602,22 @@ async def test_peer_without_call_is_disconnected() -> None:
         await trio.sleep(1000)
         await quiet.send_all(b'{"id": 4, "do": "ping"}\n')
         assert json.loads(await quiet.receive_some()) == {"id": 4, "finished": True}
+
+
+@in_virtual_time
+async def test_peer_that_called_while_the_supervisor_was_stopped_is_answered() -> None:
+    """Whichever of the timeout and the reader runs first after that."""
+    for process_id in range(7, 27):
+        async with open_house() as house:
+            stream = house.connect_stream(process_id)
+            await wait_all_tasks_blocked()
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(stream.send_all, b'{"id": 2, "do": "ping"}\n')
+                sleep_through(DEFAULT_LIMITS.first_call + 5)
+            assert json.loads(await stream.receive_some()) == {
+                "id": 2,
+                "finished": True,
+            }
 
 
 @in_virtual_time

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import errno
 import signal
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 
 import pytest
 import trio
@@ -98,6 +100,33 @@ async def test_killed_process_runs_no_more_line() -> None:
         assert LINES == []
         codes = [p.boot.incarnation for p in simulation.processes]
         assert codes.count(2) == 2
+
+
+def test_killed_process_finishes_no_generator() -> None:
+    """Not at the end of the run either, when trio closes those that are left."""
+
+    @asynccontextmanager
+    async def opened() -> AsyncIterator[None]:
+        try:
+            yield
+        finally:
+            LINES.append("closed")
+
+    async def holding(worker: Worker) -> None:
+        async with opened():
+            await worker.ready()
+            await trio.sleep_forever()
+
+    @in_virtual_time
+    async def run() -> None:
+        async with simulated(Application([Service("web", holding)])) as simulation:
+            await simulation.controller.wait_ready()
+            simulation.kill("web.0")
+            await trio.sleep(1)
+            assert simulation.states["web.0"] == "ready"
+
+    run()
+    assert LINES == ["closed"]  # of the second process, which is stopped
 
 
 @in_virtual_time

@@ -12,6 +12,7 @@ from trio_supervisor.application import checks
 from trio_supervisor.application.fields import checked_later, option
 from trio_supervisor.application.options import ServiceOptions
 from trio_supervisor.errors import SpecError
+from trio_supervisor.policy.log_target import parse_log_target
 
 _SIZE: Final = re.compile(r"([0-9]+(?:\.[0-9]+)?) ?([kKMGT]i?)?B?")
 _FACTORS: Final[Mapping[str | None, int]] = {
@@ -44,6 +45,21 @@ def size_or_none(value: int | str | None, field: str = "") -> int | None:
     return checks.integer(value, field, least=1, most=_MOST)
 
 
+def log_target_or_none(value: str | None, field: str = "") -> str | None:
+    """Return *value* if it is None or names a log service."""
+    if value is None:
+        return None
+    problem = f"expected a text, got {checks.shown(value)}"
+    if isinstance(value, str):
+        try:
+            parse_log_target(value)
+        except ValueError as exc:
+            problem = f"{exc}, got {checks.shown(value)}"
+        else:
+            return value
+    raise SpecError(field, problem)
+
+
 @define(
     eq=False,
     repr=False,
@@ -69,6 +85,16 @@ class LogOptions(ServiceOptions):
         converter=checks.path_or_none,
         metadata=option(
             "File for standard error alone; `None`: it goes where standard output goes."
+        ),
+    )
+    log_to: str | None = field(
+        default=None,
+        converter=log_target_or_none,
+        metadata=option(
+            "Log service that gets each line of output: `journald`, `syslog`, either "
+            "with the path of its socket, such as `syslog:/run/log`, or "
+            "`syslog:udp://HOST:PORT` or `syslog:tcp://HOST:PORT`. `None`: the output "
+            "of the controller. With `stderr_log_file`, only standard output."
         ),
     )
     log_max_size: int | None = field(
@@ -118,8 +144,15 @@ class LogOptions(ServiceOptions):
         for name in ("log_max_size", "log_max_age", "log_timestamps"):
             if getattr(self, name) and not self.log_files:
                 raise SpecError(name, "needs log_file")
+        if self.log_to is not None and self.log_file is not None:
+            raise SpecError("log_to", "cannot be combined with log_file")
 
     @property
     def log_files(self) -> tuple[str, ...]:
         """The files that the output is written to."""
         return tuple(filter(None, (self.log_file, self.stderr_log_file)))
+
+    @property
+    def has_own_log(self) -> bool:
+        """Whether output goes to files or to a log service."""
+        return bool(self.log_files or self.log_to)

@@ -5,8 +5,8 @@ from __future__ import annotations
 from attrs import define, field
 
 from trio_supervisor.application import checks, process_checks
+from trio_supervisor.application.cgroup_options import CgroupOptions
 from trio_supervisor.application.fields import checked_later, option
-from trio_supervisor.application.log_options import LogOptions
 from trio_supervisor.application.process_checks import Limits
 
 
@@ -19,7 +19,7 @@ from trio_supervisor.application.process_checks import Limits
     on_setattr=[],
     field_transformer=checked_later,
 )
-class ProcessOptions(LogOptions):
+class ProcessOptions(CgroupOptions):
     """Options that `Service` and `Command` share, those of their processes included.
 
     They apply to each worker before it runs any code of its own, to the processes that

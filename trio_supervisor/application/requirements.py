@@ -15,6 +15,7 @@ from trio_supervisor.application.application import Application
 from trio_supervisor.application.command import Command
 from trio_supervisor.application.group import AnyService
 from trio_supervisor.application.templates import filled
+from trio_supervisor.policy.log_target import LogTarget, parse_log_target
 from trio_supervisor.policy.order import Needs, needs_of
 
 
@@ -52,6 +53,15 @@ class OutputFile:
 
 
 @frozen(kw_only=True)
+class LogService:
+    """A log service of this machine that must listen."""
+
+    field: str
+    service: str
+    target: LogTarget
+
+
+@frozen(kw_only=True)
 class InputFile:
     """A file that must be readable."""
 
@@ -69,7 +79,9 @@ class SocketFile:
     path: str
 
 
-Requirement: TypeAlias = Program | Directory | InputFile | OutputFile | SocketFile
+Requirement: TypeAlias = (
+    Program | Directory | InputFile | OutputFile | LogService | SocketFile
+)
 
 
 def requirements_of(
@@ -113,6 +125,11 @@ def _of_service(service: AnyService, path: str, needs: Needs) -> Iterator[Requir
         if (file := getattr(service, name)) is not None:
             field = f"{path}.{name}"
             yield OutputFile(field=field, service=service.name, path=file)
+    if service.log_to is not None:
+        target = parse_log_target(service.log_to)
+        if target.transport == "unix":  # a host may come up later
+            field = f"{path}.log_to"
+            yield LogService(field=field, service=service.name, target=target)
 
 
 def _programs(service: AnyService, path: str) -> Iterator[Program]:

@@ -101,6 +101,16 @@ class Service(ProcessOptions):
         ),
     )
 
+    prometheus_client: bool = field(
+        default=False,
+        kw_only=True,
+        converter=checks.flag,
+        metadata=option(
+            "Whether metrics that its code counts with the library prometheus_client "
+            "are collected as well; see [Metrics](../metrics.md#prometheus_client).",
+        ),
+    )
+
     autoscale: Autoscale | None = field(default=None, init=False)
     """What decides the number of its workers; None: `count`."""
 

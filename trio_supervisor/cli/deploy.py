@@ -17,11 +17,12 @@ from attrs import frozen
 from trio_supervisor.application import Application
 from trio_supervisor.cli.check import load
 from trio_supervisor.cli.connection import UsageError
-from trio_supervisor.cli.deployment_texts import DOCKERFILE, UNIT
+from trio_supervisor.cli.deployment_texts import DELEGATE, DOCKERFILE, UNIT
 from trio_supervisor.cli.find_target import find_target
 from trio_supervisor.cli.serve import serve_socket
 from trio_supervisor.policy.order import start_waves
 from trio_supervisor.policy.shutdown import longest_stop
+from trio_supervisor.process.cgroups.limits import CgroupLimits
 from trio_supervisor.process.spawn.code_source import (
     absolute_target,
     is_path,
@@ -97,6 +98,7 @@ def unit_text(application: Application, settings: UnitSettings) -> str:
         for service in application.services
         for name in ("user", "group", "supplementary_groups")
     )
+    has_limits = any(CgroupLimits.of(each).settings for each in application.services)
     user = "DynamicUser=yes"
     if settings.user is not None:
         user = f"User={_escaped(settings.user)}"
@@ -113,6 +115,8 @@ def unit_text(application: Application, settings: UnitSettings) -> str:
         user=user,
         capabilities=_USER_CAPABILITIES if has_users else "",
         no_new_privileges="yes",
+        delegate=DELEGATE if has_limits else "",
+        protect_cgroups="no" if has_limits else "yes",
         protect_home="read-only" if in_home else "yes",
         writable="".join(
             f"ReadWritePaths={_quoted(path)}\n"

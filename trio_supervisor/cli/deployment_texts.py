@@ -35,7 +35,7 @@ RestartPreventExitStatus=2 10 12 14
 # If one worker runs out of memory, the controller replaces it and the others keep
 # running.
 OOMPolicy=continue
-# Keeps listening sockets open while the service is restarted.
+{delegate}# Keeps listening sockets open while the service is restarted.
 FileDescriptorStoreMax=64
 
 {user}
@@ -52,7 +52,7 @@ NoNewPrivileges={no_new_privileges}
 PrivateDevices=yes
 PrivateTmp=yes
 ProtectClock=yes
-ProtectControlGroups=yes
+ProtectControlGroups={protect_cgroups}
 ProtectHome={protect_home}
 ProtectHostname=yes
 ProtectKernelLogs=yes
@@ -71,6 +71,11 @@ SystemCallFilter=@system-service
 
 [Install]
 WantedBy=multi-user.target
+"""
+
+DELEGATE: Final = """\
+# Some services have limits: the controller makes a cgroup for each of their workers.
+Delegate=yes
 """
 
 DOCKERFILE: Final = """\

@@ -54,7 +54,7 @@ def _run(words: Sequence[str]) -> int:
             handler(arguments)
             sys.stdout.flush()
     except SupervisorError as exc:
-        print(f"{PROGRAM}: {_message(exc)}", file=sys.stderr)
+        print(f"{PROGRAM}: {_message(exc)}{_hint(exc)}", file=sys.stderr)
         return exc.exit_code
     except BrokenPipeError:
         # The reader, such as `head`, has exited. Python would complain at its exit.
@@ -95,6 +95,14 @@ def _message(exc: SupervisorError) -> str:
     """
     text = str(exc)
     return text.replace("\n", "\n  ") if isinstance(exc, CallFailedError) else text
+
+
+def _hint(exc: SupervisorError) -> str:
+    """Return a line that says how to learn more about *exc*, for people only."""
+    name = exc.wire_name  # may be a peer's
+    if not (sys.stderr.isatty() and name.isascii() and name.isidentifier()):
+        return ""
+    return f"\n`{PROGRAM} explain {name}` says more."
 
 
 @contextmanager

@@ -74,6 +74,10 @@ def run_serve(arguments: Namespace) -> None:
     check_socket_path(socket_path)
     if arguments.watch:
         check_watchable()
+    if arguments.otlp is not None:  # imported only with it
+        from trio_supervisor.controller.telemetry.settings import TelemetrySettings
+
+        TelemetrySettings.read(arguments.otlp, os.environ)
     is_reload_wanted = threading.Event()
     _handle_signals(ignored, terminal, is_reload_wanted)
     early = _start_early(source, socket_path)

@@ -26,7 +26,7 @@ from trio_supervisor.errors import SupervisorError
 from trio_supervisor.process.imports.declaration import Declared
 from trio_supervisor.process.imports.declaration_wait import wait_declared
 from trio_supervisor.process.imports.import_check import declare
-from trio_supervisor.process.logs import configure_logging
+from trio_supervisor.process.logs import configure_logging, log_format
 from trio_supervisor.process.notify.service_manager import ServiceManager, keep_watchdog
 from trio_supervisor.process.output.destination import Destination
 from trio_supervisor.process.sockets.systemd_sockets import AdoptedDescriptors
@@ -66,6 +66,7 @@ def serve(settings: ServeSettings) -> None:
     """
     gc.freeze()  # the imported modules are never collected
     gc.enable()
+    settings.arguments.log_format = log_format(settings.arguments.log_format)
     log = configure_logging(settings.arguments.log_format, source="controller")
     if "is_target_found" in settings.arguments:
         logger.info("no target given; serving %s", settings.arguments.target)
@@ -187,6 +188,7 @@ def _options(
         state_directory=state_path(settings.socket_path, arguments.state),
         import_timeout=arguments.import_timeout,
         owns_process=True,
+        otlp=arguments.otlp,
     )
 
 

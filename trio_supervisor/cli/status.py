@@ -119,7 +119,8 @@ def _show_status(arguments: Namespace) -> None:
         print_json({**report, "monitors": monitors})
         return
     if "workers" not in report:
-        _print_connections(workers(report.get("connections", [])))
+        found = workers(report.get("connections", []))
+        _print_connections(_chosen(found, arguments.names))
         return
     print_line(headline(report))
     if silence := silence_of(report["controller"], "the status below"):
@@ -173,7 +174,9 @@ def _chosen(found: list[WorkerFields], names: list[str]) -> list[WorkerFields]:
 def _is_meant(worker: WorkerFields, name: str) -> bool:
     if is_pattern(name):
         return fnmatchcase(worker["name"], name)
-    return name in (worker["name"], worker.get("service"), str(worker["process_id"]))
+    process_id = str(worker["process_id"])
+    words = (worker["name"], worker.get("service"), worker["connection_id"])
+    return name in (*words, process_id, f"pid-{process_id}")
 
 
 def _print_connections(found: list[WorkerFields]) -> None:

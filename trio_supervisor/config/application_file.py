@@ -23,6 +23,7 @@ from trio_supervisor.config.services import (
     FindTarget,
     ServiceTable,
     Source,
+    code_of_service,
     environment_layers,
 )
 from trio_supervisor.config.values import option_value
@@ -202,11 +203,9 @@ class _Reader:
             source.file, "services", value, self._owners, self.problems
         ):
             if self._is_code_only:
-                if "target" not in table:
+                if (code := code_of_service(table)) is None:
                     continue
-                table = {
-                    key: table[key] for key in ("target", "backend") if key in table
-                }
+                table = code
             self._services[name] = ServiceTable(
                 source,
                 name,

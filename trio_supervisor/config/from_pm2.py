@@ -39,8 +39,6 @@ _WITHOUT: Final[Mapping[str, str]] = {
     "cron": "for a maximum age, use max_lifetime",
     "wait_ready": "process.send('ready') is not heard; use readiness = { http = ... }, "
     "or notify = true and READY=1",
-    "log_date_format": "lines of the log have their time",
-    "time": "lines of the log have their time",
     "log_type": "serve --log-format json",
     "namespace": "groups: [groups.NAME] with children",
     "source_map_support": "node --enable-source-maps",
@@ -53,6 +51,7 @@ _WITHOUT: Final[Mapping[str, str]] = {
 }
 _DROPPED: Final = ("merge_logs", "combine_logs", "vizion", "automation", "pmx", "force")
 _TARGETS: Final = ("apps", "deploy")
+_WITH_TIMES: Final = ("time", "log_date_format")
 _SIZE: Final = re.compile(r"(\d+)\s*([KMG]?)B?", re.IGNORECASE)
 _DURATION: Final = re.compile(r"(\d+)(h|m|s)?")
 
@@ -61,7 +60,7 @@ def convert_pm2(path: str) -> str:
     """Return the ecosystem file *path* of pm2, JavaScript or JSON, as TOML.
 
     Raises:
-        TargetError: it cannot be read, or is not a plain literal.
+        TargetError: it cannot be read: see `read_literal`.
         SpecError: a value is malformed.
     """
     text = read_text(os.path.abspath(path), path)
@@ -81,6 +80,8 @@ def convert_pm2(path: str) -> str:
     head.note(
         f"Converted from {os.path.basename(path)}; check it: trio-supervisor check"
     )
+    if "process.env" in text:
+        head.note("process.env was taken as empty; what it has here is inherited")
     parts = [head]
     names: set[str] = set()
     for number, app in enumerate(apps):
@@ -188,7 +189,9 @@ class _App:
         variables = self._app.pop("env", None) or {}
         if not isinstance(variables, dict):
             raise SpecError(f"{self._where}.env", "expected an object")
-        found = {key: _text(value) for key, value in variables.items()}
+        # Without a value, as of process.env: it is inherited.
+        known = {key: value for key, value in variables.items() if value is not None}
+        found = {key: _text(value) for key, value in known.items()}
         increment = self._app.pop("increment_var", None)
         if increment in found and re.fullmatch(r"\d+", found[increment]):
             found[increment] = f"{{{found[increment]}+index}}"
@@ -207,7 +210,11 @@ class _App:
     def _restarts(self, section: Section) -> None:
         take = self._app.pop
         if take("autorestart", True) is False:
-            section.set("restart", "never")
+            cron = take("cron_restart", take("cron", None))
+            if isinstance(cron, str) and cron:
+                section.set("schedule", {"cron": cron}, "it runs at these times only")
+            else:
+                section.set("restart", "never")
         if codes := take("stop_exit_codes", None):
             section.set("give_up_on", codes if isinstance(codes, list) else [codes])
         backoff: dict[str, float] = {}
@@ -258,6 +265,9 @@ class _App:
         for key, file in files.items():
             if key == "log_file" or file != files.get("log_file"):
                 section.set(key, literal(file))
+        times = [self._app.pop(key) for key in _WITH_TIMES if key in self._app]
+        if files and any(times):
+            section.set("log_timestamps", True)
 
     def _memory(self, section: Section) -> None:
         value = self._app.pop("max_memory_restart", None)
@@ -277,4 +287,4 @@ class _App:
 def _text(value: Any) -> str:
     if isinstance(value, bool):
         return "true" if value else "false"
-    return "" if value is None else literal(str(value))
+    return literal(str(value))

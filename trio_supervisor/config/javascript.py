@@ -1,15 +1,31 @@
-"""Read the literal that a JavaScript module exports: ``module.exports = {…}``. Pure.
+"""Read the value that a JavaScript module exports: ``module.exports = {…}``. Pure.
 
 Objects, arrays, strings, numbers, booleans, null, comments and trailing commas are
-read; anything that would have to be computed is an error that names its line.
+read, and what configuration files do with them: constants declared before, spreads,
+members, ``+``, ``||``, ``??``, ``&&``, ``===``, ``?:``, ``path.join`` and
+``process.env``. Anything else is an error that names its line. Nothing loops or calls.
 """
 
 from __future__ import annotations
 
+import posixpath
 import re
+from collections.abc import Iterator, Mapping
 from typing import Any, Final
 
-from attrs import define
+from attrs import define, field
+
+from trio_supervisor.config.javascript_values import (
+    ESCAPE,
+    OPERATORS,
+    Module,
+    is_true,
+    joined,
+    number_of,
+    size_of,
+    text_of,
+    unescaped_letter,
+)
 
 _BLANK: Final = re.compile(r"(?:\s|//[^\n]*|/\*.*?\*/)*", re.DOTALL)
 _START: Final = re.compile(r"module\s*\.\s*exports\s*=|export\s+default\b|(?=[{\[])")
@@ -19,29 +35,41 @@ _NUMBER: Final = re.compile(r"[-+]?(?:0[xX][0-9a-fA-F]+|\d+\.?\d*(?:[eE][-+]?\d+
 _STRING: Final = re.compile(
     r'"((?:[^"\\\n]|\\.)*)"|\'((?:[^\'\\\n]|\\.)*)\'|`((?:[^`\\]|\\.)*)`', re.DOTALL
 )
-_ESCAPE: Final = re.compile(
-    r"\\(u\{[0-9a-fA-F]+\}|u[0-9a-fA-F]{4}|x[0-9a-fA-F]{2}|\n|.)", re.DOTALL
-)
-_ESCAPES: Final = {"n": "\n", "t": "\t", "r": "\r", "b": "\b", "f": "\f", "\n": ""}
 _CONSTANTS: Final = {"true": True, "false": False, "null": None, "undefined": None}
 _MAX_DEPTH: Final = 50
 
 
+_DECLARATION: Final = re.compile(r"(?:const|let|var)\b")
+_REQUIRE: Final = re.compile(r"""require\s*\(\s*['"](?:node:)?([\w./-]+)['"]\s*\)""")
+_IMPORT: Final = re.compile(
+    r"""import\s+(?:\*\s+as\s+)?([\w$]+)\s+from\s+['"](?:node:)?([\w./-]+)['"]"""
+)
+_CONDITION: Final = re.compile(r"\?(?![?.])")
+_RESERVED: Final = ("function", "new", "class", "async", "await", "if", "for", "while")
+_NOT_PLAIN: Final = "not a plain literal; replace it by its value"
+
+
+_PIECE: Final = re.compile(r"(?:[^`\\$]|\\.|\$(?!\{))*", re.DOTALL)
+_JOINING: Final = ("path.join", "path.resolve")
+_MOST: Final = 100_000
+"""Values and letters that all uses of constants together may have."""
+
+
 class JavaScriptError(ValueError):
-    """The text is not a plain literal; the message names the line."""
+    """The text cannot be read; the message names the line."""
 
 
-def read_literal(text: str) -> Any:
+def read_literal(text: str, environment: Mapping[str, str] | None = None) -> Any:
     """Return the value that the module *text*, or the JSON document, consists of.
 
+    Args:
+        environment: What ``process.env`` is; nothing by default.
+
     Raises:
-        JavaScriptError: it is not a plain literal.
+        JavaScriptError: it cannot be read.
     """
-    reader = _Literal(text)
-    reader.blank()
-    if match := _STRICT.match(text, reader.at):
-        reader.at = match.end()
-        reader.blank()
+    reader = _Expressions(text, {"process": {"env": dict(environment or {})}})
+    reader.declarations()
     match = _START.match(text, reader.at)
     if match is None:
         raise reader.error("expected module.exports = { ... }")
@@ -53,13 +81,16 @@ def read_literal(text: str) -> Any:
         reader.blank()
     if reader.at < len(text):
         raise reader.error("expected the end of the file")
-    return value
+    return _plain(value, reader)
 
 
 @define
-class _Literal:
+class _Expressions:
     _text: str
+    _scope: dict[str, Any]
     at: int = 0
+    _cost: int = field(default=0, init=False)
+    """Values made so far: a constant may be used often."""
 
     def error(self, problem: str) -> JavaScriptError:
         """Return an error at the current place."""
@@ -73,50 +104,228 @@ class _Literal:
         assert match is not None, "the pattern matches the empty string"
         self.at = match.end()
 
+    def declarations(self) -> None:
+        """Read what stands before the exported value."""
+        while True:
+            self.blank()
+            if match := _STRICT.match(self._text, self.at):
+                self.at = match.end()
+            elif match := _IMPORT.match(self._text, self.at):
+                self.at = match.end()
+                self._scope[match[1]] = Module(match[2])
+            elif match := _DECLARATION.match(self._text, self.at):
+                self.at = match.end()
+                self._declare()
+                while self._takes(","):
+                    self._declare()
+            elif not self._takes(";"):
+                return
+
+    def _declare(self) -> None:
+        names = self._names()
+        if not self._takes("="):
+            raise self.error("expected '='")
+        value = self.value(0)
+        if isinstance(names, str):
+            self._scope[names] = value
+        else:  # const { join } = require("path")
+            for name in names:
+                self._scope[name] = self._member(value, name)
+
+    def _names(self) -> str | list[str]:
+        self.blank()
+        if not self._takes("{"):
+            return self._name()
+        found = [self._name()]
+        while self._takes(","):
+            found.append(self._name())
+        if not self._takes("}"):
+            raise self.error("expected '}'")
+        return found
+
+    def _name(self) -> str:
+        self.blank()
+        if (match := _NAME.match(self._text, self.at)) is None:
+            raise self.error("expected a name")
+        self.at = match.end()
+        return match[0]
+
+    def _takes(self, *marks: str) -> str:
+        """Go behind one of *marks*, the longest first, if it is here; return it."""
+        self.blank()
+        for mark in marks:
+            if self._text.startswith(mark, self.at):
+                self.at += len(mark)
+                return mark
+        return ""
+
     def value(self, depth: int) -> Any:
-        """Return the value at the current place, and go behind it."""
+        """Return the value of the expression at the current place, and go behind it."""
+        if depth > _MAX_DEPTH:
+            raise self.error("nested too deeply")
+        found = self._binary(depth, 0)
+        self.blank()
+        if _CONDITION.match(self._text, self.at):
+            self.at += 1
+            yes = self.value(depth + 1)
+            if not self._takes(":"):
+                raise self.error("expected ':'")
+            no = self.value(depth + 1)
+            return yes if is_true(found) else no
+        return found
+
+    def _binary(self, depth: int, level: int) -> Any:
+        if level == len(OPERATORS):
+            return self._unary(depth)
+        operators = OPERATORS[level]
+        found = self._binary(depth, level + 1)
+        while mark := self._takes(*operators):
+            other = self._binary(depth, level + 1)
+            found = operators[mark](found, other)
+            self._charge(found)
+        return found
+
+    def _unary(self, depth: int) -> Any:
         if depth > _MAX_DEPTH:
             raise self.error("nested too deeply")
         self.blank()
+        if self._text.startswith("!", self.at):
+            self.at += 1
+            return not is_true(self._unary(depth + 1))
+        found = self._primary(depth)
+        while mark := self._takes("?.", ".", "["):
+            if mark != "[":
+                name = self._name()
+            else:
+                name = text_of(self.value(depth + 1))
+                if not self._takes("]"):
+                    raise self.error("expected ']'")
+            found = self._member(found, name)
+        return found
+
+    def _primary(self, depth: int) -> Any:
         mark = self._text[self.at : self.at + 1]
         if mark == "{":
             return self._object(depth)
         if mark == "[":
             return self._array(depth)
+        if mark == "(":
+            self.at += 1
+            found = self.value(depth + 1)
+            if not self._takes(")"):
+                raise self.error("expected ')'")
+            return found
         if mark in ('"', "'", "`"):
-            return self._string()
+            return self._string(depth)
         if match := _NUMBER.match(self._text, self.at):
             self.at = match.end()
-            return _number(match[0])
-        if (match := _NAME.match(self._text, self.at)) and match[0] in _CONSTANTS:
+            return number_of(match[0])
+        if match := _REQUIRE.match(self._text, self.at):
             self.at = match.end()
-            return _CONSTANTS[match[0]]
-        raise self.error("not a plain literal; replace it by its value")
+            return Module(match[1])
+        if match := _NAME.match(self._text, self.at):
+            return self._known(match[0], depth)
+        raise self.error(_NOT_PLAIN)
+
+    def _known(self, name: str, depth: int) -> Any:
+        if name in _CONSTANTS:
+            self.at += len(name)
+            return _CONSTANTS[name]
+        if name == "__dirname":
+            self.at += len(name)
+            return "."
+        if name in _RESERVED or name not in self._scope:
+            raise self.error(_NOT_PLAIN)
+        begin, value = self.at, self._scope[name]
+        self.at += len(name)
+        is_path = isinstance(value, Module) and value.name == "path"
+        if is_path and self._takes("."):
+            value = Module(f"path.{self._name()}")
+        if isinstance(value, Module):
+            if value.name not in _JOINING or not self._takes("("):
+                self.at = begin
+                raise self.error(_NOT_PLAIN)
+            return posixpath.normpath("/".join(self._arguments(depth)))
+        self._charge(value)
+        return value
+
+    def _arguments(self, depth: int) -> list[str]:
+        found: list[str] = []
+        while not self._closes(")"):
+            found.append(text_of(self.value(depth + 1)))
+            self._comma(")")
+        return found
+
+    def _member(self, value: Any, name: str) -> Any:
+        if isinstance(value, Module):
+            return Module(f"{value.name}.{name}")
+        if isinstance(value, dict):
+            return value.get(name)
+        if isinstance(value, list) and name.isdecimal() and int(name) < len(value):
+            return value[int(name)]
+        if isinstance(value, list | str) and name == "length":
+            return len(value)
+        raise self.error(f"what has {name!r} is not an object here")
+
+    def _charge(self, value: Any) -> None:
+        """Refuse what is small as text and huge as a value."""
+        self._cost += size_of(value)
+        if self._cost > _MOST:
+            raise self.error("the value is too large")
 
     def _object(self, depth: int) -> dict[str, Any]:
         self.at += 1
         found: dict[str, Any] = {}
         while not self._closes("}"):
-            key = self._key()
-            self.blank()
-            if not self._text.startswith(":", self.at):
+            if self._takes("..."):
+                found |= self._spread(depth, dict)
+                self._comma("}")
+                continue
+            begin = self.at
+            key = self._key(depth)
+            if self._takes(":"):
+                found[key] = self.value(depth + 1)
+            elif key in self._scope and self._text[self.at : self.at + 1] in ",}":
+                found[key] = self._scope[key]
+                self._charge(found[key])
+            else:
+                if self._text.startswith("(", self.at):
+                    self.at = begin
+                    raise self.error(_NOT_PLAIN)
                 raise self.error("expected ':'")
-            self.at += 1
-            found[key] = self.value(depth + 1)
             self._comma("}")
         return found
+
+    def _spread(self, depth: int, kind: type[Any]) -> Any:
+        begin = self.at
+        value = self.value(depth + 1)
+        if kind is dict and not is_true(value):
+            return {}  # ...(condition && {...})
+        if not isinstance(value, kind):
+            self.at = begin
+            raise self.error("cannot be spread here")
+        return value
 
     def _array(self, depth: int) -> list[Any]:
         self.at += 1
         found: list[Any] = []
         while not self._closes("]"):
-            found.append(self.value(depth + 1))
+            if self._takes("..."):
+                found += self._spread(depth, list)
+            else:
+                found.append(self.value(depth + 1))
             self._comma("]")
         return found
 
-    def _key(self) -> str:
+    def _key(self, depth: int) -> str:
         if self._text[self.at : self.at + 1] in ('"', "'"):
-            return self._string()
+            return self._string(depth)
+        if self._text.startswith("[", self.at):
+            self.at += 1
+            key = text_of(self.value(depth + 1))
+            if not self._takes("]"):
+                raise self.error("expected ']'")
+            return key
         if match := _NAME.match(self._text, self.at) or _NUMBER.match(
             self._text, self.at
         ):
@@ -124,15 +333,31 @@ class _Literal:
             return match[0]
         raise self.error("expected a key")
 
-    def _string(self) -> str:
+    def _string(self, depth: int) -> str:
         match = _STRING.match(self._text, self.at)
         if match is None:
             raise self.error("the string is not closed")
         text = next(group for group in match.groups() if group is not None)
         if match[3] is not None and "${" in text:
-            raise self.error("not a plain literal; replace it by its value")
+            return "".join(self._template(depth))
         self.at = match.end()
-        return _joined(_ESCAPE.sub(_unescaped_letter, text))
+        return joined(ESCAPE.sub(unescaped_letter, text))
+
+    def _template(self, depth: int) -> Iterator[str]:
+        self.at += 1
+        while not self._text.startswith("`", self.at):
+            if self._text.startswith("${", self.at):
+                self.at += 2
+                yield text_of(self.value(depth + 1))
+                if not self._takes("}"):
+                    raise self.error("expected '}'")
+                continue
+            match = _PIECE.match(self._text, self.at)
+            if match is None or not match[0]:
+                raise self.error("the string is not closed")
+            self.at = match.end()
+            yield joined(ESCAPE.sub(unescaped_letter, match[0]))
+        self.at += 1
 
     def _closes(self, mark: str) -> bool:
         self.blank()
@@ -148,24 +373,20 @@ class _Literal:
         if self._text.startswith(",", self.at):
             self.at += 1
         elif not self._text.startswith(closing, self.at):
-            raise self.error(
-                f"expected ',' or '{closing}'; only plain literals are read"
-            )
+            raise self.error(f"expected ',' or '{closing}'")
 
 
-def _number(text: str) -> int | float:
-    if "x" in text.lower():
-        return int(text, 16)
-    return float(text) if re.search(r"[.eE]", text) else int(text)
+def _plain(value: Any, reader: _Expressions) -> Any:
+    """Return *value*, which must not contain a module.
 
-
-def _unescaped_letter(match: re.Match[str]) -> str:
-    what = match[1]
-    if what[0] in "ux" and len(what) > 1:
-        return chr(int(what[1:].strip("{}"), 16))
-    return _ESCAPES.get(what, what)
-
-
-def _joined(text: str) -> str:
-    """Return *text* with pairs of surrogates as the letters that they mean."""
-    return text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
+    Raises:
+        JavaScriptError: it does.
+    """
+    match value:
+        case Module():
+            raise reader.error(f"{value.name} is {_NOT_PLAIN}")
+        case dict():
+            return {key: _plain(each, reader) for key, each in value.items()}
+        case list():
+            return [_plain(each, reader) for each in value]
+    return value

@@ -18,13 +18,15 @@ _FIRST_PORT: Final = 5000
 _BETWEEN: Final = 100
 _LAST_PORT: Final = 65_535
 ENVIRONMENT_FILE: Final = ".env"
+RELEASE: Final = "release"
+"""Name of what runs once, before the others: Heroku's *release phase*."""
 
 
 def read_procfile(path: str, shown: str, environment: Mapping[str, str]) -> ConfigFile:
     """Return the configuration that the Procfile *path* amounts to.
 
     Each command runs in a shell, with the variables of ``.env`` beside the file and a
-    ``PORT`` of its own.
+    ``PORT`` of its own; ``release`` runs first, and once.
 
     Raises:
         TargetError: the file cannot be read.
@@ -60,7 +62,17 @@ def read_procfile(path: str, shown: str, environment: Mapping[str, str]) -> Conf
         else:
             services[name] = _service(match[2], port + _BETWEEN * len(services))
     problems.raise_if_any()
+    if RELEASE in services:
+        _run_first(services)
     return file
+
+
+def _run_first(services: dict[str, Any]) -> None:
+    """Have the others wait until `RELEASE` has succeeded, as Heroku does."""
+    services[RELEASE]["restart"] = "on-failure"
+    for name, table in services.items():
+        if name != RELEASE:
+            table["depends_on"] = {RELEASE: "exited_ok"}
 
 
 def _service(command: str, port: int) -> dict[str, Any]:

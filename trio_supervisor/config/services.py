@@ -23,6 +23,14 @@ from trio_supervisor.config.interpolation import (
 from trio_supervisor.config.positions import KeyPath
 from trio_supervisor.config.problems import ConfigFile, Problems
 from trio_supervisor.config.values import number_of, option_value, words_of
+from trio_supervisor.config.web_kinds import (
+    NOT_IN_WEB,
+    WEB_KEYS,
+    WEB_KINDS,
+    code_of,
+    make_web_service,
+    web_value,
+)
 from trio_supervisor.errors import SpecError, TargetError
 
 FindTarget = Callable[[str], Any]
@@ -32,9 +40,12 @@ _SERVICE: Final = {option.name: option for option in options_of(Service)}
 _COMMAND: Final = {option.name: option for option in options_of(Command)}
 DERIVED: Final = ("name", "arguments", "target", "expand")
 """Options that are no keys of a service's table, or keys of another kind."""
-OWN_KEYS: Final = ("command", "target", "env_file")
+KINDS: Final = ("command", "target", *WEB_KINDS)
+"""Keys of which a service's table has one: they say what it runs."""
+OWN_KEYS: Final = (*KINDS, "env_file")
 """Keys of a service's table that are no options."""
-_KEYS: Final = {*_SERVICE, *_COMMAND, *OWN_KEYS} - {"name", "arguments", "expand"}
+_OF_WEB: Final = {key for keys in WEB_KEYS.values() for key in keys}
+_KEYS: Final = {*_SERVICE, *_COMMAND, *OWN_KEYS, *_OF_WEB} - {*DERIVED} | {"target"}
 
 
 @frozen
@@ -102,14 +113,7 @@ class ServiceTable:
         """Return the service; None: the problems say what is wrong."""
         before = len(self._problems)
         table = self._table
-        kinds = [key for key in ("command", "target") if key in table]
-        if len(kinds) != 1:
-            for key in table:
-                if not kinds and key not in _KEYS:
-                    self._problems.unknown(self._source.file, (*self._path, key), _KEYS)
-            found = "both" if kinds else "neither"
-            problem = f"expected one of command and target, got {found}"
-            self._problems.add(self._source.file, self._path, problem)
+        if (kind := self._kind()) is None:
             return None
         layers = environment_layers(
             self._source.file,
@@ -121,23 +125,45 @@ class ServiceTable:
             self._problems,
         )
         variables = Variables((*self._source.layers, *layers))
-        is_command = kinds == ["command"]
         options: dict[str, Any] = {"environment": self._variables(variables)}
-        options |= self._options(variables, _COMMAND if is_command else _SERVICE)
+        options |= self._options(variables, kind)
         options.setdefault("directory", self._source.directory or None)
-        subject = self._command(variables) if is_command else self._target()
+        make, subject = self._subject(variables, kind)
         if len(self._problems) > before:
             return None
         texts = [value for key, value in options.items() if key in FILLED]
-        options["expand"] = _has_template((subject if is_command else (), texts))
+        options["expand"] = _has_template((subject if make is Command else (), texts))
         try:
-            kind: Any = Command if is_command else Service
-            made: AnyService = kind(self._name, subject, **options)
+            if kind in WEB_KINDS:
+                return make_web_service(make, subject, self._name, options)
+            made: AnyService = make(self._name, subject, **options)
         except SpecError as exc:
-            at = exc.field.replace("arguments", "command", 1)
+            at = exc.field.replace("arguments", "command", 1).replace("app", kind, 1)
             self._add(SpecError(at, exc.problem))
             return None
         return made
+
+    def _kind(self) -> str | None:
+        """Return the key that says what it runs; None: there is not one such key."""
+        kinds = [key for key in KINDS if key in self._table]
+        if len(kinds) == 1:
+            return kinds[0]
+        for key in self._table:
+            if not kinds and key not in _KEYS:
+                self._problems.unknown(self._source.file, (*self._path, key), _KEYS)
+        found = " and ".join(kinds) or "none"
+        allowed = f"{', '.join(KINDS[:-1])} and {KINDS[-1]}"
+        problem = f"expected one of {allowed}, got {found}"
+        self._problems.add(self._source.file, self._path, problem)
+        return None
+
+    def _subject(self, variables: Variables, kind: str) -> tuple[Any, Any]:
+        """Return what makes the service, and what it runs."""
+        if kind == "command":
+            return Command, self._command(variables)
+        if kind == "target":
+            return Service, self._target()
+        return self._find_target(WEB_KINDS[kind]), self._table[kind]
 
     @property
     def _path(self) -> KeyPath:
@@ -177,27 +203,35 @@ class ServiceTable:
             self._add(SpecError("target", str(exc)))
             return None
 
-    def _options(
-        self, variables: Variables, known: Mapping[str, OptionField]
-    ) -> dict[str, Any]:
+    def _options(self, variables: Variables, kind: str) -> dict[str, Any]:
         found: dict[str, Any] = {}
-        names = {*known, *OWN_KEYS} - {*DERIVED} | {"command", "target"}
+        known = _COMMAND if kind == "command" else _SERVICE
+        web = WEB_KEYS.get(kind, ())
+        names = {*known, *OWN_KEYS, *web} - {*DERIVED} | {*KINDS}
+        names -= {*NOT_IN_WEB} - {"target"} if web else set()
         for key, value in self._table.items():
             if key not in names:
                 self._problems.unknown(self._source.file, (*self._path, key), names)
             elif key not in OWN_KEYS and key != "environment":
                 before = len(self._problems)
-                value = self._replaced(value, variables, key)
+                if key not in web or key == "bind":  # see `web_kinds.code_of`
+                    value = self._replaced(value, variables, key)
                 if len(self._problems) > before:
                     continue
                 try:
-                    if isinstance(value, str):
-                        value = number_of(known[key], value)
-                    directory = self._source.directory
-                    found[key] = option_value(known[key], value, directory)
+                    found[key] = self._value(known.get(key), key, value)
                 except SpecError as exc:
                     self._add(exc)
         return found
+
+    def _value(self, option: OptionField | None, key: str, value: Any) -> Any:
+        """Return the value of a key; *option*: None: a key of web services."""
+        directory = self._source.directory
+        if option is None:
+            return web_value(key, value, directory)
+        if isinstance(value, str):
+            value = number_of(option, value)
+        return option_value(option, value, directory)
 
     def _replaced(self, value: Any, variables: Variables, field: str) -> Any:
         """Return *value* with references in its strings replaced."""
@@ -248,6 +282,13 @@ class ServiceTable:
             self._add(exc)
             return False
         return True
+
+
+def code_of_service(table: Any) -> dict[str, Any] | None:
+    """Return what a worker needs of *table* to run its code; None: it has none."""
+    if "target" in table:
+        return {key: table[key] for key in ("target", "backend") if key in table}
+    return code_of(table) if any(key in table for key in WEB_KINDS) else None
 
 
 def _is_filled(field: str) -> bool:

@@ -99,12 +99,17 @@ def number_of(option: OptionField, text: str) -> Any:
 
 def _sockets(value: Any, directory: str) -> dict[str, Listen]:
     return {
-        name: _listen(listen, directory, f"sockets[{name!r}]")
+        name: listen_value(listen, directory, f"sockets[{name!r}]")
         for name, listen in checks.dictionary(value, "sockets").items()
     }
 
 
-def _listen(value: Any, directory: str, field: str) -> Listen:
+def listen_value(value: Any, directory: str, field: str) -> Listen:
+    """Return a listening socket; a path in *value* is relative to *directory*.
+
+    Raises:
+        SpecError: it is malformed.
+    """
     fields = {"url": value} if isinstance(value, str) else value
     if isinstance(fields, dict) and isinstance(url := fields.get("url"), str):
         path = url.removeprefix("unix://")

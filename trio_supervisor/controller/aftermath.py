@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping
 from contextlib import suppress
 from typing import Final
 
@@ -43,7 +44,24 @@ class ProcessAftermath:
     _policy: PolicyQuestions
 
     async def stop_escaped(self, child: Child) -> None:
-        """Stop descendants of *child*'s exited process that left its process group."""
+        """Stop descendants of *child*'s exited process that left its process group.
+
+        Then remove its cgroup.
+        """
+        are_stopped = child.plan.stop.kill_mode == "group"
+        if are_stopped:
+            await self._stop_marked(child)
+        context = self._generation_factory.context
+        leaf = context.leaves.pop(child.last_process_id, None)
+        if leaf is not None:
+            if are_stopped:
+                stop, deadline = child.plan.stop, self._stop_deadline
+                self._report_stopped(child, await leaf.end_rest(stop, deadline))
+            self._post_mortems.kills.note_exit(child.last_process_id)
+            context.cgroups.release(leaf)
+
+    async def _stop_marked(self, child: Child) -> None:
+        """Stop descendants that have the mark of *child* in their environment."""
         home = self._fleet.generation_of(child)
         if home is None or not self._generation_factory.is_subreaper:
             return
@@ -58,6 +76,9 @@ class ProcessAftermath:
             f"{MARKER_VARIABLE}={self._generation_factory.context.marker}",
         ]
         ended = await stop_escaped(marks, known, child.plan.stop, self._stop_deadline)
+        self._report_stopped(child, ended)
+
+    def _report_stopped(self, child: Child, ended: Mapping[int, str]) -> None:
         if ended:
             self._post_mortems.on_event(
                 StraysStopped(

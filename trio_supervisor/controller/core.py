@@ -72,6 +72,7 @@ class ControllerCore:
     supervisor: Child
     nursery: ProtectedNursery
     aftermath_type: ClassVar[type[ProcessAftermath]] = ProcessAftermath
+    collector_type: ClassVar[type[PostMortemCollector]] = PostMortemCollector
 
     def __init__(
         self,
@@ -127,7 +128,7 @@ class ControllerCore:
     def _make_aftermath(self, store: PostMortemStore | None) -> None:
         context = self.generation_factory.context
         self.notifications = NotificationRouter(lambda: self.nursery, context.directory)
-        self.post_mortems = PostMortemCollector(
+        self.post_mortems = self.collector_type(
             store,
             lambda: self.link,
             self.on_event,
@@ -233,7 +234,9 @@ class ControllerCore:
         """
         is_captured = self.generation_factory.context.is_captured
         services = self.application.services
-        if self.hub is None or not (is_captured or any(s.log_files for s in services)):
+        if self.hub is None or not (
+            is_captured or any(s.has_own_log for s in services)
+        ):
             raise UnavailableError(
                 "the output of workers is not captured (open_controller(output=None)); "
                 "it goes where this program's output goes"
@@ -262,8 +265,8 @@ class ControllerCore:
             self.post_mortems.kills.watch(process.pid)
             plan = _SUPERVISOR_ALONE if child is self.supervisor else child.plan.stop
             self._guardian.watch(process.pid, plan)
-            if (numbers := context.numbers.pop(process.pid, None)) is not None:
-                self.metrics.begin(child, self.fleet.service_of(child), numbers)
+            if (counts := context.counts.pop(process.pid, None)) is not None:
+                self.metrics.begin(child, self.fleet.service_of(child), counts)
             channel = context.channels.pop(process.pid, None)
             self.notifications.add(process.pid, child, channel)
             self._policy.tell_started(child)

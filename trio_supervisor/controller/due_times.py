@@ -34,21 +34,31 @@ class DueTimesFile:
         """Return the moments that were saved last, by schedule; may be empty."""
         if self._path is None:
             return {}
-        self._saved = await run_in_thread(_load, self._path)
+        self._saved = await self._read(self._path)
         return dict(self._saved)
 
     async def save(self, times: Mapping[str, float]) -> None:
-        """Save *times* if they have changed; log a failure instead of raising it."""
+        """Save *times* if they are not; log a failure instead of raising it.
+
+        Otherwise a run could be repeated after a restart: what fails, as on a full
+        disk, is tried again by the next call.
+        """
         if self._path is None or times == self._saved:
             return
-        self._saved = dict(times)
         try:
-            await run_in_thread(_save, self._path, json.dumps(self._saved, indent=1))
+            await self._write(self._path, json.dumps(dict(times), indent=1))
+            self._saved = dict(times)
             self._has_failed = False
         except OSError as exc:
             if not self._has_failed:  # once, and not again at every run
                 logger.warning("cannot save when scheduled runs are due: %s", exc)
             self._has_failed = True
+
+    async def _read(self, path: str) -> dict[str, float]:
+        return await run_in_thread(_load, path)
+
+    async def _write(self, path: str, text: str) -> None:
+        await run_in_thread(_save, path, text)
 
 
 def _load(path: str) -> dict[str, float]:

@@ -5,15 +5,15 @@ from __future__ import annotations
 import threading
 import time
 from collections import Counter as Counts
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import suppress
-from functools import partial
+from collections.abc import Iterator, Mapping
+from itertools import chain
 from typing import Final, Protocol
 
-from attrs import define, field, frozen
+from attrs import define, field
 
 from trio_supervisor._version import __version__
 from trio_supervisor.application import AnyService, Application, Service
+from trio_supervisor.application.checks import SUPERVISOR_NAME
 from trio_supervisor.controller.child.child import Child
 from trio_supervisor.controller.events import (
     Event,
@@ -23,6 +23,13 @@ from trio_supervisor.controller.events import (
     StartFailed,
     SupervisorLost,
 )
+from trio_supervisor.controller.own_families import (
+    call_families,
+    figure_families,
+    own_family,
+    states_of,
+)
+from trio_supervisor.controller.process_counts import ProcessCounts
 from trio_supervisor.controller.worker_figures import (
     HasFigures,
     WorkerFigures,
@@ -30,45 +37,26 @@ from trio_supervisor.controller.worker_figures import (
     loop_lags_of,
 )
 from trio_supervisor.policy.canary import error_count
-from trio_supervisor.policy.lifecycle import State
-from trio_supervisor.policy.metric_totals import ProcessNumbers, Totals, added
+from trio_supervisor.policy.client_metrics import Readings, families, kept
+from trio_supervisor.policy.client_metrics import added as added_readings
+from trio_supervisor.policy.metric_totals import Totals, added
+from trio_supervisor.policy.metrics import Metrics
 from trio_supervisor.policy.metrics_text import (
     Family,
-    Sample,
     families_of,
     merged,
-    to_text,
+    to_lines,
 )
-from trio_supervisor.process.shared_numbers import SharedNumbers
+from trio_supervisor.policy.supervisor_metrics import SUPERVISOR_METRICS
+from trio_supervisor.process.shared_counts import SharedCounts
 from trio_supervisor.process.threads import run_in_thread
 
-_PREFIX: Final = "trio_supervisor_"
+_LINES_IN_A_TURN: Final = 200
+"""Lines of text that are made while the event loop waits: less than 1 ms."""
 _REASONS: Final = (
     *("planned", "finished", "failed", "killed", "out_of_memory", "start_failed"),
 )
 """Why processes exit."""
-
-
-@frozen
-class _Counting:
-    """One process that counts."""
-
-    child: Child
-    shared: SharedNumbers
-    numbers: ProcessNumbers
-    _lock: threading.Lock = field(factory=threading.Lock, init=False)
-
-    def totals(self, *, with_gauges: bool = True) -> Totals:
-        """Return what it has counted until now, or until `close`."""
-        with self._lock:
-            with suppress(OSError):
-                self.numbers.update(self.shared.read())
-            return self.numbers.totals(with_gauges=with_gauges)
-
-    def close(self) -> None:
-        """Close the memory, but not while another thread reads it."""
-        with self._lock:
-            self.shared.close()
 
 
 @define(eq=False)
@@ -80,28 +68,29 @@ class MetricsBank:
 
     _lock: threading.Lock = field(factory=threading.Lock, init=False)
     """An exit moves counts from present to kept: a thread sees them in one place."""
-    _counting: dict[int, _Counting] = field(factory=dict, init=False)
+    _counting: dict[int, ProcessCounts] = field(factory=dict, init=False)
     """By process id."""
     _kept: dict[str, Totals] = field(factory=dict, init=False)
     """Of processes that have exited, by service."""
+    _kept_readings: dict[str, Readings] = field(factory=dict, init=False)
+    """The same of metrics of prometheus_client."""
     _exits: Counts[tuple[str, str]] = field(factory=Counts, init=False)
     """By service and reason."""
     _reloads: Counts[str] = field(factory=Counts, init=False)
     _losses: int = field(default=0, init=False)
     """How often the connection to a supervisor was lost."""
-    _began: float = field(factory=time.time, init=False)
+    began: float = field(factory=time.time, init=False)
+    """Since when it counts [s since the epoch]."""
 
     def begin(
-        self, child: Child, service: AnyService | None, shared: SharedNumbers
+        self, child: Child, service: AnyService | None, shared: SharedCounts
     ) -> None:
         """Count what the process of *child* counts, until `end`, which closes it."""
         metrics = service.metrics if isinstance(service, Service) else None
-        if metrics is None:
-            shared.close()
-            return
+        if child.name == SUPERVISOR_NAME:
+            metrics = SUPERVISOR_METRICS
         assert child.process is not None
-        numbers = ProcessNumbers(metrics)
-        counting = _Counting(child, shared, numbers)
+        counting = ProcessCounts.of(child, metrics, shared)
         with self._lock:
             self._counting[child.process.pid] = counting
 
@@ -113,6 +102,9 @@ class MetricsBank:
             totals = counting.totals(with_gauges=False)
             service = counting.child.service
             self._kept[service] = added([self._kept.get(service, {}), totals])
+            if readings := counting.readings(with_gauges=False):
+                before = self._kept_readings.get(service, {})
+                self._kept_readings[service] = kept(before, readings)
         counting.close()
 
     def sum_of(self, service: str, metric: str) -> float:
@@ -120,13 +112,20 @@ class MetricsBank:
 
         Of a counter, also over the processes that have exited.
         """
-        with self._lock:
-            counting = [
-                c for c in self._counting.values() if c.child.service == service
-            ]
-            kept = self._kept.get(service, {})
-        totals = added([kept, *(each.totals() for each in counting)])
+        totals = self._totals_of(service)
         return sum(value for key, value in totals.items() if key[1] == metric)
+
+    def _present(self, service: str) -> list[ProcessCounts]:
+        with self._lock:
+            counting = list(self._counting.values())
+        return [each for each in counting if each.child.service == service]
+
+    def _totals_of(self, service: str) -> Totals:
+        with self._lock:
+            counting = list(self._counting.values())
+            gone = self._kept.get(service, {})
+        present = [each for each in counting if each.child.service == service]
+        return added([gone, *(each.totals() for each in present)])
 
     def errors_of(self, process_id: int) -> float | None:
         """Return how many errors a process has counted; None: unknown."""
@@ -157,20 +156,44 @@ class MetricsBank:
             per_worker: Whether of each worker's present process, instead of in total.
         """
         for service in application.services:
-            if not isinstance(service, Service) or service.metrics is None:
+            if not isinstance(service, Service):
                 continue
-            name, metrics = service.name, service.metrics
-            with self._lock:
-                counting = list(self._counting.values())
-                kept = self._kept.get(name, {})
-            present = [each for each in counting if each.child.service == name]
+            name, metrics = service.name, service.metrics or Metrics()
             if per_worker:
-                for each in present:
+                for each in self._present(name):
                     labels = {"service": name, "worker": each.child.name}
                     yield from families_of(metrics, each.totals(), labels)
             else:
-                sums = added([kept, *(each.totals() for each in present)])
+                sums = self._totals_of(name)
                 yield from families_of(metrics, sums, {"service": name})
+
+    def client_families(
+        self, application: Application, *, per_worker: bool
+    ) -> Iterator[Family]:
+        """Return the metrics that workers count with prometheus_client.
+
+        One that has the name of a declared metric is left out.
+        """
+        declared = _declared_names(application)
+        for name in [s.name for s in application.services if _uses_client(s)]:
+            with self._lock:
+                counting = list(self._counting.values())
+                gone = self._kept_readings.get(name, {})
+            found = {
+                each.child.name: each.readings()
+                for each in counting
+                if each.child.service == name
+            }
+            where = {"service": name}
+            if per_worker:
+                each_alone = [added_readings({}, {w: r}) for w, r in found.items()]
+                pairs = zip(found, each_alone, strict=True)
+                made = [families(rows, where | {"worker": w}) for w, rows in pairs]
+            else:
+                made = [families(added_readings(gone, found), where)]
+            for family in chain.from_iterable(made):
+                if family.name not in declared:
+                    yield family
 
     def own_families(
         self,
@@ -181,13 +204,15 @@ class MetricsBank:
         """Return the metrics of the controller and of its workers' processes."""
         gauge, counter = "gauge", "counter"
         version = {"version": __version__}
-        yield _family("info", gauge, "Version.", [(version, 1.0)])
-        yield _family(
-            "start_time_seconds", gauge, "When it started.", [({}, self._began)]
+        yield own_family("info", gauge, "Version.", [(version, 1.0)])
+        yield own_family(
+            "start_time_seconds", gauge, "When it started.", [({}, self.began)]
         )
         number = float(source.generation.number)
-        yield _family("generation", gauge, "Number of reloads, plus 1.", [({}, number)])
-        yield _family(
+        yield own_family(
+            "generation", gauge, "Number of reloads, plus 1.", [({}, number)]
+        )
+        yield own_family(
             "supervisor_losses",
             counter,
             "Lost connections to a supervisor process.",
@@ -195,18 +220,19 @@ class MetricsBank:
         )
         results = {"failed": 0, "succeeded": 0} | self._reloads
         reloads = [({"result": k}, float(n)) for k, n in sorted(results.items())]
-        yield _family("reloads", counter, "Reloads by result.", reloads)
+        yield own_family("reloads", counter, "Reloads by result.", reloads)
         # With zeros, so that an increase from the first exit on is seen.
         zeros = {(s.name, r): 0 for s in source.application.services for r in _REASONS}
         exits = [
             ({"service": service, "reason": reason}, float(count))
             for (service, reason), count in sorted((zeros | self._exits).items())
         ]
-        yield _family("exits", counter, "Exits of processes by reason.", exits)
+        yield own_family("exits", counter, "Exits of processes by reason.", exits)
         late = [({"process": process}, lag) for process, lag in lags.items()]
-        yield _family("event_loop_lag_seconds", gauge, "How late loops were.", late)
-        yield from _states(source.application, figures)
-        yield from _figures(figures)
+        yield own_family("event_loop_lag_seconds", gauge, "How late loops were.", late)
+        yield from call_families(self._totals_of(SUPERVISOR_NAME))
+        yield from states_of(source.application, figures)
+        yield from figure_families(figures)
 
 
 class MetricsSource(HasFigures, Protocol):
@@ -227,8 +253,9 @@ def collect(
 ) -> list[Family]:
     """Return all metrics; takes milliseconds for hundreds of workers."""
     bank = source.metrics
-    application = bank.application_families(source.application, per_worker=per_worker)
-    return merged([*bank.own_families(source, figures, lags), *application])
+    declared = bank.application_families(source.application, per_worker=per_worker)
+    client = bank.client_families(source.application, per_worker=per_worker)
+    return merged([*bank.own_families(source, figures, lags), *declared, *client])
 
 
 async def metrics_text(
@@ -241,111 +268,32 @@ async def metrics_text(
             process, instead of totals of each service.
         is_open: Whether as OpenMetrics.
     """
-    figures, lags = figures_of(source), loop_lags_of(source)
-    families = partial(collect, source, figures, lags, per_worker=per_worker)
-    return await run_in_thread(lambda: to_text(families(), is_open=is_open))
+    figures, lags = await figures_of(source), loop_lags_of(source)
+
+    def make() -> str:
+        families = collect(source, figures, lags, per_worker=per_worker)
+        lines: list[str] = []
+        for line in to_lines(families, is_open=is_open):
+            lines.append(line)
+            if not len(lines) % _LINES_IN_A_TURN:
+                time.sleep(0)  # the event loop's turn
+        return "\n".join([*lines, ""])
+
+    return await run_in_thread(make)
 
 
-def _states(
-    application: Application, figures: Iterable[WorkerFigures]
-) -> Iterator[Family]:
-    found: Counts[tuple[str, str]] = Counts()
-    for service in application.services:
-        for state in State:
-            found[service.name, state.value] = 0
-    for worker in figures:
-        found[worker.service, worker.state.value] += 1
-    samples = [
-        ({"service": service, "state": state}, float(count))
-        for (service, state), count in found.items()
-    ]
-    yield _family("workers", "gauge", "Workers by state.", samples)
+def _declared_names(application: Application) -> set[str]:
+    """Return the names under which declared metrics are exposed."""
+    return {
+        name.removesuffix("_total")
+        for service in application.services
+        if isinstance(service, Service)
+        for name in service.metrics or ()
+    }
 
 
-def _figures(figures: list[WorkerFigures]) -> Iterator[Family]:
-    labels = [{"service": each.service, "worker": each.name} for each in figures]
-    pairs = list(zip(labels, figures, strict=True))
-    ready = [(where, float(each.state is State.READY)) for where, each in pairs]
-    yield _family("worker_ready", "gauge", "Whether it is ready.", ready)
-    restarts = [(where, float(each.restarts)) for where, each in pairs]
-    yield _family(
-        "worker_restarts", "counter", "Restarts in this generation.", restarts
-    )
-    yield from _times(pairs)
-    used = [(where, use) for where, each in pairs if (use := each.usage()) is not None]
-    yield _family(
-        "worker_cpu_seconds",
-        "counter",
-        "Processor time of its present process.",
-        [(where, use.cpu_time) for where, use in used],
-    )
-    yield _family(
-        "worker_resident_memory_bytes",
-        "gauge",
-        "Resident memory of its process.",
-        [(where, float(use.rss)) for where, use in used],
-    )
-    yield _family(
-        "worker_threads",
-        "gauge",
-        "Threads of its process.",
-        [(where, float(use.threads)) for where, use in used],
-    )
-
-
-_TIMES: Final[tuple[tuple[str, str, Callable[[WorkerFigures], object]], ...]] = (
-    (
-        "worker_start_time_seconds",
-        "When its process was started.",
-        lambda each: each.start_time,
-    ),
-    (
-        "worker_last_exit_code",
-        "Exit code of its last process; -n: killed by signal n.",
-        lambda each: each.last_exit,
-    ),
-    (
-        "worker_event_loop_lag_seconds",
-        "How late its event loop is, or was with its last heartbeat.",
-        lambda each: each.loop_lag,
-    ),
-    (
-        "schedule_last_run_timestamp_seconds",
-        "When its last scheduled run that has ended began.",
-        lambda each: getattr(each.schedule, "last_run_at", None),
-    ),
-    (
-        "schedule_last_run_duration_seconds",
-        "How long that run took.",
-        lambda each: getattr(each.schedule, "last_run_seconds", None),
-    ),
-    (
-        "schedule_next_run_timestamp_seconds",
-        "When its next scheduled run is due.",
-        lambda each: getattr(each.schedule, "next_run_at", None),
-    ),
-)
-"""Name, help and value; a worker without a value has no sample."""
-
-
-def _times(pairs: list[tuple[dict[str, str], WorkerFigures]]) -> Iterator[Family]:
-    for name, text, value_of in _TIMES:
-        found = [(where, value_of(each)) for where, each in pairs]
-        samples = [
-            (where, float(value))
-            for where, value in found
-            if isinstance(value, int | float)
-        ]
-        yield _family(name, "gauge", text, samples)
-
-
-def _family(
-    name: str, kind: str, text: str, values: list[tuple[dict[str, str], float]]
-) -> Family:
-    base = _PREFIX + name
-    full = f"{base}_total" if kind == "counter" else base
-    samples = tuple(Sample(full, labels, value) for labels, value in values)
-    return Family(base, kind, text, samples)
+def _uses_client(service: AnyService) -> bool:
+    return isinstance(service, Service) and service.prometheus_client
 
 
 def _service(name: str) -> str:

@@ -29,6 +29,7 @@ from trio_supervisor.controller.ownership import (
     Setup,
     own,
 )
+from trio_supervisor.controller.telemetry.settings import TelemetrySettings
 from trio_supervisor.errors import PlatformError
 from trio_supervisor.link.listener import check_socket_path
 from trio_supervisor.process.imports.declaration_wait import IMPORT_TIMEOUT
@@ -68,6 +69,7 @@ def open_controller(
     state_directory: str | None = None,
     import_timeout: float | None = IMPORT_TIMEOUT,
     owns_process: bool = False,
+    otlp: str | None = None,
 ) -> AbstractAsyncContextManager[Controller]:
     """Run *application* for the length of the block.
 
@@ -101,10 +103,14 @@ def open_controller(
             limit.
         owns_process: Whether no other code in this process waits for children. The
             controller then reaps every orphan that the process inherits.
+        otlp: Where to export metrics by OpenTelemetry, such as
+            ``http://localhost:4318``, or ``"env"``: what ``OTEL_EXPORTER_OTLP_…`` in
+            the environment say. Needs ``trio_supervisor[otel]``. None: nothing.
 
     Raises:
         SpecError: something cannot be pickled, or a service needs what does not exist:
-            a program, a directory, a file that can be written.
+            a program, a directory, a file that can be written; or *otlp*, or a variable
+            ``OTEL_…``, is invalid.
         SocketPathError: the socket cannot be created at *socket_path*.
         AlreadyServingError: another controller serves at *socket_path*.
         ListenError: a listening socket of a service cannot be bound.
@@ -113,7 +119,7 @@ def open_controller(
         PlatformError: the limit of file descriptors is too low for the number of
             workers; or this process loses exit statuses of children (SIGCHLD is
             ignored); or it is a child that imports a main module without ``if __name__
-            == "__main__"``.
+            == "__main__"``; or *otlp* needs OpenTelemetry, which is not installed.
     """
     options = ControllerOptions(
         application=application,
@@ -125,6 +131,7 @@ def open_controller(
         state_directory=state_directory,
         import_timeout=import_timeout,
         owns_process=owns_process,
+        otlp=otlp,
     )
     return open_prepared(options, Prepared())
 
@@ -165,6 +172,7 @@ async def _check(options: ControllerOptions, prepared: Prepared) -> Setup:
         is_captured=options.output is not None,
         may_raise=options.owns_process,
     )
+    telemetry = TelemetrySettings.read(options.otlp, os.environ)
     reference = None
     title = application.name
     if options.source is not None:
@@ -177,6 +185,7 @@ async def _check(options: ControllerOptions, prepared: Prepared) -> Setup:
         path=path,
         source=reference,
         title=title,
+        telemetry=telemetry,
     )
     # What cannot be pickled is the caller's mistake.
     sources_of(application, reference)

@@ -28,9 +28,12 @@ from trio_supervisor.controller.launch.socket_keys import socket_keys
 from trio_supervisor.controller.on_demand import OnDemand
 from trio_supervisor.controller.post_mortem.store import PostMortemStore
 from trio_supervisor.controller.scheduled_runs import ScheduledRuns
+from trio_supervisor.controller.telemetry.settings import TelemetrySettings
+from trio_supervisor.controller.telemetry.telemetry import Telemetry
 from trio_supervisor.errors import PlatformError
 from trio_supervisor.link.listener import ControlSocket, keep_listener
 from trio_supervisor.policy.reload import ServiceFacts
+from trio_supervisor.process.cgroups.tree import CgroupTree, open_cgroups
 from trio_supervisor.process.cleanup.guardian import Table, end_all
 from trio_supervisor.process.cleanup.guardian_client import (
     GuardianClient,
@@ -71,6 +74,7 @@ class ControllerOptions:
     state_directory: str | None
     import_timeout: float | None
     owns_process: bool
+    otlp: str | None = None
 
 
 @frozen(kw_only=True)
@@ -101,6 +105,8 @@ class Setup:
     """Path of the supervisor's socket."""
     source: Reference | None
     title: str
+    telemetry: TelemetrySettings | None
+    """What to export by OTLP; None: nothing."""
     marker: str = field(init=False)
     """Value of an environment variable that all processes have."""
 
@@ -144,10 +150,15 @@ async def own(setup: Setup, background: Background[Controller]) -> None:
             nursery.start_soon(ScheduledRuns(core, _due_times(setup)).run)
             nursery.start_soon(Autoscaling(core).run)
             nursery.start_soon(OnDemand(core).run)
+            telemetry = _telemetry(setup, core)
+            if telemetry is not None:
+                nursery.start_soon(telemetry.run)
             background.started(Controller._create(core))
             if not background.is_ending:
                 await core.run()
             await hooks.finish()
+            if telemetry is not None:
+                await telemetry.finish()
             nursery.cancel_scope.cancel()
     core.shutdown.raise_failure()
 
@@ -155,12 +166,13 @@ async def own(setup: Setup, background: Background[Controller]) -> None:
 async def _open_surroundings(setup: Setup, stack: AsyncExitStack) -> _Surroundings:
     options, marker = setup.options, setup.marker
     stack.enter_context(keep_reserve())
+    cgroups = await stack.enter_async_context(open_cgroups())
     kept = stack.enter_context(keep_listener(setup.path))
     directory = _open_directory(stack)
     keys = socket_keys(options.application)[0]
     opening = open_sockets(keys, setup.prepared.adopted)
     sockets = await stack.enter_async_context(opening)
-    context = await _open_context(setup, stack, kept, directory)
+    context = await _open_context(setup, stack, kept, directory, cgroups)
     guardian = await stack.enter_async_context(
         open_guardian(
             f"{MARKER_VARIABLE}={marker}",
@@ -184,7 +196,11 @@ async def _open_surroundings(setup: Setup, stack: AsyncExitStack) -> _Surroundin
 
 
 async def _open_context(
-    setup: Setup, stack: AsyncExitStack, kept: ControlSocket, directory: str
+    setup: Setup,
+    stack: AsyncExitStack,
+    kept: ControlSocket,
+    directory: str,
+    cgroups: CgroupTree,
 ) -> LaunchContext:
     options = setup.options
     lifeline = stack.enter_context(_open_lifeline())
@@ -197,6 +213,7 @@ async def _open_context(
         directory=directory,
         base=setup.base,
         lifeline=lifeline,
+        cgroups=cgroups,
         marker=setup.marker,
         log_format=options.log_format,
         owns_process=options.owns_process,
@@ -242,6 +259,11 @@ async def _make_core(
     )
     core.begin(*made)
     return core
+
+
+def _telemetry(setup: Setup, core: ControllerCore) -> Telemetry | None:
+    settings = setup.telemetry
+    return None if settings is None else Telemetry(core, settings)
 
 
 def _due_times(setup: Setup) -> DueTimesFile:

@@ -21,6 +21,8 @@ from trio_supervisor.wire.workers import ScheduleStatus
 
 _TICKS: Final = os.sysconf("SC_CLK_TCK")
 _PAGE: Final = os.sysconf("SC_PAGE_SIZE")
+_IN_A_TURN: Final = 100
+"""Workers that are looked at in one turn of the event loop."""
 
 
 class HasFigures(Protocol):
@@ -64,22 +66,31 @@ class WorkerFigures:
         return None if self.process_id is None else usage_of(self.process_id)
 
 
-def figures_of(source: HasFigures) -> list[WorkerFigures]:
-    """Return the figures of all workers of the current generation."""
-    return [
-        WorkerFigures(
-            child.name,
-            child.service,
-            child.process_id,
-            child.state,
-            child.restarts,
-            _start_time(child),
-            None if child.last_ending is None else child.last_ending.returncode,
-            child.runs,
-            child.loop_lag(),
-        )
-        for child in source.generation.children
-    ]
+async def figures_of(source: HasFigures) -> list[WorkerFigures]:
+    """Return the figures of all workers of the current generation.
+
+    Of a thousand, they take milliseconds: others have their turn in between.
+    """
+    found = []
+    for number, child in enumerate(source.generation.children, start=1):
+        found.append(_figures_of(child))
+        if not number % _IN_A_TURN:
+            await trio.lowlevel.checkpoint()
+    return found
+
+
+def _figures_of(child: Child) -> WorkerFigures:
+    return WorkerFigures(
+        child.name,
+        child.service,
+        child.process_id,
+        child.state,
+        child.restarts,
+        _start_time(child),
+        None if child.last_ending is None else child.last_ending.returncode,
+        child.runs,
+        child.loop_lag(),
+    )
 
 
 async def resident_sizes(process_ids: Sequence[int]) -> dict[int, int]:

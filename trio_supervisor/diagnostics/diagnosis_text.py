@@ -53,7 +53,7 @@ _LIMITS: Final = (
 def _finding(number: int, finding: Finding) -> Iterator[str]:
     severity = _SEVERITIES.get(finding.severity.value, finding.severity.value)
     certainty = _CERTAINTIES.get(finding.certainty.value, finding.certainty.value)
-    yield f"{number}. {finding.title}  [{severity}, {certainty}]"
+    yield f"{number}. {finding.title}  [{finding.kind}: {severity}, {certainty}]"
     yield f"   {finding.text}"
     yield from (f"     {line}" for line in finding.evidence)
     yield f"   {finding.advice}"

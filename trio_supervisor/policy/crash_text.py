@@ -12,6 +12,12 @@ _LINE_LIMIT: Final = 200
 _ESCAPE: Final = re.compile(
     r"\x1b(?:\[[0-?]*[ -/]*[@-~]|\][^\x07\x1b]*(?:\x07|\x1b\\)?|[ -/]*[0-~])"
 )
+# The last line of every crash of Node.js; the error is above it, and what it contains.
+_NODE_VERSION: Final = re.compile(r"Node\.js v\d+\.\d+\.\d+")
+_NODE_ERROR: Final = re.compile(r"(?:Uncaught )?(?:\w*Error\b|throw )")
+_FRAME: Final = re.compile(
+    r"at \S+ ?\(.*\)$|at \S+:\d+|\.\.\. \d+ more$|from \S+:\d+:in "
+)
 
 FAILED_TO_START: Final = "failed to start"
 """The reason of a restart after a process that could not be started."""
@@ -21,15 +27,26 @@ _PARENTHESES: Final = re.compile(r" \(([^()]*)\)")
 
 
 def last_output_line(lines: tuple[str, ...] | list[str]) -> str:
-    """Return the last of *lines* that is not blank, without escapes and shortened."""
-    for line in reversed(lines):
-        if text := " ".join(
-            "".join(
-                c if c.isprintable() else " " for c in _ESCAPE.sub("", line)
-            ).split()
-        ):
-            return text if len(text) <= _LINE_LIMIT else f"{text[: _LINE_LIMIT - 3]}..."
-    return ""
+    """Return the last of *lines* that says something, without escapes and shortened.
+
+    Frames of a stack, which Node.js, Java and Ruby print below the error, do not.
+    """
+    clean = [text for line in lines if (text := _clean(line))]
+    if not clean:
+        return ""
+    found = clean[-1]
+    if _NODE_VERSION.fullmatch(found):
+        found = next(filter(_NODE_ERROR.match, reversed(clean)), found)
+    elif _FRAME.match(found):
+        found = next(
+            (each for each in reversed(clean) if not _FRAME.match(each)), found
+        )
+    return found if len(found) <= _LINE_LIMIT else f"{found[: _LINE_LIMIT - 3]}..."
+
+
+def _clean(line: str) -> str:
+    plain = _ESCAPE.sub("", line)
+    return " ".join("".join(c if c.isprintable() else " " for c in plain).split())
 
 
 def in_a_row(crashes: int) -> str:

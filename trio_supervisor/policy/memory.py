@@ -11,6 +11,8 @@ from typing import TypeAlias
 
 from attrs import define, field, frozen
 
+BASELINE_SAMPLES = 2
+"""Samples after which the memory that a process needs from its start is known."""
 DEFAULT_THRESHOLD = 10 * 1024 * 1024
 """Growth that counts as an increase of the high-water mark [bytes]."""
 
@@ -44,6 +46,21 @@ class TooLarge:
         return (
             f"its memory of {mebibytes(self.size)} exceeds "
             f"maximum_size_limit={mebibytes(self.limit)}"
+        )
+
+
+@frozen(kw_only=True)
+class GrownBeyond:
+    """The process has grown by more than ``growth_limit``."""
+
+    size: int
+    baseline: int
+    limit: int
+
+    def __str__(self) -> str:
+        return (
+            f"its memory has grown from {mebibytes(self.baseline)} right after its "
+            f"start to {mebibytes(self.size)} (growth_limit={mebibytes(self.limit)})"
         )
 
 
@@ -106,7 +123,7 @@ class HostShort:
         )
 
 
-Verdict: TypeAlias = TooLarge | BelowBaseline | Leaking | None
+Verdict: TypeAlias = TooLarge | GrownBeyond | BelowBaseline | Leaking | None
 
 
 @define(kw_only=True)
@@ -118,11 +135,15 @@ class MemoryHistory:
     threshold_size: int = DEFAULT_THRESHOLD
     """[bytes]"""
     increase_limit: int | None = None
+    growth_limit: int | None = None
+    """[bytes]"""
     sample_count: int = field(default=0, init=False)
     increase_count: int = field(default=0, init=False)
     current: MemoryUse | None = field(default=None, init=False)
     maximum_size: int | None = field(default=None, init=False)
     """The high-water mark [bytes]."""
+    start_size: int = field(default=0, init=False)
+    """The largest of the first `BASELINE_SAMPLES` [bytes]."""
     baseline: int | None = field(default=None, init=False)
     """What it needs after its start, if that exceeds the limit [bytes]."""
 
@@ -136,6 +157,8 @@ class MemoryHistory:
         """
         self.sample_count += 1
         self.current = use
+        if self.sample_count <= BASELINE_SAMPLES:
+            self.start_size = max(self.start_size, use.size)
         if self.maximum_size is None:
             self.maximum_size = use.size
         elif use.size > self.maximum_size + self.threshold_size:
@@ -149,6 +172,9 @@ class MemoryHistory:
                 return BelowBaseline(size=use.size, limit=limit) if is_news else None
             if self.baseline is None or use.size > self.baseline + self.threshold_size:
                 return TooLarge(size=use.size, limit=limit)
+        growth, start = self.growth_limit, self.start_size
+        if growth is not None and use.size > start + growth:
+            return GrownBeyond(size=use.size, baseline=start, limit=growth)
         if (
             self.increase_limit is not None
             and self.increase_count >= self.increase_limit

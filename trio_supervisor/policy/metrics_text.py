@@ -6,7 +6,7 @@ Sources: "Exposition formats" of the Prometheus documentation; OpenMetrics 1.0.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Final
 
 from attrs import frozen
@@ -108,22 +108,20 @@ def merged(families: Iterable[Family]) -> list[Family]:
     return list(found.values())
 
 
-def to_text(families: Sequence[Family], *, is_open: bool = False) -> str:
-    """Return *families* as text.
+def to_lines(families: Iterable[Family], *, is_open: bool = False) -> Iterator[str]:
+    """Return the lines that expose *families*.
 
     Args:
         is_open: Whether as OpenMetrics, rather than in Prometheus' own format.
     """
-    lines: list[str] = []
     for family in families:
         suffix = "_total" if family.kind == "counter" and not is_open else ""
         shown = family.name + suffix
-        lines.append(f"# HELP {shown} {_escaped(family.help, quotes=is_open)}")
-        lines.append(f"# TYPE {shown} {family.kind}")
-        lines += (_line(sample) for sample in family.samples)
+        yield f"# HELP {shown} {_escaped(family.help, quotes=is_open)}"
+        yield f"# TYPE {shown} {family.kind}"
+        yield from map(_line, family.samples)
     if is_open:
-        lines.append("# EOF")
-    return "\n".join([*lines, ""])
+        yield "# EOF"
 
 
 def _line(sample: Sample) -> str:

@@ -21,13 +21,18 @@ from trio_supervisor.process.output.escaping import (
     escape_line,
     escape_text,
 )
+from trio_supervisor.process.output.journal_stream import is_journal
+from trio_supervisor.process.output.levels import level_of
 from trio_supervisor.process.output.rendering import notice_of
 from trio_supervisor.process.output.terminal_kind import has_colours
 
 TEXT: Final = "text"
 JSON: Final = "json"
+JOURNAL: Final = "journal"
+"""Text for a stream to journald; chosen by `log_format`."""
 FORMATS: Final = (TEXT, JSON)
 
+_STDERR: Final = 2
 # How long unread log output may delay the exit of a process [s].
 _FLUSH_TIMEOUT: Final = 1.0
 _COLOURS: Final = {"WARNING": "\x1b[33m", "ERROR": "\x1b[31m", "CRITICAL": "\x1b[31m"}
@@ -47,15 +52,36 @@ class TextFormatter(logging.Formatter):
         """Return one line, followed by the traceback if there is one."""
         moment = time.strftime("%H:%M:%S", time.localtime(record.created))
         stamp = f"{moment}.{int(record.msecs):03}"
-        source = escape_line(str(_event_of(record).get("name", self._source)))
-        message = record.getMessage()
-        if record.exc_info:
-            message += "\n" + self.formatException(record.exc_info)
-        message = escape_text(message)
+        source, message = self._parts(record)
         if self._has_colours:
             colour = _COLOURS.get(record.levelname, "")
             return f"{_DIM}{stamp}{_RESET}  {source:<12}  {colour}{message}{_RESET}"
         return f"{stamp}  {source:<12}  {message}"
+
+    def _parts(self, record: logging.LogRecord) -> tuple[str, str]:
+        """Return the source and the message, with the traceback if there is one."""
+        source = escape_line(str(_event_of(record).get("name", self._source)))
+        message = record.getMessage()
+        if record.exc_info:
+            message += "\n" + self.formatException(record.exc_info)
+        return source, escape_text(message)
+
+
+class JournalFormatter(TextFormatter):
+    """``<6>worker.2      ready in 143 ms (pid 4711)``, for a stream to journald.
+
+    journald takes the level from the prefix, and has the time itself.
+    """
+
+    def __init__(self, source: str) -> None:
+        super().__init__(source, has_colours=False)
+
+    def format(self, record: logging.LogRecord) -> str:
+        """Return one line, followed by the traceback if there is one."""
+        source, message = self._parts(record)
+        prefix = f"<{level_of(record.levelno)}>"
+        lines = f"{source:<12}  {message}".split("\n")
+        return "\n".join(f"{prefix}{line}" for line in lines)
 
 
 class JsonFormatter(logging.Formatter):
@@ -107,6 +133,11 @@ class QueueHandler(logging.Handler):
         self.destination.drain(_FLUSH_TIMEOUT)
 
 
+def log_format(chosen: str) -> str:
+    """Return the format for standard error: `JOURNAL` for text if journald reads it."""
+    return JOURNAL if chosen == TEXT and is_journal(_STDERR) else chosen
+
+
 def configure_logging(format_: str, source: str = "supervisor") -> Destination | None:
     """Log to standard error from now on, without ever blocking.
 
@@ -114,7 +145,7 @@ def configure_logging(format_: str, source: str = "supervisor") -> Destination |
     or is replaced. May be called again.
 
     Args:
-        format_: `TEXT` or `JSON`.
+        format_: `TEXT`, `JSON` or `JOURNAL`.
         source: Name in the lines of records that have none.
     """
     root = logging.getLogger()
@@ -128,6 +159,8 @@ def configure_logging(format_: str, source: str = "supervisor") -> Destination |
         handler = logging.NullHandler()
     if format_ == JSON:
         handler.setFormatter(JsonFormatter(source))
+    elif format_ == JOURNAL:
+        handler.setFormatter(JournalFormatter(source))
     else:
         is_coloured = destination is not None and has_colours(destination.descriptor)
         handler.setFormatter(TextFormatter(source, has_colours=is_coloured))

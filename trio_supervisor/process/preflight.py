@@ -11,24 +11,32 @@ from typing import assert_never
 from trio_supervisor.application.requirements import (
     Directory,
     InputFile,
+    LogService,
     OutputFile,
     Program,
     Requirement,
     SocketFile,
 )
 from trio_supervisor.errors import SpecError
+from trio_supervisor.policy.log_target import LogTarget
 from trio_supervisor.process.input import open_input
+from trio_supervisor.process.output.log_socket import connected_socket
 from trio_supervisor.process.spawn.programs import program_problem
 
 
 def without_removed(requirements: Iterable[Requirement]) -> list[Requirement]:
-    """Leave out files whose directory was removed: it is recreated."""
-    return [
-        requirement
-        for requirement in requirements
-        if not isinstance(requirement, OutputFile)
-        or os.path.isdir(os.path.dirname(requirement.path) or ".")
-    ]
+    """Leave out what may come back while services that ran before run again.
+
+    The directory of a log file that was removed is recreated, and a log service that
+    does not listen may be restarting.
+    """
+    return [each for each in requirements if not _may_come_back(each)]
+
+
+def _may_come_back(requirement: Requirement) -> bool:
+    if isinstance(requirement, OutputFile):
+        return not os.path.isdir(os.path.dirname(requirement.path) or ".")
+    return isinstance(requirement, LogService)
 
 
 def problems_of(
@@ -63,6 +71,9 @@ def _problem(requirement: Requirement, environment: Mapping[str, str]) -> str:
         case OutputFile(path=path):
             problem = output_problem(path)
             return problem and f"cannot write to {path}: {problem}"
+        case LogService(target=target):
+            problem = log_service_problem(target)
+            return problem and f"cannot log to {target}: {problem}"
         case SocketFile(path=path):
             parent = os.path.dirname(path) or "."
             problem = directory_problem(parent)
@@ -115,6 +126,20 @@ def output_problem(path: str) -> str:
         os.close(os.open(path, flags))
     except OSError as exc:
         return exc.strerror or str(exc)
+    return ""
+
+
+def log_service_problem(target: LogTarget) -> str:
+    """Return why no lines can be sent to *target*, a Unix socket; empty: they can."""
+    try:
+        connected_socket(target).close()
+    except OSError as exc:
+        match exc.errno:
+            case errno.ECONNREFUSED:
+                return "nothing listens at the socket"
+            case errno.EPROTOTYPE:
+                return "it is not a datagram socket"
+        return f"the socket {_unreachable(exc)}"
     return ""
 
 

@@ -8,8 +8,11 @@ import tempfile
 from contextlib import suppress
 
 
-def open_shared_memory(name: str, size: int) -> int:
+def open_shared_memory(name: str, size: int, *, is_sparse: bool = False) -> int:
     """Return the descriptor of *size* bytes, all 0, that cannot be resized.
+
+    Args:
+        is_sparse: Whether a page takes memory only when it is first written.
 
     Raises:
         OSError: the system has no memory or no descriptor for it.
@@ -21,8 +24,10 @@ def open_shared_memory(name: str, size: int) -> int:
     flags = os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING
     descriptor = os.memfd_create(f"trio_supervisor {name}", flags)
     try:
-        # Written, not only extended, so that a lack of memory is an error here.
-        os.write(descriptor, bytes(size))
+        if is_sparse:
+            os.ftruncate(descriptor, size)
+        else:  # written, so that a lack of memory is an error here
+            os.write(descriptor, bytes(size))
         # Otherwise a process that truncates it would kill the controller by SIGBUS.
         with suppress(AttributeError):
             seals = fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW | fcntl.F_SEAL_SEAL

@@ -12,7 +12,7 @@ from trio_supervisor.application.event_hooks import Exec, Webhook
 from trio_supervisor.application.timetable import Timetable
 from trio_supervisor.config.application_file import APPLICATION_OPTIONS
 from trio_supervisor.config.groups import GROUP_OPTIONS
-from trio_supervisor.config.services import DERIVED
+from trio_supervisor.config.services import DERIVED, KINDS
 from trio_supervisor.policy.restart import Backoff
 from trio_supervisor.reference.schema import Schema, object_schema, probe_schemas
 
@@ -49,6 +49,16 @@ _VARIABLE: Final[Schema] = {
     ]
 }
 _TARGET: Final[Schema] = {"type": "string", "pattern": "^[^:]+:[^:]+$"}
+_APPLICATION: Final[Schema] = {"type": "string", "pattern": "^[^:]+:[^:]+$"}
+_WEB: Final = {
+    "bind": "addresses, by default `tcp://127.0.0.1:8000`",
+    "server": "`uvicorn` or `hypercorn`; of `asgi` only",
+    "lifespan": "whether the application has one; of `asgi` only",
+    "max_requests": "requests after which a worker is replaced",
+    "max_requests_jitter": "at most how many more, drawn for each process",
+    "server_options": "options of the server",
+    "threads": "requests that a worker handles at the same time; of `wsgi` only",
+}
 
 
 def page() -> str:
@@ -140,12 +150,40 @@ def _service() -> Schema:
                 **_TARGET,
                 "description": "Python function, as `package.module:function`.",
             },
+            "asgi": {
+                **_APPLICATION,
+                "description": "ASGI application to serve, as "
+                "`package.module:application`, or `package.module:factory()`.",
+            },
+            "wsgi": {
+                **_APPLICATION,
+                "description": "The same of a WSGI application.",
+            },
+            **_web_keys(),
             "env_file": _ENV_FILE,
             **properties,
         },
-        "oneOf": [{"required": ["command"]}, {"required": ["target"]}],
+        "oneOf": [{"required": [kind]} for kind in KINDS],
         "additionalProperties": False,
     }
+
+
+def _web_keys() -> Schema:
+    """Return the keys of a web service beside those of `Service`."""
+    listen = {"anyOf": [_TEXT, {"$ref": "#/$defs/listen"}]}
+    count = {"type": "integer", "minimum": 0}
+    found: Schema = {
+        "bind": {"anyOf": [*listen["anyOf"], {"type": "array", "items": listen}]},
+        "server": {"enum": ["uvicorn", "hypercorn"]},
+        "lifespan": {"enum": ["auto", "on", "off"]},
+        "max_requests": {"type": "integer", "minimum": 1},
+        "max_requests_jitter": count,
+        "server_options": {"type": "object"},
+        "threads": {"type": "integer", "minimum": 1},
+    }
+    for name, each in found.items():
+        each["description"] = f"Of a web service (`asgi`, `wsgi`): {_WEB[name]}."
+    return found
 
 
 def _group() -> Schema:

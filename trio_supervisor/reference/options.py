@@ -138,21 +138,24 @@ def _differs_from(kind: type[Any]) -> Callable[[OptionField], bool]:
 def _row(field: OptionField) -> Sequence[str]:
     return (
         markdown.code(field.name),
-        markdown.code(_type(field)),
-        markdown.code(_default(field.default)),
+        markdown.code(type_text(field)),
+        markdown.code(default_text(field)),
         unit_of(field),
         doc_of(field),
     )
 
 
-def _type(field: OptionField) -> str:
+def type_text(field: OptionField) -> str:
+    """Return the type of an option, or its choices."""
     choices = limits_of(field).get("choices")
     if choices and not str(field.type).startswith("Sequence"):
         return " | ".join(f'"{choice}"' for choice in choices)
     return str(field.type).replace("signal.", "").replace("MonitorLike", "Monitor")
 
 
-def _default(value: Any) -> str:
+def default_text(field: OptionField) -> str:
+    """Return the default of an option; empty: it is required."""
+    value: Any = field.default
     match value:
         case attrs.NOTHING:
             return ""

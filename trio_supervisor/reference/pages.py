@@ -8,6 +8,7 @@ from typing import Final
 
 from trio_supervisor.reference import (
     configuration_schema,
+    explanations,
     man_page,
     operations,
     options,
@@ -21,6 +22,7 @@ PAGES: Final[Mapping[str, Callable[[], str]]] = {
     "reference/options.md": options.page,
     "reference/verbs.md": verbs.verbs_page,
     "reference/exit-codes.md": verbs.exit_codes_page,
+    "reference/explain.md": explanations.page,
     "reference/operations.md": operations.page,
     "man/trio-supervisor.1": man_page.page,
     "schema/application.schema.json": schema.page,

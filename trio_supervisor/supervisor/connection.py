@@ -18,6 +18,7 @@ from trio_supervisor.link.answers import answers, find_answer
 from trio_supervisor.link.credentials import Credentials
 from trio_supervisor.link.peer import Answer, Fields, IncomingCall, Peer
 from trio_supervisor.process.cleanup.ancestry import Ancestry
+from trio_supervisor.supervisor.call_stats import CallStats, ConnectionStats
 from trio_supervisor.supervisor.client_calls import ClientCalls
 from trio_supervisor.supervisor.fair_share import Account
 from trio_supervisor.supervisor.roles import (
@@ -49,6 +50,8 @@ class ClientConnection:
     _credentials: Credentials
     _origin: Ancestry | None
     _account: Account
+    _stats: CallStats
+    _counted_as: ConnectionStats
     _is_operator: bool = field(default=False, init=False)
     _has_waited: bool = field(default=False, init=False)
     """Whether the controller had time to report its worker."""
@@ -56,12 +59,21 @@ class ClientConnection:
     _handle: WorkerHandle | None = field(default=None, init=False)
 
     def dispatch(self, call: IncomingCall) -> Answer:
-        """Answer *call*, or return the coroutine that does.
+        """Answer *call*, or return the coroutine that does; count it.
 
         Raises:
             NotPermittedError: ``may`` of the worker's service does not list the call.
             LimitExceededError: the process has too many calls in progress.
         """
+        began = time.perf_counter()
+        try:
+            answer = self._dispatch(call)
+        except Exception:
+            self._stats.answered(call, began, "failed")
+            raise
+        return self._stats.dispatch(answer, call, began)
+
+    def _dispatch(self, call: IncomingCall) -> Answer:
         if not is_free(call) and (role := self._role()) is not None:
             if role.record is None and not self._has_waited:
                 return self._counted(self._answer_once_known(call), call)
@@ -124,6 +136,7 @@ class ClientConnection:
         self._is_operator = False  # from now on it is a worker
         if self._worker is None:
             self._worker = self._add(call.peer, process_id, state, size)
+            self._counted_as.is_worker()
         else:
             # The key in the registry contains the name, which may have changed.
             self._calls.registry.remove(self._worker)

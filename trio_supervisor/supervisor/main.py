@@ -15,12 +15,15 @@ import trio
 from trio_supervisor._version import __version__
 from trio_supervisor.application.worker_policy import Policy
 from trio_supervisor.errors import SupervisorError
+from trio_supervisor.policy.supervisor_metrics import SUPERVISOR_METRICS
 from trio_supervisor.process.cleanup.ancestry import own_marker
 from trio_supervisor.process.logs import configure_logging
 from trio_supervisor.process.notify.sd_notify import Notifier, open_notifier
+from trio_supervisor.process.shared_numbers import use_numbers
 from trio_supervisor.process.spawn.boot import SupervisorBoot, SupervisorCode
 from trio_supervisor.process.spawn.environment import MARKER_VARIABLE
 from trio_supervisor.process.spawn.preload import load_source
+from trio_supervisor.supervisor.call_stats import CallStats
 from trio_supervisor.supervisor.monitoring import Monitoring
 from trio_supervisor.supervisor.policy_calls import PolicyCalls
 from trio_supervisor.supervisor.registry import Registry
@@ -34,7 +37,7 @@ def run_supervisor(boot: SupervisorBoot, descriptors: Sequence[int]) -> None:
 
     Args:
         descriptors: The lifeline, the listening socket, the stream to the controller,
-            then those that *boot* names.
+            the memory of `SUPERVISOR_METRICS`, then those that *boot* names.
     """
     configure_logging(boot.log_format)
     _raise_limits()
@@ -71,7 +74,8 @@ def _load_code(boot: SupervisorBoot) -> SupervisorCode:
 async def _main(
     boot: SupervisorBoot, descriptors: Sequence[int], code: SupervisorCode
 ) -> None:
-    lifeline, listening, controlling, *channel = descriptors
+    lifeline, listening, controlling, counts, *channel = descriptors
+    numbers = use_numbers(counts, SUPERVISOR_METRICS.slots)
     monitoring = Monitoring(code.monitors)
     policy = None
     if isinstance(code.policy, Policy):
@@ -87,6 +91,7 @@ async def _main(
         owns_process=boot.owns_process,
         marker=own_marker(MARKER_VARIABLE),
         policy=policy,
+        stats=CallStats(numbers),
     )
     listener = trio.SocketListener(
         trio.socket.from_stdlib_socket(socket.socket(fileno=listening))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import os
 from functools import partial
+from typing import Final
 
 import trio
 from attrs import define, field
@@ -24,6 +25,7 @@ from trio_supervisor.link.credentials import (
 from trio_supervisor.link.peer import Peer, open_peer
 from trio_supervisor.process.cleanup.ancestry import Ancestry, ancestry_of
 from trio_supervisor.process.sockets.accept import accept_all
+from trio_supervisor.supervisor.call_stats import CallStats, ConnectionStats
 from trio_supervisor.supervisor.client_calls import ClientCalls
 from trio_supervisor.supervisor.connection import ClientConnection
 from trio_supervisor.supervisor.controller_calls import ControllerCalls
@@ -44,6 +46,9 @@ from trio_supervisor.wire.session import Session
 
 logger = logging.getLogger(__name__)
 
+# If a timeout ends so much late, this process was stopped, or the host suspended [s].
+_PAUSED: Final = 1.0
+
 
 @define(eq=False, kw_only=True)
 class Server:
@@ -62,6 +67,7 @@ class Server:
     limits: Limits = DEFAULT_LIMITS
     policy: PolicyCalls | None = None
     """The application's policy; None: it has none."""
+    stats: CallStats = field(factory=CallStats)
     accepting: trio.CancelScope = field(factory=trio.CancelScope, init=False)
     """Around the accepting of connections."""
     gatekeeper: Gatekeeper = field(init=False)
@@ -116,8 +122,11 @@ class Server:
             await _refuse(stream, NotPermittedError(problem))
             return
         try:
-            with self._share.open(credentials.process_id) as turns:
-                await self._serve(stream, credentials, origin, turns)
+            with (
+                self._share.open(credentials.process_id) as turns,
+                self.stats.connection() as counted_as,
+            ):
+                await self._serve(stream, credentials, origin, turns, counted_as)
         except LimitExceededError as exc:
             await _refuse(stream, exc)
 
@@ -127,6 +136,7 @@ class Server:
         credentials: Credentials,
         origin: Ancestry | None,
         turns: Turns,
+        counted_as: ConnectionStats,
     ) -> None:
         session = Session(is_connecting=False, limits=self.limits, parses_large=False)
         connection = ClientConnection(
@@ -135,6 +145,8 @@ class Server:
             credentials=credentials,
             origin=origin,
             account=turns.account,
+            stats=self.stats,
+            counted_as=counted_as,
         )
         async with open_peer(stream, session, connection.dispatch, turns) as peer:
             try:
@@ -183,9 +195,7 @@ class Server:
 
     async def _expect_call(self, peer: Peer, process_id: int | None) -> None:
         """Wait for the first call; hang up if none arrives in time."""
-        with trio.move_on_after(self.limits.first_call) as scope:
-            await peer.has_called.wait()
-        if not scope.cancelled_caught or peer.closed.is_set():
+        if await _has_called(peer, self.limits.first_call):
             return
         if self._idle.may_stay(process_id):
             with self._idle.counted():
@@ -212,6 +222,22 @@ async def _serve_one(server: Server, stream: trio.SocketStream) -> None:
         await server.serve_socket(stream)
     except Exception:
         logger.exception("a connection failed")
+
+
+async def _has_called(peer: Peer, within: float) -> bool:
+    """Wait for the first call; return whether it arrived, or the connection ended.
+
+    If this process was stopped in the meantime, the call may have arrived and is still
+    to be read: the peer gets all of the time again.
+    """
+    while True:
+        deadline = trio.current_time() + within
+        with trio.move_on_at(deadline):
+            await peer.has_called.wait()
+        if peer.has_called.is_set() or peer.closed.is_set():
+            return True
+        if trio.current_time() < deadline + _PAUSED:
+            return False
 
 
 async def _refuse(stream: trio.abc.Stream, error: SupervisorError) -> None:

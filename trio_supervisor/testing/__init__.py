@@ -13,6 +13,9 @@ from typing import TYPE_CHECKING, Any
 from trio_supervisor.testing.chaos import Chaos
 from trio_supervisor.testing.fakes import FakeProcess
 from trio_supervisor.testing.fault_plan import (
+    ClockSet,
+    ConnectionFails,
+    DiskFull,
     Exits,
     Fault,
     FaultPlan,
@@ -41,6 +44,9 @@ if TYPE_CHECKING:
 
 __all__ = [
     "Chaos",
+    "ClockSet",
+    "ConnectionFails",
+    "DiskFull",
     "Exits",
     "FakeMonitoredWorker",
     "FakeProcess",

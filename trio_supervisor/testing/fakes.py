@@ -42,7 +42,8 @@ class FakeProcess:
     is_closed: bool = field(default=False, init=False)
     _ends_at: float = field(default=math.inf, init=False)
     _exit_code: int = field(default=0, init=False)
-    _is_paused: bool = field(default=False, init=False)
+    is_paused: bool = field(default=False, init=False)
+    """Whether SIGSTOP has stopped it."""
     _held_back: list[int] = field(factory=list, init=False)
     """Signals that arrived while it was stopped."""
     _has_grandchild: bool = field(init=False)
@@ -80,11 +81,11 @@ class FakeProcess:
         if sig == signal.SIGKILL:
             self._receive(sig)
         elif sig == signal.SIGSTOP:
-            self._is_paused = True
-        elif self._is_paused and sig != signal.SIGCONT:
+            self.is_paused = True
+        elif self.is_paused and sig != signal.SIGCONT:
             self._held_back.append(sig)
         else:
-            self._is_paused = False
+            self.is_paused = False
             held_back, self._held_back = self._held_back, []
             for each in [*held_back, sig]:
                 self._receive(each)

@@ -11,6 +11,7 @@ import trio
 from attrs import frozen
 
 from trio_supervisor.errors import SupervisorError
+from trio_supervisor.testing.simulated_network import FaultyStream
 from trio_supervisor.testing.simulated_process import StartFault
 from trio_supervisor.testing.simulation import Simulation
 
@@ -102,6 +103,64 @@ class SupervisorKilled:
 
 
 @frozen
+class ConnectionFails:
+    """The connection of a worker to the supervisor is lost, or works badly."""
+
+    worker: int
+    kind: str = "lost"
+    """``lost``; ``half line``: lost in the middle of the next line that the worker
+    sends; ``half open``: nothing arrives any more at either end, then it is lost;
+    ``refused``: lost, and new ones are refused; ``twice``: the next line is sent twice,
+    such as an answer; ``late``: the next lines arrive late."""
+    duration: float = 1.0
+    """Of ``half open``, ``refused`` and ``late`` [s]."""
+
+    async def strike(self, simulation: Simulation) -> None:
+        """Have it fail; return when that is over."""
+        await trio.lowlevel.checkpoint()
+        name = _name(simulation, self.worker)
+        if self.kind == "refused":
+            simulation.refuse_connections(name, self.duration)
+        streams = simulation.connections(name)
+        for stream in streams:
+            _spoil(stream, self.kind, self.duration)
+        if self.kind in ("half open", "refused", "late"):
+            await trio.sleep(self.duration)
+        if self.kind == "half open":
+            for stream in streams:
+                stream.lose()
+
+
+@frozen
+class DiskFull:
+    """Nothing can be written to the disk: ENOSPC."""
+
+    duration: float
+    """[s]"""
+
+    async def strike(self, simulation: Simulation) -> None:
+        """Fill it; return when there is room again."""
+        simulation.disk.fill()
+        try:
+            await trio.sleep(self.duration)
+        finally:
+            simulation.disk.free()
+
+
+@frozen
+class ClockSet:
+    """The system's clock is set, by a person or by NTP."""
+
+    seconds: float
+    """How far forward [s]; negative: back."""
+
+    async def strike(self, simulation: Simulation) -> None:
+        """Set it."""
+        await trio.lowlevel.checkpoint()
+        simulation.set_clock(self.seconds)
+
+
+@frozen
 class Restarted:
     """An operator restarts all workers."""
 
@@ -144,6 +203,9 @@ Fault: TypeAlias = (
     | Stopped
     | StartsBadly
     | SupervisorKilled
+    | ConnectionFails
+    | DiskFull
+    | ClockSet
     | Restarted
     | Reloaded
     | Suspended
@@ -190,6 +252,20 @@ def start_fault(kind: str) -> StartFault:
         case "stubborn":
             return StartFault(ignores_stop=True)
     return StartFault(error=OSError(getattr(errno, kind), f"{kind} in this simulation"))
+
+
+def _spoil(stream: FaultyStream, kind: str, duration: float) -> None:
+    match kind:
+        case "lost" | "refused":
+            stream.lose()
+        case "half line":
+            stream.cut_line()
+        case "half open":
+            stream.fall_silent()
+        case "twice":
+            stream.repeat()
+        case "late":
+            stream.delay(duration)
 
 
 def _name(simulation: Simulation, number: int) -> str:

@@ -8,14 +8,16 @@ wrapper decides at each step whether the code behind it goes on.
 from __future__ import annotations
 
 import ctypes
-import inspect
-from collections.abc import Callable, Coroutine
+import sys
+import weakref
+from collections.abc import AsyncGenerator, Callable, Coroutine, Iterator
+from contextlib import contextmanager
 from contextvars import ContextVar
 from typing import Any, Final
 
 import trio
 from attrs import define, field
-from trio._core._run import CancelStatus
+from trio._core._run import GLOBAL_RUN_CONTEXT, CancelStatus
 from trio.lowlevel import Abort, RaiseCancelT, Task
 
 _current: ContextVar[ProcessTasks | None] = ContextVar("process_tasks", default=None)
@@ -28,12 +30,14 @@ class ProcessTasks:
     is_dead: bool = field(default=False, init=False)
     is_frozen: bool = field(default=False, init=False)
     _steps: set[_Steps] = field(factory=set, init=False)
+    _generators: weakref.WeakSet[Any] = field(factory=weakref.WeakSet, init=False)
+    """Async generators that its tasks have begun."""
     _scope: trio.CancelScope = field(factory=trio.CancelScope, init=False)
 
     async def run(self, main: Callable[[], Coroutine[Any, Any, None]]) -> None:
         """Run *main* and all tasks that it starts, until they end or are killed.
 
-        `TaskWrapping` must be an instrument of this run. *main* raises nothing. A
+        It has to be within `wrapping_tasks`. *main* raises nothing. A
         cancellation cancels the tasks.
         """
         async with trio.open_nursery() as nursery:
@@ -51,6 +55,10 @@ class ProcessTasks:
         if self.is_dead:
             return
         self.is_dead = True
+        for generator in tuple(self._generators):
+            # trio would run its finally blocks at the end.
+            GLOBAL_RUN_CONTEXT.runner.asyncgens.alive.discard(generator)
+            _keep_for_ever(ctypes.py_object(generator))
         for steps in tuple(self._steps):
             steps.unshield()
             steps.go_on()
@@ -67,7 +75,28 @@ class ProcessTasks:
             steps.go_on()
 
 
-class TaskWrapping(trio.abc.Instrument):
+@contextmanager
+def wrapping_tasks() -> Iterator[None]:
+    """Have `ProcessTasks` run in this run of trio, for the length of the block."""
+    wrapping = _TaskWrapping()
+    hooks = sys.get_asyncgen_hooks()
+
+    def begin(generator: AsyncGenerator[Any, Any]) -> None:
+        if (tasks := _current.get()) is not None:
+            tasks._generators.add(generator)
+        if hooks.firstiter is not None:
+            hooks.firstiter(generator)
+
+    trio.lowlevel.add_instrument(wrapping)
+    sys.set_asyncgen_hooks(firstiter=begin)
+    try:
+        yield
+    finally:
+        sys.set_asyncgen_hooks(firstiter=hooks.firstiter)
+        trio.lowlevel.remove_instrument(wrapping)
+
+
+class _TaskWrapping(trio.abc.Instrument):
     """Wraps each task that is spawned in a simulated process."""
 
     def task_spawned(self, task: Task) -> None:
@@ -144,11 +173,9 @@ class _Steps:
     def _forget(self) -> None:
         self._tasks._steps.discard(self)
         self._task._child_nurseries.clear()
-        if inspect.getcoroutinestate(self._inner) == inspect.CORO_CREATED:
-            self._inner.close()
-        else:
-            # Never collected: that would run its finally blocks.
-            _keep_for_ever(ctypes.py_object(self._inner))
+        # Never collected: that would run its finally blocks, or warn of what it has not
+        # awaited.
+        _keep_for_ever(ctypes.py_object(self._inner))
 
 
 _keep_for_ever: Final = ctypes.pythonapi.Py_IncRef

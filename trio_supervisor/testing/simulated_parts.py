@@ -1,7 +1,7 @@
 """Stand for what a controller meets at the edge of the operating system.
 
 Everything else of it is real: its supervisors are real servers, at the other end of a
-stream in memory. Only workers have no agents, so they do not connect.
+stream in memory.
 """
 
 from __future__ import annotations
@@ -30,23 +30,22 @@ from trio_supervisor.controller.fleet.make_generation import (
 from trio_supervisor.controller.launch.context import LaunchContext
 from trio_supervisor.controller.launch.factory import Forkers, Launchers
 from trio_supervisor.controller.launch.launchers import SupervisorLauncher
-from trio_supervisor.errors import NotConnectedError
-from trio_supervisor.link.peer import IncomingCall
+from trio_supervisor.controller.post_mortem.collect import PostMortemCollector
+from trio_supervisor.controller.post_mortem.store import PostMortemStore
 from trio_supervisor.policy.reload import ServiceFacts
 from trio_supervisor.process.child import Process
 from trio_supervisor.process.cleanup.guardian_client import GuardianClient
 from trio_supervisor.process.cleanup.stopping import StopDeadline
+from trio_supervisor.process.inspection.inspection import FROZEN
 from trio_supervisor.process.sockets.sockets import SocketSet
 from trio_supervisor.process.spawn.fork_server_protocol import StartedServer
-from trio_supervisor.supervisor.forwarding import Forwarding
 from trio_supervisor.supervisor.monitoring import Monitoring
 from trio_supervisor.supervisor.registry import Registry
 from trio_supervisor.supervisor.server import Server
-from trio_supervisor.supervisor.worker_names import WorkerNames
 from trio_supervisor.tasks import ProtectedNursery
 from trio_supervisor.testing.fakes import FakeProcess
+from trio_supervisor.testing.simulated_network import CONTROLLER_PID, SimulatedSocket
 from trio_supervisor.wire.json_tree import Object
-from trio_supervisor.wire.messages import Forward
 
 
 class Stage(Protocol):
@@ -55,6 +54,8 @@ class Stage(Protocol):
     nursery: trio.Nursery
     servers: list[Server]
     """The supervisors that were started; the last one is in charge."""
+    socket: SimulatedSocket
+    """Where these accept connections."""
     pids: Iterator[int]
 
     async def spawn(
@@ -81,10 +82,21 @@ class AftermathWithoutEvidence(ProcessAftermath):
         return ""
 
 
+class CollectorWithoutThreads(PostMortemCollector):
+    """Looks at nothing of the host to explain a process that does not answer."""
+
+    async def look_from_outside(self, process: Process) -> tuple[str, str]:
+        """Return whether it is stopped, as the kernel tells of a real one."""
+        await trio.lowlevel.checkpoint()
+        is_stopped = isinstance(process, FakeProcess) and process.is_paused
+        return ("kernel", FROZEN["T"]) if is_stopped else ("", "")
+
+
 class CoreWithoutThreads(ControllerCore):
     """A controller without threads, during which virtual time would run on."""
 
     aftermath_type: ClassVar[type[ProcessAftermath]] = AftermathWithoutEvidence
+    collector_type: ClassVar[type[PostMortemCollector]] = CollectorWithoutThreads
 
     async def learn_facts(self) -> None:
         """Learn what a reload compares, in this thread."""
@@ -92,7 +104,7 @@ class CoreWithoutThreads(ControllerCore):
         self.generation.learn_facts()
 
     async def ask(self, do: str, arguments: Object) -> Object:
-        """Answer for workers, which have no agents: they have loaded nothing."""
+        """Answer for workers, which share one process: they have loaded nothing."""
         if arguments.get("operation") == {"do": "loaded_code"}:
             await trio.lowlevel.checkpoint()
             return {"data": "", "files": []}
@@ -110,26 +122,6 @@ class SimulatedLaunchers(Launchers):
         return partial(self.stage.spawn, service, index, plan)
 
 
-class ForwardingWithoutAgents(Forwarding):
-    """Refuses all calls to workers, without an inspection from outside."""
-
-    async def forward(self, call: IncomingCall, forward: Forward) -> Object:
-        """Refuse the call."""
-        await trio.lowlevel.checkpoint()
-        raise NotConnectedError(f"{forward.name} is not connected: it is simulated")
-
-
-@define(eq=False, kw_only=True)
-class ServerWithoutAgents(Server):
-    """A supervisor whose workers never connect."""
-
-    def __attrs_post_init__(self) -> None:
-        super().__attrs_post_init__()
-        self._controller_calls._forwarding = ForwardingWithoutAgents(
-            self.registry, WorkerNames(self.registry), self._controller
-        )
-
-
 @define(eq=False)
 class SimulatedSupervisors(SupervisorLauncher):
     """Starts servers, each with a process that is none."""
@@ -142,14 +134,15 @@ class SimulatedSupervisors(SupervisorLauncher):
         """Start one."""
         stage = self._stage
         process = FakeProcess(pid=next(stage.pids))
-        server = ServerWithoutAgents(
+        server = Server(
             registry=Registry(),
             monitoring=Monitoring(()),
             process_id=process.pid,
             incarnation=incarnation,
-            controller_pid=1,
+            controller_pid=CONTROLLER_PID,
             version="0",
         )
+        server._share.clock = trio.current_time  # how long it works is no matter
         stage.servers.append(server)
         ours, theirs = memory_stream_pair()
         self._streams.append(ours)
@@ -161,9 +154,23 @@ class SimulatedSupervisors(SupervisorLauncher):
     ) -> None:
         async with trio.open_nursery() as nursery:
             nursery.start_soon(server.serve_controller, stream)
+            nursery.start_soon(server.watch.run)
+            nursery.start_soon(self._accept, server)
             self._core.supervisor.notified(process.says("READY=1"))
             await process.wait()
             nursery.cancel_scope.cancel()
+
+    async def _accept(self, server: Server) -> None:
+        async with trio.open_nursery() as nursery:
+            with server.accepting:
+                while True:
+                    made = await self._stage.socket.accept()
+                    nursery.start_soon(
+                        server.serve_connection,
+                        made.accepted,
+                        made.credentials,
+                        made.origin,
+                    )
 
     def take_control(self) -> Any:
         """Return our end of the stream to the last one, once."""
@@ -221,7 +228,12 @@ class SimulatedGenerations(GenerationFactory):
 
 
 async def make_core(
-    application: Application, stage: Stage, on_event: OnEvent, *, seed: int
+    application: Application,
+    stage: Stage,
+    on_event: OnEvent,
+    *,
+    seed: int,
+    store: PostMortemStore | None = None,
 ) -> ControllerCore:
     """Make the parts of a controller on *stage*, ready to `ControllerCore.run`."""
     factory = SimulatedGenerations(
@@ -239,7 +251,7 @@ async def make_core(
         StopDeadline(),
         on_event,
         answer,
-        None,
+        store,
         owns_process=False,
     )
     factory.core = core

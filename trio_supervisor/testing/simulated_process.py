@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import signal
 from collections.abc import Awaitable, Callable
+from contextvars import copy_context
 from typing import Any, Final
 
 import trio
@@ -15,8 +16,11 @@ from trio_supervisor.process.spawn.boot import WorkerBoot
 from trio_supervisor.testing.fakes import FakeProcess
 from trio_supervisor.testing.process_tasks import ProcessTasks
 from trio_supervisor.testing.recorder import Recorder
+from trio_supervisor.testing.simulated_agent import make_registration
+from trio_supervisor.testing.simulated_network import SimulatedSocket
 from trio_supervisor.worker.handlers import Handlers
 from trio_supervisor.worker.instance import Worker
+from trio_supervisor.worker.loop_calls import LoopCaller
 
 Target = Callable[[Worker], Awaitable[object]]
 Hear = Callable[[Notification], None]
@@ -49,12 +53,17 @@ class SimulatedProcess(FakeProcess):
     """Called with each notification that the worker sends."""
     target: Target | None
     """None: a program that runs until a signal ends it."""
+    socket: SimulatedSocket = field(factory=SimulatedSocket)
+    """The supervisor's, to which its agent connects."""
     fault: StartFault = field(factory=StartFault)
     error: BaseException | None = field(default=None, init=False)
     """What the target raised."""
     _tasks: ProcessTasks = field(factory=ProcessTasks, init=False)
+    _agent: ProcessTasks = field(factory=ProcessTasks, init=False)
+    """A thread of its own in a real worker: it answers while the event loop hangs."""
     _scope: trio.CancelScope = field(factory=trio.CancelScope, init=False)
     _worker: Worker | None = field(default=None, init=False)
+    _caller: LoopCaller | None = field(default=None, init=False)
     _was_told: bool = field(default=False, init=False)
     _hangs: bool = field(default=False, init=False)
 
@@ -73,9 +82,11 @@ class SimulatedProcess(FakeProcess):
         async with trio.open_nursery() as nursery:
             nursery.start_soon(self._beat)
             if self.target is not None:
+                nursery.start_soon(self._agent.run, self._stay_registered)
                 await self._tasks.run(self._run)
             await self.wait()
-            self._tasks.kill()
+            self._kill_tasks()
+            self.socket.close_all(self.pid)
             nursery.cancel_scope.cancel()
 
     def hang(self) -> None:
@@ -91,17 +102,23 @@ class SimulatedProcess(FakeProcess):
     def exit(self, returncode: int) -> None:
         """Exit at once, without running another line."""
         super().exit(returncode)
-        self._tasks.kill()
+        self._kill_tasks()
 
     def signal(self, sig: int) -> None:
         """Send *sig*: stop signals reach the target as ``worker.stopping``."""
         super().signal(sig)
         if not self.is_running:
-            self._tasks.kill()
+            self._kill_tasks()
         elif sig == signal.SIGSTOP:
             self._tasks.freeze()
+            self._agent.freeze()
         elif sig == signal.SIGCONT:
+            self._agent.thaw()
             self._resume()
+
+    def _kill_tasks(self) -> None:
+        self._tasks.kill()
+        self._agent.kill()
 
     def _receive(self, sig: int) -> None:
         if self.target is None or sig != self.boot.stop_signal:
@@ -111,7 +128,7 @@ class SimulatedProcess(FakeProcess):
             self._pass_stop_on()
 
     def _resume(self) -> None:
-        if not (self._hangs or self._is_paused):
+        if not (self._hangs or self.is_paused):
             self._tasks.thaw()
             self._pass_stop_on()
 
@@ -129,16 +146,46 @@ class SimulatedProcess(FakeProcess):
         recorder = Recorder(None)
         recorder.on_text = self._report
         self._worker = Worker._create(self.boot, recorder, {}, Handlers())
+        async with trio.open_nursery() as nursery:
+            group: Any = nursery  # as far as a LoopCaller needs one
+            # In this context, so that its tasks are the process's own.
+            soon = copy_context().run
+            self._caller = LoopCaller(group, soon)
+            code = await self._run_target(self._worker)
+            self._caller.close()
+            nursery.cancel_scope.cancel()
+        self._end(code, trio.current_time())
+
+    async def _run_target(self, worker: Worker) -> int:
+        """Run the target to its end; return the exit code."""
+        assert self.target is not None, "live() runs a target only"
         code = 0
         with self._scope:
             self._pass_stop_on()
             try:
-                await self.target(self._worker)
+                await self.target(worker)
             except trio.Cancelled:
                 raise
             except BaseException as exc:
                 code = self._code_of(exc)
-        self._end(code, trio.current_time())
+        return code
+
+    async def _stay_registered(self) -> None:
+        boot = self.boot
+        state = {
+            "process_id": self.pid,
+            "name": boot.name,
+            "service": boot.service,
+            "index": boot.index,
+            "incarnation": boot.incarnation,
+        }
+        registration = make_registration(
+            self.socket,
+            state,
+            lambda: None if self._worker is None else self._worker._handlers,
+            lambda: None if self._caller is None else self._caller.call,
+        )
+        await registration.run()
 
     def _code_of(self, exc: BaseException) -> int:
         if isinstance(exc, BaseExceptionGroup):

@@ -16,15 +16,22 @@ from trio_supervisor.application import AnyService, Application, Service
 from trio_supervisor.controller.child.child_spec import ChildPlan
 from trio_supervisor.controller.controller import Controller, core_of
 from trio_supervisor.controller.core import ControllerCore
-from trio_supervisor.controller.due_times import DueTimesFile
 from trio_supervisor.controller.events import Event
 from trio_supervisor.controller.scheduled_runs import ScheduledRuns
 from trio_supervisor.errors import NoSuchWorkerError, SpecError, SupervisorError
+from trio_supervisor.link.client import Client
+from trio_supervisor.link.peer import open_peer
 from trio_supervisor.process.notify.sd_notify import Notification
 from trio_supervisor.process.spawn.boot import WorkerBoot
 from trio_supervisor.process.spawn.code_source import Pickled
 from trio_supervisor.supervisor.server import Server
-from trio_supervisor.testing.process_tasks import TaskWrapping
+from trio_supervisor.testing.process_tasks import wrapping_tasks
+from trio_supervisor.testing.simulated_disk import (
+    SimulatedDisk,
+    SimulatedDueTimes,
+    SimulatedPostMortems,
+)
+from trio_supervisor.testing.simulated_network import FaultyStream, SimulatedSocket
 from trio_supervisor.testing.simulated_parts import make_core
 from trio_supervisor.testing.simulated_process import (
     SimulatedProcess,
@@ -32,6 +39,7 @@ from trio_supervisor.testing.simulated_process import (
     Target,
 )
 from trio_supervisor.testing.virtual_time import sleep_through
+from trio_supervisor.wire.session import Session
 
 _FIRST_PID: Final = 10_000_000
 """No process of the system has such a number."""
@@ -49,9 +57,15 @@ class Simulation:
     nursery: trio.Nursery
     stand_ins: Mapping[str, Target]
     servers: list[Server] = field(factory=list, init=False)
+    socket: SimulatedSocket = field(factory=SimulatedSocket, init=False)
+    """Where the supervisor accepts connections."""
+    disk: SimulatedDisk = field(factory=SimulatedDisk, init=False)
+    """Where the controller keeps post-mortems, and when scheduled runs are due."""
     pids: Iterator[int] = field(factory=lambda: count(_FIRST_PID), init=False)
     events: list[tuple[float, Event]] = field(factory=list, init=False)
     """What has happened, and when [s]; see `trio_supervisor.events`."""
+    suspended: float = field(default=0.0, init=False)
+    """How long the host was suspended, all times together [s]."""
     failure: SupervisorError | None = field(default=None, init=False)
     """Why the application failed for good, such as a `RestartLimitError`."""
     controller: Controller = field(init=False)
@@ -60,6 +74,7 @@ class Simulation:
     _faults: dict[str, list[StartFault]] = field(factory=dict, init=False)
     _bad_reloads: int = field(default=0, init=False)
     _is_over: trio.Event = field(factory=trio.Event, init=False)
+    _clock_error: float = field(default=0.0, init=False)
 
     @property
     def processes(self) -> tuple[SimulatedProcess, ...]:
@@ -130,7 +145,42 @@ class Simulation:
 
     def suspend(self, seconds: float) -> None:
         """Suspend the host: time passes, and nothing runs in it."""
+        self.suspended += seconds
         sleep_through(seconds)
+
+    def set_clock(self, seconds: float) -> None:
+        """Set the system's clock forward by *seconds* [s]; negative: back.
+
+        As on a real host, no timeout and no delay depends on this clock; the moments of
+        scheduled runs do.
+        """
+        self._clock_error += seconds
+
+    def connections(self, name: str) -> list[FaultyStream]:
+        """Return the connections of a worker to the supervisor, to have them fail."""
+        process = self.process(name)
+        return [] if process is None else self.socket.of(process.pid)
+
+    def refuse_connections(self, name: str, seconds: float) -> None:
+        """Refuse new connections of a worker for *seconds* [s]."""
+        if (process := self.process(name)) is not None:
+            self.socket.refuse(process.pid, seconds)
+
+    # What tests look at.
+
+    def wall_time(self) -> float:
+        """Return what the system's clock shows [s since the epoch].
+
+        A simulation begins at midnight, UTC, on 1 January 2026.
+        """
+        return _BEGAN_AT + trio.current_time() + self._clock_error
+
+    @asynccontextmanager
+    async def open_client(self) -> AsyncIterator[Client]:
+        """Connect a client to the supervisor for the length of the block."""
+        stream = await self.socket.connect(None)
+        async with open_peer(stream, Session(is_connecting=True)) as peer:
+            yield Client._create(peer)
 
     # The stage of the controller's parts.
 
@@ -148,6 +198,7 @@ class Simulation:
             boot=_boot(service, index, plan, incarnation),
             hear=lambda notification: self._hear(plan, notification),
             target=self._target_of(service),
+            socket=self.socket,
             fault=fault,
             ignores=(service.stop_signal,) if fault.ignores_stop else (),
         )
@@ -187,14 +238,18 @@ class Simulation:
         self.events.append((trio.current_time(), event))
 
     async def _begin(self, application: Application, seed: int) -> None:
-        core = await make_core(application, self, self._on_event, seed=seed)
+        store = SimulatedPostMortems.on(self.disk, self.wall_time)
+        core = await make_core(
+            application, self, self._on_event, seed=seed, store=store
+        )
         self.controller = Controller._create(core)
         self.nursery.start_soon(self._run, core)
         await wait_all_tasks_blocked()
 
     async def _run(self, core: ControllerCore) -> None:
         async with trio.open_nursery() as nursery:
-            runs = ScheduledRuns(core, DueTimesFile(None), wall_time)
+            due_times = SimulatedDueTimes.on(self.disk)
+            runs = ScheduledRuns(core, due_times, self.wall_time)
             nursery.start_soon(runs.run)
             await core.run()
             nursery.cancel_scope.cancel()
@@ -216,14 +271,6 @@ class Simulation:
             process.exit(-signal.SIGKILL)
 
 
-def wall_time() -> float:
-    """Return what the system's clock shows in a simulation [s since the epoch].
-
-    A simulation begins at midnight, UTC, on 1 January 2026.
-    """
-    return _BEGAN_AT + trio.current_time()
-
-
 @asynccontextmanager
 async def simulated(
     application: Application,
@@ -235,9 +282,10 @@ async def simulated(
 
     The controller and the supervisor are the real ones. Each worker's trio target runs
     as a task, with a `Worker`, that can be killed as a process is: none of its lines
-    runs any more. A `Command` is a program that runs until a signal ends it. Nothing
-    touches the system: there are no processes, sockets, probes or files, and workers
-    have no connection to the supervisor, so monitors and calls do nothing.
+    runs any more. A `Command` is a program that runs until a signal ends it. Each
+    worker with a target is connected to the supervisor by a real agent, and
+    `Simulation.open_client` connects clients. Nothing touches the system: there are no
+    processes, sockets, probes, monitors or files.
 
     Needs virtual time: see `in_virtual_time`. Workers share this process, so an object
     that each process would have its own of is shared, too. Leaving the block stops
@@ -263,10 +311,8 @@ async def simulated(
     """
     if not isinstance(trio.lowlevel.current_clock(), MockClock):
         raise RuntimeError("simulated() needs virtual time: use @in_virtual_time")
-    wrapping = TaskWrapping()
-    trio.lowlevel.add_instrument(wrapping)
     error: Exception | None = None
-    try:
+    with wrapping_tasks():
         async with trio.open_nursery() as nursery:
             simulation = Simulation(nursery, dict(stand_ins or {}))
             try:
@@ -278,8 +324,6 @@ async def simulated(
             finally:
                 simulation._kill_all()
                 nursery.cancel_scope.cancel()
-    finally:
-        trio.lowlevel.remove_instrument(wrapping)
     if error is not None:
         raise error
 

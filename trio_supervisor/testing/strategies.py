@@ -8,6 +8,9 @@ from typing import Final
 from hypothesis import strategies as st
 
 from trio_supervisor.testing.fault_plan import (
+    ClockSet,
+    ConnectionFails,
+    DiskFull,
     Exits,
     Fault,
     FaultPlan,
@@ -26,6 +29,11 @@ _TICK: Final = 0.25
 _WORKERS: Final = 8
 _DURATIONS: Final = (1.0, 45.0)
 """Within and beyond the default ``health_check_timeout`` [s]."""
+
+_CONNECTION_KINDS: Final = (
+    *("lost", "half line", "half open"),
+    *("refused", "twice", "late"),
+)
 
 
 def faults(
@@ -61,6 +69,7 @@ def one_fault(workers: int = _WORKERS) -> st.SearchStrategy[Fault]:
     durations = st.sampled_from(_DURATIONS)
     signals = st.sampled_from([signal.SIGKILL, signal.SIGTERM, signal.SIGSEGV])
     kinds = ("slow", "never ready", "stubborn", "EAGAIN", "ENOMEM", "EMFILE")
+    connections = st.sampled_from(_CONNECTION_KINDS)
     return st.one_of(
         st.builds(Killed, worker, signals),
         st.builds(Exits, worker, st.sampled_from([1, 0, 3])),
@@ -68,6 +77,9 @@ def one_fault(workers: int = _WORKERS) -> st.SearchStrategy[Fault]:
         st.builds(Hangs, worker, st.none() | durations),
         st.builds(Stopped, worker, durations),
         st.builds(SupervisorKilled),
+        st.builds(ConnectionFails, worker, connections, durations),
+        st.builds(DiskFull, durations),
+        st.builds(ClockSet, st.sampled_from([3600.0, -3600.0, 1e6])),
         st.builds(Restarted),
         st.builds(Reloaded, st.booleans()),
         st.builds(Suspended, st.sampled_from([10.0, 600.0])),

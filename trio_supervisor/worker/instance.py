@@ -155,7 +155,7 @@ class Worker(_Instance):
         await self._send(_unready(reason))
 
     async def request_restart(self, reason: str = "") -> None:
-        """Request a planned restart of this worker, which must have been ready.
+        """Request a planned restart of this worker, once it has been ready for 1 s.
 
         It keeps running until `stopping` is set: immediately, or, with the
         application's ``max_restarts_concurrently``, when it is its turn.
@@ -261,7 +261,7 @@ class SyncWorker(_Instance):
         self._send(_unready(reason))
 
     def request_restart(self, reason: str = "") -> None:
-        """Request a planned restart of this worker, which must have been ready.
+        """Request a planned restart of this worker, once it has been ready for 1 s.
 
         It keeps running until `stopping` is set: immediately, or, with the
         application's ``max_restarts_concurrently``, when it is its turn.

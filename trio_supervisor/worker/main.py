@@ -20,6 +20,7 @@ from trio_supervisor.errors import SupervisorError
 from trio_supervisor.process.inspection.black_box import use_black_box
 from trio_supervisor.process.notify.sd_notify import Notifier, open_notifier
 from trio_supervisor.process.shared_numbers import Numbers, use_numbers
+from trio_supervisor.process.shared_values import ValueTable, use_values
 from trio_supervisor.process.spawn.boot import WorkerBoot
 from trio_supervisor.process.spawn.preload import load_source
 from trio_supervisor.process.spawn.process_exit import call_excepthook
@@ -65,12 +66,13 @@ def _run(boot: WorkerBoot, descriptors: Sequence[int], *, is_forked: bool) -> No
     numbers = None
     if boot.metrics is not None:
         numbers = use_numbers(listening.pop(0), boot.metrics.slots)
+    table = use_values(listening.pop(0)) if boot.has_values else None
     sockets = {
         name: socket.socket(fileno=descriptor)
         for name, descriptor in zip(boot.sockets, listening, strict=True)
     }
     with open_notifier(boot.notify_path, channel) as notifier:
-        main = _Main(boot, notifier, lifeline, sockets, numbers)
+        main = _Main(boot, notifier, lifeline, sockets, numbers, table)
         try:
             main.run(is_forked=is_forked)
         except SupervisorError as exc:
@@ -88,9 +90,11 @@ class _Main:
         lifeline: int,
         sockets: Mapping[str, socket.socket],
         numbers: Numbers | None,
+        table: ValueTable | None,
     ) -> None:
         self._boot = boot
         self._numbers = numbers
+        self._table = table
         self._sockets = sockets
         self._process_id = os.getpid()
         self._notifier = notifier
@@ -116,6 +120,11 @@ class _Main:
             if not (is_forked and _was_moved(self._boot)):
                 _enter_directory(self._boot.directory)
             target = _load_target(self._boot)
+            if self._table is not None:
+                # Imported here: it is loaded in workers that use it.
+                from trio_supervisor.worker.client_values import count_in
+
+                count_in(self._table)
             self._runtime = runtime = self._make_runtime(target)
             stop_signals = {signal.SIGTERM, signal.SIGINT, self._boot.stop_signal}
             stop_signals -= {signal.SIGKILL}

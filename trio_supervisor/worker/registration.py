@@ -33,6 +33,7 @@ class Registration:
         read_state: Returns the state to register with.
         dispatch: Answers the supervisor's calls.
         on_change: Called with the connection id, and with None when that ends.
+        rng: Spreads reconnecting workers over time.
     """
 
     _socket_path: str
@@ -40,6 +41,7 @@ class Registration:
     _read_state: Callable[[], Mapping[str, Any]]
     _dispatch: Dispatch
     _on_change: Callable[[str | None], None] = ignore
+    _rng: random.Random = field(factory=random.Random)
     _refusals: Refusals = field(init=False)
 
     def __attrs_post_init__(self) -> None:
@@ -51,7 +53,7 @@ class Registration:
             self._connect,
             self._session,
             ReconnectPlan(),
-            random.Random(),
+            self._rng,
         )
 
     async def _connect(self) -> trio.abc.Stream:

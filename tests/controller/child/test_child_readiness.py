@@ -262,12 +262,18 @@ async def test_one_that_requests_its_restart_at_once_runs_for_a_second() -> None
 
 
 @in_virtual_time
-async def test_one_that_was_never_ready_cannot_request_its_restart() -> None:
+async def test_one_that_requests_its_restart_early_is_first_ready_for_a_second() -> (
+    None
+):
     """It would be restarted again and again, without any delay."""
     async with open_stage(startup_timeout=None) as on:
         on.says("RESTART=enough")
-        await trio.sleep(1)
+        await trio.sleep(4)
         assert on.causes() == []
+        on.says("READY=1")
+        await trio.sleep(2)
+        assert on.causes() == [(5, "worker")]
+        assert on.child.why == "restart requested by the worker: enough"
 
 
 # How it goes for good.

@@ -71,6 +71,25 @@ async def test_earlier_kill_does_not_explain_exit_of_replacement(world: World) -
     assert await world.kills.explain(2) == OOM
 
 
+async def test_cgroup_of_one_worker_is_read_before_it_is_removed(world: World) -> None:
+    world.start(1)
+    world.count(1)
+    world.kills.note_exit(1)
+    (world.group / "memory.events").unlink()
+    assert await world.kills.explain(1) == OOM
+
+
+async def test_counters_beside_version_1_are_found(tmp_path: Path) -> None:
+    """A machine may have both, and the memory controller in version 2."""
+    world = World(tmp_path)
+    (tmp_path / "sys/fs/cgroup/unified").mkdir()
+    world.group.rename(tmp_path / "sys/fs/cgroup/unified/web")
+    world.start(1)
+    world.group = tmp_path / "sys/fs/cgroup/unified/web"
+    world.count(1)
+    assert await world.kills.explain(1) == OOM
+
+
 async def test_kernel_log_explains_where_there_are_no_counters(world: World) -> None:
     (world.group / "memory.events").unlink()
     world.start(1)

@@ -14,7 +14,7 @@ from tests.kits.output import block
 from trio_supervisor.process.output.blocks import MAX_LINE, Block
 from trio_supervisor.process.output.rendering import Form, notice_of, renderer_of
 
-FORMS: list[Form] = ["text", "json", "raw"]
+FORMS: list[Form] = ["text", "json", "raw", "journal"]
 
 
 def render(form: Form, rendered: Block, name: str = "worker.0", **how: bool) -> str:
@@ -35,6 +35,16 @@ def test_render_text_prefixes_name() -> None:
     """Padded, so that lines of different children are aligned."""
     text = render("text", block(b"one\n\nthree"))
     assert text == "worker.0     | one\nworker.0     | \nworker.0     | three\n"
+
+
+def test_render_journal_begins_with_level() -> None:
+    """That of the line, whose prefix is moved there."""
+    lines = render("journal", block(b"<3>oops\nfine\nha", is_cut=True)).splitlines()
+    assert lines == [
+        "<3>worker.0     | oops",
+        "<6>worker.0     | fine",
+        "<6>worker.0     | ha…",
+    ]
 
 
 def test_render_text_name_has_stable_colour() -> None:

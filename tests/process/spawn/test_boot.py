@@ -61,7 +61,7 @@ def run(boot: WorkerBoot, program: str, *more: int) -> str:
     with open_document(pickle.dumps(boot)) as document:
         descriptors = [document, *more]
         return subprocess.run(
-            [sys.executable, "-c", READ + program, *map(str, descriptors)],
+            [sys.executable, "-c", READ + program, "title", *map(str, descriptors)],
             pass_fds=descriptors,
             capture_output=True,
             text=True,
@@ -81,8 +81,8 @@ def test_read_boot_returns_what_was_written() -> None:
     assert run(boot(), "print(boot)") == f"{boot()}\n"
 
 
-def test_read_boot_returns_other_arguments_as_descriptors() -> None:
-    """They are removed from ``sys.argv``."""
+def test_read_boot_returns_arguments_after_the_title_as_descriptors() -> None:
+    """All are removed from ``sys.argv``."""
     read, write = os.pipe()
     program = "import os, sys\nos.write(descriptors[0], b'x')\nprint(sys.argv[1:])"
     assert run(boot(), program, write) == "[]\n"
@@ -104,7 +104,9 @@ def test_document_is_not_inherited_by_other_children() -> None:
         os.fstat(document)
 
 
-@pytest.mark.parametrize("arguments", [[], ["--help"], ["-1"], ["3", "x"]])
+@pytest.mark.parametrize(
+    "arguments", [[], ["--help"], ["title"], ["title", "-1"], ["title", "3", "x"]]
+)
 def test_read_boot_started_by_hand_exits_with_message(
     monkeypatch: pytest.MonkeyPatch, arguments: list[str]
 ) -> None:

@@ -335,6 +335,7 @@ async def test_without_total_private_memory_is_not_read(large_process: int) -> N
         ("total_size_limit", "500M", "expected a whole number, got '500M'"),
         ("free_size_minimum", True, "expected a whole number, got True"),
         ("threshold_size", -5, "expected 0 or more, got -5"),
+        ("growth_limit", 0.5, "expected a whole number, got 0.5"),
         ("increase_limit", 0.5, "expected a whole number, got 0.5"),
     ],
 )
@@ -468,6 +469,24 @@ async def test_only_samples_in_a_row_cause_restart(
         await monitor.run_once()
         restarts.append(len(worker.reasons))
     assert restarts == [0, 0, 0, 0, 0, 1]
+
+
+async def test_growth_since_the_start_causes_restart(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """However much it needs right after its start."""
+    worker = FakeMonitoredWorker()
+    monitor = watching(MemoryMonitor(growth_limit=100, samples=2), worker)
+    sizes = [900, 1000, 1101, 1100, 1101, 1101]
+    reading(monkeypatch, [(size, None) for size in sizes])
+    restarts = []
+    for _ in sizes:
+        await monitor.run_once()
+        restarts.append(len(worker.reasons))
+    assert restarts == [0, 0, 0, 0, 0, 1]
+    processes: Any = monitor.status()["processes"]
+    [found] = processes.values()
+    assert (found["baseline_size"], found["growth_limit"]) == (1000, 100)
 
 
 async def test_cool_down_separates_restarts(

@@ -266,6 +266,30 @@ VERBS: Final = (
         handler="post_mortem:run_post_mortem",
     ),
     Verb(
+        name="explain",
+        group="diagnose",
+        help="explain an error, exit code, finding or option",
+        description="Show what a code means, its usual causes, and what to do. A code "
+        "is the name of an error, an exit code, the cause of a restart, the kind of a "
+        "finding, or an option. Without one, list all. No supervisor is needed.",
+        arguments=(
+            argument(
+                "code",
+                nargs="?",
+                metavar="CODE",
+                help="such as NoSuchWorker, exit-13, leak or stop_timeout",
+                shown_default="list all",
+            ),
+            JSON,
+        ),
+        examples=(
+            Example("explain exit-13", "explain an exit code"),
+            Example("explain health_check_timeout", "explain an option"),
+        ),
+        exit_codes={**LOCAL_CODES, 1: "the code is unknown"},
+        handler="explain:run_explain",
+    ),
+    Verb(
         name="call",
         group="diagnose",
         help="run any operation in a worker",

@@ -52,6 +52,11 @@ VERBS: Final = (
                 metavar="ADDRESS",
                 help="serve /readyz, /livez, /metrics … at HOST:PORT or unix:PATH",
             ),
+            argument(
+                "--otlp",
+                metavar="URL",
+                help="export by OpenTelemetry to http://HOST:PORT, or env",
+            ),
             IMPORT_TIMEOUT,
             STATE,
             argument(

@@ -132,7 +132,10 @@ class Aftermath(Protocol[C_contra]):
     """What is done about a process that is being stopped, or has exited."""
 
     async def stop_escaped(self, child: C_contra) -> None:
-        """Stop descendants of *child*'s exited process that left its process group."""
+        """Stop descendants of *child*'s exited process that left its process group.
+
+        Those of a worker with ``kill_mode="leader"`` keep running.
+        """
         ...
 
     async def dump_stacks(self, child: C_contra, process: Process, cause: str) -> None:

@@ -63,8 +63,7 @@ async def end_process(
             child.plan.pre_stop,
             dump_stacks,
         )
-        if child.plan.stop.kill_mode == "group":
-            await child.aftermath.stop_escaped(child)
+        await child.aftermath.stop_escaped(child)
         nursery.cancel_scope.cancel()
     child.not_permitted = ", ".join(map(str, left))
     child.last_exit = child.not_permitted or describe_exit(process.returncode)

@@ -113,6 +113,7 @@ class ProcessWatch:
         if observed.first_ready is None:
             observed.first_ready, since = now, observed.began
             child.load_control.started(child)
+            self._plan_replacement()
         elif since is not None:  # clear the status text of the unready phase
             child.status = ""
         child.ready_at = time.monotonic()
@@ -148,14 +149,18 @@ class ProcessWatch:
             self._request_restart(notification.restart_reason)
 
     def _request_restart(self, reason: str) -> None:
-        """Handle that the process requests its own restart, once it was ready.
+        """Handle that the process requests its own restart, also before it is ready.
 
         It is restarted when it has been ready for a second: one that requests it at
         once, again and again, does not take all of the processor.
         """
-        first = self.observed.first_ready
-        if first is not None and self._asked_reason is None:
+        if self._asked_reason is None:
             self._asked_reason = reason
+            self._plan_replacement()
+
+    def _plan_replacement(self) -> None:
+        first = self.observed.first_ready
+        if first is not None and self._asked_reason is not None:
             self._replace_at = max(trio.current_time(), first + _LEAST_RUN)
             self._child.changed.set()
 

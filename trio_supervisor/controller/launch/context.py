@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import socket
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 
 from attrs import field, frozen
 
@@ -15,6 +15,9 @@ from trio_supervisor.application import (
 )
 from trio_supervisor.controller.child.child_spec import ChildPlan
 from trio_supervisor.errors import SpecError
+from trio_supervisor.process.cgroups.leaf import Leaf
+from trio_supervisor.process.cgroups.limits import CgroupLimits
+from trio_supervisor.process.cgroups.tree import CgroupTree
 from trio_supervisor.process.child import Process
 from trio_supervisor.process.cleanup.guardian_client import Output
 from trio_supervisor.process.identity import Identity
@@ -23,7 +26,7 @@ from trio_supervisor.process.inspection.black_box import BlackBox
 from trio_supervisor.process.notify.channel import Channel, open_channel
 from trio_supervisor.process.output.hub import ChildOutput, OutputHub
 from trio_supervisor.process.output.rotation import RotationPlan
-from trio_supervisor.process.shared_numbers import SharedNumbers
+from trio_supervisor.process.shared_counts import SharedCounts
 from trio_supervisor.process.spawn.environment import (
     child_environment,
 )
@@ -55,10 +58,13 @@ class LaunchContext:
     """By process id."""
     boxes: dict[int, BlackBox] = field(factory=dict)
     """By process id."""
-    numbers: dict[int, SharedNumbers] = field(factory=dict)
+    counts: dict[int, SharedCounts] = field(factory=dict)
     """Of processes that count metrics, by process id, until they are known to run."""
     channels: dict[int, Channel] = field(factory=dict)
     """By process id, until its child listens there."""
+    cgroups: CgroupTree = field(factory=CgroupTree)
+    leaves: dict[int, Leaf] = field(factory=dict)
+    """Cgroups of processes with limits, by process id."""
     environment: Mapping[str, str] = field(factory=lambda: dict(os.environ))
     admit_other_users: Callable[[], None] = lambda: None
     """Called before a process of another user is started that connects to the socket:
@@ -96,7 +102,7 @@ class LaunchContext:
             OSError: the service's file cannot be written, or too many are open.
         """
         has_terminal = isinstance(service, Command) and service.tty
-        is_needed = self.is_captured or service.log_files or has_terminal
+        is_needed = self.is_captured or service.has_own_log or has_terminal
         if self.hub is None or not is_needed:
             return None
         base = self.base or ""
@@ -107,6 +113,7 @@ class LaunchContext:
                 name,
                 stdout=out,
                 stderr=error or out,
+                log_to=service.log_to,
                 has_terminal=has_terminal,
                 file_form="timed" if service.log_timestamps else "raw",
                 rotation=_rotation_of(service),
@@ -115,6 +122,23 @@ class LaunchContext:
             if isinstance(exc.__cause__, OSError):
                 raise OSError(exc.__cause__.errno, str(exc)) from exc
             raise OSError(str(exc)) from exc
+
+    def make_leaf(
+        self, service: AnyService, name: str, stack: ExitStack
+    ) -> Leaf | None:
+        """Make a cgroup for a process of *name*; *stack* removes it again.
+
+        None: *service* declares no limits.
+
+        Raises:
+            AttributeRefusedError: the system refuses one of them.
+        """
+        limits = CgroupLimits.of(service)
+        if not limits.settings:
+            return None
+        leaf = self.cgroups.open_leaf(name, limits)
+        stack.callback(self.cgroups.release, leaf)
+        return leaf
 
     def guarded_outputs(self, process_id: int) -> list[Output]:
         """Return the pipes of a process, for the guardian."""
@@ -146,9 +170,20 @@ class LaunchContext:
         self.channels[process.pid] = channel
 
     def started(
-        self, output: ChildOutput | None, process: Process, plan: ChildPlan, number: int
+        self,
+        output: ChildOutput | None,
+        process: Process,
+        plan: ChildPlan,
+        number: int,
+        leaf: Leaf | None = None,
     ) -> None:
-        """Say that *process*, incarnation *number*, writes into *output*."""
+        """Say that *process*, incarnation *number*, writes into *output*.
+
+        Args:
+            leaf: Its cgroup; None: that of the controller.
+        """
+        if leaf is not None:
+            self.leaves[process.pid] = leaf
         if output is not None:
             output.started(process.pid, generation=plan.generation, incarnation=number)
             self.outputs[process.pid] = output

@@ -10,7 +10,7 @@ from subprocess import DEVNULL
 from typing import Final
 
 import trio
-from attrs import define, field
+from attrs import define, evolve, field
 
 from trio_supervisor.application import (
     Command,
@@ -20,12 +20,13 @@ from trio_supervisor.controller.child.child_spec import SUPERVISOR_PLAN, ChildPl
 from trio_supervisor.controller.launch.context import LaunchContext
 from trio_supervisor.controller.launch.python_launcher import PythonLauncher
 from trio_supervisor.controller.launch.socket_keys import socket_descriptors
+from trio_supervisor.policy.supervisor_metrics import SUPERVISOR_METRICS
 from trio_supervisor.process.child import ChildProcess
 from trio_supervisor.process.groups import IS_LINUX
 from trio_supervisor.process.identity import share_pipes
 from trio_supervisor.process.inspection.black_box import BlackBox, open_black_box
 from trio_supervisor.process.notify.channel import Channel
-from trio_supervisor.process.shared_numbers import SharedNumbers, open_numbers
+from trio_supervisor.process.shared_counts import SharedCounts, open_counts
 from trio_supervisor.process.sockets.sockets import SocketSet
 from trio_supervisor.process.spawn.attributes import ProcessAttributes
 from trio_supervisor.process.spawn.boot import SupervisorBoot, WorkerBoot
@@ -73,6 +74,7 @@ class CommandLauncher:
             if output := context.open_output(command, self._plan.name):
                 stdout, stderr = stack.enter_context(output).descriptors
                 share_pipes((stdout, stderr), identity)
+            leaf = context.make_leaf(command, self._plan.name, stack)
             own = attributes.own(identity)
             if command.tty and output:
                 own, stdin = f"terminal=1 {own}", stdout if stdin is None else stdin
@@ -87,10 +89,10 @@ class CommandLauncher:
                 stdout=stdout,
                 stderr=stderr,
                 new_session=command.tty,
-                prepare=attributes.prepare,
+                prepare=evolve(attributes, cgroup=leaf).prepare,
                 own=own,
             )
-            context.started(output, process, self._plan, incarnation)
+            context.started(output, process, self._plan, incarnation, leaf)
             if channel is not None:
                 context.listen(process, channel)
             stack.pop_all()
@@ -155,15 +157,17 @@ class WorkerLauncher:
             descriptors = [context.lifeline, *channel.descriptors]
             if (box := open_black_box()) is not None:
                 descriptors.append(stack.enter_context(box).descriptor)
-            if (numbers := open_numbers_of(service)) is not None:
-                descriptors.append(stack.enter_context(numbers).descriptor)
+            if (counts := open_counts_of(service)) is not None:
+                descriptors += stack.enter_context(counts).descriptors
             descriptors += listen.values()
+            leaf = context.make_leaf(service, name, stack)
+            attributes = evolve(attributes, cgroup=leaf)
             process = await self._python.start(
                 boot, environment, descriptors, output, attributes, identity, stdin
             )
-            context.started(output, process, self._plan, incarnation)
+            context.started(output, process, self._plan, incarnation, leaf)
             context.listen(process, channel)
-            self._keep(process, box, numbers)
+            self._keep(process, box, counts)
             stack.pop_all()
             return process
 
@@ -171,12 +175,12 @@ class WorkerLauncher:
         self,
         process: ChildProcess,
         box: BlackBox | None,
-        numbers: SharedNumbers | None,
+        counts: SharedCounts | None,
     ) -> None:
         if box is not None:
             self._context.boxes[process.pid] = box
-        if numbers is not None:
-            self._context.numbers[process.pid] = numbers
+        if counts is not None:
+            self._context.counts[process.pid] = counts
 
     def _boot(
         self, incarnation: int, address: str, sockets: tuple[str, ...]
@@ -205,6 +209,7 @@ class WorkerLauncher:
             has_channel=True,
             has_black_box=IS_LINUX,
             metrics=service.metrics,
+            has_values=service.prometheus_client,
         )
 
 
@@ -234,6 +239,9 @@ class SupervisorLauncher:
                 has_channel=True,
                 owns_process=context.owns_process,
             )
+            counts = open_counts(SUPERVISOR_METRICS.slots, has_values=False)
+            assert counts is not None
+            stack.enter_context(counts)
             ours, theirs = trio.socket.socketpair()
             stack.enter_context(ours)
             with theirs:
@@ -244,10 +252,12 @@ class SupervisorLauncher:
                         context.lifeline,
                         context.listener.fileno(),
                         theirs.fileno(),
+                        *counts.descriptors,
                         *channel.descriptors,
                     ],
                 )
             context.listen(process, channel)
+            context.counts[process.pid] = counts
             self._control = trio.SocketStream(ours)
             stack.pop_all()
             return process
@@ -258,9 +268,10 @@ class SupervisorLauncher:
         return control
 
 
-def open_numbers_of(service: Service) -> SharedNumbers | None:
+def open_counts_of(service: Service) -> SharedCounts | None:
     """Return memory for the metrics of a process of *service*; None: it has none."""
-    return None if service.metrics is None else open_numbers(service.metrics.slots)
+    slots = None if service.metrics is None else service.metrics.slots
+    return open_counts(slots, has_values=service.prometheus_client)
 
 
 def _directory() -> str:

@@ -9,6 +9,8 @@ from trio_supervisor.application import Application, Service
 from trio_supervisor.application.places import located
 from trio_supervisor.application.requirements import requirements_of
 from trio_supervisor.errors import SpecError
+from trio_supervisor.process.cgroups.limits import CgroupLimits
+from trio_supervisor.process.cgroups.tree import CgroupTree
 from trio_supervisor.process.preflight import problems_of, without_removed
 from trio_supervisor.process.spawn.attribute_trial import refused_attributes
 from trio_supervisor.process.spawn.attributes import ProcessAttributes
@@ -42,6 +44,7 @@ async def check_startable(
         found = without_removed(found)
     problems = await _priority_problems(application, names)
     problems += await _attribute_problems(application, names, socket_path)
+    problems += await run_in_thread(_cgroup_problems, application, names)
     if found:
         # In a thread: a path may be on a disk, or a network, that is slow.
         problems += await run_in_thread(problems_of, found, environment)
@@ -66,6 +69,19 @@ async def _attribute_problems(
             SpecError(f"{path}.{refused.option}", f"{service.name}: {refused}")
             for refused in (*found, *([] if identity is None else [identity]))
         ]
+    return problems
+
+
+def _cgroup_problems(
+    application: Application, names: Collection[str]
+) -> list[SpecError]:
+    """Return an error for each service whose limits the system refuses."""
+    problems = []
+    for service in application.services:
+        limits = CgroupLimits.of(service)
+        if service.name in names and (refused := CgroupTree().refusal(limits)):
+            path = f"{application.path(service.name)}.{refused.option}"
+            problems.append(SpecError(path, f"{service.name}: {refused}"))
     return problems
 
 

@@ -37,6 +37,7 @@ class PythonLauncher:
     _module: str
     """Its ``main:run_forked`` is the entry of a forked child, and ``-m`` runs it."""
     _title: str
+    """That ps and top show: a forked child sets it, exec gets it as an argument."""
     _fork_client: ForkClient | None
     _files: Mapping[str, str] | None = None
     """Those of the code that it is to run: see `code_files`; None: not known."""
@@ -127,9 +128,9 @@ class PythonLauncher:
         """Start one with a new interpreter."""
         with open_document(pickle.dumps(boot)) as document:
             inherit = [document, *descriptors]
-            numbers = map(str, inherit)
+            python = [sys.executable, *interpreter_flags()]
             return await spawn_exec(
-                [sys.executable, *interpreter_flags(), "-m", self._module, *numbers],
+                [*python, "-m", self._module, self._title, *map(str, inherit)],
                 inherit=inherit,
                 **options,
             )

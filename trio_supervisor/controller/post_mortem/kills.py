@@ -6,7 +6,7 @@ import time
 from pathlib import Path
 from typing import Final
 
-from attrs import define, field, frozen
+from attrs import define, evolve, field, frozen
 
 from trio_supervisor.policy.out_of_memory import OUTSIDE, CgroupMemory, kill_reason
 from trio_supervisor.process.inspection.cgroup_memory import (
@@ -30,6 +30,8 @@ class _Start:
     memory: CgroupMemory | None
     claimed: int
     """Kills in its cgroup that had ended other workers by then."""
+    at_exit: CgroupMemory | None = None
+    """Counters when it had exited, of a cgroup that is removed; None: not read yet."""
 
 
 @define(eq=False)
@@ -53,6 +55,13 @@ class Kills:
         claimed = 0 if group is None else self._claimed.get(group, 0)
         self._starts[process_id] = _Start(time.monotonic(), group, memory, claimed)
 
+    def note_exit(self, process_id: int) -> None:
+        """Note the counters of a process that has exited: its cgroup is removed."""
+        start = self._starts.get(process_id)
+        if start is not None and start.group is not None:
+            at_exit = read_cgroup_memory(start.group)
+            self._starts[process_id] = evolve(start, at_exit=at_exit)
+
     def forget(self, process_id: int) -> None:
         """Forget a process that has exited."""
         self._starts.pop(process_id, None)
@@ -63,7 +72,9 @@ class Kills:
         if start is None:
             return OUTSIDE
         group = start.group
-        after = None if group is None else read_cgroup_memory(group)
+        after = start.at_exit
+        if after is None and group is not None:
+            after = read_cgroup_memory(group)
         claimed = 0 if group is None else self._claimed.get(group, 0) - start.claimed
         reason = kill_reason(process_id, start.memory, after, claimed=claimed)
         if start.memory is None or after is None:  # else the counters are conclusive

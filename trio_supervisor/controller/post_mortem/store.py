@@ -7,7 +7,7 @@ import logging
 import os
 import re
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
 from datetime import UTC, datetime
 from typing import Any, Final
@@ -73,6 +73,8 @@ class PostMortemStore:
     """
 
     directory: str
+    _wall: Callable[[], float] = time.time
+    """The system's clock [s since the epoch]."""
     _runs: dict[str, _Run] = field(factory=dict, init=False)
     """Latest run of equal crashes, by worker name."""
     _has_saved: bool = field(default=False, init=False)
@@ -80,7 +82,7 @@ class PostMortemStore:
 
     def path_for(self, name: str, process_id: int) -> str:
         """Return the path of the post-mortem of a process that exits now."""
-        moment = datetime.fromtimestamp(time.time(), UTC)
+        moment = datetime.fromtimestamp(self._wall(), UTC)
         stamp = moment.strftime("%Y%m%dT%H%M%S") + f"{moment.microsecond // 1000:03}Z"
         return os.path.join(self.directory, f"{stamp}-{name}-{process_id}{_SUFFIX}")
 
@@ -96,7 +98,7 @@ class PostMortemStore:
                 async with self._saving:
                     record, superseded = self._fold(path, record)
                     text = json.dumps(record, indent=1, default=str)
-                    await run_in_thread(self._save, path, text, superseded)
+                    await self._write(path, text, superseded)
         except OSError as exc:
             logger.warning(
                 "cannot save the post-mortem of %s: %s", record.get("name"), exc
@@ -113,6 +115,9 @@ class PostMortemStore:
         superseded, run.path = run.path, path
         run.count += 1
         return {**record, "repeats": run.count, "since": run.since}, superseded
+
+    async def _write(self, path: str, text: str, superseded: str | None) -> None:
+        await run_in_thread(self._save, path, text, superseded)
 
     def _save(self, path: str, text: str, superseded: str | None) -> None:
         check_links(self.directory)

@@ -37,10 +37,16 @@ def memory_cgroup(process_id: int, root: Path = ROOT) -> Path | None:
             found = mount / name.lstrip("/")
             return found if (found / "memory.oom_control").exists() else mount
         if number == "0":
-            unified = root / "sys/fs/cgroup" / name.lstrip("/")
-    if unified is None or not (unified / "memory.events").exists():
-        return None
+            unified = _of_second_version(root, name.lstrip("/"))
     return unified
+
+
+def _of_second_version(root: Path, name: str) -> Path | None:
+    # Where version 1 is mounted as well, version 2 may have the memory controller.
+    for mount in ("sys/fs/cgroup", "sys/fs/cgroup/unified"):
+        if (root / mount / name / "memory.events").exists():
+            return root / mount / name
+    return None
 
 
 def read_cgroup_memory(group: Path) -> CgroupMemory | None:

@@ -134,8 +134,8 @@ def state_of(process_id: int) -> str:
         except PermissionError:
             pass
         return "?"
-    view = _view(process_id, process_id)
-    return "" if view is None else view.state
+    stat = _read(f"{_task(process_id, process_id)}/stat")
+    return "" if stat is None else _stat_fields(stat)[0]
 
 
 def view_threads(process_id: int) -> tuple[ThreadView, ...]:
@@ -149,10 +149,10 @@ def view_threads(process_id: int) -> tuple[ThreadView, ...]:
 
 
 def _view(process_id: int, number: int) -> ThreadView | None:
-    task = f"/proc/{process_id}/task/{number}"
+    task = _task(process_id, number)
     if (stat := _read(f"{task}/stat")) is None:
         return None
-    fields = stat.rpartition(")")[2].split()
+    fields = _stat_fields(stat)
     call = (_read(f"{task}/syscall") or "").split()
     names = _NAMES.get(platform.machine(), {})
     place = (_read(f"{task}/wchan") or "").strip()
@@ -164,6 +164,15 @@ def _view(process_id: int, number: int) -> ThreadView | None:
         place="" if place == "0" else place,
         processor_time=(int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK"),
     )
+
+
+def _task(process_id: int, number: int) -> str:
+    return f"/proc/{process_id}/task/{number}"
+
+
+def _stat_fields(stat: str) -> list[str]:
+    """Return the fields after the name of the thread, which may have any characters."""
+    return stat.rpartition(")")[2].split()
 
 
 def _name(names: dict[int, str], number: str) -> str:

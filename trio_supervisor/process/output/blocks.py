@@ -24,6 +24,11 @@ class Origin:
     generation: int
     incarnation: int
 
+    @property
+    def service(self) -> str:
+        """The name of its service: ``web`` of ``web.0``."""
+        return self.name.partition(".")[0]
+
 
 class Block(NamedTuple):
     """Whole lines from one read. A tuple, since one is created for each read."""

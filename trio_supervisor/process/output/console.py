@@ -10,6 +10,7 @@ from attrs import define
 
 from trio_supervisor.process.output.blocks import Stream
 from trio_supervisor.process.output.destination import Destination
+from trio_supervisor.process.output.journal_stream import is_journal
 from trio_supervisor.process.output.pump import Sink
 from trio_supervisor.process.output.rendering import Form, notice_of, renderer_of
 from trio_supervisor.process.output.terminal_kind import has_colours
@@ -36,6 +37,8 @@ class Console:
         """Return the sink for *stream* of the child *name*."""
         destination = self._stdout if stream == "stdout" else self._stderr
         descriptor = destination.descriptor
+        if form == "journal" and not is_journal(descriptor):
+            form = "text"
         render = renderer_of(
             form,
             name,

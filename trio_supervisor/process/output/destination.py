@@ -13,7 +13,8 @@ from typing import Final
 import trio
 from attrs import define, field
 
-from trio_supervisor.process.output.blocks import Data, count_lines
+from trio_supervisor.process.output.blocks import Data
+from trio_supervisor.process.output.device import FILE, Device
 from trio_supervisor.process.output.write_queue import WriteQueue
 
 QUEUE_SIZE: Final = 4 * 1024 * 1024
@@ -56,6 +57,8 @@ class Destination:
     _before_write: Callable[[int], int | None] = _same
     """Called in the thread with the descriptor; may return another one, which is owned,
     to write to instead."""
+    _device: Device = FILE
+    """Writes to the descriptor, and closes it."""
     _queue: WriteQueue = field(init=False)
     _is_failing: bool = field(default=False, init=False)
     _is_closing: bool = field(default=False, init=False)
@@ -67,7 +70,7 @@ class Destination:
     _process_id: int = field(factory=os.getpid, init=False)
 
     def __attrs_post_init__(self) -> None:
-        self._queue = WriteQueue(self._limit, self._notice)
+        self._queue = WriteQueue(self._limit, self._notice, self._device.count)
 
     @property
     def lost(self) -> int:
@@ -88,7 +91,7 @@ class Destination:
             self._restart_after_fork()
         with self._changed:
             if self._is_closing:
-                self._queue.lost += count_lines(data)
+                self._queue.lost += self._device.count(data)
                 return
             self._queue.add(data)
             self._work()
@@ -240,14 +243,14 @@ class Destination:
 
     def _close_descriptor(self) -> None:
         if self._is_owner:
-            os.close(self.descriptor)
+            self._device.close(self.descriptor)
             self._is_owner = False
 
     def _write(self, batch: list[Data]) -> None:
         has_failed = False
         while batch:
             try:
-                written = os.writev(self.descriptor, batch)
+                written = self._device.write(self.descriptor, batch)
             except BlockingIOError:
                 self._await_writable()
             except OSError as exc:

@@ -20,6 +20,7 @@ from trio_supervisor.process.output.console import Console, open_console
 from trio_supervisor.process.output.destination import Destination
 from trio_supervisor.process.output.entries import Entry, entry_of
 from trio_supervisor.process.output.files import OutputFiles
+from trio_supervisor.process.output.log_services import LogServices
 from trio_supervisor.process.output.pipes import Pipe, PipeEnlarger, open_pipe
 from trio_supervisor.process.output.pump import Pump, Sink
 from trio_supervisor.process.output.rendering import Form, renderer_of
@@ -133,6 +134,7 @@ class OutputHub:
     _console: Console
     _nursery: ProtectedNursery
     _files: OutputFiles = field(factory=OutputFiles, init=False)
+    _log_services: LogServices = field(factory=LogServices, init=False)
     _pipe_enlarger: PipeEnlarger = field(factory=PipeEnlarger, init=False)
     _pumps: set[Pump] = field(factory=set, init=False)
     _tails: defaultdict[str, Tail] = field(
@@ -151,6 +153,7 @@ class OutputHub:
         *,
         stdout: str | None = None,
         stderr: str | None = None,
+        log_to: str | None = None,
         form: Form | None = None,
         has_terminal: bool = False,
         file_form: Form = "raw",
@@ -159,9 +162,10 @@ class OutputHub:
         """Create the pipes for the next process of the child *name*.
 
         Args:
-            stdout: File for its standard output, byte for byte; None: that of this
-                process. The file stays open until `forget`.
+            stdout: File for its standard output, byte for byte; None: *log_to*. The
+                file stays open until `forget`.
             stderr: The same for its standard error; may be the same file.
+            log_to: Log service; None: the output of this process.
             form: Form in the output of this process; None: that of the hub.
             has_terminal: Whether it writes to a terminal instead of pipes.
             file_form: Form of the lines in these files.
@@ -171,11 +175,15 @@ class OutputHub:
             SpecError: a file cannot be written.
             OSError: too many files are open.
         """
-        form, files = form or self._form, (file_form, rotation)
-        sinks = (
-            self._sink(name, "stdout", stdout, form, *files),
-            self._sink(name, "stderr", stderr, form, *files),
-        )
+
+        def sink(stream: Stream, path: str | None) -> Sink:
+            if path is not None:
+                return self._file_sink(name, stream, path, file_form, rotation)
+            if log_to is not None:
+                return self._log_services.open(log_to, name)
+            return self._console.sink(name, stream, form or self._form)
+
+        sinks = sink("stdout", stdout), sink("stderr", stderr)
         if has_terminal:
             terminal = (open_terminal(),)
             return ChildOutput(name, self, terminal, sinks, (stdout, stderr))
@@ -224,11 +232,16 @@ class OutputHub:
         """Release what is kept for the child *name*, which will not come back."""
         self._tails.pop(name, None)
         self._files.release(name)
+        self._log_services.release(name)
 
     async def flush(self) -> None:
         """Wait until all output is written, or writing fails. May be cancelled."""
         async with open_nursery() as nursery:
-            for destination in {*self._console.destinations, *self._files.destinations}:
+            for destination in {
+                *self._console.destinations,
+                *self._files.destinations,
+                *self._log_services.destinations,
+            }:
                 nursery.start_soon(destination.flush)
 
     def tail_of(self, name: str) -> Tail:
@@ -262,6 +275,7 @@ class OutputHub:
         with trio.move_on_after(_FLUSH_TIMEOUT, shield=True):
             await self.flush()
         self._files.close()
+        self._log_services.close()
         self._console.close()
 
     def _record(self, block: Block) -> None:
@@ -269,22 +283,19 @@ class OutputHub:
         for subscription in self._subscriptions:
             subscription.offer(block)
 
-    def _sink(
+    def _file_sink(
         self,
         name: str,
         stream: Stream,
-        path: str | None,
+        path: str,
         form: Form,
-        file_form: Form,
         rotation: RotationPlan,
     ) -> Sink:
-        if path is not None:
-            destination = self._files.open(path, name, stream, rotation)
-            render = renderer_of(file_form, name)
-            if file_form != "raw":
-                return Sink(destination, render)
-            return Sink(destination, render, partial(self._files.has_one_user, path))
-        return self._console.sink(name, stream, form)
+        destination = self._files.open(path, name, stream, rotation)
+        render = renderer_of(form, name)
+        if form != "raw":
+            return Sink(destination, render)
+        return Sink(destination, render, partial(self._files.has_one_user, path))
 
 
 @asynccontextmanager

@@ -21,9 +21,11 @@ from trio_supervisor.process.output.blocks import (
 )
 from trio_supervisor.process.output.entries import header_of, timestamp
 from trio_supervisor.process.output.escaping import escape_json, escape_line
+from trio_supervisor.process.output.levels import levelled
 
-Form: TypeAlias = Literal["text", "json", "raw", "timed"]
-"""``raw``: byte for byte, as in a file; ``timed``: each line with its time."""
+Form: TypeAlias = Literal["text", "json", "raw", "timed", "journal"]
+"""``raw``: byte for byte, as in a file; ``timed``: each line with its time;
+``journal``: text with levels, for a stream to journald."""
 Renderer: TypeAlias = Callable[[Block], Iterable[Data]]
 """Returns whole lines in small parts, between which other tasks may run."""
 
@@ -32,6 +34,7 @@ COLUMN: Final = 12
 # Without red and yellow, the log's colours of errors and warnings; readable on dark and
 # light backgrounds.
 _PALETTE: Final = (36, 32, 35, 34, 96, 92, 95, 94)
+_CUT: Final = "…".encode()
 _RESET: Final = "\x1b[0m"
 # Rendered within half a millisecond.
 _STEP_LINES: Final = 200
@@ -57,6 +60,8 @@ def renderer_of(
     if form == "timed":
         return _render_timed
     prefix = f"{name:<{COLUMN}} |"
+    if form == "journal":
+        return partial(_render_levels, f"{prefix} ".encode())
     if has_colours:
         colour = _PALETTE[zlib.crc32(name.encode()) % len(_PALETTE)]
         prefix = f"\x1b[{colour}m{prefix}{_RESET}"
@@ -70,17 +75,24 @@ def _render_raw(block: Block) -> Iterable[Data]:
 
 def _render_timed(block: Block) -> Iterator[bytes]:
     time_of = f"{timestamp(block.time)} ".encode()
-    return _in_steps(b"%b%b\n" % (time_of, p.data) for p in pieces_of(block))
+    return in_steps(b"%b%b\n" % (time_of, p.data) for p in pieces_of(block))
 
 
 def _render_text(
     prefix: bytes, show: Callable[[bytes], bytes], block: Block
 ) -> Iterator[bytes]:
     def line(piece: Piece) -> bytes:
-        mark = "…".encode() if piece.is_cut else b""
+        mark = _CUT if piece.is_cut else b""
         return b"%b%b%b\n" % (prefix, show(shown_of(piece)), mark)
 
-    return _in_steps(map(line, pieces_of(block)))
+    return in_steps(map(line, pieces_of(block)))
+
+
+def _render_levels(prefix: bytes, block: Block) -> Iterator[bytes]:
+    return in_steps(
+        b"<%d>%b%b%b\n" % (level, prefix, line, _CUT if piece.is_cut else b"")
+        for level, piece, line in levelled(block)
+    )
 
 
 def _render_json(block: Block) -> Iterator[bytes]:
@@ -93,10 +105,11 @@ def _render_json(block: Block) -> Iterator[bytes]:
             message = escape_json(message.decode()).encode()
         return b"%b%b%b" % (start, message, end)
 
-    return _in_steps(map(line, pieces_of(block)))
+    return in_steps(map(line, pieces_of(block)))
 
 
-def _in_steps(lines: Iterator[bytes]) -> Iterator[bytes]:
+def in_steps(lines: Iterable[bytes]) -> Iterator[bytes]:
+    """Yield *lines* joined to small parts, between which other tasks may run."""
     step: list[bytes] = []
     size = 0
     for line in lines:
@@ -133,15 +146,15 @@ def notice_of(form: Form) -> Callable[[int], bytes]:
     """Return a function that renders a notice of dropped lines in that form."""
     if form == "json":
         return _json_notice
-    return _text_notice if form == "text" else _raw_notice
+    return _raw_notice if form in ("raw", "timed") else _text_notice
 
 
 def _text_notice(count: int) -> bytes:
-    return f"{'output':<{COLUMN}} | {_dropped(count)}\n".encode()
+    return f"{'output':<{COLUMN}} | {dropped_text(count)}\n".encode()
 
 
 def _raw_notice(count: int) -> bytes:
-    return f"trio_supervisor: {_dropped(count)}\n".encode()
+    return f"trio_supervisor: {dropped_text(count)}\n".encode()
 
 
 def _json_notice(count: int) -> bytes:
@@ -149,11 +162,12 @@ def _json_notice(count: int) -> bytes:
         "time": timestamp(time.time()),
         "level": "warning",
         "name": "output",
-        "message": _dropped(count),
+        "message": dropped_text(count),
         "dropped": count,
     }
     return orjson.dumps(fields) + b"\n"
 
 
-def _dropped(count: int) -> str:
+def dropped_text(count: int) -> str:
+    """Return the text of a notice of dropped lines."""
     return f"{count} line{'' if count == 1 else 's'} dropped"

@@ -27,6 +27,8 @@ class WriteQueue:
     """Largest size [bytes]."""
     _notice: Callable[[int], bytes]
     """Returns a line that reports how many lines were dropped."""
+    _count: Callable[[Data], int] = count_lines
+    """Returns the number of lines in an item."""
     size: int = field(default=0, init=False)
     """Size of the waiting items and of those being written [bytes]."""
     accepted: int = field(default=0, init=False)
@@ -60,7 +62,7 @@ class WriteQueue:
 
     def drop(self, item: Data) -> None:
         """Count *item*, which is no longer in the queue, as dropped."""
-        lines = count_lines(item)
+        lines = self._count(item)
         self._unreported += lines
         self.lost += lines
         self.size -= len(item)

@@ -18,6 +18,7 @@ from attrs import evolve, field, frozen
 
 from trio_supervisor.application import AnyService
 from trio_supervisor.application.process_checks import UNLIMITED, Limit
+from trio_supervisor.process.cgroups.leaf import Leaf
 from trio_supervisor.process.groups import IS_LINUX
 from trio_supervisor.process.identity import Identity, find_identity
 from trio_supervisor.process.spawn.refused import AttributeRefusedError
@@ -25,7 +26,9 @@ from trio_supervisor.process.threads import run_in_thread
 
 _Settings: TypeAlias = Iterator[tuple[str, Callable[[int], object], str]]
 # Classes of ioprio_set(2) as psutil numbers them, with their default levels.
-_FROM_OUTSIDE: Final = ("nice", "ionice", "cpu_affinity", "oom_score_adj", "limits")
+_FROM_OUTSIDE: Final = (
+    *("cgroup", "nice", "ionice", "cpu_affinity", "oom_score_adj", "limits"),
+)
 _MOST_CPUS: Final = 8192  # CONFIG_NR_CPUS
 _IO_CLASSES: Final = {"realtime": (1, 4), "best-effort": (2, 4), "idle": (3, 0)}
 
@@ -45,6 +48,8 @@ class ProcessAttributes:
     limits: Mapping[str, tuple[Limit, Limit]] = field(factory=dict)
     no_new_privileges: bool = False
     private_tmp: bool = False
+    cgroup: Leaf | None = None
+    """Where its limits are set, made for one process."""
     variables: frozenset[str] = frozenset()
     """Names of environment variables that the service itself declares."""
 
@@ -159,6 +164,8 @@ class ProcessAttributes:
 
     def _from_outside(self) -> _Settings:
         """Yield option, function that sets it, and its value as text."""
+        if (leaf := self.cgroup) is not None:
+            yield "cgroup", leaf.add, str(leaf.path)
         if (nice := self.nice) is not None:
             yield (
                 "nice",
@@ -180,6 +187,8 @@ class ProcessAttributes:
         """Return what the option needs, or what there is, as text after the reason."""
         if option == "cpu_affinity":
             return f" (available: {shown_cpus(available_cpus())})"
+        if option == "cgroup":
+            return ""
         if getattr(exc, "errno", None) not in (errno.EPERM, errno.EACCES):
             return ""
         if option.startswith("limits"):

@@ -62,6 +62,8 @@ class WorkerBoot:
     """Whether the descriptor of a black box follows."""
     metrics: Metrics | None = None
     """Metrics whose numbers' descriptor follows."""
+    has_values: bool = False
+    """Whether the descriptor of a table of values follows, for prometheus_client."""
     sockets: tuple[str, ...] = ()
     """Names of the listening sockets whose descriptors follow."""
     head_start: float = 0.003
@@ -206,8 +208,11 @@ def unpickle_source(source: Pickled) -> Any:
 
 
 def read_boot(type_: type[T]) -> tuple[T, tuple[int, ...]]:
-    """Return the boot document and the descriptors that ``sys.argv`` names."""
-    words = sys.argv[1:]
+    """Return the boot document and the descriptors that ``sys.argv`` names.
+
+    Its first word is the title of the process, for ps and top.
+    """
+    words = sys.argv[2:]
     if not words or not all(word.isdecimal() for word in words):
         sys.exit("This module is started by a trio_supervisor controller; use `serve`.")
     document, *descriptors = map(int, words)

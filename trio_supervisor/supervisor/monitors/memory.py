@@ -18,8 +18,10 @@ from trio_supervisor.diagnostics.memory_usage import (
 from trio_supervisor.errors import SupervisorError
 from trio_supervisor.policy.leak import DEFAULT_RATE, GrowthHistory, SteadyGrowth
 from trio_supervisor.policy.memory import (
+    BASELINE_SAMPLES,
     DEFAULT_THRESHOLD,
     BelowBaseline,
+    GrownBeyond,
     HostShort,
     MemoryHistory,
     MemoryUse,
@@ -43,8 +45,6 @@ T = TypeVar("T")
 
 # Workers sampled in one turn of the event loop, which takes about 1 ms.
 _AT_ONCE: Final = 50
-# Samples after which the memory that a replacement needs from its start is known.
-_BASELINE_SAMPLES: Final = 2
 # How long a leaking worker is sampled, and how long its answer may take [s].
 _SAMPLE_DURATION: Final = 10.0
 _SAMPLE_WITHIN: Final = 60.0
@@ -65,13 +65,13 @@ class _Watched:
     """The last leak that was found."""
     was_sampled: bool = False
     samples_over_limit: int = 0
-    """Samples in a row above ``maximum_size_limit``."""
+    """Samples in a row above ``maximum_size_limit`` or ``growth_limit``."""
     needs: int | None = None
     """Memory of a replacement right after its start [bytes]."""
 
     def add(self, use: MemoryUse, *, is_replacement: bool) -> Verdict:
         """Add a sample; return what is wrong with the process, if anything."""
-        is_new = self.history.sample_count < _BASELINE_SAMPLES
+        is_new = self.history.sample_count < BASELINE_SAMPLES
         if is_replacement and is_new:
             self.needs = use.size
         return self.history.add(use, was_futile=is_replacement and is_new)
@@ -104,10 +104,13 @@ class MemoryMonitor(Monitor):
         free_size_minimum: Minimum free memory of the host [bytes]; below it, likewise.
         threshold_size: Growth beyond the high-water mark that counts [bytes].
         increase_limit: Number of such increases after which a worker is leaking.
-        measure: What is compared with ``maximum_size_limit`` and used to find leaks:
+        growth_limit: How much each process may grow beyond its baseline, the larger of
+            its first two samples [bytes].
+        measure: What is compared with the limits of each process, and used for leaks:
             ``rss`` (resident memory) or ``uss`` (the private part of it, which is
             slower to read).
-        samples: Samples in a row above ``maximum_size_limit`` that cause a restart.
+        samples: Samples in a row above ``maximum_size_limit`` or ``growth_limit`` that
+            cause a restart.
         cool_down: Minimum time between two restarts by this monitor [s].
         evidence: Whether to log a memory sample of 10 s, which names the holders of new
             memory, before each restart.
@@ -131,6 +134,7 @@ class MemoryMonitor(Monitor):
         free_size_minimum: int | None = None,
         threshold_size: int = DEFAULT_THRESHOLD,
         increase_limit: int | None = None,
+        growth_limit: int | None = None,
         measure: Measure = "rss",
         samples: int = 1,
         cool_down: float = 0.0,
@@ -145,6 +149,7 @@ class MemoryMonitor(Monitor):
         self.free_size_minimum = _size("free_size_minimum", free_size_minimum)
         self.threshold_size = _size("threshold_size", threshold_size) or 0
         self.increase_limit = _size("increase_limit", increase_limit)
+        self.growth_limit = _size("growth_limit", growth_limit)
         self.leak_window = None
         if leak_window is not None:
             self.leak_window = positive("leak_window", leak_window)
@@ -169,6 +174,7 @@ class MemoryMonitor(Monitor):
             maximum_size_limit=self.maximum_size_limit,
             threshold_size=self.threshold_size,
             increase_limit=self.increase_limit,
+            growth_limit=self.growth_limit,
         )
         growth = None
         if self.leak_window is not None:
@@ -243,7 +249,7 @@ class MemoryMonitor(Monitor):
             is_replacement = watched.worker.name in self._restarted
             measured = self._measured(use)
             verdict = watched.add(measured, is_replacement=is_replacement)
-            if isinstance(verdict, TooLarge):
+            if isinstance(verdict, TooLarge | GrownBeyond):
                 watched.samples_over_limit += 1
                 if watched.samples_over_limit < self.samples:
                     continue
@@ -356,11 +362,13 @@ def _status_of(watched: _Watched) -> dict[str, object]:
         "current_size": use and use.size,
         "current_shared_size": use and use.private and use.shared,
         "current_private_size": use and use.private,
+        "baseline_size": history.start_size,
         "maximum_size": history.maximum_size,
         "maximum_size_limit": history.maximum_size_limit,
         "threshold_size": history.threshold_size,
         "increase_count": history.increase_count,
         "increase_limit": history.increase_limit,
+        "growth_limit": history.growth_limit,
         "leak": None if watched.leak is None else str(watched.leak),
     }
 

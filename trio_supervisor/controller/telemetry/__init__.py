@@ -1,0 +1,1 @@
+"""Export metrics and traces by OpenTelemetry: only this folder imports it."""

@@ -1,0 +1,114 @@
+"""Make the exporters of OpenTelemetry, and call them without their own retries."""
+
+from __future__ import annotations
+
+import logging
+import os
+import socket
+import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
+from typing import Final
+
+from opentelemetry.context import (
+    _SUPPRESS_INSTRUMENTATION_KEY,
+    attach,
+    detach,
+    set_value,
+)
+from opentelemetry.exporter.otlp.proto.http.metric_exporter import OTLPMetricExporter
+from opentelemetry.sdk.metrics.export import MetricExportResult, MetricsData
+from opentelemetry.sdk.resources import OTELResourceDetector, Resource
+from opentelemetry.sdk.util.instrumentation import InstrumentationScope
+
+from trio_supervisor._version import __version__
+from trio_supervisor.controller.telemetry.settings import TelemetrySettings
+
+SCOPE: Final = InstrumentationScope("trio_supervisor", __version__)
+_LOGGERS: Final = (
+    "opentelemetry.exporter.otlp.common.http",
+    "opentelemetry.exporter.otlp.proto.http.metric_exporter",
+)
+_ours: ContextVar[bool] = ContextVar("_ours", default=False)
+"""Whether an export of ours runs in this thread."""
+
+
+class _Reported(Exception):  # noqa: N818 (ends an export, and is no error of ours)
+    """What an exporter wanted to log."""
+
+
+class _Reports(logging.Filter):
+    """Ends an export of ours at the first thing that its exporter logs.
+
+    The exporters log each attempt, and repeat it for ten seconds. `Delivery` logs a
+    failure once and has a backoff of its own. Exports of the program that embeds the
+    controller are not affected.
+    """
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        if not _ours.get():
+            return True
+        raise _Reported(_problem_of(record))
+
+
+_REPORTS: Final = _Reports()
+
+
+def resource_of(name: str) -> Resource:
+    """Return what describes this process; the environment overrides each attribute.
+
+    Args:
+        name: Name of the application.
+    """
+    own: dict[str, str | int] = {
+        "service.name": name,
+        "service.instance.id": str(uuid.uuid4()),
+        "host.name": socket.gethostname(),
+        "process.pid": os.getpid(),
+    }
+    # Without attributes it holds those of the SDK itself.
+    return Resource.create().merge(Resource(own)).merge(OTELResourceDetector().detect())
+
+
+def metric_exporter(settings: TelemetrySettings) -> OTLPMetricExporter:
+    """Return an exporter; headers, certificates and so on are of the environment."""
+    return OTLPMetricExporter(endpoint=settings.url("metrics"))
+
+
+def export_metrics(exporter: OTLPMetricExporter, data: MetricsData) -> str:
+    """Send once; return what went wrong, or an empty string."""
+    try:
+        with _without_retries():
+            result = exporter.export(data)
+    except _Reported as exc:
+        return str(exc)
+    return "" if result is MetricExportResult.SUCCESS else "the export failed"
+
+
+@contextmanager
+def _without_retries() -> Iterator[None]:
+    for name in _LOGGERS:
+        logging.getLogger(name).addFilter(_REPORTS)  # once, however often it is called
+    is_ours = _ours.set(True)
+    # An instrumentation of HTTP clients must not trace the exports themselves.
+    token = attach(set_value(_SUPPRESS_INSTRUMENTATION_KEY, True))
+    try:
+        yield
+    finally:
+        detach(token)
+        _ours.reset(is_ours)
+
+
+def _problem_of(record: logging.LogRecord) -> str:
+    """Return what *record* of an exporter says, without what does not apply here."""
+    message = record.getMessage()
+    if "due to timeout" in message:
+        return "no success within the timeout (OTEL_EXPORTER_OTLP_TIMEOUT)"
+    first = record.args[0] if isinstance(record.args, tuple) and record.args else ""
+    if isinstance(first, Exception):
+        cause = first.args[0] if first.args else first
+        cause = getattr(cause, "reason", cause)  # urllib3 wraps it
+        return str(cause).rpartition(": ")[2]
+    # "Transient error Service Unavailable encountered …, retrying": not by itself.
+    return str(first) if message.startswith("Transient error") else message

@@ -1,0 +1,1 @@
+"""Limits of a worker and the processes that it starts: a cgroup (v2) for each."""

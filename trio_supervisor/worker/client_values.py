@@ -1,0 +1,126 @@
+"""Have prometheus_client count in memory that the controller reads.
+
+Its metrics keep their numbers in objects of ``prometheus_client.values.ValueClass``,
+which its own multiprocess mode replaces as well. This is imported only in workers of a
+service with ``prometheus_client=True``.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections.abc import Iterator, Sequence
+from typing import Any, Final
+
+from trio_supervisor.errors import SupervisorError
+from trio_supervisor.policy.client_metrics import key_of
+from trio_supervisor.process.shared_values import ValueTable
+
+logger = logging.getLogger("trio_supervisor.worker")
+
+_KINDS: Final = ("counter", "gauge", "summary", "histogram")
+
+
+def count_in(table: ValueTable) -> None:
+    """Have all metrics of this process write to *table*.
+
+    Those that exist already, in the default registry, start anew: a counter at 0, as it
+    was the parent that counted before; a gauge keeps its value.
+
+    Raises:
+        SupervisorError: prometheus_client cannot be imported.
+    """
+    try:
+        from prometheus_client import REGISTRY, values
+    except ImportError as exc:
+        raise SupervisorError(f"prometheus_client: {exc}") from exc
+    is_ours: Any = values
+    is_ours.ValueClass = _value_class(table)
+    collectors = list(getattr(REGISTRY, "_collector_to_names", ()))
+    for metric in [one for each in collectors for one in _observed(each)]:
+        before = metric._value.get() if _is_gauge(metric) else None
+        metric._metric_init()
+        if before is not None:
+            metric._value.set(before)
+
+
+def _observed(metric: Any) -> Iterator[Any]:
+    """Return *metric* and its children, as far as they count."""
+    if not hasattr(metric, "_metric_init"):
+        return  # a collector of the application's own
+    if metric._type not in _KINDS:
+        return  # an ``Info`` or ``Enum``, which have no number
+    if metric._is_observable():
+        yield metric
+    yield from getattr(metric, "_metrics", {}).values()
+
+
+def _is_gauge(metric: Any) -> bool:
+    return bool(metric._type == "gauge")
+
+
+def _value_class(table: ValueTable) -> type:
+    """Return a class of values in *table*, to be used as ``ValueClass``."""
+    places: dict[bytes, int] = {}
+    process_id = os.getpid()
+    numbers = table.numbers
+    is_full = False
+
+    class SharedValue:
+        """A number of a metric. Single statements without a call need no lock."""
+
+        _multiprocess = True  # exemplars are not supported, as in its own mode
+        __slots__ = ("_numbers", "_place")
+
+        def __init__(
+            self,
+            typ: str,
+            metric_name: str,
+            name: str,
+            labelnames: Sequence[str],
+            labelvalues: Sequence[str],
+            help_text: str,
+            multiprocess_mode: str = "",
+            **_: Any,
+        ) -> None:
+            labels = tuple(zip(labelnames, map(str, labelvalues), strict=True))
+            key = key_of(typ, multiprocess_mode, metric_name, name, labels, help_text)
+            self._numbers: Any = numbers
+            self._place = self._find(key, name)
+
+        def _find(self, key: bytes, name: str) -> int:
+            nonlocal is_full
+            # A child that the worker has forked itself would write beside it.
+            if os.getpid() == process_id:
+                if key in places:
+                    return places[key]
+                if (place := table.add(key)) is not None:
+                    places[key] = place
+                    return place
+                if not is_full:
+                    is_full = True
+                    logger.warning(
+                        "prometheus_client: too many series; further ones, such as "
+                        "of %s, are not collected",
+                        name,
+                    )
+            self._numbers = [0.0, 0.0]
+            return 0
+
+        def inc(self, amount: float) -> None:
+            self._numbers[self._place] += amount
+
+        def set(self, value: float, timestamp: float | None = None) -> None:
+            self._numbers[self._place] = value
+            self._numbers[self._place + 1] = timestamp or 0.0
+
+        def get(self) -> float:
+            return float(self._numbers[self._place])
+
+        def set_exemplar(self, exemplar: object) -> None:
+            pass
+
+        def get_exemplar(self) -> None:
+            return None
+
+    return SharedValue
