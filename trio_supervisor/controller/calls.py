@@ -34,6 +34,7 @@ from trio_supervisor.wire.controller_messages import (
     Reload,
     ReloadReport,
     ReportDenial,
+    ReportSpans,
     Restart,
     Scale,
     Shutdown,
@@ -110,6 +111,11 @@ class PassedOnCalls:
                 count=operation.count,
             )
         )
+        return {}
+
+    @answers(ReportSpans)
+    def report_spans(self, operation: ReportSpans, call: IncomingCall) -> Answer:
+        self._core.observer.on_spans(operation.spans, operation.dropped)
         return {}
 
     @answers(Events)

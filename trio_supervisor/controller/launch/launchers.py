@@ -233,6 +233,7 @@ class SupervisorLauncher:
                 log_format=context.log_format,
                 has_channel=True,
                 owns_process=context.owns_process,
+                sampling=context.sampling,
             )
             ours, theirs = trio.socket.socketpair()
             stack.enter_context(ours)
