@@ -1,4 +1,4 @@
-"""Time the same worker under supervisord, circus and gunicorn, if installed.
+"""Time the same worker under supervisord, circus, gunicorn and s6, if installed.
 
 A worker reports readiness by a datagram as soon as its event loop runs; ours is
 measured in the same way here. Each peer is searched in the environment (a venv) that a
@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import shutil
 import signal
 import socket
 import subprocess
@@ -34,6 +35,8 @@ _FLOOR: Final = "kill noticed + fork to first line"
 
 Write: TypeAlias = Callable[[Path, Path, str], list[str]]
 """Writes a configuration to a directory and returns the command that runs the peer."""
+Status: TypeAlias = Callable[[Path, Path], list[str]]
+"""Returns the command that shows the state of all workers."""
 
 
 @frozen
@@ -44,6 +47,10 @@ class Peer:
     write: Write
     variable: str = ""
     """Variable that names its environment; empty: the current environment."""
+    program: str = ""
+    """Program of the system that it needs."""
+    status: Status | None = None
+    """None: it has no such command."""
 
 
 def _supervisord(venv: Path, directory: Path, worker: str) -> list[str]:
@@ -52,6 +59,10 @@ def _supervisord(venv: Path, directory: Path, worker: str) -> list[str]:
         "[supervisord]\n"
         f"nodaemon=true\nlogfile=/dev/null\nlogfile_maxbytes=0\n"
         f"pidfile={directory}/supervisord.pid\n"
+        f"[unix_http_server]\nfile={directory}/control\n"
+        "[rpcinterface:supervisor]\nsupervisor.rpcinterface_factory = "
+        "supervisor.rpcinterface:make_main_rpcinterface\n"
+        f"[supervisorctl]\nserverurl=unix://{directory}/control\n"
         f"[program:worker]\ncommand={worker}\nnumprocs={_COUNT}\n"
         "process_name=%(process_num)d\nautorestart=true\n"
         "stdout_logfile=NONE\nstderr_logfile=NONE\n"
@@ -84,6 +95,34 @@ def _gunicorn(venv: Path, directory: Path, worker: str) -> list[str]:
     return [str(venv / "bin" / "gunicorn"), *words]
 
 
+def _s6(_: Path, directory: Path, worker: str) -> list[str]:
+    for number in range(_COUNT):
+        service = directory / "scan" / f"worker{number}"
+        service.mkdir(parents=True)
+        (service / "run").write_text(f"#!/bin/sh\nexec {worker}\n")
+        (service / "run").chmod(0o755)
+    return ["s6-svscan", str(directory / "scan")]
+
+
+def _s6_status(_: Path, directory: Path) -> list[str]:
+    found = [str(directory / "scan" / f"worker{n}") for n in range(_COUNT)]
+    return ["sh", "-c", "for each; do s6-svstat $each; done", "sh", *found]
+
+
+def _supervisord_status(venv: Path, directory: Path) -> list[str]:
+    file = str(directory / "supervisord.conf")
+    return [str(venv / "bin" / "supervisorctl"), "-c", file, "status"]
+
+
+def _circus_status(venv: Path, directory: Path) -> list[str]:
+    endpoint = f"ipc://{directory}/endpoint"
+    return [str(venv / "bin" / "circusctl"), "--endpoint", endpoint, "stats"]
+
+
+def _our_status(_: Path, directory: Path) -> list[str]:
+    return command("status", "--socket", str(directory / "supervisor.ipc"))
+
+
 def _ours(_: Path, directory: Path, worker: str) -> list[str]:
     return _serve(directory, "application")
 
@@ -98,21 +137,30 @@ def _serve(directory: Path, name: str) -> list[str]:
 
 
 PEERS: Final = (
-    Peer("trio_supervisor", _ours),
+    Peer("trio_supervisor", _ours, status=_our_status),
     Peer("trio_supervisor, backoff=None", _ours_without_backoff),
-    Peer("supervisord", _supervisord, "BENCHMARKS_SUPERVISORD"),
-    Peer("circus", _circus, "BENCHMARKS_CIRCUS"),
+    Peer(
+        "supervisord",
+        _supervisord,
+        "BENCHMARKS_SUPERVISORD",
+        status=_supervisord_status,
+    ),
+    Peer("circus", _circus, "BENCHMARKS_CIRCUS", status=_circus_status),
     Peer("gunicorn --preload", _gunicorn, "BENCHMARKS_GUNICORN"),
+    Peer("s6", _s6, program="s6-svscan", status=_s6_status),
 )
 
 
 async def run(frame: Frame) -> None:
-    """Measure start, crash and stop of four workers under each peer."""
+    """Measure start, crash, status and stop of four workers under each peer."""
     for peer in PEERS:
         venv = os.environ.get(peer.variable, "") if peer.variable else sys.prefix
         if not venv:
             why = f"{peer.variable} names no environment (nox -s benchmarks sets it)"
             frame.skip(peer.name, why)
+            continue
+        if peer.program and shutil.which(peer.program) is None:
+            frame.skip(peer.name, f"{peer.program} is not on PATH")
             continue
         try:
             await _measure(frame, peer, Path(venv))
@@ -124,13 +172,17 @@ async def _measure(frame: Frame, peer: Peer, venv: Path) -> None:
     name = f"{peer.name}: crash to ready, {_COUNT} workers"
     started = f"{peer.name}: start of {_COUNT} workers"
     stopped = f"{peer.name}: stop of {_COUNT} workers"
+    status = f"{peer.name}: status command"
     stops: list[float] = []
     starts: list[float] = []
+    statuses: list[float] = []
 
     async def start() -> None:
         async with _open(peer, venv) as running:
             starts.append(running.ready - running.began)
             await trio.sleep(_SETTLE)
+            if peer.status is not None:
+                statuses.append(await running.run(peer.status(venv, running.directory)))
             stops.append(await running.stop())
 
     with open_fork_client() as forker:
@@ -143,6 +195,8 @@ async def _measure(frame: Frame, peer: Peer, venv: Path) -> None:
         await start()
     frame.add(started, {started: tuple(starts)})
     frame.add(stopped, {stopped: tuple(stops)})
+    if statuses:
+        frame.add(status, {status: tuple(statuses)})
 
 
 @define(eq=False)
@@ -151,6 +205,7 @@ class _Running:
 
     _process: trio.Process
     _announced: trio.socket.SocketType
+    directory: Path
     began: float
     """When the peer was started [ms]."""
     ready: float = 0.0
@@ -173,6 +228,19 @@ class _Running:
         began = now()
         os.kill(victim, signal.SIGKILL)
         return await self.wait_worker() - began
+
+    async def run(self, words: Sequence[str]) -> float:
+        """Return how long a command takes [ms].
+
+        Raises:
+            subprocess.CalledProcessError: it failed.
+        """
+        began = now()
+        with trio.fail_after(LIMIT):
+            await trio.run_process(
+                words, capture_stdout=True, env=environment(), cwd=self.directory
+            )
+        return now() - began
 
     async def stop(self) -> float:
         """Send SIGTERM; return the time until the peer and its workers exited [ms]."""
@@ -212,7 +280,7 @@ async def _open(peer: Peer, venv: Path) -> AsyncIterator[_Running]:
                 env=environment(BENCHMARKS_ANNOUNCE=path),
                 cwd=directory,
             )
-            running = _Running(process, announced, began)
+            running = _Running(process, announced, directory, began)
             try:
                 for _ in range(_COUNT):
                     running.ready = await running.wait_worker()
