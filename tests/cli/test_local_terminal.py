@@ -65,10 +65,12 @@ def test_terminal_without_a_size(ends: tuple[int, int]) -> None:
     assert LocalTerminal(*ends).size() == (1000, 1000)
 
 
-async def test_closed_terminal_has_no_keys() -> None:
+async def test_closed_terminal_has_no_keys_and_takes_nothing() -> None:
     master, slave = os.openpty()
-    os.close(master)
-    terminal = LocalTerminal(slave, slave)
-    with trio.fail_after(5):
-        assert await terminal.keys() == b""
+    with LocalTerminal(slave, slave) as terminal:
+        terminal.make_raw()
+        os.close(master)
+        terminal.say("text")
+        with trio.fail_after(5):
+            assert await terminal.keys() == b""
     os.close(slave)

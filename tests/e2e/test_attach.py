@@ -9,7 +9,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.kits.serving import Serving, is_alive, open_serving
+from tests.kits.serving import PATIENCE, Serving, is_alive, open_serving
 from tests.kits.terminal_user import open_terminal_user
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="Linux only")
@@ -112,6 +112,15 @@ def test_signal_ends_the_verb_and_restores_the_terminal(serving: Serving) -> Non
         os.kill(user.process.pid, signal.SIGTERM)
         assert user.wait_exit() == -signal.SIGTERM
         assert user.modes() == modes
+
+
+def test_closed_terminal_ends_the_verb_and_not_the_worker(serving: Serving) -> None:
+    before = serving.pids("two")
+    with open_terminal_user("attach", "two.1", directory=serving.directory) as user:
+        user.wait("detaches]")
+        user.close()
+        assert user.process.wait(PATIENCE) in (0, -signal.SIGHUP)
+    assert serving.pids("two") == before
 
 
 @pytest.mark.parametrize(

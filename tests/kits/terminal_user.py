@@ -27,6 +27,10 @@ class TerminalUser:
         self.screen = ""
         """All that was written, but for what `wait` has passed."""
 
+    @property
+    def is_open(self) -> bool:
+        return self._master >= 0
+
     def type(self, keys: str) -> None:
         os.write(self._master, keys.encode())
 
@@ -48,6 +52,12 @@ class TerminalUser:
 
     def modes(self) -> list[Any]:
         return termios.tcgetattr(self._slave)
+
+    def close(self) -> None:
+        """Close the terminal, as by its window."""
+        for descriptor in (self._master, self._slave):
+            os.close(descriptor)
+        self._master = self._slave = -1
 
     def wait_exit(self) -> int:
         """Wait until the verb has exited, and read what it writes until then."""
@@ -76,10 +86,11 @@ def open_terminal_user(
         start_new_session=True,
         preexec_fn=lambda: fcntl.ioctl(0, termios.TIOCSCTTY, 0),
     )
+    user = TerminalUser(master, slave, process)
     try:
-        yield TerminalUser(master, slave, process)
+        yield user
     finally:
         process.kill()
         process.wait()
-        os.close(master)
-        os.close(slave)
+        if user.is_open:
+            user.close()

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import select
 import sys
 import termios
 import tty
+from contextlib import suppress
 from types import TracebackType
 from typing import Any, Final, Self
 
@@ -63,12 +65,16 @@ class LocalTerminal:
             return b""
 
     def write(self, data: bytes) -> None:
-        """Write *data*; wait for a slow terminal."""
+        """Write *data*; wait for a slow terminal. One that was closed takes nothing."""
         while data:
             try:
                 data = data[os.write(self._output, data) :]
             except BlockingIOError:  # another program has made it non-blocking
                 select.select([], [self._output], [])
+            except OSError as exc:
+                if exc.errno != errno.EIO:
+                    raise
+                return
 
     def say(self, text: str) -> None:
         """Write a line of our own, in brackets, on a line of its own."""
@@ -86,5 +92,6 @@ class LocalTerminal:
         traceback: TracebackType | None,
     ) -> None:
         if self._modes is not None:
-            termios.tcsetattr(self._input, termios.TCSADRAIN, self._modes)
+            with suppress(termios.error):  # it was closed
+                termios.tcsetattr(self._input, termios.TCSADRAIN, self._modes)
             self._modes = None
