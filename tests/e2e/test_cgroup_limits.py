@@ -49,6 +49,9 @@ application = Application([
     Service("hungry", eat, memory_max="100 MiB"),
     Command("escaping", ["sh", "escape.sh"], pids_max=7, stop_timeout=0.5),
     Service("plain", work),
+    Command(
+        "nobody", ["sleep", "1000"], user="nobody", private_tmp=True, pids_max=30
+    ),
 ])
 """
 # The second one ignores SIGTERM.
@@ -63,6 +66,7 @@ def base() -> Iterator[Path]:
     """Make a cgroup as systemd does with Delegate=yes, with one that was left there."""
     directory = ROOT / f"trio_supervisor-test-{uuid.uuid4().hex[:8]}"
     directory.mkdir()
+    os.setxattr(directory, "trusted.delegate", b"1")
     (directory / "forked.7").mkdir()
     try:
         yield directory
@@ -89,7 +93,7 @@ def leaves(base: Path) -> set[str]:
 
 def test_worker_is_in_a_cgroup_with_its_limits(serving: Serving, base: Path) -> None:
     found = {name: cgroup_of(pid) for name, pid in serving.pids().items()}
-    names = ("forked.0", "executed.0", "escaping.0")
+    names = (*("forked.0", "executed.0", "escaping.0", "nobody.0"),)
     assert {name: found[name] for name in names} == {
         name: f"/{base.name}/{name}" for name in names
     }

@@ -272,6 +272,13 @@ BOUNDS: dict[tuple[type, str], st.SearchStrategy[Any]] = {
     (c.ReportDenial, "count"): st.integers(1, 2**63 - 1),
     (c.Health, "kind"): st.sampled_from(["startup", "readiness", "liveness"]),
     (c.Logs, "tail"): st.integers(0, 10_000),
+    **{
+        (type_, field): st.none() | st.integers(1, 1000)
+        for type_ in (c.Attach, c.TypeKeys)
+        for field in ("lines", "columns")
+    },
+    (c.Attach, "name"): texts.filter(bool),
+    (c.TypeKeys, "name"): texts.filter(bool),
     (w.MemoryDump, "path"): st.none()
     | texts.filter(bool).filter(lambda path: "\0" not in path),
     (w.MemorySample, "engine"): st.sampled_from(["snapshots", "memray"]),

@@ -9,6 +9,7 @@ import trio
 from attrs import frozen
 
 from trio_supervisor.controller import events
+from trio_supervisor.controller.attaching import attach, type_keys
 from trio_supervisor.controller.core import ControllerCore
 from trio_supervisor.controller.metrics import metrics_text
 from trio_supervisor.controller.supervisor_link import record_of
@@ -26,6 +27,7 @@ from trio_supervisor.wire.brief import brief
 from trio_supervisor.wire.codec import parse_operation, to_fields
 from trio_supervisor.wire.controller_messages import (
     AbortReload,
+    Attach,
     Events,
     Health,
     HealthReport,
@@ -42,6 +44,7 @@ from trio_supervisor.wire.controller_messages import (
     Shutdown,
     Start,
     Stop,
+    TypeKeys,
 )
 
 _BATCH: Final = 100
@@ -127,6 +130,14 @@ class PassedOnCalls:
     @answers(Logs)
     def logs(self, operation: Logs, call: IncomingCall) -> Answer:
         return _logs(self._core, call, operation)
+
+    @answers(Attach)
+    def attach(self, operation: Attach, call: IncomingCall) -> Answer:
+        return attach(self._core, call, operation)
+
+    @answers(TypeKeys)
+    def type_keys(self, operation: TypeKeys, call: IncomingCall) -> Answer:
+        return type_keys(self._core, operation)
 
     @answers(Shutdown)
     def shutdown(self, operation: Shutdown, call: IncomingCall) -> Answer:

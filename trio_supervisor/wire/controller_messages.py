@@ -5,7 +5,7 @@ The supervisor passes on those that clients call.
 
 from __future__ import annotations
 
-from typing import Any, TypeAlias
+from typing import Any, Final, TypeAlias
 
 from attrs import field, frozen
 from attrs.validators import deep_iterable, ge, gt, in_, le, min_len, optional
@@ -16,6 +16,9 @@ from trio_supervisor.wire.operation import Operation, Side, operation, sized
 Names: TypeAlias = tuple[str, ...]
 """Names of workers (``web.0``) or services (``web``: all of its workers)."""
 
+_extent: Any = [ge(1), le(1000)]
+# A line of a paste; a client splits what is longer.
+_MAX_KEYS: Final = 8192
 _names: Any = deep_iterable(sized("a name", MAX_NAME, least=1))
 
 
@@ -183,6 +186,37 @@ class Logs(Operation):
     """Number of recent lines, of all workers together."""
     follow: bool = False
     """Continue with new output until the call is cancelled."""
+
+
+@operation("attach", answered_by=Side.CONTROLLER, may="attach", is_stream=True)
+@frozen(kw_only=True)
+class Attach(Operation):
+    """Return what a worker writes, as it writes it, until the call is cancelled.
+
+    Intermediate answers have ``entries``, and ``missed``: the number of entries that
+    were dropped because the caller reads too slowly. An entry has either ``data``, in
+    base64, or ``is_running``, ``process_id`` and ``has_terminal``: a process of the
+    worker runs, or has exited. The first one tells the present state.
+    """
+
+    name: str = field(validator=sized("a name", MAX_NAME, least=1))
+    """A worker, or a service with a single one."""
+    lines: int | None = field(default=None, validator=optional(_extent))
+    """Size of the caller's terminal, for that of the worker; null: it stays."""
+    columns: int | None = field(default=None, validator=optional(_extent))
+
+
+@operation("type", answered_by=Side.CONTROLLER, may="attach")
+@frozen(kw_only=True)
+class TypeKeys(Operation):
+    """Write to the terminal of a worker, and set its size; answered when it is read."""
+
+    name: str = field(validator=sized("a name", MAX_NAME, least=1))
+    """A worker, or a service with a single one."""
+    data: str = field(default="", validator=sized("a text", _MAX_KEYS))
+    """What was typed, in base64."""
+    lines: int | None = field(default=None, validator=optional(_extent))
+    columns: int | None = field(default=None, validator=optional(_extent))
 
 
 @operation("stop", answered_by=Side.CONTROLLER, may="stop")

@@ -86,5 +86,34 @@ def test_cgroup_without_write_access_is_not_delegated(
     cgroups: FakeCgroups, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     assert access_problem(cgroups.base) == ""
+    assert access_problem(cgroups.base, cgroups.root) == ""
     monkeypatch.setattr(os, "access", lambda path, mode, **_: Path(path).is_dir())
     assert "is not delegated to user" in access_problem(cgroups.base)
+
+
+@pytest.mark.parametrize("mark", ["trusted.delegate", "user.delegate"])
+def test_root_needs_the_delegation_of_systemd(
+    cgroups: FakeCgroups, monkeypatch: pytest.MonkeyPatch, mark: str
+) -> None:
+    """Root may write there anyway, but systemd may take limits away again."""
+    marks: dict[tuple[Path, str], bytes] = {}
+
+    def getxattr(path: Path, name: str) -> bytes:
+        if (path, name) not in marks:
+            raise OSError(61, "No data available")
+        return marks[path, name]
+
+    monkeypatch.setattr(os, "getxattr", getxattr)
+    monkeypatch.setattr(os, "geteuid", lambda: 0)
+    monkeypatch.setattr(os, "access", lambda *_, **__: True)
+    assert access_problem(cgroups.base, cgroups.root) == ""
+    (cgroups.root / "run/systemd/system").mkdir(parents=True)
+    assert access_problem(cgroups.base, cgroups.root) == (
+        f"systemd has not delegated the cgroup {cgroups.base}; run the controller "
+        f"under systemd with Delegate=yes"
+    )
+    marks[cgroups.base.parent, mark] = b"1"
+    assert access_problem(cgroups.base, cgroups.root) == ""
+    monkeypatch.setattr(os, "geteuid", lambda: 1000)
+    marks.clear()
+    assert access_problem(cgroups.base, cgroups.root) == ""

@@ -8,11 +8,14 @@ import resource
 import subprocess
 import sys
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
+from attrs import evolve
 
 from trio_supervisor.application import Command
+from trio_supervisor.process.cgroups.leaf import Leaf
 from trio_supervisor.process.groups import IS_LINUX
 from trio_supervisor.process.spawn.attributes import (
     NO_ATTRIBUTES,
@@ -59,6 +62,20 @@ def test_attributes_are_set_from_outside(process_id: int) -> None:
         assert file.read() == "500\n"
     assert resource.prlimit(process_id, resource.RLIMIT_CORE) == (0, 0)
     assert resource.prlimit(process_id, resource.RLIMIT_NOFILE) == (100, 200)
+
+
+def test_cgroup_is_entered_before_anything_else(tmp_path: Path) -> None:
+    """Also by a process of another user, which may not do so itself."""
+    (tmp_path / "cgroup.procs").write_text("")
+    found = evolve(attributes(), cgroup=Leaf(tmp_path))
+    assert found.set_for_other_user(os.getpid()) is None
+    assert (tmp_path / "cgroup.procs").read_text() == str(os.getpid())
+    assert found.prepare is not None
+    (tmp_path / "cgroup.procs").unlink()
+    (tmp_path / "cgroup.procs").mkdir()
+    with pytest.raises(AttributeRefusedError, match="Is a directory") as caught:
+        evolve(found, limits={"core": (0, 0)}).set_from_outside(os.getpid())
+    assert caught.value.option == "cgroup"
 
 
 def test_process_sets_umask_and_privileges_itself() -> None:

@@ -4,16 +4,40 @@ from __future__ import annotations
 
 from typing import Final
 
+from trio_supervisor.cli.exit_codes import meanings
 from trio_supervisor.cli.verbs.shared import (
     ALL,
     CALL_CODES,
     CHANGED_NAMES,
+    SOCKET,
     call_options,
 )
 from trio_supervisor.cli.verbs.values import canary_seconds, positive, service_count
 from trio_supervisor.cli.verbs.verb import Example, Verb, argument
 
 VERBS: Final = (
+    Verb(
+        name="attach",
+        group="control",
+        help="attach this terminal to that of a worker",
+        description="Show what a worker writes as it writes it, and pass what is "
+        "typed to the worker if its service has tty=True. Ctrl-C goes to the program. "
+        "Ctrl-], or Ctrl-P Ctrl-Q, detaches; the worker keeps running.",
+        arguments=(
+            argument(
+                "name",
+                metavar="NAME",
+                help="a worker (web.0), or a service with one worker",
+            ),
+            SOCKET,
+        ),
+        examples=(Example("attach console.0", "type in the terminal of console.0"),),
+        exit_codes={
+            **meanings(0, 1, 2, 3, 130),
+            0: "detached, or the application has stopped",
+        },
+        handler="attach:run_attach",
+    ),
     Verb(
         name="restart",
         group="control",

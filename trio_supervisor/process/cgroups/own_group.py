@@ -83,10 +83,13 @@ def controller_problem(missing: list[str], base: Path) -> str:
     )
 
 
-def access_problem(base: Path) -> str:
+def access_problem(base: Path, root: Path = ROOT) -> str:
     """Return why this process may not divide *base*; empty: it may."""
     files = (base, base / "cgroup.procs", base / "cgroup.subtree_control")
     if all(os.access(each, os.W_OK, effective_ids=_HAS_EFFECTIVE) for each in files):
+        if os.geteuid() == 0 and not _was_delegated(base, root):
+            # systemd may take limits away again, as in a daemon-reload.
+            return f"systemd has not delegated the cgroup {base}; {_DELEGATE}"
         return ""
     if os.statvfs(base).f_flag & os.ST_RDONLY:
         return (
@@ -100,6 +103,27 @@ def access_problem(base: Path) -> str:
 
 
 _HAS_EFFECTIVE: Final = os.access in os.supports_effective_ids
+
+
+def _was_delegated(base: Path, root: Path) -> bool:
+    """Return whether systemd has delegated *base*, or does not run here.
+
+    The access rights tell that to any user but root. Source: CGROUP_DELEGATION.md.
+    """
+    if not (root / "run/systemd/system").is_dir():  # sd_booted(3)
+        return True
+    return any(
+        _has_mark(directory, name)
+        for directory in (base, *base.parents)
+        for name in ("trusted.delegate", "user.delegate")
+    )
+
+
+def _has_mark(directory: Path, name: str) -> bool:
+    try:
+        return os.getxattr(directory, name) == b"1"
+    except OSError:
+        return False
 
 
 def _can_be_divided(directory: Path) -> bool:

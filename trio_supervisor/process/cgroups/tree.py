@@ -98,7 +98,7 @@ class CgroupTree:
             if setting.controller not in _words_in(own.base / "cgroup.controllers"):
                 problem = controller_problem([setting.controller], own.base)
                 return _refused(setting, problem)
-        if problem := access_problem(own.base) or others_problem(own.base):
+        if problem := access_problem(own.base, self._root) or others_problem(own.base):
             return _refused(settings[0], problem)
         return None
 
@@ -137,7 +137,7 @@ class CgroupTree:
     def _enter_leaf(self) -> OwnGroup:
         """Move this process and its children to a leaf; remove what an earlier left."""
         own = find_own_group(self._root)
-        if problem := access_problem(own.base) or others_problem(own.base):
+        if problem := access_problem(own.base, self._root) or others_problem(own.base):
             raise CgroupUnavailableError(problem)
         leaf = own.base / OWN_LEAF
         leaf.mkdir(exist_ok=True)

@@ -89,6 +89,17 @@ class OutputRelay:
         return found
 
 
+def _plain(descriptor: int) -> None:
+    r"""Have a terminal leave ``\n`` as it is, as the controller does."""
+    if os.isatty(descriptor):
+        import termios
+
+        with suppress(termios.error):
+            attributes = termios.tcgetattr(descriptor)
+            attributes[1] &= ~termios.OPOST
+            termios.tcsetattr(descriptor, termios.TCSANOW, attributes)
+
+
 class _Stream:
     """One pipe, and the destination of its lines."""
 
@@ -96,6 +107,7 @@ class _Stream:
         self._descriptor = descriptor
         self._fields = fields
         self._rest = b""
+        _plain(descriptor)
         self._target: int | None = 2 if fields["stream"] == "stderr" else 1
         if (path := fields.pop("path")) is not None:
             flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT

@@ -15,6 +15,7 @@ from typing import Final, Self
 import trio
 from attrs import define, field
 
+from trio_supervisor.process.output.attachment import Attachment, ProcessChange
 from trio_supervisor.process.output.blocks import Block, Origin, Piece, Stream
 from trio_supervisor.process.output.console import Console, open_console
 from trio_supervisor.process.output.destination import Destination
@@ -27,11 +28,19 @@ from trio_supervisor.process.output.rendering import Form, renderer_of
 from trio_supervisor.process.output.rotation import NEVER, RotationPlan
 from trio_supervisor.process.output.subscription import Subscription
 from trio_supervisor.process.output.tail import OutputLine, Tail
-from trio_supervisor.process.output.terminal import open_terminal
+from trio_supervisor.process.output.terminal import (
+    SIZE,
+    LineEnds,
+    open_terminal,
+    resize,
+    write_keys,
+)
 from trio_supervisor.tasks import ProtectedNursery, open_nursery
 
 # How long a blocked destination may delay the controller's exit [s].
 _FLUSH_TIMEOUT: Final = 2.0
+# What is kept of the latest output to a terminal: prompts have no newline [bytes].
+_LATEST: Final = 2048
 
 
 @define(eq=False)
@@ -50,6 +59,7 @@ class ChildOutput:
     _origin: Origin | None = field(default=None, init=False)
     _pumps: list[Pump] = field(factory=list, init=False)
     _is_closed: bool = field(default=False, init=False)
+    _has_exited: bool = field(default=False, init=False)
 
     def __enter__(self) -> Self:
         return self
@@ -61,6 +71,29 @@ class ChildOutput:
         traceback: TracebackType | None,
     ) -> None:
         self.close()
+
+    @property
+    def has_terminal(self) -> bool:
+        """Whether the process writes to a terminal."""
+        return len(self._pipes) == 1
+
+    async def type(self, keys: bytes) -> bool:
+        """Write *keys* to its terminal; return False if it has none.
+
+        Waits for as long as the program does not read.
+        """
+        descriptor = self._pumps[0].reading if self._pumps else None
+        if descriptor is None or not self.has_terminal:
+            await trio.lowlevel.checkpoint()
+            return False
+        await write_keys(descriptor, keys)
+        return True
+
+    def resize(self, size: tuple[int, int]) -> None:
+        """Set lines and columns of its terminal, if it has one."""
+        descriptor = self._pumps[0].reading if self._pumps else None
+        if descriptor is not None and self.has_terminal:
+            resize(descriptor, size)
 
     @property
     def descriptors(self) -> tuple[int, int]:
@@ -81,8 +114,15 @@ class ChildOutput:
         for stream, pipe, sink in zip(streams, self._pipes, self._sinks, strict=False):
             os.close(pipe.writing)
             self._pumps.append(
-                self._hub.start(pipe.reading, self._origin, stream, sink)
+                self._hub.start(
+                    pipe.reading,
+                    self._origin,
+                    stream,
+                    sink,
+                    is_terminal=self.has_terminal,
+                )
             )
+        self._tell(is_running=True)
 
     @property
     def readings(self) -> list[tuple[Stream, int, str | None, Form]]:
@@ -109,6 +149,16 @@ class ChildOutput:
         """
         for pump in self._pumps:
             pump.finish()
+        if not self._has_exited:
+            self._has_exited = True
+            self._tell(is_running=False)
+
+    def _tell(self, *, is_running: bool) -> None:
+        if self._origin is not None:
+            change = ProcessChange(
+                self._origin.process_id, is_running, self.has_terminal
+            )
+            self._hub.tell_attached(self.name, change)
 
     def close(self) -> None:
         """Read what is in the pipes, then close them. May be called again.
@@ -141,6 +191,14 @@ class OutputHub:
         factory=lambda: defaultdict(Tail), init=False
     )
     _subscriptions: set[Subscription] = field(factory=set, init=False)
+    _attachments: defaultdict[str, set[Attachment]] = field(
+        factory=lambda: defaultdict(set), init=False
+    )
+    """By name of the child; only those that have any."""
+    _sizes: dict[str, tuple[int, int]] = field(factory=dict, init=False)
+    """Of the terminals of children with attachments."""
+    _latest: dict[str, bytes] = field(factory=dict, init=False)
+    """Latest output to the terminal of each child."""
 
     @property
     def form(self) -> Form:
@@ -185,7 +243,7 @@ class OutputHub:
 
         sinks = sink("stdout", stdout), sink("stderr", stderr)
         if has_terminal:
-            terminal = (open_terminal(),)
+            terminal = (open_terminal(self._sizes.get(name, SIZE)),)
             return ChildOutput(name, self, terminal, sinks, (stdout, stderr))
         with ExitStack() as stack:
             first = open_pipe()
@@ -220,6 +278,42 @@ class OutputHub:
         self._subscriptions.add(subscription)
         return subscription
 
+    def attach(self, name: str) -> Attachment:
+        """Return what the child *name* writes from now on.
+
+        Of a terminal, it begins with the latest output, from a beginning of a line on.
+        """
+        attachment = Attachment(name, self._leave)
+        self._attachments[name].add(attachment)
+        if latest := self._latest.get(name):
+            attachment.offer(latest)
+        return attachment
+
+    def set_size(self, name: str, size: tuple[int, int]) -> None:
+        """Have later processes of *name* begin with *size* while one is attached."""
+        if name in self._attachments:
+            self._sizes[name] = size
+
+    def tell_attached(self, name: str, item: bytes | ProcessChange) -> None:
+        """Pass *item* on to those that are attached to the child *name*."""
+        for attachment in self._attachments.get(name, ()):
+            attachment.offer(item)
+
+    def _leave(self, attachment: Attachment) -> None:
+        left = self._attachments[attachment.name]
+        left.discard(attachment)
+        if not left:
+            del self._attachments[attachment.name]
+            self._sizes.pop(attachment.name, None)
+
+    def _on_bytes(self, origin: Origin, data: bytes) -> None:
+        if origin.name in self._attachments:
+            self.tell_attached(origin.name, data)
+
+    def _on_terminal_bytes(self, origin: Origin, data: bytes) -> None:
+        self._latest[origin.name] = _latest_of(self._latest.get(origin.name, b""), data)
+        self._on_bytes(origin, data)
+
     def reopen(self) -> None:
         """Open all files again, after they were rotated."""
         self._files.reopen()
@@ -231,6 +325,7 @@ class OutputHub:
     def forget(self, name: str) -> None:
         """Release what is kept for the child *name*, which will not come back."""
         self._tails.pop(name, None)
+        self._latest.pop(name, None)
         self._files.release(name)
         self._log_services.release(name)
 
@@ -249,10 +344,25 @@ class OutputHub:
         return self._tails[name]
 
     def start(
-        self, descriptor: int, origin: Origin, stream: Stream, sink: Sink
+        self,
+        descriptor: int,
+        origin: Origin,
+        stream: Stream,
+        sink: Sink,
+        *,
+        is_terminal: bool = False,
     ) -> Pump:
         """Read from *descriptor* from now on, and close it at the end."""
-        pump = Pump(descriptor, origin, stream, sink, self._record, self._pipe_enlarger)
+        pump = Pump(
+            descriptor,
+            origin,
+            stream,
+            sink,
+            self._record,
+            self._pipe_enlarger,
+            LineEnds() if is_terminal else None,
+            self._on_terminal_bytes if is_terminal else self._on_bytes,
+        )
         self._pumps.add(pump)
         self._nursery.start_soon(self._run, pump)
         return pump
@@ -263,6 +373,9 @@ class OutputHub:
             pump.stop()
         for subscription in self._subscriptions:
             subscription.close()
+        for attachments in self._attachments.values():
+            for attachment in attachments:
+                attachment.close()
 
     async def _run(self, pump: Pump) -> None:
         try:
@@ -296,6 +409,15 @@ class OutputHub:
         if form != "raw":
             return Sink(destination, render)
         return Sink(destination, render, partial(self._files.has_one_user, path))
+
+
+def _latest_of(latest: bytes, data: bytes) -> bytes:
+    """Return the last lines of *latest* and *data*, the incomplete one included."""
+    both = latest + data[-_LATEST:]
+    if len(both) <= _LATEST:
+        return both
+    both = both[-_LATEST:]
+    return both[both.find(b"\n") + 1 :]
 
 
 @asynccontextmanager

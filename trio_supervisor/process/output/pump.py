@@ -23,6 +23,7 @@ from trio_supervisor.process.output.blocks import (
 from trio_supervisor.process.output.destination import Destination
 from trio_supervisor.process.output.pipes import PipeEnlarger, capacity_of
 from trio_supervisor.process.output.rendering import Renderer
+from trio_supervisor.process.output.terminal import LineEnds
 
 # Default capacity of a pipe.
 _STEP: Final = 64 * 1024
@@ -36,6 +37,10 @@ _PARTIAL_DELAY: Final = 0.5
 
 def _never() -> bool:
     return False
+
+
+def _ignored(_origin: Origin, _data: bytes) -> None:
+    pass
 
 
 @frozen
@@ -60,6 +65,10 @@ class Pump:
     _record: Callable[[Block], None]
     """Called with each block immediately."""
     _pipe_enlarger: PipeEnlarger
+    _line_ends: LineEnds | None = None
+    """Of a terminal; None: it is a pipe."""
+    _tap: Callable[[Origin, bytes], None] = _ignored
+    """Called with the bytes of each read immediately."""
     _assembler: LineAssembler = field(factory=LineAssembler, init=False)
     _pending: deque[Block] = field(factory=deque, init=False)
     """Blocks that were read and are not rendered yet."""
@@ -109,7 +118,7 @@ class Pump:
         left = 0 if self._has_ended else capacity_of(self._descriptor)
         while left > 0 and (count := self._read(_WIDE_STEP)):
             left -= count
-        self._take(self._assembler.end())
+        self._end_lines()
         self._waiting.cancel()
 
     def stop(self) -> None:
@@ -163,11 +172,19 @@ class Pump:
             data = b""
         if not data:
             self._has_ended = True
-            self._take(self._assembler.end())
-        else:
-            self._take(self._assembler.add(data))
-            self._note_incomplete_line(is_new=b"\n" in data)
+            self._end_lines()
+            return 0
+        self._tap(self._origin, data)
+        lines = data if self._line_ends is None else self._line_ends.add(data)
+        self._take(self._assembler.add(lines))
+        self._note_incomplete_line(is_new=b"\n" in lines)
         return len(data)
+
+    def _end_lines(self) -> None:
+        """Take the last line, if it has no newline."""
+        if self._line_ends is not None:
+            self._take(self._assembler.add(self._line_ends.end()))
+        self._take(self._assembler.end())
 
     def _take(self, parts: Iterator[tuple[Data, bool]]) -> None:
         now = time.time()
