@@ -17,6 +17,7 @@ from trio_supervisor.controller.capacity import added_by
 from trio_supervisor.controller.child.child import Child
 from trio_supervisor.controller.child.child_spec import ChildPlan, Spawn
 from trio_supervisor.controller.fleet.generation import Generation
+from trio_supervisor.controller.fleet.generation_figures import measured
 from trio_supervisor.controller.fleet.loaded_code import modified_code
 from trio_supervisor.controller.fleet.make_generation import GenerationFactory, Imported
 from trio_supervisor.controller.fleet.takeover import Takeover, TakeoverOwner
@@ -34,6 +35,7 @@ from trio_supervisor.policy.reload import ReloadPlan, application_changes, plan_
 from trio_supervisor.process.sockets.sockets import SocketChange
 from trio_supervisor.process.spawn.working_directory import enter
 from trio_supervisor.tasks import ProtectedNursery
+from trio_supervisor.wire.controller_messages import GenerationFigures
 from trio_supervisor.wire.json_tree import Object
 
 
@@ -62,6 +64,8 @@ class Reloader:
     _owner: ReloadOwner
     scaled: dict[str, int] = field(factory=dict, init=False)
     """Worker counts set by `scale`, by service."""
+    previous: GenerationFigures | None = field(default=None, init=False)
+    """What the workers used when the last successful reload began."""
     _is_under_way: bool = field(default=False, init=False)
     _abortable: trio.CancelScope | None = field(default=None, init=False)
     """Cancel scope of the part of a reload that can be aborted."""
@@ -242,6 +246,7 @@ class Reloader:
         self, number: int, new: Imported, plan: ReloadPlan, change: SocketChange
     ) -> Takeover:
         owner = self._owner
+        before = await measured(owner.members.generation)
         generation, launcher = await owner.generation_factory.make(
             number,
             new.application,
@@ -251,6 +256,7 @@ class Reloader:
             new.adopt(),
             new.files,
         )
+        generation.import_seconds = new.import_seconds
         plans = {service.name: service for service in plan.services}
         taking = Takeover(owner, generation, plans)
         taking.prepare()
@@ -275,6 +281,7 @@ class Reloader:
         change.commit()
         taking.adopt_kept()
         owner.take_over(generation, launcher)
+        self.previous = before
         await taking.stop_old()
         return taking
 
