@@ -81,6 +81,20 @@ def test_expansions_become_templates(tmp_path: Path) -> None:
         assert note in text
 
 
+def test_output_to_syslog_stays_there(tmp_path: Path) -> None:
+    """With a file for standard error, or without."""
+    text = """
+[program:a]
+command = cat
+stdout_logfile = syslog
+stderr_logfile = /var/log/a.err
+"""
+    _, application = converted(tmp_path, text)
+    command = command_of(application, "a")
+    assert (command.log_to, command.log_file) == ("syslog", None)
+    assert command.stderr_log_file == "/var/log/a.err"
+
+
 def test_padded_number_behind_other_text_is_noted(tmp_path: Path) -> None:
     line = "[program:a]\ncommand=a x%(process_num)02d %(oops)s %(host_node_name)s"
     text = convert_of(tmp_path, line)

@@ -120,6 +120,20 @@ CONNECTION = m.ConnectionStatus(
 SUPERVISOR = m.SupervisorStatus(process_id=4710, incarnation=1, uptime=99.0)
 CONTROLLER = m.ControllerStatus(process_id=4709, version="0.1.0")
 
+MEASURES = c.WorkerMeasures(
+    name="web.0",
+    service="web",
+    process_id=4711,
+    start_seconds=0.25,
+    uptime=60.0,
+    memory=31457280,
+    threads=2,
+    descriptors=12,
+)
+FIGURES = c.GenerationFigures(
+    number=1, measured_at=1700000000.0, import_seconds=0.5, workers=(MEASURES,)
+)
+
 CALLS: tuple[Operation, ...] = (
     m.Ping(),
     m.Register(state={"process_id": 4711, "name": "web.0", "tags": ["a", {"b": None}]}),
@@ -150,6 +164,7 @@ CALLS: tuple[Operation, ...] = (
     c.Health(kind="readiness"),
     c.ReadMetrics(per_worker=True, openmetrics=True),
     c.ReadMetrics(),
+    c.Diff(),
     c.Events(follow=True),
     c.Events(),
     c.Logs(names=("web.0", "jobs"), tail=0, follow=True),
@@ -283,6 +298,15 @@ RESULTS: tuple[attrs.AttrsInstance, ...] = (
     c.HealthReport(is_ok=False, details={"not_ready": ["web"], "stopping": False}),
     c.HealthReport(is_ok=True),
     c.MetricsReport(data="active 1\n"),
+    MEASURES,
+    c.WorkerMeasures(name="web.1", service="web"),
+    FIGURES,
+    c.GenerationFigures(number=2, measured_at=1700000060.5),
+    c.DiffReport(
+        current=c.GenerationFigures(number=2, measured_at=1700000060.5),
+        previous=FIGURES,
+    ),
+    c.DiffReport(current=FIGURES),
     FRAME,
     r.Frame(file="main.py", line=1, function="<module>"),
     THREAD,

@@ -154,6 +154,7 @@ async def _run(
             adopted=settings.adopted,
             facts=declared.facts,
             files=declared.files,
+            import_seconds=declared.import_seconds,
         )
         controller = await stack.enter_async_context(
             open_prepared(_options(settings, application, reporter), prepared)

@@ -33,8 +33,8 @@ _WITHOUT: Final[Mapping[str, str]] = {
     "priority": "services start in parallel; for an order, use depends_on",
     "startretries": "a service is retried for ever, with growing delays; for a limit, "
     "use intensity",
-    "stdout_syslog": "the service manager passes output on, such as journald",
-    "stderr_syslog": "the service manager passes output on, such as journald",
+    "stdout_syslog": 'log_to = "syslog" sends output there, instead of to a file',
+    "stderr_syslog": 'log_to = "syslog" sends output there, instead of to a file',
     "process_name": "processes are called NAME.0, NAME.1 ...",
 }
 _SIZE: Final = re.compile(r"([0-9]+) *([KMG]?)B?", re.IGNORECASE)
@@ -289,6 +289,8 @@ class _Program:
             if has_out and has_error and found != rotations["stderr"]:
                 note = "stderr_log_file is rotated as log_file is"
                 self._section.note(f"stderr_logfile_maxbytes: {note}")
+        if out.lower() == "syslog":
+            self._section.set("log_to", "syslog")
         if out.lower() == "/dev/null":
             self._section.note(f"stdout_logfile = {out}: output is passed on by serve")
 

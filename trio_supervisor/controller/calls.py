@@ -11,6 +11,7 @@ from attrs import frozen
 from trio_supervisor.controller import events
 from trio_supervisor.controller.attaching import attach, type_keys
 from trio_supervisor.controller.core import ControllerCore
+from trio_supervisor.controller.fleet.generation_figures import measured
 from trio_supervisor.controller.metrics import metrics_text
 from trio_supervisor.controller.supervisor_link import record_of
 from trio_supervisor.errors import (
@@ -28,6 +29,8 @@ from trio_supervisor.wire.codec import parse_operation, to_fields
 from trio_supervisor.wire.controller_messages import (
     AbortReload,
     Attach,
+    Diff,
+    DiffReport,
     Events,
     Health,
     HealthReport,
@@ -105,6 +108,10 @@ class PassedOnCalls:
     def metrics(self, operation: ReadMetrics, call: IncomingCall) -> Answer:
         return _metrics(self._core, operation)
 
+    @answers(Diff)
+    def diff(self, operation: Diff, call: IncomingCall) -> Answer:
+        return _diff(self._core)
+
     @answers(ReportDenial)
     def report_denial(self, operation: ReportDenial, call: IncomingCall) -> Answer:
         self._core.on_event(
@@ -150,6 +157,11 @@ async def _metrics(core: ControllerCore, operation: ReadMetrics) -> Fields:
         core, per_worker=operation.per_worker, is_open=operation.openmetrics
     )
     return to_fields(MetricsReport(data=text))
+
+
+async def _diff(core: ControllerCore) -> Fields:
+    current = await measured(core.generation)
+    return to_fields(DiffReport(current=current, previous=core.reloader.previous))
 
 
 async def _done(core: ControllerCore, work: Coroutine[Any, Any, None]) -> Fields:

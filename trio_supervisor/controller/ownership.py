@@ -91,6 +91,8 @@ class Prepared:
     """What a reload compares, where the application was imported elsewhere."""
     files: Mapping[str, str] | None = None
     """A hash of each file of its code, by path: see `process.code.code_files`."""
+    import_seconds: float | None = None
+    """How long the import of the application took [s]; None: unknown."""
 
 
 @frozen(kw_only=True)
@@ -258,6 +260,7 @@ async def _make_core(
         prepared.early.adopt() if prepared.early is not None else None,
         prepared.files,
     )
+    made[0].import_seconds = prepared.import_seconds
     core.begin(*made)
     return core
 

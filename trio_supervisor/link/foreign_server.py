@@ -50,6 +50,7 @@ _REFUSALS: Final = {
     "abort_reload": "it cannot abort a reload",
     "health": "it does not report the health of the application",
     "metrics": "it has no metrics",
+    "diff": "it does not measure generations",
     "events": "it does not record events",
     "logs": "it does not keep output",
 }

@@ -89,6 +89,45 @@ class CallSpan:
     is_cancelled: bool = False
 
 
+@frozen(kw_only=True)
+class WorkerMeasures:
+    """What one worker used at one moment; None: it had no process, or unknown."""
+
+    name: str
+    service: str
+    process_id: int | None = None
+    start_seconds: float | None = None
+    """Time from the start of its process until it was first ready [s]."""
+    uptime: float | None = None
+    """Time since its process was started [s]."""
+    memory: int | None = None
+    """Resident memory of its process [bytes]."""
+    threads: int | None = None
+    descriptors: int | None = None
+    """Open file descriptors."""
+
+
+@frozen(kw_only=True)
+class GenerationFigures:
+    """What the workers of one generation used at one moment."""
+
+    number: int
+    measured_at: float
+    """[s since the epoch]"""
+    import_seconds: float | None = None
+    """How long the import of the application took [s]; None: unknown."""
+    workers: tuple[WorkerMeasures, ...] = ()
+
+
+@frozen(kw_only=True)
+class DiffReport:
+    """The answer to `Diff`."""
+
+    current: GenerationFigures
+    previous: GenerationFigures | None = None
+    """Measured when the last successful reload began; None: there was none."""
+
+
 # Calls of clients and workers.
 
 
@@ -165,6 +204,12 @@ class ReadMetrics(Operation):
     """Those of each worker's present process, rather than totals of each service."""
     openmetrics: bool = False
     """In the format OpenMetrics, rather than Prometheus' own."""
+
+
+@operation("diff", answered_by=Side.CONTROLLER, result=DiffReport, may="diff")
+@frozen(kw_only=True)
+class Diff(Operation):
+    """Return the figures of the workers before the last reload, and now."""
 
 
 @operation("events", answered_by=Side.CONTROLLER, may="events", is_stream=True)

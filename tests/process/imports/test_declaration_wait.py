@@ -162,6 +162,18 @@ def test_read_answer_ignores_invalid_fingerprints() -> None:
     assert read_answer(json.dumps(data).encode(), "service.py").facts == {}
 
 
+@pytest.mark.parametrize(
+    ("value", "seconds"),
+    [("0.25", 0.25), ("NaN", None), ("-1.0", None), ("1e300", None), ('"1"', None)],
+)
+def test_read_answer_ignores_invalid_import_time(
+    value: str, seconds: float | None
+) -> None:
+    text = '{"application": {"services": [], "name": "x"}, "import_seconds": %s}'
+    declared = read_answer((text % value).encode(), "service.py")
+    assert declared.import_seconds == seconds
+
+
 def test_read_file_of_a_pipe_returns_nothing() -> None:
     """Reading a pipe would block."""
     read, write = os.pipe()

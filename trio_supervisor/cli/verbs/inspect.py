@@ -147,6 +147,18 @@ VERBS: Final = (
         handler="status:run_metrics",
     ),
     Verb(
+        name="diff",
+        group="inspect",
+        help="compare workers before the last reload with now",
+        description="Show what each worker used when the last reload began, and what "
+        "it uses now: time until it was ready, resident memory, file descriptors and "
+        "uptime; and how long the application took to import.",
+        arguments=call_options(10),
+        examples=(Example("diff", "show what the last reload has changed"),),
+        exit_codes=CALL_CODES,
+        handler="diff:run_diff",
+    ),
+    Verb(
         name="events",
         group="inspect",
         help="show recent events: starts, exits, reloads",

@@ -82,6 +82,8 @@ class ChildFacts:
     """Time on the system's monotonic clock [s]."""
     ready_at: float | None = field(default=None, init=False)
     """Time on the system's monotonic clock [s]."""
+    start_seconds: float | None = field(default=None, init=False)
+    """Time from the start of the process until it was first ready [s]."""
     status: str = field(default="", init=False)
     fault: Fault | None = field(default=None, init=False)
     """Why the process is being stopped, if no stop was requested."""

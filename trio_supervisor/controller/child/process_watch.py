@@ -70,7 +70,7 @@ class ProcessWatch:
         child, now = self._child, trio.current_time()
         child.process, child.last_process_id = process, process.pid
         self.observed.begin(now)
-        child.started_at = time.monotonic()
+        child.started_at, child.start_seconds = time.monotonic(), None
         child.has_started = True
         child.history.started()
         if (longest := child.plan.max_lifetime) is not None:
@@ -112,6 +112,7 @@ class ProcessWatch:
         since = observed.unready_since
         if observed.first_ready is None:
             observed.first_ready, since = now, observed.began
+            child.start_seconds = now - observed.began
             child.load_control.started(child)
             self._plan_replacement()
         elif since is not None:  # clear the status text of the unready phase

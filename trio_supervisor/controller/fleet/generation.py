@@ -38,6 +38,8 @@ class Generation:
     """Of each service, as far as a reload compares them; None: `learn_facts`."""
     close: Callable[[], None] = field(default=lambda: None)
     """Gives up what forks its workers."""
+    import_seconds: float | None = None
+    """How long the import of the application took [s]; None: unknown."""
     units: dict[str, Unit] = field(factory=dict)
     """By the name of the service, in the order of declaration."""
     successors: dict[str, Unit] = field(factory=dict)

@@ -71,6 +71,11 @@ class Imported:
         """Imported files; None: unknown."""
         return self._declared.files
 
+    @property
+    def import_seconds(self) -> float | None:
+        """How long the import took [s]; None: unknown."""
+        return self._declared.import_seconds
+
     def adopt(self) -> StartedServer | None:
         """Return the server, once; the caller must stop and reap it."""
         server, self._server = self._server, None

@@ -18,6 +18,7 @@ from trio_supervisor.controller.child.child import Child
 from trio_supervisor.controller.child.child_spec import ChildPlan, Spawn
 from trio_supervisor.controller.fleet.canary import CanaryOwner, Measure, start_canary
 from trio_supervisor.controller.fleet.generation import Generation
+from trio_supervisor.controller.fleet.generation_figures import measured
 from trio_supervisor.controller.fleet.loaded_code import modified_code
 from trio_supervisor.controller.fleet.make_generation import GenerationFactory, Imported
 from trio_supervisor.controller.fleet.takeover import Takeover, TakeoverOwner
@@ -42,6 +43,7 @@ from trio_supervisor.policy.reload import (
 from trio_supervisor.process.sockets.sockets import SocketChange
 from trio_supervisor.process.spawn.working_directory import EnteredDirectory, enter
 from trio_supervisor.tasks import ProtectedNursery
+from trio_supervisor.wire.controller_messages import GenerationFigures
 from trio_supervisor.wire.json_tree import Object
 
 
@@ -72,6 +74,8 @@ class Reloader:
     """Worker counts set by `scale`, by service."""
     measure: Measure = field(default=resident_sizes, init=False)
     """Reads the memory of processes, to compare canaries by."""
+    previous: GenerationFigures | None = field(default=None, init=False)
+    """What the workers used when the last successful reload began."""
     _is_under_way: bool = field(default=False, init=False)
     _directory: EnteredDirectory = field(factory=EnteredDirectory, init=False)
     """The directory of the generation that comes, while a reload is in progress."""
@@ -264,6 +268,7 @@ class Reloader:
         canary: CanaryTrial | None,
     ) -> Takeover:
         owner = self._owner
+        before = await measured(owner.members.generation)
         generation, launcher = await owner.generation_factory.make(
             number,
             new.application,
@@ -273,6 +278,7 @@ class Reloader:
             new.adopt(),
             new.files,
         )
+        generation.import_seconds = new.import_seconds
         plans = {service.name: service for service in plan.services}
         taking = Takeover(owner, generation, plans)
         taking.prepare()
@@ -298,6 +304,7 @@ class Reloader:
         change.commit()
         taking.adopt_kept()
         owner.take_over(generation, launcher)
+        self.previous = before
         await taking.stop_old()
         return taking
 

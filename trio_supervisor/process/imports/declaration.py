@@ -25,6 +25,8 @@ from trio_supervisor.process.code.code_files import files_from_answer
 
 MAX_ANSWER: Final = 64 * 1024 * 1024
 """Largest declaration that is accepted; a normal one has a few kilobytes [bytes]."""
+_LONGEST: Final = 366 * 86_400.0
+"""Longest import that is believed [s]."""
 MAX_MESSAGE: Final = 10_000
 """Longest error message that is passed on [characters]."""
 
@@ -38,6 +40,8 @@ class Declared:
     facts: Mapping[str, ServiceFacts]
     files: Mapping[str, str] | None = None
     """Hash of each imported source file, by path; None: unknown."""
+    import_seconds: float | None = None
+    """How long the import took [s]; None: unknown."""
 
 
 def read_answer(data: bytes, target: str) -> Declared:
@@ -66,12 +70,23 @@ def read_answer(data: bytes, target: str) -> Declared:
     prints = document.get("fingerprints")
     facts = facts_from(application, prints if isinstance(prints, dict) else {})
     files = files_from_answer(document.get("files"))
-    return Declared(application=application, facts=facts, files=files)
+    return Declared(
+        application=application,
+        facts=facts,
+        files=files,
+        import_seconds=_seconds(document.get("import_seconds")),
+    )
 
 
 def _texts(value: object) -> dict[str, str]:
     pairs = value.items() if isinstance(value, dict) else ()
     return {key: text for key, text in pairs if isinstance(text, str)}
+
+
+def _seconds(value: object) -> float | None:
+    if isinstance(value, float) and 0.0 <= value <= _LONGEST:  # not NaN, either
+        return value
+    return None
 
 
 def _error(document: Mapping[str, Any]) -> SupervisorError:

@@ -31,11 +31,14 @@ def declared(application: Application) -> Declared:
     return Declared(application=application, facts=facts_from(application, prints))
 
 
-def application_answer(application: Application, codes: Mapping[str, Code]) -> bytes:
+def application_answer(
+    application: Application, codes: Mapping[str, Code], import_seconds: float
+) -> bytes:
     """Return the answer of a process that has imported *application*.
 
     Args:
         codes: See `codes_of`.
+        import_seconds: How long the import took [s].
     """
     try:
         document = {
@@ -43,6 +46,7 @@ def application_answer(application: Application, codes: Mapping[str, Code]) -> b
             "fingerprints": _fingerprints(codes),
             "files": files_of_import(),
             "places": dict(application.places),
+            "import_seconds": round(import_seconds, 6),
         }
         return _dumps(document).encode()
     except Exception as exc:  # a field was changed after it was validated

@@ -11,6 +11,7 @@ import math
 import os
 import pickle
 import sys
+import time
 from collections.abc import Mapping
 from contextlib import suppress
 from typing import Final
@@ -115,9 +116,12 @@ def main() -> None:
         file.seek(0)
         source = pickle.load(file)
     with record_import(report):
+        began = time.perf_counter()
         try:
             application = load_source(source)
-            answer = application_answer(application, codes_of(application))
+            seconds = time.perf_counter() - began
+            codes = codes_of(application)
+            answer = application_answer(application, codes, seconds)
         except BaseException as exc:  # KeyboardInterrupt too: the import raised it
             answer = error_answer(import_error(exc, source.target))
     if os.getpid() == process_id:  # else a child that the import forked

@@ -89,16 +89,18 @@ def _declare(source: Reference) -> tuple[bytes, set[Path] | None, bool]:
 
     The wish is the application's ``immortal_preload``.
     """
+    began = time.perf_counter()
     try:
         application = load_source(source)
     except BaseException as exc:  # KeyboardInterrupt too: the import raised it
         return error_answer(import_error(exc, source.target)), None, False
+    seconds = time.perf_counter() - began
     if _needs_asyncio(application):
         importlib.import_module("anyio._backends._asyncio")
     codes = codes_of(application)
     covered = files_of_target(source.target)
     covered.update(*(code.files for code in codes.values()))
-    answer = application_answer(application, codes)
+    answer = application_answer(application, codes, seconds)
     return answer, covered, application.immortal_preload
 
 
