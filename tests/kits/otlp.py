@@ -13,8 +13,12 @@ from typing import Any
 from opentelemetry.proto.collector.metrics.v1.metrics_service_pb2 import (
     ExportMetricsServiceRequest,
 )
+from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import (
+    ExportTraceServiceRequest,
+)
 from opentelemetry.proto.common.v1.common_pb2 import KeyValue
 from opentelemetry.proto.metrics.v1.metrics_pb2 import Metric
+from opentelemetry.proto.trace.v1.trace_pb2 import Span
 
 from tests.kits.serving import PATIENCE
 
@@ -24,6 +28,7 @@ class OtlpReceiver:
 
     def __init__(self) -> None:
         self.metrics: list[ExportMetricsServiceRequest] = []
+        self.spans: list[Span] = []
         self.headers: list[Mapping[str, str]] = []
         self.status = 200
         """Of the answers from now on."""
@@ -61,8 +66,13 @@ class OtlpReceiver:
         request.end_headers()
 
     def _keep(self, path: str, body: bytes) -> None:
-        assert path == "/v1/metrics", path
-        self.metrics.append(ExportMetricsServiceRequest.FromString(body))
+        if path == "/v1/metrics":
+            self.metrics.append(ExportMetricsServiceRequest.FromString(body))
+            return
+        assert path == "/v1/traces", path
+        for resource in ExportTraceServiceRequest.FromString(body).resource_spans:
+            for scope in resource.scope_spans:
+                self.spans += scope.spans
 
     def wait(self, is_true: Callable[[], Any], what: str) -> Any:
         """Wait until *is_true* returns something true, and return that."""
@@ -78,6 +88,20 @@ class OtlpReceiver:
         [scope] = resource.scope_metrics
         assert scope.scope.name == "trio_supervisor"
         return {metric.name: metric for metric in scope.metrics}
+
+    def span(self, name: str, **wanted: object) -> Span:
+        """Wait for a span of that name and with these attributes of ours."""
+
+        def find() -> Span | None:
+            for span in self.spans:
+                found = attributes(span.attributes)
+                ours = {k: found.get(f"trio_supervisor.{k}") for k in wanted}
+                if span.name == name and ours == wanted:
+                    return span
+            return None
+
+        found: Span = self.wait(find, f"span {name}")
+        return found
 
     def resource(self) -> dict[str, Any]:
         """Return the attributes of what sent the last request."""

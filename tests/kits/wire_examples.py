@@ -30,6 +30,27 @@ THREAD = r.ThreadStack(
     is_main=True,
     frames=(r.Frame(file="main.py", line=1, function="<module>"), FRAME),
 )
+SPAN = c.CallSpan(
+    trace_id="4bf92f3577b34da6a3ce929d0e0e4736",
+    span_id="00f067aa0ba902b7",
+    parent_id="b7ad6b7169203331",
+    method="forward",
+    start=1795790100000000000,
+    end=1795790100250000000,
+    caller=4711,
+    names=("web.0",),
+    operation="thread_dump",
+    error_class="NoSuchWorker",
+    problem="no worker has the name 'web.0'",
+    is_cancelled=True,
+)
+PLAIN_SPAN = c.CallSpan(
+    trace_id="4bf92f3577b34da6a3ce929d0e0e4736",
+    span_id="00f067aa0ba902b7",
+    method="ping",
+    start=1,
+    end=2,
+)
 SCHEDULE = info.ScheduleStatus(
     when="every 60 s",
     next_run_at=1795790160.0,
@@ -165,6 +186,8 @@ CALLS: tuple[Operation, ...] = (
     c.ReportDenial(
         name="pid-4711", process_id=4711, operation="status", needed="status"
     ),
+    c.ReportSpans(spans=(SPAN,), dropped=3),
+    c.ReportSpans(spans=(PLAIN_SPAN,)),
     w.SchedulerDump(),
     w.LockDump(),
     w.DescriptorDump(),
@@ -232,6 +255,8 @@ RESULTS: tuple[attrs.AttrsInstance, ...] = (
     m.StatusReport(supervisor=SUPERVISOR, controller=CONTROLLER),
     m.StatusReport(connections=(CONNECTION,)),
     GONE,
+    SPAN,
+    PLAIN_SPAN,
     c.ReloadReport(
         generation=2,
         lines=("~ web: count 4 -> 8",),

@@ -267,6 +267,8 @@ STRATEGIES: dict[Any, st.SearchStrategy[Any]] = {
 BOUNDS: dict[tuple[type, str], st.SearchStrategy[Any]] = {
     (m.Forward, "timeout"): st.floats(0, 86_400, exclude_min=True),
     (c.Restart, "max_unavailable"): st.integers(1, 2**63 - 1),
+    (c.Reload, "canary"): st.none() | st.integers(1, 2**63 - 1),
+    (c.Reload, "canary_for"): st.none() | st.floats(0, 86_400, exclude_min=True),
     (c.ReportDenial, "count"): st.integers(1, 2**63 - 1),
     (c.Health, "kind"): st.sampled_from(["startup", "readiness", "liveness"]),
     (c.Logs, "tail"): st.integers(0, 10_000),

@@ -23,6 +23,7 @@ from trio_supervisor.process.spawn.environment import DEFAULT_SOCKET, SOCKET_VAR
 from trio_supervisor.wire import json_plain
 from trio_supervisor.wire.json_tree import Object
 from trio_supervisor.wire.session import AnswerReceived, Session
+from trio_supervisor.wire.trace_context import continue_trace
 
 _RETRY_INTERVAL: Final = 0.02  # [s]
 _CLOSED: Final = "the supervisor closed the connection; try again"
@@ -84,6 +85,7 @@ class SupervisorConnection:
     def __init__(self, path: str, deadline: Deadline) -> None:
         self._deadline = deadline
         self._is_foreign: bool | None = None
+        self._traceparent = _traceparent()
         self._session = Session(is_connecting=True, json=json_plain)
         self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
         try:
@@ -143,7 +145,7 @@ class SupervisorConnection:
             ConnectionLostError: the connection was closed before the answer.
             DeadlineExceededError: there was no answer before the deadline.
         """
-        id_, line = self._session.call(do, arguments or {})
+        id_, line = self._session.call(do, arguments or {}, self._traceparent)
         self._exchange(lambda: self._socket.sendall(line))
         while True:
             data = self._exchange(lambda: self._socket.recv(65536))
@@ -220,6 +222,15 @@ class SupervisorConnection:
                 raise NoSupervisorError(_not_connected(path, exc)) from None
             else:
                 return
+
+
+def _traceparent() -> str:
+    """Return the trace of the program that runs this command; empty: it has none.
+
+    Source: "Environment Variables as Context Propagation Carriers" of OpenTelemetry.
+    """
+    trace = continue_trace(os.environ.get("TRACEPARENT", ""))
+    return "" if trace is None else trace.context.to_traceparent()
 
 
 def connect_patiently(path: str, deadline: Deadline) -> SupervisorConnection:

@@ -36,6 +36,7 @@ from trio_supervisor.wire.controller_messages import (
     Reload,
     ReloadReport,
     ReportDenial,
+    ReportSpans,
     Restart,
     Scale,
     Shutdown,
@@ -112,6 +113,11 @@ class PassedOnCalls:
                 count=operation.count,
             )
         )
+        return {}
+
+    @answers(ReportSpans)
+    def report_spans(self, operation: ReportSpans, call: IncomingCall) -> Answer:
+        self._core.observer.on_spans(operation.spans, operation.dropped)
         return {}
 
     @answers(Events)

@@ -36,6 +36,7 @@ from trio_supervisor.controller.fleet.reload import Reloader
 from trio_supervisor.controller.fleet.shortages import Shortages
 from trio_supervisor.controller.launch.launchers import SupervisorLauncher
 from trio_supervisor.controller.metrics import MetricsBank
+from trio_supervisor.controller.observer import Observer
 from trio_supervisor.controller.policy_questions import PolicyQuestions
 from trio_supervisor.controller.post_mortem.collect import PostMortemCollector
 from trio_supervisor.controller.post_mortem.store import PostMortemStore
@@ -93,6 +94,7 @@ class ControllerCore:
         self.rng = random.Random()
         self.event_log = EventLog()
         self.metrics = MetricsBank()
+        self.observer = Observer()
         self._on_event = on_event
         self._guardian = guardian
         self._stop_deadline = stop_deadline
@@ -284,6 +286,7 @@ class ControllerCore:
         """Log *event* and pass it to the callback."""
         self.event_log.add(event)
         self.metrics.on_event(event)
+        self.observer.on_event(event)
         self._on_event(event)
         for more in self._shortages.on_event(event):
             self.on_event(more)

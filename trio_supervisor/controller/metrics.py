@@ -137,9 +137,9 @@ class MetricsBank:
         """Count exits, reloads and losses of the supervisor."""
         match event:
             case ProcessExited(name=name):
-                self._exits[_service(name), _reason(event)] += 1
+                self._exits[service_of(name), exit_reason(event)] += 1
             case StartFailed(name=name):
-                self._exits[_service(name), "start_failed"] += 1
+                self._exits[service_of(name), "start_failed"] += 1
             case ReloadFinished():
                 self._reloads["succeeded"] += 1
             case ReloadFailed():
@@ -296,11 +296,13 @@ def _uses_client(service: AnyService) -> bool:
     return isinstance(service, Service) and service.prometheus_client
 
 
-def _service(name: str) -> str:
+def service_of(name: str) -> str:
+    """Return the service of the worker *name*; *name* itself, if it has none."""
     return name.rpartition(".")[0] or name
 
 
-def _reason(event: ProcessExited) -> str:
+def exit_reason(event: ProcessExited) -> str:
+    """Return why a process exited, as one of the labels of the metrics."""
     if event.is_planned:
         return "planned"
     if not event.is_failure:

@@ -103,7 +103,7 @@ def open_controller(
             limit.
         owns_process: Whether no other code in this process waits for children. The
             controller then reaps every orphan that the process inherits.
-        otlp: Where to export metrics by OpenTelemetry, such as
+        otlp: Where to export metrics and traces by OpenTelemetry, such as
             ``http://localhost:4318``, or ``"env"``: what ``OTEL_EXPORTER_OTLP_…`` in
             the environment say. Needs ``trio_supervisor[otel]``. None: nothing.
 

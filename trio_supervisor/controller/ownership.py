@@ -217,6 +217,7 @@ async def _open_context(
         marker=setup.marker,
         log_format=options.log_format,
         owns_process=options.owns_process,
+        sampling=None if setup.telemetry is None else setup.telemetry.sampling,
         title=setup.title,
         hub=hub,
         is_captured=options.output is not None,
@@ -262,8 +263,12 @@ async def _make_core(
 
 
 def _telemetry(setup: Setup, core: ControllerCore) -> Telemetry | None:
-    settings = setup.telemetry
-    return None if settings is None else Telemetry(core, settings)
+    if setup.telemetry is None:
+        return None
+    telemetry = Telemetry(core, setup.telemetry)
+    core.observer.on_event = telemetry.on_event
+    core.observer.on_spans = telemetry.on_spans
+    return telemetry
 
 
 def _due_times(setup: Setup) -> DueTimesFile:

@@ -12,6 +12,7 @@ from trio.lowlevel import enable_ki_protection
 
 from trio_supervisor._construction import NoPublicConstructor
 from trio_supervisor.errors import CallFailedError, NoSupervisorError, SupervisorError
+from trio_supervisor.link.active_span import active_traceparent
 from trio_supervisor.link.connect import connect_unix
 from trio_supervisor.link.entries import Entries, EntryQueue
 from trio_supervisor.link.foreign_server import PROBE, conversation, is_foreign
@@ -72,7 +73,8 @@ class Client(metaclass=NoPublicConstructor):
         """Make any call of the protocol; return the fields of its last answer.
 
         At a foreign server, such as that of Ruby's async-container-supervisor, the
-        equivalent call is made.
+        equivalent call is made. If OpenTelemetry has an active span, the call belongs
+        to its trace.
 
         Args:
             on_progress: Called with the fields of each intermediate answer.
@@ -82,7 +84,7 @@ class Client(metaclass=NoPublicConstructor):
         """
         do, arguments = unparse_operation(operation)
         if isinstance(operation, Status) or not await self.is_foreign():
-            return await self._peer.call(do, arguments, on_progress)
+            return await self._call(do, arguments, on_progress)
         steps = conversation(do, arguments)
         answer: Object | None = None
         try:
@@ -93,6 +95,14 @@ class Client(metaclass=NoPublicConstructor):
         except StopIteration as end:
             final: Object = end.value
             return final
+
+    async def _call(
+        self, do: str, arguments: Object, on_progress: OnProgress | None
+    ) -> Object:
+        """Call the supervisor, as part of the caller's trace if it has one."""
+        traceparent = active_traceparent()
+        peer = self._peer
+        return await peer.call(do, arguments, on_progress, traceparent=traceparent)
 
     async def is_foreign(self) -> bool:
         """Return whether the server is another program's; asked once a connection."""

@@ -36,6 +36,12 @@ from trio_supervisor.wire.session import (
     Session,
     Unparsed,
 )
+from trio_supervisor.wire.trace_context import (
+    CurrentTrace,
+    TraceContext,
+    continue_trace,
+    current_traceparent,
+)
 
 logger = logging.getLogger(__name__)
 
@@ -58,6 +64,8 @@ class IncomingCall:
     arguments: Object
     peer: Peer
     _id: int
+    trace: TraceContext | None = None
+    """The trace that the caller's span belongs to; None: none."""
 
     def progress(self, fields: Fields) -> None:
         """Send an intermediate answer.
@@ -156,6 +164,7 @@ class Peer:
         on_progress: OnProgress | None = None,
         *,
         takes_unparsed: bool = False,
+        traceparent: str = "",
     ) -> Object:
         """Call *do* of the peer; return the fields of its last answer.
 
@@ -166,6 +175,7 @@ class Peer:
             on_progress: Called with the fields of each intermediate answer.
             takes_unparsed: Whether the fields of an answer may be `Unparsed`. Otherwise
                 an answer that is too large to be parsed here fails.
+            traceparent: The trace that the call belongs to; empty: the current one.
 
         Raises:
             CallFailedError: the peer answered that the call failed.
@@ -177,7 +187,8 @@ class Peer:
         await trio.lowlevel.checkpoint_if_cancelled()
         if self.closed.is_set():
             raise self._lost(do)
-        id_, line = self._session.call(do, arguments)
+        traceparent = traceparent or current_traceparent()
+        id_, line = self._session.call(do, arguments, traceparent)
         task = trio.lowlevel.current_task()
         pending = _Pending(task, on_progress, takes_unparsed)
         self._pending[id_] = pending
@@ -358,28 +369,41 @@ class Peer:
                         self._give_up(id)
                         pending.error = exc
                         pending.wake()
-            case CallReceived(id, do, arguments):
+            case CallReceived(id, do, arguments, traceparent):
                 self.has_called.set()
-                self._receive_call(id, do, arguments, nursery)
+                trace = continue_trace(traceparent)
+                if trace is None:
+                    self._receive_call(id, do, arguments, nursery)
+                else:
+                    with trace.entered():
+                        self._receive_call(id, do, arguments, nursery, trace)
             case CallRefused(reply):
                 self.has_called.set()
                 self._send_quietly(reply)
 
     def _receive_call(
-        self, id_: int, do: str, arguments: Object, nursery: ProtectedNursery
+        self,
+        id_: int,
+        do: str,
+        arguments: Object,
+        nursery: ProtectedNursery,
+        trace: CurrentTrace | None = None,
     ) -> None:
-        call = IncomingCall(do, arguments, self, id_)
+        context = None if trace is None else trace.context
+        call = IncomingCall(do, arguments, self, id_, context)
         try:
             answer = self._cancel(arguments) if do == "cancel" else self._dispatch(call)
         except Exception as exc:
             self._fail(id_, do, exc)
-            return
-        if isinstance(answer, Coroutine):
-            # Created here, so that a cancel that follows immediately finds it.
-            scope = self._running[id_] = trio.CancelScope()
-            nursery.start_soon(self._run_call, id_, do, answer, scope)
         else:
+            if isinstance(answer, Coroutine):
+                # Created here, so that a cancel that follows immediately finds it.
+                scope = self._running[id_] = trio.CancelScope()
+                nursery.start_soon(self._run_call, id_, do, answer, scope, trace)
+                return
             self._answer(id_, do, answer)
+        if trace is not None:
+            trace.is_over = True
 
     async def _run_call(
         self,
@@ -387,6 +411,7 @@ class Peer:
         do: str,
         answer: Coroutine[Any, Any, Fields],
         scope: trio.CancelScope,
+        trace: CurrentTrace | None,
     ) -> None:
         fields: Fields = {}
         # Outside the scope: errors in a cleanup leave the scope as a group.
@@ -402,6 +427,8 @@ class Peer:
                 self._answer(id_, do, fields)
         finally:
             del self._running[id_]
+            if trace is not None:
+                trace.is_over = True
 
     def _cancel(self, arguments: Object) -> Fields:
         id_ = arguments.get("call")

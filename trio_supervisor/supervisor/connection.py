@@ -18,6 +18,7 @@ from trio_supervisor.link.answers import answers, find_answer
 from trio_supervisor.link.credentials import Credentials
 from trio_supervisor.link.peer import Answer, Fields, IncomingCall, Peer
 from trio_supervisor.process.cleanup.ancestry import Ancestry
+from trio_supervisor.supervisor.call_spans import CallSpans
 from trio_supervisor.supervisor.call_stats import CallStats, ConnectionStats
 from trio_supervisor.supervisor.client_calls import ClientCalls
 from trio_supervisor.supervisor.fair_share import Account
@@ -52,6 +53,7 @@ class ClientConnection:
     _account: Account
     _stats: CallStats
     _counted_as: ConnectionStats
+    _spans: CallSpans
     _is_operator: bool = field(default=False, init=False)
     _has_waited: bool = field(default=False, init=False)
     """Whether the controller had time to report its worker."""
@@ -74,6 +76,9 @@ class ClientConnection:
         return self._stats.dispatch(answer, call, began)
 
     def _dispatch(self, call: IncomingCall) -> Answer:
+        return self._spans.answer(call, self._credentials.process_id, self._permitted)
+
+    def _permitted(self, call: IncomingCall) -> Answer:
         if not is_free(call) and (role := self._role()) is not None:
             if role.record is None and not self._has_waited:
                 return self._counted(self._answer_once_known(call), call)

@@ -24,6 +24,7 @@ from trio_supervisor.wire.controller_messages import (
     Inspect,
     Logs,
     ReportDenial,
+    ReportSpans,
     Restart,
 )
 from trio_supervisor.wire.json_tree import Object
@@ -129,6 +130,21 @@ class ControllerLink:
         if self._peer is not None:
             with suppress(ConnectionLostError, UnavailableError):
                 self._peer.post(*unparse_operation(denial))
+
+    def report_spans(self, report: ReportSpans) -> bool:
+        """Tell the controller of calls; return whether it is connected."""
+        if self._peer is None:
+            return False
+        try:
+            self._peer.post(*unparse_operation(report))
+        except (ConnectionLostError, UnavailableError):
+            return False
+        return True
+
+    async def wait_told(self) -> None:
+        """Wait until the controller has been sent all reports."""
+        if self._peer is not None:
+            await self._peer.wait_drained()
 
     async def inspect(self, record: WorkerRecord | None) -> Object:
         """Return what the controller can see of a worker that does not answer.

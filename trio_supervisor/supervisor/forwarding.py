@@ -32,10 +32,11 @@ from trio_supervisor.wire.brief import brief
 from trio_supervisor.wire.envelope import PlainFailure
 from trio_supervisor.wire.json_tree import Object
 from trio_supervisor.wire.messages import Forward
+from trio_supervisor.wire.trace_context import FIELD as TRACE_FIELD
 
 # The supervisor reads the end of a connection within one turn of its event loop [s].
 _CLOSED_WITHIN: Final = 0.05
-_RESERVED: Final = frozenset({"id", "finished", "failed", "error"})
+_RESERVED: Final = frozenset({"id", "finished", "failed", "error", TRACE_FIELD})
 
 
 @define(eq=False)

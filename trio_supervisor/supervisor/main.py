@@ -9,6 +9,7 @@ import signal
 import socket
 from collections.abc import Sequence
 from contextlib import suppress
+from typing import Final
 
 import trio
 
@@ -30,6 +31,9 @@ from trio_supervisor.supervisor.registry import Registry
 from trio_supervisor.supervisor.server import Server, serve_listener
 
 logger = logging.getLogger(__name__)
+
+# How long a controller that does not read may delay the end [s].
+_LAST_REPORT: Final = 0.5
 
 
 def run_supervisor(boot: SupervisorBoot, descriptors: Sequence[int]) -> None:
@@ -92,6 +96,7 @@ async def _main(
         marker=own_marker(MARKER_VARIABLE),
         policy=policy,
         stats=CallStats(numbers),
+        sampling=boot.sampling,
     )
     listener = trio.SocketListener(
         trio.socket.from_stdlib_socket(socket.socket(fileno=listening))
@@ -108,9 +113,12 @@ async def _main(
             nursery.start_soon(_watch_lifeline, lifeline, nursery)
             nursery.start_soon(monitoring.run)
             nursery.start_soon(server.watch.run)
+            nursery.start_soon(server.spans.run)
             nursery.start_soon(serve_listener, server, listener)
             nursery.start_soon(_notify, notifier, boot.heartbeat)
             async for _ in signals:
+                with trio.move_on_after(_LAST_REPORT):
+                    await server.finish()
                 nursery.cancel_scope.cancel()
 
 

@@ -85,12 +85,14 @@ class Role:
 def is_free(call: IncomingCall) -> bool:
     """Return whether every connection may make *call*.
 
-    ``cancel`` never arrives here: it ends calls of the connection itself. With a
-    ``forward`` to an empty connection id, clients find out which server answers.
+    ``cancel`` never arrives here: it ends calls of the connection itself.
     """
-    if call.do == "forward":
-        return call.arguments.get("connection_id") == ""
-    return call.do in _FREE
+    return call.do in _FREE or is_probe(call)
+
+
+def is_probe(call: IncomingCall) -> bool:
+    """Return whether *call* only finds out which server answers, as our clients do."""
+    return call.do == "forward" and call.arguments.get("connection_id") == ""
 
 
 def is_own_status(call: IncomingCall, role: Role) -> bool:

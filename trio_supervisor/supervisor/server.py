@@ -23,8 +23,10 @@ from trio_supervisor.link.credentials import (
     peer_descriptor,
 )
 from trio_supervisor.link.peer import Peer, open_peer
+from trio_supervisor.policy.trace_sampling import TraceSampling
 from trio_supervisor.process.cleanup.ancestry import Ancestry, ancestry_of
 from trio_supervisor.process.sockets.accept import accept_all
+from trio_supervisor.supervisor.call_spans import CallSpans
 from trio_supervisor.supervisor.call_stats import CallStats, ConnectionStats
 from trio_supervisor.supervisor.client_calls import ClientCalls
 from trio_supervisor.supervisor.connection import ClientConnection
@@ -68,10 +70,14 @@ class Server:
     policy: PolicyCalls | None = None
     """The application's policy; None: it has none."""
     stats: CallStats = field(factory=CallStats)
+    sampling: TraceSampling | None = None
+    """Which calls are recorded as spans; None: no call."""
     accepting: trio.CancelScope = field(factory=trio.CancelScope, init=False)
     """Around the accepting of connections."""
     gatekeeper: Gatekeeper = field(init=False)
     calls: ClientCalls = field(init=False)
+    spans: CallSpans = field(init=False)
+    """Records calls; its `run` has to be a task of the caller."""
     _controller: ControllerLink = field(init=False)
     _controller_calls: ControllerCalls = field(init=False)
     _forwarding: Forwarding = field(init=False)
@@ -80,6 +86,7 @@ class Server:
 
     def __attrs_post_init__(self) -> None:
         self._controller = ControllerLink(self.controller_pid, self.version)
+        self.spans = CallSpans(self.sampling, self._controller.report_spans)
         names = WorkerNames(self.registry)
         self._forwarding = Forwarding(self.registry, names, self._controller)
         self._controller_calls = ControllerCalls(
@@ -105,6 +112,11 @@ class Server:
     def watch(self) -> CallWatch:
         """Watches the calls of workers; its `run` has to be a task of the caller."""
         return self._forwarding.watch
+
+    async def finish(self) -> None:
+        """Report the last calls."""
+        self.spans.flush()
+        await self._controller.wait_told()
 
     async def serve_connection(
         self,
@@ -147,6 +159,7 @@ class Server:
             account=turns.account,
             stats=self.stats,
             counted_as=counted_as,
+            spans=self.spans,
         )
         async with open_peer(stream, session, connection.dispatch, turns) as peer:
             try:

@@ -56,6 +56,36 @@ class MetricsReport:
     """Prometheus' text format, or OpenMetrics."""
 
 
+# Parts of calls.
+
+
+@frozen(kw_only=True)
+class CallSpan:
+    """A call that the supervisor has answered, as a span of a trace."""
+
+    trace_id: str
+    span_id: str
+    parent_id: str = ""
+    """The caller's span; empty: the caller sent none."""
+    method: str
+    """The operation; empty: there is none of that name."""
+    start: int
+    """When it arrived [ns since the epoch]."""
+    end: int
+    """When it was answered [ns since the epoch]."""
+    caller: int | None = None
+    """Process id of the caller."""
+    names: tuple[str, ...] = ()
+    """Workers or services that the call named; the first ones."""
+    operation: str = ""
+    """Of a ``forward``: the worker's operation."""
+    error_class: str = ""
+    """Why it failed, by the name on the wire; empty: it did not."""
+    problem: str = ""
+    """Message of that error."""
+    is_cancelled: bool = False
+
+
 # Calls of clients and workers.
 
 
@@ -201,6 +231,16 @@ class ReportDenial(Operation):
     """What ``may`` of its service would have to list."""
     count: int = field(default=1, validator=ge(1))
     """Number of denials of that operation to that worker."""
+
+
+@operation("spans", answered_by=Side.CONTROLLER, called_by=Side.SUPERVISOR)
+@frozen(kw_only=True)
+class ReportSpans(Operation):
+    """Report calls that were answered, to be exported."""
+
+    spans: tuple[CallSpan, ...]
+    dropped: int = field(default=0, validator=ge(0))
+    """Number of calls since the last report that are not in *spans*: too many."""
 
 
 @operation("inspect", answered_by=Side.CONTROLLER, called_by=Side.SUPERVISOR)

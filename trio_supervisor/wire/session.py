@@ -8,7 +8,7 @@ call, and without ``do`` it is a late answer, which is dropped.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from typing import Any, NamedTuple, TypeAlias
+from typing import Any, Final, NamedTuple, TypeAlias
 
 from trio_supervisor.errors import (
     CallFailedError,
@@ -37,6 +37,10 @@ from trio_supervisor.wire.json_tree import (
     is_deeper,
 )
 from trio_supervisor.wire.limits import DEFAULT_LIMITS, Limits
+from trio_supervisor.wire.trace_context import FIELD as TRACE_FIELD
+
+_OF_CALLS: Final = frozenset({"id", "do", TRACE_FIELD})
+"""Fields of a call that are not arguments."""
 
 
 class Unparsed(dict[str, Any]):
@@ -54,6 +58,8 @@ class CallReceived(NamedTuple):
     id: int
     do: str
     arguments: Object
+    traceparent: str = ""
+    """The trace that it belongs to, unchecked; empty: none."""
 
 
 class AnswerReceived(NamedTuple):
@@ -134,8 +140,13 @@ class Session:
         """Number of calls of this side that wait for their last answer."""
         return len(self._outgoing)
 
-    def call(self, do: str, arguments: Mapping[str, object]) -> tuple[int, bytes]:
+    def call(
+        self, do: str, arguments: Mapping[str, object], traceparent: str = ""
+    ) -> tuple[int, bytes]:
         """Begin a call; return its id and the line to send.
+
+        Args:
+            traceparent: The trace that it belongs to; empty: none.
 
         Raises:
             LocalProtocolError: *arguments* has a field of the envelope or a value
@@ -148,13 +159,16 @@ class Session:
                 f"{self.limits.calls} calls are already in flight (limit: calls)"
             )
         check_names(arguments)
+        if TRACE_FIELD in arguments:
+            raise LocalProtocolError(f"reserved name of an argument: {TRACE_FIELD}")
         while (
             self._next_id in self._incoming
         ):  # if the peer does not number its calls in order
             self._next_id += 2
         if self._next_id > MAX_ID:
             raise LocalProtocolError("no call ids are left; connect again")
-        line = self._encode({"id": self._next_id, "do": do, **arguments})
+        trace = {TRACE_FIELD: traceparent} if traceparent else {}
+        line = self._encode({"id": self._next_id, "do": do, **trace, **arguments})
         self._check_call(do, line)
         id_ = self._next_id
         self._next_id += 2
@@ -378,8 +392,11 @@ class Session:
         if self._is_full(len(self._incoming), do):
             raise LimitExceededError(f"more than {self.limits.calls} calls in flight")
         self._incoming.add(id_)
-        arguments = {k: v for k, v in tree.items() if k not in ("id", "do")}
-        return CallReceived(id_, do, arguments)
+        arguments = {k: v for k, v in tree.items() if k not in _OF_CALLS}
+        traceparent = tree.get(TRACE_FIELD, "")
+        if type(traceparent) is not str:
+            traceparent = ""  # tracing must not make a call fail
+        return CallReceived(id_, do, arguments, traceparent)
 
     def _is_full(self, in_flight: int, do: str) -> bool:
         # Reserve room for a cancel of each call, or a full connection would stay full.

@@ -32,7 +32,8 @@ from trio_supervisor.worker.delivery import (
     without_progress,
 )
 from trio_supervisor.worker.diagnostics import WorkerDiagnostics
-from trio_supervisor.worker.handlers import Handlers, OperationHandler, to_result
+from trio_supervisor.worker.handlers import Handlers, to_result
+from trio_supervisor.worker.traced import traced
 
 logger = logging.getLogger(__name__)
 
@@ -114,23 +115,26 @@ class Operations:
         run = self._run()
         if run is None:
             raise UnavailableError("the worker's target has not started yet; try again")
-        return _run_handler(run, handler, arguments)
+        function = handler.function
+        if call.trace is not None:
+            function = traced(function, call.trace)
+        return _run_handler(run, handler.name, function, arguments)
 
 
 async def _run_handler(
-    run: Run, handler: OperationHandler, arguments: dict[str, Any]
+    run: Run, name: str, function: Callable[..., Any], arguments: dict[str, Any]
 ) -> Fields:
     try:
-        result = await run(handler.function, arguments)
+        result = await run(function, arguments)
     except (Exception, trio.Cancelled):
         raise
     except BaseException as exc:
         # SystemExit, KeyboardInterrupt, or a group of them: this call fails, but the
         # worker continues.
-        logger.error("handler %r failed", handler.name, exc_info=exc)
-        problem = f"{handler.name!r} failed ({_name_of(exc)}); see the worker's log"
+        logger.error("handler %r failed", name, exc_info=exc)
+        problem = f"{name!r} failed ({_name_of(exc)}); see the worker's log"
         raise OperationFailedError(problem) from None
-    return to_result(handler.name, result)
+    return to_result(name, result)
 
 
 def _name_of(exc: BaseException) -> str:

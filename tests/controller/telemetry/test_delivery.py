@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
+from functools import partial
 
 import pytest
 import trio
@@ -71,7 +72,7 @@ async def test_last_attempt_is_bounded(
         await delivery.send(lambda: "refused")
     thread.takes = 60
     began = trio.current_time()
-    await delivery.send_last(str, 3)
+    await delivery.finish(partial(delivery.send, str), 3)
     assert trio.current_time() - began == takes
 
 

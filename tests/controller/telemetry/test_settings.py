@@ -9,6 +9,7 @@ import pytest
 
 from trio_supervisor.controller.telemetry.settings import TelemetrySettings
 from trio_supervisor.errors import PlatformError, SpecError
+from trio_supervisor.policy.trace_sampling import TraceSampling
 
 
 def read(otlp: str | None, **environ: str) -> TelemetrySettings | None:
@@ -54,6 +55,28 @@ def test_interval(environ: Mapping[str, str], interval: float | None) -> None:
 
 
 @pytest.mark.parametrize(
+    ("environ", "sampling", "delay"),
+    [
+        ({}, TraceSampling(), 5.0),
+        ({"OTEL_BSP_SCHEDULE_DELAY": "100"}, TraceSampling(), 0.1),
+        ({"OTEL_TRACES_EXPORTER": "none"}, None, 5.0),
+        (
+            {"OTEL_TRACES_SAMPLER": "always_off"},
+            TraceSampling(0.0, heeds_caller=False),
+            5.0,
+        ),
+    ],
+)
+def test_traces(
+    environ: Mapping[str, str], sampling: TraceSampling | None, delay: float
+) -> None:
+    settings = TelemetrySettings.read("http://a", environ)
+    assert settings is not None
+    assert (settings.sampling, settings.spans_delay) == (sampling, delay)
+    assert settings.url("traces") == "http://a/v1/traces"
+
+
+@pytest.mark.parametrize(
     ("otlp", "environ", "problem"),
     [
         ("collector:4318", {}, "otlp: expected http://HOST:PORT"),
@@ -80,6 +103,16 @@ def test_interval(environ: Mapping[str, str], interval: float | None) -> None:
             "http://a",
             {"OTEL_METRIC_EXPORT_INTERVAL": "nan"},
             "OTEL_METRIC_EXPORT_INTERVAL: expected milliseconds, at least 1",
+        ),
+        (
+            "http://a",
+            {"OTEL_TRACES_SAMPLER": "some"},
+            "OTEL_TRACES_SAMPLER: expected always_on",
+        ),
+        (
+            "http://a",
+            {"OTEL_BSP_SCHEDULE_DELAY": "0"},
+            "OTEL_BSP_SCHEDULE_DELAY: expected milliseconds, at least 1",
         ),
         (
             "http://a",

@@ -15,6 +15,7 @@ from trio_supervisor.application import (
 )
 from trio_supervisor.controller.child.child_spec import ChildPlan
 from trio_supervisor.errors import SpecError
+from trio_supervisor.policy.trace_sampling import TraceSampling
 from trio_supervisor.process.cgroups.leaf import Leaf
 from trio_supervisor.process.cgroups.limits import CgroupLimits
 from trio_supervisor.process.cgroups.tree import CgroupTree
@@ -48,6 +49,8 @@ class LaunchContext:
     log_format: str
     owns_process: bool = False
     """Whether this process has no children but ours."""
+    sampling: TraceSampling | None = None
+    """Which calls the supervisor records as spans; None: no call."""
     title: str
     """Of the application, for the titles of its processes."""
     hub: OutputHub | None = None

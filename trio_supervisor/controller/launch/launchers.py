@@ -238,6 +238,7 @@ class SupervisorLauncher:
                 log_format=context.log_format,
                 has_channel=True,
                 owns_process=context.owns_process,
+                sampling=context.sampling,
             )
             counts = open_counts(SUPERVISOR_METRICS.slots, has_values=False)
             assert counts is not None

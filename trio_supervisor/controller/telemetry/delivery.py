@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from typing import Final
 
 import trio
@@ -70,11 +70,13 @@ class Delivery:
         self._failures = 0
         return True
 
-    async def send_last(self, send: Send, within: float) -> None:
-        """Send once more, for at most *within* seconds; log that nothing follows."""
+    async def finish(
+        self, send_rest: Callable[[], Awaitable[object]], within: float
+    ) -> None:
+        """Have *send_rest* send what is left, for at most *within* seconds."""
         within = min(within, _LAST_OF_FAILING) if self._failures else within
         with trio.move_on_after(within) as scope:
-            await self.send(send)
+            await send_rest()
         if scope.cancelled_caught:
             self._fail(f"no answer within {within:g} s")
 

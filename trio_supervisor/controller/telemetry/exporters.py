@@ -6,7 +6,7 @@ import logging
 import os
 import socket
 import uuid
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
 from typing import Final
@@ -18,8 +18,11 @@ from opentelemetry.context import (
     set_value,
 )
 from opentelemetry.exporter.otlp.proto.http.metric_exporter import OTLPMetricExporter
+from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
 from opentelemetry.sdk.metrics.export import MetricExportResult, MetricsData
 from opentelemetry.sdk.resources import OTELResourceDetector, Resource
+from opentelemetry.sdk.trace import ReadableSpan
+from opentelemetry.sdk.trace.export import SpanExportResult
 from opentelemetry.sdk.util.instrumentation import InstrumentationScope
 
 from trio_supervisor._version import __version__
@@ -29,6 +32,7 @@ SCOPE: Final = InstrumentationScope("trio_supervisor", __version__)
 _LOGGERS: Final = (
     "opentelemetry.exporter.otlp.common.http",
     "opentelemetry.exporter.otlp.proto.http.metric_exporter",
+    "opentelemetry.exporter.otlp.proto.http.trace_exporter",
 )
 _ours: ContextVar[bool] = ContextVar("_ours", default=False)
 """Whether an export of ours runs in this thread."""
@@ -76,14 +80,28 @@ def metric_exporter(settings: TelemetrySettings) -> OTLPMetricExporter:
     return OTLPMetricExporter(endpoint=settings.url("metrics"))
 
 
+def span_exporter(settings: TelemetrySettings) -> OTLPSpanExporter:
+    """Return an exporter, as `metric_exporter` does."""
+    return OTLPSpanExporter(endpoint=settings.url("traces"))
+
+
 def export_metrics(exporter: OTLPMetricExporter, data: MetricsData) -> str:
     """Send once; return what went wrong, or an empty string."""
+    return _export(lambda: exporter.export(data) is MetricExportResult.SUCCESS)
+
+
+def export_spans(exporter: OTLPSpanExporter, spans: Sequence[ReadableSpan]) -> str:
+    """Send once; return what went wrong, or an empty string."""
+    return _export(lambda: exporter.export(spans) is SpanExportResult.SUCCESS)
+
+
+def _export(send: Callable[[], bool]) -> str:
     try:
         with _without_retries():
-            result = exporter.export(data)
+            is_sent = send()
     except _Reported as exc:
         return str(exc)
-    return "" if result is MetricExportResult.SUCCESS else "the export failed"
+    return "" if is_sent else "the export failed"
 
 
 @contextmanager

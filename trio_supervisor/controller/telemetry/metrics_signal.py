@@ -9,6 +9,7 @@ from functools import partial
 import trio
 from attrs import define, field
 from opentelemetry.exporter.otlp.proto.http.metric_exporter import OTLPMetricExporter
+from opentelemetry.sdk.resources import Resource
 
 from trio_supervisor.controller.metrics import MetricsSource, collect
 from trio_supervisor.controller.telemetry.delivery import Delivery
@@ -16,7 +17,6 @@ from trio_supervisor.controller.telemetry.exporters import (
     SCOPE,
     export_metrics,
     metric_exporter,
-    resource_of,
 )
 from trio_supervisor.controller.telemetry.otlp_metrics import OtlpMetrics
 from trio_supervisor.controller.telemetry.settings import TelemetrySettings
@@ -28,6 +28,7 @@ class MetricsSignal:
     """Sends what ``/metrics`` shows; figures are read in the event loop."""
 
     _source: MetricsSource
+    _resource: Resource
     _settings: TelemetrySettings
     _interval: float
     _delivery: Delivery = field(init=False)
@@ -36,22 +37,22 @@ class MetricsSignal:
 
     def __attrs_post_init__(self) -> None:
         self._delivery = Delivery("metrics", self._settings.shown)
-        name = self._source.application.name
-        began = self._source.metrics.began
-        self._metrics = OtlpMetrics(resource_of(name), SCOPE, int(began * 1e9))
+        began = int(self._source.metrics.began * 1e9)
+        self._metrics = OtlpMetrics(self._resource, SCOPE, began)
         self._exporter = metric_exporter(self._settings)
 
     async def run(self) -> None:
         """Export until cancelled."""
         while True:
             await trio.sleep(max(self._interval, self._delivery.delay))
-            await self._delivery.send(await self._sending())
+            await self._send()
 
     async def finish(self) -> None:
         """Export once more."""
-        await self._delivery.send_last(
-            await self._sending(), self._settings.last_within
-        )
+        await self._delivery.finish(self._send, self._settings.last_within)
+
+    async def _send(self) -> None:
+        await self._delivery.send(await self._sending())
 
     async def _sending(self) -> Callable[[], str]:
         """Return what collects and sends in a thread."""

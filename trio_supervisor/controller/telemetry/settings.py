@@ -15,6 +15,7 @@ from urllib.parse import urlsplit
 from attrs import field, frozen
 
 from trio_supervisor.errors import PlatformError, SpecError
+from trio_supervisor.policy.trace_sampling import TraceSampling
 
 FROM_ENVIRONMENT: Final = "env"
 """Value of ``--otlp``: the endpoint is that of the environment."""
@@ -35,6 +36,10 @@ class TelemetrySettings:
     """The receiver in the log: without a path or credentials, which may be secrets."""
     metrics_interval: float | None
     """Between two exports of metrics [s]; None: no metrics."""
+    sampling: TraceSampling | None = None
+    """Which traces to export; None: none."""
+    spans_delay: float = 5.0
+    """Between two exports of spans [s]."""
     last_within: float = field(default=_LAST_WITHIN)
     """How long the end of a controller waits for the last export [s]."""
 
@@ -65,14 +70,18 @@ class TelemetrySettings:
             return None
         interval = _seconds(environ, "OTEL_METRIC_EXPORT_INTERVAL", 60_000)
         has_metrics = _is_wanted(environ, "OTEL_METRICS_EXPORTER")
+        sampling = TraceSampling.read(environ)
+        has_traces = _is_wanted(environ, "OTEL_TRACES_EXPORTER")
         return cls(
             endpoint=None if is_env else otlp.rstrip("/"),
             shown=shown,
             metrics_interval=interval if has_metrics else None,
+            sampling=sampling if has_traces else None,
+            spans_delay=_seconds(environ, "OTEL_BSP_SCHEDULE_DELAY", 5_000),
         )
 
     def url(self, signal: str) -> str | None:
-        """Return where *signal* (``metrics``) goes; None: see `endpoint`."""
+        """Return where *signal* goes, such as ``metrics``; None: see `endpoint`."""
         return None if self.endpoint is None else f"{self.endpoint}/v1/{signal}"
 
 

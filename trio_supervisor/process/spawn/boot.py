@@ -20,6 +20,7 @@ from trio_supervisor.application.target import unbound
 from trio_supervisor.application.worker_policy import Policy, PolicyName
 from trio_supervisor.errors import PlatformError, SpecError
 from trio_supervisor.policy.metrics import Metrics
+from trio_supervisor.policy.trace_sampling import TraceSampling
 from trio_supervisor.process.spawn.code_source import Pickled, Reference
 
 T = TypeVar("T")
@@ -118,6 +119,8 @@ class SupervisorBoot:
     """Whether descriptors of a notification socket and a heartbeat page come last."""
     owns_process: bool = False
     """Whether all children of the controller's process belong to the controller."""
+    sampling: TraceSampling | None = None
+    """Which calls are recorded as spans; None: no call."""
 
 
 def pickle_source(field: str, value: object) -> Pickled:
