@@ -135,6 +135,7 @@ ERRORS: Final[Mapping[str, Advice]] = {
             "The new code cannot be imported, or its declaration has a mistake.",
             "A new worker exited, or was not ready within startup_timeout.",
             "A new worker needs a port or a lock that an old one still has.",
+            "Its canary did worse than the old workers (rolled back: …).",
         ),
         (
             "Nothing has to be undone: the previous generation keeps running.",

@@ -497,13 +497,17 @@ async def test_other_changes_are_refused_meanwhile() -> None:
             nursery.start_soon(reload, sim, changed())
             await trio.sleep(30)
             controller = sim.controller
+            refusal = (
+                "^a reload is in progress: its canary is compared for another 30 s; "
+                "try again when it has finished, or abort it$"
+            )
             for request in (
                 partial(controller.reload, changed()),
                 partial(controller.scale, {"web": 5}),
                 partial(controller.stop, "web"),
                 partial(controller.start, "web"),
             ):
-                with pytest.raises(UnavailableError, match="a reload is in progress"):
+                with pytest.raises(UnavailableError, match=refusal):
                     await request()
             await controller.restart("web")  # of the old generation
         assert sim.running == ["web.0/2", "web.1/2", "web.2/2"]

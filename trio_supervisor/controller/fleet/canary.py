@@ -121,6 +121,12 @@ class CanaryWatch:
         return [each.child for service in self._services for each in service.canaries]
 
     @property
+    def left(self) -> float:
+        """Time until the observation ends [s]."""
+        elapsed = trio.current_time() - self._began
+        return max(0.0, self._trial.seconds - elapsed)
+
+    @property
     def _tick(self) -> float:
         """Time between two looks, unless a worker exits [s]."""
         return min(_TICK, self._trial.seconds / _TICKS)

@@ -16,7 +16,12 @@ from trio_supervisor.controller import events
 from trio_supervisor.controller.capacity import added_by
 from trio_supervisor.controller.child.child import Child
 from trio_supervisor.controller.child.child_spec import ChildPlan, Spawn
-from trio_supervisor.controller.fleet.canary import CanaryOwner, Measure, start_canary
+from trio_supervisor.controller.fleet.canary import (
+    CanaryOwner,
+    CanaryWatch,
+    Measure,
+    start_canary,
+)
 from trio_supervisor.controller.fleet.generation import Generation
 from trio_supervisor.controller.fleet.generation_figures import measured
 from trio_supervisor.controller.fleet.loaded_code import modified_code
@@ -34,6 +39,7 @@ from trio_supervisor.errors import (
     UnavailableError,
 )
 from trio_supervisor.policy.canary import CanaryTrial
+from trio_supervisor.policy.crash_text import describe_delay
 from trio_supervisor.policy.reload import (
     ReloadOptions,
     ReloadPlan,
@@ -81,6 +87,8 @@ class Reloader:
     """The directory of the generation that comes, while a reload is in progress."""
     _is_trying: bool = field(default=False, init=False)
     """Whether the reload in progress tries a canary."""
+    _watch: CanaryWatch | None = field(default=None, init=False)
+    """What compares the canary, once that is ready."""
     _abortable: trio.CancelScope | None = field(default=None, init=False)
     """Cancel scope of the part of a reload that can be aborted."""
     _left_running: str = field(default="", init=False)
@@ -98,9 +106,11 @@ class Reloader:
             UnavailableError: a reload is in progress.
         """
         if self._is_under_way and not (but_canary and self._is_trying):
-            raise UnavailableError(
-                "a reload is in progress; try again when it has finished"
-            )
+            how = "; try again when it has finished"
+            if self._watch is not None:
+                left = describe_delay(self._watch.left)
+                how = f": its canary is compared for another {left}{how}, or abort it"
+            raise UnavailableError(f"a reload is in progress{how}")
 
     async def wait_idle(self) -> None:
         """Wait until no reload is in progress."""
@@ -311,13 +321,14 @@ class Reloader:
     async def _try(self, canary: CanaryTrial, taking: Takeover) -> None:
         self._is_trying = True
         try:
-            watch = await start_canary(self._owner, taking, canary, self.measure)
+            start = start_canary(self._owner, taking, canary, self.measure)
+            self._watch = watch = await start
             if watch is not None:
                 # An old command that is restarted meanwhile runs where it ran before.
                 with self._directory.left():
                     await watch.run()
         finally:
-            self._is_trying = False
+            self._is_trying, self._watch = False, None
 
     @contextmanager
     def _may_be_aborted(self) -> Iterator[None]:
