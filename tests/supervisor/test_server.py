@@ -1098,3 +1098,47 @@ async def test_stale_state_reports_its_age(
             await trio.sleep(seconds)
             told = house.server.calls.status_fields(is_full=False)["controller"]
     assert (told["state"], told["silent_for"]) == shown
+
+
+# The end of a supervisor that another one follows.
+
+
+async def finish_calls_of(house: House, seconds: list[float]) -> None:
+    began = trio.current_time()
+    await house.server.finish_calls()
+    seconds.append(trio.current_time() - began)
+
+
+@in_virtual_time
+@pytest.mark.parametrize(
+    ("is_followed", "takes", "waited"), [(True, 1, 1), (True, 9, 2), (False, 1, 0)]
+)
+async def test_calls_in_progress_are_answered_before_the_end(
+    is_followed: bool, takes: float, waited: float
+) -> None:
+    """For two seconds; a stream, and a call to come, delay nothing."""
+
+    async def wait(call: IncomingCall) -> dict[str, object]:
+        await trio.sleep(takes)
+        return {"not_ready": {}}
+
+    def scale(call: IncomingCall) -> Answer:
+        return wait(call)
+
+    found: list[object] = []
+    seconds: list[float] = []
+    async with open_house() as house, house.control(scale), house.connect() as client:
+
+        async def ask() -> None:
+            found.append(await client.call("scale", {"counts": {"web": 3}}))
+
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(ask)
+            await wait_all_tasks_blocked()
+            if is_followed:
+                house.server.accepting.cancel()
+            await finish_calls_of(house, seconds)
+            await wait_all_tasks_blocked()
+            assert len(found) == (takes == waited)
+            nursery.cancel_scope.cancel()
+    assert seconds == [waited]

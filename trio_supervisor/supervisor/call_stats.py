@@ -72,6 +72,17 @@ class CallStats:
     """Counts what `SUPERVISOR_METRICS` declares."""
 
     _numbers: Numbers = field(factory=lambda: local_numbers(SUPERVISOR_METRICS.slots))
+    _in_progress: int = field(default=0, init=False)
+    """Calls that are not answered yet, streams excepted."""
+    _ended: trio.lowlevel.ParkingLot = field(
+        factory=trio.lowlevel.ParkingLot, init=False
+    )
+
+    async def wait_idle(self) -> None:
+        """Wait until no call is in progress; streams do not count."""
+        await trio.lowlevel.checkpoint()
+        while self._in_progress:
+            await self._ended.park()
 
     def answered(self, call: IncomingCall, began: float, result: str = "ok") -> None:
         """Count a call that is over.
@@ -93,7 +104,10 @@ class CallStats:
         self, answer: Coroutine[Any, Any, Fields], call: IncomingCall, began: float
     ) -> Fields:
         """Await *answer*, and count *call*."""
+        type_ = OPERATIONS.get(call.do)
+        count = int(type_ is None or not type_.spec.is_stream)
         result = "failed"
+        self._in_progress += count
         try:
             fields = await answer
             result = "ok"
@@ -102,6 +116,8 @@ class CallStats:
             result = "cancelled"
             raise
         finally:
+            self._in_progress -= count
+            self._ended.unpark_all()
             self.answered(call, began, result)
 
     def dispatch(self, answer: Answer, call: IncomingCall, began: float) -> Answer:

@@ -117,6 +117,7 @@ async def _main(
             nursery.start_soon(serve_listener, server, listener)
             nursery.start_soon(_notify, notifier, boot.heartbeat)
             async for _ in signals:
+                await server.finish_calls()
                 with trio.move_on_after(_LAST_REPORT):
                     await server.finish()
                 nursery.cancel_scope.cancel()

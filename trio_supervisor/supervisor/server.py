@@ -48,6 +48,9 @@ from trio_supervisor.wire.session import Session
 
 logger = logging.getLogger(__name__)
 
+# How long calls in progress may delay the next supervisor [s].
+_LAST_CALLS: Final = 2.0
+
 # If a timeout ends so much late, this process was stopped, or the host suspended [s].
 _PAUSED: Final = 1.0
 
@@ -83,6 +86,8 @@ class Server:
     _forwarding: Forwarding = field(init=False)
     _share: FairShare = field(factory=FairShare, init=False)
     _idle: IdleClients = field(factory=IdleClients, init=False)
+    _peers: set[Peer] = field(factory=set, init=False)
+    """Of clients and workers."""
 
     def __attrs_post_init__(self) -> None:
         self._controller = ControllerLink(self.controller_pid, self.version)
@@ -112,6 +117,18 @@ class Server:
     def watch(self) -> CallWatch:
         """Watches the calls of workers; its `run` has to be a task of the caller."""
         return self._forwarding.watch
+
+    async def finish_calls(self) -> None:
+        """If another supervisor follows, answer the calls in progress, for a while.
+
+        Otherwise the caller of a `scale` would not learn whether it was done.
+        """
+        if not self.accepting.cancel_called:
+            return
+        with trio.move_on_after(_LAST_CALLS):
+            await self.stats.wait_idle()
+            for peer in tuple(self._peers):
+                await peer.wait_drained()
 
     async def finish(self) -> None:
         """Report the last calls."""
@@ -162,10 +179,12 @@ class Server:
             spans=self.spans,
         )
         async with open_peer(stream, session, connection.dispatch, turns) as peer:
+            self._peers.add(peer)
             try:
                 await self._expect_call(peer, credentials.process_id)
                 await peer.closed.wait()
             finally:
+                self._peers.discard(peer)
                 connection.leave()
         who = f"pid {credentials.process_id}"
         if isinstance(peer.error, ConnectionLostError):  # its process exited
