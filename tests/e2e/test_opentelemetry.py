@@ -163,6 +163,11 @@ def test_processes_and_calls_are_spans(receiver: OtlpReceiver) -> None:
         reload = receiver.span("reload", generation=2)
         assert (call.trace_id.hex(), call.parent_span_id.hex()) == (TRACE, CALLER)
         assert reload.parent_span_id == call.span_id
+        for event in ("reloading", "reloaded"):
+            logged = serving.wait_event(event=event)
+            assert logged["trace_id"] == TRACE
+            assert logged["span_id"] == call.span_id.hex()
+        assert "trace_id" not in serving.wait_event(event="all_ready")
 
         ours = trio.run(ping_in_a_span, str(serving.socket))
         ping = receiver.span("ping")

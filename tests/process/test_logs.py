@@ -21,6 +21,7 @@ from trio_supervisor.process.logs import (
     JsonFormatter,
     TextFormatter,
 )
+from trio_supervisor.wire.trace_context import CurrentTrace, TraceContext
 
 MOMENT = datetime(2024, 2, 29, 23, 59, 58, 7_000, tzinfo=UTC)
 
@@ -142,6 +143,17 @@ def test_json_line_has_fields_of_event() -> None:
     made = record("exited", level=logging.WARNING, event=event)
     assert event.items() <= fields(made).items()
     assert fields(made)["level"] == "warning"
+
+
+def test_json_line_names_the_trace_of_the_call() -> None:
+    trace = CurrentTrace(TraceContext("4b" * 16, "00f067aa0ba902b7", False))
+    with trace.entered():
+        found = fields(record("x", event={"event": "reloading"}))
+        assert found["trace_id"] == "4b" * 16
+        assert found["span_id"] == "00f067aa0ba902b7"
+        assert found["event"] == "reloading"
+        trace.is_over = True
+        assert "trace_id" not in fields(record("x"))
 
 
 def test_json_line_unsupported_value_becomes_text() -> None:

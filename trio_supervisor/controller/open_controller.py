@@ -11,7 +11,7 @@ from contextlib import (
     asynccontextmanager,
 )
 from functools import partial
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 import trio
 from trio.lowlevel import enable_ki_protection
@@ -29,7 +29,6 @@ from trio_supervisor.controller.ownership import (
     Setup,
     own,
 )
-from trio_supervisor.controller.telemetry.settings import TelemetrySettings
 from trio_supervisor.errors import PlatformError
 from trio_supervisor.link.listener import check_socket_path
 from trio_supervisor.process.imports.declaration_wait import IMPORT_TIMEOUT
@@ -51,6 +50,9 @@ from trio_supervisor.process.spawn.working_directory import (
     working_directory,
 )
 from trio_supervisor.tasks import Background, combined, interrupt_safe
+
+if TYPE_CHECKING:  # imported only where it is used
+    from trio_supervisor.controller.telemetry.settings import TelemetrySettings
 
 logger = logging.getLogger(__name__)
 
@@ -172,7 +174,7 @@ async def _check(options: ControllerOptions, prepared: Prepared) -> Setup:
         is_captured=options.output is not None,
         may_raise=options.owns_process,
     )
-    telemetry = TelemetrySettings.read(options.otlp, os.environ)
+    telemetry = _telemetry(options)
     reference = None
     title = application.name
     if options.source is not None:
@@ -197,6 +199,14 @@ async def _check(options: ControllerOptions, prepared: Prepared) -> Setup:
         with_sockets=prepared.adopted is None or prepared.adopted.is_empty,
     )
     return setup
+
+
+def _telemetry(options: ControllerOptions) -> TelemetrySettings | None:
+    if options.otlp is None:
+        return None
+    from trio_supervisor.controller.telemetry.settings import TelemetrySettings
+
+    return TelemetrySettings.read(options.otlp, os.environ)
 
 
 def _leave(controller: Controller) -> None:

@@ -9,7 +9,7 @@ import uuid
 from collections.abc import Iterator, Mapping
 from contextlib import AsyncExitStack, contextmanager
 from functools import partial
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from attrs import field, frozen
 
@@ -28,8 +28,6 @@ from trio_supervisor.controller.launch.socket_keys import socket_keys
 from trio_supervisor.controller.on_demand import OnDemand
 from trio_supervisor.controller.post_mortem.store import PostMortemStore
 from trio_supervisor.controller.scheduled_runs import ScheduledRuns
-from trio_supervisor.controller.telemetry.settings import TelemetrySettings
-from trio_supervisor.controller.telemetry.telemetry import Telemetry
 from trio_supervisor.errors import PlatformError
 from trio_supervisor.link.listener import ControlSocket, keep_listener
 from trio_supervisor.policy.reload import ServiceFacts
@@ -55,6 +53,10 @@ from trio_supervisor.process.spawn.environment import (
 from trio_supervisor.process.spawn.fork_server_protocol import EarlyServer
 from trio_supervisor.process.threads import keep_reserve, run_in_thread
 from trio_supervisor.tasks import Background, ProtectedNursery, open_nursery
+
+if TYPE_CHECKING:  # imported only where it is used
+    from trio_supervisor.controller.telemetry.settings import TelemetrySettings
+    from trio_supervisor.controller.telemetry.telemetry import Telemetry
 
 logger = logging.getLogger(__name__)
 
@@ -268,6 +270,8 @@ async def _make_core(
 def _telemetry(setup: Setup, core: ControllerCore) -> Telemetry | None:
     if setup.telemetry is None:
         return None
+    from trio_supervisor.controller.telemetry.telemetry import Telemetry
+
     telemetry = Telemetry(core, setup.telemetry)
     core.observer.on_event = telemetry.on_event
     core.observer.on_spans = telemetry.on_spans

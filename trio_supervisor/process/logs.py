@@ -25,6 +25,7 @@ from trio_supervisor.process.output.journal_stream import is_journal
 from trio_supervisor.process.output.levels import level_of
 from trio_supervisor.process.output.rendering import notice_of
 from trio_supervisor.process.output.terminal_kind import has_colours
+from trio_supervisor.wire.trace_context import current_context
 
 TEXT: Final = "text"
 JSON: Final = "json"
@@ -85,7 +86,10 @@ class JournalFormatter(TextFormatter):
 
 
 class JsonFormatter(logging.Formatter):
-    """One JSON object per line: time, level, name, message, and fields of the event."""
+    """One JSON object per line: time, level, name, message, and fields of the event.
+
+    While a call with a trace is answered, ``trace_id`` and ``span_id`` as well.
+    """
 
     def __init__(self, source: str) -> None:
         super().__init__()
@@ -100,6 +104,8 @@ class JsonFormatter(logging.Formatter):
             "message": record.getMessage(),
             **_event_of(record),
         }
+        if (context := current_context()) is not None:
+            fields |= {"trace_id": context.trace_id, "span_id": context.span_id}
         if record.exc_info:
             fields["traceback"] = self.formatException(record.exc_info)
         try:

@@ -12,13 +12,8 @@ from trio_supervisor.errors import PlatformError, SpecError
 from trio_supervisor.policy.trace_sampling import TraceSampling
 
 
-def read(otlp: str | None, **environ: str) -> TelemetrySettings | None:
-    return TelemetrySettings.read(otlp, environ)
-
-
-def test_without_the_option_nothing_is_exported() -> None:
-    assert read(None, OTEL_EXPORTER_OTLP_ENDPOINT="http://collector:4318") is None
-    assert read("env", OTEL_SDK_DISABLED="True") is None
+def test_environment_may_disable_all() -> None:
+    assert TelemetrySettings.read("env", {"OTEL_SDK_DISABLED": "True"}) is None
 
 
 @pytest.mark.parametrize(
@@ -130,4 +125,4 @@ def test_mistake_is_named(otlp: str, environ: Mapping[str, str], problem: str) -
 def test_missing_package_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
     with pytest.raises(PlatformError, match=r"pip install 'trio_supervisor\[otel\]'"):
-        read("http://a")
+        TelemetrySettings.read("http://a", {})

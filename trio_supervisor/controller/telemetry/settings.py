@@ -44,20 +44,16 @@ class TelemetrySettings:
     """How long the end of a controller waits for the last export [s]."""
 
     @classmethod
-    def read(
-        cls, otlp: str | None, environ: Mapping[str, str]
-    ) -> TelemetrySettings | None:
+    def read(cls, otlp: str, environ: Mapping[str, str]) -> TelemetrySettings | None:
         """Return the settings; None: nothing is to be exported.
 
         Args:
-            otlp: ``http://HOST:PORT``, or `FROM_ENVIRONMENT`; None: export nothing.
+            otlp: ``http://HOST:PORT``, or `FROM_ENVIRONMENT`.
 
         Raises:
             SpecError: *otlp* or one of the variables ``OTEL_…`` is invalid.
             PlatformError: OpenTelemetry is not installed.
         """
-        if otlp is None:
-            return None
         is_env = otlp == FROM_ENVIRONMENT
         base = otlp
         if is_env:
