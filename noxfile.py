@@ -99,6 +99,13 @@ def chaos(session: nox.Session) -> None:
     session.run("python", "-m", "tests.chaos", *session.posargs)
 
 
+@nox.session(default=False, python="3.12")
+def fuzz(session: nox.Session) -> None:
+    """Fuzz what peers may send; ``-- --seconds 300 stream``."""
+    session.install("-e.", *_group("fuzz"))
+    session.run("python", "-m", "tests.fuzz", *session.posargs)
+
+
 @nox.session(default=False)
 def mutations(session: nox.Session) -> None:
     """Check that a test fails with each bug of tests/mutations/; takes minutes."""

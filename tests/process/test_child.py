@@ -285,7 +285,9 @@ async def test_stop_waits_for_uninterruptible_process() -> None:
     async with trio.open_nursery() as nursery:
         nursery.start_soon(let_go)
         await stop(process, StopPlan(timeout=10))
-    assert trio.current_time() == 500
+        assert process.is_gone
+        assert trio.current_time() == 500
+    assert process.signals.count(KILL) > 2
 
 
 @in_virtual_time

@@ -565,6 +565,41 @@ def test_overlong_call_is_refused_alone() -> None:
     assert call == CallReceived(2, "ping", {})
 
 
+def test_overlong_answer_is_told_before_an_error_in_the_same_data() -> None:
+    """Wherever the stream is cut."""
+    client = connecting(line=600, call=600)
+    client.call("dump", {})
+    overlong = line(id=2, data="x" * 700)
+    events = client.receive_data(overlong + b"x" * 700 + b"\n")
+    answer = next(events)
+    assert isinstance(answer, AnswerReceived)
+    assert answer.is_last
+    with pytest.raises(LimitExceededError):
+        next(events)
+
+
+def test_large_answer_with_an_invalid_flag_fails_alone() -> None:
+    client = connecting(call=600)
+    client.call("dump", {})
+    (answer,) = receive(client, line(id=2, data="x" * 700, failed=3))
+    assert isinstance(answer, AnswerReceived)
+    assert "failed: expected true or false" in str(answer.error)
+
+
+@pytest.mark.parametrize("rest", [b'"a":[1}', b'"failed":3}'])
+def test_answer_that_is_large_by_its_whitespace_is_checked(rest: bytes) -> None:
+    """A supervisor passes on what ends no connection of a client."""
+    data = b'"data":"%s"' % (b"x" * 300)
+    worker = Session(is_connecting=False, limits=Limits(call=600), parses_large=False)
+    worker.call("dump", {})
+    (answer,) = receive(worker, b'{"id":3%s,%s,%s\n' % (b" " * 400, data, rest))
+    assert isinstance(answer, AnswerReceived)
+    server = accepting(call=600)
+    receive(server, line(id=2, do="forward"))
+    with pytest.raises(LocalProtocolError, match="malformed"):
+        server.progress(2, answer.fields)
+
+
 def test_overlong_late_answer_is_dropped() -> None:
     client = connecting(line=100, calls=1)
     id_, _ = client.call("x", {})

@@ -232,11 +232,15 @@ class Session:
             RemoteProtocolError: the peer violated the protocol; raised after the
                 events before that. The session is over.
         """
-        for line in self._lines.receive_data(data):
-            if self._overlong:
-                yield from self._take_overlong()
-            if line and (event := self._receive_line(line)) is not None:
-                yield event
+        try:
+            for line in self._lines.receive_data(data):
+                if self._overlong:
+                    yield from self._take_overlong()
+                if line and (event := self._receive_line(line)) is not None:
+                    yield event
+        except RemoteProtocolError:
+            yield from self._take_overlong()
+            raise
         if self._overlong:
             yield from self._take_overlong()
 
@@ -285,17 +289,17 @@ class Session:
         )
 
     def _receive_line(self, line: bytes) -> Event | None:
-        is_large = len(line) > self._longest_call or has_more_containers(
-            line, self.limits.containers
-        )
+        is_large = self._is_large(line)
         if is_large and not (self._parses_large and self._is_expected(line)):
             return self._receive_large(line)
         try:
-            tree = self._json.decode_object(line, self.limits.depth)
+            return self._receive_tree(self._json.decode_object(line, self.limits.depth))
         except RemoteProtocolError as exc:
             if is_large and (event := self._receive_malformed(line, exc)) is not None:
                 return event
             raise
+
+    def _receive_tree(self, tree: Object) -> Event | None:
         id_ = tree.get("id")
         if id_ is None and tree.get("failed") is True:
             raise RemoteProtocolError(f"the peer hung up: {read_failure(tree)}")
@@ -308,6 +312,12 @@ class Session:
                 self._forgotten.discard(id_)
             return None
         return self._receive_call(id_, tree)
+
+    def _is_large(self, line: bytes) -> bool:
+        """Return whether *line* is larger than a call may be."""
+        return len(line) > self._longest_call or has_more_containers(
+            line, self.limits.containers
+        )
 
     def _receive_large(self, line: bytes) -> Event | None:
         """Receive a line without parsing it, which would block the event loop."""
@@ -350,9 +360,17 @@ class Session:
         # Of fields with the same name the last one counts. Repeat the envelope, so that
         # the answer of one worker cannot pass as that of another.
         again = b'"id"' in body or b'"finished"' in body or b"\\u00" in body
-        return self._checked(
-            b"{%s,%s%s}\n" % (head, body, b"," + head if again else b"")
-        )
+        line = b"{%s,%s%s}\n" % (head, body, b"," + head if again else b"")
+        if not self._is_large(line[:-1]):
+            # It was large by its whitespace. As a short one that is malformed it would
+            # end the connection to the caller.
+            try:
+                tree = self._json.decode_object(line[:-1], self.limits.depth)
+                read_flag(tree, "finished")
+                read_flag(tree, "failed")
+            except RemoteProtocolError as exc:
+                raise LocalProtocolError(f"malformed: {exc}") from exc
+        return self._checked(line)
 
     def _checked(self, line: bytes) -> bytes:
         if len(line) - 1 > self.limits.line:

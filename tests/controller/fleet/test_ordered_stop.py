@@ -11,13 +11,14 @@ from tests.kits.controller import (
     open_simulation,
     service,
 )
-from trio_supervisor.application import Application, Group
+from trio_supervisor.application import Application, Command, Group
 from trio_supervisor.controller.events import (
     ProcessExited,
     ProcessStopping,
     ShutdownTimedOut,
 )
-from trio_supervisor.testing import in_virtual_time
+from trio_supervisor.errors import SignalNotPermittedError
+from trio_supervisor.testing import in_virtual_time, simulated
 
 SLOW = Life(stopping_takes=2.0)
 STUBBORN = Life(is_stubborn=True)
@@ -90,6 +91,21 @@ async def test_stop_ends_several_services_side_by_side() -> None:
         stopped = await sim.controller.stop("a", "b", "c")
         assert stopped == ("c.0", "b.0", "a.0")
         assert trio.current_time() == 12
+
+
+@in_virtual_time
+async def test_stop_names_a_dependent_that_may_not_be_stopped() -> None:
+    """Nothing but what depends on it was asked to stop."""
+    db = Command("db", ["db"])
+    web = Command("web", ["web"], depends_on={"db": "started"})
+    async with simulated(Application([db, web])) as simulation:
+        await simulation.controller.wait_ready()
+        process = simulation.process("web.0")
+        assert process is not None
+        process.user = "another"
+        with pytest.raises(SignalNotPermittedError, match=r"web\.0"):
+            await simulation.controller.stop("db")
+        process.exit(0)  # it was left running
 
 
 @in_virtual_time

@@ -150,6 +150,29 @@ async def test_one_that_does_not_bear_company_is_stopped_first() -> None:
 
 
 @in_virtual_time
+async def test_rollback_leaves_stopped_what_was_being_stopped_by_hand() -> None:
+    """Its process has not exited yet when the reload waits for its end."""
+
+    def both(**options: Any) -> Application:
+        return Application(
+            [service("web", overlap=False, **options), service("bad", **options)]
+        )
+
+    lives = script(
+        {"web.0": [Life(stopping_takes=3)], "bad.0/2": [Life(exits_after=0)]}
+    )
+    async with open_simulation(both(), lives) as sim:
+        await sim.controller.wait_ready()
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(sim.controller.stop, "web")
+            await wait_all_tasks_blocked()
+            await fail_to_reload(sim, both(stop_timeout=9), "bad")
+        await trio.sleep(60)
+        assert sim.running == ["bad.0"]
+        assert sim.child("web.0").state is State.STOPPED
+
+
+@in_virtual_time
 async def test_a_dry_run_only_says_what_it_would_do() -> None:
     async with open_simulation(app()) as sim:
         await sim.controller.wait_ready()
