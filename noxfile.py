@@ -99,6 +99,13 @@ def chaos(session: nox.Session) -> None:
     session.run("python", "-m", "tests.chaos", *session.posargs)
 
 
+@nox.session(default=False)
+def soak(session: nox.Session) -> None:
+    """Check that nothing grows under load and the usual events; ``-- --minutes 60``."""
+    session.install("-e.", *_group("tests"))
+    session.run("python", "-m", "tests.soak", *session.posargs)
+
+
 @nox.session(default=False, python="3.12")
 def fuzz(session: nox.Session) -> None:
     """Fuzz what peers may send; ``-- --seconds 300 stream``."""

@@ -57,20 +57,27 @@ class Rounds:
             deed(self.serving, self.chance)
             time.sleep(self.chance.random() * 0.2)
         began = time.monotonic()
-        self._wait_well(done)
+        self.wait_well(done)
         took = time.monotonic() - began
         self._check_resources(done)
         self.say(f"{', '.join(done)}: well again after {took:.1f} s")
 
-    def _wait_well(self, done: list[str]) -> None:
+    def wait_well(self, done: list[str]) -> None:
         """Wait until all workers are ready, and `status` equals the process table."""
         end = time.monotonic() + _PATIENCE
-        while problem := self._problem():
-            assert self.serving.process.poll() is None, f"serve ended after {done}"
+        while problem := self.problem():
+            assert self.serving.process.poll() is None, self._describe_end(done)
             assert time.monotonic() < end, f"after {done}: {problem}"
             time.sleep(0.1)
 
-    def _problem(self) -> str:
+    def _describe_end(self, done: list[str]) -> str:
+        """Return how the controller ended, and what it said last."""
+        code = self.serving.wait_exit()
+        last = "\n".join(self.serving.lines[-40:])
+        return f"serve ended with {code} after {done}; its last lines:\n{last}"
+
+    def problem(self) -> str:
+        """Return what is not well yet; empty: all is."""
         done = self.serving.cli("status", "--json", "--timeout", "10")
         if done.returncode:
             return done.stderr
@@ -104,6 +111,14 @@ def _is_worker(process_id: int) -> bool:
     return "jobs." in words or "sleep 100000" in words
 
 
+def kill_controller(serving: Serving) -> None:
+    """Kill the controller: nothing may be left."""
+    serving.until(lambda: find_guardian(serving), "a guardian")
+    serving.process.send_signal(signal.SIGKILL)
+    serving.wait_exit()
+    serving.wait_nothing_left()
+
+
 def run_rounds(
     seed: int, is_over: Callable[[int], bool], say: Callable[[str], None] = print
 ) -> int:
@@ -124,10 +139,7 @@ def run_rounds(
         assert not lost, f"{len(lost)} acknowledged jobs were lost"
         assert not clients.problems, clients.problems[:5]
         assert clients.acknowledged
-        serving.until(lambda: find_guardian(serving), "a guardian")
-        serving.process.send_signal(signal.SIGKILL)
-        serving.wait_exit()
-        serving.wait_nothing_left()
+        kill_controller(serving)
     say(
         f"{number} rounds: {len(clients.acknowledged)} jobs acknowledged, none lost; "
         f"{clients.lost_connections} connections lost with their worker"
