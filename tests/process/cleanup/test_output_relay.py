@@ -28,7 +28,7 @@ def test_lines_of_a_terminal_end_as_in_the_controller(tmp_path: Path) -> None:
         assert time.monotonic() < end
         time.sleep(0.001)
     os.write(slave, b"one\ntwo\n")
+    os.close(slave)  # the kernel may pass on the lines a moment later, but before this
     relay.finish(thread)
     assert path.read_bytes() == b"one\ntwo\n"
-    os.close(slave)
     os.close(master)
