@@ -81,6 +81,26 @@ def test_constants_and_operators_are_evaluated() -> None:
     assert read_literal(DECLARED, {"PORT": "1"})["port"] == "1"
 
 
+@pytest.mark.parametrize(
+    ("text", "value"),
+    [
+        ("1.0 === 1", True),
+        ("1 === true", False),
+        ("null == 5", False),
+        ("path.resolve('a', '/abs', 'b.js')", "/abs/b.js"),
+        ("path.join('a', '/b')", "a/b"),
+        ("process.env.HOST?.length ?? 3", 3),
+        ("process.env.N && process.env.N.length", None),
+        ("process.env.B ? process.env.B.trim() : 'd'", "d"),
+        ("'x' || f(y)['z'].a", "x"),
+        (r"'\u{110000}'", "\ufffd"),
+    ],
+)
+def test_expression_is_evaluated(text: str, value: object) -> None:
+    found = read_literal(f"const path = require('path')\nmodule.exports = [{text}]")
+    assert found == [value]
+
+
 def test_small_text_is_no_huge_value() -> None:
     """A constant that is used twice in the next one, and so on."""
     lines = ["const a0 = 'x'"]
@@ -117,6 +137,9 @@ def test_any_text_is_read_or_raises(text: str) -> None:
         ("const fs = require('fs')\nmodule.exports = fs", "^line 2: not a plain"),
         ("module.exports = require('./other')", "other is not a plain literal"),
         ("[1 ?", "^line 1: not a plain literal"),
+        ("['2' == 2]", "^line 1: '==' of values of different types"),
+        ("[1e999]", "^line 1: a number that is too large"),
+        ("[" + "1" * 5000 + "]", "^line 1: a number that is too large"),
         ("[1 ? 2]", "^line 1: expected ':'"),
         ("const a = " + "('x' + " * 60 + "1", "^line 1: nested too deeply"),
         ("const a", "^line 1: expected '='"),

@@ -145,6 +145,7 @@ def test_lost_code_keeps_workers_and_delays_starts() -> None:
         serving.until(
             lambda: "monitors are off until a reload" in serving.text, "a word"
         )
+        serving.until(lambda: serving.cli("ping").returncode == 0, "a supervisor")
         assert is_alive(before["web.1"])
         serving.put("helper.py", HELPER)
         wait_again(serving, "web.0", crashed, "one")

@@ -104,6 +104,45 @@ def test_counters_never_go_back(processes: list[list[float]]) -> None:
         gone = kept(gone, process.readings(with_gauges=False))
 
 
+def test_reset_counter_goes_on() -> None:
+    process = ProcessReadings()
+    found = []
+    for value in (100, 3, 5, 0, 2):
+        process.update([(REQUESTS, Reading(value))])
+        found.append(process.readings()[REQUESTS].value)
+    assert found == [100, 103, 105, 105, 107]
+
+
+def test_sums_of_negative_numbers_shrink() -> None:
+    process = ProcessReadings()
+    sums = Series("summary", "", "s", "s_sum", (), "")
+    for value in (-5.0, -2.0, -7.0):
+        process.update([(sums, Reading(value))])
+        assert process.readings() == {sums: Reading(value)}
+
+
+def test_histogram_with_negative_buckets_has_no_sum() -> None:
+    sums = Series("histogram", "", "s", "s_sum", (), "")
+    readings = {bucket("-1.0"): Reading(1), bucket("+Inf"): Reading(0)}
+    found = lines(added({}, {"web.0": {**readings, sums: Reading(-5)}}))
+    assert found == [("s_bucket,web,-1.0", 1), ("s_bucket,web,+Inf", 1)]
+
+
+def test_metrics_of_two_registries_add_up() -> None:
+    other = Series("counter", "", "requests", "requests_total", (("to", "a"),), "Other")
+    process = ProcessReadings()
+    for count in (5, 6):
+        process.update([(REQUESTS, Reading(count)), (other, Reading(7))])
+    assert process.readings() == {REQUESTS: Reading(13)}
+
+
+def test_lone_surrogates_become_question_marks() -> None:
+    key = key_of("gauge", "all", "g", "g", (("path", "\udc80"),), "\udc80")
+    found = parse_key(key)
+    assert found is not None
+    assert (found.labels, found.help) == ((("path", "?"),), "?")
+
+
 @pytest.mark.parametrize(
     ("mode", "expected"),
     [

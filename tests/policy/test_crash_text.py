@@ -37,6 +37,32 @@ from trio_supervisor.policy.crash_text import (
         (["Node.js v20.20.2"], "Node.js v20.20.2"),
         (
             [
+                "throw new AppFailure('no port')",
+                "^",
+                "AppFailure: no port",
+                "    at Object.<anonymous> (/x.js:2:7)",
+                "    at async run (/x.js:2:23)",
+                "",
+                "Node.js v22.0.0-pre",
+            ],
+            "AppFailure: no port",
+        ),
+        (
+            [
+                "Error: connect ECONNREFUSED 127.0.0.1:1",
+                "    at TCPConnectWrap.afterConnect [as oncomplete] (node:net:1) {",
+                "  errno: -111,",
+                "}",
+            ],
+            "Error: connect ECONNREFUSED 127.0.0.1:1",
+        ),
+        (
+            ["Error: no", "    at new Foo (/x.js:1:2)", "at async /x.js:5:3"],
+            "Error: no",
+        ),
+        (["a {", "}"], "}"),
+        (
+            [
                 "Exception in thread main java.lang.IllegalStateException: no port",
                 "\tat com.shop.Main.main(Main.java:5)",
                 "\t... 12 more",

@@ -60,6 +60,16 @@ def test_families_of_one_name_are_one() -> None:
     assert [sample.labels["service"] for sample in family.samples] == ["web", "api"]
 
 
+def test_metrics_whose_samples_have_one_name_are_not_both_shown() -> None:
+    """Prometheus would refuse all metrics."""
+    web = families_of(Metrics(lat=Histogram(), n_total=Counter()), {}, {})
+    api = families_of(Metrics(lat_count=Gauge(), n=Gauge()), {}, {})
+    assert [(f.name, f.kind) for f in merged([*web, *api])] == [
+        ("lat", "histogram"),
+        ("n", "counter"),
+    ]
+
+
 def test_buckets_of_before_a_reload_count_in_the_next_greater_one() -> None:
     before: Totals = {
         ("histogram", "seconds", (), "1.0"): 5.0,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import os
 import tempfile
 from functools import partial
 from typing import Any
@@ -194,4 +195,32 @@ def test_series_beyond_the_table_are_counted_locally(
     assert math.isclose(sum(each._value.get() for each in many), 200)
     assert len(readings_of(table)) < 200
     [record] = caplog.records
-    assert "too many series; further ones, such as of c_total" in record.message
+    assert "c_total and other series without room" in record.message
+
+
+def test_gauge_with_a_function_is_left_out() -> None:
+    import prometheus_client
+
+    early = Gauge("early", "E.", registry=prometheus_client.REGISTRY)
+    early.set_function(lambda: 42)
+    table = ValueTable(bytearray(CAPACITY))
+    count_in(table)
+    Gauge("late", "L.", registry=None).set_function(lambda: 42)
+    assert readings_of(table) == {}
+    [metric] = early.collect()
+    assert metric.samples[0].value == 42
+
+
+def test_forked_child_counts_alone() -> None:
+    table = ValueTable(bytearray(CAPACITY))
+    count_in(table)
+    counter = Counter("c", "C.", registry=None)
+    counter.inc(2)
+    before = bytes(table._bytes)
+    if (child := os.fork()) == 0:
+        counter.inc(5)
+        is_alone = counter._value.get() == 7 and bytes(table._bytes) == before
+        os._exit(not is_alone)
+    _, status = os.waitpid(child, 0)
+    assert os.waitstatus_to_exitcode(status) == 0
+    assert counter._value.get() == 2

@@ -13,6 +13,7 @@ from attrs import define
 
 from trio_supervisor.config.files import read_text
 from trio_supervisor.config.javascript import JavaScriptError, read_literal
+from trio_supervisor.config.javascript_values import is_number, text_of
 from trio_supervisor.config.toml_writer import Section, literal, table_name
 from trio_supervisor.errors import SpecError, TargetError
 
@@ -50,6 +51,7 @@ _WITHOUT: Final[Mapping[str, str]] = {
     "filter_env": "the environment of serve is inherited",
 }
 _DROPPED: Final = ("merge_logs", "combine_logs", "vizion", "automation", "pmx", "force")
+_MOST_MILLISECONDS: Final = 1e12
 _TARGETS: Final = ("apps", "deploy")
 _WITH_TIMES: Final = ("time", "log_date_format")
 _SIZE: Final = re.compile(r"(\d+)\s*([KMG]?)B?", re.IGNORECASE)
@@ -70,6 +72,8 @@ def convert_pm2(path: str) -> str:
         raise TargetError(f"{path}, {exc}") from None
     if isinstance(document, list):
         document = {"apps": document}
+    if not isinstance(document, dict):
+        raise SpecError(path, "expected an object or a list of applications")
     if "apps" not in document and "script" in document:
         document = {"apps": [document]}
     apps = document.get("apps")
@@ -161,18 +165,19 @@ class _App:
     def _words(self, key: str) -> list[str]:
         value = self._app.pop(key, None)
         if isinstance(value, list):
-            return [str(each) for each in value]
+            return [text_of(each) for each in value if each is not None]
         try:
             return [] if value is None else shlex.split(str(value))
         except ValueError as exc:
             raise SpecError(f"{self._where}.{key}", str(exc).lower()) from None
 
     def _processes(self, section: Section) -> None:
-        instances = self._app.pop("instances", 1)
+        instances = self._app.pop("instances", None)
+        instances = 1 if instances is None else instances
         mode = str(self._app.pop("exec_mode", "fork"))
         try:
             count = int(instances)
-        except (TypeError, ValueError):
+        except (TypeError, ValueError, OverflowError):
             count = 0
         if count < 1:
             note = f"instances = {instances}: one for each CPU has no equivalent"
@@ -240,6 +245,8 @@ class _App:
 
     def _milliseconds(self, key: str, value: Any) -> float:
         """Return *value*, milliseconds or a text such as ``10s``, in seconds."""
+        if is_number(value) and 0 <= value < _MOST_MILLISECONDS:
+            return float(value) / 1000
         match = _DURATION.fullmatch(str(value))
         if match is None:
             problem = f"expected milliseconds, got {value!r:.40}"

@@ -11,6 +11,7 @@ from __future__ import annotations
 import posixpath
 import re
 from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any, Final
 
 from attrs import define, field
@@ -19,6 +20,7 @@ from trio_supervisor.config.javascript_values import (
     ESCAPE,
     OPERATORS,
     Module,
+    is_comparable,
     is_true,
     joined,
     number_of,
@@ -91,6 +93,8 @@ class _Expressions:
     at: int = 0
     _cost: int = field(default=0, init=False)
     """Values made so far: a constant may be used often."""
+    _skipped: int = field(default=0, init=False)
+    """Above 0 in an operand that JavaScript would not evaluate."""
 
     def error(self, problem: str) -> JavaScriptError:
         """Return an error at the current place."""
@@ -167,10 +171,12 @@ class _Expressions:
         self.blank()
         if _CONDITION.match(self._text, self.at):
             self.at += 1
-            yes = self.value(depth + 1)
+            with self._unevaluated(not is_true(found)):
+                yes = self.value(depth + 1)
             if not self._takes(":"):
                 raise self.error("expected ':'")
-            no = self.value(depth + 1)
+            with self._unevaluated(is_true(found)):
+                no = self.value(depth + 1)
             return yes if is_true(found) else no
         return found
 
@@ -180,7 +186,10 @@ class _Expressions:
         operators = OPERATORS[level]
         found = self._binary(depth, level + 1)
         while mark := self._takes(*operators):
-            other = self._binary(depth, level + 1)
+            with self._unevaluated(_is_decided(mark, found)):
+                other = self._binary(depth, level + 1)
+            if mark in ("==", "!=") and not is_comparable(found, other):
+                raise self.error(f"'{mark}' of values of different types before")
             found = operators[mark](found, other)
             self._charge(found)
         return found
@@ -193,7 +202,15 @@ class _Expressions:
             self.at += 1
             return not is_true(self._unary(depth + 1))
         found = self._primary(depth)
-        while mark := self._takes("?.", ".", "["):
+        while mark := self._takes("?.", ".", "[", *("(" * self._skipped)[:1]):
+            if mark == "(":
+                self._arguments(depth)
+                found = None
+                continue
+            if mark == "?." and found is None:
+                with self._unevaluated(True):
+                    self._name()
+                continue
             if mark != "[":
                 name = self._name()
             else:
@@ -218,8 +235,12 @@ class _Expressions:
         if mark in ('"', "'", "`"):
             return self._string(depth)
         if match := _NUMBER.match(self._text, self.at):
+            try:
+                number = number_of(match[0])
+            except ValueError:
+                raise self.error("a number that is too large") from None
             self.at = match.end()
-            return number_of(match[0])
+            return number
         if match := _REQUIRE.match(self._text, self.at):
             self.at = match.end()
             return Module(match[1])
@@ -234,6 +255,9 @@ class _Expressions:
         if name == "__dirname":
             self.at += len(name)
             return "."
+        if self._skipped and name not in _RESERVED and name not in self._scope:
+            self.at += len(name)
+            return None
         if name in _RESERVED or name not in self._scope:
             raise self.error(_NOT_PLAIN)
         begin, value = self.at, self._scope[name]
@@ -245,7 +269,10 @@ class _Expressions:
             if value.name not in _JOINING or not self._takes("("):
                 self.at = begin
                 raise self.error(_NOT_PLAIN)
-            return posixpath.normpath("/".join(self._arguments(depth)))
+            parts = self._arguments(depth)
+            is_resolve = value.name == "path.resolve"
+            path = posixpath.join(*parts) if is_resolve and parts else "/".join(parts)
+            return posixpath.normpath(path)
         self._charge(value)
         return value
 
@@ -256,7 +283,16 @@ class _Expressions:
             self._comma(")")
         return found
 
+    @contextmanager
+    def _unevaluated(self, is_skipped: bool) -> Iterator[None]:
+        """Read what JavaScript would not evaluate, if so: it may be anything."""
+        self._skipped += is_skipped
+        yield
+        self._skipped -= is_skipped
+
     def _member(self, value: Any, name: str) -> Any:
+        if self._skipped and not isinstance(value, dict):
+            return None
         if isinstance(value, Module):
             return Module(f"{value.name}.{name}")
         if isinstance(value, dict):
@@ -374,6 +410,15 @@ class _Expressions:
             self.at += 1
         elif not self._text.startswith(closing, self.at):
             raise self.error(f"expected ',' or '{closing}'")
+
+
+def _is_decided(mark: str, found: Any) -> bool:
+    """Return whether *found* alone is the result of the operator *mark*."""
+    if mark == "||":
+        return is_true(found)
+    if mark == "&&":
+        return not is_true(found)
+    return mark == "??" and found is not None
 
 
 def _plain(value: Any, reader: _Expressions) -> Any:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import math
 import re
+import sys
 from collections.abc import Callable, Mapping
 from typing import Any, Final
 
@@ -28,7 +30,7 @@ def is_true(value: Any) -> bool:
 
 def _add(one: Any, other: Any) -> Any:
     kinds = (one, other)
-    if all(isinstance(each, int | float) for each in kinds):
+    if all(map(is_number, kinds)):
         return one + other
     return "".join(map(text_of, kinds))
 
@@ -45,7 +47,20 @@ def text_of(value: Any) -> str:
     return str(value)
 
 
+def is_number(value: Any) -> bool:
+    """Return whether *value* is a number, which true and false are not."""
+    return isinstance(value, int | float) and not isinstance(value, bool)
+
+
+def is_comparable(one: Any, other: Any) -> bool:
+    """Return whether ``==`` means the same as ``===``, and converts nothing."""
+    are_numbers = is_number(one) and is_number(other)
+    return are_numbers or None in (one, other) or type(one) is type(other)
+
+
 def _is_same(one: Any, other: Any) -> bool:
+    if is_number(one) and is_number(other):
+        return bool(one == other)
     return type(one) is type(other) and bool(one == other)
 
 
@@ -68,6 +83,7 @@ OPERATORS: Final[tuple[Mapping[str, _Binary], ...]] = (
 
 
 def size_of(value: Any) -> int:
+    """Return how many values and letters *value* has."""
     match value:
         case dict():
             return 1 + sum(len(key) + size_of(each) for key, each in value.items())
@@ -79,15 +95,25 @@ def size_of(value: Any) -> int:
 
 
 def number_of(text: str) -> int | float:
+    """Return the number *text*.
+
+    Raises:
+        ValueError: it is out of range.
+    """
     if "x" in text.lower():
         return int(text, 16)
-    return float(text) if re.search(r"[.eE]", text) else int(text)
+    number = float(text) if re.search(r"[.eE]", text) else int(text)
+    if number in (math.inf, -math.inf):
+        raise ValueError("out of range")
+    return number
 
 
 def unescaped_letter(match: re.Match[str]) -> str:
+    """Return the letter that an escape sequence means."""
     what = match[1]
     if what[0] in "ux" and len(what) > 1:
-        return chr(int(what[1:].strip("{}"), 16))
+        code = int(what[1:].strip("{}"), 16)
+        return chr(code) if code <= sys.maxunicode else "\ufffd"
     return _ESCAPES.get(what, what)
 
 

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import logging
 import threading
 import time
 from collections import Counter as Counts
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from itertools import chain
 from typing import Final, Protocol
 
@@ -51,6 +52,8 @@ from trio_supervisor.policy.supervisor_metrics import SUPERVISOR_METRICS
 from trio_supervisor.process.shared_counts import SharedCounts
 from trio_supervisor.process.threads import run_in_thread
 
+logger = logging.getLogger(__name__)
+
 _LINES_IN_A_TURN: Final = 200
 """Lines of text that are made while the event loop waits: less than 1 ms."""
 _REASONS: Final = (
@@ -79,6 +82,7 @@ class MetricsBank:
     _reloads: Counts[str] = field(factory=Counts, init=False)
     _losses: int = field(default=0, init=False)
     """How often the connection to a supervisor was lost."""
+    _told_hidden: set[tuple[str, str]] = field(factory=set, init=False)
     began: float = field(factory=time.time, init=False)
     """Since when it counts [s since the epoch]."""
 
@@ -192,8 +196,21 @@ class MetricsBank:
             else:
                 made = [families(added_readings(gone, found), where)]
             for family in chain.from_iterable(made):
-                if family.name not in declared:
+                if family.name in declared:
+                    self.tell_hidden([(family.name, family.kind)])
+                else:
                     yield family
+
+    def tell_hidden(self, hidden: Collection[tuple[str, str]]) -> None:
+        """Log, once each, which metrics are not shown."""
+        for name, kind in sorted({*hidden} - self._told_hidden):
+            logger.warning(
+                "metrics: the %s %s is not shown: another metric has its name, or one "
+                "of its samples has",
+                kind,
+                name,
+            )
+        self._told_hidden |= {*hidden}
 
     def own_families(
         self,
@@ -255,7 +272,12 @@ def collect(
     bank = source.metrics
     declared = bank.application_families(source.application, per_worker=per_worker)
     client = bank.client_families(source.application, per_worker=per_worker)
-    return merged([*bank.own_families(source, figures, lags), *declared, *client])
+    found = [*bank.own_families(source, figures, lags), *declared, *client]
+    shown = merged(found)
+    bank.tell_hidden(
+        {(f.name, f.kind) for f in found} - {(f.name, f.kind) for f in shown}
+    )
+    return shown
 
 
 async def metrics_text(

@@ -70,7 +70,7 @@ def parse_key(key: bytes) -> Series | None:
     """Return the series with *key*; None: it is not well formed."""
     try:
         kind, mode, metric, sample, pairs, text = json.loads(key)
-        labels = tuple((_label(str(name)), str(value)) for name, value in pairs)
+        labels = tuple((_label(str(name)), _clean(str(value))) for name, value in pairs)
     except (ValueError, TypeError, RecursionError):
         return None
     words = (kind, mode, metric, sample, text)
@@ -85,7 +85,12 @@ def parse_key(key: bytes) -> Series | None:
         return None
     if sample.endswith("_bucket") and kind == "histogram" and _bound(labels) is None:
         return None
-    return Series(kind, mode, metric, sample, labels, text)
+    return Series(kind, mode, metric, sample, labels, _clean(text))
+
+
+def _clean(text: str) -> str:
+    """Return *text* as it can be sent: without lone surrogates, as of file names."""
+    return text.encode("utf-8", "replace").decode()
 
 
 def _label(name: str) -> str:
@@ -106,27 +111,50 @@ class ProcessReadings:
     """What one process has counted, as far as it is known."""
 
     _last: Readings = field(factory=dict, init=False)
+    _before: dict[Series, float] = field(factory=dict, init=False)
+    """What was counted before ``reset``, which begins at 0 again."""
 
     def update(self, found: Iterable[tuple[Series, Reading]]) -> None:
         """Take in what the process has written.
 
-        A number that is not finite does not count, nor does a counter that shrank.
+        A number that is not finite does not count. A counter that shrank was reset:
+        what it had counted is kept. Metrics of one name in several registries add up.
         """
+        sums: Readings = {}
         for series, reading in found:
-            last = self._last.get(series)
-            if series.kind == "gauge":
-                is_taken = not math.isnan(reading.value)
+            known = sums.get(series)
+            if known is None or series.kind == "gauge":
+                sums[series] = reading
             else:
-                least = 0.0 if last is None else last.value
-                is_taken = math.isfinite(reading.value) and reading.value >= least
-            if is_taken:
+                sums[series] = _joined("sum", known, reading)
+        for series, reading in sums.items():
+            is_gauge = series.kind == "gauge"
+            if is_gauge and math.isnan(reading.value):
+                self._last.pop(series, None)
+            elif is_gauge:
+                self._last[series] = reading
+            elif math.isfinite(reading.value):
+                last = self._last.get(series, Reading(0.0)).value
+                if reading.value < last and _only_grows(series):
+                    if reading.value < 0:
+                        continue
+                    self._before[series] = self._before.get(series, 0.0) + last
                 self._last[series] = reading
 
     def readings(self, *, with_gauges: bool = True) -> Readings:
         """Return the numbers by series."""
-        if with_gauges:
-            return dict(self._last)
-        return {s: r for s, r in self._last.items() if s.kind != "gauge"}
+        return {
+            series: Reading(reading.value + before, reading.set_at)
+            if (before := self._before.get(series))
+            else reading
+            for series, reading in self._last.items()
+            if with_gauges or series.kind != "gauge"
+        }
+
+
+def _only_grows(series: Series) -> bool:
+    """Return whether it is no sum, to which negative numbers may be added."""
+    return series.kind == "counter" or not series.sample.endswith("_sum")
 
 
 def kept(before: Readings, more: Readings) -> Readings:
@@ -226,5 +254,6 @@ def _histogram(
             yield Sample(f"{metric}_bucket", {**common, "le": text}, total)
         if max(counts)[0] < math.inf:
             yield Sample(f"{metric}_bucket", {**common, "le": "+Inf"}, total)
-        yield Sample(f"{metric}_sum", common, sums.get(labels, 0.0))
-        yield Sample(f"{metric}_count", common, total)
+        if min(counts)[0] >= 0:  # else OpenMetrics forbids both: the sum may shrink
+            yield Sample(f"{metric}_sum", common, sums.get(labels, 0.0))
+            yield Sample(f"{metric}_count", common, total)

@@ -12,11 +12,12 @@ _LINE_LIMIT: Final = 200
 _ESCAPE: Final = re.compile(
     r"\x1b(?:\[[0-?]*[ -/]*[@-~]|\][^\x07\x1b]*(?:\x07|\x1b\\)?|[ -/]*[0-~])"
 )
-# The last line of every crash of Node.js; the error is above it, and what it contains.
-_NODE_VERSION: Final = re.compile(r"Node\.js v\d+\.\d+\.\d+")
+# What Node.js prints below the stack: its version, and the end of what an error has.
+_BELOW_FRAMES: Final = re.compile(r"Node\.js v\d+\.\d+\.\d+\S*|\}")
 _NODE_ERROR: Final = re.compile(r"(?:Uncaught )?(?:\w*Error\b|throw )")
 _FRAME: Final = re.compile(
-    r"at \S+ ?\(.*\)$|at \S+:\d+|\.\.\. \d+ more$|from \S+:\d+:in "
+    r"at .+\)(?: \{)?$|at (?:async )?\S+:\d+(?: \{)?$|\.\.\. \d+ more$"
+    r"|from \S+:\d+:in "
 )
 
 FAILED_TO_START: Final = "failed to start"
@@ -35,13 +36,23 @@ def last_output_line(lines: tuple[str, ...] | list[str]) -> str:
     if not clean:
         return ""
     found = clean[-1]
-    if _NODE_VERSION.fullmatch(found):
-        found = next(filter(_NODE_ERROR.match, reversed(clean)), found)
+    if _BELOW_FRAMES.fullmatch(found):
+        found = _above_frames(clean) or found
     elif _FRAME.match(found):
-        found = next(
-            (each for each in reversed(clean) if not _FRAME.match(each)), found
-        )
+        others = (each for each in reversed(clean) if not _FRAME.match(each))
+        found = next(others, found)
     return found if len(found) <= _LINE_LIMIT else f"{found[: _LINE_LIMIT - 3]}..."
+
+
+def _above_frames(lines: list[str]) -> str:
+    """Return the line above the last frames of a stack in *lines*; empty: none."""
+    is_in_stack = False
+    for line in reversed(lines):
+        is_frame = _FRAME.match(line) is not None
+        if is_in_stack and not is_frame:
+            return line
+        is_in_stack |= is_frame
+    return next(filter(_NODE_ERROR.match, reversed(lines)), "")
 
 
 def _clean(line: str) -> str:

@@ -15,6 +15,13 @@ from trio_supervisor.policy.metric_totals import Key, Totals, bound_text
 from trio_supervisor.policy.metrics import Histogram, Metrics, kind_of, series_of
 
 PLAIN: Final = "text/plain; version=0.0.4; charset=utf-8"
+_SUFFIXES: Final = {
+    "counter": ("_total", "_created"),
+    "gauge": (),
+    "summary": ("_count", "_sum", "_created"),
+    "histogram": ("_bucket", "_count", "_sum", "_created"),
+}
+"""What the names of samples end with, by the kind of metric."""
 OPEN: Final = "application/openmetrics-text; version=1.0.0; charset=utf-8"
 
 
@@ -92,11 +99,15 @@ def _bound(key: Key) -> float:
 def merged(families: Iterable[Family]) -> list[Family]:
     """Return *families* with those of one name as one, as the formats require.
 
-    Where two services declare different metrics by one name, the first one's type and
-    help are shown, and only the samples of that type.
+    Where two services have different metrics by one name, or metrics whose samples have
+    one name, the first one is shown, and only the samples of its type.
     """
     found: dict[str, Family] = {}
+    owners: dict[str, str] = {}
     for each in families:
+        names = [each.name, *(each.name + suffix for suffix in _SUFFIXES[each.kind])]
+        if any(owners.setdefault(name, each.name) != each.name for name in names):
+            continue
         first = found.setdefault(each.name, each)
         if first is not each and first.kind == each.kind:
             found[each.name] = Family(

@@ -29,6 +29,7 @@ def test_lines_of_a_terminal_end_as_in_the_controller(tmp_path: Path) -> None:
         time.sleep(0.001)
     os.write(slave, b"one\ntwo\n")
     os.close(slave)  # the kernel may pass on the lines a moment later, but before this
-    relay.finish(thread)
+    relay.finish(thread, 30)
+    assert not thread.is_alive()
     assert path.read_bytes() == b"one\ntwo\n"
     os.close(master)

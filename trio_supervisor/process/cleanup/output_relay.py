@@ -175,8 +175,10 @@ class _Stream:
     def _write(self, data: bytes) -> None:
         """Write *data*; drop the rest if the destination blocks."""
         while data and self._target is not None:
-            with suppress(OSError, ValueError):
-                if not select.select([], [self._target], [], _WRITE_TIMEOUT)[1]:
+            with suppress(OSError):
+                writable = select.poll()  # select(2) has no descriptors above 1023
+                writable.register(self._target, select.POLLOUT)
+                if not writable.poll(int(_WRITE_TIMEOUT * 1000)):
                     return
                 count = os.write(self._target, data[:_ATOMIC])
                 data = data[count:]

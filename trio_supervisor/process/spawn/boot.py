@@ -25,8 +25,6 @@ from trio_supervisor.process.spawn.code_source import Pickled, Reference
 
 T = TypeVar("T")
 
-NO_MONITORS: Final = Pickled({}, pickle.dumps(()))
-"""Source of a supervisor that imports nothing of the application."""
 _is_importing = False
 """Whether this child is importing the modules of its parent."""
 
@@ -102,6 +100,10 @@ class SupervisorCode(NamedTuple):
 
     monitors: Sequence[MonitorLike]
     policy: Policy | PolicyName | None
+
+
+NO_MONITORS: Final = Pickled({}, pickle.dumps(SupervisorCode((), None)))
+"""Source of a supervisor that imports nothing of the application."""
 
 
 @frozen(kw_only=True)
