@@ -21,6 +21,7 @@ from trio_supervisor.errors import (
     UnavailableError,
 )
 from trio_supervisor.link.peer import IncomingCall
+from trio_supervisor.process.output.blocks import Origin
 from trio_supervisor.process.output.hub import OutputHub, open_output_hub
 from trio_supervisor.testing import in_virtual_time
 from trio_supervisor.wire.controller_messages import Attach, TypeKeys
@@ -88,7 +89,9 @@ async def test_state_comes_first_and_then_what_is_written() -> None:
         async with trio.open_nursery() as nursery:
             nursery.start_soon(attach, core, cast(IncomingCall, call), operation)
             await trio.testing.wait_all_tasks_blocked()
-            hub.tell_attached("console.0", b"\xff")
+            origin = Origin(name="console.0", process_id=1, generation=1, incarnation=1)
+            hub.tell_attached(evolve(origin, generation=2), b"of a canary")
+            hub.tell_attached(origin, b"\xff")
             await trio.testing.wait_all_tasks_blocked()
             nursery.cancel_scope.cancel()
         state = {
@@ -102,6 +105,28 @@ async def test_state_comes_first_and_then_what_is_written() -> None:
         ]
         assert output.size == (30, 100)
         assert hub._attachments == {}
+
+
+@in_virtual_time
+async def test_removed_worker_ends_the_stream() -> None:
+    async with open_simulation(APPLICATION) as sim, open_output_hub() as hub:
+        await sim.controller.wait_ready()
+        give(sim, hub, console=Output())
+        core, call = core_of(sim.controller), cast(IncomingCall, Call())
+        problems: list[str] = []
+
+        async def stay() -> None:
+            try:
+                await attach(core, call, Attach(name="console"))
+            except NoSuchWorkerError as exc:
+                problems.append(str(exc))
+
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(stay)
+            await trio.testing.wait_all_tasks_blocked()
+            await sim.controller.scale({"console": 0})
+            hub.forget("console.0")
+        assert problems == ["console.0 was removed"]
 
 
 @in_virtual_time

@@ -12,7 +12,11 @@ import trio
 from trio_supervisor.application import Command
 from trio_supervisor.controller.child.child import Child
 from trio_supervisor.controller.core import ControllerCore
-from trio_supervisor.errors import BadRequestError, UnavailableError
+from trio_supervisor.errors import (
+    BadRequestError,
+    NoSuchWorkerError,
+    UnavailableError,
+)
 from trio_supervisor.link.peer import Fields, IncomingCall
 from trio_supervisor.process.output.attachment import ProcessChange
 from trio_supervisor.process.output.hub import ChildOutput, OutputHub
@@ -23,10 +27,14 @@ _READ_WITHIN: Final = 1.0
 
 
 async def attach(core: ControllerCore, call: IncomingCall, operation: Attach) -> Fields:
-    """Tell the state of the worker's process, and what it writes, until cancelled."""
+    """Tell the state of the worker's process, and what it writes, until cancelled.
+
+    Raises:
+        NoSuchWorkerError: there is none of that name, or no longer.
+    """
     child = _worker(core, operation.name)
     hub = _hub_of(core, child)
-    with hub.attach(child.name) as attachment:
+    with hub.attach(child.name, child.plan.generation) as attachment:
         _set_size(core, child, _size_of(operation))
         process, output = child.process, _output_of(core, child)
         change = ProcessChange(
@@ -38,6 +46,8 @@ async def attach(core: ControllerCore, call: IncomingCall, operation: Attach) ->
         async for part in attachment:
             entries = [_entry(part.item)]
             await call.stream({"entries": entries, "missed": part.missed})
+    if child.name not in core.members.by_name:
+        raise NoSuchWorkerError(f"{child.name} was removed")
     return {}
 
 

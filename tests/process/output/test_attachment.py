@@ -20,7 +20,7 @@ STARTED = ProcessChange(7, True, False)
 
 
 def attachment(limit: int = 100) -> Attachment:
-    return Attachment("web.0", lambda _: None, limit)
+    return Attachment("web.0", 1, lambda _: None, limit)
 
 
 async def take(reader: Attachment) -> Part:
@@ -59,7 +59,7 @@ async def test_long_bytes_come_in_parts() -> None:
 
 async def test_incomplete_line_is_passed_on_at_once() -> None:
     async with open_output_hub() as hub:
-        with hub.attach("web.0") as reader, hub.open("web.0") as output:
+        with hub.attach("web.0", 1) as reader, hub.open("web.0") as output:
             process_end = os.dup(output.descriptors[0])
             output.started(7)
             os.write(process_end, b"no newline")
@@ -79,7 +79,7 @@ needs_terminal = pytest.mark.skipif(sys.platform != "linux", reason="Linux only"
 @needs_terminal
 async def test_terminal_takes_keys_and_has_the_size_of_the_reader() -> None:
     async with open_output_hub() as hub:
-        with hub.attach("web.0") as reader:
+        with hub.attach("web.0", 1) as reader:
             hub.set_size("web.0", (30, 100))
             hub.set_size("other", (1, 1))
             with hub.open("web.0", has_terminal=True) as output:
@@ -98,6 +98,20 @@ async def test_terminal_takes_keys_and_has_the_size_of_the_reader() -> None:
 
 
 @needs_terminal
+async def test_two_may_type_into_a_full_terminal() -> None:
+    async with open_output_hub() as hub:
+        with hub.open("web.0", has_terminal=True) as output:
+            process_end = os.dup(output.descriptors[0])
+            output.started(7)
+            with trio.move_on_after(0.05) as scope:
+                async with trio.open_nursery() as nursery:
+                    nursery.start_soon(output.type, b"y\n" * 20_000)
+                    nursery.start_soon(output.type, b"z\n" * 20_000)
+            assert scope.cancelled_caught
+            os.close(process_end)
+
+
+@needs_terminal
 async def test_reader_begins_with_the_latest_output_to_a_terminal() -> None:
     """A prompt was written before, and has no newline."""
     async with open_output_hub() as hub:
@@ -106,7 +120,7 @@ async def test_reader_begins_with_the_latest_output_to_a_terminal() -> None:
             output.started(7)
             os.write(process_end, b"".join(b"%d\n" % n for n in range(900)) + b"> ")
             await _until_read(hub, b"> ")
-            with hub.attach("web.0") as reader:
+            with hub.attach("web.0", 1) as reader:
                 item = (await take(reader)).item
             assert isinstance(item, bytes)
             assert item.endswith(b"\n898\r\n899\r\n> ")
@@ -116,7 +130,7 @@ async def test_reader_begins_with_the_latest_output_to_a_terminal() -> None:
             assert len(item) <= 2048
             os.close(process_end)
         hub.forget("web.0")
-        with hub.attach("web.0") as reader, trio.move_on_after(0.01) as scope:
+        with hub.attach("web.0", 1) as reader, trio.move_on_after(0.01) as scope:
             await anext(reader)
         assert scope.cancelled_caught
 

@@ -38,10 +38,13 @@ class Part:
 class Attachment:
     """What one child writes from now on, as an async iterator, for one reader.
 
-    As a context manager, it ends with the block. The iterator ends when the hub closes.
+    As a context manager, it ends with the block. The iterator ends when the hub closes,
+    or forgets the child.
     """
 
     name: str
+    generation: int
+    """That of its processes: during a reload, another child may have the name."""
     _leave: Callable[[Attachment], None]
     _limit: int = _QUEUED
     _items: deque[bytes | ProcessChange] = field(factory=deque, init=False)

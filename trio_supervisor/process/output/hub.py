@@ -60,6 +60,7 @@ class ChildOutput:
     _pumps: list[Pump] = field(factory=list, init=False)
     _is_closed: bool = field(default=False, init=False)
     _has_exited: bool = field(default=False, init=False)
+    _typing: trio.Lock = field(factory=trio.Lock, init=False)
 
     def __enter__(self) -> Self:
         return self
@@ -86,7 +87,8 @@ class ChildOutput:
         if descriptor is None or not self.has_terminal:
             await trio.lowlevel.checkpoint()
             return False
-        await write_keys(descriptor, keys)
+        async with self._typing:  # of several at once, one after another
+            await write_keys(descriptor, keys)
         return True
 
     def resize(self, size: tuple[int, int]) -> None:
@@ -158,7 +160,7 @@ class ChildOutput:
             change = ProcessChange(
                 self._origin.process_id, is_running, self.has_terminal
             )
-            self._hub.tell_attached(self.name, change)
+            self._hub.tell_attached(self._origin, change)
 
     def close(self) -> None:
         """Read what is in the pipes, then close them. May be called again.
@@ -278,12 +280,12 @@ class OutputHub:
         self._subscriptions.add(subscription)
         return subscription
 
-    def attach(self, name: str) -> Attachment:
-        """Return what the child *name* writes from now on.
+    def attach(self, name: str, generation: int) -> Attachment:
+        """Return what the child *name* of that generation writes from now on.
 
         Of a terminal, it begins with the latest output, from a beginning of a line on.
         """
-        attachment = Attachment(name, self._leave)
+        attachment = Attachment(name, generation, self._leave)
         self._attachments[name].add(attachment)
         if latest := self._latest.get(name):
             attachment.offer(latest)
@@ -294,10 +296,11 @@ class OutputHub:
         if name in self._attachments:
             self._sizes[name] = size
 
-    def tell_attached(self, name: str, item: bytes | ProcessChange) -> None:
-        """Pass *item* on to those that are attached to the child *name*."""
-        for attachment in self._attachments.get(name, ()):
-            attachment.offer(item)
+    def tell_attached(self, origin: Origin, item: bytes | ProcessChange) -> None:
+        """Pass *item* on to those that are attached to the child that it is of."""
+        for attachment in self._attachments.get(origin.name, ()):
+            if attachment.generation == origin.generation:
+                attachment.offer(item)
 
     def _leave(self, attachment: Attachment) -> None:
         left = self._attachments[attachment.name]
@@ -308,7 +311,7 @@ class OutputHub:
 
     def _on_bytes(self, origin: Origin, data: bytes) -> None:
         if origin.name in self._attachments:
-            self.tell_attached(origin.name, data)
+            self.tell_attached(origin, data)
 
     def _on_terminal_bytes(self, origin: Origin, data: bytes) -> None:
         self._latest[origin.name] = _latest_of(self._latest.get(origin.name, b""), data)
@@ -328,6 +331,8 @@ class OutputHub:
         self._latest.pop(name, None)
         self._files.release(name)
         self._log_services.release(name)
+        for attachment in self._attachments.get(name, ()):
+            attachment.close()
 
     async def flush(self) -> None:
         """Wait until all output is written, or writing fails. May be cancelled."""
