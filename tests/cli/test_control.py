@@ -16,6 +16,7 @@ from trio_supervisor.cli.main import main
         (["--canary", "0"], "expected 1 or more"),
         (["--canary", "1", "--dry-run"], "--canary cannot be combined with --dry-run"),
         (["--abort", "--canary", "1"], "--abort cannot be combined with"),
+        (["--abort", "--for", "5"], "--abort cannot be combined with"),
     ],
 )
 def test_reload_refuses_options_that_do_not_go_together(

@@ -11,7 +11,7 @@ from typing import Final
 import trio
 from attrs import define, field
 
-from trio_supervisor.cli.connection import socket_path
+from trio_supervisor.cli.connection import UsageError, socket_path
 from trio_supervisor.cli.detaching import SHOWN, DetachKeys
 from trio_supervisor.cli.local_terminal import LocalTerminal
 from trio_supervisor.errors import (
@@ -35,6 +35,8 @@ _ENDING: Final = (signal.SIGTERM, signal.SIGHUP)
 
 def run_attach(arguments: Namespace) -> None:
     """Show what a worker writes, and pass on what is typed, until detached."""
+    if not arguments.name:
+        raise UsageError("expected the name of a worker")
     path = socket_path(arguments.socket)
     with LocalTerminal() as terminal:
         session = AttachedSession(arguments.name, path, terminal)

@@ -33,9 +33,11 @@ def run_restart(arguments: Namespace) -> None:
 def run_reload(arguments: Namespace) -> None:
     """Replace the generation, and wait until the new one has taken over; or abort."""
     if arguments.abort:
-        if arguments.dry_run or arguments.changed_only or arguments.canary:
+        others = (arguments.dry_run, arguments.changed_only, arguments.canary)
+        if any(others) or arguments.canary_for is not None:
             raise UsageError(
-                "--abort cannot be combined with --dry-run, --changed-only or --canary"
+                "--abort cannot be combined with --dry-run, --changed-only, --canary "
+                "or --for"
             )
         _call_and_report(arguments, "abort_reload", {}, "the reload was aborted")
         return

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 import os
 import tempfile
 import uuid
@@ -162,7 +163,8 @@ async def own(setup: Setup, background: Background[Controller]) -> None:
                 await core.run()
             await hooks.finish()
             if telemetry is not None:
-                await telemetry.finish()
+                with around.stop_deadline.scope(math.inf):
+                    await telemetry.finish()
             nursery.cancel_scope.cancel()
     core.shutdown.raise_failure()
 

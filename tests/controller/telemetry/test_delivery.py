@@ -10,7 +10,7 @@ import pytest
 import trio
 
 from trio_supervisor.controller.telemetry import delivery as delivery_module
-from trio_supervisor.controller.telemetry.delivery import Delivery
+from trio_supervisor.controller.telemetry.delivery import Delivery, Refusal
 from trio_supervisor.testing import in_virtual_time
 
 
@@ -51,6 +51,18 @@ async def test_failure_is_logged_once_with_growing_delays(
         "(logged once)",
         "metrics are exported to http://a:4318 again, after 8 failures",
     ]
+
+
+@in_virtual_time
+async def test_refusal_is_of_the_last_attempt_only(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    Thread(monkeypatch)
+    delivery = Delivery("spans", "http://a:4318")
+    assert not await delivery.send(lambda: Refusal("code: 400, reason: Bad Request"))
+    assert delivery.is_refused
+    assert not await delivery.send(lambda: "Connection refused")
+    assert not delivery.is_refused
 
 
 @in_virtual_time

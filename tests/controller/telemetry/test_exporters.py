@@ -9,6 +9,7 @@ import pytest
 from opentelemetry.sdk.metrics.export import MetricsData
 
 from tests.kits.otlp import receiving
+from trio_supervisor.controller.telemetry.delivery import Refusal
 from trio_supervisor.controller.telemetry.exporters import (
     SCOPE,
     export_metrics,
@@ -69,7 +70,9 @@ def test_failed_export_says_why_at_once_and_logs_nothing(
             (404, "404, reason: Not Found"),
             (503, "Service Unavailable"),
         ]:
-            assert expected in export_metrics(exporter, data())
+            problem = export_metrics(exporter, data())
+            assert expected in problem
+            assert isinstance(problem, Refusal) == (receiver.status == 404)
         receiver.hangs = True
         monkeypatch.setenv("OTEL_EXPORTER_OTLP_TIMEOUT", "0.05")
         hasty = metric_exporter(settings(receiver.url))

@@ -85,6 +85,12 @@ def test_traces(
             "OTEL_EXPORTER_OTLP_ENDPOINT: expected",
         ),
         (
+            "http://user:secret@h:99999/?key=secret",
+            {},
+            "otlp: expected http://HOST:PORT, https://HOST:PORT, or for --otlp also "
+            "'env'; got 'http://h:99999/'",
+        ),
+        (
             "env",
             {"OTEL_EXPORTER_OTLP_PROTOCOL": "grpc"},
             "OTEL_EXPORTER_OTLP_PROTOCOL: only http/protobuf is supported, got 'grpc'",

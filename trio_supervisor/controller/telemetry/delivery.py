@@ -25,6 +25,12 @@ Send = Callable[[], str]
 """Sends once, in a thread; returns what went wrong, or an empty string."""
 
 
+class Refusal(str):
+    """A problem that would be the same at the next attempt: the data is not taken."""
+
+    __slots__ = ()
+
+
 @define(eq=False)
 class Delivery:
     """The sending of one signal, such as metrics, to one receiver.
@@ -37,6 +43,8 @@ class Delivery:
     _receiver: str
     _failures: int = field(default=0, init=False)
     """In a row."""
+    is_refused: bool = field(default=False, init=False)
+    """Whether the receiver refused what was sent last, for good."""
     _is_sending: trio.Lock = field(factory=trio.Lock, init=False)
 
     @property
@@ -52,6 +60,7 @@ class Delivery:
         An attempt begins only when the one before has ended.
         """
         async with self._is_sending:
+            self.is_refused = False
             try:
                 problem = await run_in_thread(send, abandon_on_cancel=True)
             except OSError as exc:  # no thread can be started
@@ -59,6 +68,7 @@ class Delivery:
             except Exception as exc:  # must not end the controller
                 logger.debug("the export of %s failed", self._what, exc_info=exc)
                 problem = f"{type(exc).__name__}: {exc}"
+        self.is_refused = isinstance(problem, Refusal)
         if problem:
             self._fail(problem)
             return False

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import re
 import socket
 import uuid
 from collections.abc import Callable, Iterator, Sequence
@@ -26,6 +27,7 @@ from opentelemetry.sdk.trace.export import SpanExportResult
 from opentelemetry.sdk.util.instrumentation import InstrumentationScope
 
 from trio_supervisor._version import __version__
+from trio_supervisor.controller.telemetry.delivery import Refusal
 from trio_supervisor.controller.telemetry.settings import TelemetrySettings
 
 SCOPE: Final = InstrumentationScope("trio_supervisor", __version__)
@@ -34,12 +36,21 @@ _LOGGERS: Final = (
     "opentelemetry.exporter.otlp.proto.http.metric_exporter",
     "opentelemetry.exporter.otlp.proto.http.trace_exporter",
 )
+# Every status but 429, 502, 503 and 504: "OTLP/HTTP Response" of its specification. Of
+# those, the exporters log a transient error.
+_FOR_GOOD: Final = re.compile(
+    r"code: \d{3}, reason|exceeds max_request_size|to encode "
+)
 _ours: ContextVar[bool] = ContextVar("_ours", default=False)
 """Whether an export of ours runs in this thread."""
 
 
 class _Reported(Exception):  # noqa: N818 (ends an export, and is no error of ours)
     """What an exporter wanted to log."""
+
+    def __init__(self, problem: str) -> None:
+        super().__init__(problem)
+        self.problem = problem
 
 
 class _Reports(logging.Filter):
@@ -100,7 +111,7 @@ def _export(send: Callable[[], bool]) -> str:
         with _without_retries():
             is_sent = send()
     except _Reported as exc:
-        return str(exc)
+        return exc.problem
     return "" if is_sent else "the export failed"
 
 
@@ -121,6 +132,8 @@ def _without_retries() -> Iterator[None]:
 def _problem_of(record: logging.LogRecord) -> str:
     """Return what *record* of an exporter says, without what does not apply here."""
     message = record.getMessage()
+    if _FOR_GOOD.search(message):
+        return Refusal(message)
     if "due to timeout" in message:
         return "no success within the timeout (OTEL_EXPORTER_OTLP_TIMEOUT)"
     first = record.args[0] if isinstance(record.args, tuple) and record.args else ""

@@ -92,8 +92,17 @@ def _checked_url(url: str, field_name: str) -> str:
     raise SpecError(
         field_name,
         f"expected http://HOST:PORT, https://HOST:PORT, or for --otlp also "
-        f"{FROM_ENVIRONMENT!r}; got {url!r:.80}",
+        f"{FROM_ENVIRONMENT!r}; got {_without_secrets(url)!r:.80}",
     )
+
+
+def _without_secrets(url: str) -> str:
+    """Return *url* without user, password and query."""
+    scheme, separator, rest = url.partition("://")
+    if not separator:
+        scheme, rest = "", url
+    rest = rest.rpartition("@")[2].partition("?")[0]
+    return f"{scheme}{separator}{rest}"
 
 
 def _check_protocol(environ: Mapping[str, str]) -> None:

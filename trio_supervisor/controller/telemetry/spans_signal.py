@@ -57,8 +57,10 @@ class SpansSignal:
             try:
                 is_sent = await self._delivery.send(partial(self._export, batch))
             finally:
-                if not is_sent:
+                if not (is_sent or self._delivery.is_refused):
                     self._queue.put_back(batch)
+            if not is_sent and self._delivery.is_refused:
+                logger.warning("%d spans were dropped: they were refused", len(batch))
             if not is_sent:
                 return
             if dropped := self._queue.take_dropped():
