@@ -138,7 +138,7 @@ def test_same_numbers_as_own_multiprocess_mode(
         try:
             assert ours(tables) == theirs(path)
         finally:
-            values.close_all_multiprocess_files()
+            changed.close_all_multiprocess_files()
 
 
 def test_metrics_made_before_start_anew_and_gauges_keep_their_value() -> None:

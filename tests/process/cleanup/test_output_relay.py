@@ -43,7 +43,7 @@ def test_lines_of_a_terminal_end_as_in_the_controller(tmp_path: Path) -> None:
 def test_any_number_of_descriptors_is_written_to(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The guardian has two for each worker: of a thousand, more than select(2) takes."""
+    """The guardian has two for each worker: a thousand are too many for select(2)."""
     limit = resource.getrlimit(resource.RLIMIT_NOFILE)
     if limit[0] != resource.RLIM_INFINITY and limit[0] <= _HIGH:
         pytest.skip("not allowed here")
