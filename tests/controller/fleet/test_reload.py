@@ -497,6 +497,43 @@ async def test_what_bears_no_company_gives_way_in_order() -> None:
         await sim.check_picture()
 
 
+def released(version: int) -> Application:
+    """A job before a service that cannot run beside its successor."""
+    return Application(
+        [
+            service("release", restart="on-failure", state={"v": version}, **CHAIN),
+            service(
+                "web",
+                depends_on={"release": "exited_ok"},
+                state={"v": version},
+                **CHAIN,
+            ),
+        ]
+    )
+
+
+@in_virtual_time
+@pytest.mark.parametrize("code", [0, 4])
+async def test_old_ones_run_until_the_job_that_comes_first_is_done(code: int) -> None:
+    """It takes five seconds, and is ready in between."""
+    job = Life(ready_after=1, exits_after=5, returncode=code)
+    lives = script({"release.0": [DONE], "release.0/2": [job]})
+    async with open_simulation(released(1), lives) as sim:
+        await trio.sleep(10)
+        before = len(sim.ended)
+        if code:
+            with pytest.raises(ReloadError, match="exit code 4"):
+                await sim.controller.reload(released(2))
+            assert "web.0" not in [name for _, name in sim.ended]
+        else:
+            await sim.controller.reload(released(2))
+            ended = [each for each in sim.ended[before:] if each[1] == "web.0"]
+            assert ended == [(15, "web.0")]
+        await sim.settle()
+        assert sim.running == ["web.0" if code else "web.0/2"]
+        await sim.check_picture()
+
+
 @in_virtual_time
 async def test_a_failed_reload_brings_back_only_what_it_has_stopped() -> None:
     """No job that is done, and nothing that was stopped by hand."""

@@ -261,6 +261,7 @@ class Takeover:
             for name, children in fresh.items():
                 if name in wave:
                     if self._stops_first(name):
+                        await self._until_jobs_done(name)
                         await self._stop_before(name)
                     self._launched += children
                     members.launch(children)
@@ -294,12 +295,32 @@ class Takeover:
             made.append(child)
         return made
 
+    async def _until_jobs_done(self, name: str) -> None:
+        """Wait for the new jobs that service *name* needs; its old workers still run.
+
+        Raises:
+            ReloadError: a job has failed.
+        """
+        jobs = [
+            child
+            for other, condition in self._new.needs.get(name, {}).items()
+            for child in self._to_start.get(other, ())
+            if condition == "exited_ok" and child not in self.may_fail
+        ]
+        for job in jobs:
+            await self._until_up()
+            while not (job.was_stopped or job.has_done_its_work):
+                await job.wait_news()
+                await self._until_up()
+
     async def _stop_before(self, name: str) -> None:
         """Stop the old workers of a service that cannot run beside its new ones.
 
         Dependents with the same restriction are stopped first; others keep running.
         """
-        others = dependents({name}, self._old.needs)
+        own = self._old.units[name].children
+        runs = any(child.is_wanted or not child.is_down for child in own)
+        others = dependents({name}, self._old.needs) if runs else ()
         names = {name, *filter(self._stops_first, others)} - self._stopped_services
         leaving = [
             child
