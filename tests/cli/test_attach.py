@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from trio_supervisor.cli.attach import AttachedSession
+from trio_supervisor.cli.attach import AttachedSession, unseen
 from trio_supervisor.cli.local_terminal import LocalTerminal
 from trio_supervisor.errors import RemoteProtocolError
 
@@ -84,3 +84,19 @@ def test_dropped_output_is_said(world: World) -> None:
 def test_malformed_answer_is_an_error(world: World, entry: Any) -> None:
     with pytest.raises(RemoteProtocolError, match="malformed answer"):
         world.session._take({"entries": [entry], "missed": 0})
+
+
+@pytest.mark.parametrize(
+    ("data", "tail", "rest"),
+    [
+        (b"one two three", b"two", b" three"),
+        (b"one two", b"two", b""),
+        (b"new", b"two", b"new"),
+        (b"new", b"", b"new"),
+        (b"x x x", b"x", b""),
+    ],
+)
+def test_what_was_shown_before_a_reconnection_is_left_out(
+    data: bytes, tail: bytes, rest: bytes
+) -> None:
+    assert unseen(data, tail) == rest

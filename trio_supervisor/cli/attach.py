@@ -30,6 +30,12 @@ from trio_supervisor.wire.json_tree import Object
 _RETRY: Final = 0.1
 # Keys of one call; in base64 within its limit.
 _KEYS: Final = 4096
+_QUEUED: Final = 64
+"""Calls of keys that wait for a program that reads slowly."""
+# How long keys typed before those that detach may take [s].
+_LAST_KEYS: Final = 1.0
+_TAIL: Final = 256
+"""Bytes by which output that was shown already is found again."""
 _ENDING: Final = (signal.SIGTERM, signal.SIGHUP)
 
 
@@ -67,6 +73,10 @@ class AttachedSession:
     _process_id: int | None = field(default=None, init=False)
     """The worker's process that was announced last; None: it has exited."""
     _decoder: codecs.IncrementalDecoder = field(init=False)
+    _tail: bytes = field(default=b"", init=False)
+    """What was shown last."""
+    _is_resumed: bool = field(default=False, init=False)
+    """Whether the next output may begin with what was shown already."""
 
     def __attrs_post_init__(self) -> None:
         self._decoder = codecs.getincrementaldecoder("utf-8")("backslashreplace")
@@ -132,6 +142,10 @@ class AttachedSession:
             raise RemoteProtocolError(f"malformed answer ({exc!r:.200})") from None
 
     def _show(self, data: bytes) -> None:
+        if self._is_resumed:
+            self._is_resumed = False
+            data = unseen(data, self._tail)
+        self._tail = (self._tail + data)[-_TAIL:]
         if not self._has_terminal:
             text = escape_text(self._decoder.decode(data).replace("\r\n", "\n"))
             data = text.encode("utf-8", "backslashreplace")
@@ -154,6 +168,7 @@ class AttachedSession:
         elif process_id is None:
             say(f"{name} has exited; waiting for its next process")
         elif process_id == before:
+            self._is_resumed = True
             say("connected again")
         else:
             say(f"{name} has started (pid {process_id})")
@@ -169,16 +184,33 @@ class AttachedSession:
         await self._begun.wait()
         if not (self._has_terminal and self._terminal.is_interactive):
             return
+        send, receive = trio.open_memory_channel[bytes](_QUEUED)
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(self._type_all, receive)
+            async with send:
+                await self._read_keys(send)
+            nursery.cancel_scope.deadline = trio.current_time() + _LAST_KEYS
+        self._terminal.say(f"detached from {self._name}, which keeps running")
+        self._scope.cancel()
+
+    async def _read_keys(self, send: trio.MemorySendChannel[bytes]) -> None:
+        """Pass on what is typed until detached, whether or not the program reads it."""
         keys = DetachKeys()
         while not keys.is_detached:
             if not (typed := await self._terminal.keys()):
-                break
+                return
             passed = keys.take(typed)
             for first in range(0, len(passed), _KEYS):
-                data = b64encode(passed[first : first + _KEYS]).decode("ascii")
-                await self._type(TypeKeys(name=self._name, data=data))
-        self._terminal.say(f"detached from {self._name}, which keeps running")
-        self._scope.cancel()
+                try:
+                    send.send_nowait(passed[first : first + _KEYS])
+                except trio.WouldBlock:
+                    self._terminal.say(f"keys were dropped: {self._name} reads none")
+                    break
+
+    async def _type_all(self, receive: trio.MemoryReceiveChannel[bytes]) -> None:
+        async for keys in receive:
+            data = b64encode(keys).decode("ascii")
+            await self._type(TypeKeys(name=self._name, data=data))
 
     async def _type(self, call: TypeKeys) -> None:
         if self._client is None:
@@ -207,3 +239,9 @@ def _is_passing(error: BaseException) -> bool:
     if isinstance(error, CallFailedError):
         return error.error_class == "Unavailable"
     return isinstance(error, ConnectionLostError)
+
+
+def unseen(data: bytes, tail: bytes) -> bytes:
+    """Return what follows *tail*, which was shown already, in *data*."""
+    place = data.rfind(tail) if tail else -1
+    return data if place < 0 else data[place + len(tail) :]

@@ -70,6 +70,15 @@ class _Reports(logging.Filter):
 _REPORTS: Final = _Reports()
 
 
+def _without_value(record: logging.LogRecord) -> bool:
+    """Leave out a malformed header, which may be a secret."""
+    record.msg, record.args = "a header of OTEL_EXPORTER_OTLP_HEADERS is malformed", ()
+    return True
+
+
+logging.getLogger("opentelemetry.util.re").addFilter(_without_value)
+
+
 def resource_of(name: str) -> Resource:
     """Return what describes this process; the environment overrides each attribute.
 
