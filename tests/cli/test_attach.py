@@ -89,11 +89,12 @@ def test_malformed_answer_is_an_error(world: World, entry: Any) -> None:
 @pytest.mark.parametrize(
     ("data", "tail", "rest"),
     [
-        (b"one two three", b"two", b" three"),
-        (b"one two", b"two", b""),
+        (b"one\ntwo\nthree", b"two\n", b"three"),
+        (b"one\ntwo\n", b"one\ntwo\n", b""),
+        (b"one\nready> ", b"one\nready> ", b"ready> "),
+        (b"x" * 100, b"x" * 90, b""),
         (b"new", b"two", b"new"),
         (b"new", b"", b"new"),
-        (b"x x x", b"x", b""),
     ],
 )
 def test_what_was_shown_before_a_reconnection_is_left_out(

@@ -36,6 +36,8 @@ _QUEUED: Final = 64
 _LAST_KEYS: Final = 1.0
 _TAIL: Final = 256
 """Bytes by which output that was shown already is found again."""
+_PROMPT: Final = 80
+"""Longest line that counts as a prompt [bytes]."""
 _ENDING: Final = (signal.SIGTERM, signal.SIGHUP)
 
 
@@ -242,6 +244,12 @@ def _is_passing(error: BaseException) -> bool:
 
 
 def unseen(data: bytes, tail: bytes) -> bytes:
-    """Return what follows *tail*, which was shown already, in *data*."""
+    """Return what follows *tail*, which was shown already, in *data*.
+
+    A short line without an end, such as a prompt, is shown again.
+    """
     place = data.rfind(tail) if tail else -1
-    return data if place < 0 else data[place + len(tail) :]
+    if place < 0:
+        return data
+    line = tail.rpartition(b"\n")[2]
+    return (line if len(line) <= _PROMPT else b"") + data[place + len(tail) :]
