@@ -47,6 +47,8 @@ TRACEPARENT = f"00-{TRACE}-{CALLER}-01"
 # They change between a scrape and an export.
 VOLATILE = re.compile(
     r"_(cpu_seconds|resident_memory|event_loop_lag|threads|start_time)"
+    # Each scrape is a call and a connection itself.
+    r'|operation="metrics"|connections\{kind="client"'
 )
 
 
