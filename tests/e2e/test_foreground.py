@@ -203,7 +203,10 @@ def test_debugger_has_the_terminal(directory: Path) -> None:
 
 
 def test_ctrl_c_reaches_the_process(directory: Path) -> None:
-    words = ["sh", "-c", "trap 'echo interrupted; exit 5' INT; echo go; sleep 100"]
+    # A single long sleep could begin after the signal, and would not be interrupted.
+    waiting = "while :; do sleep 0.05; done"
+    program = f"trap 'echo interrupted; exit 5' INT; echo go; {waiting}"
+    words = ["sh", "-c", program]
     process_id, terminal = in_terminal(directory, "exec", "cmd", "--", *words)
     read_until(terminal, b"go")
     os.write(terminal, b"\x03")

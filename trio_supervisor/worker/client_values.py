@@ -10,6 +10,7 @@ from __future__ import annotations
 import logging
 import math
 import os
+import threading
 from array import array
 from collections.abc import Iterator, Sequence
 from typing import Any, Final
@@ -84,6 +85,7 @@ def _value_class(table: ValueTable) -> type:
     places: dict[bytes, int] = {}
     process_id = os.getpid()
     shared: list[Any] = [table.numbers]
+    lock = threading.Lock()
     is_full = False
 
     def count_alone() -> None:
@@ -117,11 +119,10 @@ def _value_class(table: ValueTable) -> type:
         def _find(self, key: bytes, name: str) -> int:
             nonlocal is_full
             if os.getpid() == process_id:
-                if key in places:
-                    return places[key]
-                if (place := table.add(key)) is not None:
-                    places[key] = place
-                    return place
+                with lock:
+                    if (place := places.get(key) or table.add(key)) is not None:
+                        places[key] = place
+                        return place
                 if not is_full:
                     is_full = True
                     logger.warning(
