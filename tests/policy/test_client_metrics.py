@@ -97,7 +97,7 @@ def test_counters_never_go_back(processes: list[list[float]]) -> None:
         process = ProcessReadings()
         for value in values:
             process.update([(REQUESTS, Reading(value))])
-            now = sum(v for *_, v in added(gone, {"web.0": process.readings()}))
+            now = sum(v for *_, v in added(gone, [("web.0", process.readings())]))
             assert math.isfinite(now)
             assert now >= before
             before = now
@@ -124,7 +124,7 @@ def test_sums_of_negative_numbers_shrink() -> None:
 def test_histogram_with_negative_buckets_has_no_sum() -> None:
     sums = Series("histogram", "", "s", "s_sum", (), "")
     readings = {bucket("-1.0"): Reading(1), bucket("+Inf"): Reading(0)}
-    found = lines(added({}, {"web.0": {**readings, sums: Reading(-5)}}))
+    found = lines(added({}, [("web.0", {**readings, sums: Reading(-5)})]))
     assert found == [("s_bucket,web,-1.0", 1), ("s_bucket,web,+Inf", 1)]
 
 
@@ -160,7 +160,17 @@ def test_gauges_add_up_by_their_mode(
 ) -> None:
     series = gauge(mode)
     present = {"web.0": {series: Reading(3, 20)}, "web.1": {series: Reading(4, 10)}}
-    assert lines(added({}, present)) == expected
+    assert lines(added({}, present.items())) == expected
+
+
+def test_two_processes_of_one_name_both_count() -> None:
+    """During a reload; a gauge that is shown by worker is that of the latter."""
+    old = {REQUESTS: Reading(3), gauge("all"): Reading(1)}
+    new = {REQUESTS: Reading(4), gauge("all"): Reading(1)}
+    assert lines(added({}, [("web.0", old), ("web.0", new)])) == [
+        ("requests_total,web,a", 7),
+        ("busy,web,web.0", 1),
+    ]
 
 
 def test_gauges_of_exited_processes_are_not_kept() -> None:
@@ -175,7 +185,7 @@ def test_buckets_are_added_up_from_the_least() -> None:
         "web.0": {bucket("+Inf"): Reading(1), bucket("2.0"): Reading(2)},
         "web.1": {bucket("0.5"): Reading(3), sums: Reading(9)},
     }
-    assert lines(added({}, present)) == [
+    assert lines(added({}, present.items())) == [
         ("s_bucket,web,0.5", 3),
         ("s_bucket,web,2.0", 5),
         ("s_bucket,web,+Inf", 6),
@@ -186,7 +196,7 @@ def test_buckets_are_added_up_from_the_least() -> None:
 
 def test_histogram_without_last_bucket_gets_one() -> None:
     """Its process was killed before it had written all keys."""
-    found = lines(added({}, {"web.0": {bucket("0.5"): Reading(3)}}))
+    found = lines(added({}, [("web.0", {bucket("0.5"): Reading(3)})]))
     assert ("s_bucket,web,+Inf", 3) in found
 
 

@@ -88,7 +88,7 @@ def ours(tables: dict[str, ValueTable]) -> set[tuple[Any, ...]]:
     present = {name: readings_of(table) for name, table in tables.items()}
     return {
         (sample.name, frozenset(sample.labels.items()), sample.value)
-        for family in families(added({}, present), {})
+        for family in families(added({}, present.items()), {})
         for sample in family.samples
     }
 

@@ -41,7 +41,7 @@ _COMMAND: Final = {option.name: option for option in options_of(Command)}
 DERIVED: Final = ("name", "arguments", "target", "expand")
 """Options that are no keys of a service's table, or keys of another kind."""
 KINDS: Final = ("command", "target", *WEB_KINDS)
-"""Keys of which a service's table has one: they say what it runs."""
+"""A service's table has exactly one of these keys: it says what the service runs."""
 OWN_KEYS: Final = (*KINDS, "env_file")
 """Keys of a service's table that are no options."""
 _OF_WEB: Final = {key for keys in WEB_KEYS.values() for key in keys}

@@ -7,7 +7,8 @@ import threading
 import time
 from collections import Counter as Counts
 from collections.abc import Collection, Iterator, Mapping
-from itertools import chain
+from itertools import chain, groupby
+from operator import itemgetter
 from typing import Final, Protocol
 
 from attrs import define, field
@@ -54,6 +55,7 @@ from trio_supervisor.process.threads import run_in_thread
 
 logger = logging.getLogger(__name__)
 
+_name: Final = itemgetter(0)
 _LINES_IN_A_TURN: Final = 200
 """Lines of text that are made while the event loop waits: less than 1 ms."""
 _REASONS: Final = (
@@ -120,15 +122,13 @@ class MetricsBank:
         return sum(value for key, value in totals.items() if key[1] == metric)
 
     def _present(self, service: str) -> list[ProcessCounts]:
-        with self._lock:
-            counting = list(self._counting.values())
+        """Return the processes of *service* that run; the caller holds the lock."""
+        counting = self._counting.values()
         return [each for each in counting if each.child.service == service]
 
     def _totals_of(self, service: str) -> Totals:
         with self._lock:
-            counting = list(self._counting.values())
-            gone = self._kept.get(service, {})
-        present = [each for each in counting if each.child.service == service]
+            present, gone = self._present(service), self._kept.get(service, {})
         return added([gone, *(each.totals() for each in present)])
 
     def errors_of(self, process_id: int) -> float | None:
@@ -164,7 +164,9 @@ class MetricsBank:
                 continue
             name, metrics = service.name, service.metrics or Metrics()
             if per_worker:
-                for each in self._present(name):
+                with self._lock:
+                    present = self._present(name)
+                for each in present:
                     labels = {"service": name, "worker": each.child.name}
                     yield from families_of(metrics, each.totals(), labels)
             else:
@@ -181,18 +183,15 @@ class MetricsBank:
         declared = _declared_names(application)
         for name in [s.name for s in application.services if _uses_client(s)]:
             with self._lock:
-                counting = list(self._counting.values())
-                gone = self._kept_readings.get(name, {})
-            found = {
-                each.child.name: each.readings()
-                for each in counting
-                if each.child.service == name
-            }
+                present, gone = self._present(name), self._kept_readings.get(name, {})
+            # During a reload, two processes may have one name.
+            found = [(each.child.name, each.readings()) for each in present]
             where = {"service": name}
             if per_worker:
-                each_alone = [added_readings({}, {w: r}) for w, r in found.items()]
-                pairs = zip(found, each_alone, strict=True)
-                made = [families(rows, where | {"worker": w}) for w, rows in pairs]
+                made = [
+                    families(added_readings({}, pairs), where | {"worker": worker})
+                    for worker, pairs in groupby(sorted(found, key=_name), key=_name)
+                ]
             else:
                 made = [families(added_readings(gone, found), where)]
             for family in chain.from_iterable(made):

@@ -1,4 +1,4 @@
-"""What is told of all that happens, such as what exports traces."""
+"""Receives all events and spans, such as to export traces."""
 
 from __future__ import annotations
 

@@ -22,7 +22,7 @@ from trio_supervisor.wire.workers import ScheduleStatus
 _TICKS: Final = os.sysconf("SC_CLK_TCK")
 _PAGE: Final = os.sysconf("SC_PAGE_SIZE")
 _IN_A_TURN: Final = 100
-"""Workers that are looked at in one turn of the event loop."""
+"""Workers that are sampled in one turn of the event loop."""
 
 
 class HasFigures(Protocol):

@@ -173,28 +173,28 @@ def kept(before: Readings, more: Readings) -> Readings:
 
 
 def added(
-    gone: Readings, present: Mapping[str, Readings]
+    gone: Readings, present: Iterable[tuple[str, Readings]]
 ) -> list[tuple[Series, Labels, float]]:
     """Add up a service's series over its processes, as their kinds ask for.
 
     Args:
         gone: Those of exited processes: no gauges.
-        present: By the name of the worker.
+        present: Those of each process, with the name of its worker, which two processes
+            may have during a reload.
 
     Returns:
         Each series with further labels, and its value. Gauges of the modes ``all`` and
-        ``liveall`` have one for each worker; gauges of exited processes are not shown,
-        whatever their mode.
+        ``liveall`` have one for each worker; gauges of exited processes are not shown.
     """
     sums: dict[tuple[Series, Labels], Reading] = {
         (series, ()): reading for series, reading in gone.items()
     }
-    for worker, readings in present.items():
+    for worker, readings in present:
         for series, reading in readings.items():
             mode = series.mode.removeprefix("live")
             is_single = series.kind == "gauge" and mode not in _JOINED
             key = (series, (("worker", worker),) if is_single else ())
-            known = sums.get(key)
+            known = None if is_single else sums.get(key)
             sums[key] = reading if known is None else _joined(mode, known, reading)
     return [(series, more, each.value) for (series, more), each in sums.items()]
 

@@ -29,8 +29,8 @@ _KINDS: Final = ("counter", "gauge", "summary", "histogram")
 def count_in(table: ValueTable) -> None:
     """Have all metrics of this process write to *table*.
 
-    Those that exist already, in the default registry, start anew: a counter at 0, as it
-    was the parent that counted before; a gauge keeps its value.
+    Those that exist already, in the default registry, start again: a counter at 0, as
+    the parent counted before; a gauge keeps its value.
 
     Raises:
         SupervisorError: prometheus_client cannot be imported.

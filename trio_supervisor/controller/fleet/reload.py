@@ -324,7 +324,7 @@ class Reloader:
             start = start_canary(self._owner, taking, canary, self.measure)
             self._watch = watch = await start
             if watch is not None:
-                # An old command that is restarted meanwhile runs where it ran before.
+                # An old command that is restarted runs where it ran before.
                 with self._directory.left():
                     await watch.run()
         finally:

@@ -23,7 +23,7 @@ _KINDS: Final = {
 
 
 class _GivenIds(IdGenerator):
-    """Ids that are known already: others have been told of them."""
+    """Ids that are known already: they were sent to other processes."""
 
     next: SpanId
 

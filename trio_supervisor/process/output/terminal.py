@@ -16,7 +16,7 @@ from attrs import define, field
 from trio_supervisor.process.output.pipes import Pipe
 
 SIZE: Final = (24, 80)
-"""Lines and columns of a terminal that nobody looks at."""
+"""Lines and columns of a terminal to which no one is attached."""
 # Indices of what tcgetattr(3) returns.
 _INPUT: Final = 0
 
@@ -25,7 +25,7 @@ def open_terminal(size: tuple[int, int] = SIZE) -> Pipe:
     """Create a pseudo-terminal that is not inherited by default.
 
     It has the usual modes, but Ctrl-S does not stop what is written to it: the child
-    would block until somebody types Ctrl-Q.
+    would block until Ctrl-Q is typed.
 
     Raises:
         OSError: there are too many, or this system has none that can be read as a pipe.
