@@ -66,6 +66,20 @@ async def test_refusal_is_of_the_last_attempt_only(
 
 
 @in_virtual_time
+async def test_attempt_that_was_cancelled_is_no_refusal(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """What it was to send is kept."""
+    Thread(monkeypatch, takes=10)
+    delivery = Delivery("spans", "http://a:4318")
+    assert not await delivery.send(lambda: Refusal("code: 400, reason: Bad Request"))
+    with trio.move_on_after(1) as scope:
+        await delivery.send(str)
+    assert scope.cancelled_caught
+    assert not delivery.is_refused
+
+
+@in_virtual_time
 async def test_bug_in_an_export_is_a_failure(monkeypatch: pytest.MonkeyPatch) -> None:
     Thread(monkeypatch)
     delivery = Delivery("metrics", "http://a")
